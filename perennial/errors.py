@@ -1,0 +1,72 @@
+"""The errors that a person sees.
+
+    PerennialError            exit code 1
+    ├── ProjectError          exit code 2: a mistake in the project folder
+    ├── DataError             exit code 3: the data is at fault
+    ├── RunInProgressError    another run holds the project
+    ├── LedgerError           the ledger refused a change
+    ├── RegistryError         the registry lacks or refuses something
+    ├── IntegrityError        bytes are not the ones that were evaluated
+    ├── TrainingError         a model could not be trained
+    └── ServingError          the server does not answer as evaluation did
+
+Every message says where, what was expected, what was received and what to do.
+"""
+
+from __future__ import annotations
+
+
+class PerennialError(Exception):
+    """Base of all errors with a message for a person.
+
+    Args:
+        where: File, setting or step at fault.
+        expected: What should be so, as a clause that follows `where` ("must be a positive integer").
+        received: What was found instead.
+        remedy: What to do, as a sentence.
+    """
+
+    exit_code = 1
+
+    def __init__(self, where: str, expected: str, received: object, remedy: str) -> None:
+        self.where, self.expected, self.received, self.remedy = where, expected, str(received), remedy
+        super().__init__(f"{where} {expected}. Received: {received}. {remedy}")
+
+    def __reduce__(self) -> tuple[type[PerennialError], tuple[str, str, str, str]]:
+        return type(self), (self.where, self.expected, self.received, self.remedy)
+
+
+class ProjectError(PerennialError):
+    """A mistake in the project folder: settings, module, schema or expectations."""
+
+    exit_code = 2
+
+
+class DataError(PerennialError):
+    """Data that cannot be used."""
+
+    exit_code = 3
+
+
+class RunInProgressError(PerennialError):
+    """Another run of the same project is going on."""
+
+
+class LedgerError(PerennialError):
+    """A change that contradicts what the ledger holds."""
+
+
+class RegistryError(PerennialError):
+    """A version that the registry does not hold or does not accept."""
+
+
+class IntegrityError(PerennialError):
+    """Bytes that differ from those that were evaluated."""
+
+
+class TrainingError(PerennialError):
+    """A model that could not be trained."""
+
+
+class ServingError(PerennialError):
+    """A server that does not start, or answers other than evaluation did."""

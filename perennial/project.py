@@ -1,0 +1,291 @@
+"""Loading a project folder: `project.yaml`, the model module, the schema and the expectations."""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import json
+import subprocess
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from perennial.digests import digest_file, digest_value
+from perennial.errors import ProjectError
+from schemas.project import ProjectSettings
+
+if TYPE_CHECKING:
+    from tensorflow_metadata.proto.v0.schema_pb2 import Schema
+
+SETTINGS_FILE = "project.yaml"
+SCHEMA_FILE = "schema.pbtxt"
+EXPECTATIONS_FILE = "expectations.json"
+MODULE_FUNCTIONS = ("preprocessing_fn", "build_model")
+
+# Part of every digest: raise it when the code changes what the same settings mean.
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Project:
+    """A loaded project folder. Paths are absolute."""
+
+    folder: Path
+    settings: ProjectSettings
+
+    @property
+    def state(self) -> Path:
+        """Folder for everything that runs leave behind."""
+        return self.folder / self.settings.state
+
+    @property
+    def ledger_url(self) -> str:
+        """SQLAlchemy URL of the ledger."""
+        return self.settings.ledger.url or f"sqlite:///{self.state / 'ledger.db'}"
+
+    @property
+    def module_path(self) -> Path:
+        """The user's model module."""
+        return self.folder / self.settings.model.module
+
+    @property
+    def schema_path(self) -> Path:
+        """The schema of the raw data (tensorflow_metadata, text format)."""
+        return self.folder / SCHEMA_FILE
+
+    @property
+    def expectations_path(self) -> Path:
+        """The Great Expectations suite."""
+        return self.folder / EXPECTATIONS_FILE
+
+    @cached_property
+    def schema(self) -> Schema:
+        """The parsed schema.
+
+        Raises:
+            ProjectError: The file is missing or is not a schema.
+        """
+        return read_schema(self.schema_path)
+
+    @cached_property
+    def expectations(self) -> list[dict[str, Any]]:
+        """The expectations of the suite, each with `type` and `kwargs`.
+
+        Raises:
+            ProjectError: The file is missing, is not JSON, or holds no list of expectations.
+        """
+        return read_expectations(self.expectations_path)
+
+    def data_digest(self) -> str:
+        """Digest of what decides how a span is ingested."""
+        data = self.settings.data
+        return digest_value([FORMAT, data.key, data.splits.model_dump()])
+
+    def checks_digest(self) -> str:
+        """Digest of what decides whether a span is accepted."""
+        return digest_value([FORMAT, self.settings.label, digest_file(self.schema_path), digest_file(self.expectations_path)])
+
+    def schema_digest(self) -> str:
+        """Digest of the schema."""
+        return digest_file(self.schema_path)
+
+    def project_digest(self) -> str:
+        """Digest of everything in the project that decides what a model becomes and how it is judged."""
+        settings = self.settings.model_dump(exclude={"state", "ledger", "registry", "serving", "kubeflow"})
+        return digest_value([FORMAT, settings, self.checks_digest(), digest_file(self.module_path)])
+
+    def git_commit(self) -> str | None:
+        """Commit that the project folder is checked out at, or None outside git."""
+        command = ["git", "-C", str(self.folder), "rev-parse", "HEAD"]
+        try:
+            return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+        except (OSError, subprocess.CalledProcessError):
+            return None
+
+
+def load_project(folder: str | Path) -> Project:
+    """Reads the settings of a project folder.
+
+    Raises:
+        ProjectError: The folder or its settings are missing or wrong; the message names every wrong key.
+    """
+    path = Path(folder).expanduser().resolve()
+    settings_path = path / SETTINGS_FILE
+    if not settings_path.is_file():
+        raise ProjectError(
+            str(path),
+            f"must be a project folder with a {SETTINGS_FILE}",
+            "no such file" if path.is_dir() else "no such folder",
+            "Create one with `perennial init FOLDER`.",
+        )
+    return Project(path, parse_settings(settings_path.read_text(encoding="utf-8")))
+
+
+def parse_settings(text: str) -> ProjectSettings:
+    """Parses the text of a `project.yaml`.
+
+    Raises:
+        ProjectError: It is not YAML, or a key is unknown, missing or wrong.
+    """
+    try:
+        values = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ProjectError(SETTINGS_FILE, "must be YAML", error, "Correct the line that is named.") from None
+    if not isinstance(values, dict):
+        raise ProjectError(SETTINGS_FILE, "must hold settings", type(values).__name__, "Start from `perennial init`.")
+    try:
+        return ProjectSettings.model_validate(values)
+    except ValidationError as error:
+        raise _settings_error(error) from None
+
+
+def verify_digest(name: str, expected: str, found: str) -> None:
+    """Checks that a step sees the project that the run selected.
+
+    Raises:
+        ProjectError: The project changed since the run began.
+    """
+    if expected != found:
+        raise ProjectError(
+            f"the project's {name}",
+            f"must stay as it was when the run began ({expected[:12]})",
+            found[:12],
+            "Run again; finished steps that the change does not touch are reused.",
+        )
+
+
+def check_project(project: Project) -> None:
+    """Checks everything about a project that can be checked without data or heavy libraries.
+
+    Raises:
+        ProjectError: The first mistake found.
+    """
+    _check_module(project.module_path)
+    names = {feature.name: feature for feature in project.schema.feature}
+    settings = project.settings
+    wanted = {"label": settings.label, "data.key": settings.data.key}
+    wanted |= {f"evaluate.slices[{i}]": name for i, name in enumerate(settings.evaluate.slices)}
+    for setting, name in wanted.items():
+        if name not in names:
+            raise _unknown_feature(setting, name, list(names))
+    _check_label(project)
+    _ = project.expectations
+
+
+def read_schema(path: Path) -> Schema:
+    """Parses a schema in protobuf text format.
+
+    Raises:
+        ProjectError: The file is missing or does not parse.
+    """
+    from google.protobuf import text_format
+    from tensorflow_metadata.proto.v0 import schema_pb2
+
+    text = _read(path)
+    try:
+        return text_format.Parse(text, schema_pb2.Schema())
+    except text_format.ParseError as error:
+        raise ProjectError(path.name, "must be a schema in protobuf text format", error, "Correct the line.") from None
+
+
+def read_expectations(path: Path) -> list[dict[str, Any]]:
+    """Parses a Great Expectations suite: a JSON object whose `expectations` have `type` and `kwargs`.
+
+    Raises:
+        ProjectError: The file is missing or has another form.
+    """
+    try:
+        suite = json.loads(_read(path))
+    except json.JSONDecodeError as error:
+        raise ProjectError(path.name, "must be JSON", error, "Correct the line that is named.") from None
+    found = suite.get("expectations") if isinstance(suite, dict) else None
+    if not isinstance(found, list):
+        raise ProjectError(path.name, "must be an object with a list `expectations`", suite, "See examples/digits.")
+    for number, item in enumerate(found):
+        if not isinstance(item, dict) or "type" not in item or not isinstance(item.get("kwargs"), dict):
+            where = f"{path.name}: expectations[{number}]"
+            raise ProjectError(where, "must have a `type` and an object `kwargs`", item, "See examples/digits.")
+    return found
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ProjectError(str(path), "must exist", "no such file", "`perennial init` writes one to start from.") from None
+
+
+def _check_module(path: Path) -> None:
+    try:
+        tree = ast.parse(_read(path), filename=path.name)
+    except SyntaxError as error:
+        line = (error.text or "").strip()
+        raise ProjectError(f"{path.name}:{error.lineno}", "must be valid Python", f"{error.msg}: {line}", "Correct it.") from None
+    names = {name for node in tree.body for name in _defined_names(node)}
+    for function in MODULE_FUNCTIONS:
+        if function not in names:
+            found = ", ".join(sorted(names)) or "nothing"
+            raise ProjectError(path.name, f"must define `{function}`", f"it defines {found}", "See examples/digits/model.py.")
+
+
+def _defined_names(node: ast.stmt) -> list[str]:
+    if isinstance(node, ast.FunctionDef):
+        return [node.name]
+    if isinstance(node, ast.Import | ast.ImportFrom):
+        return [alias.asname or alias.name for alias in node.names]
+    if isinstance(node, ast.Assign):
+        return [target.id for target in node.targets if isinstance(target, ast.Name)]
+    return []
+
+
+def _check_label(project: Project) -> None:
+    from tensorflow_metadata.proto.v0 import schema_pb2
+
+    label = next(feature for feature in project.schema.feature if feature.name == project.settings.label)
+    if label.type != schema_pb2.INT:
+        kind = schema_pb2.FeatureType.Name(label.type)
+        raise ProjectError(f"{SCHEMA_FILE}: {label.name}", "must be INT, as it is the label", kind, "Land class numbers from 0.")
+
+
+def _unknown_feature(setting: str, name: str, known: list[str]) -> ProjectError:
+    remedy = f"Did you mean `{near[0]}`?" if (near := difflib.get_close_matches(name, known, 1)) else "Name one of them."
+    expected = f"must be a feature of {SCHEMA_FILE} ({', '.join(known)})"
+    return ProjectError(f"{SETTINGS_FILE}: {setting}", expected, name, remedy)
+
+
+def _settings_error(error: ValidationError) -> ProjectError:
+    problems = [_describe(item["type"], item["loc"], item["msg"], item["input"]) for item in error.errors()]
+    first = problems[0]
+    if len(problems) > 1:
+        first.args = ("\n".join(str(problem) for problem in problems),)
+    return first
+
+
+def _describe(kind: str, location: tuple[int | str, ...], message: str, received: object) -> ProjectError:
+    where = f"{SETTINGS_FILE}: {'.'.join(map(str, location))}" if location else SETTINGS_FILE
+    if kind == "extra_forbidden":
+        known = _known_keys(location[:-1])
+        near = difflib.get_close_matches(str(location[-1]), known, 1, cutoff=0.5)
+        remedy = f"Did you mean `{near[0]}`?" if near else "Remove it."
+        return ProjectError(where, f"must be one of the known keys ({', '.join(known)})", location[-1], remedy)
+    if kind == "missing":
+        return ProjectError(where, "must be set", "nothing", "Add it; docs/settings.md tells what it means.")
+    if kind == "value_error":
+        clause, _, found = message.removeprefix("Value error, ").partition(". Received: ")
+        return ProjectError(where, f"must hold together: {clause}", found, "docs/settings.md tells the bounds.")
+    expected = message.replace("Input should be", "must be").replace("String should", "must")
+    return ProjectError(where, expected, repr(received), "docs/settings.md tells the bounds.")
+
+
+def _known_keys(location: tuple[int | str, ...]) -> list[str]:
+    model: type[BaseModel] = ProjectSettings
+    for part in location:
+        inner = model.model_fields[str(part)].annotation
+        if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
+            return []
+        model = inner
+    return list(model.model_fields)

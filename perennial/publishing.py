@@ -1,0 +1,64 @@
+"""Atomic publication: written aside, made visible last.
+
+A reader sees a file or folder whole or not at all: it is written under a temporary name beside its
+destination, flushed to disk, then renamed, which POSIX makes atomic within one file system.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+
+def publish_text(text: str, destination: Path) -> None:
+    """Writes `text` to `destination` atomically, replacing what was there."""
+    destination.parent.mkdir(parents=True, exist_ok=True)
+    handle, aside = tempfile.mkstemp(prefix=f".{destination.name}.", dir=destination.parent)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.chmod(aside, 0o644)
+        os.replace(aside, destination)
+    except BaseException:
+        os.unlink(aside)
+        raise
+
+
+def publish_folder(source: Path, destination: Path) -> None:
+    """Copies the folder `source` to `destination` atomically; does nothing when `destination` exists.
+
+    `destination` must be named after its contents (a digest), so that one that exists is the same.
+    """
+    if destination.exists():
+        return
+    destination.parent.mkdir(parents=True, exist_ok=True)
+    aside = Path(tempfile.mkdtemp(prefix=f".{destination.name}.", dir=destination.parent))
+    try:
+        shutil.copytree(source, aside, dirs_exist_ok=True)
+        os.chmod(aside, 0o755)
+        os.rename(aside, destination)
+    except OSError:
+        shutil.rmtree(aside, ignore_errors=True)
+        # Another process published the same contents first.
+        if not destination.exists():
+            raise
+
+
+def link_tree(source: Path, destination: Path) -> None:
+    """Makes `destination` a copy of `source` that shares its bytes on disk where the file system allows.
+
+    Artifacts are never changed once published, so sharing is safe and costs no space.
+    """
+    shutil.copytree(source, destination, copy_function=_link_or_copy, dirs_exist_ok=True)
+
+
+def _link_or_copy(source: str, destination: str) -> str:
+    try:
+        os.link(source, destination)
+    except OSError:  # another file system, or one without hard links
+        shutil.copy2(source, destination)
+    return destination

@@ -1,0 +1,48 @@
+"""Workarounds for the TFX libraries, each in one place with its reason."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import os
+import sys
+from types import ModuleType
+from typing import Any
+
+
+def prepare_process() -> None:
+    """Settings that must stand before a heavy library is imported in this process.
+
+    Great Expectations and MLflow report usage over the network unless told not to; TensorFlow and Keras
+    print start-up notes that bury what a person should read.
+    """
+    os.environ["GX_ANALYTICS_ENABLED"] = "false"
+    os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+    os.environ["DO_NOT_TRACK"] = "true"
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+    os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
+    os.environ.setdefault("TQDM_DISABLE", "1")
+
+
+def import_tfdv() -> Any:
+    """Imports TensorFlow Data Validation.
+
+    On Python 3.11 the newest TFDV with a usable wheel is 1.16.1, which imports `tfx_bsl.arrow.sql_util` at its top;
+    tfx-bsl 1.21 dropped that module. TFDV needs it only for SQL slicing, which is not used here, so an empty
+    module stands in for it.
+    """
+    prepare_process()
+    name = "tfx_bsl.arrow.sql_util"
+    if name not in sys.modules and importlib.util.find_spec(name) is None:
+        sys.modules[name] = ModuleType(name)
+    return importlib.import_module("tensorflow_data_validation")
+
+
+def import_tfma() -> Any:
+    """Imports TensorFlow Model Analysis with its `EvalConfig` at the top, where TFMA 0.52 no longer exports it."""
+    prepare_process()
+    tfma = importlib.import_module("tensorflow_model_analysis")
+    if not hasattr(tfma, "EvalConfig"):
+        tfma.EvalConfig = importlib.import_module("tensorflow_model_analysis.proto.config_pb2").EvalConfig
+    return tfma

@@ -1,0 +1,43 @@
+"""Loading the user's model module by its path."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+import traceback
+from pathlib import Path
+from types import ModuleType
+
+from perennial.digests import digest_file
+from perennial.errors import ProjectError
+
+
+def load_module(path: Path) -> ModuleType:
+    """Imports a Python file under a name that its contents decide; sys.path is not touched.
+
+    Raises:
+        ProjectError: The file does not exist, or fails while it is imported.
+    """
+    if not path.is_file():
+        raise ProjectError(str(path), "must exist", "no such file", "Name it in project.yaml: model.module.")
+    name = f"perennial_project_{digest_file(path)[:16]}"
+    if name in sys.modules:
+        return sys.modules[name]
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        del sys.modules[name]
+        raise ProjectError(user_line(path, error), "must import", f"{type(error).__name__}: {error}", "Correct it.") from error
+    return module
+
+
+def user_line(path: Path, error: BaseException) -> str:
+    """Where in the user's file an error came from: `model.py:12`, or the file's name alone."""
+    if isinstance(error, SyntaxError) and error.lineno:
+        return f"{path.name}:{error.lineno}"
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename) == path]
+    return f"{path.name}:{frames[-1].lineno}" if frames else path.name

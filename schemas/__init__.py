@@ -1,0 +1,1 @@
+"""Every contract of the product: settings, records and artifact layouts. Imports nothing of the product."""

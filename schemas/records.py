@@ -1,0 +1,314 @@
+"""Records that steps hand to each other, to the ledger and to the report.
+
+All are immutable pydantic models; JSON is their only form outside a process.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+Outcome = Literal["promoted", "kept_champion", "data_rejected", "nothing_new", "failed"]
+EventKind = Literal["run_started", "span_accepted", "span_rejected", "decision", "deployment", "run_ended"]
+
+
+class Record(BaseModel):
+    """Base of all records: unknown fields are refused, values never change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+# --- data ---------------------------------------------------------------------------------------
+
+
+class Span(Record):
+    """One landing of labelled data. The fingerprint is the SHA-256 of its bytes; other bytes are another version."""
+
+    name: str
+    version: int
+    uri: str
+    fingerprint: str
+
+
+class Check(Record):
+    """One thing that was looked at in one span.
+
+    `verdict` is `not_compared` when there was nothing to compare with: never a silent pass.
+    """
+
+    kind: Literal["readable", "schema", "expectation", "drift"]
+    subject: str
+    verdict: Literal["passed", "failed", "not_compared"]
+    message: str
+
+
+class SpanValidation(Record):
+    """What is known of one span after validation. `rows` are counted per split."""
+
+    span: Span
+    new: bool
+    rows: dict[str, int]
+    labels: dict[str, int]
+    checks: list[Check]
+
+    @property
+    def failures(self) -> list[Check]:
+        """The checks that failed."""
+        return [check for check in self.checks if check.verdict == "failed"]
+
+
+class Validation(Record):
+    """The verdict on all new spans of a run."""
+
+    spans: list[SpanValidation]
+    accepted: bool
+    reasons: list[str]
+
+
+class Ingestion(Record):
+    """What ingesting one span gave: rows per split, or the problem that makes the span unreadable."""
+
+    span: Span
+    rows: dict[str, int]
+    problem: str | None = None
+
+
+# --- models -------------------------------------------------------------------------------------
+
+
+class Champion(Record):
+    """The registry version that serves, by which deployment in the ledger."""
+
+    version: str
+    digest: str
+    deployment: int
+
+
+class Instance(Record):
+    """One training instance of a run."""
+
+    name: str
+    seed: int
+
+
+class Selection(Record):
+    """What a run works on; the input of every other step."""
+
+    run: str
+    resumes: str | None
+    window: list[Span]
+    new_spans: list[str]
+    champion: Champion | None
+    instances: list[Instance]
+    data_digest: str
+    checks_digest: str
+    project_digest: str
+    schema_digest: str
+    git_commit: str | None
+
+
+class WeightDraw(Record):
+    """One draw of initial weights: its losses by step and its numerical health.
+
+    `gradient_norm` and `gradient_variance` are the mean and variance of the global gradient norm;
+    `dead_units` is the share of ReLU-like units that gave zero on every probed example.
+    """
+
+    seed: int
+    losses: list[float]
+    gradient_norm: float
+    gradient_variance: float
+    dead_units: float
+    finite: bool
+
+
+class Stabilisation(Record):
+    """All draws, and the index of the one whose weights go on."""
+
+    draws: list[WeightDraw]
+    chosen: int
+
+
+class Hyperparameters(Record):
+    """What training uses. `source` says who chose: the settings, or the tuner."""
+
+    learning_rate: float
+    batch_size: int
+    source: Literal["settings"] = "settings"
+
+
+class Epoch(Record):
+    """One pass over the training split. Losses are cross-entropies in nats."""
+
+    train_loss: float
+    eval_loss: float
+    eval_accuracy: float
+
+
+class Training(Record):
+    """One trained instance. `digest` is the SHA-256 of its SavedModel; `parameters` counts trainable weights."""
+
+    instance: Instance
+    strategy: str
+    replicas: int
+    parameters: int
+    train_examples: int
+    eval_examples: int
+    hyperparameters: Hyperparameters
+    epochs: list[Epoch]
+    best_epoch: int
+    digest: str
+
+    @property
+    def best(self) -> Epoch:
+        """The epoch whose weights were exported."""
+        return self.epochs[self.best_epoch]
+
+
+# --- judgement ----------------------------------------------------------------------------------
+
+
+class SliceMetrics(Record):
+    """Metrics of one model on one slice (`overall`, or `feature=value`)."""
+
+    model: str
+    slice: str
+    examples: int
+    accuracy: float
+    log_loss: float
+
+
+class Difference(Record):
+    """Candidate minus champion on one metric, oriented so that positive is better, with a paired interval."""
+
+    metric: str
+    slice: str
+    examples: int
+    value: float
+    low: float
+    high: float
+    confidence: float
+
+
+class ConfusionMatrix(Record):
+    """Counts: `counts[i][j]` examples of class `labels[i]` were predicted as `labels[j]`."""
+
+    model: str
+    labels: list[str]
+    counts: list[list[int]]
+
+
+class Mistake(Record):
+    """A test example that the candidate got wrong, with its probability for the wrong class."""
+
+    key: str
+    span: str
+    label: int
+    predicted: int
+    probability: float
+
+
+class Evaluation(Record):
+    """Everything measured on the test split. `candidate` names the instance that faces the champion."""
+
+    candidate: str
+    digest: str
+    champion: Champion | None
+    trainings: list[Training]
+    examples: int
+    slices: list[SliceMetrics]
+    differences: list[Difference]
+    confusion: list[ConfusionMatrix]
+    mistakes: list[Mistake]
+    not_compared: list[str]
+
+    def overall(self, model: str) -> SliceMetrics | None:
+        """The overall metrics of `candidate` or `champion`, if that model was evaluated."""
+        found = (row for row in self.slices if row.model == model and row.slice == "overall")
+        return next(found, None)
+
+
+class Criterion(Record):
+    """One thing the gate asked. `numbers` holds what was compared."""
+
+    name: str
+    passed: bool
+    explanation: str
+
+
+class Decision(Record):
+    """Promote or keep, with every criterion, the reasons in words, and what was not compared."""
+
+    promote: bool
+    criteria: list[Criterion]
+    reasons: list[str]
+    not_compared: list[str]
+
+
+class ModelVersion(Record):
+    """A version in the registry."""
+
+    name: str
+    version: str
+    digest: str
+    source: str
+    mlflow_run: str
+
+
+class ServingCheck(Record):
+    """What the real server answered for real examples, beside what evaluation computed for them."""
+
+    passed: bool
+    requests: int
+    largest_difference: float
+    seconds_to_ready: float
+    message: str
+
+
+# --- ledger -------------------------------------------------------------------------------------
+
+
+class RunStarted(Record):
+    """A run began to work on this selection."""
+
+    selection: Selection
+
+
+class SpanJudged(Record):
+    """A span version was accepted or rejected, and why."""
+
+    span: Span
+    rows: int
+    reasons: list[str]
+
+
+class DecisionMade(Record):
+    """The gate's decision on a registered candidate."""
+
+    decision: Decision
+    version: str
+    digest: str
+
+
+class Deployment(Record):
+    """A version was made the one that serves. `replaces` is the ledger number of the deployment before it."""
+
+    version: str
+    digest: str
+    action: Literal["push", "promote", "rollback"]
+    by: str
+    why: str
+    replaces: int | None
+
+
+class RunEnded(Record):
+    """How a run ended."""
+
+    outcome: Outcome
+    reasons: list[str]
+    window: list[str]
+    new_spans: list[str]
+    version: str | None
+    champion: str | None
+    report: str | None
