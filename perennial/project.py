@@ -83,7 +83,7 @@ class Project:
     def data_digest(self) -> str:
         """Digest of what decides how a span is ingested."""
         data = self.settings.data
-        return digest_value([FORMAT, data.key, data.splits.model_dump()])
+        return digest_value([FORMAT, self.settings.label, data.key, data.splits.model_dump()])
 
     def checks_digest(self) -> str:
         """Digest of what decides whether a span is accepted."""
@@ -95,7 +95,7 @@ class Project:
 
     def project_digest(self) -> str:
         """Digest of everything in the project that decides what a model becomes and how it is judged."""
-        settings = self.settings.model_dump(exclude={"state", "ledger", "registry", "serving", "kubeflow"})
+        settings = self.settings.model_dump(exclude={"state", "beam", "ledger", "registry", "serving", "kubeflow"})
         return digest_value([FORMAT, settings, self.checks_digest(), digest_file(self.module_path)])
 
     def git_commit(self) -> str | None:

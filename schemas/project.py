@@ -45,6 +45,15 @@ class DataSettings(Settings):
     splits: SplitSettings = SplitSettings()
 
 
+class BeamSettings(Settings):
+    """Apache Beam, which ingests, measures, transforms and predicts."""
+
+    options: list[str] = Field(
+        default=["--runner=DirectRunner", "--direct_running_mode=in_memory"],
+        description="Beam pipeline options; another runner (Dataflow, Flink, Spark) is named here.",
+    )
+
+
 class ModelSettings(Settings):
     """The user's TFX-style module."""
 
@@ -135,6 +144,7 @@ class ProjectSettings(Settings):
     label: str = Field(description="Feature that the model predicts: a class number from 0.")
     state: str = Field(".perennial", description="Folder for the ledger, the registry, artifacts and reports.")
     data: DataSettings
+    beam: BeamSettings = BeamSettings()
     model: ModelSettings = ModelSettings()
     stabilise: StabiliseSettings = StabiliseSettings()
     train: TrainSettings = TrainSettings()

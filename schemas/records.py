@@ -67,10 +67,11 @@ class Validation(Record):
 
 
 class Ingestion(Record):
-    """What ingesting one span gave: rows per split, or the problem that makes the span unreadable."""
+    """What ingesting one span gave: rows per split and per label, or the problem that makes it unreadable."""
 
     span: Span
     rows: dict[str, int]
+    labels: dict[str, int]
     problem: str | None = None
 
 
@@ -93,33 +94,36 @@ class Instance(Record):
 
 
 class Selection(Record):
-    """What a run works on; the input of every other step."""
+    """What a run works on; the input of every other step.
+
+    What may be absent has a default: Kubeflow's parameters cannot hold a null.
+    """
 
     run: str
-    resumes: str | None
     window: list[Span]
     new_spans: list[str]
-    champion: Champion | None
     instances: list[Instance]
     data_digest: str
     checks_digest: str
     project_digest: str
     schema_digest: str
-    git_commit: str | None
+    resumes: str | None = None
+    champion: Champion | None = None
+    git_commit: str | None = None
 
 
 class WeightDraw(Record):
     """One draw of initial weights: its losses by step and its numerical health.
 
     `gradient_norm` and `gradient_variance` are the mean and variance of the global gradient norm;
-    `dead_units` is the share of ReLU-like units that gave zero on every probed example.
+    `dead_units` is the share of ReLU units that gave zero on every probed example, None where the model has none.
     """
 
     seed: int
     losses: list[float]
     gradient_norm: float
     gradient_variance: float
-    dead_units: float
+    dead_units: float | None
     finite: bool
 
 

@@ -1,0 +1,50 @@
+# One command for each job; those that need the environment make it first.
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check bench lock format check-format check-lint check-types check-imports check-docs
+MAKEFLAGS += --no-print-directory
+
+# The Python to make .venv with, such as PYTHON=python3.12; without it, PATH is searched.
+PYTHON ?=
+RUN := .venv/bin/python
+
+help: ## list these targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
+
+setup: ## make .venv from requirements.lock; does nothing when that is done
+	@sh tools/set_up.sh "$(PYTHON)"
+
+demo: setup ## land digits day by day, train, compare, serve
+	@$(RUN) examples/digits/demo.py
+
+test: setup ## run all tests; ARGS="tests/setup -k word" runs some
+	@$(RUN) -m pytest $(ARGS)
+
+check: setup ## format, lint, types, imports and docs; changes nothing
+	@$(MAKE) --keep-going check-format check-lint check-types check-imports check-docs
+
+bench: setup ## run every benchmark; fails when one misses its target
+	@sh tools/bench.sh $(RUN)
+
+lock: setup ## resolve requirements.in again; UPGRADE=--upgrade takes the newest versions that fit
+	@.venv/bin/uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --quiet $(UPGRADE) \
+		--custom-compile-command "make lock" --override requirements.overrides requirements.in -o requirements.lock
+
+format: setup ## format the code and correct what the linter can
+	@$(RUN) -m ruff check --quiet --fix-only .
+	@$(RUN) -m ruff format .
+
+check-format:
+	@echo "== format" && $(RUN) -m ruff format --check .
+
+check-lint:
+	@echo "== lint" && $(RUN) -m ruff check .
+
+check-types:
+	@echo "== types" && $(RUN) -m mypy
+
+check-imports:
+	@echo "== imports" && .venv/bin/lint-imports --no-logo
+
+check-docs:
+	@echo "== docs" && $(RUN) docs/generate.py --check

@@ -1,0 +1,17 @@
+"""Kubeflow wrapper of `compute_statistics`."""
+
+from kfp.dsl import Artifact, Dataset, Input, Output
+
+from components.kubeflow import component
+
+
+@component()
+def compute_statistics(project: str, examples: Input[Dataset], statistics: Output[Artifact]):
+    """Measures one span."""
+    from pathlib import Path
+
+    from components.compute_statistics.step import compute_statistics
+    from perennial.project import load_project
+
+    options = load_project(project).settings.beam.options
+    compute_statistics(Path(examples.path), options, Path(statistics.path))

@@ -1,0 +1,160 @@
+"""Ends a run: the report, the verdict on each new span, and the outcome, the last three words in the ledger."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from components.conclude_run.report import Links, RunFacts, render_report
+from components.decide_promotion.step import read_decision
+from components.evaluate_model.step import read_evaluation
+from components.stabilise_weights.step import read_stabilisation
+from components.validate_data.step import read_validation
+from components.validate_serving.step import read_serving_check
+from perennial.ledger import Ledger, NewEvent
+from perennial.project import Project
+from perennial.publishing import publish_folder, publish_text
+from schemas.records import (
+    Decision,
+    ModelVersion,
+    Outcome,
+    RunEnded,
+    Selection,
+    SpanJudged,
+    Validation,
+)
+
+REPORT_FILE = "report.html"
+LOG_FILE = "kubeflow.log"
+PIPELINE_FILE = "pipeline.yaml"
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What the steps of a run left; None where a run did not get that far."""
+
+    selection: Selection | None = None
+    validation: Path | None = None
+    stabilisation: Path | None = None
+    evaluation: Path | None = None
+    decision: Path | None = None
+    version: ModelVersion | None = None
+    serving_check: Path | None = None
+    reasons: list[str] = field(default_factory=list)
+
+
+def conclude_run(project: Project, run: str, outcome: Outcome, findings: Findings) -> RunEnded:
+    """Writes the report, then records the verdicts and the end of the run in one transaction.
+
+    Only the ledger's entry makes a span judged: a run that is killed before it is done again, and finds its
+    finished steps in the cache.
+    """
+    ledger = Ledger(project.ledger_url)
+    recorded = ledger.run_end(run)
+    if recorded is not None:
+        return recorded
+    folder = run_folder(project, run)
+    facts = gather_facts(project, ledger, run, outcome, findings)
+    if findings.validation is not None and (findings.validation / "data_docs").is_dir():
+        publish_folder(findings.validation / "data_docs", folder / "data_docs")
+    publish_text(render_report(facts), folder / REPORT_FILE)
+    selection = findings.selection
+    ended = RunEnded(
+        outcome=outcome,
+        reasons=facts.reasons,
+        window=[span.name for span in selection.window] if selection else [],
+        new_spans=selection.new_spans if selection else [],
+        version=findings.version.version if findings.version else None,
+        champion=facts.champion_after,
+        report=str((folder / REPORT_FILE).relative_to(project.folder)),
+    )
+    verdicts = judge_spans(outcome, facts.validation, run)
+    ledger.append(*verdicts, NewEvent("run_ended", ended, run, key=f"run-ended:{run}"))
+    return ended
+
+
+def run_folder(project: Project, run: str) -> Path:
+    """Where a run leaves its report, its log and its pipeline."""
+    return project.state / "runs" / run
+
+
+def judge_spans(outcome: Outcome, validation: Validation | None, run: str) -> list[NewEvent]:
+    """The verdicts that a run's end records on its new spans.
+
+    A trained-on span is accepted. When data is rejected only the failed spans are judged: the others stay new.
+    """
+    if validation is None or outcome == "failed":
+        return []
+    events = []
+    for span in (span for span in validation.spans if span.new):
+        rejected = bool(span.failures)
+        if outcome == "data_rejected" and not rejected:
+            continue
+        reasons = [f"{check.subject}: {check.message}" for check in span.failures]
+        judged = SpanJudged(span=span.span, rows=sum(span.rows.values()), reasons=reasons)
+        # One verdict for each version of a span, whoever gives it: this is what trains on a span exactly once.
+        key = f"span:{span.span.name}@{span.span.fingerprint}"
+        events.append(NewEvent("span_rejected" if rejected else "span_accepted", judged, run, key))
+    return events
+
+
+def gather_facts(project: Project, ledger: Ledger, run: str, outcome: Outcome, findings: Findings) -> RunFacts:
+    """Everything that the report shows."""
+    validation = read_validation(findings.validation) if findings.validation else None
+    decision = read_decision(findings.decision) if findings.decision else None
+    started = next((event.at for event, start, _ in ledger.runs() if start.selection.run == run), _now())
+    now = ledger.champion()
+    before = findings.selection.champion if findings.selection else now
+    return RunFacts(
+        project=project.settings.name,
+        run=run,
+        outcome=outcome,
+        reasons=findings.reasons or explain(project, outcome, validation, decision),
+        started_at=started,
+        ended_at=_now(),
+        git_commit=findings.selection.git_commit if findings.selection else None,
+        selection=findings.selection,
+        validation=validation,
+        stabilisation=read_stabilisation(findings.stabilisation) if findings.stabilisation else None,
+        evaluation=read_evaluation(findings.evaluation) if findings.evaluation else None,
+        decision=decision,
+        version=findings.version,
+        serving_check=read_serving_check(findings.serving_check) if findings.serving_check else None,
+        deployed=outcome == "promoted",
+        champion_before=before.version if before else None,
+        champion_after=now.version if now else None,
+        gate=project.settings.gate,
+        links=_links(project, run, validation),
+    )
+
+
+def explain(
+    project: Project, outcome: Outcome, validation: Validation | None, decision: Decision | None
+) -> Sequence[str]:
+    """Why a run ended as it did."""
+    if outcome == "nothing_new":
+        return [f"no span matching {project.settings.data.spans} has landed that was not judged before"]
+    if outcome == "data_rejected" and validation is not None:
+        return validation.reasons
+    return decision.reasons if decision is not None else []
+
+
+def _links(project: Project, run: str, validation: Validation | None) -> Links:
+    folder = run_folder(project, run)
+    embedded = project.settings.registry.uri is None
+    checked = validation is not None and any(
+        check.kind == "expectation" for s in validation.spans for check in s.checks
+    )
+    return Links(
+        data_docs="data_docs/index.html" if checked else None,
+        log=LOG_FILE if (folder / LOG_FILE).exists() else None,
+        pipeline=PIPELINE_FILE if (folder / PIPELINE_FILE).exists() else None,
+        registry=os.path.relpath(project.state / "registry", folder) if embedded else None,
+    )
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")

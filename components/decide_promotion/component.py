@@ -1,0 +1,21 @@
+"""Kubeflow wrapper of `decide_promotion`."""
+
+from kfp.dsl import Artifact, Input, Output
+
+from components.kubeflow import component
+
+
+@component()
+def decide_promotion(project: str, digest: str, evaluation: Input[Artifact], decision: Output[Artifact]) -> str:
+    """Asks the gate; gives `promote` or `keep`."""
+    from pathlib import Path
+
+    from components.decide_promotion.step import decide_promotion, write_decision
+    from components.evaluate_model.step import read_evaluation
+    from perennial.project import load_project, verify_digest
+
+    loaded = load_project(project)
+    verify_digest("settings and module", digest, loaded.project_digest())
+    decided = decide_promotion(read_evaluation(Path(evaluation.path)), loaded.settings.gate)
+    write_decision(decided, Path(decision.path))
+    return "promote" if decided.promote else "keep"

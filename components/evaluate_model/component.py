@@ -1,0 +1,38 @@
+"""Kubeflow wrapper of `evaluate_model`."""
+
+from typing import List  # noqa: UP035  Kubeflow reads this spelling
+
+from kfp.dsl import Artifact, ClassificationMetrics, Dataset, Input, Metrics, Model, Output
+
+from components.kubeflow import component
+
+
+@component()
+def evaluate_model(
+    project: str,
+    digest: str,
+    champion: dict,  # type: ignore[type-arg]
+    window: Input[Dataset],
+    models: Input[List[Model]],  # noqa: UP006
+    evaluation: Output[Artifact],
+    model: Output[Model],
+    metrics: Output[Metrics],
+    confusion: Output[ClassificationMetrics],
+):
+    """Evaluates the instances and the champion; shows the candidate's metrics on the dashboard."""
+    from pathlib import Path
+
+    from components.evaluate_model.step import Outputs, evaluate_model
+    from perennial.project import load_project, verify_digest
+    from schemas.records import Champion
+
+    loaded = load_project(project)
+    verify_digest("settings and module", digest, loaded.project_digest())
+    serving = Champion.model_validate(champion) if champion else None
+    outputs = Outputs(Path(evaluation.path), Path(model.path))
+    found = evaluate_model(loaded, serving, Path(window.path), [Path(m.path) for m in models], outputs)
+    for row in (row for row in found.slices if row.slice == "overall"):
+        metrics.log_metric(f"{row.model} accuracy", row.accuracy)
+        metrics.log_metric(f"{row.model} log loss", row.log_loss)
+    confusion.log_confusion_matrix(found.confusion[0].labels, found.confusion[0].counts)
+    model.metadata.update({"framework": "tensorflow", "digest": found.digest})

@@ -1,0 +1,88 @@
+"""Registers the candidate as a version with its lineage, and records the gate's decision on it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from components.train_model.step import SAVED_MODEL
+from perennial.digests import digest_value
+from perennial.ledger import Ledger, NewEvent
+from perennial.project import Project
+from perennial.registry import Candidate, Registry
+from schemas.records import Decision, DecisionMade, Evaluation, ModelVersion, Selection, Training
+
+# MLflow keeps at most 5,000 characters of a tag.
+_LONGEST_TAG = 5000
+
+
+def register_model(
+    project: Project, selection: Selection, evaluation: Evaluation, decision: Decision, model: Path
+) -> ModelVersion:
+    """Makes the candidate a version of the registry; candidates that were not promoted are kept, too.
+
+    Raises:
+        IntegrityError: The model's files are not those that were evaluated.
+    """
+    training = next(t for t in evaluation.trainings if t.instance.name == evaluation.candidate)
+    candidate = Candidate(
+        saved_model=model / SAVED_MODEL,
+        digest=evaluation.digest,
+        parameters=describe_parameters(training),
+        metrics=describe_metrics(evaluation),
+        curves=describe_curves(training),
+        lineage=describe_lineage(selection, decision),
+    )
+    version = Registry(project).register(candidate)
+    made = DecisionMade(decision=decision, version=version.version, digest=version.digest)
+    Ledger(project.ledger_url).append_once(NewEvent("decision", made, selection.run, key=f"decision:{selection.run}"))
+    return version
+
+
+def describe_parameters(training: Training) -> dict[str, str | int | float]:
+    """What the candidate was trained with."""
+    chosen = training.hyperparameters
+    return {
+        "instance": training.instance.name,
+        "seed": training.instance.seed,
+        "strategy": training.strategy,
+        "learning_rate": chosen.learning_rate,
+        "batch_size": chosen.batch_size,
+        "trainable_weights": training.parameters,
+        "train_examples": training.train_examples,
+        "best_epoch": training.best_epoch,
+    }
+
+
+def describe_metrics(evaluation: Evaluation) -> dict[str, float]:
+    """The candidate's overall metrics on the test split."""
+    overall = evaluation.overall("candidate")
+    assert overall is not None
+    return {"test_accuracy": overall.accuracy, "test_log_loss": overall.log_loss, "test_examples": overall.examples}
+
+
+def describe_curves(training: Training) -> dict[str, list[float]]:
+    """The candidate's curves by epoch."""
+    return {
+        "train_loss": [epoch.train_loss for epoch in training.epochs],
+        "eval_loss": [epoch.eval_loss for epoch in training.epochs],
+        "eval_accuracy": [epoch.eval_accuracy for epoch in training.epochs],
+    }
+
+
+def describe_lineage(selection: Selection, decision: Decision) -> dict[str, str]:
+    """Where the candidate comes from: spans, fingerprints, digests, commit and run."""
+    return {
+        "run": selection.run,
+        "spans": _fit(", ".join(f"{span.name}@{span.version}" for span in selection.window)),
+        "fingerprints": _fit(", ".join(span.fingerprint for span in selection.window)),
+        "schema_digest": selection.schema_digest,
+        "project_digest": selection.project_digest,
+        "git_commit": selection.git_commit or "none",
+        "champion": selection.champion.version if selection.champion else "none",
+        "decision": "promote" if decision.promote else "keep",
+    }
+
+
+def _fit(value: str) -> str:
+    """The value, or its beginning and its SHA-256 where MLflow would refuse its length."""
+    return value if len(value) <= _LONGEST_TAG else f"{value[:4900]}… sha256:{digest_value(value)}"

@@ -1,0 +1,39 @@
+"""Kubeflow wrapper of `select_spans`."""
+
+from typing import NamedTuple
+
+from components.kubeflow import component
+
+
+@component()
+def select_spans(project: str, run: str, job: str, retrain: bool) -> NamedTuple(  # type: ignore[valid-type]
+    "Selected",
+    [
+        ("work", str),
+        ("selection", dict),
+        ("window", list),
+        ("new_spans", list),
+        ("champion", dict),
+        ("instances", list),
+        ("data_digest", str),
+        ("checks_digest", str),
+        ("project_digest", str),
+    ],
+):
+    """Chooses what the run works on; `work` is `train` or `nothing_new`."""
+    from components.select_spans.step import select_spans
+    from perennial.project import load_project
+
+    chosen = select_spans(load_project(project), run or job)
+    record = chosen.model_dump(mode="json", exclude_none=True)
+    return (
+        "train" if chosen.new_spans or (retrain and chosen.window) else "nothing_new",
+        record,
+        record["window"],
+        record["new_spans"],
+        record.get("champion", {}),
+        record["instances"],
+        chosen.data_digest,
+        chosen.checks_digest,
+        chosen.project_digest,
+    )

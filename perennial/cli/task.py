@@ -1,0 +1,99 @@
+"""What runs in the process of one step, when a pipeline runs on this machine."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tempfile
+import traceback
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from perennial.errors import PerennialError
+from perennial.processes import die_with_parent
+from perennial.publishing import publish_text
+
+
+@dataclass(frozen=True)
+class TaskCommand:
+    """The parts of a Kubeflow task's command: the wrapper's source, its name and its inputs as JSON."""
+
+    source: str
+    function: str
+    executor_input: str
+
+    @property
+    def key(self) -> str:
+        """Where the task's outputs go: unique to this task of this run."""
+        outputs = json.loads(self.executor_input).get("outputs", {})
+        return str(outputs.get("outputFile", ""))
+
+
+@dataclass(frozen=True)
+class TaskFailure:
+    """What a failed step says to a person, and the exit code of the command that ran it."""
+
+    message: str
+    exit_code: int
+
+
+def parse_command(command: Sequence[str]) -> TaskCommand:
+    """Takes a task's command apart: `sh -c SCRIPT SOURCE --executor_input JSON --function_to_execute NAME`."""
+    options = dict(zip(command, command[1:], strict=False))
+    source = command[list(command).index("--executor_input") - 1]
+    return TaskCommand(source, options["--function_to_execute"], options["--executor_input"])
+
+
+def run_task(task: TaskCommand, environment: Mapping[str, str], log: Path, failure: Path) -> None:
+    """Runs a task as Kubeflow's executor does, with all output appended to `log`.
+
+    Leaves the process with code 0, or writes what went wrong to `failure` and leaves it with code 1.
+    """
+    die_with_parent()
+    _redirect(log)
+    os.environ.update(environment)
+    try:
+        _execute(task)
+    except BaseException as error:
+        traceback.print_exc()
+        publish_text(json.dumps(vars(describe(task.function, error))), failure)
+        sys.exit(1)
+
+
+def describe(step: str, error: BaseException) -> TaskFailure:
+    """The message of an error: its own for those made for people, else the step, the kind and the cause."""
+    if isinstance(error, PerennialError):
+        return TaskFailure(str(error), error.exit_code)
+    cause = str(error).strip().splitlines()
+    return TaskFailure(f"{step} failed: {type(error).__name__}{': ' + cause[0] if cause else ''}", 1)
+
+
+def read_failure(path: Path) -> TaskFailure | None:
+    """What `run_task` wrote, or None when the process ended before it could."""
+    return TaskFailure(**json.loads(path.read_text(encoding="utf-8"))) if path.exists() else None
+
+
+def _redirect(log: Path) -> None:
+    """Sends this process's output, that of C libraries too, to the log."""
+    handle = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    for stream in (1, 2):
+        os.dup2(handle, stream)
+    os.close(handle)
+
+
+def _execute(task: TaskCommand) -> None:
+    from kfp.dsl import executor_main
+
+    with tempfile.TemporaryDirectory() as scratch:
+        module = Path(scratch) / "ephemeral_component.py"
+        module.write_text(task.source, encoding="utf-8")
+        os.environ["_KFP_RUNTIME"] = "true"
+        sys.argv = [
+            "executor_main",
+            *("--component_module_path", str(module)),
+            *("--executor_input", task.executor_input),
+            *("--function_to_execute", task.function),
+        ]
+        executor_main.executor_main()

@@ -1,0 +1,122 @@
+"""The loop: what runs and in what order, from landed labels to a deployed model."""
+
+from kfp import dsl
+
+from components.compute_statistics.component import compute_statistics
+from components.conclude_run.component import conclude_run
+from components.decide_promotion.component import decide_promotion
+from components.evaluate_model.component import evaluate_model
+from components.ingest_examples.component import ingest_examples
+from components.push_model.component import push_model
+from components.register_model.component import register_model
+from components.select_spans.component import select_spans
+from components.stabilise_weights.component import stabilise_weights
+from components.train_model.component import train_model
+from components.transform_features.component import transform_features
+from components.tune_model.component import tune_model
+from components.validate_data.component import validate_data
+from components.validate_serving.component import validate_serving
+
+NAME = "continuous-training"
+
+
+@dsl.pipeline(name=NAME, description="From landed labels to a deployed model.")
+def continuous_training(project: str, run: str = "", retrain: bool = False):
+    """One run of the loop.
+
+    Args:
+        project: Path of the project folder, as every step sees it.
+        run: Name of the run; empty: Kubeflow's own.
+        retrain: Train even though nothing new has landed.
+
+    What reads or writes the ledger or the registry is never cached; everything else is, by its inputs, so a run
+    that was cut short goes on where it stopped and a daily run ingests one span.
+    """
+    selected = select_spans(project=project, run=run, job=dsl.PIPELINE_JOB_ID_PLACEHOLDER, retrain=retrain)
+    selected.set_caching_options(False)
+    selection = selected.outputs["selection"]
+    digest = selected.outputs["project_digest"]
+
+    with dsl.If(selected.outputs["work"] == "train", name="something-new"):
+        with dsl.ParallelFor(selected.outputs["window"], name="each-span") as span:
+            ingested = ingest_examples(project=project, digest=selected.outputs["data_digest"], span=span)
+            measured = compute_statistics(project=project, examples=ingested.outputs["examples"])
+
+        validated = validate_data(
+            project=project,
+            digest=selected.outputs["checks_digest"],
+            new_spans=selected.outputs["new_spans"],
+            examples=dsl.Collected(ingested.outputs["examples"]),
+            statistics=dsl.Collected(measured.outputs["statistics"]),
+        )
+        window, validation = validated.outputs["window"], validated.outputs["validation"]
+
+        with dsl.If(validated.outputs["Output"] == "accepted", name="data-accepted"):
+            transformed = transform_features(project=project, digest=digest, window=window)
+            features = transformed.outputs["features"]
+            stabilised = stabilise_weights(project=project, digest=digest, features=features)
+            weights = stabilised.outputs["weights"]
+            tuned = tune_model(project=project, digest=digest, weights=weights)
+
+            with dsl.ParallelFor(selected.outputs["instances"], name="each-instance") as instance:
+                trained = train_model(
+                    project=project,
+                    digest=digest,
+                    instance=instance,
+                    features=features,
+                    weights=weights,
+                    hyperparameters=tuned.outputs["hyperparameters"],
+                )
+
+            evaluated = evaluate_model(
+                project=project,
+                digest=digest,
+                champion=selected.outputs["champion"],
+                window=window,
+                models=dsl.Collected(trained.outputs["model"]),
+            )
+            evaluation, model = evaluated.outputs["evaluation"], evaluated.outputs["model"]
+            decided = decide_promotion(project=project, digest=digest, evaluation=evaluation)
+            decision = decided.outputs["decision"]
+            registered = register_model(
+                project=project, selection=selection, evaluation=evaluation, decision=decision, model=model
+            )
+            registered.set_caching_options(False)
+
+            with dsl.If(decided.outputs["Output"] == "promote", name="promoted"):
+                checked = validate_serving(
+                    project=project, version=registered.output, window=window, evaluation=evaluation, model=model
+                )
+                serving_check = checked.outputs["serving_check"]
+                pushed = push_model(
+                    project=project, selection=selection, version=registered.output, serving_check=serving_check
+                )
+                pushed.set_caching_options(False)
+                conclude_run(
+                    project=project,
+                    outcome="promoted",
+                    selection=selection,
+                    version=registered.output,
+                    validation=validation,
+                    weights=weights,
+                    evaluation=evaluation,
+                    decision=decision,
+                    serving_check=serving_check,
+                ).after(pushed).set_caching_options(False)
+            with dsl.Else(name="kept"):
+                conclude_run(
+                    project=project,
+                    outcome="kept_champion",
+                    selection=selection,
+                    version=registered.output,
+                    validation=validation,
+                    weights=weights,
+                    evaluation=evaluation,
+                    decision=decision,
+                ).set_caching_options(False)
+        with dsl.Else(name="data-rejected"):
+            conclude_run(
+                project=project, outcome="data_rejected", selection=selection, validation=validation
+            ).set_caching_options(False)
+    with dsl.Else(name="nothing-new"):
+        conclude_run(project=project, outcome="nothing_new", selection=selection).set_caching_options(False)

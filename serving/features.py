@@ -1,0 +1,222 @@
+"""What a model takes: its features, and the conversion of JSON values to their arrays.
+
+Pure: no TensorFlow, no I/O. Every value that does not fit is named in an `InputError`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from perennial.errors import ServingError
+
+FLOATS = ("float32", "float64")
+INTEGERS = ("int32", "int64")
+TEXT = "string"
+DTYPES = (*FLOATS, *INTEGERS, TEXT)
+_SHOWN = 60  # characters of a received value in a message
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+
+class InputError(ServingError):
+    """A request that the model cannot answer; the server gives it back as HTTP 400."""
+
+
+@dataclass(frozen=True)
+class Feature:
+    """One input of the model: its dtype, and the shape of one instance's value (None: any length)."""
+
+    name: str
+    dtype: str
+    shape: tuple[int | None, ...]
+
+    def describe(self, depth: int = 0) -> str:
+        """The value expected at a nesting depth: `64 numbers (float32)`, or `a number (float32)`."""
+        one, many = {TEXT: ("a string", "strings")}.get(self.dtype, ("a number", "numbers"))
+        if self.dtype in INTEGERS:
+            one, many = "an integer", "integers"
+        dims = self.shape[depth:]
+        if not dims:
+            return f"{one} ({self.dtype})"
+        if len(dims) == 1:
+            return f"{'a list of' if dims[0] is None else dims[0]} {many} ({self.dtype})"
+        return (
+            f"nested lists of {' x '.join('n' if size is None else str(size) for size in dims)} {many} ({self.dtype})"
+        )
+
+
+def to_array(rows: Sequence[object], feature: Feature, locate: Callable[[int], str]) -> Array:
+    """Converts one feature's values, one for each instance.
+
+    Args:
+        rows: JSON values: numbers or strings, in lists nested as deep as the feature's shape.
+        feature: What they must be.
+        locate: Gives the name of an instance's value in messages.
+
+    Returns:
+        Array of shape [len(rows), *feature.shape]; strings as UTF-8 bytes with dtype object.
+
+    Raises:
+        InputError: A value has another type, another length, or does not fit the dtype.
+    """
+    dims = _resolve(rows[0], feature.shape)
+    flat: list[object] = []
+    for number, row in enumerate(rows):
+        _flatten(flat, row, dims, feature, locate(number))
+
+    def locate_value(index: int) -> str:
+        row, *path = (int(part) for part in np.unravel_index(index, (len(rows), *dims)))
+        return locate(row) + "".join(f"[{part}]" for part in path)
+
+    return to_values(flat, feature, locate_value).reshape(len(rows), *dims)
+
+
+def to_values(flat: list[Any], feature: Feature, locate: Callable[[int], str], exact: bool = False) -> Array:
+    """Converts values that are no longer nested to the feature's dtype.
+
+    Args:
+        flat: JSON scalars.
+        feature: What they must be.
+        locate: Gives the name of the value with an index in messages.
+        exact: Refuse numbers that the dtype cannot hold without rounding.
+
+    Returns:
+        Array of shape [len(flat)].
+
+    Raises:
+        InputError: A value has another type or does not fit the dtype.
+    """
+    quick = None if exact else _convert_usual(flat, feature)
+    if quick is not None:
+        return quick
+    values = [_checked(value, feature, locate, index, exact) for index, value in enumerate(flat)]
+    return np.array(values, dtype=object if feature.dtype == TEXT else feature.dtype)
+
+
+def show(value: object) -> str:
+    """A received JSON value in words, safe to put into any message."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        return f"the string {_shorten(ascii(value))}"
+    if isinstance(value, list):
+        numbers = all(isinstance(item, int | float) and not isinstance(item, bool) for item in value)
+        noun = "number" if numbers and value else "value"
+        return f"{len(value)} {noun}{'' if len(value) == 1 else 's'}"
+    if isinstance(value, dict):
+        return f"an object with {_shorten(ascii(list(value))) if value else 'no keys'}"
+    if isinstance(value, int) and abs(value) >= 10**_SHOWN:
+        return "an integer of more than 60 digits"  # repr() refuses those of more than 4,300
+    return _shorten(repr(value))
+
+
+def _shorten(text: str) -> str:
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
+
+
+def _resolve(value: object, shape: tuple[int | None, ...]) -> tuple[int, ...]:
+    """The shape with its free lengths taken from the first instance; all others must agree with it."""
+    dims: list[int] = []
+    for size in shape:
+        inner = value if isinstance(value, list) else []
+        dims.append(len(inner) if size is None else size)
+        value = inner[0] if inner else None
+    return tuple(dims)
+
+
+def _flatten(flat: list[object], value: object, dims: tuple[int, ...], feature: Feature, where: str) -> None:
+    if not dims:
+        flat.append(value)
+        return
+    if not isinstance(value, list) or len(value) != dims[0]:
+        raise _wrong_shape(value, dims, feature, where)
+    if len(dims) == 1:
+        flat.extend(value)
+        return
+    for number, item in enumerate(value):
+        _flatten(flat, item, dims[1:], feature, f"{where}[{number}]")
+
+
+def _wrong_shape(value: object, dims: tuple[int, ...], feature: Feature, where: str) -> InputError:
+    depth = len(feature.shape) - len(dims)
+    expected = f"must be {feature.describe(depth)}"
+    if isinstance(value, list) and feature.shape[depth] is None:
+        expected += f", {dims[0]} as in the first instance"
+    return InputError(where, expected, show(value), "Send every value." if isinstance(value, list) else "Send a list.")
+
+
+def _convert_usual(flat: list[Any], feature: Feature) -> Array | None:
+    """Converts at the speed of NumPy when every value is plainly right; None when a closer look is needed."""
+    types = set(map(type, flat))
+    try:
+        if feature.dtype in FLOATS and types <= {int, float}:
+            with np.errstate(over="ignore"):
+                array = np.array(flat, dtype=np.float64).astype(feature.dtype)
+            return array if bool(np.isfinite(array).all()) else None
+        if feature.dtype in INTEGERS and types <= {int}:
+            return np.array(flat, dtype=feature.dtype)
+        if feature.dtype == TEXT and types <= {str}:
+            return np.array([value.encode() for value in flat], dtype=object)
+    except (OverflowError, UnicodeEncodeError):
+        return None
+    return None
+
+
+def _checked(value: Any, feature: Feature, locate: Callable[[int], str], index: int, exact: bool) -> Any:
+    """The value as NumPy should get it."""
+    if feature.dtype == TEXT:
+        return _checked_text(value, feature, locate, index)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        remedy = "Send 1 or 0." if isinstance(value, bool) else f"Send {feature.describe(len(feature.shape))}."
+        raise _unfit(locate(index), feature, value, remedy)
+    if isinstance(value, float) and not math.isfinite(value):
+        raise _unfit(locate(index), feature, value, "Send a finite number.")
+    if feature.dtype in INTEGERS:
+        return _checked_integer(value, feature, locate, index)
+    return _checked_float(value, feature, locate, index, exact)
+
+
+def _checked_text(value: Any, feature: Feature, locate: Callable[[int], str], index: int) -> bytes:
+    if not isinstance(value, str):
+        raise _unfit(locate(index), feature, value, "Send a string.")
+    try:
+        return value.encode()
+    except UnicodeEncodeError:  # half of a surrogate pair, which JSON can hold and UTF-8 cannot
+        raise _unfit(locate(index), feature, value, "Send text that UTF-8 can hold.") from None
+
+
+def _checked_integer(value: float, feature: Feature, locate: Callable[[int], str], index: int) -> int:
+    if int(value) != value:
+        raise _unfit(locate(index), feature, value, "Send an integer.")
+    limits = np.iinfo(feature.dtype)
+    if not limits.min <= value <= limits.max:
+        raise _unfit(locate(index), feature, value, f"Send one from {limits.min} to {limits.max}.")
+    return int(value)
+
+
+def _checked_float(value: float, feature: Feature, locate: Callable[[int], str], index: int, exact: bool) -> float:
+    try:
+        with np.errstate(over="ignore"):
+            held = float(np.float64(value).astype(feature.dtype))
+    except OverflowError:  # an integer beyond float64
+        held = math.inf
+    if not math.isfinite(held):
+        raise _unfit(locate(index), feature, value, f"Send one below {np.finfo(feature.dtype).max:.3g}.")
+    if exact and held != value:
+        remedy = f"It would be rounded to {held!r}: round it yourself and send it as {_OWN_DATATYPE[feature.dtype]}."
+        raise _unfit(locate(index), feature, value, remedy)
+    return held
+
+
+_OWN_DATATYPE = {"float32": "FP32", "float64": "FP64"}
+
+
+def _unfit(where: str, feature: Feature, value: object, remedy: str) -> InputError:
+    return InputError(where, f"must be {feature.describe(len(feature.shape))}", show(value), remedy)

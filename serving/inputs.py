@@ -1,0 +1,217 @@
+"""From the payload of a request to the arrays that a model takes, for both of KServe's protocols.
+
+Pure: no TensorFlow, no KServe, no I/O. Whatever the payload, the outcome is arrays or an `InputError`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import orjson
+
+from serving.features import FLOATS, INTEGERS, TEXT, Array, Feature, InputError, show, to_array, to_values
+
+OUTPUTS = ("class", "probabilities")
+DATATYPES = {"float32": "FP32", "float64": "FP64", "int32": "INT32", "int64": "INT64", TEXT: "BYTES"}
+_INTEGER_TYPES = {
+    f"{sign}INT{bits}": np.iinfo(f"{sign}INT{bits}".lower()) for sign in ("", "U") for bits in (8, 16, 32, 64)
+}
+_FLOAT_TYPES = ("FP16", "FP32", "FP64")
+
+Arrays = dict[str, Array]
+Features = Sequence[Feature]
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """One input tensor of the Open Inference Protocol, as it was received."""
+
+    name: Any
+    shape: Any
+    datatype: Any
+    data: Any
+
+
+def parse_json(body: bytes) -> object:
+    """Parses the body of a request.
+
+    Raises:
+        InputError: It is not JSON.
+    """
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError:
+        pass
+    try:
+        # Also takes NaN and Infinity, so that the message can say which feature holds one.
+        return json.loads(body)
+    except (ValueError, RecursionError) as error:
+        cause = "nothing" if not body else str(error)
+        raise InputError("the request's body", "must be JSON", cause, 'Send {"instances": [...]}.') from None
+
+
+def from_v1(payload: object, features: Features) -> Arrays:
+    """Converts `{"instances": [...]}` to one array for each feature, with the instances as first dimension.
+
+    An instance is an object of the features' values; with exactly one feature it may be the bare value.
+
+    Raises:
+        InputError: The payload does not fit the features.
+    """
+    rows = [_row(number, instance, features) for number, instance in enumerate(_instances(payload))]
+    return {feature.name: _from_rows(rows, feature) for feature in features}
+
+
+def from_v2(tensors: Sequence[Tensor], features: Features) -> Arrays:
+    """Converts the tensors of the Open Inference Protocol to one array for each feature.
+
+    Raises:
+        InputError: A tensor is missing, unknown, sent twice, or does not fit its feature.
+    """
+    named = {feature.name: feature for feature in features}
+    found: Arrays = {}
+    for number, tensor in enumerate(tensors):
+        where = f"inputs[{number}]"
+        if not isinstance(tensor.name, str) or tensor.name not in named:
+            raise _unknown(f"{where}.name", tensor.name, named)
+        if tensor.name in found:
+            raise InputError(where, "must be another feature", f"{tensor.name} again", "Send each feature once.")
+        found[tensor.name] = _from_tensor(tensor, named[tensor.name], f"{where} ({tensor.name})")
+    if missing := [name for name in named if name not in found]:
+        raise _missing("inputs", missing, found)
+    _require_equal_rows(found)
+    return found
+
+
+def check_outputs(names: Iterable[object]) -> None:
+    """Checks the outputs that a request asks for.
+
+    Raises:
+        InputError: The model has no such output.
+    """
+    for number, name in enumerate(names):
+        if name not in OUTPUTS:
+            raise _unknown(f"outputs[{number}].name", name, OUTPUTS, "outputs")
+
+
+def _instances(payload: object) -> list[object]:
+    remedy = 'Send {"instances": [...]}.'
+    if not isinstance(payload, dict):
+        raise InputError("the request's body", "must be an object", show(payload), remedy)
+    if "instances" not in payload:
+        raise InputError("the request's body", "must have the key `instances`", show(payload), remedy)
+    instances = payload["instances"]
+    if not isinstance(instances, list):
+        raise InputError("instances", "must be a list", show(instances), remedy)
+    if not instances:
+        raise InputError("instances", "must hold at least one instance", "an empty list", remedy)
+    return instances
+
+
+def _row(number: int, instance: object, features: Features) -> dict[str, object]:
+    where = f"instances[{number}]"
+    names = [feature.name for feature in features]
+    if not isinstance(instance, dict):
+        if len(features) == 1:
+            return {names[0]: instance}
+        example = ", ".join(f'"{name}": ...' for name in names)
+        raise InputError(where, "must be an object", show(instance), f"Send {{{example}}}.")
+    if unknown := [name for name in instance if name not in names]:
+        raise _unknown(f"{where}.{show_name(unknown[0])}", unknown[0], names)
+    if missing := [name for name in names if name not in instance]:
+        raise _missing(where, missing, instance)
+    return instance
+
+
+def _from_rows(rows: list[dict[str, object]], feature: Feature) -> Array:
+    values = [row[feature.name] for row in rows]
+    return to_array(values, feature, lambda number: f"instances[{number}].{feature.name}")
+
+
+def show_name(name: object) -> str:
+    """A received name, shortened and safe to put into any message."""
+    text = ascii(name)[1:-1] if isinstance(name, str) else show(name)
+    return text if len(text) <= 60 else f"{text[:60]}..."
+
+
+def _from_tensor(tensor: Tensor, feature: Feature, where: str) -> Array:
+    _require_datatype(tensor.datatype, feature, where)
+    shape = _checked_shape(tensor.shape, feature, where)
+    flat = _flat(tensor.data, shape, where)
+    size = math.prod(shape[1:])
+
+    def locate(index: int) -> str:
+        return f"{where} row {index // size}" + (f" value {index % size}" if shape[1:] else "")
+
+    if (limits := _INTEGER_TYPES.get(tensor.datatype)) is not None:
+        for index, value in enumerate(flat):
+            if isinstance(value, int | float) and not limits.min <= value <= limits.max:
+                raise InputError(locate(index), f"must be an {tensor.datatype}", show(value), "Send one that fits.")
+    exact = feature.dtype in FLOATS and tensor.datatype != DATATYPES[feature.dtype]
+    return to_values(flat, feature, locate, exact).reshape(shape)
+
+
+def _require_datatype(datatype: object, feature: Feature, where: str) -> None:
+    numeric = feature.dtype in FLOATS + INTEGERS
+    if datatype not in ((*_FLOAT_TYPES, *_INTEGER_TYPES) if numeric else ("BYTES",)):
+        own = DATATYPES[feature.dtype]
+        allowed = f"{own} or a number type that it can hold" if numeric else own
+        raise InputError(where, f"must have the datatype {allowed}", show_name(datatype), f"Send it as {own}.")
+
+
+def _checked_shape(shape: object, feature: Feature, where: str) -> tuple[int, ...]:
+    wanted = ", ".join(["n", *("any" if size is None else str(size) for size in feature.shape)])
+    fits = (
+        isinstance(shape, list)
+        and len(shape) == 1 + len(feature.shape)
+        and all(type(size) is int and size >= 0 for size in shape)
+        and all(size in (None, got) for size, got in zip(feature.shape, shape[1:], strict=True))
+    )
+    if not fits or not isinstance(shape, list):
+        received = ascii(shape)[:60] if isinstance(shape, list) and len(shape) < 10 else show(shape)
+        raise InputError(where, f"must have the shape [{wanted}]", received, "Correct `shape` or send all values.")
+    if shape[0] == 0:
+        raise InputError(where, "must hold at least one row", "the shape " + ascii(shape), "Send a row.")
+    return tuple(shape)
+
+
+def _flat(data: object, shape: tuple[int, ...], where: str) -> list[Any]:
+    """The tensor's values in row-major order; the protocol allows them nested by shape or flat."""
+    if not isinstance(data, list):
+        raise InputError(where, "must have its values in the list `data`", show(data), "Send a list.")
+    values = data
+    if any(isinstance(item, list) for item in data):
+        for size in shape[1:]:
+            if not all(isinstance(item, list) and len(item) == size for item in values):
+                raise InputError(where, f"must be nested as its shape {list(shape)}", "ragged lists", "Send it flat.")
+            values = [value for item in values for value in item]
+    if len(values) != math.prod(shape):
+        expected = f"must hold {math.prod(shape)} values, as its shape {list(shape)} says"
+        raise InputError(where, expected, show(values), "Correct `shape` or send all values.")
+    return values
+
+
+def _require_equal_rows(arrays: Arrays) -> None:
+    counts = {name: len(array) for name, array in arrays.items()}
+    if len(set(counts.values())) > 1:
+        received = ", ".join(f"{name} {count}" for name, count in counts.items())
+        raise InputError("inputs", "must all have the same number of rows", received, "Send all features of every row.")
+
+
+def _missing(where: str, missing: list[str], present: Iterable[object]) -> InputError:
+    noun = "feature" if len(missing) == 1 else "features"
+    received = ", ".join(show_name(name) for name in list(present)[:10]) or "none"
+    return InputError(where, f"must have the {noun} {', '.join(missing)}", received, "Send every feature.")
+
+
+def _unknown(where: str, name: object, known: Iterable[str], noun: str = "features") -> InputError:
+    names = list(known)
+    near = difflib.get_close_matches(name[:200], names, 1) if isinstance(name, str) else []
+    remedy = f"Did you mean `{near[0]}`?" if near else "Leave it out."
+    return InputError(where, f"must be one of the model's {noun} ({', '.join(names)})", show_name(name), remedy)

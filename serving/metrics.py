@@ -1,0 +1,28 @@
+"""What the server tells Prometheus, beside KServe's own latencies."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+
+from serving.follower import Slot
+
+
+class SlotCollector(Collector):
+    """Reads the slot at each scrape, so exactly one model is shown however often it is replaced."""
+
+    def __init__(self, slot: Slot) -> None:
+        self._slot = slot
+
+    def collect(self) -> Iterable[Metric]:
+        """The current values."""
+        model = self._slot.model
+        info = GaugeMetricFamily("perennial_model_info", "The model that serves.", labels=["name", "version", "digest"])
+        info.add_metric([model.name, model.version, model.digest], 1)
+        yield info
+        loads, reads = self._slot.failed_loads, self._slot.failed_reads
+        yield CounterMetricFamily("perennial_failed_loads", "Attempts to load a deployment that failed.", value=loads)
+        yield CounterMetricFamily("perennial_failed_ledger_reads", "Reads of the ledger that failed.", value=reads)

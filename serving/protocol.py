@@ -1,0 +1,212 @@
+"""KServe's server, fitted to this product: loopback, quiet, HTTP 400 for every bad input, models from the ledger only.
+
+Import this module inside functions: KServe takes seconds to import, and reads the command line when imported.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import struct
+from collections.abc import Mapping
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from kserve import InferRequest, InferResponse, Model, ModelServer
+from kserve.errors import InferenceError, InvalidInput, ModelNotFound
+from kserve.protocol.dataplane import DataPlane
+from kserve.protocol.model_repository_extension import ModelRepositoryExtension
+from kserve.protocol.rest.server import RESTServer
+from kserve.protocol.rest.v2_datamodels import InferenceRequest
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.types import ASGIApp
+
+from serving.answers import V1Answer, answer_v1, answer_v2, input_metadata, output_metadata
+from serving.features import InputError
+from serving.follower import Slot
+from serving.inputs import parse_json, show_name
+
+GRACE_SECONDS = 20  # for requests in flight when the server is told to stop
+JSON_LENGTH_HEADER = "inference-header-content-length"
+_REMEDY = 'Send {"inputs": [{"name", "shape", "datatype", "data"}, ...]}.'
+
+
+class SlotModel(Model):  # type: ignore[misc]
+    """KServe's model that answers with whatever model is in the slot when the request comes."""
+
+    def __init__(self, slot: Slot) -> None:
+        super().__init__(slot.model.name, return_response_headers=True)
+        self._slot = slot
+        self.ready = True
+
+    def validate(self, payload: object) -> object:
+        """Leaves validation to `predict`, whose messages say which feature is wrong."""
+        return payload
+
+    async def predict(
+        self, payload: object, headers: dict[str, str] | None = None, response_headers: dict[str, str] | None = None
+    ) -> V1Answer | InferResponse:
+        """Answers one request in a worker thread.
+
+        Raises:
+            InvalidInput: The request does not fit the model; KServe answers HTTP 400.
+        """
+        model = self._slot.model
+        answer = answer_v2 if isinstance(payload, InferRequest) else answer_v1
+        try:
+            found = await asyncio.to_thread(answer, payload, model)
+        except InputError as error:
+            raise InvalidInput(str(error)) from None
+        if response_headers is not None:
+            response_headers["x-model-version"] = model.version
+        return found
+
+    def get_input_types(self) -> list[dict[str, Any]]:
+        """The features, for the protocol's model metadata."""
+        return input_metadata(self._slot.model)
+
+    def get_output_types(self) -> list[dict[str, Any]]:
+        """The outputs, for the protocol's model metadata."""
+        return output_metadata(self._slot.model)
+
+
+class StrictDataPlane(DataPlane):  # type: ignore[misc]
+    """KServe's data plane that takes any content type as JSON and gives no HTTP 500 for a malformed body."""
+
+    def decode(
+        self, body: Any, headers: Mapping[str, str], protocol_version: str = "v1", model_name: str | None = None
+    ) -> tuple[Any, dict[str, Any]]:
+        """Hands a v1 body on as bytes (it is parsed in the worker thread); decodes a v2 request."""
+        if protocol_version == "v1":
+            return body, {}
+        return self.decode_inference_request(body, headers, model_name), {}
+
+    def decode_inference_request(self, body: Any, headers: Mapping[str, str], model_name: str | None) -> InferRequest:
+        """Decodes a v2 request, with its tensors in JSON or behind it as the binary extension has them.
+
+        Raises:
+            InvalidInput: The request is malformed.
+        """
+        try:
+            if not isinstance(body, bytes):
+                return InferRequest.from_inference_request(body, model_name)
+            length = int(headers.get(JSON_LENGTH_HEADER, len(body)))
+            checked = _check_form(parse_json(body[:length]))
+            if length < len(body):
+                return InferRequest.from_bytes(body, length, model_name)
+            return InferRequest.from_inference_request(checked, model_name)
+        except (InputError, InvalidInput) as error:
+            raise InvalidInput(str(error)) from None
+        except (ValueError, TypeError, KeyError, AttributeError, InferenceError, struct.error) as error:
+            received = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+            form = InputError(
+                "the request's body", "must have the form of the Open Inference Protocol", received, _REMEDY
+            )
+            raise InvalidInput(str(form)) from None
+
+    def encode(
+        self, model_name: str, response: Any, headers: Mapping[str, str], req_attributes: dict[str, Any]
+    ) -> tuple[Any, dict[str, str]]:
+        """Encodes an answer as KServe does, but never as a CloudEvent: those were not decoded either."""
+        encoded: tuple[Any, dict[str, str]] = super().encode(model_name, response, None, req_attributes)
+        return encoded
+
+
+class LedgerDecides(ModelRepositoryExtension):  # type: ignore[misc]
+    """Refuses to load and unload models over HTTP: a stray call must not take the model away."""
+
+    async def load(self, model_name: str) -> None:
+        """Refuses.
+
+        Raises:
+            InvalidInput: Always.
+        """
+        raise InvalidInput(f"model {model_name} follows the ledger. Received: load. Use `perennial promote`.")
+
+    async def unload(self, model_name: str) -> None:
+        """Refuses.
+
+        Raises:
+            InvalidInput: Always.
+        """
+        raise InvalidInput(f"model {model_name} follows the ledger. Received: unload. Use `perennial rollback`.")
+
+
+class QuietRestServer(RESTServer):  # type: ignore[misc]
+    """KServe's REST server with an app of its own, no log line per request, and every error as `{"error": ...}`."""
+
+    def __init__(self, app: FastAPI, data_plane: DataPlane, extension: ModelRepositoryExtension, port: int) -> None:
+        super().__init__(app, data_plane, extension, port, grace_period=GRACE_SECONDS)
+        self._app = app
+        self.config.access_log = False
+
+    def create_application(self) -> ASGIApp:
+        """Registers KServe's endpoints, and handlers that answer mistakes of clients without a stack trace."""
+        self._register_endpoints(self._app)
+        self._add_exception_handlers(self._app)
+        self._app.add_exception_handler(InvalidInput, _bad_request)
+        self._app.add_exception_handler(ModelNotFound, _not_found)
+        self._app.add_exception_handler(RequestValidationError, _malformed)
+        self._app.add_exception_handler(HTTPException, _http_error)
+        return self._app
+
+
+class LoopbackModelServer(ModelServer):  # type: ignore[misc]
+    """KServe's model server on a socket that is bound already: its own listens on every address."""
+
+    def __init__(self, port: int) -> None:
+        super().__init__(http_port=port, enable_grpc=False, enable_latency_logging=False, workers=1)
+        self.dataplane = StrictDataPlane(model_registry=self.registered_models)
+        self.model_repository_extension = LedgerDecides(model_registry=self.registered_models)
+        _quieten()
+
+    def run(self, model: Model, listener: socket.socket) -> None:
+        """Serves the model until SIGTERM or SIGINT; requests in flight are answered first."""
+        self.register_model(model)
+        app = FastAPI(title="Perennial", docs_url=None, redoc_url=None)
+        QuietRestServer(app, self.dataplane, self.model_repository_extension, self.http_port).run(sockets=[listener])
+
+
+def _check_form(parsed: object) -> InferenceRequest:
+    """Checks the JSON part of a request whose tensors may follow it, where KServe itself checks nothing."""
+    if isinstance(parsed, dict) and isinstance(parsed.get("inputs"), list):
+        inputs = [{"data": []} | item if isinstance(item, dict) else item for item in parsed["inputs"]]
+        parsed = parsed | {"inputs": inputs}
+    return InferenceRequest.model_validate(parsed)
+
+
+def _quieten() -> None:
+    # KServe and uvicorn log a line or a stack trace per request; what goes wrong is in the answer.
+    for name in ("kserve", "kserve.trace", "uvicorn", "uvicorn.error", "uvicorn.access"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
+async def _bad_request(_request: Request, error: Exception) -> JSONResponse:
+    return JSONResponse({"error": str(error)}, status_code=400)
+
+
+async def _not_found(_request: Request, error: Exception) -> JSONResponse:
+    return JSONResponse({"error": str(error)}, status_code=404)
+
+
+async def _http_error(_request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)
+    return JSONResponse({"error": error.detail}, status_code=error.status_code, headers=error.headers)
+
+
+async def _malformed(_request: Request, error: Exception) -> JSONResponse:
+    """Answers what FastAPI finds wrong with a v2 request, in this product's words and as HTTP 400."""
+    assert isinstance(error, RequestValidationError)
+    found = next((item for item in error.errors() if "bytes" not in item["loc"]), error.errors()[0])
+    if found["type"] == "json_invalid":
+        where, received = "the request's body", f"{found['ctx']['error']} at character {found['loc'][-1]}"
+        message = InputError(where, "must be JSON", received, _REMEDY)
+    else:
+        path = [part for part in found["loc"][1:] if part != "InferenceRequest"]
+        where = ".".join(show_name(part) for part in path) or "the request's body"
+        message = InputError(where, "must have the form of the Open Inference Protocol", found["msg"], _REMEDY)
+    return JSONResponse({"error": str(message)}, status_code=400)

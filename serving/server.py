@@ -1,0 +1,167 @@
+"""The model server: KServe's, with the champion of a project or with one SavedModel folder."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import socket
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+from perennial.errors import ServingError
+from perennial.ledger import Ledger
+from perennial.project import Project
+from perennial.tfx_compat import prepare_process
+from serving.follower import Follower, Slot, first_champion, registry_loader
+from serving.metrics import SlotCollector
+from serving.runtime import load_model
+
+LOOPBACK = "127.0.0.1"
+
+logger = logging.getLogger("perennial.serving")
+
+
+def serve(project: Project, port: int | None = None, host: str = LOOPBACK) -> None:
+    """Serves a project's champion and follows the ledger, until SIGTERM or SIGINT.
+
+    Args:
+        project: Whose ledger and registry to follow.
+        port: HTTP port; none: `serving.port` of the settings.
+        host: Address to listen on.
+
+    Raises:
+        ServingError: Nothing was deployed yet, the port is taken, or the champion cannot be served.
+        LedgerError: The ledger cannot be read.
+        RegistryError: The registry does not hold the champion.
+        IntegrityError: The champion's files are not those that were evaluated.
+    """
+    _log_to_stderr()
+    prepare_process()
+    settings = project.settings.serving
+    ledger = Ledger(project.ledger_url)
+    with _closing(ledger), _bound(host, settings.port if port is None else port) as listener:
+        champion = first_champion(ledger, project)
+        load = registry_loader(project)
+        slot = Slot(load(champion))
+        follower = Follower(ledger, load, slot, settings.poll_seconds)
+        follower.start()
+        try:
+            _run(slot, listener)
+        finally:
+            follower.stop()
+
+
+def serve_folder(name: str, version: str, saved_model: Path, digest: str, port: int, host: str = LOOPBACK) -> None:
+    """Serves one SavedModel folder, without a ledger, until SIGTERM or SIGINT.
+
+    Args:
+        name: Name of the model in URLs.
+        version: What answers carry as `model_version`.
+        saved_model: The folder.
+        digest: SHA-256 that the folder must have.
+        port: HTTP port.
+        host: Address to listen on.
+
+    Raises:
+        ServingError: The port is taken, or the model cannot be served.
+        IntegrityError: The folder does not have the digest.
+    """
+    _log_to_stderr()
+    with _bound(host, port) as listener:
+        _run(Slot(load_model(name, version, saved_model, digest)), listener)
+
+
+def _run(slot: Slot, listener: socket.socket) -> None:
+    """Answers requests with the model in the slot, until a signal."""
+    with _no_arguments():
+        from serving.protocol import LoopbackModelServer, SlotModel
+    from prometheus_client import REGISTRY
+
+    host, port = listener.getsockname()[:2]
+    server, collector = LoopbackModelServer(port), SlotCollector(slot)
+    REGISTRY.register(collector)
+    try:
+        _listen(listener, host, port)
+        logger.info("%s version %s serves on http://%s:%s", slot.model.name, slot.model.version, host, port)
+        with _signals_end_quietly():
+            server.run(SlotModel(slot), listener)
+    finally:
+        REGISTRY.unregister(collector)
+
+
+@contextmanager
+def _bound(host: str, port: int) -> Iterator[socket.socket]:
+    """Takes the port before the seconds that loading costs, so that a taken one is told at once.
+
+    It listens only when the model is ready: until then a client is refused and does not wait.
+    """
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((host, port))
+        except OSError as error:
+            raise _port_error(host, port, error) from None
+        yield listener
+
+
+def _listen(listener: socket.socket, host: str, port: int) -> None:
+    try:
+        listener.listen(1024)
+    except OSError as error:  # another server took the port while this one loaded
+        raise _port_error(host, port, error) from None
+
+
+def _port_error(host: str, port: int, error: OSError) -> ServingError:
+    remedy = "Stop what uses it, or choose another with --port or serving.port in project.yaml."
+    return ServingError(f"port {port} on {host}", "must be free for the server", error.strerror or error, remedy)
+
+
+@contextmanager
+def _closing(ledger: Ledger) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        ledger.close()
+
+
+@contextmanager
+def _no_arguments() -> Iterator[None]:
+    """Hides the command line from KServe, which parses it when imported and ends the process over what it misreads."""
+    arguments = sys.argv
+    sys.argv = arguments[:1]
+    try:
+        yield
+    finally:
+        sys.argv = arguments
+
+
+@contextmanager
+def _signals_end_quietly() -> Iterator[None]:
+    """Lets SIGTERM and SIGINT end the server as a success.
+
+    Uvicorn stops gracefully, then raises the signal again for the handlers from before: those must not end the process.
+    """
+
+    def ignore(_number: int, _frame: FrameType | None) -> None:
+        logger.info("stopped")
+
+    before = {number: signal.signal(number, ignore) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _log_to_stderr() -> None:
+    """Shows the server's own lines, with their time, on stderr."""
+    if logger.handlers:
+        return
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s serving: %(message)s"))
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    logger.propagate = False

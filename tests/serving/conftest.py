@@ -1,0 +1,241 @@
+"""A real registry, ledger and server of a tiny model, in folders of the test.
+
+Versions of the model differ in the class they prefer, so an answer shows which version computed it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+import pytest
+
+from perennial.ledger import Ledger
+from perennial.project import Project, load_project
+from schemas.records import Deployment
+
+ROOT = Path(__file__).parents[2]
+CLASSES = 3
+ROWS = {"image": [[0.0, 0.25, 0.5, 1.0], [1.0, 1.0, 1.0, 1.0]], "age": [41, -3], "city": ["Turin", "Łódź"]}
+
+_BUILD = """
+import sys
+import tensorflow as tf
+
+class Tiny(tf.Module):
+    def __init__(self, favourite, classes):
+        self.bias = tf.Variable(tf.one_hot(favourite, classes) * 5.0)
+
+    def score(self, image, extra):
+        scores = tf.nn.softmax(self.bias + 0.01 * (tf.reduce_mean(image, axis=1) + extra)[:, None])
+        return {"class": tf.argmax(scores, axis=-1), "probabilities": scores}
+
+    @tf.function(input_signature=[tf.TensorSpec([None, 4], tf.float32, name="image")])
+    def one(self, image):
+        return self.score(image, 0.0)
+
+    @tf.function(input_signature=[
+        tf.TensorSpec([None, 4], tf.float32, name="image"),
+        tf.TensorSpec([None], tf.int64, name="age"),
+        tf.TensorSpec([None], tf.string, name="city"),
+    ])
+    def three(self, image, age, city):
+        return self.score(image, tf.cast(age, tf.float32) + tf.cast(tf.strings.length(city), tf.float32))
+
+    @tf.function(input_signature=[tf.TensorSpec([None, 4], tf.float32, name="image")])
+    def broken(self, image):
+        return {"label": tf.reduce_sum(image, axis=1)}
+
+for line in sys.stdin:
+    folder, favourite, signature = line.split("\\t")
+    tiny = Tiny(int(favourite), int(sys.argv[1]))
+    tf.saved_model.save(tiny, folder, signatures=getattr(tiny, signature.strip()))
+"""
+
+
+@dataclass
+class Server:
+    """A server process and how to talk to it."""
+
+    process: subprocess.Popen[str]
+    url: str
+    log: Path
+    client: httpx.Client = field(default_factory=lambda: httpx.Client(timeout=30))
+
+    def post(self, path: str, body: object) -> httpx.Response:
+        return self.client.post(self.url + path, json=body)
+
+    def get(self, path: str) -> httpx.Response:
+        return self.client.get(self.url + path)
+
+    def wait_ready(self, path: str) -> None:
+        until = time.monotonic() + 90
+        while time.monotonic() < until:
+            assert self.process.poll() is None, self.log.read_text()
+            with contextlib.suppress(httpx.TransportError):
+                if self.get(path).status_code == 200:
+                    return
+            time.sleep(0.1)
+        raise TimeoutError(self.log.read_text())
+
+    def stop(self) -> int:
+        self.client.close()
+        self.process.send_signal(signal.SIGTERM)
+        try:
+            return self.process.wait(20)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            return self.process.wait()
+
+
+@dataclass
+class World:
+    """A project with registered versions, and its server."""
+
+    project: Project
+    server: Server
+    digests: dict[str, str]
+
+    def deploy(self, version: str, digest: str | None = None) -> float:
+        """Deploys a version as another process would; gives the moment."""
+        ledger = Ledger(self.project.ledger_url)
+        champion = ledger.champion()
+        deployment = Deployment(
+            version=version,
+            digest=digest or self.digests[version],
+            action="promote",
+            by="test",
+            why="test",
+            replaces=champion.deployment if champion else None,
+        )
+        ledger.deploy(deployment, None)
+        ledger.close()
+        return time.monotonic()
+
+    def serving_version(self) -> str:
+        body = {"instances": [{name: rows[0] for name, rows in ROWS.items()}]}
+        answer = self.server.post("/v1/models/tiny:predict", body)
+        assert answer.status_code == 200, answer.text
+        return str(answer.json()["model_version"])
+
+    def wait_for(self, version: str, since: float) -> float:
+        """Waits until a version serves; gives the seconds since its deployment."""
+        while time.monotonic() - since < 20:
+            if self.serving_version() == version:
+                return time.monotonic() - since
+            time.sleep(0.02)
+        raise TimeoutError(self.server.log.read_text())
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture(scope="session")
+def tiny_models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """SavedModels: `a`, `b`, `c` take three features and prefer class 0, 1, 2; `one` takes one; `broken` fails."""
+    folder = tmp_path_factory.mktemp("models")
+    wanted = {"a": (0, "three"), "b": (1, "three"), "c": (2, "three"), "one": (2, "one"), "broken": (0, "broken")}
+    lines = [f"{folder / name}\t{favourite}\t{signature}\n" for name, (favourite, signature) in wanted.items()]
+    environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"}
+    command = [sys.executable, "-c", _BUILD, str(CLASSES)]
+    subprocess.run(command, input="".join(lines), text=True, check=True, env=environment, capture_output=True)
+    return {name: folder / name for name in wanted}
+
+
+@pytest.fixture(scope="session")
+def make_project(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Project]:
+    """Writes a minimal project folder."""
+
+    def make(name: str) -> Project:
+        folder = tmp_path_factory.mktemp(name)
+        data = "data: {spans: 'data/{SPAN}.csv', key: id}"
+        settings = f"name: {name}\nlabel: label\n{data}\nserving: {{poll_seconds: 0.5}}\n"
+        (folder / "project.yaml").write_text(settings)
+        return load_project(folder)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def run_python(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str, int], Server]]:
+    """Starts a server process that runs some Python; all are stopped at the end."""
+    servers: list[Server] = []
+    logs = tmp_path_factory.mktemp("logs")
+
+    def run(code: str, port: int) -> Server:
+        log = logs / f"{len(servers)}.log"
+        with log.open("w") as stream:
+            command = [sys.executable, "-c", code]
+            process = subprocess.Popen(command, stdout=stream, stderr=stream, text=True, cwd=ROOT)
+        servers.append(Server(process, f"http://127.0.0.1:{port}", log))
+        return servers[-1]
+
+    yield run
+    for server in servers:
+        server.stop()
+
+
+@pytest.fixture(scope="session")
+def serve_project(run_python: Callable[[str, int], Server]) -> Callable[[Project, int], Server]:
+    """Runs `serving.server.serve` in a process of its own, as `perennial serve` does."""
+
+    def serve(project: Project, port: int) -> Server:
+        code = (
+            "import sys\n"
+            "from perennial.errors import PerennialError\n"
+            "from perennial.project import load_project\n"
+            "from serving.server import serve\n"
+            # An argument that KServe's own parser would refuse.
+            "sys.argv += ['--http_port', 'nonsense']\n"
+            "try:\n"
+            f"    serve(load_project({str(project.folder)!r}), {port})\n"
+            "except PerennialError as error:\n"
+            "    print(f'{type(error).__name__}: {error}', file=sys.stderr)\n"
+            "    sys.exit(error.exit_code)\n"
+        )
+        return run_python(code, port)
+
+    return serve
+
+
+@pytest.fixture(scope="session")
+def world(
+    tiny_models: dict[str, Path],
+    make_project: Callable[[str], Project],
+    serve_project: Callable[[Project, int], Server],
+) -> World:
+    """A project `tiny` with versions 1 to 4 registered (4 keeps no contract), version 1 deployed, and its server."""
+    from perennial.digests import digest_folder
+    from perennial.registry import Candidate, Registry
+
+    project = make_project("tiny")
+    registry = Registry(project)
+    digests = {}
+    for name in ("a", "b", "c", "broken"):
+        digest = digest_folder(tiny_models[name])
+        candidate = Candidate(tiny_models[name], digest, {}, {}, {}, {"run": name})
+        digests[registry.register(candidate).version] = digest
+    port = free_port()
+    world = World(project, Server.__new__(Server), digests)
+    world.deploy("1")
+    world.server = serve_project(project, port)
+    world.server.wait_ready("/v2/models/tiny/ready")
+    return world
+
+
+@pytest.fixture
+def port() -> int:
+    """A port that is free now."""
+    return free_port()

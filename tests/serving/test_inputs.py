@@ -1,0 +1,234 @@
+"""Payload to arrays: what fits becomes arrays, everything else a message that names the place."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from serving.features import Feature, InputError
+from serving.inputs import Tensor, check_outputs, from_v1, from_v2, parse_json
+
+IMAGE = Feature("image", "float32", (64,))
+GRID = Feature("grid", "float32", (2, 3))
+AGE = Feature("age", "int64", ())
+CITY = Feature("city", "string", ())
+TAGS = Feature("tags", "string", (None,))
+ROW = [0.5] * 64
+
+
+def refusal_v1(payload: object, *features: Feature) -> str:
+    with pytest.raises(InputError) as caught:
+        from_v1(payload, features)
+    return str(caught.value)
+
+
+def refusal_v2(tensors: list[Tensor], *features: Feature) -> str:
+    with pytest.raises(InputError) as caught:
+        from_v2(tensors, features)
+    return str(caught.value)
+
+
+def test_v1_rows_become_one_array_per_feature() -> None:
+    payload = {"instances": [{"image": ROW, "age": 3, "city": "Łódź"}, {"image": [1] * 64, "age": -4.0, "city": ""}]}
+    arrays = from_v1(payload, [IMAGE, AGE, CITY])
+    assert arrays["image"].dtype == np.float32 and arrays["image"].shape == (2, 64)
+    assert arrays["age"].dtype == np.int64 and arrays["age"].tolist() == [3, -4]
+    assert arrays["city"].tolist() == ["Łódź".encode(), b""]
+
+
+def test_v1_takes_bare_values_of_a_single_feature() -> None:
+    assert from_v1({"instances": [ROW, {"image": ROW}]}, [IMAGE])["image"].shape == (2, 64)
+    assert from_v1({"instances": ["a", "b"]}, [CITY])["city"].tolist() == [b"a", b"b"]
+
+
+def test_v1_nested_and_free_lengths() -> None:
+    assert from_v1({"instances": [[[1, 2, 3], [4, 5, 6]]]}, [GRID])["grid"].tolist() == [[[1, 2, 3], [4, 5, 6]]]
+    assert from_v1({"instances": [["a", "b"], ["c", "d"]]}, [TAGS])["tags"].shape == (2, 2)
+    assert from_v1({"instances": [[], []]}, [TAGS])["tags"].shape == (2, 0)
+
+
+def test_v1_wrong_length_says_everything() -> None:
+    message = refusal_v1({"instances": [{"image": ROW}, {"image": ROW[1:]}]}, IMAGE)
+    assert message == "instances[1].image must be 64 numbers (float32). Received: 63 numbers. Send every value."
+
+
+@pytest.mark.parametrize(
+    ("instance", "parts"),
+    [
+        ({}, ["instances[0] must have the features image, age, city", "none"]),
+        ({"image": ROW, "age": 1}, ["instances[0] must have the feature city", "image, age"]),
+        ({"image": ROW, "agee": 1, "city": ""}, ["instances[0].agee", "Did you mean `age`?"]),
+        ({"image": ROW, "age": 1, "city": "", "x": 1}, ["instances[0].x", "(image, age, city)", "Leave it out."]),
+        ({"image": "abc", "age": 1, "city": ""}, ["instances[0].image", "the string 'abc'", "Send a list."]),
+        ({"image": None, "age": 1, "city": ""}, ["instances[0].image", "null"]),
+        ({"image": [*ROW[1:], None], "age": 1, "city": ""}, ["instances[0].image[63]", "a number", "null"]),
+        ({"image": [*ROW[1:], "1"], "age": 1, "city": ""}, ["instances[0].image[63]", "the string '1'"]),
+        ({"image": [*ROW[1:], [1]], "age": 1, "city": ""}, ["instances[0].image[63]", "1 number"]),
+        ({"image": [*ROW[1:], True], "age": 1, "city": ""}, ["instances[0].image[63]", "true", "Send 1 or 0."]),
+        ({"image": [*ROW[1:], float("nan")], "age": 1, "city": ""}, ["image[63]", "nan", "finite"]),
+        ({"image": [*ROW[1:], float("-inf")], "age": 1, "city": ""}, ["image[63]", "-inf", "finite"]),
+        ({"image": [*ROW[1:], 1e39], "age": 1, "city": ""}, ["image[63]", "1e+39", "3.4e+38"]),
+        ({"image": [*ROW[1:], 10**400], "age": 1, "city": ""}, ["image[63]", "more than 60 digits"]),
+        ({"image": ROW, "age": 1.5, "city": ""}, ["instances[0].age", "an integer (int64)", "1.5"]),
+        ({"image": ROW, "age": 2**63, "city": ""}, ["instances[0].age", "9223372036854775807"]),
+        ({"image": ROW, "age": [1], "city": ""}, ["instances[0].age", "1 number"]),
+        ({"image": ROW, "age": {}, "city": ""}, ["instances[0].age", "an object with no keys"]),
+        ({"image": ROW, "age": 1, "city": 7}, ["instances[0].city", "a string", "7"]),
+        ({"image": ROW, "age": 1, "city": "\ud800"}, ["instances[0].city", "\\ud800", "UTF-8"]),
+        ({"image": ROW, "age": 1, "\ud800": 1}, ["instances[0].\\ud800"]),
+        ([1, 2], ["instances[0] must be an object", "2 numbers", '"image": ...']),
+        (None, ["instances[0] must be an object", "null"]),
+    ],
+)
+def test_v1_names_feature_and_instance(instance: object, parts: list[str]) -> None:
+    message = refusal_v1({"instances": [instance]}, IMAGE, AGE, CITY)
+    assert all(part in message for part in parts), message
+    message.encode()  # whatever was received, the message can be sent
+
+
+@pytest.mark.parametrize(
+    ("payload", "part"),
+    [
+        ([], "must be an object. Received: 0 values"),
+        (None, "must be an object. Received: null"),
+        ({"instance": []}, "must have the key `instances`"),
+        ({"instances": {}}, "instances must be a list"),
+        ({"instances": "x"}, "instances must be a list"),
+        ({"instances": []}, "at least one instance"),
+    ],
+)
+def test_v1_wrong_envelope(payload: object, part: str) -> None:
+    assert part in refusal_v1(payload, IMAGE)
+
+
+def test_v1_ragged_nesting() -> None:
+    assert "instances[0].grid[1] must be 3 numbers" in refusal_v1({"instances": [[[1, 2, 3], [4, 5]]]}, GRID)
+    deep = refusal_v1({"instances": [[1, 2, 3]]}, GRID)
+    assert "instances[0].grid must be nested lists of 2 x 3 numbers (float32). Received: 3 numbers" in deep
+    assert "2 as in the first instance" in refusal_v1({"instances": [["a", "b"], ["c"]]}, TAGS)
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"\xff\xfe", b"[" * 200_000, b"1" * 5_000, b'{"a": }'])
+def test_bodies_that_are_not_json_or_not_instances(body: bytes) -> None:
+    with pytest.raises(InputError):
+        from_v1(parse_json(body), [IMAGE])
+
+
+def test_nan_in_json_is_told_by_feature() -> None:
+    parsed = parse_json(b'{"instances": [{"age": NaN}]}')
+    assert "instances[0].age must be an integer (int64). Received: nan" in refusal_v1(parsed, AGE)
+
+
+def test_v2_flat_nested_and_compatible_datatypes() -> None:
+    flat = Tensor("grid", [2, 2, 3], "FP32", [0.1] * 12)
+    nested = Tensor("grid", [2, 2, 3], "INT8", [[[1, 2, 3], [4, 5, 6]]] * 2)
+    assert from_v2([flat], [GRID])["grid"].tolist() == np.full((2, 2, 3), 0.1, np.float32).tolist()
+    assert from_v2([nested], [GRID])["grid"].shape == (2, 2, 3)
+    assert from_v2([Tensor("grid", [1, 2, 3], "FP64", [0.5] * 6)], [GRID])["grid"].dtype == np.float32
+    assert from_v2([Tensor("age", [2], "INT32", [1, 2])], [AGE])["age"].dtype == np.int64
+    assert from_v2([Tensor("age", [1], "FP64", [3.0])], [AGE])["age"].tolist() == [3]
+    assert from_v2([Tensor("city", [1], "BYTES", ["é"])], [CITY])["city"].tolist() == ["é".encode()]
+
+
+@pytest.mark.parametrize(
+    ("tensors", "parts"),
+    [
+        ([], ["inputs must have the features grid, age"]),
+        ([Tensor("grod", [1, 2, 3], "FP32", [0.0] * 6)], ["inputs[0].name", "Did you mean `grid`?"]),
+        ([Tensor(["grid"], [1, 2, 3], "FP32", [0.0] * 6)], ["inputs[0].name", "grid, age"]),
+        ([Tensor("grid", [1, 2, 3], "FP32", [0.0] * 6)], ["must have the feature age", "Received: grid"]),
+        ([Tensor("age", [1], "INT64", [1])] * 2, ["inputs[1] must be another feature"]),
+        ([Tensor("grid", [1, 6], "FP32", [0.0] * 6)], ["inputs[0] (grid)", "[n, 2, 3]", "[1, 6]"]),
+        ([Tensor("grid", [-1, 2, 3], "FP32", [0.0] * 6)], ["inputs[0] (grid)", "[-1, 2, 3]"]),
+        ([Tensor("grid", "x", "FP32", [])], ["inputs[0] (grid)", "the string 'x'"]),
+        ([Tensor("grid", [0, 2, 3], "FP32", [])], ["at least one row"]),
+        ([Tensor("grid", [1, 2, 3], "FP32", [0.0] * 5)], ["must hold 6 values", "5 numbers"]),
+        ([Tensor("grid", [1, 2, 3], "FP32", [[[1, 2, 3], [4]]])], ["nested as its shape", "ragged"]),
+        ([Tensor("grid", [1, 2, 3], "FP32", {})], ["the list `data`", "an object"]),
+        ([Tensor("grid", [1, 2, 3], "BYTES", ["a"] * 6)], ["datatype FP32", "BYTES"]),
+        ([Tensor("grid", [1, 2, 3], "BOOL", [True] * 6)], ["datatype FP32", "BOOL"]),
+        ([Tensor("grid", [1, 2, 3], ["FP32"], [])], ["datatype FP32"]),
+        ([Tensor("grid", [2, 2, 3], "FP32", [0.0] * 10 + ["x", 0.0])], ["inputs[0] (grid) row 1 value 4", "'x'"]),
+        ([Tensor("grid", [1, 2, 3], "FP64", [0.0] * 5 + [0.1])], ["row 0 value 5", "rounded", "FP32"]),
+        ([Tensor("grid", [1, 2, 3], "INT32", [0] * 5 + [2**24 + 1])], ["row 0 value 5", "16777217", "rounded"]),
+        ([Tensor("age", [1], "INT8", [300])], ["inputs[0] (age) row 0 must be an INT8", "300"]),
+        ([Tensor("age", [1], "UINT64", [2**63])], ["inputs[0] (age) row 0", "9223372036854775807"]),
+        ([Tensor("age", [1], "FP32", [1.5])], ["an integer (int64)", "1.5"]),
+        (
+            [Tensor("grid", [1, 2, 3], "FP32", [0.0] * 6), Tensor("age", [2], "INT64", [1, 2])],
+            ["the same number of rows", "grid 1, age 2"],
+        ),
+    ],
+)
+def test_v2_names_tensor_and_row(tensors: list[Tensor], parts: list[str]) -> None:
+    message = refusal_v2(tensors, GRID, AGE)
+    assert all(part in message for part in parts), message
+
+
+def test_unknown_output() -> None:
+    check_outputs(["class", "probabilities"])
+    with pytest.raises(InputError, match="Did you mean `class`"):
+        check_outputs(["clas"])
+
+
+scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters(), max_size=8)
+values = st.recursive(
+    scalars, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=4), inner), max_leaves=12
+)
+near_misses = st.fixed_dictionaries(
+    {},
+    optional={
+        "grid": values | st.just([[1, 2, 3], [4, 5, 6]]),
+        "age": values,
+        "city": values,
+        "tags": values,
+        "x": values,
+    },
+)
+FEATURES = (GRID, AGE, CITY, TAGS)
+
+
+@settings(max_examples=300, deadline=None)
+@given(values | st.fixed_dictionaries({"instances": values | st.lists(near_misses, max_size=3)}))
+def test_any_v1_payload_is_arrays_or_a_message(payload: object) -> None:
+    try:
+        arrays = from_v1(payload, FEATURES)
+    except InputError as error:
+        json.dumps({"error": str(error)}, ensure_ascii=False).encode()
+        return
+    rows = {len(array) for array in arrays.values()}
+    assert set(arrays) == {feature.name for feature in FEATURES} and len(rows) == 1
+
+
+tensors = st.builds(
+    Tensor,
+    st.sampled_from(["grid", "age", "city", "tags"]) | values,
+    st.sampled_from([[1, 2, 3], [1], [2], [1, 2]]) | values,
+    st.sampled_from(["FP32", "FP64", "INT64", "INT8", "UINT64", "BYTES", "BOOL"]) | values,
+    st.lists(scalars, max_size=6) | values,
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(tensors, max_size=3), st.sampled_from([(GRID,), (AGE,), (CITY,), (TAGS,), (GRID, AGE)]))
+def test_any_v2_tensors_are_arrays_or_a_message(received: list[Tensor], features: tuple[Feature, ...]) -> None:
+    try:
+        arrays = from_v2(received, features)
+    except InputError as error:
+        json.dumps({"error": str(error)}, ensure_ascii=False).encode()
+        return
+    assert set(arrays) == {feature.name for feature in features}
+
+
+@given(
+    st.lists(st.lists(st.floats(width=32, allow_nan=False, allow_infinity=False), min_size=3, max_size=3), min_size=1)
+)
+def test_float32_values_arrive_unchanged(rows: list[list[float]]) -> None:
+    feature = Feature("x", "float32", (3,))
+    exact = Tensor("x", [len(rows), 3], "FP64", [value for row in rows for value in row])
+    assert from_v1({"instances": rows}, [feature])["x"].tolist() == rows
+    assert from_v2([exact], [feature])["x"].tolist() == rows

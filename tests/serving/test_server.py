@@ -1,0 +1,395 @@
+"""The real server over HTTP: promotion, rollback, damage, bad requests, metrics."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import shutil
+import socket
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+
+V1, V2 = "/v1/models/tiny:predict", "/v2/models/tiny/infer"
+IMAGE, AGE, CITY = [0.0, 0.25, 0.5, 1.0], 41, "Łódź"
+INSTANCE = {"image": IMAGE, "age": AGE, "city": CITY}
+
+
+def tensors(rows: int = 1) -> list[dict[str, Any]]:
+    return [
+        {"name": "image", "shape": [rows, 4], "datatype": "FP32", "data": IMAGE * rows},
+        {"name": "age", "shape": [rows], "datatype": "INT64", "data": [AGE] * rows},
+        {"name": "city", "shape": [rows], "datatype": "BYTES", "data": [CITY] * rows},
+    ]
+
+
+class Hammer:
+    """Sends requests from threads until stopped; keeps every answer's version, and every failure."""
+
+    def __init__(self, url: str, threads: int = 2) -> None:
+        self.url, self.failures, self.versions = url, [], []
+        self._stop = threading.Event()
+        self._threads = [threading.Thread(target=self._strike) for _ in range(threads)]
+
+    def _strike(self) -> None:
+        with httpx.Client(timeout=30) as client:
+            while not self._stop.is_set():
+                try:
+                    answer = client.post(self.url, json={"instances": [INSTANCE]})
+                    self._note(answer)
+                except Exception as error:
+                    self.failures.append(repr(error))
+
+    def _note(self, answer: httpx.Response) -> None:
+        body = answer.json()
+        version = body.get("model_version")
+        # The class tells which model computed the answer; it must be the one that the answer names.
+        if answer.status_code != 200 or body["predictions"][0]["class"] != int(version) - 1:
+            self.failures.append(answer.text)
+        self.versions.append(version)
+
+    def __enter__(self) -> Hammer:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+
+def model_info(world: Any) -> list[str]:
+    return [line for line in world.server.get("/metrics").text.splitlines() if line.startswith("perennial_model_info{")]
+
+
+def counter(world: Any, name: str) -> float:
+    lines = world.server.get("/metrics").text.splitlines()
+    return next(float(line.split()[1]) for line in lines if line.startswith(f"{name} "))
+
+
+@pytest.fixture
+def version_1(world: Any) -> Any:
+    """The world with version 1 serving."""
+    if world.serving_version() != "1":
+        world.wait_for("1", world.deploy("1"))
+    return world
+
+
+def test_v1_answers(version_1: Any) -> None:
+    answer = version_1.server.post(V1, {"instances": [INSTANCE, INSTANCE | {"age": -1}]})
+    body = answer.json()
+    assert answer.status_code == 200 and body["model_version"] == answer.headers["x-model-version"] == "1"
+    assert [row["class"] for row in body["predictions"]] == [0, 0]
+    assert all(abs(sum(row["probabilities"]) - 1) < 1e-6 for row in body["predictions"])
+
+
+def test_v2_answers(version_1: Any) -> None:
+    answer = version_1.server.post(V2, {"id": "42", "inputs": tensors(2)})
+    body = answer.json()
+    outputs = {output["name"]: output for output in body["outputs"]}
+    assert answer.status_code == 200 and answer.headers["x-model-version"] == "1"
+    assert (body["id"], body["model_name"], body["model_version"]) == ("42", "tiny", "1")
+    assert (outputs["class"]["datatype"], outputs["class"]["shape"], outputs["class"]["data"]) == ("INT64", [2], [0, 0])
+    assert (outputs["probabilities"]["datatype"], outputs["probabilities"]["shape"]) == ("FP32", [2, 3])
+
+
+def test_both_protocols_agree(version_1: Any) -> None:
+    one = version_1.server.post(V1, {"instances": [INSTANCE]}).json()["predictions"][0]["probabilities"]
+    two = version_1.server.post(V2, {"inputs": tensors()}).json()["outputs"][1]["data"]
+    assert np.array_equal(np.float32(one), np.float32(two))
+
+
+def test_v2_asks_for_one_output_and_binary(version_1: Any) -> None:
+    chosen = version_1.server.post(V2, {"inputs": tensors(), "outputs": [{"name": "class"}]}).json()
+    assert [output["name"] for output in chosen["outputs"]] == ["class"]
+    binary = version_1.server.post(V2, {"inputs": tensors(), "parameters": {"binary_data_output": True}})
+    length = int(binary.headers["inference-header-content-length"])
+    assert binary.status_code == 200 and len(binary.content) - length == 8 + 3 * 4
+
+
+def test_v2_takes_binary_tensors(version_1: Any) -> None:
+    inputs = tensors()
+    raw = np.array(IMAGE, np.float32).tobytes()
+    del inputs[0]["data"]
+    inputs[0]["parameters"] = {"binary_data_size": len(raw)}
+    head = json.dumps({"inputs": inputs}).encode()
+    headers = {"content-type": "application/octet-stream", "inference-header-content-length": str(len(head))}
+    answer = version_1.server.client.post(version_1.server.url + V2, content=head + raw, headers=headers)
+    assert answer.status_code == 200, answer.text
+
+
+def test_health_and_metadata(version_1: Any) -> None:
+    for path in ("/v2/health/live", "/v2/health/ready", "/v2/models/tiny/ready", "/v1/models/tiny", "/v1/models"):
+        assert version_1.server.get(path).status_code == 200, path
+    metadata = version_1.server.get("/v2/models/tiny").json()
+    assert {"name": "image", "datatype": "FP32", "shape": [-1, 4]} in metadata["inputs"]
+    assert {"name": "probabilities", "datatype": "FP32", "shape": [-1, 3]} in metadata["outputs"]
+    assert version_1.server.get("/v2/models/tinny/ready").status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("instances", "parts"),
+    [
+        ([INSTANCE, INSTANCE | {"image": IMAGE[1:]}], ["instances[1].image must be 4 numbers", "Received: 3 numbers"]),
+        ([INSTANCE | {"imag": 1}], ["instances[0].imag", "Did you mean `image`?"]),
+        ([{"image": IMAGE, "age": 1}], ["instances[0] must have the feature city"]),
+        ([INSTANCE | {"image": [0, 0, 0, "x"]}], ["instances[0].image[3]", "the string 'x'"]),
+        ([INSTANCE | {"age": None}], ["instances[0].age", "null"]),
+        ([INSTANCE | {"image": [0, 0, [1], 0]}], ["instances[0].image[2]"]),
+        ([3], ["instances[0] must be an object"]),
+        ([], ["at least one instance"]),
+        ({}, ["instances must be a list"]),
+    ],
+)
+def test_v1_bad_request(version_1: Any, instances: object, parts: list[str]) -> None:
+    answer = version_1.server.post(V1, {"instances": instances})
+    assert answer.status_code == 400
+    assert all(part in answer.json()["error"] for part in parts), answer.text
+
+
+@pytest.mark.parametrize("path", [V1, V2])
+@pytest.mark.parametrize(
+    "kind", ["application/json", "text/plain", "application/octet-stream", "application/json; charset=utf-8"]
+)
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"null",
+        b'"text"',
+        b"\xff\x00",
+        b"[" * 100_000,
+        b'{"instances": [{"image": [NaN, 0, 0, 0], "age": 1, "city": ""}]}',
+        b'{"inputs": 3}',
+        b'{"inputs": [{}]}',
+        b'{"inputs": [{"name": "image", "shape": [1, 4], "datatype": "FP32", "data": [NaN, 0, 0, 0]}]}',
+        b'{"inputs": [{"name": "\\ud800", "shape": [1, 4], "datatype": "FP32", "data": []}]}',
+        b'{"inputs": [], "parameters": []}',
+        b'{"inputs": [], "outputs": [{"name": 1}]}',
+    ],
+)
+def test_malformed_body_is_a_400(version_1: Any, path: str, kind: str, body: bytes) -> None:
+    answer = version_1.server.client.post(version_1.server.url + path, content=body, headers={"content-type": kind})
+    assert answer.status_code == 400, answer.text
+    assert " must " in answer.json()["error"] or "pars" in answer.json()["error"]
+
+
+@pytest.mark.parametrize(
+    ("headers", "change"),
+    [
+        ({"inference-header-content-length": "x"}, {}),
+        ({"inference-header-content-length": "5"}, {}),
+        ({}, {"parameters": {"binary_data_size": 3}}),
+        ({}, {"parameters": {"binary_data_size": "x"}}),
+        ({}, {"datatype": "FP99", "parameters": {"binary_data_size": 0}}),
+        ({}, {"datatype": "BYTES", "parameters": {"binary_data_size": 0}}),
+    ],
+)
+def test_malformed_binary_is_a_400(version_1: Any, headers: dict[str, str], change: dict[str, Any]) -> None:
+    inputs = tensors()
+    if change:
+        del inputs[0]["data"]
+        inputs[0] |= change
+    kind = {"content-type": "application/octet-stream"}
+    answer = version_1.server.client.post(
+        version_1.server.url + V2, content=json.dumps({"inputs": inputs}), headers=kind | headers
+    )
+    assert answer.status_code == 400, answer.text
+
+
+def test_v2_bad_requests(version_1: Any) -> None:
+    short = tensors()
+    short[0]["shape"], short[0]["data"] = [1, 3], IMAGE[1:]
+    assert (
+        "inputs[0] (image) must have the shape [n, 4]" in version_1.server.post(V2, {"inputs": short}).json()["error"]
+    )
+    missing = version_1.server.post(V2, {"inputs": tensors()[:2]})
+    assert missing.status_code == 400 and "must have the feature city" in missing.json()["error"]
+    unknown = version_1.server.post(V2, {"inputs": tensors(), "outputs": [{"name": "clas"}]})
+    assert unknown.status_code == 400 and "Did you mean `class`?" in unknown.json()["error"]
+
+
+def test_bad_requests_leave_no_stack_trace(version_1: Any) -> None:
+    version_1.server.post(V1, {"instances": 3})
+    assert "Traceback" not in version_1.server.log.read_text()
+
+
+def test_nobody_unloads_the_model_over_http(version_1: Any) -> None:
+    for verb in ("load", "unload"):
+        assert (
+            version_1.server.client.post(f"{version_1.server.url}/v2/repository/models/tiny/{verb}").status_code == 400
+        )
+    assert version_1.serving_version() == "1"
+
+
+def test_cloud_event_headers_change_nothing(version_1: Any) -> None:
+    headers = {"ce-specversion": "1.0", "ce-id": "1", "ce-type": "x", "ce-source": "y"}
+    answer = version_1.server.client.post(version_1.server.url + V1, json={"instances": [INSTANCE]}, headers=headers)
+    assert answer.status_code == 200 and answer.json()["model_version"] == "1"
+
+
+def test_promotion_and_rollback_under_load(version_1: Any) -> None:
+    with Hammer(version_1.server.url + V1) as hammer:
+        time.sleep(0.3)
+        promoted = version_1.wait_for("2", version_1.deploy("2"))
+        rolled_back = version_1.wait_for("1", version_1.deploy("1"))
+        time.sleep(0.3)
+    assert promoted < 5 and rolled_back < 5
+    assert hammer.failures == [] and {"1", "2"} <= set(hammer.versions)
+    runs = [version for version, _ in itertools.groupby(hammer.versions)]
+    assert runs[0] == runs[-1] == "1" and len(hammer.versions) > 50
+    assert model_info(version_1) == [
+        f'perennial_model_info{{digest="{version_1.digests["1"]}",name="tiny",version="1"}} 1.0'
+    ]
+
+
+def test_health_is_answered_while_a_large_batch_is_computed(version_1: Any) -> None:
+    body = {"instances": [INSTANCE] * 50_000}
+    slowest, done = 0.0, threading.Event()
+
+    def send() -> None:
+        with httpx.Client(timeout=60) as client:
+            sizes.append(len(client.post(version_1.server.url + V1, json=body).json()["predictions"]))
+        done.set()
+
+    sizes: list[int] = []
+    thread = threading.Thread(target=send)
+    thread.start()
+    while not done.is_set():
+        began = time.monotonic()
+        assert version_1.server.get("/v2/health/ready").status_code == 200
+        slowest = max(slowest, time.monotonic() - began)
+    thread.join()
+    assert sizes == [50_000] and slowest < 1
+
+
+def wait_for_failures(world: Any, more_than: float) -> None:
+    until = time.monotonic() + 10
+    while counter(world, "perennial_failed_loads_total") <= more_than:
+        assert time.monotonic() < until, world.server.log.read_text()
+        time.sleep(0.1)
+
+
+def test_damaged_model_is_not_served(version_1: Any) -> None:
+    """Version 3 has a byte changed in the registry: the old model stays; repaired, version 3 follows."""
+    failed = counter(version_1, "perennial_failed_loads_total")
+    stored = registered_file(version_1, "3")
+    healthy = stored.read_bytes()
+    stored.write_bytes(healthy[:-1] + bytes([healthy[-1] ^ 1]))
+    with Hammer(version_1.server.url + V1, threads=1) as hammer:
+        deployed = version_1.deploy("3")
+        wait_for_failures(version_1, failed)
+        assert version_1.serving_version() == "1"
+        stored.write_bytes(healthy)
+        version_1.wait_for("3", deployed)
+    assert hammer.failures == []
+    lines = [line for line in version_1.server.log.read_text().splitlines() if "version 3" in line and "cannot" in line]
+    assert lines and "version 1 keeps serving" in lines[0] and "must have the SHA-256" in lines[0]
+
+
+def registered_file(world: Any, version: str) -> Path:
+    from perennial.registry import Registry
+
+    found = Registry(world.project).version(version)
+    return Path(found.source.removeprefix("file://")) / "variables" / "variables.data-00000-of-00001"
+
+
+def test_damaged_copy_is_fetched_again(version_1: Any) -> None:
+    version_1.wait_for("2", version_1.deploy("2"))
+    version_1.wait_for("1", version_1.deploy("1"))
+    copy = version_1.project.state / "serving" / version_1.digests["2"] / "saved_model.pb"
+    copy.write_bytes(b"damaged")
+    assert version_1.wait_for("2", version_1.deploy("2")) < 5
+
+
+@pytest.mark.parametrize(
+    ("version", "digest", "part"),
+    [
+        ("2", "0" * 64, "must have the digest 000"),
+        ("99", "1" * 64, "version 99 of tiny must be in the registry"),
+        ("4", None, "must give `class` int64 [n]"),
+    ],
+)
+def test_deployment_that_cannot_be_loaded(version_1: Any, version: str, digest: str | None, part: str) -> None:
+    failed = counter(version_1, "perennial_failed_loads_total")
+    version_1.deploy(version, digest)
+    wait_for_failures(version_1, failed)
+    assert version_1.serving_version() == "1"
+    assert part in version_1.server.log.read_text()
+    # A newer deployment does not wait for the failed one.
+    assert version_1.wait_for("2", version_1.deploy("2")) < 5
+
+
+def test_ledger_that_fails_keeps_serving(version_1: Any) -> None:
+    database = version_1.project.state / "ledger.db"
+    failed = counter(version_1, "perennial_failed_ledger_reads_total")
+    aside = {path: path.read_bytes() for path in database.parent.glob("ledger.db*")}
+    shutil.copy(database, database.with_suffix(".aside"))
+    with database.open("r+b") as stream:
+        stream.write(b"not a database at all")
+    until = time.monotonic() + 10
+    while counter(version_1, "perennial_failed_ledger_reads_total") <= failed and time.monotonic() < until:
+        assert version_1.serving_version() == "1"
+        time.sleep(0.1)
+    assert counter(version_1, "perennial_failed_ledger_reads_total") > failed
+    with database.open("r+b") as stream:
+        stream.write(aside[database])
+    assert version_1.wait_for("2", version_1.deploy("2")) < 10
+
+
+def test_no_deployment_yet(make_project: Callable[[str], Any], serve_project: Callable[..., Any], port: int) -> None:
+    server = serve_project(make_project("fresh"), port)
+    assert server.process.wait(60) == 1
+    log = server.log.read_text()
+    assert "ServingError: ledger of fresh" in log and "perennial run" in log and "Traceback" not in log
+
+
+def test_busy_port(version_1: Any, serve_project: Callable[..., Any], port: int) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", port))
+        taken.listen()
+        server = serve_project(version_1.project, port)
+        assert server.process.wait(60) == 1
+    log = server.log.read_text()
+    assert f"ServingError: port {port} on 127.0.0.1 must be free" in log and "Traceback" not in log
+
+
+def test_serve_folder(tiny_models: dict[str, Path], run_python: Callable[..., Any], port: int) -> None:
+    """A forked child serves a folder, as the pipeline's check does; SIGTERM ends it as a success."""
+    from perennial.digests import digest_folder
+
+    folder = tiny_models["one"]
+    code = (
+        "import os, signal, sys\n"
+        "from pathlib import Path\n"
+        "import kserve, tensorflow\n"
+        "from serving.server import serve_folder\n"
+        "child = os.fork()\n"
+        "if not child:\n"
+        f"    serve_folder('check', '7', Path({str(folder)!r}), {digest_folder(folder)!r}, {port})\n"
+        "    os._exit(0)\n"
+        "signal.signal(signal.SIGTERM, lambda *_: os.kill(child, signal.SIGTERM))\n"
+        "sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))\n"
+    )
+    server = run_python(code, port)
+    server.wait_ready("/v2/models/check/ready")
+    answer = server.post("/v1/models/check:predict", {"instances": [IMAGE, {"image": IMAGE}]}).json()
+    assert [row["class"] for row in answer["predictions"]] == [2, 2] and answer["model_version"] == "7"
+    assert server.stop() == 0, server.log.read_text()
+
+
+def test_folder_with_another_digest(tiny_models: dict[str, Path], port: int) -> None:
+    from perennial.errors import IntegrityError
+    from serving.server import serve_folder
+
+    with pytest.raises(IntegrityError, match="must have the SHA-256"):
+        serve_folder("check", "7", tiny_models["one"], "0" * 64, port)

@@ -1,0 +1,59 @@
+"""The direction of imports is checked: each contract of pyproject.toml can break, and allows what it should."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+ONE_WAY = "Imports point one way, but for the command line, which may import everything"
+CLI = "Nothing imports the command line"
+STEPS = "Steps run without Kubeflow"
+HOUSE = ["schemas.records", "perennial.errors", "perennial.cli.main", "serving.server", "pipelines.training"]
+HOUSE += ["components.train_model.step", "components.train_model.component"]
+
+
+def broken_contracts(folder: Path, module: str, source: str) -> list[str]:
+    """Names of the contracts that break when one module of a small house holds `source`."""
+    for name in HOUSE:
+        path = folder / (name.replace(".", "/") + ".py")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(source if name == module else "")
+        for package in path.relative_to(folder).parents[:-1]:
+            (folder / package / "__init__.py").touch()
+    shutil.copy(ROOT / "pyproject.toml", folder)
+    linter = Path(sys.executable).with_name("lint-imports")
+    done = subprocess.run([str(linter), "--no-cache"], cwd=folder, capture_output=True, text=True, check=False)
+    assert "Contracts:" in done.stdout, done.stdout + done.stderr
+    broken = [name for name in (ONE_WAY, CLI, STEPS) if f"{name} BROKEN" in done.stdout.replace("\n", " ")]
+    assert bool(broken) == bool(done.returncode), done.stdout
+    return broken
+
+
+@pytest.mark.parametrize(
+    ("module", "source", "broken"),
+    [
+        ("schemas.records", "import perennial.errors", [ONE_WAY]),
+        ("perennial.errors", "import serving.server", [ONE_WAY]),
+        ("perennial.errors", "from components.train_model import step", [ONE_WAY]),
+        ("serving.server", "import components.train_model.step", [ONE_WAY]),
+        ("components.train_model.step", "import pipelines.training", [ONE_WAY]),
+        ("pipelines.training", "import perennial.cli.main", [CLI]),
+        ("perennial.errors", "def late():\n    from perennial.cli import main", [CLI]),
+        ("components.train_model.step", "from kfp import dsl", [STEPS]),
+        ("components.train_model.step", "import components.train_model.component", []),
+        ("components.train_model.component", "from kfp import dsl", []),
+        ("components.train_model.component", "import serving.server\nimport perennial.errors", []),
+        (
+            "perennial.cli.main",
+            "import pipelines.training\nimport components.train_model.step\nimport serving.server",
+            [],
+        ),
+    ],
+)
+def test_contracts(tmp_path: Path, module: str, source: str, broken: list[str]) -> None:
+    assert broken_contracts(tmp_path, module, source) == broken

@@ -1,0 +1,20 @@
+#!/bin/sh
+# Installs the Debian packages that tests need beyond `make setup`; does nothing when they are there:  sh tools/system-packages.sh
+#
+# postgresql: the ledger's test starts a server of its own from Debian's binaries.
+set -eu
+
+if ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1; then
+    exit 0
+fi
+if [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null; then
+    echo "system packages: postgresql is not there, so its tests are skipped. Install it, on Debian: sudo sh tools/system-packages.sh" >&2
+    exit 0
+fi
+# Only the binaries are wanted, not the server that Debian would create and start.
+mkdir -p /etc/postgresql-common
+[ -e /etc/postgresql-common/createcluster.conf ] || echo "create_main_cluster = false" >/etc/postgresql-common/createcluster.conf
+export DEBIAN_FRONTEND=noninteractive
+echo "system packages: installing postgresql"
+apt-get update -qq
+apt-get install -y -qq --no-install-recommends postgresql >/dev/null
