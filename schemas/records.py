@@ -14,9 +14,12 @@ EventKind = Literal["run_started", "span_accepted", "span_rejected", "decision",
 
 
 class Record(BaseModel):
-    """Base of all records: unknown fields are refused, values never change."""
+    """Base of all records: unknown fields are refused, values never change.
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    JSON has no NaN and no infinity; they are written as strings, so that a diverged loss survives the way.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="strings")
 
 
 # --- data ---------------------------------------------------------------------------------------

@@ -37,7 +37,7 @@ def check_expectations(
     with tempfile.TemporaryDirectory() as scratch:
         context = gx.get_context(mode="file", project_root_dir=scratch)
         context.variables.progress_bars = {"globally": False}  # type: ignore[assignment]
-        suite = context.suites.add(gx.ExpectationSuite(name="expectations", expectations=_build(expectations)))
+        suite = context.suites.add(gx.ExpectationSuite(name="expectations", expectations=build_expectations(expectations)))
         batches = context.data_sources.add_pandas("spans").add_dataframe_asset("span")
         batch = batches.add_batch_definition_whole_dataframe("whole")
         definition = gx.ValidationDefinition(name="span", data=batch, suite=suite)
@@ -50,7 +50,13 @@ def check_expectations(
     return checks
 
 
-def _build(expectations: list[dict[str, Any]]) -> list[Any]:
+def build_expectations(expectations: list[dict[str, Any]]) -> list[Any]:
+    """The suite as Great Expectations objects.
+
+    Raises:
+        ProjectError: An expectation does not exist or does not take its arguments.
+    """
+    prepare_process()
     from great_expectations.expectations.expectation_configuration import ExpectationConfiguration
 
     built = []

@@ -6,7 +6,7 @@ Versions of the model differ in the class they prefer, so an answer shows which 
 from __future__ import annotations
 
 import contextlib
-import os
+import json
 import signal
 import socket
 import subprocess
@@ -25,9 +25,15 @@ from schemas.records import Deployment
 
 ROOT = Path(__file__).parents[2]
 CLASSES = 3
+# `a`, `b` and `c` take three features and prefer class 0, 1 and 2; `one` takes one; `broken` is no classifier.
+MODELS = {"a": (0, "three"), "b": (1, "three"), "c": (2, "three"), "one": (2, "one"), "broken": (0, "broken")}
 ROWS = {"image": [[0.0, 0.25, 0.5, 1.0], [1.0, 1.0, 1.0, 1.0]], "age": [41, -3], "city": ["Turin", "Łódź"]}
 
-_BUILD = """
+# Imports TensorFlow once, then only forks, as the pipeline does: a child builds the models, another serves a folder.
+_FORGE = """
+import json
+import os
+import signal
 import sys
 import tensorflow as tf
 
@@ -55,10 +61,40 @@ class Tiny(tf.Module):
     def broken(self, image):
         return {"label": tf.reduce_sum(image, axis=1)}
 
-for line in sys.stdin:
-    folder, favourite, signature = line.split("\\t")
-    tiny = Tiny(int(favourite), int(sys.argv[1]))
-    tf.saved_model.save(tiny, folder, signatures=getattr(tiny, signature.strip()))
+def build():
+    for folder, favourite, signature in json.loads(sys.argv[1]):
+        tiny = Tiny(favourite, int(sys.argv[2]))
+        tf.saved_model.save(tiny, folder, signatures=getattr(tiny, signature))
+
+def run_in_child(work):
+    child = os.fork()
+    if not child:
+        work()
+        os._exit(0)
+    signal.signal(signal.SIGTERM, lambda *_: os.kill(child, signal.SIGTERM))
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+assert run_in_child(build) == 0
+print("built", flush=True)
+import kserve
+from pathlib import Path
+from serving.server import serve_folder
+if order := sys.stdin.readline():
+    name, version, folder, digest, port = json.loads(order)
+    sys.exit(run_in_child(lambda: serve_folder(name, version, Path(folder), digest, port)))
+"""
+
+
+_SERVE = """
+import sys
+from perennial.errors import PerennialError
+from perennial.project import load_project
+from serving.server import serve
+try:
+    serve(load_project(sys.argv[1]), int(sys.argv[2]))
+except PerennialError as error:
+    print(f"{type(error).__name__}: {error}", file=sys.stderr)
+    sys.exit(error.exit_code)
 """
 
 
@@ -95,6 +131,22 @@ class Server:
         except subprocess.TimeoutExpired:
             self.process.kill()
             return self.process.wait()
+
+
+@dataclass
+class Forge:
+    """The process that builds models."""
+
+    process: subprocess.Popen[str]
+    folder: Path
+    log: Path
+
+    def serve_folder(self, name: str, version: str, folder: Path, digest: str, port: int) -> Server:
+        """Has a forked child serve a folder."""
+        assert self.process.stdin
+        self.process.stdin.write(json.dumps([name, version, str(folder), digest, port]) + "\n")
+        self.process.stdin.flush()
+        return Server(self.process, f"http://127.0.0.1:{port}", self.log)
 
 
 @dataclass
@@ -143,15 +195,26 @@ def free_port() -> int:
 
 
 @pytest.fixture(scope="session")
-def tiny_models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """SavedModels: `a`, `b`, `c` take three features and prefer class 0, 1, 2; `one` takes one; `broken` fails."""
+def forge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forge]:
+    """Starts to build the models in another process."""
     folder = tmp_path_factory.mktemp("models")
-    wanted = {"a": (0, "three"), "b": (1, "three"), "c": (2, "three"), "one": (2, "one"), "broken": (0, "broken")}
-    lines = [f"{folder / name}\t{favourite}\t{signature}\n" for name, (favourite, signature) in wanted.items()]
-    environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"}
-    command = [sys.executable, "-c", _BUILD, str(CLASSES)]
-    subprocess.run(command, input="".join(lines), text=True, check=True, env=environment, capture_output=True)
-    return {name: folder / name for name in wanted}
+    order = json.dumps([[str(folder / name), *form] for name, form in MODELS.items()])
+    log = folder / "forge.log"
+    command = [sys.executable, "-c", _FORGE, order, str(CLASSES)]
+    with log.open("w") as stream:
+        process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stream, text=True, cwd=ROOT
+        )
+    yield Forge(process, folder, log)
+    process.terminate()
+    process.communicate(timeout=30)
+
+
+@pytest.fixture(scope="session")
+def tiny_models(forge: Forge) -> dict[str, Path]:
+    """The built SavedModels, by name."""
+    assert forge.process.stdout and forge.process.stdout.readline() == "built\n", forge.log.read_text()
+    return {name: forge.folder / name for name in MODELS}
 
 
 @pytest.fixture(scope="session")
@@ -169,50 +232,29 @@ def make_project(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Pr
 
 
 @pytest.fixture(scope="session")
-def run_python(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str, int], Server]]:
-    """Starts a server process that runs some Python; all are stopped at the end."""
+def serve_project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[Project, int], Server]]:
+    """Runs `serving.server.serve` in a process of its own, as `perennial serve` does; all are stopped at the end."""
     servers: list[Server] = []
     logs = tmp_path_factory.mktemp("logs")
 
-    def run(code: str, port: int) -> Server:
+    def serve(project: Project, port: int) -> Server:
         log = logs / f"{len(servers)}.log"
+        # KServe's own parser would refuse the arguments.
+        command = [sys.executable, "-c", _SERVE, str(project.folder), str(port), "--http_port", "nonsense"]
         with log.open("w") as stream:
-            command = [sys.executable, "-c", code]
             process = subprocess.Popen(command, stdout=stream, stderr=stream, text=True, cwd=ROOT)
         servers.append(Server(process, f"http://127.0.0.1:{port}", log))
         return servers[-1]
 
-    yield run
+    yield serve
     for server in servers:
         server.stop()
 
 
 @pytest.fixture(scope="session")
-def serve_project(run_python: Callable[[str, int], Server]) -> Callable[[Project, int], Server]:
-    """Runs `serving.server.serve` in a process of its own, as `perennial serve` does."""
-
-    def serve(project: Project, port: int) -> Server:
-        code = (
-            "import sys\n"
-            "from perennial.errors import PerennialError\n"
-            "from perennial.project import load_project\n"
-            "from serving.server import serve\n"
-            # An argument that KServe's own parser would refuse.
-            "sys.argv += ['--http_port', 'nonsense']\n"
-            "try:\n"
-            f"    serve(load_project({str(project.folder)!r}), {port})\n"
-            "except PerennialError as error:\n"
-            "    print(f'{type(error).__name__}: {error}', file=sys.stderr)\n"
-            "    sys.exit(error.exit_code)\n"
-        )
-        return run_python(code, port)
-
-    return serve
-
-
-@pytest.fixture(scope="session")
 def world(
-    tiny_models: dict[str, Path],
+    forge: Forge,
+    request: pytest.FixtureRequest,
     make_project: Callable[[str], Project],
     serve_project: Callable[[Project, int], Server],
 ) -> World:
@@ -221,7 +263,8 @@ def world(
     from perennial.registry import Candidate, Registry
 
     project = make_project("tiny")
-    registry = Registry(project)
+    registry = Registry(project)  # takes seconds, while the models are being built
+    tiny_models: dict[str, Path] = request.getfixturevalue("tiny_models")
     digests = {}
     for name in ("a", "b", "c", "broken"):
         digest = digest_folder(tiny_models[name])

@@ -1,0 +1,109 @@
+"""What a person sees while a run goes on: one line a step."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from types import TracebackType
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from perennial.cli.local_runner import How
+
+COLOURS = {"promoted": "green", "kept_champion": "cyan", "nothing_new": "cyan", "data_rejected": "yellow", "failed": "red"}
+_MARKS = {"done": "[green]✓[/]", "cached": "[cyan]=[/]", "failed": "[red]✗[/]", "running": "[yellow]…[/]"}
+
+
+@dataclass
+class StepLine:
+    """One step on the screen: how its tasks ended, how many still run, and for how long it has worked."""
+
+    ended: Counter[str] = field(default_factory=Counter)
+    running: int = 0
+    began: float = field(default_factory=time.monotonic)
+    seconds: float = 0.0
+    printed: bool = False
+
+    def mark(self) -> str:
+        """The sign in front of the line."""
+        if self.running:
+            return _MARKS["running"]
+        if self.ended["failed"]:
+            return _MARKS["failed"]
+        return _MARKS["done" if self.ended["done"] else "cached"]
+
+    def note(self) -> str:
+        """How many tasks the step had, and how many of them were found in the cache."""
+        count, cached = self.ended.total() + self.running, self.ended["cached"]
+        parts = [f"{count} tasks"] if count > 1 else []
+        parts += ["cached" if cached == count else f"{cached} cached"] if cached else []
+        return ", ".join(parts)
+
+    def time(self) -> str:
+        """Seconds from the first task's start to the last one's end."""
+        return f"{(time.monotonic() - self.began) if self.running else self.seconds:.1f} s"
+
+
+class StepDisplay:
+    """Shows the steps of a run: live on a terminal, as finished lines elsewhere. Its methods may be called by any thread.
+
+    Args:
+        console: Where to write.
+    """
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._lines: dict[str, StepLine] = {}
+        self._lock = threading.RLock()
+        self._live = Live(get_renderable=self._table, console=console, refresh_per_second=8) if console.is_terminal else None
+
+    def __enter__(self) -> StepDisplay:
+        if self._live:
+            self._live.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._live:
+            self._live.stop()
+        else:
+            self._print_finished()
+
+    def started(self, step: str) -> None:
+        """A task of this step began."""
+        with self._lock:
+            if step not in self._lines:
+                self._print_finished()
+            line = self._lines.setdefault(step, StepLine())
+            line.running += 1
+
+    def finished(self, step: str, how: How, seconds: float) -> None:
+        """A task of this step ended."""
+        with self._lock:
+            line = self._lines[step]
+            line.running -= 1
+            line.ended[how] += 1
+            line.seconds = time.monotonic() - line.began
+
+    def seconds(self) -> dict[str, float]:
+        """Seconds that each step took, in the order of their first start."""
+        return {step: round(line.seconds, 2) for step, line in self._lines.items()}
+
+    def _table(self) -> Table:
+        with self._lock:
+            table = Table.grid(padding=(0, 2))
+            for step, line in self._lines.items():
+                table.add_row(line.mark(), step, f"[dim]{line.note()}[/]", f"[dim]{line.time()}[/]")
+            return table
+
+    def _print_finished(self) -> None:
+        """On what is no terminal: prints the steps of which no task runs any more."""
+        if self._live:
+            return
+        for step, line in self._lines.items():
+            if not line.running and not line.printed:
+                line.printed = True
+                self._console.print(f"{line.mark()} {step:<20} {line.note():<20} {line.time():>8}", highlight=False)

@@ -1,0 +1,166 @@
+"""The command line. Heavy libraries are imported by the commands that need them, never by `--help`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from perennial.errors import PerennialError
+from perennial.tfx_compat import prepare_process
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Continuous training: from landed labels to a served model.",
+)
+Folder = Annotated[Path, typer.Argument(metavar="PROJECT", help="Project folder.")]
+Why = Annotated[str, typer.Option(help="Why; it is kept in the ledger.")]
+
+
+@app.command()
+def init(folder: Folder) -> None:
+    """Write a project to start from; files that exist stay."""
+    from perennial.cli.starting import init_project
+
+    for path in init_project(folder):
+        typer.echo(f"wrote {path}")
+
+
+@app.command()
+def validate(folder: Folder) -> None:
+    """Check a project: settings, schema, expectations, module."""
+    from perennial.cli.starting import validate_project
+    from perennial.project import load_project
+
+    for line in validate_project(load_project(folder)):
+        typer.echo(line)
+
+
+@app.command()
+def run(
+    folder: Folder,
+    retrain: Annotated[bool, typer.Option(help="Train even though nothing new has landed.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line.")] = False,
+) -> None:
+    """Run the loop once: validate, train, compare, register, push."""
+    from rich.console import Console
+
+    from perennial.cli.running import run_project, show_result
+    from perennial.project import load_project
+
+    console = Console(stderr=as_json, soft_wrap=True)
+    try:
+        project = load_project(folder)
+        result = run_project(project, retrain, console)
+    except PerennialError as error:
+        if as_json:
+            # What stopped the run before it began is told to programs, too.
+            typer.echo(json.dumps(_not_begun(str(error))))
+        raise
+    show_result(result, project, console)
+    if as_json:
+        typer.echo(result.to_json(project))
+    raise typer.Exit(result.exit_code)
+
+
+@app.command()
+def compile(  # noqa: A001  the command's name
+    folder: Folder,
+    output: Annotated[Path, typer.Option("--output", "-o", help="File to write.")] = Path("pipeline.yaml"),
+) -> None:
+    """Write the pipeline as Kubeflow IR YAML."""
+    from perennial.project import load_project
+    from pipelines.compile import compile_pipeline
+
+    settings = load_project(folder).settings.kubeflow
+    compile_pipeline(output, settings.image, settings.project)
+    typer.echo(f"wrote {output}")
+
+
+@app.command()
+def status(folder: Folder) -> None:
+    """Show the champion and the last runs."""
+    from rich.console import Console
+
+    from perennial.cli.status import show_status
+    from perennial.project import load_project
+
+    show_status(load_project(folder), Console())
+
+
+@app.command()
+def serve(
+    folder: Folder,
+    port: Annotated[int | None, typer.Option(help="HTTP port; default: serving.port of the settings.")] = None,
+) -> None:
+    """Serve the champion over HTTP, following the ledger."""
+    from perennial.project import load_project
+    from serving.server import serve as serve_project
+
+    serve_project(load_project(folder), port)
+
+
+@app.command()
+def predict(
+    folder: Folder,
+    data: Annotated[Path, typer.Argument(help="Parquet, CSV or JSON Lines file.")],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Parquet file to write; default: DATA.predictions.parquet.")
+    ] = None,
+) -> None:
+    """Score a file with the champion."""
+    from components.predict_batch.step import predict_batch
+    from perennial.project import load_project
+
+    result = predict_batch(load_project(folder), data, output or data.with_suffix(".predictions.parquet"))
+    typer.echo(f"{result.rows} predictions by version {result.version}: {result.path}")
+
+
+@app.command()
+def promote(
+    folder: Folder,
+    version: Annotated[str | None, typer.Argument(help="Registry version; default: the newest.")] = None,
+    why: Why = "a person decided",
+) -> None:
+    """Make a registered version the champion."""
+    from perennial.deployments import promote_version
+    from perennial.project import load_project
+
+    deployed = promote_version(load_project(folder), version, why)
+    typer.echo(f"version {deployed.version} is the champion now")
+
+
+@app.command()
+def rollback(folder: Folder, why: Why = "a person decided") -> None:
+    """Make the version that served before the champion again."""
+    from perennial.deployments import roll_back
+    from perennial.project import load_project
+
+    deployed = roll_back(load_project(folder), why)
+    typer.echo(f"version {deployed.version} is the champion again")
+
+
+def main() -> None:
+    """Entry point: turns errors made for people into one message and their exit code."""
+    prepare_process()
+    try:
+        app()
+    except PerennialError as error:
+        typer.secho(f"error: {error}", fg="red", err=True)
+        sys.exit(error.exit_code)
+    except BrokenPipeError:
+        sys.exit(1)
+
+
+def _not_begun(message: str) -> dict[str, object]:
+    empty: dict[str, object] = dict.fromkeys(("version", "champion", "report"))
+    return {"outcome": "failed", **empty, "window": [], "new_spans": [], "reasons": [message], "seconds": {}}
+
+
+if __name__ == "__main__":
+    main()

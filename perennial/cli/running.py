@@ -1,0 +1,144 @@
+"""`perennial run`: executes the compiled pipeline on this machine and tells how it ended."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from rich.console import Console
+
+from perennial.cli.console import COLOURS, StepDisplay
+from perennial.errors import RunInProgressError
+from perennial.project import Project, check_project
+from schemas.records import Outcome, RunEnded, Selection
+
+_EXIT_CODES: dict[Outcome, int] = {"promoted": 0, "kept_champion": 0, "nothing_new": 0, "data_rejected": 3, "failed": 1}
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """How a run ended, how long its steps took (seconds), and the exit code that says so."""
+
+    ended: RunEnded
+    seconds: dict[str, float]
+    exit_code: int
+
+    def to_json(self, project: Project) -> str:
+        """One line of JSON for programs."""
+        report = str(project.folder / self.ended.report) if self.ended.report else None
+        return json.dumps({**self.ended.model_dump(mode="json"), "seconds": self.seconds, "report": report})
+
+
+def run_project(project: Project, retrain: bool, console: Console) -> RunResult:
+    """Runs the loop once.
+
+    Raises:
+        ProjectError: The project has a mistake.
+        RunInProgressError: Another run of this project is going on.
+    """
+    from perennial.cli.local_runner import LocalRun
+    from pipelines.compile import compile_pipeline
+
+    check_project(project)
+    with _locked(project):
+        run = new_run_name()
+        folder = project.state / "runs" / run
+        compile_pipeline(folder / "pipeline.yaml")
+        with StepDisplay(console) as display:
+            local = LocalRun(
+                pipeline=folder / "pipeline.yaml",
+                artifacts=project.state / "artifacts",
+                cache=project.state / "cache",
+                folder=folder,
+                log=folder / "kubeflow.log",
+                observer=display,
+            )
+            succeeded = local.execute({"project": str(project.folder), "run": run, "retrain": retrain})
+        if succeeded:
+            return _finished(project, run, display.seconds())
+        failure = local.failures[0]
+        return _failed(project, run, failure.message, failure.exit_code, display.seconds())
+
+
+def show_result(result: RunResult, project: Project, console: Console) -> None:
+    """Prints the outcome, its reasons and where to read more."""
+    ended = result.ended
+    console.print(f"\n[bold {COLOURS[ended.outcome]}]{ended.outcome}[/]  {summarise(ended)}", highlight=False)
+    for reason in ended.reasons:
+        console.print("  • ", end="")
+        console.print(reason, highlight=False, markup=False)
+    if ended.report:
+        console.print(f"[dim]report[/]  {os.path.relpath(project.folder / ended.report)}", highlight=False, soft_wrap=True)
+
+
+def summarise(ended: RunEnded) -> str:
+    """The outcome in one sentence."""
+    stays = f"champion version {ended.champion} keeps serving" if ended.champion else "nothing serves yet"
+    sentences: dict[Outcome, str] = {
+        "promoted": f"version {ended.version} is the champion now",
+        "kept_champion": f"version {ended.version} was registered, {stays}",
+        "nothing_new": f"nothing new has landed, {stays}",
+        "data_rejected": f"the data was refused, {stays}",
+        "failed": f"the run failed, {stays}; run again to go on where it stopped",
+    }
+    return sentences[ended.outcome]
+
+
+def new_run_name() -> str:
+    """A name that sorts by time and that no other run has."""
+    return f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+
+
+def _finished(project: Project, run: str, seconds: dict[str, float]) -> RunResult:
+    from perennial.ledger import Ledger
+
+    ended = Ledger(project.ledger_url).run_end(run)
+    if ended is None:
+        return _failed(project, run, "the pipeline ended without recording an outcome", 1, seconds)
+    return RunResult(ended, seconds, _EXIT_CODES[ended.outcome])
+
+
+def _failed(project: Project, run: str, message: str, exit_code: int, seconds: dict[str, float]) -> RunResult:
+    """Records a failed run; data that could not be read is the data's fault, all else the run's."""
+    from components.conclude_run.step import Findings, conclude_run
+
+    outcome: Outcome = "data_rejected" if exit_code == 3 else "failed"
+    findings = Findings(selection=_selection(project, run), reasons=[message])
+    ended = conclude_run(project, run, outcome, findings)
+    return RunResult(ended, seconds, exit_code)
+
+
+def _selection(project: Project, run: str) -> Selection | None:
+    from perennial.ledger import Ledger
+
+    starts = (start.selection for _, start, _ in Ledger(project.ledger_url).runs())
+    return next((selection for selection in starts if selection.run == run), None)
+
+
+@contextmanager
+def _locked(project: Project) -> Iterator[None]:
+    """Holds the project for one run. The kernel gives the lock back when the process ends, however it ends.
+
+    Raises:
+        RunInProgressError: Another process holds it.
+    """
+    project.state.mkdir(parents=True, exist_ok=True)
+    path = project.state / "run.lock"
+    with path.open("a+", encoding="utf-8") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.seek(0)
+            where, holder = f"project {project.settings.name}", lock.read().strip() or "another process"
+            remedy = "Wait until it ends; `perennial status` shows how."
+            raise RunInProgressError(where, "must have one run at a time", f"a run by {holder}", remedy) from None
+        lock.truncate(0)
+        lock.write(f"process {os.getpid()} since {datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC")
+        lock.flush()
+        yield

@@ -1,0 +1,56 @@
+"""`perennial init` and `perennial validate`: starting a project, and checking it before it runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from importlib import resources
+from pathlib import Path
+
+from perennial.errors import ProjectError
+from perennial.project import Project, check_project
+from perennial.publishing import publish_text
+from perennial.spans import find_spans
+
+TEMPLATE = "perennial.cli.template"
+FILES = ("project.yaml", "model.py", "schema.pbtxt", "expectations.json", "README.md")
+
+
+def init_project(folder: Path) -> list[Path]:
+    """Writes the template's files into a folder; gives those written. What exists is left alone.
+
+    Raises:
+        ProjectError: Every file is there already, or the path is not a folder.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise ProjectError(str(folder), "must be a folder, or not exist yet", "a file", "Choose another name.")
+    missing = [name for name in FILES if not (folder / name).exists()]
+    if not missing:
+        remedy = "`perennial validate` checks them."
+        raise ProjectError(str(folder), "must lack a project's files", "a project that has them all", remedy)
+    for name in missing:
+        text = resources.files(TEMPLATE).joinpath(f"{name}.txt").read_text(encoding="utf-8")
+        publish_text(text, folder / name)
+    return [folder / name for name in missing]
+
+
+def validate_project(project: Project) -> Iterator[str]:
+    """Checks a project as far as it goes without training; one line for each thing that is in order.
+
+    Raises:
+        ProjectError: The first mistake found.
+    """
+    from components.validate_data.expectations import build_expectations
+    from perennial.modelling.export import serving_specs
+    from perennial.user_module import load_module
+
+    check_project(project)
+    settings = project.settings
+    yield f"project.yaml       {settings.name}: predicts `{settings.label}`"
+    yield f"schema.pbtxt       {len(project.schema.feature)} features"
+    build_expectations(project.expectations)
+    yield f"expectations.json  {len(project.expectations)} expectations"
+    load_module(project.module_path)
+    yield f"{settings.model.module:<18} imports; has preprocessing_fn and build_model"
+    yield f"served features    {', '.join(serving_specs(project.schema))}"
+    landed = find_spans(project.folder, settings.data.spans)
+    yield f"landed spans       {len(landed)}" + (f", newest {landed[-1].name}" if landed else f" match {settings.data.spans}")
