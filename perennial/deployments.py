@@ -30,7 +30,9 @@ def promote_version(project: Project, number: str | None, why: str) -> Deploymen
     version = registry.version(number) if number else versions[-1]
     champion = ledger.champion()
     if champion is not None and champion.version == version.version:
-        raise RegistryError(f"version {version.version}", "must not be the champion", "it serves already", "Choose another.")
+        raise RegistryError(
+            f"version {version.version}", "must not be the champion", "it serves already", "Choose another."
+        )
     return _deploy(project, version, "promote", why)
 
 

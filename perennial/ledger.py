@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import TypeVar
 
 from sqlalchemy import (
+    DDL,
     Column,
     Connection,
-    DDL,
     Engine,
     Integer,
     MetaData,
@@ -146,7 +146,9 @@ class Ledger:
                 connection.execute(insert(_events), rows)
         except DuplicateKey as error:
             keys = ", ".join(e.key for e in new if e.key)
-            raise LedgerError("ledger", "must not hold the same event twice", keys, "It was recorded before.") from error
+            raise LedgerError(
+                "ledger", "must not hold the same event twice", keys, "It was recorded before."
+            ) from error
 
     def append_once(self, new: NewEvent) -> bool:
         """Appends an event unless its key is in the ledger; tells whether it was appended."""

@@ -87,7 +87,9 @@ class Project:
 
     def checks_digest(self) -> str:
         """Digest of what decides whether a span is accepted."""
-        return digest_value([FORMAT, self.settings.label, digest_file(self.schema_path), digest_file(self.expectations_path)])
+        return digest_value(
+            [FORMAT, self.settings.label, digest_file(self.schema_path), digest_file(self.expectations_path)]
+        )
 
     def schema_digest(self) -> str:
         """Digest of the schema."""
@@ -216,7 +218,9 @@ def _read(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise ProjectError(str(path), "must exist", "no such file", "`perennial init` writes one to start from.") from None
+        raise ProjectError(
+            str(path), "must exist", "no such file", "`perennial init` writes one to start from."
+        ) from None
 
 
 def _check_module(path: Path) -> None:
@@ -224,12 +228,16 @@ def _check_module(path: Path) -> None:
         tree = ast.parse(_read(path), filename=path.name)
     except SyntaxError as error:
         line = (error.text or "").strip()
-        raise ProjectError(f"{path.name}:{error.lineno}", "must be valid Python", f"{error.msg}: {line}", "Correct it.") from None
+        raise ProjectError(
+            f"{path.name}:{error.lineno}", "must be valid Python", f"{error.msg}: {line}", "Correct it."
+        ) from None
     names = {name for node in tree.body for name in _defined_names(node)}
     for function in MODULE_FUNCTIONS:
         if function not in names:
             found = ", ".join(sorted(names)) or "nothing"
-            raise ProjectError(path.name, f"must define `{function}`", f"it defines {found}", "See examples/digits/model.py.")
+            raise ProjectError(
+                path.name, f"must define `{function}`", f"it defines {found}", "See examples/digits/model.py."
+            )
 
 
 def _defined_names(node: ast.stmt) -> list[str]:
@@ -248,11 +256,15 @@ def _check_label(project: Project) -> None:
     label = next(feature for feature in project.schema.feature if feature.name == project.settings.label)
     if label.type != schema_pb2.INT:
         kind = schema_pb2.FeatureType.Name(label.type)
-        raise ProjectError(f"{SCHEMA_FILE}: {label.name}", "must be INT, as it is the label", kind, "Land class numbers from 0.")
+        raise ProjectError(
+            f"{SCHEMA_FILE}: {label.name}", "must be INT, as it is the label", kind, "Land class numbers from 0."
+        )
 
 
 def _unknown_feature(setting: str, name: str, known: list[str]) -> ProjectError:
-    remedy = f"Did you mean `{near[0]}`?" if (near := difflib.get_close_matches(name, known, 1)) else "Name one of them."
+    remedy = (
+        f"Did you mean `{near[0]}`?" if (near := difflib.get_close_matches(name, known, 1)) else "Name one of them."
+    )
     expected = f"must be a feature of {SCHEMA_FILE} ({', '.join(known)})"
     return ProjectError(f"{SETTINGS_FILE}: {setting}", expected, name, remedy)
 

@@ -93,7 +93,9 @@ class Registry:
         known = {version.version: version for version in self.versions()}
         if number not in known:
             have = ", ".join(known) or "none"
-            raise RegistryError(f"version {number} of {self.name}", "must be in the registry", f"it has {have}", "Choose one.")
+            raise RegistryError(
+                f"version {number} of {self.name}", "must be in the registry", f"it has {have}", "Choose one."
+            )
         return known[number]
 
     def lineage(self, number: str) -> dict[str, str]:
@@ -139,7 +141,9 @@ class Registry:
 
         points = [Metric(name, value, 0, 0) for name, value in candidate.metrics.items()]
         points += [
-            Metric(name, value, 0, epoch) for name, curve in candidate.curves.items() for epoch, value in enumerate(curve)
+            Metric(name, value, 0, epoch)
+            for name, curve in candidate.curves.items()
+            for epoch, value in enumerate(curve)
         ]
         params = [Param(name, str(value)) for name, value in candidate.parameters.items()]
         self._client.log_batch(run_id, metrics=points, params=params)

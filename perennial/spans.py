@@ -57,7 +57,9 @@ def _compile(pattern: str) -> re.Pattern[str]:
             "For example: data/{YYYY}-{MM}-{DD}.parquet",
         )
     parts = _TOKEN.split(pattern)
-    return re.compile("".join(f"(?P<{part}>{_TOKENS[part]})" if i % 2 else re.escape(part) for i, part in enumerate(parts)))
+    return re.compile(
+        "".join(f"(?P<{part}>{_TOKENS[part]})" if i % 2 else re.escape(part) for i, part in enumerate(parts))
+    )
 
 
 def _name(match: re.Match[str]) -> str:

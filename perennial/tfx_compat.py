@@ -42,7 +42,7 @@ def import_tfdv() -> Any:
 def import_tfma() -> Any:
     """Imports TensorFlow Model Analysis with its `EvalConfig` at the top, where TFMA 0.52 no longer exports it."""
     prepare_process()
-    tfma = importlib.import_module("tensorflow_model_analysis")
+    tfma: Any = importlib.import_module("tensorflow_model_analysis")
     if not hasattr(tfma, "EvalConfig"):
         tfma.EvalConfig = importlib.import_module("tensorflow_model_analysis.proto.config_pb2").EvalConfig
     return tfma

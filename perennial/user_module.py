@@ -31,7 +31,9 @@ def load_module(path: Path) -> ModuleType:
         spec.loader.exec_module(module)
     except Exception as error:
         del sys.modules[name]
-        raise ProjectError(user_line(path, error), "must import", f"{type(error).__name__}: {error}", "Correct it.") from error
+        raise ProjectError(
+            user_line(path, error), "must import", f"{type(error).__name__}: {error}", "Correct it."
+        ) from error
     return module
 
 

@@ -20,7 +20,7 @@ class Settings(BaseModel):
 
 
 class SplitSettings(Settings):
-    """Shares of the examples, decided by a hash of the example's key, so an example never changes its split."""
+    """Shares of the examples. A hash of its key decides where an example goes, so it never changes its split."""
 
     train: float = Field(0.6, gt=0, lt=1, description="Share that weights are fitted on.")
     eval: float = Field(0.2, gt=0, lt=1, description="Share for early stopping and for choosing an instance.")
@@ -64,7 +64,9 @@ class StabiliseSettings(Settings):
     """Short trainings over several draws of initial weights, before anything is tuned."""
 
     draws: int = Field(3, ge=1, description="How many draws of initial weights are tried.")
-    steps: int = Field(30, ge=2, description="Training steps for each draw; the learning rate warms up over the first half.")
+    steps: int = Field(
+        30, ge=2, description="Training steps for each draw; the learning rate warms up over the first half."
+    )
 
 
 class TrainSettings(Settings):
@@ -104,7 +106,9 @@ class GateSettings(Settings):
     @model_validator(mode="after")
     def _margin_needs_mode(self) -> GateSettings:
         if self.mode == "better" and self.margin:
-            raise ValueError(f"margin is read only with mode: not_worse. Received: mode better with margin {self.margin:g}")
+            raise ValueError(
+                f"margin is read only with mode: not_worse. Received: mode better with margin {self.margin:g}"
+            )
         return self
 
 

@@ -9,6 +9,7 @@ import asyncio
 import logging
 import socket
 import struct
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -183,6 +184,8 @@ def _quieten() -> None:
     # KServe and uvicorn log a line or a stack trace per request; what goes wrong is in the answer.
     for name in ("kserve", "kserve.trace", "uvicorn", "uvicorn.error", "uvicorn.access"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    # KServe's choice of response class, which FastAPI would have users hear about.
+    warnings.filterwarnings("ignore", message="ORJSONResponse is deprecated")
 
 
 async def _bad_request(_request: Request, error: Exception) -> JSONResponse:

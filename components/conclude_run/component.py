@@ -22,15 +22,22 @@ def conclude_run(
     import shutil
     from pathlib import Path
 
-    from components.conclude_run.step import Findings, conclude_run
+    from components.conclude_run.step import REPORT_FILE, Findings, conclude_run, run_folder
     from perennial.project import load_project
     from schemas.records import ModelVersion, Selection
 
-    artifacts = (validation, weights, evaluation, decision, serving_check)
-    folders = [Path(artifact.path) if artifact else None for artifact in artifacts]
-    chosen = Selection.model_validate(selection)
-    registered = ModelVersion.model_validate(version) if version else None
-    loaded = load_project(project)
-    findings = Findings(chosen, *folders[:4], registered, folders[4])
-    ended = conclude_run(loaded, chosen.run, outcome, findings)
-    shutil.copyfile(loaded.folder / ended.report, report.path)
+    def folder(artifact):
+        return Path(artifact.path) if artifact else None
+
+    loaded, chosen = load_project(project), Selection.model_validate(selection)
+    findings = Findings(
+        selection=chosen,
+        validation=folder(validation),
+        stabilisation=folder(weights),
+        evaluation=folder(evaluation),
+        decision=folder(decision),
+        version=ModelVersion.model_validate(version) if version else None,
+        serving_check=folder(serving_check),
+    )
+    conclude_run(loaded, chosen.run, outcome, findings)
+    shutil.copyfile(run_folder(loaded, chosen.run) / REPORT_FILE, report.path)

@@ -52,7 +52,9 @@ def _floor(evaluation: Evaluation, gate: GateSettings) -> Criterion:
         return Criterion(name=name, passed=True, explanation=f"{name} is {_show(value)}; no floor is set")
     passed = value <= gate.floor if gate.metric in _LOWER_IS_BETTER else value >= gate.floor
     side = "within" if passed else "beyond"
-    return Criterion(name=name, passed=passed, explanation=f"{name} is {_show(value)}, {side} the floor of {_show(gate.floor)}")
+    return Criterion(
+        name=name, passed=passed, explanation=f"{name} is {_show(value)}, {side} the floor of {_show(gate.floor)}"
+    )
 
 
 def _against_champion(evaluation: Evaluation, gate: GateSettings) -> Criterion:

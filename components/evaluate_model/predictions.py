@@ -19,7 +19,9 @@ LABEL = "label"
 KEY = "key"
 
 
-def predict_table(window: Path, models: Mapping[str, Path], label: str, key: str, slices: Sequence[str]) -> pd.DataFrame:
+def predict_table(
+    window: Path, models: Mapping[str, Path], label: str, key: str, slices: Sequence[str]
+) -> pd.DataFrame:
     """Predicts every example of the window's test split once with every model.
 
     Gives a table with the columns `span`, `key`, `label` (int), one `slice:<feature>` for each slice (text), and one

@@ -75,7 +75,9 @@ def find_problem(path: Path, key: str) -> str | None:
     if key not in columns:
         return f"{path.name} must have the column `{key}` (data.key). Received: {', '.join(columns)}. Land it again."
     if nulls:
-        return f"{path.name}: `{key}` (data.key) must be set in every row. Received: {nulls} rows without. Land it again."
+        return (
+            f"{path.name}: `{key}` (data.key) must be set in every row. Received: {nulls} rows without. Land it again."
+        )
     return None
 
 
@@ -119,7 +121,8 @@ def _with_split(key: str, splits: SplitSettings) -> Callable[[dict[str, Any]], t
 
 
 def _serialise(item: tuple[int, Any]) -> bytes:
-    return to_example(item[1]).SerializeToString(deterministic=True)
+    serialised: bytes = to_example(item[1]).SerializeToString(deterministic=True)
+    return serialised
 
 
 def _label_name(value: Any) -> str:

@@ -69,7 +69,7 @@ def predict_batch(project: Project, data: Path, output: Path) -> BatchResult:
     return BatchResult(_count_rows(output), champion.version, output)
 
 
-class Predictor(beam.DoFn):  # type: ignore[misc]
+class Predictor(beam.DoFn):
     """Predicts batches of rows; loads the model once in each worker."""
 
     def __init__(self, name: str, version: str, folder: Path, digest: str) -> None:
@@ -103,7 +103,7 @@ def _run(project: Project, data: Path, columns: Sequence[str], predictor: Predic
         )
 
 
-def _reader(data: Path, columns: Sequence[str]) -> beam.PTransform:
+def _reader(data: Path, columns: Sequence[str]) -> Any:
     if data.suffix == ".parquet":
         return beam.io.ReadFromParquet(str(data))
     if data.suffix == ".csv":
@@ -111,7 +111,7 @@ def _reader(data: Path, columns: Sequence[str]) -> beam.PTransform:
     return _TextRows(str(data), 0, _json_row)
 
 
-class _TextRows(beam.PTransform):  # type: ignore[misc]
+class _TextRows(beam.PTransform):  # type: ignore[type-arg]
     """Reads a text file and parses each line that is not blank."""
 
     def __init__(self, path: str, header_lines: int, parse: Any) -> None:
@@ -159,7 +159,9 @@ def _check_file(data: Path, features: Sequence[str]) -> list[str]:
         DataError: It is missing, empty, of an unknown format, or lacks a feature that the model needs.
     """
     if data.suffix not in _FORMATS:
-        raise DataError(str(data), f"must end in one of {', '.join(_FORMATS)}", data.suffix or "no ending", "Convert it.")
+        raise DataError(
+            str(data), f"must end in one of {', '.join(_FORMATS)}", data.suffix or "no ending", "Convert it."
+        )
     try:
         columns = _columns(data)
     except FileNotFoundError:
@@ -169,7 +171,9 @@ def _check_file(data: Path, features: Sequence[str]) -> list[str]:
     missing = [name for name in features if name not in columns]
     if missing:
         expected = f"must have the features that the model needs ({', '.join(features)})"
-        raise DataError(str(data), expected, f"no {', '.join(missing)} among {', '.join(columns) or 'no columns'}", "Add it.")
+        raise DataError(
+            str(data), expected, f"no {', '.join(missing)} among {', '.join(columns) or 'no columns'}", "Add it."
+        )
     return columns
 
 
@@ -220,4 +224,6 @@ def _data_error(data: Path, error: BaseException) -> DataError:
     while cause is not None and not isinstance(cause, InputError):
         cause = cause.__cause__ or cause.__context__
     lines = str(cause or error).strip().splitlines()
-    return DataError(str(data), "must hold rows that the model takes", lines[0] if lines else type(error).__name__, "Correct it.")
+    return DataError(
+        str(data), "must hold rows that the model takes", lines[0] if lines else type(error).__name__, "Correct it."
+    )

@@ -72,7 +72,11 @@ def find_interrupted(
     """The newest unfinished run that worked on the same spans with the same project, if there is one."""
     for start in reversed(unfinished):
         earlier = start.selection
-        if new and (earlier.window, earlier.new_spans, earlier.project_digest) == (list(window), list(new), project_digest):
+        if new and (earlier.window, earlier.new_spans, earlier.project_digest) == (
+            list(window),
+            list(new),
+            project_digest,
+        ):
             return earlier
     return None
 

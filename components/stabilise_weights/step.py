@@ -54,7 +54,10 @@ def stabilise_weights(project: Project, features: Path, output: Path) -> Stabili
             model.save_weights(output / WEIGHTS_FILE)
     chosen = choose_draw(draws)
     if not draws[chosen].finite:
-        where, remedy = "stabilise_weights", "Check the features' range in preprocessing_fn, or lower train.learning_rate."
+        where, remedy = (
+            "stabilise_weights",
+            "Check the features' range in preprocessing_fn, or lower train.learning_rate.",
+        )
         raise TrainingError(where, "must find weights with a finite loss", f"none in {len(draws)} draws", remedy)
     record = Stabilisation(draws=draws, chosen=chosen)
     publish_text(record.model_dump_json(indent=2), output / RECORD_FILE)

@@ -85,7 +85,9 @@ def should_stop(losses: Sequence[float], patience: int) -> bool:
     return len(losses) > patience and min(losses[-patience:]) >= min(losses[:-patience])
 
 
-def _make_trainer(project: Project, transformed: TransformedFeatures, train: Split, parameters: Hyperparameters) -> Trainer:
+def _make_trainer(
+    project: Project, transformed: TransformedFeatures, train: Split, parameters: Hyperparameters
+) -> Trainer:
     module, graph = load_module(project.module_path), transformed.transform_output()
     features, labels = train
     probe = {name: values[:2] for name, values in features.items()}

@@ -86,14 +86,15 @@ def _write(done: Any, split: str, output: Path) -> None:
     batches, metadata = done
     (
         batches
-        | f"Encode[{split}]" >> beam.FlatMap(_encoder(tfxio.RecordBatchToExamplesEncoder(metadata.schema))).with_output_types(bytes)
+        | f"Encode[{split}]"
+        >> beam.FlatMap(_encoder(tfxio.RecordBatchToExamplesEncoder(metadata.schema))).with_output_types(bytes)
         | f"Write[{split}]"
         >> beam.io.WriteToTFRecord(split_prefix(output / TRANSFORMED_EXAMPLES, split), file_name_suffix=".gz")
     )
 
 
 def _encoder(encoder: Any) -> Callable[[Any], list[bytes]]:
-    return lambda item: encoder.encode(item[0])  # type: ignore[no-any-return]
+    return lambda item: encoder.encode(item[0])
 
 
 def _source(window: Path, split: str, project: Project) -> Any:

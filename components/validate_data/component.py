@@ -25,6 +25,7 @@ def validate_data(
 
     loaded = load_project(project)
     verify_digest("schema and expectations", digest, loaded.checks_digest())
-    folders = [[Path(artifact.path) for artifact in found] for found in (examples, statistics)]
-    result = validate_data(loaded, new_spans, *folders, Path(window.path), Path(validation.path))
+    ingested = [Path(artifact.path) for artifact in examples]
+    measured = [Path(artifact.path) for artifact in statistics]
+    result = validate_data(loaded, new_spans, ingested, measured, Path(window.path), Path(validation.path))
     return "accepted" if result.accepted else "rejected"

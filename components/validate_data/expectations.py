@@ -37,7 +37,9 @@ def check_expectations(
     with tempfile.TemporaryDirectory() as scratch:
         context = gx.get_context(mode="file", project_root_dir=scratch)
         context.variables.progress_bars = {"globally": False}  # type: ignore[assignment]
-        suite = context.suites.add(gx.ExpectationSuite(name="expectations", expectations=build_expectations(expectations)))
+        suite = context.suites.add(
+            gx.ExpectationSuite(name="expectations", expectations=build_expectations(expectations))
+        )
         batches = context.data_sources.add_pandas("spans").add_dataframe_asset("span")
         batch = batches.add_batch_definition_whole_dataframe("whole")
         definition = gx.ValidationDefinition(name="span", data=batch, suite=suite)
@@ -100,7 +102,9 @@ def _observed(item: dict[str, Any], failed: str | None) -> str:
     if "unexpected_count" in result:
         some = ", ".join(str(value) for value in result.get("partial_unexpected_list", [])[:3] if value is not None)
         rows = result["unexpected_count"]
-        return f"{rows} row{'s' if rows != 1 else ''} of {result['element_count']} otherwise" + (f" (such as {some})" if some else "")
+        return f"{rows} row{'s' if rows != 1 else ''} of {result['element_count']} otherwise" + (
+            f" (such as {some})" if some else ""
+        )
     if "observed_value" in result:
         return str(result["observed_value"])
     return _cause(item, failed)

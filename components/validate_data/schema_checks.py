@@ -41,7 +41,9 @@ def check_schema(
 
 def _as_failures(name: str, info: object) -> list[Check]:
     reasons = info.reason  # type: ignore[attr-defined]
-    return [Check(kind=_kind(r.short_description), subject=name, verdict="failed", message=r.description) for r in reasons]
+    return [
+        Check(kind=_kind(r.short_description), subject=name, verdict="failed", message=r.description) for r in reasons
+    ]
 
 
 def _kind(description: str) -> str:

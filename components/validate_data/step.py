@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+
 from components.compute_statistics.step import read_statistics
 from components.ingest_examples.step import read_ingestion
 from components.validate_data.expectations import check_expectations

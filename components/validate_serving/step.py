@@ -66,7 +66,9 @@ def compare_answers(
     answered: Sequence[Sequence[float]], expected: Sequence[Sequence[float]], seconds_to_ready: float
 ) -> ServingCheck:
     """Compares served with evaluated class probabilities, row by row."""
-    gaps = [abs(a - e) for a_row, e_row in zip(answered, expected, strict=True) for a, e in zip(a_row, e_row, strict=True)]
+    gaps = [
+        abs(a - e) for a_row, e_row in zip(answered, expected, strict=True) for a, e in zip(a_row, e_row, strict=True)
+    ]
     # A NaN is not within the tolerance, and an answer to nothing is no answer.
     passed = bool(gaps) and all(gap <= TOLERANCE for gap in gaps)
     largest = max(gaps, default=0.0)

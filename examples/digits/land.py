@@ -106,7 +106,11 @@ def main() -> None:
         if there and day not in corrupt and day not in arguments.again:
             continue
         path = land(folder, day, corrupt.get(day))
-        print(f"landed {path.name}: day {day}" + (f", {corrupt[day]}" if day in corrupt else "") + (", again" if there else ""))
+        print(
+            f"landed {path.name}: day {day}"
+            + (f", {corrupt[day]}" if day in corrupt else "")
+            + (", again" if there else "")
+        )
 
 
 def _day(text: str) -> int:

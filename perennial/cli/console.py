@@ -14,7 +14,13 @@ from rich.table import Table
 
 from perennial.cli.local_runner import How
 
-COLOURS = {"promoted": "green", "kept_champion": "cyan", "nothing_new": "cyan", "data_rejected": "yellow", "failed": "red"}
+COLOURS = {
+    "promoted": "green",
+    "kept_champion": "cyan",
+    "nothing_new": "cyan",
+    "data_rejected": "yellow",
+    "failed": "red",
+}
 _MARKS = {"done": "[green]✓[/]", "cached": "[cyan]=[/]", "failed": "[red]✗[/]", "running": "[yellow]…[/]"}
 
 
@@ -49,7 +55,7 @@ class StepLine:
 
 
 class StepDisplay:
-    """Shows the steps of a run: live on a terminal, as finished lines elsewhere. Its methods may be called by any thread.
+    """Shows the steps of a run: live on a terminal, as finished lines elsewhere. Any thread may call it.
 
     Args:
         console: Where to write.
@@ -59,14 +65,18 @@ class StepDisplay:
         self._console = console
         self._lines: dict[str, StepLine] = {}
         self._lock = threading.RLock()
-        self._live = Live(get_renderable=self._table, console=console, refresh_per_second=8) if console.is_terminal else None
+        self._live = (
+            Live(get_renderable=self._table, console=console, refresh_per_second=8) if console.is_terminal else None
+        )
 
     def __enter__(self) -> StepDisplay:
         if self._live:
             self._live.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self._live:
             self._live.stop()
         else:

@@ -22,8 +22,9 @@ from typing import Any, Literal, Protocol
 
 from perennial.cli.task import TaskFailure, parse_command, read_failure, run_task
 
-# The first step reads the ledger and imports nothing heavy: "nothing new" must not wait for TensorFlow.
-COLD_STEPS = ("select_spans",)
+# These import nothing heavy. Until the warm process is ready they start on their own: "nothing new" must not wait for
+# TensorFlow.
+LIGHT_STEPS = ("select_spans", "conclude_run")
 How = Literal["done", "cached", "failed"]
 
 
@@ -51,8 +52,8 @@ class LocalRun:
     log: Path
     observer: Observer
     failures: list[TaskFailure] = field(default_factory=list)
-    _executed: set[str] = field(default_factory=set)
     _counter: int = 0
+    _warm: bool = False
     _lock: Any = field(default_factory=threading.Lock)
 
     def execute(self, arguments: dict[str, Any]) -> bool:
@@ -99,7 +100,9 @@ class LocalRun:
         from kfp.local.status import Status
 
         def observed(**task: Any) -> tuple[Any, Any]:
-            step = str(task["task_spec"].component_ref.name).removeprefix("comp-").replace("-", "_").rstrip("_0123456789")
+            step = (
+                str(task["task_spec"].component_ref.name).removeprefix("comp-").replace("-", "_").rstrip("_0123456789")
+            )
             started, ran = time.monotonic(), threading.current_thread()
             ran.perennial_ran = False  # type: ignore[attr-defined]
             self.observer.started(step)
@@ -118,14 +121,18 @@ class LocalRun:
         with self._lock:
             self._counter += 1
             failure = self.folder / f"failure-{self._counter}.json"
-        method = "spawn" if task.function in COLD_STEPS else "forkserver"
+        forked = self._warm or task.function not in LIGHT_STEPS
+        start: Any = multiprocessing.get_context("forkserver" if forked else "spawn").Process
         arguments = (task, dict(env_vars or {}), self.log, failure)
-        process = multiprocessing.get_context(method).Process(target=run_task, args=arguments, name=task.function)
+        process = start(target=run_task, args=arguments, name=task.function)
         process.start()
         process.join()
+        self._warm |= forked
         if process.exitcode != 0:
             told = read_failure(failure)
-            self.failures.append(told or TaskFailure(f"{task.function} was ended by signal {-(process.exitcode or 0)}", 1))
+            self.failures.append(
+                told or TaskFailure(f"{task.function} was ended by signal {-(process.exitcode or 0)}", 1)
+            )
         return process.exitcode or 0
 
 

@@ -53,7 +53,8 @@ def run(
     from perennial.cli.running import run_project, show_result
     from perennial.project import load_project
 
-    console = Console(stderr=as_json, soft_wrap=True)
+    # The stream itself, not its name: kfp.local's output is redirected by name while the pipeline runs.
+    console = Console(file=sys.stderr if as_json else sys.stdout, soft_wrap=True)
     try:
         project = load_project(folder)
         result = run_project(project, retrain, console)
@@ -69,7 +70,7 @@ def run(
 
 
 @app.command()
-def compile(  # noqa: A001  the command's name
+def compile(
     folder: Folder,
     output: Annotated[Path, typer.Option("--output", "-o", help="File to write.")] = Path("pipeline.yaml"),
 ) -> None:
@@ -90,7 +91,7 @@ def status(folder: Folder) -> None:
     from perennial.cli.status import show_status
     from perennial.project import load_project
 
-    show_status(load_project(folder), Console())
+    show_status(load_project(folder), Console(soft_wrap=True))
 
 
 @app.command()

@@ -74,7 +74,9 @@ def show_result(result: RunResult, project: Project, console: Console) -> None:
         console.print("  • ", end="")
         console.print(reason, highlight=False, markup=False)
     if ended.report:
-        console.print(f"[dim]report[/]  {os.path.relpath(project.folder / ended.report)}", highlight=False, soft_wrap=True)
+        console.print(
+            f"[dim]report[/]  {os.path.relpath(project.folder / ended.report)}", highlight=False, soft_wrap=True
+        )
 
 
 def summarise(ended: RunEnded) -> str:

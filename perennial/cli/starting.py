@@ -53,4 +53,6 @@ def validate_project(project: Project) -> Iterator[str]:
     yield f"{settings.model.module:<18} imports; has preprocessing_fn and build_model"
     yield f"served features    {', '.join(serving_specs(project.schema))}"
     landed = find_spans(project.folder, settings.data.spans)
-    yield f"landed spans       {len(landed)}" + (f", newest {landed[-1].name}" if landed else f" match {settings.data.spans}")
+    yield f"landed spans       {len(landed)}" + (
+        f", newest {landed[-1].name}" if landed else f" match {settings.data.spans}"
+    )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from rich.console import Console
-from rich.table import Table
 
 from perennial.cli.console import COLOURS
 from perennial.ledger import Event, Ledger, body_of
@@ -23,10 +22,10 @@ def show_status(project: Project, console: Console) -> None:
     else:
         for line in describe_champion(ledger, champion):
             console.print(line, highlight=False, markup=False)
-    runs = ledger.runs()[-RUNS_SHOWN:]
-    if runs:
-        console.print()
-        console.print(_table(runs))
+    for run in reversed(ledger.runs()[-RUNS_SHOWN:]):
+        headline, why = _run_lines(*run)
+        console.print(f"\n{headline}", highlight=False)
+        console.print(why, highlight=False, markup=False)
 
 
 def describe_champion(ledger: Ledger, champion: Champion) -> list[str]:
@@ -53,23 +52,15 @@ def _act(deployment: Deployment) -> str:
     return f"{verb} by {deployment.by} ({deployment.why})"
 
 
-def _table(runs: list[tuple[Event, RunStarted, Event | None]]) -> Table:
-    table = Table(box=None, header_style="dim", pad_edge=False, padding=(0, 2, 0, 0))
-    for name in ("run", "started", "window", "outcome", "why"):
-        table.add_column(name, overflow="fold" if name == "why" else "ellipsis", no_wrap=name != "why")
-    for event, start, end in reversed(runs):
-        ended = body_of(end, RunEnded) if end else None
-        outcome = f"[{COLOURS[ended.outcome]}]{ended.outcome}[/]" if ended else "[dim]not ended[/]"
-        why = ended.reasons[-1] if ended and ended.reasons else "still going on, or cut short; the next run goes on with it"
-        spans = f"{len(start.selection.window)} ({len(start.selection.new_spans)} new)"
-        table.add_row(start.selection.run, _when(event.at), spans, outcome, _escape(why))
-    return table
-
-
-def _escape(text: str) -> str:
-    from rich.markup import escape
-
-    return escape(text)
+def _run_lines(event: Event, start: RunStarted, end: Event | None) -> tuple[str, str]:
+    """A run in two lines: when it was and how it ended (with markup), and why (plain)."""
+    ended = body_of(end, RunEnded) if end else None
+    outcome = f"[{COLOURS[ended.outcome]}]{ended.outcome}[/]" if ended else "[dim]not ended[/]"
+    spans = f"{len(start.selection.window)} in the window, {len(start.selection.new_spans)} new"
+    why = (
+        ended.reasons[-1] if ended and ended.reasons else "goes on, or was cut short; then the next run goes on with it"
+    )
+    return f"{start.selection.run}  {_when(event.at)}  {outcome} [dim]({spans})[/]", f"  {why}"
 
 
 def _when(at: str) -> str:

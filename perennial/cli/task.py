@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import sys
@@ -41,7 +42,7 @@ class TaskFailure:
 
 def parse_command(command: Sequence[str]) -> TaskCommand:
     """Takes a task's command apart: `sh -c SCRIPT SOURCE --executor_input JSON --function_to_execute NAME`."""
-    options = dict(zip(command, command[1:], strict=False))
+    options = dict(itertools.pairwise(command))
     source = command[list(command).index("--executor_input") - 1]
     return TaskCommand(source, options["--function_to_execute"], options["--executor_input"])
 

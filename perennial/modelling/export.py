@@ -64,7 +64,7 @@ def serving_specs(schema: Schema) -> dict[str, tf.TensorSpec]:
     specs = {}
     for name in serving_features(schema):
         if not isinstance(parsing[name], tf.io.FixedLenFeature):
-            found, remedy = type(parsing[name]).__name__, "Give it a `shape`, or `not_in_environment: \"SERVING\"`."
+            found, remedy = type(parsing[name]).__name__, 'Give it a `shape`, or `not_in_environment: "SERVING"`.'
             raise ProjectError(f"schema.pbtxt: {name}", "must have a fixed shape, as clients send it", found, remedy)
         specs[name] = tf.TensorSpec([None, *parsing[name].shape], parsing[name].dtype, name=name)
     return specs

@@ -52,7 +52,9 @@ class Trainer:
         ProjectError: The model does not build or has nothing to train.
     """
 
-    def __init__(self, build: Callable[[], keras.Model], strategy: tf.distribute.Strategy, learning_rate: float) -> None:
+    def __init__(
+        self, build: Callable[[], keras.Model], strategy: tf.distribute.Strategy, learning_rate: float
+    ) -> None:
         import keras
         import tensorflow as tf
 
@@ -62,7 +64,9 @@ class Trainer:
             self._optimizer = keras.optimizers.Adam(learning_rate, global_clipnorm=CLIP_NORM)
             if not isinstance(self.model, keras.Model) or not self.model.trainable_variables:
                 found = f"{type(self.model).__name__} without trainable weights"
-                raise ProjectError("build_model", "must return a Keras model with weights to train", found, "Return it.")
+                raise ProjectError(
+                    "build_model", "must return a Keras model with weights to train", found, "Return it."
+                )
             self._optimizer.build(self.model.trainable_variables)
         self._loss = keras.losses.SparseCategoricalCrossentropy(reduction="none")
         self._step = tf.function(self._distributed_step, reduce_retracing=True)
@@ -84,7 +88,10 @@ class Trainer:
         """
         loss, norm = (float(value) for value in self._step(features, labels))
         if not math.isfinite(loss):
-            where, remedy = "training loss", "Check the features' range in preprocessing_fn, or lower train.learning_rate."
+            where, remedy = (
+                "training loss",
+                "Check the features' range in preprocessing_fn, or lower train.learning_rate.",
+            )
             raise TrainingError(where, "must be finite", loss, remedy)
         return StepResult(loss, norm)
 
@@ -122,7 +129,9 @@ class Trainer:
         with tf.GradientTape() as tape:
             # Divided by the global size, so that the sum over replicas is the global batch's mean.
             loss = tf.reduce_sum(self._loss(labels, self.model(features, training=True))) / size
-            total = loss + tf.add_n(self.model.losses) / self.strategy.num_replicas_in_sync if self.model.losses else loss
+            total = (
+                loss + tf.add_n(self.model.losses) / self.strategy.num_replicas_in_sync if self.model.losses else loss
+            )
         gradients = tape.gradient(total, variables)
         # Keras's optimizer sums the gradients over the replicas.
         self._optimizer.apply_gradients(zip(gradients, variables, strict=True))
@@ -146,7 +155,9 @@ def checked_build(module: Any, transform_output: Any, example: dict[str, tf.Tens
 
         place = f"{user_line(Path(module.__file__), error)}: build_model"
         first = f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"
-        raise ProjectError(place, f"must build a model of the features {sorted(example)}", first, "Correct it.") from error
+        raise ProjectError(
+            place, f"must build a model of the features {sorted(example)}", first, "Correct it."
+        ) from error
     classes = int(max(labels)) + 1
     if len(scores.shape) != 2 or scores.shape[-1] < classes:
         expected = f"must give probabilities for at least {classes} classes, [batch, classes]"

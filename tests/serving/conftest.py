@@ -279,6 +279,14 @@ def world(
 
 
 @pytest.fixture
+def version_1(world: World) -> World:
+    """The world with version 1 serving."""
+    if world.serving_version() != "1":
+        world.wait_for("1", world.deploy("1"))
+    return world
+
+
+@pytest.fixture
 def port() -> int:
     """A port that is free now."""
     return free_port()
