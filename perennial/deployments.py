@@ -12,8 +12,6 @@ from perennial.project import Project
 from perennial.registry import Registry
 from schemas.records import Deployment, ModelVersion
 
-MODELS = "models"
-
 
 def promote_version(project: Project, number: str | None, why: str) -> Deployment:
     """Makes a registered version (the newest, when none is named) the champion.
@@ -64,7 +62,7 @@ def serving_stack(deployments: Sequence[Deployment]) -> list[Deployment]:
 
 def _deploy(project: Project, version: ModelVersion, action: Literal["promote", "rollback"], why: str) -> Deployment:
     registry, ledger = Registry(project), Ledger(project.ledger_url)
-    registry.fetch(version, project.state / MODELS)  # verifies every byte
+    registry.fetch(version)  # verifies every byte
     champion = ledger.champion()
     deployment = Deployment(
         version=version.version,

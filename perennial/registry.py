@@ -6,13 +6,14 @@ registry; registering the same bytes again gives the version that exists.
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from perennial.digests import digest_folder, verify_folder
+from perennial.digests import verify_folder
 from perennial.errors import IntegrityError, RegistryError
 from perennial.project import Project
 from perennial.publishing import publish_folder
@@ -59,6 +60,7 @@ class Registry:
 
         self.name = project.settings.name
         self.uri = project.settings.registry.uri or f"sqlite:///{project.state / 'registry.db'}"
+        self._models = project.state / "models"
         self._artifacts = None if project.settings.registry.uri else (project.state / "registry").as_uri()
         project.state.mkdir(parents=True, exist_ok=True)
         try:
@@ -103,22 +105,37 @@ class Registry:
         tags: dict[str, str] = self._client.get_model_version(self.name, number).tags
         return {name.removeprefix("perennial."): value for name, value in tags.items() if name.startswith("perennial.")}
 
-    def fetch(self, version: ModelVersion, folder: Path) -> Path:
-        """Copies a version's SavedModel to `folder/<digest>`, verified; gives that path.
+    def fetch(self, version: ModelVersion) -> Path:
+        """The SavedModel of a version on this machine, verified; copied from the registry when it is not there yet.
+
+        A local copy that was damaged is copied again.
 
         Raises:
             IntegrityError: The registry's files are not those that were registered.
+            RegistryError: The registry's files cannot be read.
         """
-        from mlflow.artifacts import download_artifacts
-
-        destination = folder / version.digest
-        if not destination.exists():
-            with tempfile.TemporaryDirectory() as aside:
-                fetched = Path(download_artifacts(version.source, dst_path=aside, tracking_uri=self.uri))
-                verify_folder(fetched, version.digest)
-                publish_folder(fetched, destination)
-        verify_folder(destination, version.digest)
+        destination = self._models / version.digest
+        if destination.exists():
+            try:
+                verify_folder(destination, version.digest)
+                return destination
+            except IntegrityError:
+                shutil.rmtree(destination)
+        self._download(version, destination)
         return destination
+
+    def _download(self, version: ModelVersion, destination: Path) -> None:
+        from mlflow.artifacts import download_artifacts
+        from mlflow.exceptions import MlflowException
+
+        with tempfile.TemporaryDirectory() as aside:
+            try:
+                fetched = Path(download_artifacts(version.source, dst_path=aside, tracking_uri=self.uri))
+            except (MlflowException, OSError) as error:
+                where, remedy = f"files of version {version.version}", "Restore them, or promote another version."
+                raise RegistryError(where, "must be in the registry", error, remedy) from error
+            verify_folder(fetched, version.digest)
+            publish_folder(fetched, destination)
 
     def mark_champion(self, number: str) -> None:
         """Points the registry's `champion` alias at a version; the ledger stays what decides."""
@@ -162,11 +179,6 @@ class Registry:
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
-
-
-def saved_model_digest(folder: Path) -> str:
-    """SHA-256 of a SavedModel folder: what is recorded at training and verified ever after."""
-    return digest_folder(folder)
 
 
 def _tags(candidate: Candidate) -> dict[str, Any]:

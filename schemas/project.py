@@ -38,7 +38,7 @@ class DataSettings(Settings):
     """Where labelled data lands and how much of it a run trains on."""
 
     spans: str = Field(
-        description="Path pattern of the spans, relative to the project folder: {YYYY}, {MM}, {DD} or {SPAN} name the span."
+        description="Path pattern of the spans, from the project folder; {YYYY}, {MM} and {DD}, or {SPAN}, name them."
     )
     window: int = Field(14, ge=1, description="How many of the newest accepted spans a run trains on.")
     key: str = Field(description="Feature that identifies an example; its hash decides the split.")
@@ -128,7 +128,7 @@ class ServingSettings(Settings):
     """The model server."""
 
     port: int = Field(8080, ge=1, le=65535, description="HTTP port of `perennial serve`, on loopback.")
-    poll_seconds: float = Field(1.0, gt=0, le=5, description="How often the server looks for a new deployment.")
+    poll_seconds: float = Field(1.0, gt=0, le=2, description="How often the server looks for a new deployment.")
 
 
 class KubeflowSettings(Settings):

@@ -6,7 +6,6 @@ What to do is decided by pure functions; a thread does it. Whatever fails, the m
 from __future__ import annotations
 
 import logging
-import shutil
 import threading
 import time
 from collections.abc import Callable
@@ -73,7 +72,6 @@ def registry_loader(project: Project) -> Loader:
         RegistryError: The registry cannot be reached.
     """
     registry = Registry(project)
-    folder = project.state / "serving"
 
     def load(champion: Champion) -> LoadedModel:
         version = registry.version(champion.version)
@@ -81,13 +79,7 @@ def registry_loader(project: Project) -> Loader:
             where = f"version {champion.version} in the registry"
             expected = f"must have the digest {champion.digest} that was deployed"
             raise IntegrityError(where, expected, version.digest or "none", "Deploy a version that was not changed.")
-        try:
-            fetched = registry.fetch(version, folder)
-        except IntegrityError:
-            # The copy from an earlier fetch may be what is damaged: fetch once more without it.
-            shutil.rmtree(folder / version.digest, ignore_errors=True)
-            fetched = registry.fetch(version, folder)
-        return load_model(registry.name, version.version, fetched, champion.digest)
+        return load_model(registry.name, version.version, registry.fetch(version), champion.digest)
 
     return load
 

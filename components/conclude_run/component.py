@@ -26,7 +26,7 @@ def conclude_run(
     from perennial.project import load_project
     from schemas.records import ModelVersion, Selection
 
-    def folder(artifact):
+    def folder(artifact: Artifact | None) -> Path | None:
         return Path(artifact.path) if artifact else None
 
     loaded, chosen = load_project(project), Selection.model_validate(selection)
@@ -39,5 +39,5 @@ def conclude_run(
         version=ModelVersion.model_validate(version) if version else None,
         serving_check=folder(serving_check),
     )
-    conclude_run(loaded, chosen.run, outcome, findings)
+    conclude_run(loaded, chosen.run, outcome, findings)  # type: ignore[arg-type]
     shutil.copyfile(run_folder(loaded, chosen.run) / REPORT_FILE, report.path)

@@ -74,7 +74,7 @@ def example_gains(
     rows = np.arange(len(labels))
     if metric == "accuracy":
         hits = (candidate.argmax(axis=1) == labels).astype(float)
-        return hits - (champion.argmax(axis=1) == labels)
+        return np.asarray(hits - (champion.argmax(axis=1) == labels))
     losses = [-np.log(np.clip(scores[rows, labels], _LEAST_PROBABILITY, 1.0)) for scores in (candidate, champion)]
     return np.asarray(losses[1] - losses[0])
 

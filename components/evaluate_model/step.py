@@ -98,7 +98,7 @@ def _add_champion(project: Project, champion: Champion | None, contenders: dict[
     registry = Registry(project)
     try:
         version = registry.version(champion.version)
-        folder = registry.fetch(version, project.state / "champions")
+        folder = registry.fetch(version)
         verify_folder(folder, champion.digest)
     except PerennialError as error:
         return [f"champion version {champion.version} could not be evaluated: {error}"]

@@ -14,7 +14,6 @@ from typing import Any
 import apache_beam as beam
 
 from perennial.beam import make_pipeline
-from perennial.deployments import MODELS
 from perennial.errors import DataError, PerennialError, ServingError
 from perennial.examples import serving_features
 from perennial.ledger import Ledger
@@ -54,7 +53,7 @@ def predict_batch(project: Project, data: Path, output: Path) -> BatchResult:
         raise ServingError(where, "must have a champion", "none", "`perennial run` trains the first one.")
     columns = _check_file(data, serving_features(project.schema))
     registry = Registry(project)
-    folder = registry.fetch(registry.version(champion.version), project.state / MODELS)
+    folder = registry.fetch(registry.version(champion.version))
     predictor = Predictor(project.settings.name, champion.version, folder, champion.digest)
     output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=output.parent, prefix=".predictions.") as aside:

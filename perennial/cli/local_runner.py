@@ -122,9 +122,9 @@ class LocalRun:
             self._counter += 1
             failure = self.folder / f"failure-{self._counter}.json"
         forked = self._warm or task.function not in LIGHT_STEPS
-        start: Any = multiprocessing.get_context("forkserver" if forked else "spawn").Process
+        context: Any = multiprocessing.get_context("forkserver" if forked else "spawn")
         arguments = (task, dict(env_vars or {}), self.log, failure)
-        process = start(target=run_task, args=arguments, name=task.function)
+        process = context.Process(target=run_task, args=arguments, name=task.function)
         process.start()
         process.join()
         self._warm |= forked

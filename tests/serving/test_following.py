@@ -112,7 +112,7 @@ def registered_file(world: Any, version: str) -> Path:
 def test_damaged_copy_is_fetched_again(version_1: Any) -> None:
     version_1.wait_for("2", version_1.deploy("2"))
     version_1.wait_for("1", version_1.deploy("1"))
-    copy = version_1.project.state / "serving" / version_1.digests["2"] / "saved_model.pb"
+    copy = version_1.project.state / "models" / version_1.digests["2"] / "saved_model.pb"
     copy.write_bytes(b"damaged")
     assert version_1.wait_for("2", version_1.deploy("2")) < 5
 
