@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+from perennial.cli.quiet import libraries_log_to
 from perennial.cli.task import TaskFailure, parse_command, read_failure, run_task
 
 # These import nothing heavy. Until the warm process is ready they start on their own: "nothing new" must not wait for
@@ -141,15 +142,9 @@ def _warm_up(log: Path) -> None:
     from multiprocessing import forkserver
 
     multiprocessing.get_context("forkserver").set_forkserver_preload(["perennial.cli.warm"])
-    # It keeps the standard error that this process has now; the libraries' start-up notes belong in the log.
-    mine, other = os.dup(2), os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-    os.dup2(other, 2)
-    try:
+    # It keeps the standard error that this process has now.
+    with libraries_log_to(log):
         forkserver.ensure_running()
-    finally:
-        os.dup2(mine, 2)
-        os.close(mine)
-        os.close(other)
 
 
 @contextlib.contextmanager

@@ -34,11 +34,14 @@ def init(folder: Folder) -> None:
 @app.command()
 def validate(folder: Folder) -> None:
     """Check a project: settings, schema, expectations, module."""
+    from perennial.cli.quiet import libraries_log_to
     from perennial.cli.starting import validate_project
     from perennial.project import load_project
 
-    for line in validate_project(load_project(folder)):
-        typer.echo(line)
+    project = load_project(folder)
+    with libraries_log_to(project.state / "validate.log"):
+        for line in validate_project(project):
+            typer.echo(line)
 
 
 @app.command()
@@ -115,10 +118,14 @@ def predict(
     ] = None,
 ) -> None:
     """Score a file with the champion."""
-    from components.predict_batch.step import predict_batch
+    from perennial.cli.quiet import libraries_log_to
     from perennial.project import load_project
 
-    result = predict_batch(load_project(folder), data, output or data.with_suffix(".predictions.parquet"))
+    project = load_project(folder)
+    with libraries_log_to(project.state / "predict.log"):
+        from components.predict_batch.step import predict_batch
+
+        result = predict_batch(project, data, output or data.with_suffix(".predictions.parquet"))
     typer.echo(f"{result.rows} predictions by version {result.version}: {result.path}")
 
 

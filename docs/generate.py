@@ -1,0 +1,221 @@
+"""Writes the pages of docs/ that are made from the code, or checks that they are current.
+
+    python docs/generate.py                    # cli, settings and schema: a second
+    python docs/generate.py one-record         # takes a digit through the whole loop: about a minute
+    python docs/generate.py --check [NAME ...] # writes nothing; exit code 1 names the files that are stale
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin
+
+import typer
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+
+from perennial import errors
+from perennial.cli import main as command_line
+from perennial.cli.running import _EXIT_CODES as EXIT_CODES
+from schemas.project import ProjectSettings
+
+ROOT = Path(__file__).resolve().parents[1]
+NOTE = "<!-- Written by docs/generate.py; change the code that it describes, then run that again. -->"
+_BOUNDS = {"ge": "at least {}", "gt": "above {}", "le": "at most {}", "lt": "below {}", "pattern": "matches `{}`"}
+
+
+@dataclass(frozen=True)
+class Page:
+    """A file that is generated; `quick` ones are made unless others are named."""
+
+    path: str
+    make: Callable[[], str]
+    quick: bool = True
+
+
+# --- the command line ---------------------------------------------------------------------------
+
+
+def cli_page() -> str:
+    """Every command with its arguments and options, and the exit codes."""
+    group: Any = typer.main.get_command(command_line.app)
+    lines = [NOTE, "", "# Command line", "", group.help, "", "| command | what it does |", "| --- | --- |"]
+    lines += [f"| [`{name}`](#perennial-{name}) | {command.help} |" for name, command in group.commands.items()]
+    for name, command in group.commands.items():
+        lines += ["", *_command(name, command)]
+    return "\n".join([*lines, "", *_exit_codes()]) + "\n"
+
+
+def _command(name: str, command: Any) -> Iterator[str]:
+    arguments = [p for p in command.params if p.param_type_name == "argument"]
+    options = [p for p in command.params if p.param_type_name == "option"]
+    usage = [f"perennial {name}", *(["[OPTIONS]"] if options else []), *map(_usage, arguments)]
+    yield from (f"## perennial {name}", "", command.help, "", f"    {' '.join(usage)}")
+    if arguments:
+        yield from ("", "| argument | what it is |", "| --- | --- |")
+        yield from (f"| `{_usage(p)}` | {p.help} |" for p in arguments)
+    if options:
+        yield from ("", "| option | default | what it does |", "| --- | --- | --- |")
+        yield from (f"| {_option(p)} | {_default(p)} | {p.help} |" for p in options)
+
+
+def _usage(argument: Any) -> str:
+    name = argument.metavar or argument.name.upper()
+    return name if argument.required else f"[{name}]"
+
+
+def _option(option: Any) -> str:
+    value = "" if option.is_flag else f" {_type(option.type_descriptor.annotation).upper()}"
+    return ", ".join(f"`{name}{value}`" for name in [*option.opts, *option.secondary_opts])
+
+
+def _default(option: Any) -> str:
+    if option.default is None or option.default is False:
+        return ""
+    return f"`{option.default}`"
+
+
+def _exit_codes() -> Iterator[str]:
+    """Exit code -> the outcomes of a run and the errors that end with it."""
+    kinds = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, Exception)]
+    codes = {0, *EXIT_CODES.values(), *(kind.exit_code for kind in kinds)}
+    yield from ("## Exit codes", "", "| code | outcome of a run | error |", "| --- | --- | --- |")
+    for code in sorted(codes):
+        outcomes = ", ".join(f"`{outcome}`" for outcome, found in EXIT_CODES.items() if found == code)
+        named = [kind for kind in kinds if kind.exit_code == code and kind is not errors.PerennialError]
+        described = " ".join((kind.__doc__ or "").splitlines()[0] for kind in named)
+        yield f"| {code} | {outcomes} | {described}{' A command line that cannot be read.' if code == 2 else ''} |"
+    yield ""
+    yield "An error is one message on standard error: where, what was expected, what was received, what to do."
+
+
+# --- the settings -------------------------------------------------------------------------------
+
+
+def settings_page() -> str:
+    """Every key of project.yaml with its type, default, bounds and meaning."""
+    top = "Every key of `project.yaml`. A key without a default must be set. Unknown keys are refused."
+    schema = "Editors that read JSON schemas check and complete it with"
+    link = "[schemas/project.schema.json](../schemas/project.schema.json)."
+    lines = [NOTE, "", "# Settings", "", top, f"{schema} {link}"]
+    for name, model in _sections("", ProjectSettings):
+        lines += ["", f"## {name}" if name else "## Top level", "", (model.__doc__ or "").splitlines()[0], ""]
+        lines += ["| key | type | default | bounds | what it means |", "| --- | --- | --- | --- | --- |"]
+        lines += [_setting(key, field) for key, field in model.model_fields.items()]
+        lines += [f"\n{rule}" for rule in _rules(model)]
+    return "\n".join(lines) + "\n"
+
+
+def _sections(name: str, model: type[BaseModel]) -> Iterator[tuple[str, type[BaseModel]]]:
+    yield name, model
+    for key, field in model.model_fields.items():
+        if _is_section(field):
+            yield from _sections(f"{name}.{key}".lstrip("."), field.annotation)  # type: ignore[arg-type]
+
+
+def _is_section(field: FieldInfo) -> bool:
+    return isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
+
+
+def _setting(key: str, field: FieldInfo) -> str:
+    if _is_section(field):
+        assert isinstance(field.annotation, type)
+        return f"| `{key}` | section | | | {(field.annotation.__doc__ or '').splitlines()[0]} |"
+    cells = [_type(field.annotation), _shown_default(field), _bounds(field), field.description or ""]
+    return f"| `{key}` | " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def _type(annotation: Any) -> str:
+    names = {str: "text", int: "integer", float: "number", bool: "true or false", Path: "file", type(None): "none"}
+    if annotation in names:
+        return names[annotation]
+    if get_origin(annotation) is Literal:
+        return " or ".join(f"`{value}`" for value in get_args(annotation))
+    if get_origin(annotation) is list:
+        return f"list of {_type(get_args(annotation)[0])}"
+    return " or ".join(_type(part) for part in get_args(annotation) if part is not type(None))
+
+
+def _shown_default(field: FieldInfo) -> str:
+    value = field.get_default(call_default_factory=True)
+    if value is PydanticUndefined:
+        return "must be set"
+    if value is None:
+        return "none"
+    return f"`{json.dumps(value) if not isinstance(value, str) else value}`"
+
+
+def _bounds(field: FieldInfo) -> str:
+    found = [(name, getattr(item, name, None)) for item in field.metadata for name in _BOUNDS]
+    return ", ".join(_BOUNDS[name].format(value) for name, value in found if value is not None)
+
+
+def _rules(model: type[BaseModel]) -> list[str]:
+    """What the validators of a section ask of several keys together: the first lines of their docstrings."""
+    validators = model.__pydantic_decorators__.model_validators.values()
+    return [(v.func.__doc__ or "").splitlines()[0] for v in validators if v.func.__doc__]
+
+
+def schema_page() -> str:
+    """JSON schema of project.yaml."""
+    schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", **ProjectSettings.model_json_schema()}
+    return json.dumps(schema | {"title": "Perennial project.yaml"}, indent=2) + "\n"
+
+
+# --- all pages ----------------------------------------------------------------------------------
+
+
+def one_record_page() -> str:
+    """One digit's journey; really runs the loop."""
+    from journey import travel
+    from one_record import render
+
+    with tempfile.TemporaryDirectory() as work:
+        return f"{NOTE}\n\n{render(travel(Path(work)))}"
+
+
+PAGES = {
+    "cli": Page("docs/cli.md", cli_page),
+    "settings": Page("docs/settings.md", settings_page),
+    "schema": Page("schemas/project.schema.json", schema_page),
+    "one-record": Page("docs/one-record.md", one_record_page, quick=False),
+}
+
+
+def main() -> int:
+    """Writes or checks pages; gives the exit code."""
+    parser = argparse.ArgumentParser(description="Write the pages of docs/ that are made from the code.")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"{', '.join(PAGES)}; default: the quick ones")
+    parser.add_argument("--check", action="store_true", help="write nothing; fail when a file is stale")
+    arguments = parser.parse_args()
+    if unknown := [name for name in arguments.names if name not in PAGES]:
+        parser.error(f"NAME must be one of {', '.join(PAGES)}. Received: {unknown[0]}")
+    names = arguments.names or [name for name, page in PAGES.items() if page.quick]
+    stale = [name for name in names if not _is_current(PAGES[name], arguments.check)]
+    for name in stale:
+        remedy = f"python docs/generate.py {name}"
+        print(f"{PAGES[name].path} must be what the code says. Received: an older text. Run `{remedy}`.", file=sys.stderr)
+    return int(bool(stale))
+
+
+def _is_current(page: Page, check: bool) -> bool:
+    """Makes a page and compares it with its file; writes it unless it is only checked."""
+    path, text = ROOT / page.path, page.make()
+    if path.exists() and path.read_text(encoding="utf-8") == text:
+        return True
+    if check:
+        return False
+    path.write_text(text, encoding="utf-8")
+    print(f"wrote {page.path}")
+    return True
+
+
+if __name__ == "__main__":
+    sys.exit(main())

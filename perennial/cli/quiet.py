@@ -1,0 +1,22 @@
+"""Keeps what libraries print out of a person's sight, and in a log."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def libraries_log_to(path: Path) -> Iterator[None]:
+    """Sends this process's standard error, that of C libraries too, to a log for a while."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    mine, log = os.dup(2), os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    os.dup2(log, 2)
+    try:
+        yield
+    finally:
+        os.dup2(mine, 2)
+        os.close(mine)
+        os.close(log)

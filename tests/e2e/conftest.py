@@ -1,0 +1,72 @@
+"""A copy of the digits project that trains quickly, and the means to run it as a person or another process does."""
+
+import io
+import json
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import yaml
+from rich.console import Console
+
+from perennial.cli.running import RunResult, run_project
+from perennial.ledger import Ledger
+from perennial.project import load_project
+
+ROOT = Path(__file__).parents[2]
+DIGITS = ROOT / "examples" / "digits"
+FILES = ("project.yaml", "model.py", "schema.pbtxt", "expectations.json", "land.py")
+PERENNIAL = Path(sys.executable).parent / "perennial"
+
+
+@dataclass(frozen=True)
+class Digits:
+    """A project folder in a test."""
+
+    folder: Path
+
+    @property
+    def project(self):
+        return load_project(self.folder)
+
+    @property
+    def ledger(self):
+        return Ledger(self.project.ledger_url)
+
+    def land(self, *arguments: str) -> None:
+        subprocess.run([sys.executable, self.folder / "land.py", *arguments], check=True, capture_output=True)
+
+    def run(self, retrain: bool = False) -> RunResult:
+        return run_project(self.project, retrain, Console(file=io.StringIO()))
+
+    def command(self, *arguments: str) -> subprocess.CompletedProcess:
+        name, *rest = arguments
+        return subprocess.run(
+            [PERENNIAL, name, str(self.folder), *rest], check=False, capture_output=True, text=True, cwd=self.folder
+        )
+
+    def run_command(self) -> tuple[int, dict]:
+        done = self.command("run", "--json")
+        return done.returncode, json.loads(done.stdout.splitlines()[-1])
+
+
+def make_digits(folder: Path, **changes) -> Digits:
+    """Copies the example; `changes` update the sections of its settings."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in FILES:
+        shutil.copy(DIGITS / name, folder / name)
+    settings = yaml.safe_load((folder / "project.yaml").read_text())
+    quick = {"stabilise": {"draws": 2, "steps": 12}, "train": {"epochs": 10}}
+    for section, values in {**quick, **changes}.items():
+        settings[section] = {**settings[section], **values}
+    (folder / "project.yaml").write_text(yaml.safe_dump(settings))
+    return Digits(folder)
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory):
+    """One project for the tests of a module, which follow each other."""
+    return make_digits(tmp_path_factory.mktemp("project") / "digits")

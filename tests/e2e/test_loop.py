@@ -1,0 +1,183 @@
+"""The whole pipeline under kfp.local, day after day. The tests of this module follow each other."""
+
+import os
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from perennial.registry import Registry
+from schemas.records import RunStarted
+
+pytestmark = [pytest.mark.timeout(600), pytest.mark.slow]
+
+
+def test_nothing_landed(digits):
+    result = digits.run()
+    assert result.ended.outcome == "nothing_new" and result.exit_code == 0
+    assert "data/{YYYY}-{MM}-{DD}.parquet" in result.ended.reasons[0]
+    assert "ingest_examples" not in result.seconds
+
+
+def test_first_day_gives_the_first_champion(digits):
+    digits.land("--days", "1")
+    result = digits.run()
+    assert (result.ended.outcome, result.ended.version, result.ended.champion) == ("promoted", "1", "1")
+    assert result.ended.window == result.ended.new_spans == ["2026-01-01"]
+    assert "no champion" in result.ended.reasons[0]
+    champion = digits.ledger.champion()
+    assert champion.digest == Registry(digits.project).version("1").digest
+
+
+def test_lineage_says_what_the_version_came_from(digits):
+    lineage = Registry(digits.project).lineage("1")
+    span = _starts(digits)[-1].selection.window[0]
+    assert lineage["spans"] == "2026-01-01@1" and lineage["fingerprints"] == span.fingerprint
+    assert lineage["schema_digest"] == digits.project.schema_digest()
+    assert lineage["project_digest"] == digits.project.project_digest()
+    assert {"run", "git_commit", "digest"} <= set(lineage)
+
+
+def test_nothing_new_after_it(digits):
+    result = digits.run()
+    assert result.ended.outcome == "nothing_new" and result.ended.champion == "1"
+    assert list(result.seconds) == ["select_spans", "conclude_run"]
+
+
+def test_second_day_ingests_one_span_and_judges_against_the_champion(digits):
+    before = _ingested(digits)
+    digits.land("--days", "2")
+    result = digits.run()
+    assert result.ended.outcome in ("promoted", "kept_champion") and result.exit_code == 0
+    assert result.ended.window == ["2026-01-01", "2026-01-02"] and result.ended.new_spans == ["2026-01-02"]
+    assert len(_ingested(digits)) == len(before) + 1
+    assert result.ended.version == "2"
+    assert result.ended.champion == ("2" if result.ended.outcome == "promoted" else "1")
+    assert any("gain in accuracy" in reason or "floor" in reason for reason in result.ended.reasons)
+
+
+@pytest.mark.parametrize(
+    "kind, says",
+    [
+        ("wrong-range", "image.max"),
+        ("missing-labels", "label"),
+        ("shuffled-columns", "id"),
+        ("truncated-file", "whole Parquet file"),
+    ],
+)
+def test_corrupt_day_is_refused_and_the_champion_stays(digits, kind, says):
+    champion = digits.ledger.champion()
+    digits.land("--days", "3", "--corrupt", f"3={kind}")
+    result = digits.run()
+    assert result.ended.outcome == "data_rejected" and result.exit_code == 3
+    assert "2026-01-03" in result.ended.reasons[0] and says in result.ended.reasons[0]
+    assert digits.ledger.champion() == champion
+    assert digits.run().ended.outcome == "nothing_new"
+
+
+def test_the_day_that_lands_again_is_another_version(digits):
+    digits.land("--days", "3", "--again", "3")
+    result = digits.run()
+    assert result.ended.outcome in ("promoted", "kept_champion")
+    window = _starts(digits)[-1].selection.window
+    assert window[-1].name == "2026-01-03" and window[-1].version == 5
+
+
+def test_no_span_version_was_accepted_twice(digits):
+    accepted = [event.body.span.fingerprint for event in digits.ledger.events("span_accepted")]
+    assert len(accepted) == len(set(accepted)) == 3
+
+
+def test_retraining_on_request(digits):
+    result = digits.run(retrain=True)
+    assert result.ended.outcome in ("promoted", "kept_champion") and result.ended.new_spans == []
+
+
+def test_every_run_left_a_report_and_no_machine_path_in_it(digits):
+    for event in digits.ledger.events("run_ended"):
+        report = digits.folder / event.body.report
+        assert event.run in report.read_text()
+        assert str(digits.folder) not in report.read_text()
+
+
+def test_data_docs_are_linked_from_the_report_and_there(digits):
+    ended = next(e.body for e in reversed(digits.ledger.events("run_ended")) if e.body.new_spans)
+    report = digits.folder / ended.report
+    assert 'href="data_docs/index.html"' in report.read_text()
+    assert (report.parent / "data_docs" / "index.html").is_file()
+
+
+def test_status_tells_the_story(digits):
+    done = digits.command("status")
+    champion = digits.ledger.champion()
+    assert done.returncode == 0
+    assert f"version {champion.version}" in done.stdout and champion.digest in done.stdout
+    assert "data_rejected" in done.stdout and "image.max" in done.stdout
+
+
+def test_batch_predictions_of_an_unseen_day(digits):
+    digits.land("--days", "4")
+    data = digits.folder / "data" / "2026-01-04.parquet"
+    output = digits.folder / "scored.parquet"
+    done = digits.command("predict", str(data), "--output", str(output))
+    assert done.returncode == 0, done.stderr
+    scored = pq.read_table(output).to_pylist()
+    assert {row["id"] for row in scored} == set(pq.read_table(data)["id"].to_pylist())
+    assert {row["model_version"] for row in scored} == {digits.ledger.champion().version}
+    assert sum(row["predicted_class"] == row["label"] for row in scored) / len(scored) > 0.7
+
+
+@pytest.mark.parametrize("ending", [".csv", ".jsonl"])
+def test_batch_predictions_do_not_depend_on_the_format(digits, ending, tmp_path):
+    expected = {row["id"]: row["predicted_class"] for row in pq.read_table(digits.folder / "scored.parquet").to_pylist()}
+    table = pq.read_table(digits.folder / "data" / "2026-01-04.parquet").drop(["label"])
+    path = tmp_path / f"images{ending}"
+    _write(table, path)
+    done = digits.command("predict", str(path))
+    assert done.returncode == 0, done.stderr
+    found = pq.read_table(path.with_suffix(".predictions.parquet")).to_pylist()
+    assert {row["id"]: row["predicted_class"] for row in found} == expected
+
+
+def test_batch_input_that_does_not_fit_names_the_feature_and_leaves_nothing(digits, tmp_path):
+    path = tmp_path / "short.jsonl"
+    path.write_text('{"id": "a", "image": [1, 2, 3]}\n')
+    done = digits.command("predict", str(path))
+    assert done.returncode == 3
+    assert "image" in done.stderr and "64" in done.stderr and "Traceback" not in done.stderr
+    assert os.listdir(tmp_path) == ["short.jsonl"]
+
+
+def test_rollback_and_promote_by_hand(digits):
+    served = [deployment.version for _, deployment in digits.ledger.deployments()]
+    done = digits.command("rollback", "--why", "a test")
+    assert done.returncode == 0, done.stderr
+    assert digits.ledger.champion().version == served[-2]
+    assert digits.command("promote", served[-1]).returncode == 0
+    assert digits.ledger.champion().version == served[-1]
+    last = digits.ledger.deployments()[-2][1]
+    assert (last.action, last.why) == ("rollback", "a test")
+    assert last.by.startswith("user ")
+
+
+def _starts(digits) -> list[RunStarted]:
+    return [start for _, start, _ in digits.ledger.runs()]
+
+
+def _ingested(digits) -> list[Path]:
+    return list((digits.project.state / "artifacts").glob("**/ingest-examples/examples/ingestion.json"))
+
+
+def _write(table: pa.Table, path: Path) -> None:
+    import csv
+    import json
+
+    rows = table.to_pylist()
+    with path.open("w", newline="") as stream:
+        if path.suffix == ".jsonl":
+            stream.writelines(json.dumps(row) + "\n" for row in rows)
+            return
+        writer = csv.DictWriter(stream, table.column_names)
+        writer.writeheader()
+        writer.writerows({**row, "image": json.dumps(row["image"])} for row in rows)
