@@ -1,7 +1,7 @@
 # One command for each job; those that need the environment make it first.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check bench lock format check-format check-lint check-types check-imports check-docs
+.PHONY: help setup demo test check bench lock format docs check-format check-lint check-types check-imports check-docs
 MAKEFLAGS += --no-print-directory
 
 # The Python to make .venv with, such as PYTHON=python3.12; without it, PATH is searched.
@@ -45,6 +45,9 @@ check-types:
 
 check-imports:
 	@echo "== imports" && .venv/bin/lint-imports --no-logo
+
+docs: setup ## write the generated pages of docs/ again
+	@$(RUN) docs/generate.py cli settings schema one-record
 
 check-docs:
 	@echo "== docs" && $(RUN) docs/generate.py --check

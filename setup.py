@@ -18,6 +18,6 @@ setup(
     description="Continuous training: from landed labels to a served model.",
     python_requires=">=3.11,<3.14",
     packages=find_packages(include=["schemas*", "perennial*", "components*", "pipelines*", "serving*"]),
-    package_data={"": [f"**/*.{ending}" for ending in ("html", "css", "js", "svg", "json", "yaml", "pbtxt")]},
+    package_data={"": [f"**/*.{ending}" for ending in ("html", "css", "js", "svg", "json", "yaml", "pbtxt", "txt")]},
     entry_points={"console_scripts": ["perennial = perennial.cli.main:main"]},
 )

@@ -1,8 +1,8 @@
 """Writes the pages of docs/ that are made from the code, or checks that they are current.
 
-    python docs/generate.py                    # cli, settings and schema: a second
-    python docs/generate.py one-record         # takes a digit through the whole loop: about a minute
-    python docs/generate.py --check [NAME ...] # writes nothing; exit code 1 names the files that are stale
+python docs/generate.py                    # cli, settings and schema: a second
+python docs/generate.py one-record         # takes a digit through the whole loop: about a minute
+python docs/generate.py --check [NAME ...] # writes nothing; exit code 1 names the files that are stale
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from pydantic_core import PydanticUndefined
 
 from perennial import errors
 from perennial.cli import main as command_line
-from perennial.cli.running import _EXIT_CODES as EXIT_CODES
+from perennial.cli.running import EXIT_CODES
 from schemas.project import ProjectSettings
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -84,15 +84,18 @@ def _default(option: Any) -> str:
 
 def _exit_codes() -> Iterator[str]:
     """Exit code -> the outcomes of a run and the errors that end with it."""
-    kinds = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, Exception)]
+    kinds = [
+        kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, errors.PerennialError)
+    ]
     codes = {0, *EXIT_CODES.values(), *(kind.exit_code for kind in kinds)}
     yield from ("## Exit codes", "", "| code | outcome of a run | error |", "| --- | --- | --- |")
     for code in sorted(codes):
-        outcomes = ", ".join(f"`{outcome}`" for outcome, found in EXIT_CODES.items() if found == code)
+        outcomes = ", ".join(f"`{outcome}`" for outcome, its_code in EXIT_CODES.items() if its_code == code)
         named = [kind for kind in kinds if kind.exit_code == code and kind is not errors.PerennialError]
         described = " ".join((kind.__doc__ or "").splitlines()[0] for kind in named)
         yield f"| {code} | {outcomes} | {described}{' A command line that cannot be read.' if code == 2 else ''} |"
     yield ""
+    yield "A run that fails because of a mistake in the project ends with 2, too."
     yield "An error is one message on standard error: where, what was expected, what was received, what to do."
 
 
@@ -201,7 +204,9 @@ def main() -> int:
     stale = [name for name in names if not _is_current(PAGES[name], arguments.check)]
     for name in stale:
         remedy = f"python docs/generate.py {name}"
-        print(f"{PAGES[name].path} must be what the code says. Received: an older text. Run `{remedy}`.", file=sys.stderr)
+        print(
+            f"{PAGES[name].path} must be what the code says. Received: an older text. Run `{remedy}`.", file=sys.stderr
+        )
     return int(bool(stale))
 
 

@@ -42,7 +42,7 @@ from perennial.ledger import Event, Ledger
 from perennial.modelling.features import TransformedFeatures
 from perennial.processes import die_with_parent
 from perennial.project import Project, load_project
-from schemas.records import Check, Decision, Selection, ServingCheck, SpanValidation
+from schemas.records import Check, Decision, Selection, ServingCheck, SpanValidation, Validation
 
 DIGIT = "digit-0460"
 RUN = "one-record"
@@ -142,7 +142,7 @@ def _take_in(do: _Do, project: Project, selection: Selection, work: Path) -> Spa
     do(ingest_examples, project, selection.window[0], work / "examples")
     do(compute_statistics, work / "examples", options, work / "statistics")
     folders = ([work / "examples"], [work / "statistics"], work / "window", work / "validation")
-    validation = do(validate_data, project, selection.new_spans, *folders)
+    validation: Validation = do(validate_data, project, selection.new_spans, *folders)
     assert validation.accepted, validation.reasons
     return validation.spans[0]
 

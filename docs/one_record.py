@@ -14,8 +14,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from components.validate_serving.step import TOLERANCE
 from journey import DIGIT, FeatureStatistics, Journey
+
+from components.validate_serving.step import TOLERANCE
 from perennial.examples import split_of
 from perennial.project import load_project
 from schemas.project import SplitSettings
@@ -28,8 +29,8 @@ INTRODUCTION = """\
 # One record
 
 What happens to one handwritten digit, from the file that it lands in to the answer of the server and the ledger.
-Nothing here is made up: this page is written by really taking `{digit}` of [examples/digits](../examples/digits/README.md)
-through the steps of a first run, and a test does so again and compares.
+Nothing here is made up: this page is written by really taking `{digit}` of
+[examples/digits](../examples/digits/README.md) through the steps of a first run, and a test does so again and compares.
 
 Left out, because they differ between machines: what depends on the last digits of a trained weight (exact
 probabilities, digests of models, which of the instances is the candidate), digests of files that another version
@@ -76,8 +77,8 @@ def _split(journey: Journey, splits: SplitSettings) -> str:
     return f"""\
 ## 2. Its key decides its split
 
-{_code("perennial/examples.py", "split_of")} hashes the key (`data.key`, here `id`), so the digit is in the same split in
-every span and every run:
+{_code("perennial/examples.py", "split_of")} hashes the key (`data.key`, here `id`), so the digit is in the same
+split in every span and every run:
 
 {_block(f"SHA-256({DIGIT}) = {sha[:16]}…  ->  0x{sha[:16]} / 2^64 = {point:.4f}")}
 
@@ -118,8 +119,8 @@ def _checks(journey: Journey) -> str:
 ## 5. Its span is checked
 
 {_code("components/validate_data/step.py", "validate_data")} holds the span against
-[schema.pbtxt](../examples/digits/schema.pbtxt) and [expectations.json](../examples/digits/expectations.json). All of the
-span is accepted or refused; {passed} of {len(rows)} checks passed and none failed:
+[schema.pbtxt](../examples/digits/schema.pbtxt) and [expectations.json](../examples/digits/expectations.json). All of
+the span is accepted or refused; {passed} of {len(rows)} checks passed and none failed:
 
 {_table(("kind", "subject", "verdict", "what was asked"), rows)}
 """
@@ -133,8 +134,8 @@ def _features(journey: Journey) -> str:
 
 {_code("components/transform_features/step.py", "transform_features")} runs `preprocessing_fn` of
 [model.py](../examples/digits/model.py) over the window. The mean and the deviation come from the train split alone.
-Test examples are not transformed on disk: the transform is inside the served model, and there the digit becomes `pixels`,
-{len(pixels)} numbers. Its first two rows:
+Test examples are not transformed on disk: the transform is inside the served model, and there the digit becomes
+`pixels`, {len(pixels)} numbers. Its first two rows:
 
 {_block(rows)}
 """
@@ -180,8 +181,9 @@ def _served(journey: Journey) -> str:
     return f"""\
 ## 9. The server answers
 
-{_code("components/register_model/step.py", "register_model")} made the candidate version {journey.response["model_version"]}
-of the registry, {_code("components/validate_serving/step.py", "validate_serving")} asked the real server about
+{_code("components/register_model/step.py", "register_model")} made the candidate version
+{journey.response["model_version"]} of the registry,
+{_code("components/validate_serving/step.py", "validate_serving")} asked the real server about
 {journey.serving_check.requests} test examples, and {_code("components/push_model/step.py", "push_model")} recorded the
 deployment. The server that follows the ledger ({_code("serving/server.py", "serve")}), asked about the digit:
 
@@ -197,8 +199,8 @@ def _ledger(journey: Journey) -> str:
 ## 10. What the ledger holds
 
 {len(rows)} events, appended in this order ({_code("perennial/ledger.py", "append")}). The last two were appended in one
-transaction by {_code("components/conclude_run/step.py", "conclude_run")}: from here on the span is judged, and no run takes
-it for new again.
+transaction by {_code("components/conclude_run/step.py", "conclude_run")}: from here on the span is judged, and no run
+takes it for new again.
 
 {_table(("event", "kind", "what it says"), rows)}
 """
@@ -210,7 +212,9 @@ def _tell(body: Record) -> str:
         case RunStarted(selection=selection):
             window = ", ".join(f"{span.name} (version {span.version})" for span in selection.window)
             champion = selection.champion.version if selection.champion else "none"
-            return f"run `{selection.run}` works on {window}, new: {', '.join(selection.new_spans)}; champion: {champion}"
+            return (
+                f"run `{selection.run}` works on {window}, new: {', '.join(selection.new_spans)}; champion: {champion}"
+            )
         case DecisionMade(decision=decision, version=version):
             return f"version {version}: {'promote' if decision.promote else 'keep'}, {decision.reasons[0]}"
         case Deployment(version=version, action=action, by=by, why=why):

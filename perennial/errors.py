@@ -15,6 +15,10 @@ Every message says where, what was expected, what was received and what to do.
 
 from __future__ import annotations
 
+import errno
+
+_LONGEST_CAUSE = 300
+
 
 class PerennialError(Exception):
     """Base of all errors with a message for a person.
@@ -70,3 +74,24 @@ class TrainingError(PerennialError):
 
 class ServingError(PerennialError):
     """A server that does not start, or answers other than evaluation did."""
+
+
+def describe_error(error: BaseException) -> str:
+    """An error in one line a person can read: its own message, a full disk, or the kind and the beginning of the cause."""
+    if isinstance(error, PerennialError):
+        return str(error)
+    if is_full_disk(error):
+        return "there is no space left on the disk. Free some, then run again."
+    cause = next(iter(str(error).strip().splitlines()), "")
+    shown = cause if len(cause) <= _LONGEST_CAUSE else f"{cause[:_LONGEST_CAUSE]}…"
+    return f"{type(error).__name__}: {shown}" if shown else type(error).__name__
+
+
+def is_full_disk(error: BaseException | None) -> bool:
+    """Whether a full disk is behind an error, however many libraries wrapped it."""
+    while error is not None:
+        # shutil and TensorFlow pass the system's error on as text only.
+        if getattr(error, "errno", None) == errno.ENOSPC or "No space left on device" in str(error):
+            return True
+        error = error.__cause__ or error.__context__
+    return False

@@ -32,7 +32,7 @@ def split_files(folder: Path, *splits: str) -> list[str]:
 
 def split_of(key: str, splits: SplitSettings) -> str:
     """The split that an example belongs to, by a hash of its key: the same in every span and every run."""
-    # 53 bits of SHA-256 give a number in [0, 1) that is the same on every machine.
+    # 64 bits of SHA-256 give a number from 0 to 1 that is the same on every machine.
     point = int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big") / 2**64
     if point < splits.train:
         return "train"
@@ -93,7 +93,11 @@ def _to_feature(name: str, value: Any) -> tf.train.Feature:
 
     values = value if isinstance(value, list | tuple) else [value]
     values = [_plain(item) for item in values]
+    if not values:
+        return tf.train.Feature()  # no values are of no type: the same feature has one in other examples
     if all(isinstance(item, int) for item in values):
+        if not all(-(2**63) <= item < 2**63 for item in values):
+            raise TypeError(f"column `{name}` must hold whole numbers of 64 bits. Received: {max(values, key=abs)}")
         return tf.train.Feature(int64_list=tf.train.Int64List(value=values))
     if all(isinstance(item, int | float) for item in values):
         return tf.train.Feature(float_list=tf.train.FloatList(value=values))

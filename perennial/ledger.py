@@ -28,9 +28,10 @@ from sqlalchemy import (
     create_engine,
     event,
     insert,
+    inspect,
     select,
 )
-from sqlalchemy.engine import make_url
+from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import IntegrityError as DuplicateKey
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -67,16 +68,18 @@ for _change in ("UPDATE", "DELETE"):
             "BEGIN SELECT RAISE(ABORT, 'the ledger is append-only'); END"
         ).execute_if(dialect="sqlite"),
     )
-event.listen(
-    _events,
-    "after_create",
-    DDL(
-        "CREATE FUNCTION events_append_only() RETURNS trigger AS "
-        "'BEGIN RAISE EXCEPTION ''the ledger is append-only''; END' LANGUAGE plpgsql; "
-        "CREATE TRIGGER events_append_only BEFORE UPDATE OR DELETE ON events "
-        "FOR EACH ROW EXECUTE FUNCTION events_append_only()"
-    ).execute_if(dialect="postgresql"),
-)
+for _statement in (
+    "CREATE OR REPLACE FUNCTION events_append_only() RETURNS trigger AS "
+    "'BEGIN RAISE EXCEPTION ''the ledger is append-only''; END' LANGUAGE plpgsql",
+    # For each statement, not each row: TRUNCATE fires no other trigger.
+    "CREATE TRIGGER events_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON events "
+    "FOR EACH STATEMENT EXECUTE FUNCTION events_append_only()",
+):
+    event.listen(_events, "after_create", DDL(_statement).execute_if(dialect="postgresql"))
+
+_BUSY_SECONDS = 30.0
+# Keeps two processes from creating the table at once. Source: PostgreSQL's advisory locks; any number does.
+_LOCK_CREATION = {"sqlite": "BEGIN IMMEDIATE", "postgresql": "SELECT pg_advisory_xact_lock(20170)"}
 
 BODIES: dict[EventKind, type[Record]] = {
     "run_started": RunStarted,
@@ -121,12 +124,12 @@ class Ledger:
     """
 
     def __init__(self, url: str) -> None:
-        self._url = make_url(url)
-        if self._url.get_backend_name() == "sqlite" and self._url.database:
-            Path(self._url.database).parent.mkdir(parents=True, exist_ok=True)
-        self._engine = _open(self._url.render_as_string(hide_password=False))
+        self._where = "ledger"
         with self._reported("be readable"):
-            _metadata.create_all(self._engine)
+            parsed = make_url(url)
+            self._where = f"ledger at {parsed.render_as_string(hide_password=True)}"
+            self._engine = _open(parsed)
+            _create(self._engine)
 
     def close(self) -> None:
         """Gives the connections back."""
@@ -225,10 +228,11 @@ class Ledger:
             yield
         except DuplicateKey:
             raise
-        except SQLAlchemyError as error:
-            where = f"ledger at {self._url.render_as_string(hide_password=True)}"
+        except (SQLAlchemyError, OSError, ImportError) as error:
             cause = str(getattr(error, "orig", None) or error).splitlines()[0]
-            raise LedgerError(where, f"must {expected}", cause, "Check ledger.url and free disk space.") from error
+            raise LedgerError(
+                self._where, f"must {expected}", cause, "Check ledger.url and free disk space."
+            ) from error
 
 
 def body_of(event: Event, kind: type[B]) -> B:
@@ -243,19 +247,16 @@ def body_of(event: Event, kind: type[B]) -> B:
 
 
 def started(runs: Sequence[tuple[Event, RunStarted, Event | None]]) -> list[RunStarted]:
-    """The runs that never ended, oldest first."""
-    return [start for _, start, end in runs if end is None]
+    """The runs that were cut short or failed, oldest first: the next run goes on where they stopped."""
+    return [start for _, start, end in runs if end is None or body_of(end, RunEnded).outcome == "failed"]
 
 
-def decisions(ledger: Ledger) -> list[tuple[Event, DecisionMade]]:
-    """Every decision of the gate, oldest first."""
-    return [(e, body_of(e, DecisionMade)) for e in ledger.events("decision")]
-
-
-def _open(url: str) -> Engine:
-    if not url.startswith("sqlite"):
+def _open(url: URL) -> Engine:
+    if url.get_backend_name() != "sqlite":
         return create_engine(url, pool_pre_ping=True)
-    engine = create_engine(url, connect_args={"timeout": 30})
+    if url.database:
+        Path(url.database).parent.mkdir(parents=True, exist_ok=True)
+    engine = create_engine(url, connect_args={"timeout": _BUSY_SECONDS})
 
     @event.listens_for(engine, "connect")
     def _configure(connection: object, _record: object) -> None:
@@ -266,6 +267,16 @@ def _open(url: str) -> Engine:
         cursor.close()
 
     return engine
+
+
+def _create(engine: Engine) -> None:
+    """Creates the table with its triggers in one transaction: a table without them would not be append-only."""
+    if inspect(engine).has_table(_events.name):
+        return
+    with engine.begin() as connection:
+        if lock := _LOCK_CREATION.get(engine.dialect.name):
+            connection.exec_driver_sql(lock)
+        _metadata.create_all(connection)
 
 
 def _read(connection: Connection, query: object) -> Iterator[Event]:

@@ -124,7 +124,7 @@ def load_project(folder: str | Path) -> Project:
             "no such file" if path.is_dir() else "no such folder",
             "Create one with `perennial init FOLDER`.",
         )
-    return Project(path, parse_settings(settings_path.read_text(encoding="utf-8")))
+    return Project(path, parse_settings(_read(settings_path)))
 
 
 def parse_settings(text: str) -> ProjectSettings:
@@ -221,6 +221,8 @@ def _read(path: Path) -> str:
         raise ProjectError(
             str(path), "must exist", "no such file", "`perennial init` writes one to start from."
         ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ProjectError(str(path), "must be a text file in UTF-8", error, "Replace it.") from None
 
 
 def _check_module(path: Path) -> None:

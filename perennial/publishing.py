@@ -41,10 +41,10 @@ def publish_folder(source: Path, destination: Path) -> None:
         shutil.copytree(source, aside, dirs_exist_ok=True)
         os.chmod(aside, 0o755)
         os.rename(aside, destination)
-    except OSError:
+    except BaseException as error:
         shutil.rmtree(aside, ignore_errors=True)
-        # Another process published the same contents first.
-        if not destination.exists():
+        # A full folder is in the way only when another process published the same contents first.
+        if not (isinstance(error, OSError) and destination.exists()):
             raise
 
 

@@ -6,9 +6,11 @@ registry; registering the same bytes again gives the version that exists.
 
 from __future__ import annotations
 
+import re
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -56,17 +58,14 @@ class Registry:
     def __init__(self, project: Project) -> None:
         prepare_process()
         from mlflow import MlflowClient
-        from mlflow.exceptions import MlflowException
 
         self.name = project.settings.name
         self.uri = project.settings.registry.uri or f"sqlite:///{project.state / 'registry.db'}"
         self._models = project.state / "models"
         self._artifacts = None if project.settings.registry.uri else (project.state / "registry").as_uri()
         project.state.mkdir(parents=True, exist_ok=True)
-        try:
+        with self._reported():
             self._client: MlflowClient = MlflowClient(tracking_uri=self.uri, registry_uri=self.uri)
-        except MlflowException as error:
-            raise RegistryError(f"registry at {self.uri}", "must be reachable", error, "Check registry.uri.") from error
 
     def register(self, candidate: Candidate) -> ModelVersion:
         """Stores a candidate as a new version, or gives the version that already holds the same bytes.
@@ -79,11 +78,13 @@ class Registry:
             raise IntegrityError(where, "must be a SavedModel", "no saved_model.pb", "Run again to rebuild it.")
         verify_folder(candidate.saved_model, candidate.digest)
         existing = [version for version in self.versions() if version.digest == candidate.digest]
-        return existing[0] if existing else self._create(candidate)
+        with self._reported():
+            return existing[0] if existing else self._create(candidate)
 
     def versions(self) -> list[ModelVersion]:
         """Every version of the model, oldest first."""
-        found = self._client.search_model_versions(f"name = '{self.name}'", max_results=1000)
+        with self._reported():
+            found = self._client.search_model_versions(f"name = '{self.name}'", max_results=1000)
         return sorted((_as_version(item) for item in found), key=lambda version: int(version.version))
 
     def version(self, number: str) -> ModelVersion:
@@ -102,7 +103,8 @@ class Registry:
 
     def lineage(self, number: str) -> dict[str, str]:
         """The lineage tags of a version: spans, fingerprints, digests, commit and run."""
-        tags: dict[str, str] = self._client.get_model_version(self.name, number).tags
+        with self._reported():
+            tags: dict[str, str] = self._client.get_model_version(self.name, number).tags
         return {name.removeprefix("perennial."): value for name, value in tags.items() if name.startswith("perennial.")}
 
     def fetch(self, version: ModelVersion) -> Path:
@@ -139,7 +141,21 @@ class Registry:
 
     def mark_champion(self, number: str) -> None:
         """Points the registry's `champion` alias at a version; the ledger stays what decides."""
-        self._client.set_registered_model_alias(self.name, CHAMPION_ALIAS, number)
+        with self._reported():
+            self._client.set_registered_model_alias(self.name, CHAMPION_ALIAS, number)
+
+    @contextmanager
+    def _reported(self) -> Iterator[None]:
+        """Turns MLflow's errors, and those of its database, into a message; a password in the URI is not shown."""
+        from mlflow.exceptions import MlflowException
+        from sqlalchemy.exc import SQLAlchemyError
+
+        try:
+            yield
+        except (MlflowException, SQLAlchemyError) as error:
+            where = f"registry at {re.sub('//[^/@]*@', '//***@', self.uri)}"
+            cause = str(getattr(error, "orig", None) or error).splitlines()[0]
+            raise RegistryError(where, "must be reachable", cause, "Check registry.uri.") from error
 
     def _create(self, candidate: Candidate) -> ModelVersion:
         run = self._client.create_run(self._experiment(), tags=_tags(candidate), run_name=candidate.lineage.get("run"))

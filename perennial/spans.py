@@ -49,10 +49,11 @@ def span_order(name: str) -> tuple[int, int, str]:
 def _compile(pattern: str) -> re.Pattern[str]:
     tokens = _TOKEN.findall(pattern)
     dated = {"YYYY", "MM", "DD"} <= set(tokens)
-    if not set(tokens) <= set(_TOKENS) or len(set(tokens)) != len(tokens) or dated == ("SPAN" in tokens):
+    once = set(tokens) <= set(_TOKENS) and len(set(tokens)) == len(tokens) and dated != ("SPAN" in tokens)
+    if not once or pattern.startswith("/"):
         raise ProjectError(
             "project.yaml: data.spans",
-            "must name its spans once, by {YYYY}, {MM} and {DD} or by {SPAN}",
+            "must be a path from the project folder that names its spans once, by {YYYY}, {MM} and {DD} or by {SPAN}",
             pattern,
             "For example: data/{YYYY}-{MM}-{DD}.parquet",
         )

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
+import inspect
 import sys
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -31,15 +33,27 @@ def load_module(path: Path) -> ModuleType:
         spec.loader.exec_module(module)
     except Exception as error:
         del sys.modules[name]
-        raise ProjectError(
-            user_line(path, error), "must import", f"{type(error).__name__}: {error}", "Correct it."
-        ) from error
+        raise ProjectError(user_line(path, error), "must import", describe_error(error), "Correct it.") from error
     return module
+
+
+def describe_error(error: BaseException) -> str:
+    """The kind of an error, and the first line of what it says where it says something."""
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+
+
+def function_line(function: Callable[..., object]) -> str:
+    """Where in the user's file a function begins: `model.py:12: build_model`."""
+    code = getattr(inspect.unwrap(function), "__code__", None)
+    if code is None:  # a partial, or a class
+        return getattr(function, "__name__", type(function).__name__)
+    return f"{Path(code.co_filename).name}:{code.co_firstlineno}: {code.co_name}"
 
 
 def user_line(path: Path, error: BaseException) -> str:
     """Where in the user's file an error came from: `model.py:12`, or the file's name alone."""
-    if isinstance(error, SyntaxError) and error.lineno:
+    if isinstance(error, SyntaxError) and error.lineno and error.filename == str(path):
         return f"{path.name}:{error.lineno}"
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename) == path]
     return f"{path.name}:{frames[-1].lineno}" if frames else path.name

@@ -13,5 +13,5 @@ def compute_statistics(project: str, examples: Input[Dataset], statistics: Outpu
     from components.compute_statistics.step import compute_statistics
     from perennial.project import load_project
 
-    options = load_project(project).settings.beam.options
-    compute_statistics(Path(examples.path), options, Path(statistics.path))
+    loaded = load_project(project)
+    compute_statistics(Path(examples.path), loaded.settings.beam.options, Path(statistics.path), loaded.schema)

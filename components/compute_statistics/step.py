@@ -10,14 +10,16 @@ from perennial.examples import split_files
 from perennial.tfx_compat import import_tfdv
 
 if TYPE_CHECKING:
+    from tensorflow_metadata.proto.v0.schema_pb2 import Schema
     from tensorflow_metadata.proto.v0.statistics_pb2 import DatasetFeatureStatisticsList
 
 STATISTICS_FILE = "FeatureStats.pb"
 
 
-def compute_statistics(examples: Path, beam_options: list[str], output: Path) -> None:
+def compute_statistics(examples: Path, beam_options: list[str], output: Path, schema: Schema | None = None) -> None:
     """Writes `output/FeatureStats.pb`: the statistics of all splits of a span together.
 
+    The schema says which numbers are categories, whose values are then counted one by one; without it, none are.
     A span without readable examples gets statistics of zero examples.
     """
     tfdv = import_tfdv()
@@ -36,7 +38,7 @@ def compute_statistics(examples: Path, beam_options: list[str], output: Path) ->
         (
             pipeline
             | "Read" >> source.BeamSource()
-            | "Measure" >> tfdv.GenerateStatistics()
+            | "Measure" >> tfdv.GenerateStatistics(tfdv.StatsOptions(schema=schema))
             | "Write" >> tfdv.WriteStatisticsToBinaryFile(str(destination))
         )
 

@@ -69,7 +69,7 @@ def conclude_run(project: Project, run: str, outcome: Outcome, findings: Finding
         new_spans=selection.new_spans if selection else [],
         version=findings.version.version if findings.version else None,
         champion=facts.champion_after,
-        report=str((folder / REPORT_FILE).relative_to(project.folder)),
+        report=os.path.relpath(folder / REPORT_FILE, project.folder),  # the state may be kept elsewhere
     )
     verdicts = judge_spans(outcome, facts.validation, run)
     ledger.append(*verdicts, NewEvent("run_ended", ended, run, key=f"run-ended:{run}"))

@@ -33,7 +33,7 @@ def predict_table(
     parts = [_read_span(folder, label, key, slices) for folder in sorted(window.iterdir()) if folder.is_dir()]
     records = [record for _, found in parts for record in found]
     table = pd.concat([frame for frame, _ in parts], ignore_index=True)
-    for name, folder in models.items():
+    for name, folder in models.items() if records else ():
         scores = predict_scores(folder, records)
         table[name] = list(scores.astype(np.float32))
     return table
@@ -58,6 +58,8 @@ def _read_span(folder: Path, label: str, key: str, slices: Sequence[str]) -> tup
     batch = decode_records(records)
 
     def column(name: str) -> list[Any]:
+        if name not in batch.schema.names:  # an optional feature that no example of this span has
+            return [None] * len(records)
         values = batch.column(batch.schema.names.index(name)).to_pylist()
         return [_text(value[0]) if value else None for value in values]
 

@@ -91,7 +91,8 @@ def _write_splits(project: Project, path: Path, output: Path) -> str | None:
     except (TypeError, pa.ArrowInvalid, OSError) as error:
         if isinstance(error, OSError) and error.errno:
             raise  # the disk's fault, not the data's
-        return f"{path.name}: {_first_line(error)}. Land it again."
+        cause = _first_line(error).split(" [while running")[0]  # Beam adds the name of its transform
+        return f"{path.name}: {cause}. Land it again."
     return None
 
 

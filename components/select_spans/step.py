@@ -59,11 +59,11 @@ def choose_window(spans: Sequence[Span], judged: Judgements, size: int) -> tuple
 
     A rejected version never comes back; the span does when it lands again with other bytes.
     """
-    verdicts = {v.span.fingerprint: (v.span.name, ok) for vs in judged.values() for ok, v in vs}
-    usable = [span for span in spans if verdicts.get(span.fingerprint, (span.name, True)) != (span.name, False)]
+    # By name too: two spans may hold the same bytes, and each has its own verdict.
+    accepted = {(v.span.name, v.span.fingerprint): ok for verdicts in judged.values() for ok, v in verdicts}
+    usable = [span for span in spans if accepted.get((span.name, span.fingerprint), True)]
     window = usable[-size:]
-    new = [span.name for span in window if verdicts.get(span.fingerprint, ("", True))[0] != span.name]
-    return window, new
+    return window, [span.name for span in window if (span.name, span.fingerprint) not in accepted]
 
 
 def find_interrupted(

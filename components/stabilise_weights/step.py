@@ -70,8 +70,13 @@ def read_stabilisation(folder: Path) -> Stabilisation:
 
 
 def choose_draw(draws: Sequence[WeightDraw]) -> int:
-    """The index of the draw whose weights go on: healthy before unhealthy, then the lowest loss at the end."""
-    return min(range(len(draws)), key=lambda number: (not _healthy(draws[number]), final_loss(draws[number].losses)))
+    """The index of the draw whose weights go on: finite, then healthy, then of the lowest loss at the end."""
+
+    def unfitness(number: int) -> tuple[bool, bool, float]:
+        draw = draws[number]
+        return not draw.finite, not _healthy(draw), final_loss(draw.losses)
+
+    return min(range(len(draws)), key=unfitness)
 
 
 def final_loss(losses: Sequence[float]) -> float:

@@ -12,7 +12,7 @@ from perennial.errors import ProjectError
 from perennial.examples import split_files, split_prefix
 from perennial.modelling.features import TRANSFORM_GRAPH, TRANSFORMED_EXAMPLES
 from perennial.project import Project
-from perennial.user_module import load_module, user_line
+from perennial.user_module import describe_error, function_line, load_module, user_line
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -45,12 +45,15 @@ def transform_features(project: Project, window: Path, output: Path) -> None:
             tft_beam.Context(temp_dir=scratch),
         ):
             _add_transforms(pipeline, project, window, preprocessing, output)
+    except ProjectError:
+        raise
     except Exception as error:
         place = user_line(project.module_path, error)
         if place == project.module_path.name:
             raise  # not from the user's file
-        first = f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
-        raise ProjectError(f"{place}: preprocessing_fn", "must run on the data", first, "Correct it.") from error
+        raise ProjectError(
+            f"{place}: preprocessing_fn", "must run on the data", describe_error(error), "Correct it."
+        ) from error
 
 
 def with_label(preprocessing: Preprocessing, label: str) -> Preprocessing:
@@ -59,7 +62,10 @@ def with_label(preprocessing: Preprocessing, label: str) -> Preprocessing:
     def preprocess(inputs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         import tensorflow as tf
 
-        outputs = dict(preprocessing(inputs))
+        outputs: object = preprocessing(inputs)
+        if not isinstance(outputs, dict):
+            where, expected = function_line(preprocessing), "must return a dictionary of features"
+            raise ProjectError(where, expected, type(outputs).__name__, "Return the features by name.")
         return outputs if label in outputs else {**outputs, label: tf.cast(inputs[label], tf.int64)}
 
     return preprocess

@@ -93,7 +93,7 @@ def _as_check(item: dict[str, Any]) -> Check:
     failed = item["exception_info"].get("exception_message") if item.get("exception_info") else None
     if item["success"]:
         return Check(kind="expectation", subject=subject, verdict="passed", message=f"{rule}: {wanted}".rstrip(": "))
-    message = f"expected {rule} {wanted}".rstrip() + f"; received {_observed(item, failed)}"
+    message = f"expected {rule} {wanted}".rstrip() + f"; {_observed(item, failed)}"
     return Check(kind="expectation", subject=subject, verdict="failed", message=message)
 
 
@@ -102,11 +102,9 @@ def _observed(item: dict[str, Any], failed: str | None) -> str:
     if "unexpected_count" in result:
         some = ", ".join(str(value) for value in result.get("partial_unexpected_list", [])[:3] if value is not None)
         rows = result["unexpected_count"]
-        return f"{rows} row{'s' if rows != 1 else ''} of {result['element_count']} otherwise" + (
-            f" (such as {some})" if some else ""
-        )
+        return f"not so in {rows} of {result['element_count']} rows" + (f" (such as {some})" if some else "")
     if "observed_value" in result:
-        return str(result["observed_value"])
+        return f"received {result['observed_value']}"
     return _cause(item, failed)
 
 

@@ -21,6 +21,8 @@ COLOURS = {
     "data_rejected": "yellow",
     "failed": "red",
 }
+# Not a step: importing TensorFlow, Beam and their kin, once in a run.
+IMPORTS = "import_libraries"
 _MARKS = {"done": "[green]✓[/]", "cached": "[cyan]=[/]", "failed": "[red]✗[/]", "running": "[yellow]…[/]"}
 
 
@@ -30,7 +32,7 @@ class StepLine:
 
     ended: Counter[str] = field(default_factory=Counter)
     running: int = 0
-    began: float = field(default_factory=time.monotonic)
+    began: float = 0.0
     seconds: float = 0.0
     printed: bool = False
 
@@ -50,8 +52,12 @@ class StepLine:
         return ", ".join(parts)
 
     def time(self) -> str:
-        """Seconds from the first task's start to the last one's end."""
-        return f"{(time.monotonic() - self.began) if self.running else self.seconds:.1f} s"
+        """The time that the step took, for the screen."""
+        return f"{self.elapsed():.1f} s"
+
+    def elapsed(self) -> float:
+        """Seconds during which at least one task of the step was at work."""
+        return self.seconds + (time.monotonic() - self.began if self.running else 0.0)
 
 
 class StepDisplay:
@@ -88,6 +94,8 @@ class StepDisplay:
             if step not in self._lines:
                 self._print_finished()
             line = self._lines.setdefault(step, StepLine())
+            if not line.running:
+                line.began = time.monotonic()
             line.running += 1
 
     def finished(self, step: str, how: How, seconds: float) -> None:
@@ -96,11 +104,21 @@ class StepDisplay:
             line = self._lines[step]
             line.running -= 1
             line.ended[how] += 1
-            line.seconds = time.monotonic() - line.began
+            if not line.running:
+                line.seconds += time.monotonic() - line.began
+
+    def imported(self, seconds: float) -> None:
+        """The libraries were imported while the running steps waited; that gets a line of its own."""
+        with self._lock:
+            waiting = {step: line for step, line in self._lines.items() if line.running}
+            for step, line in waiting.items():
+                line.began += seconds
+                del self._lines[step]
+            self._lines |= {IMPORTS: StepLine(Counter(done=1), seconds=seconds), **waiting}
 
     def seconds(self) -> dict[str, float]:
         """Seconds that each step took, in the order of their first start."""
-        return {step: round(line.seconds, 2) for step, line in self._lines.items()}
+        return {step: round(line.elapsed(), 2) for step, line in self._lines.items()}
 
     def _table(self) -> Table:
         with self._lock:

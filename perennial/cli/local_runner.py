@@ -2,7 +2,7 @@
 
 `kfp.local` orchestrates: it resolves inputs, evaluates conditions, loops, caches and retries. Two of its functions are
 replaced while a pipeline runs: the one that starts a task's process, so that a step is forked from a process
-that has imported everything (docs/adr/0003), and the one that executes a task, so that a person sees it.
+that has imported everything (docs/adr/0002), and the one that executes a task, so that a person sees it.
 """
 
 from __future__ import annotations
@@ -38,6 +38,9 @@ class Observer(Protocol):
     def finished(self, step: str, how: How, seconds: float) -> None:
         """A task of this step ended."""
 
+    def imported(self, seconds: float) -> None:
+        """The tasks that had begun waited this long for the libraries to be imported."""
+
 
 @dataclass
 class LocalRun:
@@ -56,6 +59,7 @@ class LocalRun:
     _counter: int = 0
     _warm: bool = False
     _lock: Any = field(default_factory=threading.Lock)
+    _importing: Any = field(default_factory=threading.Lock)
 
     def execute(self, arguments: dict[str, Any]) -> bool:
         """Runs the pipeline to its end; tells whether every task succeeded."""
@@ -123,18 +127,35 @@ class LocalRun:
             self._counter += 1
             failure = self.folder / f"failure-{self._counter}.json"
         forked = self._warm or task.function not in LIGHT_STEPS
+        if forked:
+            self._wait_for_imports()
         context: Any = multiprocessing.get_context("forkserver" if forked else "spawn")
         arguments = (task, dict(env_vars or {}), self.log, failure)
         process = context.Process(target=run_task, args=arguments, name=task.function)
         process.start()
         process.join()
-        self._warm |= forked
         if process.exitcode != 0:
             told = read_failure(failure)
             self.failures.append(
                 told or TaskFailure(f"{task.function} was ended by signal {-(process.exitcode or 0)}", 1)
             )
         return process.exitcode or 0
+
+    def _wait_for_imports(self) -> None:
+        """Waits, once in a run, until the process that steps are forked from has imported everything."""
+        with self._importing:
+            if self._warm:
+                return
+            began = time.monotonic()
+            first = multiprocessing.get_context("forkserver").Process(target=_nothing)
+            first.start()
+            first.join()
+            self._warm = True
+            self.observer.imported(time.monotonic() - began)
+
+
+def _nothing() -> None:
+    """What the first process that is forked does."""
 
 
 def _warm_up(log: Path) -> None:

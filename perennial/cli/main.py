@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from perennial.errors import PerennialError
+from perennial.errors import PerennialError, describe_error, is_full_disk
 from perennial.tfx_compat import prepare_process
 
 app = typer.Typer(
@@ -47,7 +48,7 @@ def validate(folder: Folder) -> None:
 @app.command()
 def run(
     folder: Folder,
-    retrain: Annotated[bool, typer.Option(help="Train even though nothing new has landed.")] = False,
+    retrain: Annotated[bool, typer.Option("--retrain", help="Train even though nothing new has landed.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line.")] = False,
 ) -> None:
     """Run the loop once: validate, train, compare, register, push."""
@@ -162,6 +163,12 @@ def main() -> None:
         typer.secho(f"error: {error}", fg="red", err=True)
         sys.exit(error.exit_code)
     except BrokenPipeError:
+        sys.exit(1)
+    except Exception as error:
+        if os.environ.get("PERENNIAL_TRACEBACK"):
+            raise
+        hint = "" if is_full_disk(error) else " (PERENNIAL_TRACEBACK=1 shows where)"
+        typer.secho(f"error: {describe_error(error)}{hint}", fg="red", err=True)
         sys.exit(1)
 
 

@@ -18,7 +18,7 @@ from perennial.errors import RunInProgressError
 from perennial.project import Project, check_project
 from schemas.records import Outcome, RunEnded, Selection
 
-_EXIT_CODES: dict[Outcome, int] = {"promoted": 0, "kept_champion": 0, "nothing_new": 0, "data_rejected": 3, "failed": 1}
+EXIT_CODES: dict[Outcome, int] = {"promoted": 0, "kept_champion": 0, "nothing_new": 0, "data_rejected": 3, "failed": 1}
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ def _finished(project: Project, run: str, seconds: dict[str, float]) -> RunResul
     ended = Ledger(project.ledger_url).run_end(run)
     if ended is None:
         return _failed(project, run, "the pipeline ended without recording an outcome", 1, seconds)
-    return RunResult(ended, seconds, _EXIT_CODES[ended.outcome])
+    return RunResult(ended, seconds, EXIT_CODES[ended.outcome])
 
 
 def _failed(project: Project, run: str, message: str, exit_code: int, seconds: dict[str, float]) -> RunResult:

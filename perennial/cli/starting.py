@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
-from perennial.errors import ProjectError
+from perennial.errors import ProjectError, describe_error
 from perennial.project import Project, check_project
 from perennial.publishing import publish_text
 from perennial.spans import find_spans
+from perennial.user_module import user_line
 
 TEMPLATE = "perennial.cli.template"
 FILES = ("project.yaml", "model.py", "schema.pbtxt", "expectations.json", "README.md")
@@ -49,10 +51,30 @@ def validate_project(project: Project) -> Iterator[str]:
     yield f"schema.pbtxt       {len(project.schema.feature)} features"
     build_expectations(project.expectations)
     yield f"expectations.json  {len(project.expectations)} expectations"
-    load_module(project.module_path)
-    yield f"{settings.model.module:<18} imports; has preprocessing_fn and build_model"
+    module = load_module(project.module_path)
+    used = read_inputs(module.preprocessing_fn, project)
+    yield f"{settings.model.module:<18} imports; preprocessing_fn reads {', '.join(used)}"
     yield f"served features    {', '.join(serving_specs(project.schema))}"
     landed = find_spans(project.folder, settings.data.spans)
     yield f"landed spans       {len(landed)}" + (
         f", newest {landed[-1].name}" if landed else f" match {settings.data.spans}"
     )
+
+
+def read_inputs(preprocessing: Any, project: Project) -> list[str]:
+    """The raw features that `preprocessing_fn` reads, found by tracing it without data.
+
+    Raises:
+        ProjectError: It cannot be traced; the message names its line.
+    """
+    import tensorflow_transform as tft
+    from tfx_bsl.public import tfxio
+
+    adapter = tfxio.TFExampleBeamRecord(physical_format="none", schema=project.schema).TensorAdapter()
+    specs = adapter.TypeSpecs()
+    try:
+        return sorted(tft.get_transform_input_columns(preprocessing, specs))
+    except Exception as error:  # whatever the user's function raises
+        where = f"{user_line(project.module_path, error)}: preprocessing_fn"
+        expected = f"must work on the schema's features ({', '.join(specs)})"
+        raise ProjectError(where, expected, describe_error(error), "Correct it.") from error

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from perennial.errors import PerennialError
+from perennial.errors import PerennialError, describe_error
 from perennial.processes import die_with_parent
 from perennial.publishing import publish_text
 
@@ -67,8 +67,7 @@ def describe(step: str, error: BaseException) -> TaskFailure:
     """The message of an error: its own for those made for people, else the step, the kind and the cause."""
     if isinstance(error, PerennialError):
         return TaskFailure(str(error), error.exit_code)
-    cause = str(error).strip().splitlines()
-    return TaskFailure(f"{step} failed: {type(error).__name__}{': ' + cause[0] if cause else ''}", 1)
+    return TaskFailure(f"{step} failed: {describe_error(error)}", 1)
 
 
 def read_failure(path: Path) -> TaskFailure | None:

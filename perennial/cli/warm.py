@@ -4,8 +4,10 @@ Importing TensorFlow, Beam, TFDV, TFT, TFMA, Great Expectations and MLflow takes
 from a process that has imported them starts at once.
 """
 
+from perennial.processes import die_with_parent
 from perennial.tfx_compat import import_tfdv, import_tfma, prepare_process
 
+die_with_parent()  # a run that is killed must not leave this importing
 prepare_process()
 
 import apache_beam  # noqa: E402, F401

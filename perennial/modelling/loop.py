@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from perennial.errors import ProjectError, TrainingError
+from perennial.user_module import describe_error, function_line, user_line
 
 if TYPE_CHECKING:
     import keras
@@ -19,7 +21,7 @@ CLIP_NORM = 5.0
 
 @dataclass(frozen=True)
 class StepResult:
-    """One training step: the batch's mean loss (nats) and the global norm of its gradient."""
+    """One training step: the global batch's mean loss (nats) and the global norm of its gradient before clipping."""
 
     loss: float
     gradient_norm: float
@@ -61,7 +63,7 @@ class Trainer:
         self.strategy = strategy
         with strategy.scope():
             self.model = build()
-            self._optimizer = keras.optimizers.Adam(learning_rate, global_clipnorm=CLIP_NORM)
+            self._optimizer = keras.optimizers.Adam(learning_rate)
             if not isinstance(self.model, keras.Model) or not self.model.trainable_variables:
                 found = f"{type(self.model).__name__} without trainable weights"
                 raise ProjectError(
@@ -132,10 +134,15 @@ class Trainer:
             total = (
                 loss + tf.add_n(self.model.losses) / self.strategy.num_replicas_in_sync if self.model.losses else loss
             )
-        gradients = tape.gradient(total, variables)
-        # Keras's optimizer sums the gradients over the replicas.
-        self._optimizer.apply_gradients(zip(gradients, variables, strict=True))
-        return loss, tf.linalg.global_norm([gradient for gradient in gradients if gradient is not None])
+        pairs = zip(tape.gradient(total, variables), variables, strict=True)
+        used = [(tf.convert_to_tensor(gradient), variable) for gradient, variable in pairs if gradient is not None]
+        # Summed before it is clipped: the global batch's gradient has the limit, not each replica's share of it.
+        summed = tf.distribute.get_replica_context().all_reduce("SUM", [gradient for gradient, _ in used])
+        clipped, norm = tf.clip_by_global_norm(summed, CLIP_NORM)
+        # Keras's optimizer sums over the replicas again.
+        shares = [gradient / self.strategy.num_replicas_in_sync for gradient in clipped]
+        self._optimizer.apply_gradients(zip(shares, [variable for _, variable in used], strict=True))
+        return loss, norm
 
 
 def checked_build(module: Any, transform_output: Any, example: dict[str, tf.Tensor], labels: tf.Tensor) -> keras.Model:
@@ -144,22 +151,21 @@ def checked_build(module: Any, transform_output: Any, example: dict[str, tf.Tens
     Raises:
         ProjectError: It does not build, does not take the transformed features, or its output does not fit the labels.
     """
-    from perennial.user_module import user_line
+    import tensorflow as tf
 
-    where = f"{module.__file__.rsplit('/', 1)[-1]}: build_model"
     try:
         model = module.build_model(transform_output)
         scores = model(example, training=False)
     except Exception as error:
-        from pathlib import Path
-
-        place = f"{user_line(Path(module.__file__), error)}: build_model"
-        first = f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"
-        raise ProjectError(
-            place, f"must build a model of the features {sorted(example)}", first, "Correct it."
-        ) from error
-    classes = int(max(labels)) + 1
-    if len(scores.shape) != 2 or scores.shape[-1] < classes:
-        expected = f"must give probabilities for at least {classes} classes, [batch, classes]"
-        raise ProjectError(where, expected, f"output of shape {tuple(scores.shape)}", "Widen its last layer.")
+        place, expected = (
+            user_line(Path(module.__file__), error),
+            f"must build a model of the features {sorted(example)}",
+        )
+        raise ProjectError(f"{place}: build_model", expected, describe_error(error), "Correct it.") from error
+    classes = int(tf.reduce_max(labels)) + 1
+    shape = tuple(scores.shape) if tf.is_tensor(scores) else None
+    if shape is None or len(shape) != 2 or shape[-1] < classes:
+        where, expected = function_line(module.build_model), f"must give probabilities for at least {classes} classes"
+        found = f"output of shape {shape}" if shape else f"output of type {type(scores).__name__}"
+        raise ProjectError(where, f"{expected}, [batch, classes]", found, "Correct its last layer.")
     return model

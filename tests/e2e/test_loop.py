@@ -130,7 +130,9 @@ def test_batch_predictions_of_an_unseen_day(digits):
 
 @pytest.mark.parametrize("ending", [".csv", ".jsonl"])
 def test_batch_predictions_do_not_depend_on_the_format(digits, ending, tmp_path):
-    expected = {row["id"]: row["predicted_class"] for row in pq.read_table(digits.folder / "scored.parquet").to_pylist()}
+    expected = {
+        row["id"]: row["predicted_class"] for row in pq.read_table(digits.folder / "scored.parquet").to_pylist()
+    }
     table = pq.read_table(digits.folder / "data" / "2026-01-04.parquet").drop(["label"])
     path = tmp_path / f"images{ending}"
     _write(table, path)

@@ -15,7 +15,7 @@ import perennial
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ["schemas", "perennial", "components", "pipelines", "serving"]
-DATA = {".html", ".css", ".js", ".svg", ".json", ".yaml", ".pbtxt"}
+DATA = {".html", ".css", ".js", ".svg", ".json", ".yaml", ".pbtxt", ".txt"}
 
 
 def run(*command: str, cwd: Path) -> None:

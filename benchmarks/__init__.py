@@ -1,0 +1,1 @@
+"""Measurements of promises and against peers; each prints a table and ends with code 1 when a target is missed."""

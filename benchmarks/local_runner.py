@@ -1,0 +1,75 @@
+"""A whole run on one machine: steps forked from a warm process, against kfp.local's own subprocesses.
+
+The same compiled pipeline, the same day of digits, a fresh project each; measured in one go, one after the other.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+DIGITS = ROOT / "examples" / "digits"
+FILES = ("project.yaml", "model.py", "schema.pbtxt", "expectations.json", "land.py")
+TARGET = 2.0  # times as fast as the peer
+
+
+def main() -> int:
+    """Measures both and prints the table."""
+    with tempfile.TemporaryDirectory() as scratch:
+        peer = measure(Path(scratch) / "peer", run_by_kfp)
+        ours = measure(Path(scratch) / "ours", run_by_perennial)
+    print("| runner | seconds for day 1 of examples/digits |\n| --- | ---: |")
+    print(f"| kfp.local, SubprocessRunner | {peer:.1f} |\n| perennial run | {ours:.1f} |")
+    ratio = peer / ours
+    print(f"{ratio:.1f} times as fast as kfp.local (target: at least {TARGET:g})")
+    return 0 if ratio >= TARGET else 1
+
+
+def measure(folder: Path, run: Callable[[Path], None]) -> float:
+    """Seconds of one run on a fresh project; the outcome must be a champion."""
+    folder.mkdir()
+    for name in FILES:
+        shutil.copy(DIGITS / name, folder / name)
+    subprocess.run([sys.executable, folder / "land.py", "--days", "1"], check=True, capture_output=True)
+    began = time.monotonic()
+    run(folder)
+    seconds = time.monotonic() - began
+    from perennial.ledger import Ledger
+    from perennial.project import load_project
+
+    if Ledger(load_project(folder).ledger_url).champion() is None:
+        sys.exit(f"error: the run in {folder} left no champion")
+    return seconds
+
+
+def run_by_perennial(folder: Path) -> None:
+    """What a user types."""
+    command = [Path(sys.executable).parent / "perennial", "run", folder]
+    subprocess.run(command, check=True, capture_output=True)
+
+
+def run_by_kfp(folder: Path) -> None:
+    """The same pipeline with nothing but kfp.local."""
+    from kfp import components, local
+
+    from perennial.project import load_project
+    from pipelines.compile import compile_pipeline
+
+    state = load_project(folder).state
+    compile_pipeline(state / "pipeline.yaml")
+    local.init(local.SubprocessRunner(use_venv=False), pipeline_root=str(state / "artifacts"), enable_caching=True)
+    pipeline = components.load_component_from_file(str(state / "pipeline.yaml"))
+    with contextlib.redirect_stdout(io.StringIO()):
+        pipeline(project=str(folder), run="peer")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,101 @@
+"""The times that the product promises, measured: the help text, and how soon a server follows the ledger."""
+
+from __future__ import annotations
+
+import json
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+from benchmarks.local_runner import measure, run_by_perennial
+
+PERENNIAL = Path(sys.executable).parent / "perennial"
+HELP_SECONDS = 0.5
+FOLLOW_SECONDS = 5.0
+REPEATS = 7
+
+
+def main() -> int:
+    """Measures both promises and prints the table."""
+    with tempfile.TemporaryDirectory() as scratch:
+        follow, requests, failed = time_to_follow(Path(scratch) / "digits")
+    shown = time_help()
+    print("| promise | target | measured |\n| --- | ---: | ---: |")
+    print(f"| `perennial --help`, median of {REPEATS} | {HELP_SECONDS} s | {shown:.2f} s |")
+    print(f"| a rollback changes what serves, slowest of 2 | {FOLLOW_SECONDS:g} s | {follow:.2f} s |")
+    print(f"| failed requests meanwhile, of {requests} | 0 | {failed} |")
+    met = shown <= HELP_SECONDS and follow <= FOLLOW_SECONDS and failed == 0
+    print(f"help {shown:.2f} of {HELP_SECONDS} s, follow {follow:.2f} of {FOLLOW_SECONDS:g} s, failed {failed} of 0 requests")
+    return 0 if met else 1
+
+
+def time_help() -> float:
+    """Median seconds of `perennial --help`, after one that fills the file cache."""
+    subprocess.run([PERENNIAL, "--help"], check=True, capture_output=True)
+    seconds = []
+    for _ in range(REPEATS):
+        began = time.monotonic()
+        subprocess.run([PERENNIAL, "--help"], check=True, capture_output=True)
+        seconds.append(time.monotonic() - began)
+    return statistics.median(seconds)
+
+
+def time_to_follow(folder: Path) -> tuple[float, int, int]:
+    """Slowest seconds from a deployment's command to an answer by that version, and all and failed requests."""
+    measure(folder, run_by_perennial)
+    measure_second_version(folder)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    server = subprocess.Popen([PERENNIAL, "serve", folder, "--port", str(port)], stderr=subprocess.DEVNULL)
+    try:
+        url = f"http://127.0.0.1:{port}/v1/models/digits:predict"
+        before = wait_for_answer(url)
+        slowest, requests, failed = 0.0, 0, 0
+        other = "1" if before == "2" else "2"
+        for command, wanted in (["promote", folder, other], other), (["promote", folder, before], before):
+            subprocess.run([PERENNIAL, *command], check=True, capture_output=True)
+            began = time.monotonic()
+            while ask(url) != wanted and time.monotonic() - began < 30:
+                requests, failed = requests + 1, failed + (ask(url) is None)
+            slowest = max(slowest, time.monotonic() - began)
+        return slowest, requests, failed
+    finally:
+        server.terminate()
+        server.wait(30)
+
+
+def measure_second_version(folder: Path) -> None:
+    """Trains a second version, so that there is something to change to."""
+    subprocess.run([sys.executable, folder / "land.py", "--days", "2"], check=True, capture_output=True)
+    run_by_perennial(folder)
+
+
+def wait_for_answer(url: str) -> str:
+    """The version of the first answer of a starting server."""
+    for _ in range(600):
+        if version := ask(url):
+            return version
+        time.sleep(0.1)
+    sys.exit("error: the server did not answer within a minute")
+
+
+def ask(url: str) -> str | None:
+    """The version that answers a request now; None when the request fails."""
+    body = json.dumps({"instances": [{"image": [0.0] * 64}]}).encode()
+    try:
+        with urllib.request.urlopen(urllib.request.Request(url, body), timeout=10) as response:
+            version: str = json.load(response)["model_version"]
+            return version
+    except (urllib.error.URLError, OSError):
+        return None
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,48 @@
+"""Statistics are those of the landed table, exactly."""
+
+from __future__ import annotations
+
+import pandas as pd
+import pytest
+
+from components.compute_statistics.step import compute_statistics, read_statistics
+from tests.components.forked import forked
+
+DAY = "2026-01-01"
+
+
+@pytest.fixture(scope="module")
+def features(chain):
+    (dataset,) = read_statistics(chain.statistics(DAY)).datasets
+    return dataset.num_examples, {feature.path.step[0]: feature for feature in dataset.features}
+
+
+@pytest.fixture(scope="module")
+def landed(chain):
+    return pd.read_parquet(chain.project.folder / "data" / f"{DAY}.parquet")
+
+
+def test_every_split_is_measured_together(features, landed):
+    assert features[0] == len(landed) and set(features[1]) == set(landed.columns)
+
+
+def test_numbers(features, landed):
+    image, pixels = features[1]["image"].num_stats, landed["image"].explode().astype(float)
+    assert (image.min, image.max) == (pixels.min(), pixels.max())
+    assert image.common_stats.tot_num_values == len(pixels) and image.num_zeros == (pixels == 0).sum()
+    assert image.mean == pytest.approx(pixels.mean()) and image.std_dev == pytest.approx(pixels.std(ddof=0))
+    assert (image.common_stats.num_non_missing, image.common_stats.num_missing) == (len(landed), 0)
+
+
+def test_categories_are_counted_one_by_one(features, landed):
+    """The schema says that the label is a category: its values have no order and no mean."""
+    label = features[1]["label"].string_stats
+    counts = {int(bucket.label): bucket.sample_count for bucket in label.rank_histogram.buckets}
+    assert counts == landed["label"].value_counts().to_dict() and label.unique == landed["label"].nunique()
+
+
+def test_span_without_examples(tmp_path, chain):
+    (tmp_path / "examples").mkdir()
+    forked(compute_statistics, tmp_path / "examples", [], tmp_path / "statistics", chain.project.schema)
+    (dataset,) = read_statistics(tmp_path / "statistics").datasets
+    assert dataset.num_examples == 0 and not dataset.features

@@ -1,0 +1,163 @@
+"""The gate: what wins, what loses, and that nothing that was not compared ever passes."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from components.decide_promotion.step import decide_promotion, read_decision, write_decision
+from schemas.project import GateSettings
+from schemas.records import Champion, Difference, Evaluation, SliceMetrics
+
+CHAMPION = Champion(version="3", digest="d", deployment=7)
+VALUES = st.floats(-1, 1)
+GAINS = st.lists(VALUES, min_size=3, max_size=3).map(sorted)
+GATES = st.one_of(
+    st.builds(GateSettings, metric=st.sampled_from(["accuracy", "log_loss"]), mode=st.just("better")),
+    st.builds(
+        GateSettings,
+        metric=st.sampled_from(["accuracy", "log_loss"]),
+        mode=st.just("not_worse"),
+        margin=st.floats(0, 0.5),
+    ),
+)
+NOT_FINITE = st.sampled_from([math.nan, math.inf, -math.inf])
+
+
+def evaluation(gain=None, metric="accuracy", value=0.9, champion=CHAMPION, where="overall", not_compared=()):
+    """An evaluation whose candidate has `value` on `metric` and gains (value, low, high) over the champion."""
+    measured = {"accuracy": 0.5, "log_loss": 0.5} | {metric: value}
+    differences = []
+    if gain is not None:
+        low, middle, high = gain
+        differences = [
+            Difference(metric=metric, slice=where, examples=9, value=middle, low=low, high=high, confidence=0.95)
+        ]
+    return Evaluation(
+        candidate="instance-1",
+        digest="d",
+        champion=champion,
+        trainings=[],
+        examples=9,
+        slices=[] if value is None else [SliceMetrics(model="candidate", slice="overall", examples=9, **measured)],
+        differences=differences,
+        confusion=[],
+        mistakes=[],
+        not_compared=list(not_compared),
+    )
+
+
+def promotes(found, **gate):
+    return decide_promotion(found, GateSettings(**gate)).promote
+
+
+@given(GAINS, GATES)
+def test_better_promotes_only_above_zero_and_not_worse_only_above_the_margin(gain, gate):
+    promoted = decide_promotion(evaluation(gain, gate.metric), gate).promote
+    assert promoted == (gain[0] > 0 if gate.mode == "better" else gain[0] >= -gate.margin)
+
+
+@given(GAINS, GATES, st.floats(0, 1))
+def test_raising_the_interval_never_turns_promote_into_keep(gain, gate, rise):
+    raised = [value + rise for value in gain]
+    if decide_promotion(evaluation(gain, gate.metric), gate).promote:
+        assert decide_promotion(evaluation(raised, gate.metric), gate).promote
+
+
+@pytest.mark.parametrize(
+    "gain, better, not_worse",
+    [
+        ((0.01, 0.02, 0.03), True, True),
+        ((-0.03, -0.02, -0.01), False, False),
+        ((0.0, 0.0, 0.0), False, True),
+        ((-0.001, 0.01, 0.02), False, False),
+    ],
+    ids=["win", "loss", "tie", "not shown"],
+)
+def test_win_loss_and_tie(gain, better, not_worse):
+    assert promotes(evaluation(gain), mode="better") is better
+    assert promotes(evaluation(gain), mode="not_worse") is not_worse
+
+
+@pytest.mark.parametrize("low, promoted", [(-0.0499, True), (-0.05, True), (-0.0501, False)])
+def test_margin(low, promoted):
+    assert promotes(evaluation((low, 0.0, 0.1)), mode="not_worse", margin=0.05) is promoted
+
+
+@given(GAINS, GATES, NOT_FINITE, st.integers(0, 2))
+def test_a_difference_that_is_no_number_keeps_the_champion(gain, gate, broken, place):
+    gain = [*gain[:place], broken, *gain[place + 1 :]]
+    decision = decide_promotion(evaluation(gain, gate.metric), gate)
+    assert not decision.promote and any("not compared" in reason for reason in decision.reasons)
+
+
+@given(GATES, NOT_FINITE)
+def test_a_metric_that_is_no_number_keeps_the_champion_or_none(gate, broken):
+    for champion in (CHAMPION, None):
+        decision = decide_promotion(evaluation((0.1, 0.2, 0.3), gate.metric, broken, champion), gate)
+        assert not decision.promote and any("could not be measured" in reason for reason in decision.reasons)
+
+
+@given(GATES)
+def test_a_missing_metric_keeps_the_champion_or_none(gate):
+    for champion in (CHAMPION, None):
+        assert not decide_promotion(evaluation((0.1, 0.2, 0.3), gate.metric, None, champion), gate).promote
+
+
+@given(GAINS, GATES)
+def test_a_champion_that_was_not_compared_keeps_its_place(gain, gate):
+    other = "log_loss" if gate.metric == "accuracy" else "accuracy"
+    missing = [
+        evaluation(None, gate.metric, not_compared=["champion version 3 could not be evaluated"]),
+        evaluation(gain, other),
+        evaluation(gain, gate.metric, where="label=3"),
+    ]
+    for found in missing:
+        decision = decide_promotion(found, gate)
+        assert not decision.promote and "not compared" in decision.reasons[0]
+        assert set(found.not_compared) <= set(decision.not_compared)
+
+
+@given(st.floats(0, 1), st.floats(0, 1))
+def test_floor_of_a_metric_where_more_is_better(value, floor):
+    for champion, gain in ((None, None), (CHAMPION, (0.1, 0.2, 0.3))):
+        assert promotes(evaluation(gain, "accuracy", value, champion), floor=floor) is (value >= floor)
+
+
+@given(st.floats(0, 5), st.floats(0, 5))
+def test_floor_of_a_metric_where_less_is_better(value, floor):
+    for champion, gain in ((None, None), (CHAMPION, (0.1, 0.2, 0.3))):
+        assert promotes(evaluation(gain, "log_loss", value, champion), metric="log_loss", floor=floor) is (
+            value <= floor
+        )
+
+
+@given(GAINS, st.floats(0, 1), GATES)
+def test_a_floor_never_promotes_what_would_be_kept_without_it(gain, floor, gate):
+    assume(gate.floor is None)
+    with_floor = gate.model_copy(update={"floor": floor})
+    found = evaluation(gain, gate.metric)
+    assert decide_promotion(found, gate).promote or not decide_promotion(found, with_floor).promote
+
+
+def test_the_first_candidate_serves_when_it_reaches_the_floor():
+    decision = decide_promotion(evaluation(champion=None, not_compared=["there is no champion yet"]), GateSettings())
+    assert decision.promote and "there was no champion" in decision.reasons[0]
+    assert decision.not_compared == ["there is no champion yet", "no floor is set (gate.floor)"]
+
+
+@given(GAINS, GATES, st.booleans())
+def test_a_decision_gives_its_reasons(gain, gate, with_champion):
+    decision = decide_promotion(evaluation(gain, gate.metric, champion=CHAMPION if with_champion else None), gate)
+    assert decision.reasons and all(decision.reasons)
+    assert decision.promote == all(criterion.passed for criterion in decision.criteria)
+    assert decision.promote or any(not criterion.passed for criterion in decision.criteria)
+
+
+def test_the_decision_survives_the_file(tmp_path):
+    decision = decide_promotion(evaluation((0.01, 0.02, 0.03)), GateSettings())
+    write_decision(decision, tmp_path / "decision")
+    assert read_decision(tmp_path / "decision") == decision

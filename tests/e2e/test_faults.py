@@ -1,0 +1,189 @@
+"""Runs that are killed, started twice, out of disk, or given a project with a mistake in it."""
+
+import json
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from perennial.digests import verify_folder
+from perennial.registry import Registry
+
+from .conftest import PERENNIAL, make_digits
+
+pytestmark = [pytest.mark.timeout(900), pytest.mark.slow]
+
+# Killed as soon as the step before is done, that is, while this step works.
+KILLED_IN = {
+    "ingest_examples": "select_spans",
+    "validate_data": "compute_statistics",
+    "train_model": "tune_model",
+    "register_model": "decide_promotion",
+    "validate_serving": "register_model",
+    "push_model": "validate_serving",
+    "conclude_run": "push_model",
+}
+
+
+def test_run_killed_at_any_step_leaves_nothing_half_done_and_is_completed_by_the_next(tmp_path):
+    digits = make_digits(tmp_path / "digits")
+    digits.land("--days", "1")
+    for step, before in KILLED_IN.items():
+        kill_when_done(digits, before)
+        assert nothing_half_published(digits), step
+        assert digits.ledger.judged_spans() == {}, step
+    code, result = digits.run_command()
+    assert code == 0 and result["outcome"] == "promoted" and result["new_spans"] == ["2026-01-01"]
+    # What was finished before was not done again.
+    assert result["seconds"]["ingest_examples"] < 1 and result["seconds"]["train_model"] < 1
+    assert len(finished(digits, "ingest-examples/examples/ingestion.json")) == 1
+    assert [version.version for version in Registry(digits.project).versions()] == ["1"]
+    assert [deployment.version for _, deployment in digits.ledger.deployments()] == ["1"]
+    assert len(digits.ledger.events("span_accepted")) == 1
+    unended = [start for _, start, end in digits.ledger.runs() if end is None]
+    assert len(unended) == len(KILLED_IN)
+    assert digits.run_command()[1]["outcome"] == "nothing_new"
+
+
+def test_second_run_at_once_says_so_and_stops(tmp_path):
+    digits = make_digits(tmp_path / "digits")
+    digits.land("--days", "1")
+    first = start(digits)
+    try:
+        wait_for(lambda: digits.project.state.joinpath("run.lock").exists())
+        second = digits.command("run", "--json")
+        assert second.returncode == 1
+        assert "one run at a time" in second.stderr and f"process {first.pid}" in second.stderr
+        assert "Traceback" not in second.stderr
+        said = json.loads(second.stdout.splitlines()[-1])
+        assert said["outcome"] == "failed" and "one run at a time" in said["reasons"][0]
+    finally:
+        out, _ = first.communicate()
+    assert first.returncode == 0 and "promoted" in out
+
+
+def test_full_disk_ends_in_a_message_and_loses_nothing(tmp_path):
+    """Artifacts go to a file system with room for nothing."""
+    digits = make_digits(tmp_path / "digits")
+    digits.land("--days", "1")
+    artifacts = digits.project.state / "artifacts"
+    artifacts.mkdir(parents=True)
+    mount = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", artifacts], check=False)
+    if mount.returncode != 0:
+        pytest.skip("mounting a small file system needs root")
+    try:
+        done = digits.command("run", "--json")
+    finally:
+        subprocess.run(["umount", "-l", artifacts], check=True)
+    result = json.loads(done.stdout.splitlines()[-1])
+    assert done.returncode == 1 and result["outcome"] == "failed"
+    assert "no space left on the disk" in result["reasons"][0] and len(result["reasons"][0]) < 200
+    assert "Traceback" not in done.stderr
+    assert digits.ledger.judged_spans() == {} and digits.ledger.champion() is None
+    assert digits.run_command()[1]["outcome"] == "promoted"
+
+
+MISTAKES = {
+    "no model": (lambda d: (d / "model.py").unlink(), "model.py", "must exist"),
+    "syntax error": (
+        lambda d: _edit(d / "model.py", "def build_model(", "def build_model(("),
+        "model.py:",
+        "valid Python",
+    ),
+    "no build_model": (lambda d: _edit(d / "model.py", "def build_model", "def make_model"), "model.py", "build_model"),
+    "label not in the data": (
+        lambda d: _edit(d / "project.yaml", "label: label", "label: labell"),
+        "label",
+        "Did you mean",
+    ),
+    "unknown key": (lambda d: _edit(d / "project.yaml", "train:", "trian:"), "trian", "Did you mean `train`?"),
+    "no settings": (lambda d: (d / "project.yaml").unlink(), "project.yaml", "perennial init"),
+}
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_mistake_in_the_project_is_one_clear_message(tmp_path, name):
+    digits = make_digits(tmp_path / "digits")
+    make, where, says = MISTAKES[name]
+    make(digits.folder)
+    done = digits.command("run")
+    assert done.returncode == 2
+    assert where in done.stderr and says in done.stderr
+    assert "Traceback" not in done.stderr and len(done.stderr.strip().splitlines()) == 1
+
+
+def test_mistake_that_shows_only_while_training_names_its_line(tmp_path):
+    digits = make_digits(tmp_path / "digits")
+    digits.land("--days", "1")
+    _edit(digits.folder / "model.py", "keras.layers.Reshape((SIDE, SIDE, 1))", "keras.layers.Reshape((SIDE, 9, 1))")
+    code, result = digits.run_command()
+    assert code == 2 and result["outcome"] == "failed"
+    assert "model.py:" in result["reasons"][0] and "build_model" in result["reasons"][0]
+    assert (Path(result["report"])).is_file()
+    assert digits.ledger.champion() is None
+    # Nothing was lost: corrected, the same span is trained on.
+    _edit(digits.folder / "model.py", "keras.layers.Reshape((SIDE, 9, 1))", "keras.layers.Reshape((SIDE, SIDE, 1))")
+    assert digits.run_command()[1]["outcome"] == "promoted"
+
+
+def start(digits) -> subprocess.Popen:
+    """`perennial run` in the background, its lines readable."""
+    return subprocess.Popen(
+        [PERENNIAL, "run", str(digits.folder)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+
+
+def kill_when_done(digits, step: str) -> None:
+    """Starts a run and kills it -9 when the line of `step` appears, which is when the next step begins."""
+    process = start(digits)
+    for line in process.stdout:
+        if f" {step} " in line:
+            time.sleep(0.15)
+            break
+        assert "promoted" not in line, f"the run ended before {step} was seen"
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    wait_for(lambda: not workers_of(digits))
+
+
+def workers_of(digits) -> list[str]:
+    """Processes that still have this project's files open or named: steps that outlived their run."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdecimal() and int(entry.name) != os.getpid():
+            try:
+                files = [os.readlink(handle) for handle in (entry / "fd").iterdir()]
+            except OSError:
+                continue
+            found += [file for file in files if file.startswith(str(digits.folder))]
+    return found
+
+
+def nothing_half_published(digits) -> bool:
+    """Every version is whole and every deployment is of a version that is."""
+    registry = Registry(digits.project)
+    versions = {version.version: version for version in registry.versions()}
+    for version in versions.values():
+        verify_folder(registry.fetch(version), version.digest)
+    return all(deployment.version in versions for _, deployment in digits.ledger.deployments())
+
+
+def finished(digits, pattern: str) -> list[Path]:
+    """Artifacts of finished steps."""
+    return list((digits.project.state / "artifacts").glob(f"**/{pattern}"))
+
+
+def wait_for(condition, seconds: float = 20.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited too long"
+        time.sleep(0.05)
+
+
+def _edit(path: Path, old: str, new: str) -> None:
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))

@@ -1,0 +1,43 @@
+"""Project folders and models for tests that need no TensorFlow."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from perennial.digests import digest_folder
+from perennial.project import Project, load_project
+from perennial.registry import Candidate
+
+DIGITS = Path(__file__).parents[2] / "examples" / "digits"
+FILES = ("project.yaml", "model.py", "schema.pbtxt", "expectations.json", "land.py")
+
+
+def make_project(folder: Path, **changes: Any) -> Project:
+    """A copy of the digits project; `changes` update the sections of its settings."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in FILES:
+        shutil.copy(DIGITS / name, folder / name)
+    settings = yaml.safe_load((folder / "project.yaml").read_text())
+    for section, values in changes.items():
+        settings[section] = {**settings.get(section, {}), **values} if isinstance(values, dict) else values
+    (folder / "project.yaml").write_text(yaml.safe_dump(settings))
+    return load_project(folder)
+
+
+def make_model(folder: Path, contents: str) -> Candidate:
+    """A folder with the files of a SavedModel, whose bytes the registry keeps but never reads."""
+    (folder / "variables").mkdir(parents=True)
+    (folder / "saved_model.pb").write_text(contents)
+    (folder / "variables" / "variables.index").write_text(f"weights of {contents}")
+    return Candidate(
+        saved_model=folder,
+        digest=digest_folder(folder),
+        parameters={"batch_size": 32},
+        metrics={"test_accuracy": 0.9},
+        curves={"eval_loss": [2.0, 1.0]},
+        lineage={"run": f"run-{contents}", "spans": "2026-01-01@1"},
+    )

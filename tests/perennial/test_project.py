@@ -1,0 +1,210 @@
+"""A mistake in a project gives one message: where, what was expected, what was received, what to do."""
+
+from __future__ import annotations
+
+import pytest
+
+from perennial.errors import ProjectError
+from perennial.project import check_project, load_project, parse_settings, verify_digest
+from tests.perennial.folders import DIGITS, make_project
+
+LEAST = "name: digits\nlabel: label\ndata: {spans: 'data/{SPAN}.parquet', key: id}\n"
+
+
+def _message(text: str) -> str:
+    with pytest.raises(ProjectError) as refused:
+        parse_settings(text)
+    assert refused.value.exit_code == 2
+    return str(refused.value)
+
+
+def test_least_settings_and_their_defaults():
+    settings = parse_settings(LEAST)
+    assert (settings.data.window, settings.gate.metric, settings.train.strategy) == (14, "accuracy", "one_device")
+
+
+@pytest.mark.parametrize(
+    "more, where, expected, received, remedy",
+    [
+        ("gait: {}", "project.yaml: gait", "known keys", "Received: gait", "Did you mean `gate`?"),
+        ("train: {batchsize: 3}", "train.batchsize", "known keys", "Received: batchsize", "Did you mean `batch_size`?"),
+        ("gate: {confidense: 1}", "gate.confidense", "known keys", "confidense", "Did you mean `confidence`?"),
+        ("zzz: 1", "project.yaml: zzz", "known keys", "Received: zzz", "Remove it."),
+        ("train: {batch_size: 0}", "train.batch_size", "must be greater than or equal to 1", "Received: 0", "docs/"),
+        ("train: {batch_size: many}", "train.batch_size", "must be a valid integer", "'many'", "docs/"),
+        ("train: {batch_size: 2.5}", "train.batch_size", "must be a valid integer", "2.5", "docs/"),
+        ("train: {learning_rate: 0}", "train.learning_rate", "must be greater than 0", "Received: 0", "docs/"),
+        ("train: {strategy: two}", "train.strategy", "must be 'one_device' or 'mirrored'", "'two'", "docs/"),
+        ("train: 3", "project.yaml: train", "must be a valid dictionary", "Received: 3", "docs/"),
+        ("gate: {confidence: 1}", "gate.confidence", "must be less than 1", "Received: 1", "docs/"),
+        ("gate: {mode: worse}", "gate.mode", "'better' or 'not_worse'", "'worse'", "docs/"),
+        ("gate: {metric: f1}", "gate.metric", "'accuracy' or 'log_loss'", "'f1'", "docs/"),
+        ("gate: {mode: better, margin: 0.1}", "project.yaml: gate", "mode: not_worse", "margin 0.1", "docs/"),
+        ("gate: {margin: -0.1, mode: not_worse}", "gate.margin", "greater than or equal to 0", "-0.1", "docs/"),
+        ("serving: {port: 99999}", "serving.port", "less than or equal to 65535", "99999", "docs/"),
+        ("serving: {poll_seconds: 60}", "serving.poll_seconds", "less than or equal to 2", "60", "docs/"),
+        ("evaluate: {slices: label}", "evaluate.slices", "must be a valid list", "'label'", "docs/"),
+        ("beam: {options: [1]}", "beam.options.0", "must be a valid string", "Received: 1", "docs/"),
+        ("state: [a]", "project.yaml: state", "must be a valid string", "['a']", "docs/"),
+    ],
+)
+def test_wrong_settings(more, where, expected, received, remedy):
+    message = _message(LEAST + more)
+    assert where in message and expected in message and received in message and remedy in message
+
+
+@pytest.mark.parametrize(
+    "splits, total", [("{train: 0.6, eval: 0.3, test: 0.2}", "1.1"), ("{train: 0.5, eval: 0.2, test: 0.2}", "0.9")]
+)
+def test_splits_that_do_not_sum_to_one(splits, total):
+    message = _message(LEAST.replace("key: id}", f"key: id, splits: {splits}}}"))
+    assert "data.splits" in message and "train + eval + test must be 1" in message and f"Received: {total}" in message
+
+
+@pytest.mark.parametrize("split", ["train", "eval", "test"])
+def test_no_split_is_empty(split):
+    shares = {"train": 0.5, "eval": 0.5, "test": 0.5} | {split: 0}
+    assert f"data.splits.{split}" in _message(LEAST.replace("key: id}", f"key: id, splits: {shares}}}"))
+
+
+@pytest.mark.parametrize("name", ["Digits", "1digits", "my digits", "a/b", "", "x" * 64])
+def test_names_that_no_address_takes(name):
+    assert "project.yaml: name" in _message(LEAST.replace("name: digits", f"name: '{name}'"))
+
+
+@pytest.mark.parametrize("missing", ["name", "label", "data"])
+def test_missing_key(missing):
+    text = "\n".join(line for line in LEAST.splitlines() if not line.startswith(missing))
+    message = _message(text)
+    assert f"project.yaml: {missing} must be set" in message and "Received: nothing" in message
+
+
+def test_missing_inner_key():
+    assert "project.yaml: data.key must be set" in _message("name: a\nlabel: b\ndata: {spans: x}")
+
+
+def test_every_mistake_is_named_at_once():
+    message = _message(LEAST + "train: {epochs: 0, seed: x}\ngait: 1")
+    assert all(where in message for where in ("train.epochs", "train.seed", "gait"))
+
+
+@pytest.mark.parametrize(
+    "text, says", [("name: [", "line 1"), ("name: a\n\tlabel: b", "line 2"), ("a: b: c", "line 1")]
+)
+def test_what_is_not_yaml_names_the_line(text, says):
+    message = _message(text)
+    assert message.startswith("project.yaml must be YAML") and says in message
+
+
+@pytest.mark.parametrize("text", ["", "- a\n- b", "digits", "3"])
+def test_yaml_that_holds_no_settings(text):
+    assert "must hold settings" in _message(text)
+
+
+def test_key_that_is_no_text():
+    assert "1" in _message(LEAST + "1: x")
+
+
+def test_folder_without_settings(tmp_path):
+    with pytest.raises(ProjectError, match=r"no such file.*perennial init"):
+        load_project(tmp_path)
+    with pytest.raises(ProjectError, match="no such folder"):
+        load_project(tmp_path / "nowhere")
+
+
+def test_settings_that_are_not_text(tmp_path):
+    (tmp_path / "project.yaml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ProjectError, match=r"project\.yaml must be a text file"):
+        load_project(tmp_path)
+
+
+def test_the_example_is_right():
+    check_project(load_project(DIGITS))
+
+
+def _check_with(tmp_path, name: str, text: str | None) -> str:
+    """The message about the digits project when one of its files holds `text`, or is gone."""
+    project = make_project(tmp_path / "digits")
+    (project.folder / name).unlink() if text is None else (project.folder / name).write_text(text)
+    with pytest.raises(ProjectError) as refused:
+        check_project(load_project(project.folder))
+    return str(refused.value)
+
+
+@pytest.mark.parametrize("name", ["model.py", "schema.pbtxt", "expectations.json"])
+def test_missing_file(tmp_path, name):
+    message = _check_with(tmp_path, name, None)
+    assert name in message and "no such file" in message
+
+
+@pytest.mark.parametrize("name", ["model.py", "schema.pbtxt", "expectations.json"])
+def test_file_that_is_not_text(tmp_path, name):
+    project = make_project(tmp_path / "digits")
+    (project.folder / name).write_bytes(b"\xff\xfe\xff")
+    with pytest.raises(ProjectError, match=f"{name} must be a text file"):
+        check_project(project)
+
+
+def test_syntax_error_names_the_line(tmp_path):
+    message = _check_with(tmp_path, "model.py", "import keras\n\ndef preprocessing_fn(inputs:\n    return {}\n")
+    assert message.startswith("model.py:3 must be valid Python") and "def preprocessing_fn(inputs:" in message
+
+
+@pytest.mark.parametrize("gone", ["preprocessing_fn", "build_model"])
+def test_missing_function(tmp_path, gone):
+    text = (DIGITS / "model.py").read_text().replace(f"def {gone}", "def something_else")
+    message = _check_with(tmp_path, "model.py", text)
+    assert f"model.py must define `{gone}`" in message and "something_else" in message
+
+
+def test_functions_may_be_imported_or_assigned(tmp_path):
+    project = make_project(tmp_path / "digits")
+    (project.folder / "model.py").write_text("from ours import preprocessing_fn\nbuild_model = lambda graph: None\n")
+    check_project(project)
+
+
+@pytest.mark.parametrize(
+    "changes, where, remedy",
+    [
+        ({"label": "lable"}, "project.yaml: label", "Did you mean `label`?"),
+        ({"data": {"key": "idd"}}, "project.yaml: data.key", "Did you mean `id`?"),
+        ({"evaluate": {"slices": ["label", "dat"]}}, "project.yaml: evaluate.slices[1]", "Did you mean `date`?"),
+        ({"label": "species"}, "project.yaml: label", "Name one of them."),
+    ],
+)
+def test_feature_that_is_not_in_the_schema(tmp_path, changes, where, remedy):
+    with pytest.raises(ProjectError) as refused:
+        check_project(make_project(tmp_path / "digits", **changes))
+    message = str(refused.value)
+    assert where in message and "id, date, image, label" in message and remedy in message
+
+
+def test_label_that_is_no_class_number(tmp_path):
+    with pytest.raises(ProjectError, match=r"schema.pbtxt: date must be INT, as it is the label. Received: BYTES"):
+        check_project(make_project(tmp_path / "digits", label="date"))
+
+
+def test_schema_that_does_not_parse_names_the_line(tmp_path):
+    message = _check_with(tmp_path, "schema.pbtxt", 'feature {\n  nam: "id"\n}\n')
+    assert message.startswith("schema.pbtxt must be a schema") and "2:3" in message
+
+
+@pytest.mark.parametrize(
+    "text, where, expected",
+    [
+        ('{"expectations": [', "expectations.json", "must be JSON"),
+        ("[]", "expectations.json", "an object with a list `expectations`"),
+        ('{"expectations": {}}', "expectations.json", "an object with a list `expectations`"),
+        ('{"expectations": [{"type": "a", "kwargs": {}}, {"type": "b"}]}', "expectations[1]", "`type` and an object"),
+        ('{"expectations": [3]}', "expectations[0]", "`type` and an object"),
+    ],
+)
+def test_wrong_expectations(tmp_path, text, where, expected):
+    message = _check_with(tmp_path, "expectations.json", text)
+    assert where in message and expected in message
+
+
+def test_project_that_changed_while_it_ran():
+    verify_digest("settings", "a" * 64, "a" * 64)
+    with pytest.raises(ProjectError, match=r"must stay as it was when the run began \(aaaaaaaaaaaa\)"):
+        verify_digest("settings", "a" * 64, "b" * 64)

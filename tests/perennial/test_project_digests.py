@@ -1,0 +1,71 @@
+"""What a project's digests cover: a change is seen where it matters, and only there."""
+
+from __future__ import annotations
+
+import subprocess
+
+import pytest
+
+from perennial.project import load_project
+from tests.perennial.folders import make_project
+
+NONE, DATA, CHECKS, PROJECT = set(), {"data"}, {"checks"}, {"project"}
+
+
+def _digests(project):
+    return {
+        "data": project.data_digest(),
+        "checks": project.checks_digest(),
+        "project": project.project_digest(),
+    }
+
+
+@pytest.mark.parametrize(
+    "changes, seen",
+    [
+        ({"serving": {"port": 9}}, NONE),
+        ({"state": "elsewhere"}, NONE),
+        ({"beam": {"options": []}}, NONE),
+        ({"train": {"epochs": 3}}, PROJECT),
+        ({"gate": {"floor": 0.1}}, PROJECT),
+        ({"data": {"window": 3}}, PROJECT),
+        ({"data": {"splits": {"train": 0.8, "eval": 0.1, "test": 0.1}}}, DATA | PROJECT),
+        ({"data": {"key": "date"}}, DATA | PROJECT),
+        ({"label": "id"}, DATA | CHECKS | PROJECT),
+    ],
+)
+def test_settings(tmp_path, changes, seen):
+    before, after = _digests(make_project(tmp_path / "a")), _digests(make_project(tmp_path / "b", **changes))
+    assert {name for name in before if before[name] != after[name]} == seen
+
+
+@pytest.mark.parametrize(
+    "name, seen",
+    [
+        ("model.py", PROJECT),
+        ("schema.pbtxt", CHECKS | PROJECT),
+        ("expectations.json", CHECKS | PROJECT),
+        ("land.py", NONE),
+    ],
+)
+def test_files(tmp_path, name, seen):
+    project = make_project(tmp_path / "a")
+    before = _digests(project)
+    path = project.folder / name
+    path.write_text(path.read_text() + "\n")
+    after = _digests(load_project(project.folder))
+    assert {name for name in before if before[name] != after[name]} == seen
+
+
+def test_place_does_not_matter(tmp_path):
+    assert _digests(make_project(tmp_path / "a")) == _digests(make_project(tmp_path / "b"))
+
+
+def test_git_commit_of_the_folder(tmp_path):
+    project = make_project(tmp_path / "a")
+    git = ["git", "-C", str(project.folder), "-c", "user.name=a", "-c", "user.email=a@example.org"]
+    subprocess.run([*git, "init", "-q"], check=True)
+    assert project.git_commit() is None
+    subprocess.run([*git, "commit", "-q", "--allow-empty", "-m", "a"], check=True)
+    commit = project.git_commit()
+    assert commit is not None and len(commit) == 40

@@ -1,0 +1,70 @@
+"""The user's module is loaded by its path, and its mistakes are named by their line."""
+
+from __future__ import annotations
+
+import functools
+import sys
+
+import pytest
+
+from perennial.errors import ProjectError
+from perennial.user_module import describe_error, function_line, load_module
+
+
+def _write(folder, text):
+    path = folder / "model.py"
+    path.write_text(text)
+    return path
+
+
+def test_loaded_without_touching_the_path(tmp_path):
+    before = list(sys.path)
+    assert load_module(_write(tmp_path, "ANSWER = 42\n")).ANSWER == 42
+    assert sys.path == before and "model" not in sys.modules
+
+
+def test_another_text_is_another_module(tmp_path):
+    first = load_module(_write(tmp_path, "ANSWER = 1\n"))
+    assert load_module(_write(tmp_path, "ANSWER = 2\n")).ANSWER == 2 and first.ANSWER == 1
+
+
+def test_missing_file(tmp_path):
+    with pytest.raises(ProjectError, match=r"no such file.*model\.module"):
+        load_module(tmp_path / "model.py")
+
+
+@pytest.mark.parametrize(
+    "text, says",
+    [
+        ("A = 1\nimport no_such_library\n", "model.py:2 must import. Received: ModuleNotFoundError: No module named"),
+        ("A = 1\n\nB = A / 0\n", "model.py:3 must import. Received: ZeroDivisionError: division by zero"),
+        ("def broken(:\n", "model.py:1 must import. Received: SyntaxError"),
+        ("def f():\n    assert False\n\nf()\n", "model.py:2 must import. Received: AssertionError"),
+    ],
+)
+def test_error_while_it_is_imported_names_the_line_and_is_not_remembered(tmp_path, text, says):
+    path = _write(tmp_path, text)
+    for _ in range(2):
+        with pytest.raises(ProjectError) as refused:
+            load_module(path)
+        assert str(refused.value).startswith(says)
+    path.write_text("A = 1\n")
+    assert load_module(path).A == 1
+
+
+def test_syntax_error_in_what_it_imports_names_its_own_line(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "their_helper.py").write_text("\n\n\n\ndef broken(:\n")
+    with pytest.raises(ProjectError, match=r"^model\.py:2 must import"):
+        load_module(_write(tmp_path, "A = 1\nimport their_helper\n"))
+
+
+def test_an_error_that_says_nothing_is_described_by_its_kind():
+    assert describe_error(AssertionError()) == "AssertionError"
+    assert describe_error(ValueError("one\ntwo")) == "ValueError: one"
+
+
+def test_line_of_a_function(tmp_path):
+    module = load_module(_write(tmp_path, "A = 1\n\n\ndef build_model(graph):\n    return None\n"))
+    assert function_line(module.build_model) == "model.py:4: build_model"
+    assert function_line(functools.partial(module.build_model, 1)) == "partial"
