@@ -5,6 +5,7 @@ The same compiled pipeline, the same day of digits, a fresh project each; measur
 
 from __future__ import annotations
 
+import builtins
 import contextlib
 import io
 import shutil
@@ -12,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -67,8 +69,11 @@ def run_by_kfp(folder: Path) -> None:
     compile_pipeline(state / "pipeline.yaml")
     local.init(local.SubprocessRunner(use_venv=False), pipeline_root=str(state / "artifacts"), enable_caching=True)
     pipeline = components.load_component_from_file(str(state / "pipeline.yaml"))
+    warnings.simplefilter("ignore")
+    printing = builtins.print
     with contextlib.redirect_stdout(io.StringIO()):
         pipeline(project=str(folder), run="peer")
+    builtins.print = printing  # kfp.local leaves its own behind when tasks ran in threads
 
 
 if __name__ == "__main__":

@@ -77,7 +77,7 @@ class ServingError(PerennialError):
 
 
 def describe_error(error: BaseException) -> str:
-    """An error in one line a person can read: its own message, a full disk, or the kind and the beginning of the cause."""
+    """An error in one line: its own message, that the disk is full, or its kind and the beginning of its cause."""
     if isinstance(error, PerennialError):
         return str(error)
     if is_full_disk(error):

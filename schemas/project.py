@@ -28,7 +28,7 @@ class SplitSettings(Settings):
 
     @model_validator(mode="after")
     def _sum_to_one(self) -> SplitSettings:
-        """train + eval + test must be 1."""
+        """The shares train + eval + test must be 1."""
         total = self.train + self.eval + self.test
         if abs(total - 1) > 1e-6:
             raise ValueError(f"train + eval + test must be 1. Received: {total:g}")
@@ -106,7 +106,7 @@ class GateSettings(Settings):
 
     @model_validator(mode="after")
     def _margin_needs_mode(self) -> GateSettings:
-        """margin is read only with mode not_worse."""
+        """A margin is read only with mode not_worse."""
         if self.mode == "better" and self.margin:
             raise ValueError(
                 f"margin is read only with mode: not_worse. Received: mode better with margin {self.margin:g}"

@@ -38,7 +38,7 @@ def analyse(table: pd.DataFrame, models: Sequence[str], slices: Sequence[str], o
     }
     config = json_format.ParseDict(settings, tfma.EvalConfig())
     tfma.analyze_raw_data(table[[LABEL, *columns, *models]], config, output_path=str(output))
-    rows = [_read(tfma, output, model) for model in models]
+    rows = [_read(tfma, output, model, alone=len(models) == 1) for model in models]
     return [row for found in rows for row in sorted(found, key=lambda row: (row.slice != OVERALL, row.slice))]
 
 
@@ -108,8 +108,9 @@ def confusion(table: pd.DataFrame, model: str, named: str) -> ConfusionMatrix:
     return ConfusionMatrix(model=named, labels=[str(i) for i in range(classes)], counts=counts.tolist())
 
 
-def _read(tfma: Any, output: Path, model: str) -> list[SliceMetrics]:
-    result = tfma.load_eval_result(str(output), model_name=model)
+def _read(tfma: Any, output: Path, model: str, alone: bool) -> list[SliceMetrics]:
+    # TFMA drops the name of a model that is the only one.
+    result = tfma.load_eval_result(str(output), model_name=None if alone else model)
     found = []
     for key, values in result.slicing_metrics:
         metrics = {name: value.get("doubleValue", float("nan")) for name, value in values[""][""].items()}

@@ -7,11 +7,11 @@ that has imported everything (docs/adr/0002), and the one that executes a task, 
 
 from __future__ import annotations
 
+import builtins
 import contextlib
 import io
 import logging
 import multiprocessing
-import os
 import threading
 import time
 import warnings
@@ -181,7 +181,10 @@ def _replaced(module: Any, name: str, make: Callable[[Any], Any]) -> Iterator[No
 @contextlib.contextmanager
 def _quiet(log: io.TextIOBase) -> Iterator[None]:
     """Sends what kfp.local prints, logs and warns to the log."""
+    printing = builtins.print
     with contextlib.redirect_stdout(log), contextlib.redirect_stderr(log), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        os.environ["PYTHONWARNINGS"] = "ignore"
-        yield
+        try:
+            yield
+        finally:
+            builtins.print = printing  # kfp.local leaves its own behind when tasks ran in threads

@@ -67,5 +67,5 @@ def test_final_loss_is_the_mean_of_the_last_quarter():
 @given(st.integers(2, 1000), st.floats(1e-6, 1))
 def test_warm_up_rises_to_the_learning_rate_over_the_first_half(steps, rate):
     rates = [warm_up(step, steps, rate) for step in range(steps)]
-    assert 0 < rates[0] and rates == sorted(rates) and max(rates) <= rate
+    assert rates[0] > 0 and rates == sorted(rates) and max(rates) <= rate
     assert all(r == rate for r in rates[steps // 2 :])

@@ -33,13 +33,6 @@ def serve_eval_split(project: Project, saved_model: Path, window: Path) -> dict[
     }
 
 
-def train_again(chain: Chain, output: Path) -> Any:
-    from components.train_model.step import Inputs, train_model
-
-    inputs = Inputs(chain.features, chain.weights, chain.hyperparameters)
-    return train_model(chain.project, chain.selection.instances[0], inputs, output)
-
-
 def message_of(work: Any, *arguments: Any) -> str:
     try:
         work(*arguments)

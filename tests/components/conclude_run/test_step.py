@@ -1,0 +1,130 @@
+"""The end of a run: verdicts and outcome are recorded together or not at all, and the report is there."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from components.conclude_run.step import Findings, conclude_run, judge_spans
+from components.decide_promotion.step import decide_promotion, write_decision
+from components.evaluate_model.step import read_evaluation
+from components.select_spans.step import select_spans
+from components.validate_data.step import read_validation
+from perennial.errors import LedgerError
+from perennial.ledger import Ledger
+from schemas.records import Check, Validation
+from tests.components.chain import land
+
+DAYS = ["2026-01-01", "2026-01-02"]
+
+
+@pytest.fixture
+def findings(chain, project, tmp_path):
+    """What a run of the chain would hand to its end."""
+    selection = select_spans(project, "r1")
+    write_decision(decide_promotion(read_evaluation(chain.evaluation), project.settings.gate), tmp_path / "decision")
+    return Findings(
+        selection=selection,
+        validation=chain.validation,
+        stabilisation=chain.weights,
+        evaluation=chain.evaluation,
+        decision=tmp_path / "decision",
+        version=chain.version,
+    )
+
+
+def _judged(project):
+    return {
+        name: [accepted for accepted, _ in verdicts]
+        for name, verdicts in Ledger(project.ledger_url).judged_spans().items()
+    }
+
+
+def test_the_end_is_recorded_with_its_verdicts_and_its_report(project, findings):
+    ended = conclude_run(project, "r1", "kept_champion", findings)
+    assert (ended.outcome, ended.window, ended.new_spans) == ("kept_champion", DAYS, DAYS) and ended.reasons
+    assert Ledger(project.ledger_url).run_end("r1") == ended
+    assert _judged(project) == {day: [True] for day in DAYS}
+    report = project.folder / ended.report
+    assert "</html>" in report.read_text() and (report.parent / "data_docs" / "index.html").is_file()
+    assert select_spans(project, "r2").new_spans == []
+
+
+def test_repeating_it_records_nothing(project, findings):
+    ended = conclude_run(project, "r1", "kept_champion", findings)
+    assert conclude_run(project, "r1", "failed", Findings()) == ended
+    assert len(Ledger(project.ledger_url).events("run_ended")) == 1 and _judged(project) == {d: [True] for d in DAYS}
+
+
+def test_cut_short_before_the_ledger_nothing_is_judged_and_the_next_run_goes_on(project, findings, monkeypatch):
+    def cut_short(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Ledger, "append", cut_short)
+        with pytest.raises(KeyboardInterrupt):
+            conclude_run(project, "r1", "kept_champion", findings)
+    assert _judged(project) == {} and Ledger(project.ledger_url).run_end("r1") is None
+    again = select_spans(project, "r2")
+    assert again.new_spans == DAYS and again.resumes == "r1"
+    conclude_run(project, "r2", "kept_champion", replace(findings, selection=again))
+    assert _judged(project) == {day: [True] for day in DAYS}
+
+
+def test_a_span_that_another_run_judged_first_is_not_judged_again_nor_the_run_ended(project, findings):
+    other = replace(findings, selection=select_spans(project, "r2"))
+    conclude_run(project, "r2", "kept_champion", other)
+    with pytest.raises(LedgerError, match="twice"):
+        conclude_run(project, "r1", "kept_champion", findings)
+    assert _judged(project) == {day: [True] for day in DAYS}
+    assert Ledger(project.ledger_url).run_end("r1") is None
+
+
+def _with_failure(validation: Validation, name: str) -> Validation:
+    failed = Check(kind="schema", subject="label", verdict="failed", message="no label")
+    spans = [s.model_copy(update={"checks": [failed]}) if s.span.name == name else s for s in validation.spans]
+    return Validation(spans=spans, accepted=False, reasons=[f"span {name} was refused"])
+
+
+def test_refused_data_judges_only_the_span_that_failed(chain, project, findings, tmp_path):
+    refused = _with_failure(read_validation(chain.validation), DAYS[1])
+    (tmp_path / "refused").mkdir()
+    (tmp_path / "refused" / "validation.json").write_text(refused.model_dump_json())
+    told = Findings(selection=findings.selection, validation=tmp_path / "refused")
+    ended = conclude_run(project, "r1", "data_rejected", told)
+    assert ended.reasons == [f"span {DAYS[1]} was refused"] and (project.folder / ended.report).is_file()
+    assert _judged(project) == {DAYS[1]: [False]}
+    (_, verdict), *_ = Ledger(project.ledger_url).judged_spans()[DAYS[1]]
+    assert verdict.reasons == ["label: no label"]
+    following = select_spans(project, "r2")
+    assert ([span.name for span in following.window], following.new_spans) == ([DAYS[0]], [DAYS[0]])
+
+
+@pytest.mark.parametrize("outcome", ["failed", "nothing_new"])
+def test_a_run_that_trained_on_nothing_judges_nothing(project, outcome):
+    ended = conclude_run(project, "r1", outcome, Findings(reasons=["a reason"]))
+    assert ended.reasons == ["a reason"] and _judged(project) == {}
+    assert (project.folder / ended.report).is_file()
+
+
+def test_a_failed_run_judges_nothing_of_what_it_validated(chain):
+    assert judge_spans("failed", read_validation(chain.validation), "r1") == []
+
+
+def test_spans_that_were_not_new_are_not_judged_again(chain):
+    validation = read_validation(chain.validation)
+    spans = [span.model_copy(update={"new": span.span.name == DAYS[1]}) for span in validation.spans]
+    events = judge_spans("promoted", validation.model_copy(update={"spans": spans}), "r1")
+    assert [event.body.span.name for event in events] == [DAYS[1]]
+
+
+def test_nothing_new_says_where_it_looked(project):
+    assert project.settings.data.spans in conclude_run(project, "r1", "nothing_new", Findings()).reasons[0]
+
+
+def test_state_may_be_kept_outside_the_project(project, tmp_path):
+    elsewhere = replace(project, settings=project.settings.model_copy(update={"state": str(tmp_path / "elsewhere")}))
+    land(elsewhere, 1)
+    ended = conclude_run(elsewhere, "r1", "nothing_new", Findings())
+    assert (elsewhere.folder / ended.report).is_file() and not ended.report.startswith("/")

@@ -1,0 +1,166 @@
+"""Evaluation: every test example once, the same for every model; a champion that cannot be read is never passed."""
+
+from __future__ import annotations
+
+import math
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from components.decide_promotion.step import decide_promotion
+from components.evaluate_model.step import Outputs, choose_candidate, evaluate_model, read_evaluation
+from components.train_model.step import SAVED_MODEL, read_training
+from perennial.digests import digest_folder
+from perennial.errors import IntegrityError, ProjectError
+from perennial.examples import split_of
+from perennial.registry import Candidate, Registry
+from schemas.project import GateSettings
+from schemas.records import Champion
+from tests.components.chain import copy_project, with_settings
+from tests.components.forked import forked
+
+
+@pytest.fixture(scope="module")
+def found(chain):
+    return read_evaluation(chain.evaluation)
+
+
+@pytest.fixture(scope="module")
+def table(chain):
+    return pd.read_parquet(chain.evaluation / "predictions.parquet")
+
+
+def test_table_holds_every_test_example_once(chain, table):
+    shares, expected = chain.project.settings.data.splits, []
+    for span in chain.selection.window:
+        keys = pd.read_parquet(span.uri)["id"]
+        expected += [(span.name, key) for key in keys if split_of(key, shares) == "test"]
+    assert sorted(zip(table["span"], table["key"], strict=True)) == sorted(expected)
+
+
+def test_labels_stay_with_their_keys(chain, table):
+    landed = pd.concat([pd.read_parquet(span.uri) for span in chain.selection.window]).set_index("id")["label"]
+    assert (landed[table["key"]].to_numpy() == table["label"].to_numpy()).all()
+    assert (table["slice:label"] == table["label"].astype(str)).all()
+
+
+def test_every_model_has_scores(found, table):
+    for model in ("instance-1", "instance-2", "champion"):
+        scores = np.stack(table[model])
+        assert scores.shape == (len(table), 10)
+        np.testing.assert_allclose(scores.sum(axis=1), 1, atol=1e-5)
+    assert found.not_compared == []
+
+
+def test_the_champion_is_the_registered_model(chain, table):
+    """The champion is the instance that is not the candidate, fetched from the registry: its scores are the same."""
+    other = next(name for name in ("instance-1", "instance-2") if name != read_evaluation(chain.evaluation).candidate)
+    np.testing.assert_array_equal(np.stack(table["champion"]), np.stack(table[other]))
+
+
+def test_metrics_are_those_of_numpy(found, table):
+    names = {"candidate": found.candidate, "champion": "champion"}
+    for row in found.slices:
+        where = table if row.slice == "overall" else table[table["slice:label"] == row.slice.removeprefix("label=")]
+        scores, labels = np.stack(where[names.get(row.model, row.model)]), where["label"].to_numpy()
+        assert row.examples == len(where)
+        assert row.accuracy == pytest.approx((scores.argmax(axis=1) == labels).mean())
+        losses = -np.log(np.clip(scores[np.arange(len(labels)), labels], 1e-7, 1))
+        assert row.log_loss == pytest.approx(losses.mean(), rel=1e-4, abs=1e-5)
+
+
+def test_every_slice_of_every_model_is_measured(found, table):
+    slices = {"overall", *(f"label={label}" for label in table["label"].unique())}
+    by_model = {model: {row.slice for row in found.slices if row.model == model} for model in ("candidate", "champion")}
+    assert by_model == {"candidate": slices, "champion": slices}
+    assert {difference.slice for difference in found.differences} == slices
+
+
+def test_differences_agree_with_the_metrics(found):
+    champion, candidate = found.overall("champion"), found.overall("candidate")
+    overall = next(row for row in found.differences if row.slice == "overall")
+    assert overall.value == pytest.approx(candidate.accuracy - champion.accuracy)
+    assert overall.low <= overall.value <= overall.high
+
+
+def test_the_candidate_is_the_best_instance_byte_for_byte(chain, found):
+    best = choose_candidate([read_training(chain.model(name)) for name in ("instance-1", "instance-2")])
+    assert (found.candidate, found.digest) == (best.instance.name, best.digest)
+    assert digest_folder(chain.candidate / SAVED_MODEL) == best.digest
+
+
+def test_confusion_matrices_count_the_test_split(found, table):
+    assert [matrix.model for matrix in found.confusion] == ["candidate", "champion"]
+    assert [sum(map(sum, matrix.counts)) for matrix in found.confusion] == [len(table)] * 2
+
+
+def evaluate_each(chain, projects, folder):
+    """Case -> the evaluation of one instance against the champion, with that case's registry."""
+    found = {}
+    for case, (project, champion) in projects.items():
+        outputs = Outputs(folder / case / "evaluation", folder / case / "model")
+        found[case] = evaluate_model(project, champion, chain.window, [chain.model("instance-1")], outputs)
+    return found
+
+
+@pytest.fixture(scope="module")
+def unreadable(chain, tmp_path_factory):
+    """Evaluations against a champion whose registry files were damaged, and one that is not in the registry."""
+    folder = tmp_path_factory.mktemp("unreadable")
+    damaged = with_settings(copy_project(chain, folder / "damaged"), "evaluate", slices=[])
+    other = read_training(chain.model("instance-2"))
+    Registry(damaged).register(Candidate(chain.model("instance-2") / SAVED_MODEL, other.digest, {}, {}, {}, {}))
+    for path in (damaged.state / "registry").rglob("saved_model.pb"):
+        path.write_bytes(path.read_bytes()[:-1])
+    champion = Champion(version="1", digest=other.digest, deployment=1)
+    gone = Champion(version="9", digest=other.digest, deployment=1)
+    return forked(evaluate_each, chain, {"damaged": (damaged, champion), "gone": (damaged, gone)}, folder)
+
+
+@pytest.mark.parametrize("case", ["damaged", "gone"])
+def test_champion_that_cannot_be_read_is_not_compared_and_keeps_its_place(unreadable, case):
+    found = unreadable[case]
+    (why,) = found.not_compared
+    assert why.startswith(f"champion version {found.champion.version} could not be evaluated: ")
+    assert found.differences == [] and found.overall("champion") is None and found.overall("candidate") is not None
+    for mode in ("better", "not_worse"):
+        decision = decide_promotion(found, GateSettings(mode=mode))
+        assert not decision.promote and why in decision.not_compared and "not compared" in decision.reasons[0]
+
+
+def test_instance_that_is_not_what_training_wrote_is_refused(chain, tmp_path):
+    shutil.copytree(chain.model("instance-1"), tmp_path / "model")
+    with (tmp_path / "model" / SAVED_MODEL / "saved_model.pb").open("ab") as stream:
+        stream.write(b"!")
+    outputs = Outputs(tmp_path / "evaluation", tmp_path / "candidate")
+    with pytest.raises(IntegrityError):
+        forked(evaluate_model, chain.project, None, chain.window, [tmp_path / "model"], outputs)
+    assert not outputs.model.exists()
+
+
+def test_window_without_test_examples(chain, tmp_path):
+    for split in ("train", "eval"):
+        shutil.copytree(
+            chain.window / "2026-01-01" / f"Split-{split}", tmp_path / "w" / "2026-01-01" / f"Split-{split}"
+        )
+    outputs = Outputs(tmp_path / "evaluation", tmp_path / "candidate")
+    with pytest.raises(ProjectError, match=r"data\.splits\.test must leave some examples"):
+        forked(evaluate_model, chain.project, None, tmp_path / "w", [chain.model("instance-1")], outputs)
+
+
+def predict_slices(chain, slices):
+    from components.evaluate_model.predictions import predict_table
+
+    return predict_table(chain.window, {}, "label", "id", slices)
+
+
+def test_slice_by_a_feature_that_no_example_has(chain):
+    found = forked(predict_slices, chain, ["date", "optional"])
+    assert set(found["slice:optional"]) == {"None"}
+    assert sorted(set(found["slice:date"])) == ["2026-01-01", "2026-01-02"]
+
+
+def test_overall_metrics_are_numbers(found):
+    assert all(math.isfinite(row.log_loss) and 0 <= row.accuracy <= 1 for row in found.slices)

@@ -1,0 +1,77 @@
+"""The serving check: the real server answers as evaluation did, or the version is not pushed."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from components.evaluate_model.step import read_evaluation
+from components.train_model.step import SAVED_MODEL
+from components.validate_serving.step import TOLERANCE, compare_answers, read_serving_check, validate_serving
+from perennial.digests import digest_folder
+from perennial.errors import ServingError
+from schemas.records import ModelVersion
+from tests.components.forked import forked
+
+ROWS = st.integers(1, 4).flatmap(
+    lambda width: st.lists(st.lists(st.floats(0, 1), min_size=width, max_size=width), min_size=1, max_size=5)
+)
+
+
+def _version(model):
+    digest = digest_folder(model / SAVED_MODEL)
+    return ModelVersion(name="digits", version="2", digest=digest, source="", mlflow_run="")
+
+
+def test_the_candidate_answers_as_it_was_evaluated(chain, tmp_path):
+    version = _version(chain.candidate)
+    check = forked(validate_serving, chain.project, version, chain.window, chain.evaluation, chain.candidate, tmp_path)
+    assert check.passed and check.requests == 16 and check.largest_difference <= TOLERANCE
+    assert check.seconds_to_ready > 0 and read_serving_check(tmp_path) == check
+
+
+def test_another_model_than_was_evaluated_is_refused(chain, tmp_path):
+    candidate = read_evaluation(chain.evaluation).candidate
+    other = chain.model(next(name for name in ("instance-1", "instance-2") if name != candidate))
+    with pytest.raises(ServingError, match="version 2 must answer as evaluation did"):
+        forked(validate_serving, chain.project, _version(other), chain.window, chain.evaluation, other, tmp_path)
+    assert not read_serving_check(tmp_path).passed
+
+
+@given(ROWS)
+def test_the_same_answers_pass(rows):
+    check = compare_answers(rows, rows, 1.0)
+    assert check.passed and check.largest_difference == 0 and check.requests == len(rows)
+
+
+@given(ROWS, st.data(), st.floats(TOLERANCE * 2, 1))
+def test_one_answer_beyond_the_tolerance_is_refused(rows, data, gap):
+    row = data.draw(st.integers(0, len(rows) - 1))
+    column = data.draw(st.integers(0, len(rows[0]) - 1))
+    answered = [list(values) for values in rows]
+    answered[row][column] += gap
+    check = compare_answers(answered, rows, 1.0)
+    assert not check.passed and check.largest_difference == pytest.approx(gap)
+
+
+@given(ROWS, st.data(), st.booleans())
+def test_what_is_no_number_is_refused(rows, data, on_both_sides):
+    row = data.draw(st.integers(0, len(rows) - 1))
+    column = data.draw(st.integers(0, len(rows[0]) - 1))
+    answered = [list(values) for values in rows]
+    answered[row][column] = math.nan
+    assert not compare_answers(answered, answered if on_both_sides else rows, 1.0).passed
+
+
+@given(ROWS, st.data())
+def test_fewer_answers_than_questions_are_refused(rows, data):
+    fewer = data.draw(st.sampled_from([rows[:-1], [rows[0][:-1], *rows[1:]]]))
+    with pytest.raises(ValueError, match=r"(shorter|longer)"):
+        compare_answers(fewer, rows, 1.0)
+
+
+def test_answers_to_nothing_are_refused():
+    assert not compare_answers([], [], 1.0).passed
