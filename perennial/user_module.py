@@ -11,7 +11,7 @@ from pathlib import Path
 from types import ModuleType
 
 from perennial.digests import digest_file
-from perennial.errors import ProjectError
+from perennial.errors import ProjectError, describe_error
 
 
 def load_module(path: Path) -> ModuleType:
@@ -35,12 +35,6 @@ def load_module(path: Path) -> ModuleType:
         del sys.modules[name]
         raise ProjectError(user_line(path, error), "must import", describe_error(error), "Correct it.") from error
     return module
-
-
-def describe_error(error: BaseException) -> str:
-    """The kind of an error, and the first line of what it says where it says something."""
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
 
 
 def function_line(function: Callable[..., object]) -> str:

@@ -37,7 +37,8 @@ def analyse(table: pd.DataFrame, models: Sequence[str], slices: Sequence[str], o
         "metrics_specs": [{"metrics": [{"class_name": name} for name in ("ExampleCount", *_METRICS.values())]}],
     }
     config = json_format.ParseDict(settings, tfma.EvalConfig())
-    tfma.analyze_raw_data(table[[LABEL, *columns, *models]], config, output_path=str(output))
+    scores = {model: list(_scores(table, model)) for model in models}
+    tfma.analyze_raw_data(table[[LABEL, *columns]].assign(**scores), config, output_path=str(output))
     rows = [_read(tfma, output, model, alone=len(models) == 1) for model in models]
     return [row for found in rows for row in sorted(found, key=lambda row: (row.slice != OVERALL, row.slice))]
 
@@ -53,7 +54,7 @@ def compare(
     import numpy as np
 
     labels = table[LABEL].to_numpy(dtype=np.int64)
-    gains = example_gains(np.stack(table[candidate].tolist()), np.stack(table[champion].tolist()), labels, metric)
+    gains = example_gains(_scores(table, candidate), _scores(table, champion), labels, metric)
     groups = {OVERALL: np.ones(len(table), dtype=bool)}
     for name in slices:
         column = table[f"slice:{name}"]
@@ -101,11 +102,20 @@ def confusion(table: pd.DataFrame, model: str, named: str) -> ConfusionMatrix:
     """Counts of true against predicted classes; the classes are those that the model can give or a label has."""
     import numpy as np
 
-    labels, scores = table[LABEL].to_numpy(dtype=np.int64), np.stack(table[model].tolist())
-    classes = max(scores.shape[1], int(labels.max()) + 1)
+    labels, scores = table[LABEL].to_numpy(dtype=np.int64), _scores(table, model)
+    classes = scores.shape[1]
     counts = np.zeros((classes, classes), dtype=int)
     np.add.at(counts, (labels, scores.argmax(axis=1)), 1)
     return ConfusionMatrix(model=named, labels=[str(i) for i in range(classes)], counts=counts.tolist())
+
+
+def _scores(table: pd.DataFrame, model: str) -> np.ndarray[Any, Any]:
+    """A model's class probabilities, float [n, classes]; 0 for a class that labels have and the model does not know."""
+    import numpy as np
+
+    scores = np.stack(table[model].tolist())
+    unknown = int(table[LABEL].max()) + 1 - scores.shape[1]
+    return np.pad(scores, ((0, 0), (0, max(unknown, 0))))
 
 
 def _read(tfma: Any, output: Path, model: str, alone: bool) -> list[SliceMetrics]:

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from perennial.beam import make_pipeline
-from perennial.errors import ProjectError
+from perennial.errors import ProjectError, describe_error
 from perennial.examples import split_files, split_prefix
 from perennial.modelling.features import TRANSFORM_GRAPH, TRANSFORMED_EXAMPLES
 from perennial.project import Project
-from perennial.user_module import describe_error, function_line, load_module, user_line
+from perennial.user_module import function_line, load_module, user_line
 
 if TYPE_CHECKING:
     import tensorflow as tf

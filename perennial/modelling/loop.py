@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from perennial.errors import ProjectError, TrainingError
-from perennial.user_module import describe_error, function_line, user_line
+from perennial.errors import ProjectError, TrainingError, describe_error
+from perennial.user_module import function_line, user_line
 
 if TYPE_CHECKING:
     import keras

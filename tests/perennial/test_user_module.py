@@ -7,8 +7,8 @@ import sys
 
 import pytest
 
-from perennial.errors import ProjectError
-from perennial.user_module import describe_error, function_line, load_module
+from perennial.errors import ProjectError, describe_error
+from perennial.user_module import function_line, load_module
 
 
 def _write(folder, text):

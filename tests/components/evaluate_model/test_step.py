@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from components.decide_promotion.step import decide_promotion
+from components.evaluate_model.metrics import compare
 from components.evaluate_model.step import Outputs, choose_candidate, evaluate_model, read_evaluation
 from components.train_model.step import SAVED_MODEL, read_training
 from perennial.digests import digest_folder
@@ -81,7 +82,7 @@ def test_every_slice_of_every_model_is_measured(found, table):
 def test_differences_agree_with_the_metrics(found):
     champion, candidate = found.overall("champion"), found.overall("candidate")
     overall = next(row for row in found.differences if row.slice == "overall")
-    assert overall.value == pytest.approx(candidate.accuracy - champion.accuracy)
+    assert overall.value == pytest.approx(candidate.accuracy - champion.accuracy, abs=1e-6)
     assert overall.low <= overall.value <= overall.high
 
 
@@ -160,6 +161,24 @@ def test_slice_by_a_feature_that_no_example_has(chain):
     found = forked(predict_slices, chain, ["date", "optional"])
     assert set(found["slice:optional"]) == {"None"}
     assert sorted(set(found["slice:date"])) == ["2026-01-01", "2026-01-02"]
+
+
+def analyse_new_class(output):
+    """Metrics of a candidate that knows four classes and a champion that knows three, on labels of all four."""
+    from components.evaluate_model.metrics import analyse
+
+    labels = [0, 1, 3, 1]
+    scores = {"candidate": np.eye(4)[labels] * 0.6 + 0.1, "champion": np.full((4, 3), 1 / 3)}
+    table = pd.DataFrame({"label": labels, **{model: list(rows) for model, rows in scores.items()}})
+    return table, analyse(table, list(scores), [], output)
+
+
+def test_class_that_the_champion_does_not_know_is_a_loss_not_a_crash(tmp_path):
+    table, (candidate, champion) = forked(analyse_new_class, tmp_path / "tfma")
+    assert candidate.accuracy == 1 and champion.accuracy == 0.25
+    assert champion.log_loss == pytest.approx((3 * math.log(3) - math.log(1e-7)) / 4, rel=1e-3)
+    (gain,) = compare(table, "log_loss", [], 0.9, "candidate", "champion")
+    assert gain.value == pytest.approx(champion.log_loss - candidate.log_loss, rel=1e-3)
 
 
 def test_overall_metrics_are_numbers(found):
