@@ -84,7 +84,12 @@ class Registry:
     def versions(self) -> list[ModelVersion]:
         """Every version of the model, oldest first."""
         with self._reported():
-            found = self._client.search_model_versions(f"name = '{self.name}'", max_results=1000)
+            found: list[Any] = []
+            page = self._client.search_model_versions(f"name = '{self.name}'")
+            found.extend(page)
+            while page.token:
+                page = self._client.search_model_versions(f"name = '{self.name}'", page_token=page.token)
+                found.extend(page)
         return sorted((_as_version(item) for item in found), key=lambda version: int(version.version))
 
     def version(self, number: str) -> ModelVersion:

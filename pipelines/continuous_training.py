@@ -40,7 +40,9 @@ def continuous_training(project: str, run: str = "", retrain: bool = False):
     with dsl.If(selected.outputs["work"] == "train", name="something-new"):
         with dsl.ParallelFor(selected.outputs["window"], name="each-span") as span:
             ingested = ingest_examples(project=project, digest=selected.outputs["data_digest"], span=span)
-            measured = compute_statistics(project=project, examples=ingested.outputs["examples"])
+            measured = compute_statistics(
+                project=project, digest=selected.outputs["schema_digest"], examples=ingested.outputs["examples"]
+            )
 
         validated = validate_data(
             project=project,

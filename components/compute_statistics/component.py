@@ -6,12 +6,13 @@ from components.kubeflow import component
 
 
 @component()
-def compute_statistics(project: str, examples: Input[Dataset], statistics: Output[Artifact]):
+def compute_statistics(project: str, digest: str, examples: Input[Dataset], statistics: Output[Artifact]):
     """Measures one span."""
     from pathlib import Path
 
     from components.compute_statistics.step import compute_statistics
-    from perennial.project import load_project
+    from perennial.project import load_project, verify_digest
 
     loaded = load_project(project)
+    verify_digest("schema", digest, loaded.schema_digest())
     compute_statistics(Path(examples.path), loaded.settings.beam.options, Path(statistics.path), loaded.schema)

@@ -45,6 +45,8 @@ def predict_scores(saved_model: Path, records: Sequence[bytes]) -> np.ndarray[An
     import tensorflow as tf
 
     serve = load_examples_signature(saved_model)
+    if not records:
+        return np.zeros((0, 1), dtype=np.float32)
     batches = [records[start : start + _BATCH] for start in range(0, len(records), _BATCH)]
     return np.concatenate([serve(examples=tf.constant(batch))["probabilities"].numpy() for batch in batches])
 

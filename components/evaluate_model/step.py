@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from components.evaluate_model.metrics import analyse, compare, confusion
-from components.evaluate_model.predictions import KEY, LABEL, SPAN, predict_table
+from components.evaluate_model.predictions import KEY, LABEL, SPAN, predict_scores, predict_table
 from components.train_model.step import SAVED_MODEL, read_training
 from perennial.digests import verify_folder
-from perennial.errors import PerennialError, ProjectError
+from perennial.errors import ProjectError, describe_error
+from perennial.examples import read_records, split_files
 from perennial.project import Project
 from perennial.publishing import link_tree, publish_text
 from perennial.registry import Registry
@@ -51,7 +53,7 @@ def evaluate_model(
         verify_folder(folder / SAVED_MODEL, training.digest)
     chosen = choose_candidate(trainings)
     contenders = {t.instance.name: m / SAVED_MODEL for t, m in zip(trainings, models, strict=True)}
-    missing = _add_champion(project, champion, contenders)
+    missing = _add_champion(project, champion, window, contenders)
     settings = project.settings
     table = predict_table(window, contenders, settings.label, settings.data.key, settings.evaluate.slices)
     if table.empty:
@@ -91,7 +93,7 @@ def find_mistakes(table: pd.DataFrame, model: str) -> list[Mistake]:
     return sorted(wrong, key=lambda mistake: (-mistake.probability, mistake.key))[:_MISTAKES]
 
 
-def _add_champion(project: Project, champion: Champion | None, contenders: dict[str, Path]) -> list[str]:
+def _add_champion(project: Project, champion: Champion | None, window: Path, contenders: dict[str, Path]) -> list[str]:
     """Adds the champion's model to the contenders; gives what keeps it from being compared."""
     if champion is None:
         return ["there is no champion yet"]
@@ -100,8 +102,10 @@ def _add_champion(project: Project, champion: Champion | None, contenders: dict[
         version = registry.version(champion.version)
         folder = registry.fetch(version)
         verify_folder(folder, champion.digest)
-    except PerennialError as error:
-        return [f"champion version {champion.version} could not be evaluated: {error}"]
+        # It may need a feature that the data no longer has: TensorFlow then raises errors of many kinds.
+        predict_scores(folder, list(itertools.islice(read_records(split_files(window, "test")), 1)))
+    except Exception as error:
+        return [f"champion version {champion.version} could not be evaluated: {describe_error(error)}"]
     contenders[CHAMPION] = folder
     return []
 

@@ -17,6 +17,7 @@ def select_spans(project: str, run: str, job: str, retrain: bool) -> NamedTuple(
         ("instances", list),
         ("data_digest", str),
         ("checks_digest", str),
+        ("schema_digest", str),
         ("project_digest", str),
     ],
 ):
@@ -35,5 +36,6 @@ def select_spans(project: str, run: str, job: str, retrain: bool) -> NamedTuple(
         record["instances"],
         chosen.data_digest,
         chosen.checks_digest,
+        chosen.schema_digest,
         chosen.project_digest,
     )

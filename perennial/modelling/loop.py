@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 # Adam's state is small beside the models this is for; clipping keeps one bad batch from ruining a draw.
 CLIP_NORM = 5.0
+# How far float16 rounding may take a softmax's sum from 1.
+_ROUNDING = 0.02
 
 
 @dataclass(frozen=True)
@@ -168,4 +170,8 @@ def checked_build(module: Any, transform_output: Any, example: dict[str, tf.Tens
         where, expected = function_line(module.build_model), f"must give probabilities for at least {classes} classes"
         found = f"output of shape {shape}" if shape else f"output of type {type(scores).__name__}"
         raise ProjectError(where, f"{expected}, [batch, classes]", found, "Correct its last layer.")
+    total = float(tf.reduce_sum(scores[0]))
+    if math.isfinite(total) and abs(total - 1) > _ROUNDING:
+        where, found = function_line(module.build_model), f"a row that sums to {total:.3g}"
+        raise ProjectError(where, "must give probabilities that sum to 1", found, "End the model with a softmax.")
     return model

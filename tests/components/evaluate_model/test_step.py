@@ -106,9 +106,23 @@ def evaluate_each(chain, projects, folder):
     return found
 
 
+def save_model_of_another_feature(folder):
+    """A model that reads `thickness`, which the digits never had."""
+    import tensorflow as tf
+
+    module = tf.Module()
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="examples")])
+    def serve_examples(examples):
+        parsed = tf.io.parse_example(examples, {"thickness": tf.io.FixedLenFeature([10], tf.float32)})
+        return {"class": tf.argmax(parsed["thickness"], axis=-1), "probabilities": tf.nn.softmax(parsed["thickness"])}
+
+    tf.saved_model.save(module, str(folder), signatures={"serve_examples": serve_examples})
+
+
 @pytest.fixture(scope="module")
 def unreadable(chain, tmp_path_factory):
-    """Evaluations against a champion whose registry files were damaged, and one that is not in the registry."""
+    """Evaluations against a damaged champion, one that is not registered, and one that needs another feature."""
     folder = tmp_path_factory.mktemp("unreadable")
     damaged = with_settings(copy_project(chain, folder / "damaged"), "evaluate", slices=[])
     other = read_training(chain.model("instance-2"))
@@ -117,10 +131,16 @@ def unreadable(chain, tmp_path_factory):
         path.write_bytes(path.read_bytes()[:-1])
     champion = Champion(version="1", digest=other.digest, deployment=1)
     gone = Champion(version="9", digest=other.digest, deployment=1)
-    return forked(evaluate_each, chain, {"damaged": (damaged, champion), "gone": (damaged, gone)}, folder)
+    older = copy_project(chain, folder / "older")
+    forked(save_model_of_another_feature, folder / "model")
+    digest = digest_folder(folder / "model")
+    Registry(older).register(Candidate(folder / "model", digest, {}, {}, {}, {}))
+    feature_gone = (older, Champion(version="1", digest=digest, deployment=1))
+    cases = {"damaged": (damaged, champion), "gone": (damaged, gone), "feature gone": feature_gone}
+    return forked(evaluate_each, chain, cases, folder)
 
 
-@pytest.mark.parametrize("case", ["damaged", "gone"])
+@pytest.mark.parametrize("case", ["damaged", "gone", "feature gone"])
 def test_champion_that_cannot_be_read_is_not_compared_and_keeps_its_place(unreadable, case):
     found = unreadable[case]
     (why,) = found.not_compared

@@ -18,6 +18,7 @@ WIDE = "    pixels = keras.Input((64,), name='pixels')\n"
 BODIES = {
     "raises": "    units = 3\n    raise ValueError('no such layer')\n",
     "too narrow": WIDE + "    return keras.Model({'pixels': pixels}, keras.layers.Dense(5)(pixels))\n",
+    "logits": WIDE + "    return keras.Model({'pixels': pixels}, keras.layers.Dense(10)(pixels))\n",
     "no batch": WIDE + "    return keras.Model({'pixels': pixels}, keras.ops.sum(keras.layers.Dense(10)(pixels)))\n",
     "dictionary": WIDE + "    return keras.Model({'pixels': pixels}, {'scores': keras.layers.Dense(10)(pixels)})\n",
     "nothing": "    return None\n",
@@ -99,6 +100,7 @@ def messages(chain, tmp_path_factory):
             0,
             "must give probabilities for at least 10 classes, [batch, classes]. Received: output of shape",
         ),
+        ("logits", 0, "must give probabilities that sum to 1"),
         ("no batch", 0, "must give probabilities for at least 10 classes"),
         ("dictionary", 0, "Received: output of type dict"),
     ],
