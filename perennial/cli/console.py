@@ -110,11 +110,12 @@ class StepDisplay:
     def imported(self, seconds: float) -> None:
         """The libraries were imported while the running steps waited; that gets a line of its own."""
         with self._lock:
-            waiting = {step: line for step, line in self._lines.items() if line.running}
-            for step, line in waiting.items():
+            waiting = [line for line in self._lines.values() if line.running]
+            for line in waiting:
                 line.began += seconds
-                del self._lines[step]
-            self._lines |= {IMPORTS: StepLine(Counter(done=1), seconds=seconds), **waiting}
+            # Shown before the steps that waited and before those of the same loop that were found in the cache.
+            first = dict(list(self._lines.items())[:1])
+            self._lines = {**first, IMPORTS: StepLine(Counter(done=1), seconds=seconds), **self._lines}
 
     def seconds(self) -> dict[str, float]:
         """Seconds that each step took, in the order of their first start."""

@@ -67,6 +67,9 @@ def run(
             # What stopped the run before it began is told to programs, too.
             typer.echo(json.dumps(_not_begun(str(error))))
         raise
+    except KeyboardInterrupt:
+        typer.secho("interrupted: run again to go on where it stopped", err=True)
+        raise typer.Exit(130) from None
     show_result(result, project, console)
     if as_json:
         typer.echo(result.to_json(project))
