@@ -8,6 +8,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from components.validate_data.data_docs import finish_site
 from perennial.errors import ProjectError
 from perennial.publishing import publish_folder
 from perennial.tfx_compat import prepare_process
@@ -15,8 +16,6 @@ from schemas.records import Check
 
 if TYPE_CHECKING:
     import pandas as pd
-
-DATA_DOCS_INDEX = "index.html"
 
 
 def check_expectations(
@@ -47,6 +46,7 @@ def check_expectations(
         checks = {name: _run(definition, name, frame) for name, frame in frames.items()}
         context.build_data_docs()
         site = Path(scratch) / "gx" / "uncommitted" / "data_docs" / "local_site"
+        finish_site(site, checks)
         shutil.rmtree(output, ignore_errors=True)
         publish_folder(site, output)
     return checks

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pandas as pd
 import pytest
 
@@ -50,8 +52,17 @@ def test_window_holds_the_examples_of_every_span(chain):
         assert digest_folder(chain.window / span) == digest_folder(chain.examples(span))
 
 
-def test_data_docs_are_there(chain):
-    assert "<html" in (chain.validation / "data_docs" / "index.html").read_text().lower()
+def test_data_docs_lead_from_their_index_to_each_new_span(chain):
+    site = chain.validation / "data_docs"
+    links = re.findall(r'href="(validations/[^"]+)"', (site / "index.html").read_text())
+    assert len(links) == len(chain.selection.new_spans)
+    for span, link in zip(chain.selection.new_spans, links, strict=True):
+        assert span in link and "values must be unique" in (site / link).read_text()
+
+
+def test_data_docs_load_nothing_from_outside(chain):
+    for page in (chain.validation / "data_docs").rglob("*.html"):
+        assert not re.findall(r'<(?:link|script|img)[^>]*(?:href|src)="https?://', page.read_text()), page
 
 
 @pytest.mark.parametrize("kind", REFUSED)
