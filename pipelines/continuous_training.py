@@ -85,6 +85,15 @@ def continuous_training(project: str, run: str = "", retrain: bool = False):
             )
             registered.set_caching_options(False)
 
+            findings = {
+                "project": project,
+                "selection": selection,
+                "version": registered.output,
+                "validation": validation,
+                "weights": weights,
+                "evaluation": evaluation,
+                "decision": decision,
+            }
             with dsl.If(decided.outputs["Output"] == "promote", name="promoted"):
                 checked = validate_serving(
                     project=project, version=registered.output, window=window, evaluation=evaluation, model=model
@@ -94,28 +103,10 @@ def continuous_training(project: str, run: str = "", retrain: bool = False):
                     project=project, selection=selection, version=registered.output, serving_check=serving_check
                 )
                 pushed.set_caching_options(False)
-                conclude_run(
-                    project=project,
-                    outcome="promoted",
-                    selection=selection,
-                    version=registered.output,
-                    validation=validation,
-                    weights=weights,
-                    evaluation=evaluation,
-                    decision=decision,
-                    serving_check=serving_check,
-                ).after(pushed).set_caching_options(False)
+                concluded = conclude_run(outcome="promoted", serving_check=serving_check, **findings)
+                concluded.after(pushed).set_caching_options(False)
             with dsl.Else(name="kept"):
-                conclude_run(
-                    project=project,
-                    outcome="kept_champion",
-                    selection=selection,
-                    version=registered.output,
-                    validation=validation,
-                    weights=weights,
-                    evaluation=evaluation,
-                    decision=decision,
-                ).set_caching_options(False)
+                conclude_run(outcome="kept_champion", **findings).set_caching_options(False)
         with dsl.Else(name="data-rejected"):
             conclude_run(
                 project=project, outcome="data_rejected", selection=selection, validation=validation
