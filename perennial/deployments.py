@@ -31,7 +31,7 @@ def promote_version(project: Project, number: str | None, why: str) -> Deploymen
         raise RegistryError(
             f"version {version.version}", "must not be the champion", "it serves already", "Choose another."
         )
-    return _deploy(project, version, "promote", why)
+    return _deploy(registry, ledger, version, "promote", why)
 
 
 def roll_back(project: Project, why: str) -> Deployment:
@@ -41,12 +41,14 @@ def roll_back(project: Project, why: str) -> Deployment:
         LedgerError: Nothing served before.
         IntegrityError: The earlier version's files are not those that were registered.
     """
-    stack = serving_stack([deployment for _, deployment in Ledger(project.ledger_url).deployments()])
+    ledger = Ledger(project.ledger_url)
+    stack = serving_stack([deployment for _, deployment in ledger.deployments()])
     if len(stack) < 2:
         now = f"version {stack[-1].version} serves and none served before it" if stack else "nothing serves"
         remedy = "`perennial promote` deploys any version of the registry."
         raise LedgerError("ledger", "must hold an earlier deployment to roll back to", now, remedy)
-    return _deploy(project, Registry(project).version(stack[-2].version), "rollback", why)
+    registry = Registry(project)
+    return _deploy(registry, ledger, registry.version(stack[-2].version), "rollback", why)
 
 
 def serving_stack(deployments: Sequence[Deployment]) -> list[Deployment]:
@@ -60,8 +62,9 @@ def serving_stack(deployments: Sequence[Deployment]) -> list[Deployment]:
     return stack
 
 
-def _deploy(project: Project, version: ModelVersion, action: Literal["promote", "rollback"], why: str) -> Deployment:
-    registry, ledger = Registry(project), Ledger(project.ledger_url)
+def _deploy(
+    registry: Registry, ledger: Ledger, version: ModelVersion, action: Literal["promote", "rollback"], why: str
+) -> Deployment:
     registry.fetch(version)  # verifies every byte
     champion = ledger.champion()
     deployment = Deployment(

@@ -117,7 +117,7 @@ def _plain(value: Any) -> Any:
 
 def _frame_columns(name: str, lists: list[list[Any] | None]) -> dict[str, list[Any]]:
     if max((len(values) for values in lists if values is not None), default=0) <= 1:
-        return {name: [_text(values[0]) if values else None for values in lists]}
+        return {name: [as_text(values[0]) if values else None for values in lists]}
     numbers = [[v for v in values if not isinstance(v, bytes)] if values else [] for values in lists]
     return {
         f"{name}.length": [len(values) if values else 0 for values in lists],
@@ -127,5 +127,6 @@ def _frame_columns(name: str, lists: list[list[Any] | None]) -> dict[str, list[A
     }
 
 
-def _text(value: Any) -> Any:
+def as_text(value: Any) -> Any:
+    """Bytes decoded as UTF-8, with a mark for what is not; other values as they are."""
     return value.decode("utf-8", errors="replace") if isinstance(value, bytes) else value

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from perennial.examples import decode_records, read_records, split_files
+from perennial.examples import as_text, decode_records, read_records, split_files
 from perennial.modelling.export import load_examples_signature
 
 if TYPE_CHECKING:
@@ -63,11 +63,7 @@ def _read_span(folder: Path, label: str, key: str, slices: Sequence[str]) -> tup
         if name not in batch.schema.names:  # an optional feature that no example of this span has
             return [None] * len(records)
         values = batch.column(batch.schema.names.index(name)).to_pylist()
-        return [_text(value[0]) if value else None for value in values]
+        return [as_text(value[0]) if value else None for value in values]
 
     columns = {SPAN: [folder.name] * len(records), KEY: [str(value) for value in column(key)], LABEL: column(label)}
     return pd.DataFrame(columns | {f"slice:{name}": [str(value) for value in column(name)] for name in slices}), records
-
-
-def _text(value: Any) -> Any:
-    return value.decode("utf-8", errors="replace") if isinstance(value, bytes) else value
