@@ -23,6 +23,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from components.analyse_features.step import analyse_features
+from components.check_examples.step import check_examples
 from components.compute_statistics.step import compute_statistics, read_statistics
 from components.conclude_run.step import Findings, conclude_run
 from components.decide_promotion.step import decide_promotion, write_decision
@@ -140,9 +142,11 @@ def _take_in(do: _Do, project: Project, selection: Selection, work: Path) -> Spa
     """From the landed file to the validated window."""
     options = project.settings.beam.options
     do(ingest_examples, project, selection.window[0], work / "examples")
-    do(compute_statistics, work / "examples", options, work / "statistics")
-    folders = ([work / "examples"], [work / "statistics"], work / "window", work / "validation")
-    validation: Validation = do(validate_data, project, selection.new_spans, *folders)
+    do(check_examples, project, work / "examples", work / "checked")
+    label = (project.settings.label,)
+    do(compute_statistics, work / "checked", options, work / "statistics", project.schema, label)
+    folders = ([work / "checked"], [work / "statistics"], work / "window", work / "measured", work / "validation")
+    validation: Validation = do(validate_data, project, selection.new_spans, selection.released, *folders)
     assert validation.accepted, validation.reasons
     return validation.spans[0]
 
@@ -150,7 +154,8 @@ def _take_in(do: _Do, project: Project, selection: Selection, work: Path) -> Spa
 def _train_and_judge(do: _Do, project: Project, selection: Selection, work: Path) -> tuple[str, Decision, ServingCheck]:
     """From the window to the recorded deployment; gives the candidate's name and what decided on it."""
     features, weights, tuned = work / "features", work / "weights", work / "hyperparameters"
-    do(transform_features, project, work / "window", features)
+    do(analyse_features, project, work / "window", work / "graph")
+    do(transform_features, project, work / "window", work / "graph", features)
     do(stabilise_weights, project, features, weights)
     do(tune_model, project, tuned)
     models = [work / instance.name for instance in selection.instances]

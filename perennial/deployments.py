@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import getpass
 from collections.abc import Sequence
 from typing import Literal
 
 from perennial.errors import LedgerError, RegistryError
 from perennial.ledger import Ledger
+from perennial.people import person
 from perennial.project import Project
 from perennial.registry import Registry
 from schemas.records import Deployment, ModelVersion
@@ -71,7 +71,7 @@ def _deploy(
         version=version.version,
         digest=version.digest,
         action=action,
-        by=f"user {getpass.getuser()}",
+        by=person(),
         why=why,
         replaces=champion.deployment if champion else None,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,9 +13,13 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
     import tensorflow as tf
-    from tensorflow_metadata.proto.v0.schema_pb2 import Schema
+    from tensorflow_metadata.proto.v0.schema_pb2 import Feature, Schema
+
+Value = int | float | bytes | list[int] | list[float] | list[bytes]
+"""What a feature of one example holds."""
 
 _PREFIX = "data_tfrecord"
+_KINDS = {int: "int64_list", bool: "int64_list", float: "float_list", bytes: "bytes_list"}
 SERVING = "SERVING"
 
 
@@ -31,31 +35,44 @@ def split_files(folder: Path, *splits: str) -> list[str]:
 
 
 def split_of(key: str, splits: SplitSettings) -> str:
-    """The split that an example belongs to, by a hash of its key: the same in every span and every run."""
+    """The split that an example belongs to, by a hash of its key: the same in every span and every run.
+
+    Where the splits are by time, a whole span becomes the test split later; until then its examples are shared
+    between train and eval.
+    """
     # 64 bits of SHA-256 give a number from 0 to 1 that is the same on every machine.
     point = int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big") / 2**64
+    if splits.by == "time":
+        return "train" if point < splits.train / (splits.train + splits.eval) else "eval"
     if point < splits.train:
         return "train"
     return "eval" if point < splits.train + splits.eval else "test"
 
 
 def to_example(row: Mapping[str, Any]) -> tf.train.Example:
-    """Converts a row of plain values (or lists of them) to a tf.Example; None becomes a missing feature.
-
-    Raises:
-        TypeError: A value is of a type that tf.Example does not hold; the message names the column.
-    """
+    """Makes a tf.Example of plain values (int, float, bytes, text) or lists of one kind; None is a missing feature."""
     import tensorflow as tf
 
-    features = {name: _to_feature(name, value) for name, value in row.items() if value is not None}
-    return tf.train.Example(features=tf.train.Features(feature=features))
+    example = tf.train.Example()
+    features = example.features.feature
+    for name, value in row.items():
+        if value is None:
+            continue
+        items = value if isinstance(value, list) else [value]
+        feature = features[name]
+        if items:  # no values are of no kind: the same feature has one in other examples
+            plain = [item.encode() for item in items] if isinstance(items[0], str) else items
+            getattr(feature, _KINDS[type(plain[0])]).value.extend(plain)
+    return example
 
 
 def read_records(files: list[str]) -> Iterator[bytes]:
     """The serialised tf.Examples of gzipped TFRecord files."""
     import tensorflow as tf
 
-    yield from tf.data.TFRecordDataset(files, compression_type="GZIP").as_numpy_iterator()
+    # One by one, most of the time would go into crossing from TensorFlow to Python.
+    for batch in tf.data.TFRecordDataset(files, compression_type="GZIP").batch(64).as_numpy_iterator():
+        yield from batch
 
 
 def decode_records(records: list[bytes]) -> pa.RecordBatch:
@@ -65,15 +82,16 @@ def decode_records(records: list[bytes]) -> pa.RecordBatch:
     return ExamplesToRecordBatchDecoder().DecodeBatch(records)
 
 
-def to_frame(files: list[str]) -> pd.DataFrame:
-    """Reads examples into a table that business rules can be stated on.
+def to_frame(files: list[str], without: Container[int] = ()) -> pd.DataFrame:
+    """Reads examples into a table that business rules can be stated on; row i is the i-th record of the files.
 
-    A feature with one value per example is a column of that value. A feature with more (an image) is shown by
-    `<name>.length`, `<name>.min`, `<name>.max` and `<name>.mean`. Bytes are decoded as UTF-8.
+    Records whose position is in `without` are left out, and the rows are counted without them. A feature with one value
+    per example is a column of that value. A feature with more (an image) is shown by `<name>.length`, `<name>.min`,
+    `<name>.max` and `<name>.mean`. Bytes are decoded as UTF-8.
     """
     import pandas as pd
 
-    records = list(read_records(files))
+    records = [record for place, record in enumerate(read_records(files)) if place not in without] if files else []
     if not records:
         return pd.DataFrame()
     batch = decode_records(records)
@@ -85,34 +103,14 @@ def to_frame(files: list[str]) -> pd.DataFrame:
 
 def serving_features(schema: Schema) -> list[str]:
     """Names of the features that a client sends: those that the schema has in its SERVING environment."""
-    return [feature.name for feature in schema.feature if SERVING not in feature.not_in_environment]
+    return [f.name for f in schema.feature if SERVING not in f.not_in_environment and is_alive(f)]
 
 
-def _to_feature(name: str, value: Any) -> tf.train.Feature:
-    import tensorflow as tf
+def is_alive(feature: Feature) -> bool:
+    """Whether a feature is in use: neither deprecated nor planned nor disabled."""
+    from tensorflow_metadata.proto.v0 import schema_pb2
 
-    values = value if isinstance(value, list | tuple) else [value]
-    values = [_plain(item) for item in values]
-    if not values:
-        return tf.train.Feature()  # no values are of no type: the same feature has one in other examples
-    if all(isinstance(item, int) for item in values):
-        if not all(-(2**63) <= item < 2**63 for item in values):
-            raise TypeError(f"column `{name}` must hold whole numbers of 64 bits. Received: {max(values, key=abs)}")
-        return tf.train.Feature(int64_list=tf.train.Int64List(value=values))
-    if all(isinstance(item, int | float) for item in values):
-        return tf.train.Feature(float_list=tf.train.FloatList(value=values))
-    if all(isinstance(item, bytes) for item in values):
-        return tf.train.Feature(bytes_list=tf.train.BytesList(value=values))
-    kinds = ", ".join(sorted({type(item).__name__ for item in values}))
-    raise TypeError(f"column `{name}` must hold numbers, text, dates or lists of one of them. Received: {kinds}")
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, str):
-        return value.encode()
-    if hasattr(value, "isoformat"):  # date, time and datetime
-        return value.isoformat().encode()
-    return int(value) if isinstance(value, bool) else value
+    return feature.lifecycle_stage in (schema_pb2.UNKNOWN_STAGE, schema_pb2.BETA, schema_pb2.PRODUCTION)
 
 
 def _frame_columns(name: str, lists: list[list[Any] | None]) -> dict[str, list[Any]]:

@@ -12,30 +12,15 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 
-from sqlalchemy import (
-    DDL,
-    Column,
-    Connection,
-    Engine,
-    Integer,
-    MetaData,
-    String,
-    Table,
-    Text,
-    create_engine,
-    event,
-    insert,
-    inspect,
-    select,
-)
-from sqlalchemy.engine import URL, make_url
+from sqlalchemy import Connection, insert, select
+from sqlalchemy.engine import make_url
 from sqlalchemy.exc import IntegrityError as DuplicateKey
 from sqlalchemy.exc import SQLAlchemyError
 
 from perennial.errors import LedgerError
+from perennial.ledger_table import EVENTS, create_table, open_engine
 from schemas.records import (
     Champion,
     DecisionMade,
@@ -44,52 +29,29 @@ from schemas.records import (
     Record,
     RunEnded,
     RunStarted,
+    SchemaAccepted,
     SpanJudged,
 )
-
-_metadata = MetaData()
-_events = Table(
-    "events",
-    _metadata,
-    Column("number", Integer, primary_key=True, autoincrement=True),
-    Column("at", String(32), nullable=False),
-    Column("kind", String(32), nullable=False),
-    Column("run", String(64), nullable=True),
-    Column("key", String(256), nullable=True, unique=True),
-    Column("body", Text, nullable=False),
-    sqlite_autoincrement=True,
-)
-for _change in ("UPDATE", "DELETE"):
-    event.listen(
-        _events,
-        "after_create",
-        DDL(
-            f"CREATE TRIGGER events_no_{_change.lower()} BEFORE {_change} ON events "
-            "BEGIN SELECT RAISE(ABORT, 'the ledger is append-only'); END"
-        ).execute_if(dialect="sqlite"),
-    )
-for _statement in (
-    "CREATE OR REPLACE FUNCTION events_append_only() RETURNS trigger AS "
-    "'BEGIN RAISE EXCEPTION ''the ledger is append-only''; END' LANGUAGE plpgsql",
-    # For each statement, not each row: TRUNCATE fires no other trigger.
-    "CREATE TRIGGER events_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON events "
-    "FOR EACH STATEMENT EXECUTE FUNCTION events_append_only()",
-):
-    event.listen(_events, "after_create", DDL(_statement).execute_if(dialect="postgresql"))
-
-_BUSY_SECONDS = 30.0
-# Keeps two processes from creating the table at once. Source: PostgreSQL's advisory locks; any number does.
-_LOCK_CREATION = {"sqlite": "BEGIN IMMEDIATE", "postgresql": "SELECT pg_advisory_xact_lock(20170)"}
 
 BODIES: dict[EventKind, type[Record]] = {
     "run_started": RunStarted,
     "span_accepted": SpanJudged,
+    "span_quarantined": SpanJudged,
+    "span_released": SpanJudged,
     "span_rejected": SpanJudged,
+    "schema_accepted": SchemaAccepted,
     "decision": DecisionMade,
     "deployment": Deployment,
     "run_ended": RunEnded,
 }
 B = TypeVar("B", bound=Record)
+Verdict = Literal["accepted", "quarantined", "released", "rejected"]
+_VERDICTS: dict[EventKind, Verdict] = {
+    "span_accepted": "accepted",
+    "span_quarantined": "quarantined",
+    "span_released": "released",
+    "span_rejected": "rejected",
+}
 
 
 @dataclass(frozen=True)
@@ -113,6 +75,17 @@ class Event:
     body: Record
 
 
+@dataclass(frozen=True)
+class SpanVerdict:
+    """What was said of a span version: the event's number, when, by which run (None: by a person), and what."""
+
+    number: int
+    at: str
+    run: str | None
+    verdict: Verdict
+    judged: SpanJudged
+
+
 class Ledger:
     """Reads and appends events.
 
@@ -128,8 +101,8 @@ class Ledger:
         with self._reported("be readable"):
             parsed = make_url(url)
             self._where = f"ledger at {parsed.render_as_string(hide_password=True)}"
-            self._engine = _open(parsed)
-            _create(self._engine)
+            self._engine = open_engine(parsed)
+            create_table(self._engine)
 
     def close(self) -> None:
         """Gives the connections back."""
@@ -146,7 +119,7 @@ class Ledger:
         ]
         try:
             with self._reported("accept new events"), self._engine.begin() as connection:
-                connection.execute(insert(_events), rows)
+                connection.execute(insert(EVENTS), rows)
         except DuplicateKey as error:
             keys = ", ".join(e.key for e in new if e.key)
             raise LedgerError(
@@ -165,9 +138,9 @@ class Ledger:
 
     def events(self, *kinds: EventKind) -> list[Event]:
         """All events of the given kinds (of every kind, when none is given), oldest first."""
-        query = select(_events).order_by(_events.c.number)
+        query = select(EVENTS).order_by(EVENTS.c.number)
         if kinds:
-            query = query.where(_events.c.kind.in_(kinds))
+            query = query.where(EVENTS.c.kind.in_(kinds))
         with self._reported("be readable"), self._engine.connect() as connection:
             return list(_read(connection, query))
 
@@ -177,7 +150,7 @@ class Ledger:
 
     def champion(self) -> Champion | None:
         """The version that serves now: the newest deployment."""
-        query = select(_events).where(_events.c.kind == "deployment").order_by(_events.c.number.desc()).limit(1)
+        query = select(EVENTS).where(EVENTS.c.kind == "deployment").order_by(EVENTS.c.number.desc()).limit(1)
         with self._reported("be readable"), self._engine.connect() as connection:
             newest = next(_read(connection, query), None)
         if newest is None:
@@ -203,12 +176,12 @@ class Ledger:
                 raise _stale_champion(deployment, self.champion()) from error
             raise
 
-    def judged_spans(self) -> dict[str, list[tuple[bool, SpanJudged]]]:
-        """Span name -> every verdict on it (accepted?, what), oldest first."""
-        found: dict[str, list[tuple[bool, SpanJudged]]] = {}
-        for e in self.events("span_accepted", "span_rejected"):
+    def judged_spans(self) -> dict[str, list[SpanVerdict]]:
+        """Span name -> every verdict on any of its versions, oldest first."""
+        found: dict[str, list[SpanVerdict]] = {}
+        for e in self.events(*_VERDICTS):
             judged = body_of(e, SpanJudged)
-            found.setdefault(judged.span.name, []).append((e.kind == "span_accepted", judged))
+            found.setdefault(judged.span.name, []).append(SpanVerdict(e.number, e.at, e.run, _VERDICTS[e.kind], judged))
         return found
 
     def runs(self) -> list[tuple[Event, RunStarted, Event | None]]:
@@ -249,34 +222,6 @@ def body_of(event: Event, kind: type[B]) -> B:
 def started(runs: Sequence[tuple[Event, RunStarted, Event | None]]) -> list[RunStarted]:
     """The runs that were cut short or failed, oldest first: the next run goes on where they stopped."""
     return [start for _, start, end in runs if end is None or body_of(end, RunEnded).outcome == "failed"]
-
-
-def _open(url: URL) -> Engine:
-    if url.get_backend_name() != "sqlite":
-        return create_engine(url, pool_pre_ping=True)
-    if url.database:
-        Path(url.database).parent.mkdir(parents=True, exist_ok=True)
-    engine = create_engine(url, connect_args={"timeout": _BUSY_SECONDS})
-
-    @event.listens_for(engine, "connect")
-    def _configure(connection: object, _record: object) -> None:
-        cursor = connection.cursor()  # type: ignore[attr-defined]
-        # Readers (the server) never wait for a writer; a commit is on disk before it returns.
-        cursor.execute("PRAGMA journal_mode=WAL")
-        cursor.execute("PRAGMA synchronous=FULL")
-        cursor.close()
-
-    return engine
-
-
-def _create(engine: Engine) -> None:
-    """Creates the table with its triggers in one transaction: a table without them would not be append-only."""
-    if inspect(engine).has_table(_events.name):
-        return
-    with engine.begin() as connection:
-        if lock := _LOCK_CREATION.get(engine.dialect.name):
-            connection.exec_driver_sql(lock)
-        _metadata.create_all(connection)
 
 
 def _read(connection: Connection, query: object) -> Iterator[Event]:

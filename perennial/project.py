@@ -11,23 +11,20 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
-from pydantic import BaseModel, ValidationError
-
 from perennial.digests import digest_file, digest_value
 from perennial.errors import ProjectError
+from perennial.settings import SETTINGS_FILE, parse_settings
 from schemas.project import ProjectSettings
 
 if TYPE_CHECKING:
     from tensorflow_metadata.proto.v0.schema_pb2 import Schema
 
-SETTINGS_FILE = "project.yaml"
 SCHEMA_FILE = "schema.pbtxt"
 EXPECTATIONS_FILE = "expectations.json"
 MODULE_FUNCTIONS = ("preprocessing_fn", "build_model")
 
 # Part of every digest: raise it when the code changes what the same settings mean.
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -81,19 +78,28 @@ class Project:
         return read_expectations(self.expectations_path)
 
     def data_digest(self) -> str:
-        """Digest of what decides how a span is ingested."""
-        data = self.settings.data
-        return digest_value([FORMAT, self.settings.label, data.key, data.splits.model_dump()])
+        """Digest of what decides how a span is ingested: how it is read and split, and the types of the schema."""
+        data = self.settings.data.model_dump(exclude={"window", "serving_log"})
+        return digest_value([FORMAT, self.settings.label, data, self._types()])
+
+    def rules_digest(self) -> str:
+        """Digest of what decides which rows of a span are set aside."""
+        checks = self.settings.checks.model_dump(include={"rows", "expectations", "set_aside", "readable"})
+        return digest_value([FORMAT, checks, digest_file(self.expectations_path)])
 
     def checks_digest(self) -> str:
         """Digest of what decides whether a span is accepted."""
-        return digest_value(
-            [FORMAT, self.settings.label, digest_file(self.schema_path), digest_file(self.expectations_path)]
-        )
+        checks, log = self.settings.checks.model_dump(), self.settings.data.serving_log
+        files = [digest_file(self.schema_path), digest_file(self.expectations_path)]
+        return digest_value([FORMAT, self.settings.label, checks, log, files])
 
     def schema_digest(self) -> str:
         """Digest of the schema."""
         return digest_file(self.schema_path)
+
+    def _types(self) -> list[str]:
+        """What the schema says of each feature's values, for reading text."""
+        return [f"{f.name} {f.type} {f.int_domain} {f.string_domain} {f.domain}" for f in self.schema.feature]
 
     def project_digest(self) -> str:
         """Digest of everything in the project that decides what a model becomes and how it is judged."""
@@ -125,24 +131,6 @@ def load_project(folder: str | Path) -> Project:
             "Create one with `perennial init FOLDER`.",
         )
     return Project(path, parse_settings(_read(settings_path)))
-
-
-def parse_settings(text: str) -> ProjectSettings:
-    """Parses the text of a `project.yaml`.
-
-    Raises:
-        ProjectError: It is not YAML, or a key is unknown, missing or wrong.
-    """
-    try:
-        values = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ProjectError(SETTINGS_FILE, "must be YAML", error, "Correct the line that is named.") from None
-    if not isinstance(values, dict):
-        raise ProjectError(SETTINGS_FILE, "must hold settings", type(values).__name__, "Start from `perennial init`.")
-    try:
-        return ProjectSettings.model_validate(values)
-    except ValidationError as error:
-        raise _settings_error(error) from None
 
 
 def verify_digest(name: str, expected: str, found: str) -> None:
@@ -269,37 +257,3 @@ def _unknown_feature(setting: str, name: str, known: list[str]) -> ProjectError:
     )
     expected = f"must be a feature of {SCHEMA_FILE} ({', '.join(known)})"
     return ProjectError(f"{SETTINGS_FILE}: {setting}", expected, name, remedy)
-
-
-def _settings_error(error: ValidationError) -> ProjectError:
-    problems = [_describe(item["type"], item["loc"], item["msg"], item["input"]) for item in error.errors()]
-    first = problems[0]
-    if len(problems) > 1:
-        first.args = ("\n".join(str(problem) for problem in problems),)
-    return first
-
-
-def _describe(kind: str, location: tuple[int | str, ...], message: str, received: object) -> ProjectError:
-    where = f"{SETTINGS_FILE}: {'.'.join(map(str, location))}" if location else SETTINGS_FILE
-    if kind == "extra_forbidden":
-        known = _known_keys(location[:-1])
-        near = difflib.get_close_matches(str(location[-1]), known, 1, cutoff=0.5)
-        remedy = f"Did you mean `{near[0]}`?" if near else "Remove it."
-        return ProjectError(where, f"must be one of the known keys ({', '.join(known)})", location[-1], remedy)
-    if kind == "missing":
-        return ProjectError(where, "must be set", "nothing", "Add it; docs/settings.md tells what it means.")
-    if kind == "value_error":
-        clause, _, found = message.removeprefix("Value error, ").partition(". Received: ")
-        return ProjectError(where, f"must hold together: {clause}", found, "docs/settings.md tells the bounds.")
-    expected = message.replace("Input should be", "must be").replace("String should", "must")
-    return ProjectError(where, expected, repr(received), "docs/settings.md tells the bounds.")
-
-
-def _known_keys(location: tuple[int | str, ...]) -> list[str]:
-    model: type[BaseModel] = ProjectSettings
-    for part in location:
-        inner = model.model_fields[str(part)].annotation
-        if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
-            return []
-        model = inner
-    return list(model.model_fields)

@@ -14,11 +14,16 @@ from pathlib import Path
 
 def publish_text(text: str, destination: Path) -> None:
     """Writes `text` to `destination` atomically, replacing what was there."""
+    publish_bytes(text.encode("utf-8"), destination)
+
+
+def publish_bytes(data: bytes, destination: Path) -> None:
+    """Writes `data` to `destination` atomically, replacing what was there."""
     destination.parent.mkdir(parents=True, exist_ok=True)
     handle, aside = tempfile.mkstemp(prefix=f".{destination.name}.", dir=destination.parent)
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as stream:
-            stream.write(text)
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(data)
             stream.flush()
             os.fsync(stream.fileno())
         os.chmod(aside, 0o644)
@@ -54,6 +59,12 @@ def link_tree(source: Path, destination: Path) -> None:
     Artifacts are never changed once published, so sharing is safe and costs no space.
     """
     shutil.copytree(source, destination, copy_function=_link_or_copy, dirs_exist_ok=True)
+
+
+def link_file(source: Path, destination: Path) -> None:
+    """Makes `destination` a copy of one file that shares its bytes, as `link_tree` does with a folder."""
+    destination.parent.mkdir(parents=True, exist_ok=True)
+    _link_or_copy(str(source), str(destination))
 
 
 def _link_or_copy(source: str, destination: str) -> str:

@@ -2,6 +2,8 @@
 
 from kfp import dsl
 
+from components.analyse_features.component import analyse_features
+from components.check_examples.component import check_examples
 from components.compute_statistics.component import compute_statistics
 from components.conclude_run.component import conclude_run
 from components.decide_promotion.component import decide_promotion
@@ -40,21 +42,28 @@ def continuous_training(project: str, run: str = "", retrain: bool = False):
     with dsl.If(selected.outputs["work"] == "train", name="something-new"):
         with dsl.ParallelFor(selected.outputs["window"], name="each-span") as span:
             ingested = ingest_examples(project=project, digest=selected.outputs["data_digest"], span=span)
+            checked = check_examples(
+                project=project, digest=selected.outputs["rules_digest"], examples=ingested.outputs["examples"]
+            )
             measured = compute_statistics(
-                project=project, digest=selected.outputs["schema_digest"], examples=ingested.outputs["examples"]
+                project=project, digest=selected.outputs["schema_digest"], examples=checked.outputs["checked"]
             )
 
         validated = validate_data(
             project=project,
             digest=selected.outputs["checks_digest"],
             new_spans=selected.outputs["new_spans"],
-            examples=dsl.Collected(ingested.outputs["examples"]),
+            released=selected.outputs["released"],
+            examples=dsl.Collected(checked.outputs["checked"]),
             statistics=dsl.Collected(measured.outputs["statistics"]),
         )
         window, validation = validated.outputs["window"], validated.outputs["validation"]
 
         with dsl.If(validated.outputs["Output"] == "accepted", name="data-accepted"):
-            transformed = transform_features(project=project, digest=digest, window=window)
+            analysed = analyse_features(project=project, digest=digest, window=window)
+            transformed = transform_features(
+                project=project, digest=digest, window=window, graph=analysed.outputs["graph"]
+            )
             features = transformed.outputs["features"]
             stabilised = stabilise_weights(project=project, digest=digest, features=features)
             weights = stabilised.outputs["weights"]

@@ -19,9 +19,18 @@ class Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+Severity = Literal["warn", "quarantine", "stop"]
+Format = Literal["csv", "jsonl", "parquet", "tfrecord"]
+
+
 class SplitSettings(Settings):
     """Shares of the examples. A hash of its key decides where an example goes, so it never changes its split."""
 
+    by: Literal["key", "time"] = Field(
+        "key",
+        description="key: all three splits by the hash; time: the newest span of the window is the test split, the "
+        "older ones are shared between train and eval by the hash.",
+    )
     train: float = Field(0.6, gt=0, lt=1, description="Share that weights are fitted on.")
     eval: float = Field(0.2, gt=0, lt=1, description="Share for early stopping and for choosing an instance.")
     test: float = Field(0.2, gt=0, lt=1, description="Share that only the comparison with the champion reads.")
@@ -35,15 +44,76 @@ class SplitSettings(Settings):
         return self
 
 
+class TableSettings(Settings):
+    """Spans that are rows of a database."""
+
+    url: str = Field(description="SQLAlchemy URL of the database.")
+    table: str | None = Field(None, description="Table or view that holds the rows, such as `trips` or `sales.trips`.")
+    query: str | None = Field(None, description="SELECT that gives the rows, instead of a table.")
+    span: str = Field(description="Column that names the span of a row: a date, a number or a text.")
+    version: str | None = Field(
+        None,
+        description="Column that grows when a row is written again, such as `updated_at`; without it a span has landed "
+        "again when its number of rows changed.",
+    )
+
+    @model_validator(mode="after")
+    def _one_source(self) -> TableSettings:
+        """One of table and query must be set."""
+        if (self.table is None) == (self.query is None):
+            raise ValueError(f"one of table and query must be set. Received: {'both' if self.table else 'neither'}")
+        return self
+
+
 class DataSettings(Settings):
     """Where labelled data lands and how much of it a run trains on."""
 
-    spans: str = Field(
-        description="Path pattern of the spans, from the project folder; {YYYY}, {MM} and {DD}, or {SPAN}, name them."
+    spans: str | None = Field(
+        None,
+        description="Path or URL pattern of the spans, from the project folder; {YYYY}, {MM} and {DD}, or {SPAN}, name "
+        "them, {VERSION} their version, and `*` stands for anything.",
+    )
+    table: TableSettings | None = Field(None, description="Database table of the spans, instead of files.")
+    format: Format | None = Field(None, description="Format of the files; none: told by their suffix.")
+    max_value_mb: float = Field(16.0, gt=0, description="Largest single value that a row may hold, in megabytes.")
+    serving_log: str | None = Field(
+        None,
+        description="Path or URL pattern of files with the features of served requests, for training/serving skew.",
     )
     window: int = Field(14, ge=1, description="How many of the newest accepted spans a run trains on.")
     key: str = Field(description="Feature that identifies an example; its hash decides the split.")
     splits: SplitSettings = SplitSettings()
+
+    @model_validator(mode="after")
+    def _one_source(self) -> DataSettings:
+        """One of spans and table must be set."""
+        if (self.spans is None) == (self.table is None):
+            raise ValueError(f"one of spans and table must be set. Received: {'both' if self.spans else 'neither'}")
+        return self
+
+
+class ChecksSettings(Settings):
+    """What a failed check does: warn in the report, quarantine the span and go on without it, or stop the run too."""
+
+    readable: Literal["quarantine", "stop"] = Field("quarantine", description="A span that cannot be read.")
+    columns: Severity = Field("quarantine", description="Columns missing, new, renamed, or in another order.")
+    rows: Severity = Field("quarantine", description="More rows to set aside than `set_aside` allows.")
+    anomalies: Severity = Field("quarantine", description="An anomaly that TFDV finds against the schema.")
+    expectations: Severity = Field(
+        "quarantine", description="A broken expectation, unless its own `meta: {severity: ...}` says otherwise."
+    )
+    drift: Severity = Field("warn", description="A feature whose distribution changed since earlier spans.")
+    label_drift: Severity = Field("warn", description="The same of the label.")
+    skew: Severity = Field("warn", description="A feature that is distributed otherwise in serving.")
+    set_aside: float = Field(
+        0.01, ge=0, lt=1, description="Greatest share of a span's rows that may be set aside one by one."
+    )
+    false_alarms: float = Field(
+        0.01,
+        gt=0,
+        lt=0.5,
+        description="Chance of any drift alarm on a span in which nothing changed; schema.pbtxt may set thresholds.",
+    )
 
 
 class BeamSettings(Settings):
@@ -150,6 +220,7 @@ class ProjectSettings(Settings):
     label: str = Field(description="Feature that the model predicts: a class number from 0.")
     state: str = Field(".perennial", description="Folder for the ledger, the registry, artifacts and reports.")
     data: DataSettings
+    checks: ChecksSettings = ChecksSettings()
     beam: BeamSettings = BeamSettings()
     model: ModelSettings = ModelSettings()
     stabilise: StabiliseSettings = StabiliseSettings()

@@ -5,12 +5,24 @@ All are immutable pydantic models; JSON is their only form outside a process.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from schemas.project import Severity
+
 Outcome = Literal["promoted", "kept_champion", "data_rejected", "nothing_new", "failed"]
-EventKind = Literal["run_started", "span_accepted", "span_rejected", "decision", "deployment", "run_ended"]
+EventKind = Literal[
+    "run_started",
+    "span_accepted",
+    "span_quarantined",
+    "span_released",
+    "span_rejected",
+    "schema_accepted",
+    "decision",
+    "deployment",
+    "run_ended",
+]
 
 
 class Record(BaseModel):
@@ -26,7 +38,12 @@ class Record(BaseModel):
 
 
 class Span(Record):
-    """One landing of labelled data. The fingerprint is the SHA-256 of its bytes; other bytes are another version."""
+    """One landing of labelled data.
+
+    `uri` is a path, a URL, a pattern of them (a span of several files), or the SQLAlchemy URL of a table without
+    its password. The fingerprint is the SHA-256 of the bytes, or of what a table tells of its rows; other data are
+    another version.
+    """
 
     name: str
     version: int
@@ -37,45 +54,104 @@ class Span(Record):
 class Check(Record):
     """One thing that was looked at in one span.
 
-    `verdict` is `not_compared` when there was nothing to compare with: never a silent pass.
+    `verdict` is `not_compared` when there was nothing to compare with: never a silent pass. It is `set_aside` when
+    the rows that failed were few enough to be set aside. `severity` is what a failure does. `distance` and
+    `threshold` are those of a drift or skew check.
     """
 
-    kind: Literal["readable", "schema", "expectation", "drift"]
+    kind: Literal["readable", "columns", "rows", "schema", "expectation", "drift", "label_drift", "skew"]
     subject: str
-    verdict: Literal["passed", "failed", "not_compared"]
+    verdict: Literal["passed", "failed", "set_aside", "not_compared"]
     message: str
+    severity: Severity = "quarantine"
+    distance: float | None = None
+    threshold: float | None = None
+
+
+class SetAside(Record):
+    """A row that was set aside: where it stood, why, and what it held (values as JSON; long ones shortened).
+
+    `place` is such as `data/2026-01-31.csv: line 17`, or `id digit-0012` where only the example's key is known.
+    """
+
+    span: str
+    place: str
+    reasons: list[str]
+    values: dict[str, Any]
+
+
+class Ingestion(Record):
+    """What ingesting one span gave: the rows that became examples, per split and per label, and those that could not.
+
+    `columns` are the span's columns in their order. `causes` counts the rows set aside by reason in general terms;
+    each row stands in the folder's quarantine file. `problem` is what makes the whole span unreadable.
+    `content` is a digest of everything that decided which examples the folder holds.
+    """
+
+    span: Span
+    columns: list[str]
+    rows: dict[str, int]
+    labels: dict[str, int]
+    set_aside: int = 0
+    causes: dict[str, int] = {}
+    problem: str | None = None
+    content: str = ""
+
+
+class CheckedSpan(Record):
+    """What the row rules and the expectations found in one span, and the rows that are left.
+
+    `checks` are of the kinds readable, rows and expectation.
+    """
+
+    span: Span
+    columns: list[str]
+    rows: dict[str, int]
+    labels: dict[str, int]
+    set_aside: int
+    checks: list[Check]
+    content: str
+
+    @property
+    def readable(self) -> bool:
+        """Whether examples could be read from the span."""
+        return not any(check.kind == "readable" and check.verdict == "failed" for check in self.checks)
 
 
 class SpanValidation(Record):
-    """What is known of one span after validation. `rows` are counted per split."""
+    """What is known of one span after validation; `rows` per split, and whether a person `released` it."""
 
     span: Span
     new: bool
     rows: dict[str, int]
     labels: dict[str, int]
     checks: list[Check]
+    set_aside: int = 0
+    released: bool = False
 
     @property
     def failures(self) -> list[Check]:
-        """The checks that failed."""
-        return [check for check in self.checks if check.verdict == "failed"]
+        """The checks that failed and are more than a warning."""
+        return [check for check in self.checks if check.verdict == "failed" and check.severity != "warn"]
+
+    @property
+    def warnings(self) -> list[Check]:
+        """The checks that failed and only warn."""
+        return [check for check in self.checks if check.verdict == "failed" and check.severity == "warn"]
+
+    @property
+    def quarantined(self) -> bool:
+        """Whether the span is kept out of the window until a person decides. What cannot be read cannot be released."""
+        unreadable = any(check.kind == "readable" for check in self.failures)
+        return self.new and bool(self.failures) and (unreadable or not self.released)
 
 
 class Validation(Record):
-    """The verdict on all new spans of a run."""
+    """The verdict on all new spans of a run. `accepted`: the run goes on, with the spans that are not quarantined."""
 
     spans: list[SpanValidation]
     accepted: bool
     reasons: list[str]
-
-
-class Ingestion(Record):
-    """What ingesting one span gave: rows per split and per label, or the problem that makes it unreadable."""
-
-    span: Span
-    rows: dict[str, int]
-    labels: dict[str, int]
-    problem: str | None = None
 
 
 # --- models -------------------------------------------------------------------------------------
@@ -99,14 +175,17 @@ class Instance(Record):
 class Selection(Record):
     """What a run works on; the input of every other step.
 
-    What may be absent has a default: Kubeflow's parameters cannot hold a null.
+    What may be absent has a default: Kubeflow's parameters cannot hold a null. `released` names those of the new
+    spans that a person released from quarantine.
     """
 
     run: str
     window: list[Span]
     new_spans: list[str]
+    released: list[str] = []
     instances: list[Instance]
     data_digest: str
+    rules_digest: str = ""
     checks_digest: str
     project_digest: str
     schema_digest: str
@@ -217,11 +296,15 @@ class Mistake(Record):
 
 
 class Evaluation(Record):
-    """Everything measured on the test split. `candidate` names the instance that faces the champion."""
+    """Everything measured on the test split. `candidate` names the instance that faces the champion.
+
+    `window` holds the spans that were trained and tested on, oldest first.
+    """
 
     candidate: str
     digest: str
     champion: Champion | None
+    window: list[Span] = []
     trainings: list[Training]
     examples: int
     slices: list[SliceMetrics]
@@ -283,11 +366,28 @@ class RunStarted(Record):
 
 
 class SpanJudged(Record):
-    """A span version was accepted or rejected, and why."""
+    """A span version was accepted or quarantined by a run, or released or rejected by a person, and why.
+
+    `by` is the person, None for a run; `reasons` are then the person's own. What is not `readable` cannot be
+    released.
+    """
 
     span: Span
     rows: int
     reasons: list[str]
+    set_aside: int = 0
+    readable: bool = True
+    by: str | None = None
+
+
+class SchemaAccepted(Record):
+    """A person accepted a change of the schema. `changes` are the lines of the diff that was reviewed."""
+
+    before: str
+    after: str
+    changes: list[str]
+    by: str
+    why: str
 
 
 class DecisionMade(Record):

@@ -15,4 +15,5 @@ def compute_statistics(project: str, digest: str, examples: Input[Dataset], stat
 
     loaded = load_project(project)
     verify_digest("schema", digest, loaded.schema_digest())
-    compute_statistics(Path(examples.path), loaded.settings.beam.options, Path(statistics.path), loaded.schema)
+    options, label = loaded.settings.beam.options, loaded.settings.label
+    compute_statistics(Path(examples.path), options, Path(statistics.path), loaded.schema, (label,))

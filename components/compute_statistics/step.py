@@ -1,12 +1,16 @@
-"""Measures one ingested span with TensorFlow Data Validation."""
+"""Measures one checked span: TensorFlow Data Validation's statistics, and distributions that can be added up."""
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from perennial.beam import make_pipeline
+from perennial.combining import LENGTH_BUCKETS, rank_values
+from perennial.distributions import Distribution, write_distributions
 from perennial.examples import split_files
+from perennial.publishing import publish_bytes
 from perennial.tfx_compat import import_tfdv
 
 if TYPE_CHECKING:
@@ -16,31 +20,56 @@ if TYPE_CHECKING:
 STATISTICS_FILE = "FeatureStats.pb"
 
 
-def compute_statistics(examples: Path, beam_options: list[str], output: Path, schema: Schema | None = None) -> None:
-    """Writes `output/FeatureStats.pb`: the statistics of all splits of a span together.
+def compute_statistics(
+    examples: Path,
+    beam_options: list[str],
+    output: Path,
+    schema: Schema | None = None,
+    categorical: Collection[str] = (),
+) -> None:
+    """Writes `output/FeatureStats.pb` and `output/distributions.npz`: all splits of a span together.
 
-    The schema says which numbers are categories, whose values are then counted one by one; without it, none are.
-    A span without readable examples gets statistics of zero examples.
+    One pass over the examples gives both. A span without readable examples gets statistics of zero examples.
+
+    Args:
+        examples: Folder of `check_examples`.
+        beam_options: Beam pipeline options.
+        output: Folder to write to.
+        schema: Says which numbers are categories, whose values TFDV then counts one by one, and which bytes are
+            images, whose values nobody counts; without it, none are.
+        categorical: Further features whose distributions count whole numbers one by one: the label.
     """
     tfdv = import_tfdv()
+    import apache_beam as beam
     from tensorflow_metadata.proto.v0 import statistics_pb2
     from tfx_bsl.public import tfxio
 
-    output.mkdir(parents=True, exist_ok=True)
+    from components.compute_statistics.measuring import measure_distributions
+
     files = split_files(examples)
-    destination = output / STATISTICS_FILE
     if not files:
         empty = statistics_pb2.DatasetFeatureStatisticsList(datasets=[statistics_pb2.DatasetFeatureStatistics()])
-        destination.write_bytes(empty.SerializeToString())
+        write_statistics(empty, {}, output, schema)
         return
     source = tfxio.TFExampleRecord(file_pattern=files, telemetry_descriptors=["perennial", "compute_statistics"])
+    options = tfdv.StatsOptions(schema=schema, num_values_histogram_buckets=LENGTH_BUCKETS)
     with make_pipeline(beam_options) as pipeline:
-        (
-            pipeline
-            | "Read" >> source.BeamSource()
-            | "Measure" >> tfdv.GenerateStatistics(tfdv.StatsOptions(schema=schema))
-            | "Write" >> tfdv.WriteStatisticsToBinaryFile(str(destination))
-        )
+        batches = pipeline | "Read" >> source.BeamSource()
+        counted = batches | "Count" >> beam.CombineGlobally(measure_distributions(schema, categorical))
+        measured = batches | "Measure" >> tfdv.GenerateStatistics(options)
+        _ = measured | "Write" >> beam.Map(write_statistics, beam.pvalue.AsSingleton(counted), output, schema)
+
+
+def write_statistics(
+    statistics: DatasetFeatureStatisticsList,
+    distributions: dict[str, Distribution],
+    folder: Path,
+    schema: Schema | None = None,
+) -> None:
+    """Writes both files; the statistics name every value of a feature that has a domain, as its check needs them."""
+    rank_values(statistics, distributions, schema)
+    write_distributions(distributions, folder)
+    publish_bytes(statistics.SerializeToString(deterministic=True), folder / STATISTICS_FILE)
 
 
 def read_statistics(folder: Path) -> DatasetFeatureStatisticsList:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
-from pydantic import field_validator
+from pydantic import Field, field_validator
 
 from components.conclude_run import plots
 from schemas import records
@@ -29,20 +29,32 @@ STOPS = {"landed": "Data selection", "checked": "Checks", "stabilised": "Weight 
 }
 
 
-class Links(records.Record):
-    """Where more stands, relative to the page: Great Expectations' Data Docs, the log, the pipeline, the registry."""
-
-    data_docs: str | None = None
-    log: str | None = None
-    pipeline: str | None = None
-    registry: str | None = None
+class _Hrefs(records.Record):
+    """Addresses relative to the page."""
 
     @field_validator("*")
     @classmethod
-    def _relative(cls, href: str | None) -> str | None:
-        if href is not None and (urlsplit(href).scheme or href.startswith(("/", "\\"))):
+    def _relative(cls, href: object) -> object:
+        if isinstance(href, str) and (urlsplit(href).scheme or href.startswith(("/", "\\"))):
             raise ValueError(f"must be relative to the report, as `../log.txt`. Received: {href}")
         return href
+
+
+class SpanLinks(_Hrefs):
+    """Where more stands of one new span: Data Docs, the statistics view, the rows that were set aside."""
+
+    data_docs: str | None = None
+    statistics: str | None = None
+    set_aside: str | None = None
+
+
+class Links(_Hrefs):
+    """Where more stands: the log, the pipeline, the registry, and what is known of each new span, by its name."""
+
+    log: str | None = None
+    pipeline: str | None = None
+    registry: str | None = None
+    spans: dict[str, SpanLinks] = Field(default_factory=dict)
 
 
 class RunFacts(records.Record):
@@ -88,8 +100,20 @@ class SpanRow:
     judged: records.SpanValidation | None
 
     def count(self, verdict: str) -> int:
-        """How many checks of the span ended so."""
-        return sum(check.verdict == verdict for check in self.judged.checks) if self.judged else 0
+        """How many checks of the span ended so; `failed` does not count those that only warn, `warned` does."""
+        if not self.judged:
+            return 0
+        counted = {"failed": self.judged.failures, "warned": self.judged.warnings}
+        return len(counted.get(verdict, [check for check in self.judged.checks if check.verdict == verdict]))
+
+    @property
+    def fate(self) -> str:
+        """What became of the span in this run, in a few words."""
+        if not (self.judged and self.judged.new):
+            return "known"
+        if self.judged.quarantined:
+            return "quarantined"
+        return "released by a person" if self.judged.released else "accepted"
 
 
 @dataclass(frozen=True)
@@ -174,11 +198,12 @@ def label_counts(rows: Sequence[SpanRow]) -> dict[str, int]:
 
 
 def group_checks(rows: Sequence[SpanRow], verdict: str) -> list[tuple[records.Check, list[str]]]:
-    """The checks that ended so, equal ones of several spans as one, with the names of their spans."""
+    """The checks that ended so (`warned`: failed, but only a warning), equal ones of several spans as one."""
     groups: dict[records.Check, list[str]] = {}
     for row in rows:
         for check in row.judged.checks if row.judged else []:
-            if check.verdict == verdict:
+            warned = check.verdict == "failed" and check.severity == "warn"
+            if verdict == ("warned" if warned else check.verdict):
                 groups.setdefault(check, []).append(row.span.name)
     return list(groups.items())
 
@@ -266,7 +291,8 @@ def _why_kept(facts: RunFacts) -> str:
 
 def _refused_spans(facts: RunFacts) -> str:
     judged = [row for row in reversed(span_rows(facts)) if row.new and row.judged]
-    names = [row.span.name for row in judged if row.count("failed")] or [row.span.name for row in judged]
+    refused = [row.span.name for row in judged if row.fate == "quarantined"]
+    names = refused or [row.span.name for row in judged]
     if len(names) > 4:
         return f"of {len(names)} spans ({names[0]} to {names[-1]})"
     word = "on" if all(re.fullmatch(r"\d{4}-\d\d-\d\d", name) for name in names) else "as"
@@ -283,9 +309,10 @@ def _stop(anchor: str, note: str | None, ends: bool) -> Stop:
 
 def _notes(facts: RunFacts) -> dict[str, str | None]:
     rows, draws = span_rows(facts), facts.stabilisation
-    verdicts = Counter(check.verdict for row in rows if row.judged for check in row.judged.checks)
     new = sum(row.new for row in rows)
-    checked = f"{verdicts['passed']} passed, {verdicts['failed']} failed, {verdicts['not_compared']} not compared"
+    counts = {kind: sum(row.count(kind) for row in rows) for kind in ("passed", "failed", "warned", "not_compared")}
+    warned = f", {counts['warned']} warning{'s' if counts['warned'] > 1 else ''}" if counts["warned"] else ""
+    checked = f"{counts['passed']} passed, {counts['failed']} failed{warned}, {counts['not_compared']} not compared"
     trained = len(facts.evaluation.trainings) if facts.evaluation else 0
     check = facts.serving_check
     return {

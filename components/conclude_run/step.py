@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from urllib.parse import quote
 
-from components.conclude_run.report import Links, RunFacts, render_report
+from components.conclude_run.report import Links, RunFacts, SpanLinks, render_report
 from components.decide_promotion.step import read_decision
 from components.evaluate_model.step import read_evaluation
 from components.stabilise_weights.step import read_stabilisation
@@ -24,12 +25,15 @@ from schemas.records import (
     RunEnded,
     Selection,
     SpanJudged,
+    SpanValidation,
     Validation,
 )
 
 REPORT_FILE = "report.html"
 LOG_FILE = "kubeflow.log"
 PIPELINE_FILE = "pipeline.yaml"
+# What validation left of each new span, beside the report.
+SPAN_FOLDERS = ("data_docs", "statistics", "set_aside")
 
 
 @dataclass(frozen=True)
@@ -58,14 +62,15 @@ def conclude_run(project: Project, run: str, outcome: Outcome, findings: Finding
         return recorded
     folder = run_folder(project, run)
     facts = gather_facts(project, ledger, run, outcome, findings)
-    if findings.validation is not None and (findings.validation / "data_docs").is_dir():
-        publish_folder(findings.validation / "data_docs", folder / "data_docs")
+    for name in SPAN_FOLDERS:
+        if findings.validation is not None and (findings.validation / name).is_dir():
+            publish_folder(findings.validation / name, folder / name)
     publish_text(render_report(facts), folder / REPORT_FILE)
     selection = findings.selection
     ended = RunEnded(
         outcome=outcome,
         reasons=facts.reasons,
-        window=[span.name for span in selection.window] if selection else [],
+        window=_window(facts),
         new_spans=selection.new_spans if selection else [],
         version=findings.version.version if findings.version else None,
         champion=facts.champion_after,
@@ -84,21 +89,38 @@ def run_folder(project: Project, run: str) -> Path:
 def judge_spans(outcome: Outcome, validation: Validation | None, run: str) -> list[NewEvent]:
     """The verdicts that a run's end records on its new spans.
 
-    A trained-on span is accepted. When data is rejected only the failed spans are judged: the others stay new.
+    What is to be quarantined is, as long as the run got to an outcome. The others are accepted when the run trained
+    on them; when its data were rejected they stay new.
     """
     if validation is None or outcome == "failed":
         return []
-    events = []
-    for span in (span for span in validation.spans if span.new):
-        rejected = bool(span.failures)
-        if outcome == "data_rejected" and not rejected:
-            continue
-        reasons = [f"{check.subject}: {check.message}" for check in span.failures]
-        judged = SpanJudged(span=span.span, rows=sum(span.rows.values()), reasons=reasons)
-        # One verdict for each version of a span, whoever gives it: this is what trains on a span exactly once.
-        key = f"span:{span.span.name}@{span.span.fingerprint}"
-        events.append(NewEvent("span_rejected" if rejected else "span_accepted", judged, run, key))
-    return events
+    trained = outcome in ("promoted", "kept_champion")
+    new = [span for span in validation.spans if span.new]
+    return [_verdict(span, run) for span in new if span.quarantined or trained]
+
+
+def _verdict(span: SpanValidation, run: str) -> NewEvent:
+    """Quarantined or accepted, once for each version of a span: this is what trains on a span exactly once."""
+    judged = SpanJudged(
+        span=span.span,
+        rows=sum(span.rows.values()),
+        reasons=[f"{check.subject}: {check.message}" for check in span.failures],
+        set_aside=span.set_aside,
+        readable=not any(check.kind == "readable" for check in span.failures),
+    )
+    version = f"{span.span.name}@{span.span.fingerprint}"
+    if not span.quarantined:
+        return NewEvent("span_accepted", judged, run, f"span:{version}")
+    # One that was released, and then cannot be read any more, is quarantined a second time.
+    again = f" by {run}" if span.released else ""
+    return NewEvent("span_quarantined", judged, run, f"span-quarantined:{version}{again}")
+
+
+def _window(facts: RunFacts) -> list[str]:
+    """Names of the spans that the run could train on; of those that it selected where none was validated."""
+    if facts.validation is not None:
+        return [span.span.name for span in facts.validation.spans if not span.quarantined]
+    return [span.name for span in facts.selection.window] if facts.selection else []
 
 
 def gather_facts(project: Project, ledger: Ledger, run: str, outcome: Outcome, findings: Findings) -> RunFacts:
@@ -127,7 +149,7 @@ def gather_facts(project: Project, ledger: Ledger, run: str, outcome: Outcome, f
         champion_before=before.version if before else None,
         champion_after=now.version if now else None,
         gate=project.settings.gate,
-        links=_links(project, run, validation),
+        links=_links(project, run, findings.validation, validation),
     )
 
 
@@ -136,24 +158,33 @@ def explain(
 ) -> Sequence[str]:
     """Why a run ended as it did."""
     if outcome == "nothing_new":
-        return [f"no span matching {project.settings.data.spans} has landed that was not judged before"]
-    if outcome == "data_rejected" and validation is not None:
-        return validation.reasons
-    return decision.reasons if decision is not None else []
+        data = project.settings.data
+        source = data.spans or (data.table.table or "the query" if data.table else "")
+        return [f"no span of {source} has landed that was not judged before"]
+    quarantined = validation.reasons if validation is not None else []
+    return [*(decision.reasons if decision is not None else []), *quarantined]
 
 
-def _links(project: Project, run: str, validation: Validation | None) -> Links:
-    folder = run_folder(project, run)
+def _links(project: Project, run: str, folder: Path | None, validation: Validation | None) -> Links:
+    reported = run_folder(project, run)
     embedded = project.settings.registry.uri is None
-    checked = validation is not None and any(
-        check.kind == "expectation" for s in validation.spans for check in s.checks
-    )
+    new = [span.span.name for span in validation.spans if span.new] if validation else []
     return Links(
-        data_docs="data_docs/index.html" if checked else None,
-        log=LOG_FILE if (folder / LOG_FILE).exists() else None,
-        pipeline=PIPELINE_FILE if (folder / PIPELINE_FILE).exists() else None,
-        registry=os.path.relpath(project.state / "registry", folder) if embedded else None,
+        log=LOG_FILE if (reported / LOG_FILE).exists() else None,
+        pipeline=PIPELINE_FILE if (reported / PIPELINE_FILE).exists() else None,
+        registry=os.path.relpath(project.state / "registry", reported) if embedded else None,
+        spans={name: _span_links(folder, name) for name in new} if folder else {},
     )
+
+
+def _span_links(folder: Path, span: str) -> SpanLinks:
+    """Links to what validation left of a span; what it did not leave is not linked."""
+    hrefs = {
+        "data_docs": f"data_docs/{span}/index.html",
+        "statistics": f"statistics/{span}.html",
+        "set_aside": f"set_aside/{span}.jsonl",
+    }
+    return SpanLinks(**{name: quote(href) for name, href in hrefs.items() if (folder / href).is_file()})
 
 
 def _now() -> str:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from components.check_examples.step import read_checked
 from components.evaluate_model.metrics import analyse, compare, confusion
 from components.evaluate_model.predictions import KEY, LABEL, SPAN, predict_scores, predict_table
 from components.train_model.step import SAVED_MODEL, read_training
@@ -17,7 +18,8 @@ from perennial.examples import read_records, split_files
 from perennial.project import Project
 from perennial.publishing import link_tree, publish_text
 from perennial.registry import Registry
-from schemas.records import Champion, Evaluation, Mistake, SliceMetrics, Training
+from perennial.spans import span_order
+from schemas.records import Champion, Evaluation, Mistake, SliceMetrics, Span, Training
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -62,6 +64,7 @@ def evaluate_model(
     outputs.evaluation.mkdir(parents=True, exist_ok=True)
     table.to_parquet(outputs.evaluation / TABLE_FILE)
     evaluation = _evaluate(project, champion, table, trainings, chosen, missing, outputs.evaluation)
+    evaluation = evaluation.model_copy(update={"window": read_window(window)})
     publish_text(evaluation.model_dump_json(indent=2), outputs.evaluation / RECORD_FILE)
     link_tree(models[trainings.index(chosen)] / SAVED_MODEL, outputs.model / SAVED_MODEL)
     return evaluation
@@ -70,6 +73,12 @@ def evaluate_model(
 def read_evaluation(folder: Path) -> Evaluation:
     """The record that `evaluate_model` left in a folder."""
     return Evaluation.model_validate_json((folder / RECORD_FILE).read_text(encoding="utf-8"))
+
+
+def read_window(window: Path) -> list[Span]:
+    """The spans in the window: what was trained on, which is less than what was selected when a span was refused."""
+    spans = [read_checked(folder).span for folder in window.iterdir() if folder.is_dir()]
+    return sorted(spans, key=lambda span: span_order(span.name))
 
 
 def choose_candidate(trainings: Sequence[Training]) -> Training:

@@ -1,52 +1,64 @@
-"""Turns one landed span into tf.Examples, split by a hash of each example's key."""
+"""Turns one landed span into tf.Examples, split by a hash of their keys, and sets aside the rows that are none."""
 
 from __future__ import annotations
 
-import json
-from collections import Counter
-from collections.abc import Callable, Iterable
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from perennial.beam import make_pipeline
-from perennial.digests import digest_file
-from perennial.errors import DataError
-from perennial.examples import split_of, split_prefix, to_example
+from components.ingest_examples.part_reading import Plan, infer_columns
+from components.ingest_examples.row_rules import RowRules, label_domain
+from components.ingest_examples.sources import Source, check_has_columns, check_unchanged, open_source
+from components.ingest_examples.tallies import Total
+from perennial.digests import digest_value
 from perennial.project import Project
 from perennial.publishing import publish_text
-from schemas.project import SPLITS, ProjectSettings, SplitSettings
+from perennial.reading.columns import columns_of
+from perennial.reading.rows import BrokenFileError
+from schemas.project import SPLITS
 from schemas.records import Ingestion, Span
 
 if TYPE_CHECKING:
-    import pyarrow as pa
+    from components.ingest_examples.reading_pipeline import Reading
 
 RECORD_FILE = "ingestion.json"
-_COUNTS = "label_counts"
+SET_ASIDE_FILE = "set_aside.jsonl"
+_WORK = "work"
 
 
-def ingest_examples(project: Project, span: Span, output: Path) -> Ingestion:
-    """Writes `output/Split-{train,eval,test}/data_tfrecord-*.gz` and a record of what was read.
+def ingest_examples(project: Project, span: Span, output: Path, infer: bool = False) -> Ingestion:
+    """Writes the examples of a span, the rows that are none, and a record of both.
 
-    A file that cannot be read as examples is not an error of the step: the record holds the problem, and
-    validation refuses the span with it.
+    `output/Split-{train,eval,test}/data_tfrecord-*.gz` are the examples and `output/set_aside.jsonl` the other rows,
+    one `SetAside` a line. A span that cannot be read is not an error of the step: the record holds the problem, there
+    are no examples, and validation refuses the span.
+
+    Args:
+        project: The project; its schema says what the values are.
+        span: What the run selected.
+        output: Folder that is made or made anew.
+        infer: Whether the values themselves say what they are, for a project that has no schema yet.
 
     Raises:
-        DataError: The file changed after the run selected it.
+        DataError: The files or the database cannot be read, or changed after the run selected the span.
+        ProjectError: The format of the files is not known.
     """
-    output.mkdir(parents=True, exist_ok=True)
-    path = Path(span.uri)
-    problem = find_problem(path, project.settings.data.key)
-    if problem is None:
-        problem = _write_splits(project, path, output)
-    if digest_file(path) != span.fingerprint:
-        raise DataError(str(path), "must not change while it is read", "other bytes", "Land it whole, then run again.")
-    counts = {} if problem else _read_counts(output)
-    rows = {split: counts.get(split, {}) for split in SPLITS}
+    _clear(output)
+    columns, total, problem = _ingest(project, span, output, infer)
+    check_unchanged(project, span)
+    shutil.rmtree(output / _WORK, ignore_errors=True)
     record = Ingestion(
         span=span,
-        rows={split: sum(labels.values()) for split, labels in rows.items()},
-        labels=_total(rows.values()),
+        columns=columns,
+        rows={split: 0 if problem else total.rows[split] for split in SPLITS},
+        labels={} if problem else total.labels,
+        set_aside=total.set_aside,
+        causes=total.causes,
         problem=problem,
+        content=digest_value([span.fingerprint, "inferred" if infer else project.data_digest()]),
     )
     publish_text(record.model_dump_json(indent=2), output / RECORD_FILE)
     return record
@@ -57,101 +69,102 @@ def read_ingestion(folder: Path) -> Ingestion:
     return Ingestion.model_validate_json((folder / RECORD_FILE).read_text(encoding="utf-8"))
 
 
-def find_problem(path: Path, key: str) -> str | None:
-    """Why a file cannot be read as examples, or None: not Parquet, no rows, no key."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
+def _ingest(project: Project, span: Span, output: Path, infer: bool) -> tuple[list[str], Total, str | None]:
+    """The columns, the counts, and the problem that makes the span no examples at all."""
+    columns, total = list[str](), Total([])
+    publish_text("", output / SET_ASIDE_FILE)
     try:
-        parquet = pq.ParquetFile(path)
-        columns, rows = parquet.schema_arrow.names, parquet.metadata.num_rows
-        nulls = pq.read_table(path, columns=[key])[key].null_count if key in columns else 0
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
-        if isinstance(error, FileNotFoundError | PermissionError):
-            raise DataError(str(path), "must be readable", error, "Land it again.") from error
-        return f"{path.name} must be a whole Parquet file. Received: {_first_line(error)}. Land it again."
-    if rows == 0:
-        return f"{path.name} must hold examples. Received: 0 rows. Land it again."
-    if key not in columns:
-        return f"{path.name} must have the column `{key}` (data.key). Received: {', '.join(columns)}. Land it again."
-    if nulls:
-        return (
-            f"{path.name}: `{key}` (data.key) must be set in every row. Received: {nulls} rows without. Land it again."
-        )
-    return None
+        features = [] if infer else [feature.name for feature in project.schema.feature]
+        source = open_source(project, span, features)
+        columns = source.columns or []
+        reading = _read(_plan(project, span, source, infer), project.settings.beam.options, output)
+        columns, total = columns or reading.total.columns, reading.total
+        _publish_lines(reading.set_aside, output / SET_ASIDE_FILE)
+        _check_whole(project, source, columns, total)
+    except BrokenFileError as error:
+        _remove_examples(output)
+        return columns, total, str(error)
+    return columns, total, None
 
 
-def _write_splits(project: Project, path: Path, output: Path) -> str | None:
-    """Runs the Beam pipeline; gives the problem of a row that is no example, or None."""
-    import pyarrow as pa
-
-    try:
-        with make_pipeline(project.settings.beam.options) as pipeline:
-            _add_transforms(pipeline, path, output, project.settings)
-    except (TypeError, pa.ArrowInvalid, OSError) as error:
-        if isinstance(error, OSError) and error.errno:
-            raise  # the disk's fault, not the data's
-        cause = _first_line(error).split(" [while running")[0]  # Beam adds the name of its transform
-        return f"{path.name}: {cause}. Land it again."
-    return None
-
-
-def _add_transforms(pipeline: Any, path: Path, output: Path, settings: ProjectSettings) -> None:
-    import apache_beam as beam
-
-    rows = pipeline | "Read" >> beam.io.ReadFromParquetBatched(str(path)) | "Rows" >> beam.FlatMap(_to_rows)
-    labelled = rows | "Name split" >> beam.Map(_with_split(settings.data.key, settings.data.splits))
-    for number, split in enumerate(SPLITS):
-        (
-            labelled
-            | f"Choose[{split}]" >> beam.Filter(lambda item, number=number: item[0] == number)
-            | f"Example[{split}]" >> beam.Map(_serialise).with_output_types(bytes)
-            | f"Write[{split}]" >> beam.io.WriteToTFRecord(split_prefix(output, split), file_name_suffix=".gz")
-        )
-    (
-        labelled
-        | "Label" >> beam.Map(lambda item: (SPLITS[item[0]], _label_name(item[1].get(settings.label))))
-        | "Count" >> beam.combiners.Count.PerElement()
-        | "Format" >> beam.Map(lambda item: json.dumps([*item[0], item[1]]))
-        | "Write counts" >> beam.io.WriteToText(str(output / _COUNTS))
+def _plan(project: Project, span: Span, source: Source, infer: bool) -> Plan:
+    settings, schema = project.settings, None if infer else project.schema
+    largest = settings.data.max_value_mb
+    return Plan(
+        span=span.name,
+        parts=source.parts,
+        rules=RowRules(settings.data.key, settings.label, label_domain(schema, settings.label)),
+        splits=settings.data.splits,
+        max_value_mb=largest,
+        columns=columns_of(schema) if schema else infer_columns(source.parts, largest),
     )
 
 
-def _with_split(key: str, splits: SplitSettings) -> Callable[[dict[str, Any]], tuple[int, dict[str, Any]]]:
-    return lambda row: (SPLITS.index(split_of(str(row[key]), splits)), row)
+def _read(plan: Plan, options: Sequence[str], output: Path) -> Reading:
+    """Reads a span, again if its first reading finds what it should have gone by.
+
+    That is rare: columns that the schema does not have and whose values are of several kinds, and duplicate keys.
+    Finding them first would cost every span a second reading.
+    """
+    from components.ingest_examples.reading_pipeline import read_parts
+
+    reading = read_parts(plan, options, output, output / _WORK)
+    if mixed := reading.total.mixed():
+        plan = replace(plan, columns={**plan.columns, **mixed})
+        reading = _read_again(plan, options, output)
+    if reading.duplicates:
+        reading = _read_again(replace(plan, duplicates=reading.duplicates), options, output)
+    return reading
 
 
-def _serialise(item: tuple[int, Any]) -> bytes:
-    serialised: bytes = to_example(item[1]).SerializeToString(deterministic=True)
-    return serialised
+def _read_again(plan: Plan, options: Sequence[str], output: Path) -> Reading:
+    from components.ingest_examples.reading_pipeline import read_parts
+
+    _clear(output)
+    return read_parts(plan, options, output, output / _WORK)
 
 
-def _label_name(value: Any) -> str:
-    return "missing" if value is None else str(value)
+def _check_whole(project: Project, source: Source, columns: list[str], total: Total) -> None:
+    """Checks what only the whole span tells.
+
+    Raises:
+        BrokenFileError: A part is broken, or there is no row, no key, no label or no example.
+        DataError: A part could not be read.
+    """
+    if total.fault is not None:
+        raise total.fault.error()
+    rows = total.rows.total() + total.set_aside
+    name = source.parts[0].name if len(source.parts) == 1 else source.name
+    if rows == 0:
+        raise BrokenFileError(name, "must hold rows", "0 rows")
+    if columns:
+        check_has_columns(project, columns, name)
+    if columns and total.labelled == 0:
+        label = project.settings.label
+        raise BrokenFileError(name, f"must have labels (`{label}`)", f"{rows} rows without one")
+    if total.rows.total() == 0:
+        received = f"{rows} rows that are none, the first {total.first}"
+        raise BrokenFileError(name, "must hold rows that are examples", received)
 
 
-def _read_counts(output: Path) -> dict[str, dict[str, int]]:
-    """Split -> label -> examples, from the files that the pipeline wrote."""
-    counts: dict[str, dict[str, int]] = {}
-    for file in sorted(output.glob(f"{_COUNTS}-*")):
-        for line in file.read_text(encoding="utf-8").splitlines():
-            split, label, count = json.loads(line)
-            counts.setdefault(split, {})[label] = count
-    return counts
+def _publish_lines(files: list[Path], destination: Path) -> None:
+    aside = destination.with_name(f".{destination.name}")
+    with aside.open("wb") as whole:
+        for file in files:
+            with file.open("rb") as lines:
+                shutil.copyfileobj(lines, whole)
+    os.replace(aside, destination)
 
 
-def _total(counts: Iterable[dict[str, int]]) -> dict[str, int]:
-    """Examples per label over all splits; numeric labels in their order, others after them."""
-    total: Counter[str] = Counter()
-    for labels in counts:
-        total.update(labels)
-    return dict(sorted(total.items(), key=lambda item: (not item[0].isdecimal(), len(item[0]), item[0])))
+def _clear(output: Path) -> None:
+    """Removes what an attempt that was killed, or an earlier reading, left behind."""
+    output.mkdir(parents=True, exist_ok=True)
+    (output / RECORD_FILE).unlink(missing_ok=True)
+    (output / SET_ASIDE_FILE).unlink(missing_ok=True)
+    shutil.rmtree(output / _WORK, ignore_errors=True)
+    _remove_examples(output)
 
 
-def _to_rows(table: pa.Table) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = table.to_pylist()
-    return rows
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().splitlines()[0].removesuffix(".") if str(error).strip() else type(error).__name__
+def _remove_examples(output: Path) -> None:
+    for split in SPLITS:
+        shutil.rmtree(output / f"Split-{split}", ignore_errors=True)

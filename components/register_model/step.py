@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from components.train_model.step import SAVED_MODEL
@@ -9,7 +10,7 @@ from perennial.digests import digest_value
 from perennial.ledger import Ledger, NewEvent
 from perennial.project import Project
 from perennial.registry import Candidate, Registry
-from schemas.records import Decision, DecisionMade, Evaluation, ModelVersion, Selection, Training
+from schemas.records import Decision, DecisionMade, Evaluation, ModelVersion, Selection, Span, Training
 
 # MLflow keeps at most 5,000 characters of a tag.
 _LONGEST_TAG = 5000
@@ -30,7 +31,7 @@ def register_model(
         parameters=describe_parameters(training),
         metrics=describe_metrics(evaluation),
         curves=describe_curves(training),
-        lineage=describe_lineage(selection, decision),
+        lineage=describe_lineage(selection, evaluation.window, decision),
     )
     version = Registry(project).register(candidate)
     made = DecisionMade(decision=decision, version=version.version, digest=version.digest)
@@ -69,12 +70,12 @@ def describe_curves(training: Training) -> dict[str, list[float]]:
     }
 
 
-def describe_lineage(selection: Selection, decision: Decision) -> dict[str, str]:
+def describe_lineage(selection: Selection, window: Sequence[Span], decision: Decision) -> dict[str, str]:
     """Where the candidate comes from: spans, fingerprints, digests, commit and run."""
     return {
         "run": selection.run,
-        "spans": _fit(", ".join(f"{span.name}@{span.version}" for span in selection.window)),
-        "fingerprints": _fit(", ".join(span.fingerprint for span in selection.window)),
+        "spans": _fit(", ".join(f"{span.name}@{span.version}" for span in window)),
+        "fingerprints": _fit(", ".join(span.fingerprint for span in window)),
         "schema_digest": selection.schema_digest,
         "project_digest": selection.project_digest,
         "git_commit": selection.git_commit or "none",

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from perennial.ledger import Ledger, NewEvent, started
 from perennial.project import Project
-from perennial.spans import LandedSpan, find_spans
-from schemas.records import Champion, Instance, RunStarted, Selection, Span, SpanJudged
-
-Judgements = Mapping[str, Sequence[tuple[bool, SpanJudged]]]
+from perennial.spans import find_landed
+from perennial.window import choose_window, number_versions
+from schemas.records import Champion, Instance, RunStarted, Selection, Span
 
 
 def select_spans(project: Project, run: str) -> Selection:
@@ -20,21 +19,23 @@ def select_spans(project: Project, run: str) -> Selection:
 
     Raises:
         ProjectError: The span pattern does not work.
+        DataError: Spans cannot be found or read, or a judged version changed in its place.
     """
     ledger = Ledger(project.ledger_url)
-    landed = find_spans(project.folder, project.settings.data.spans)
-    spans = number_versions(landed, ledger.judged_spans())
-    window, new = choose_window(spans, ledger.judged_spans(), project.settings.data.window)
+    judged = ledger.judged_spans()
+    chosen = choose_window(number_versions(find_landed(project), judged), judged, project.settings.data.window)
     champion = ledger.champion()
-    interrupted = find_interrupted(started(ledger.runs()), window, new, project.project_digest())
+    interrupted = find_interrupted(started(ledger.runs()), chosen.spans, chosen.new, project.project_digest())
     selection = Selection(
         run=run,
         resumes=interrupted.run if interrupted else None,
-        window=window,
-        new_spans=new,
+        window=chosen.spans,
+        new_spans=chosen.new,
+        released=chosen.released,
         champion=comparison_champion(champion, interrupted, ledger),
         instances=make_instances(project.settings.train.instances, project.settings.train.seed),
         data_digest=project.data_digest(),
+        rules_digest=project.rules_digest(),
         checks_digest=project.checks_digest(),
         project_digest=project.project_digest(),
         schema_digest=project.schema_digest(),
@@ -42,28 +43,6 @@ def select_spans(project: Project, run: str) -> Selection:
     )
     ledger.append_once(NewEvent("run_started", RunStarted(selection=selection), run, key=f"run-started:{run}"))
     return selection
-
-
-def number_versions(landed: Sequence[LandedSpan], judged: Judgements) -> list[Span]:
-    """Gives each landed span its version: 1, or one more than the newest version of other bytes that was judged."""
-    spans = []
-    for found in landed:
-        versions = {verdict.span.fingerprint: verdict.span.version for _, verdict in judged.get(found.name, [])}
-        version = versions.get(found.fingerprint, max(versions.values(), default=0) + 1)
-        spans.append(Span(name=found.name, version=version, uri=str(found.path), fingerprint=found.fingerprint))
-    return spans
-
-
-def choose_window(spans: Sequence[Span], judged: Judgements, size: int) -> tuple[list[Span], list[str]]:
-    """The newest `size` spans that are accepted or not yet judged, oldest first, and the names of the latter.
-
-    A rejected version never comes back; the span does when it lands again with other bytes.
-    """
-    # By name too: two spans may hold the same bytes, and each has its own verdict.
-    accepted = {(v.span.name, v.span.fingerprint): ok for verdicts in judged.values() for ok, v in verdicts}
-    usable = [span for span in spans if accepted.get((span.name, span.fingerprint), True)]
-    window = usable[-size:]
-    return window, [span.name for span in window if (span.name, span.fingerprint) not in accepted]
 
 
 def find_interrupted(

@@ -6,7 +6,9 @@ from components.kubeflow import component
 
 
 @component()
-def transform_features(project: str, digest: str, window: Input[Dataset], features: Output[Artifact]):
+def transform_features(
+    project: str, digest: str, window: Input[Dataset], graph: Input[Artifact], features: Output[Artifact]
+):
     """Transforms the window."""
     from pathlib import Path
 
@@ -15,4 +17,4 @@ def transform_features(project: str, digest: str, window: Input[Dataset], featur
 
     loaded = load_project(project)
     verify_digest("settings and module", digest, loaded.project_digest())
-    transform_features(loaded, Path(window.path), Path(features.path))
+    transform_features(loaded, Path(window.path), Path(graph.path), Path(features.path))

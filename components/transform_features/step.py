@@ -1,113 +1,149 @@
-"""Runs the user's `preprocessing_fn` over the window with TensorFlow Transform."""
+"""Transforms the window by the analysed graph, and checks that serving computes the same features."""
 
 from __future__ import annotations
 
+import heapq
+import shutil
 import tempfile
-from collections.abc import Callable
+import zlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from components.transform_features.parity import Parity, Sampled, check_parity
 from perennial.beam import make_pipeline
-from perennial.errors import ProjectError, describe_error
+from perennial.errors import ProjectError
 from perennial.examples import split_files, split_prefix
 from perennial.modelling.features import TRANSFORM_GRAPH, TRANSFORMED_EXAMPLES
+from perennial.modelling.preprocessing import naming_user_line, raw_examples, read_batches
 from perennial.project import Project
-from perennial.user_module import function_line, load_module, user_line
+from perennial.publishing import link_tree
+from perennial.user_module import function_line, load_module
 
 if TYPE_CHECKING:
-    import tensorflow as tf
-
-Preprocessing = Callable[[dict[str, "tf.Tensor"]], dict[str, "tf.Tensor"]]
+    import pyarrow as pa
 
 # The judged split is never transformed here: models are judged on raw examples, through the served graph.
 TRANSFORMED = ("train", "eval")
+SAMPLED = 16  # examples of each split whose features are compared with serving's
+_RAW = "__raw_example__"
 
 
-def transform_features(project: Project, window: Path, output: Path) -> None:
-    """Analyses the train split, and transforms the train and eval splits of a window.
+def transform_features(project: Project, window: Path, graph: Path, output: Path) -> Parity:
+    """Transforms the train and eval splits of a window by the graph that `analyse_features` left in a folder.
 
     Writes `output/transform_graph/` and `output/transformed_examples/Split-{train,eval}/`. The label passes through
-    as int64 unless `preprocessing_fn` returns it itself.
+    as int64 unless `preprocessing_fn` returns it itself. What was written for some examples of each split is then
+    compared with what the server computes for the same examples.
 
     Raises:
-        ProjectError: `preprocessing_fn` fails; the message names its line.
+        ProjectError: `preprocessing_fn` computes something else in serving than in training.
     """
+    for folder in (TRANSFORM_GRAPH, TRANSFORMED_EXAMPLES):  # of an attempt that was killed
+        shutil.rmtree(output / folder, ignore_errors=True)
+    link_tree(graph / TRANSFORM_GRAPH, output / TRANSFORM_GRAPH)
+    with tempfile.TemporaryDirectory() as scratch, naming_user_line(project):
+        _run(project, window, output, Path(scratch))
+        sampled = [pair for split in TRANSFORMED for pair in _read_pairs(Path(scratch, split))]
+    return check_parity(project, output / TRANSFORM_GRAPH, sampled)
+
+
+def _run(project: Project, window: Path, output: Path, scratch: Path) -> None:
     from tensorflow_transform import beam as tft_beam
 
-    output.mkdir(parents=True, exist_ok=True)
-    module = load_module(project.module_path)
-    preprocessing = with_label(module.preprocessing_fn, project.settings.label)
     try:
         # The pipeline runs when its context ends, so the scratch folder must outlive it.
         with (
-            tempfile.TemporaryDirectory() as scratch,
             make_pipeline(project.settings.beam.options) as pipeline,
-            tft_beam.Context(temp_dir=scratch),
+            tft_beam.Context(temp_dir=str(scratch / "beam"), passthrough_keys={_RAW}),
         ):
-            _add_transforms(pipeline, project, window, preprocessing, output)
-    except ProjectError:
-        raise
+            _add_transforms(pipeline, project, window, output, scratch)
     except Exception as error:
-        place = user_line(project.module_path, error)
-        if place == project.module_path.name:
-            raise  # not from the user's file
-        raise ProjectError(
-            f"{place}: preprocessing_fn", "must run on the data", describe_error(error), "Correct it."
-        ) from error
+        if "Cannot pass-through data when input and output batch sizes are different" not in str(error):
+            raise
+        where = function_line(load_module(project.module_path).preprocessing_fn)
+        expected, received = "must give one row for each example", "another number of rows"
+        raise ProjectError(where, expected, received, "Set examples aside by expectations.json instead.") from error
 
 
-def with_label(preprocessing: Preprocessing, label: str) -> Preprocessing:
-    """The user's function, with the label added to what it returns."""
-
-    def preprocess(inputs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        import tensorflow as tf
-
-        outputs: object = preprocessing(inputs)
-        if not isinstance(outputs, dict):
-            where, expected = function_line(preprocessing), "must return a dictionary of features"
-            raise ProjectError(where, expected, type(outputs).__name__, "Return the features by name.")
-        return outputs if label in outputs else {**outputs, label: tf.cast(inputs[label], tf.int64)}
-
-    return preprocess
-
-
-def _add_transforms(pipeline: Any, project: Project, window: Path, preprocessing: Preprocessing, output: Path) -> None:
+def _add_transforms(pipeline: Any, project: Project, window: Path, output: Path, scratch: Path) -> None:
     from tensorflow_transform import beam as tft_beam
 
-    sources = {split: _source(window, split, project) for split in TRANSFORMED}
-    raw = {split: pipeline | f"Read[{split}]" >> source.BeamSource() for split, source in sources.items()}
-    config = sources["train"].TensorAdapterConfig()
-    graph = (raw["train"], config) | "Analyse" >> tft_beam.AnalyzeDataset(preprocessing)
-    graph | "Write graph" >> tft_beam.WriteTransformFn(str(output / TRANSFORM_GRAPH))
+    examples = raw_examples(project, "transform_features", raw_column=_RAW)
+    graph = pipeline | "Read graph" >> tft_beam.ReadTransformFn(str(output / TRANSFORM_GRAPH))
     for split in TRANSFORMED:
-        dataset = (raw[split], config)
+        raw = read_batches(pipeline, split, split_files(window, split), examples)
+        dataset = (raw, examples.TensorAdapterConfig())
         done = (dataset, graph) | f"Transform[{split}]" >> tft_beam.TransformDataset(output_record_batches=True)
         _write(done, split, output)
+        _sample(done, split, scratch)
 
 
 def _write(done: Any, split: str, output: Path) -> None:
     import apache_beam as beam
-    from tfx_bsl.public import tfxio
 
     batches, metadata = done
     (
         batches
-        | f"Encode[{split}]"
-        >> beam.FlatMap(_encoder(tfxio.RecordBatchToExamplesEncoder(metadata.schema))).with_output_types(bytes)
+        | f"Encode[{split}]" >> beam.FlatMap(_encoder(metadata.schema)).with_output_types(bytes)
         | f"Write[{split}]"
         >> beam.io.WriteToTFRecord(split_prefix(output / TRANSFORMED_EXAMPLES, split), file_name_suffix=".gz")
     )
 
 
-def _encoder(encoder: Any) -> Callable[[Any], list[bytes]]:
-    return lambda item: encoder.encode(item[0])
+def _sample(done: Any, split: str, scratch: Path) -> None:
+    """Leaves some examples in `scratch/<split>`, chosen by a hash of their bytes, with what was written for them."""
+    import apache_beam as beam
+
+    batches, metadata = done
+    (
+        batches
+        | f"Pair[{split}]" >> beam.FlatMap(_sampler(metadata.schema)).with_output_types(tuple[int, bytes, bytes])
+        | f"Choose[{split}]" >> beam.combiners.Top.Smallest(SAMPLED)
+        | f"Write pairs[{split}]" >> beam.Map(_write_pairs, str(scratch / split))
+    )
 
 
-def _source(window: Path, split: str, project: Project) -> Any:
+def _encoder(schema: Any) -> Callable[[Any], list[bytes]]:
     from tfx_bsl.public import tfxio
 
-    return tfxio.TFExampleRecord(
-        file_pattern=split_files(window, split),
-        schema=project.schema,
-        telemetry_descriptors=["perennial", "transform_features"],
-    )
+    encoder = tfxio.RecordBatchToExamplesEncoder(schema)
+    return lambda item: encoder.encode(_without_raw(item[0]))
+
+
+def _sampler(schema: Any) -> Callable[[Any], Iterator[tuple[int, bytes, bytes]]]:
+    from tfx_bsl.public import tfxio
+
+    encoder = tfxio.RecordBatchToExamplesEncoder(schema)
+
+    def sample(item: Any) -> Iterator[tuple[int, bytes, bytes]]:
+        batch = item[0]
+        raw = [values[0] for values in batch.column(batch.schema.get_field_index(_RAW)).to_pylist()]
+        chosen = heapq.nsmallest(SAMPLED, range(len(raw)), key=lambda row: (zlib.crc32(raw[row]), row))
+        for row in chosen:
+            (encoded,) = encoder.encode(_without_raw(batch.slice(row, 1)))
+            yield zlib.crc32(raw[row]), raw[row], encoded
+
+    return sample
+
+
+def _without_raw(batch: pa.RecordBatch) -> pa.RecordBatch:
+    return batch.drop_columns([_RAW])
+
+
+def _write_pairs(pairs: list[tuple[int, bytes, bytes]], path: str) -> None:
+    import tensorflow as tf
+
+    with tf.io.TFRecordWriter(path) as writer:
+        for _, raw, transformed in pairs:
+            writer.write(raw)
+            writer.write(transformed)
+
+
+def _read_pairs(path: Path) -> list[Sampled]:
+    import tensorflow as tf
+
+    if not path.exists():  # no example in this split
+        return []
+    records = list(tf.data.TFRecordDataset(str(path)).as_numpy_iterator())
+    return [Sampled(raw, transformed) for raw, transformed in zip(records[::2], records[1::2], strict=True)]

@@ -12,9 +12,11 @@ def validate_data(
     project: str,
     digest: str,
     new_spans: list,  # type: ignore[type-arg]
+    released: list,  # type: ignore[type-arg]
     examples: Input[List[Dataset]],  # noqa: UP006
     statistics: Input[List[Artifact]],  # noqa: UP006
     window: Output[Dataset],
+    measured: Output[Artifact],
     validation: Output[Artifact],
 ) -> str:
     """Validates the new spans; gives `accepted` or `rejected`."""
@@ -24,8 +26,9 @@ def validate_data(
     from perennial.project import load_project, verify_digest
 
     loaded = load_project(project)
-    verify_digest("schema and expectations", digest, loaded.checks_digest())
-    ingested = [Path(artifact.path) for artifact in examples]
-    measured = [Path(artifact.path) for artifact in statistics]
-    result = validate_data(loaded, new_spans, ingested, measured, Path(window.path), Path(validation.path))
+    verify_digest("schema, expectations and checks", digest, loaded.checks_digest())
+    checked = [Path(artifact.path) for artifact in examples]
+    summaries = [Path(artifact.path) for artifact in statistics]
+    outputs = Path(window.path), Path(measured.path), Path(validation.path)
+    result = validate_data(loaded, new_spans, released, checked, summaries, *outputs)
     return "accepted" if result.accepted else "rejected"

@@ -1,77 +1,105 @@
-"""Decides whether the new spans may be trained on, and gathers the window's examples.
+"""Decides which new spans may be trained on, and gathers the window's examples and statistics.
 
-A span is refused when it cannot be read, breaks the schema or breaks an expectation; every reason is kept.
+A span with a failed check that is more than a warning is quarantined: the run goes on without it, unless the check
+stops the run. A quarantined span is never what a later one is compared with.
 """
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from urllib.parse import urlsplit
 
-from components.compute_statistics.step import read_statistics
-from components.ingest_examples.step import read_ingestion
-from components.validate_data.expectations import check_expectations
+from components.validate_data.column_checks import check_columns, training_features
+from components.validate_data.drift import Baseline, check_drift, drift_rules, make_baselines
+from components.validate_data.gather import Measured, link_window, publish_span, publish_statistics
 from components.validate_data.schema_checks import check_schema
-from perennial.examples import split_files, to_frame
+from components.validate_data.skew import check_skew, read_served
+from perennial.files import is_url
 from perennial.project import Project
-from perennial.publishing import link_tree, publish_text
-from schemas.records import Check, Ingestion, SpanValidation, Validation
+from perennial.publishing import publish_text
+from perennial.reading.read import format_of
+from schemas.records import Check, Span, SpanValidation, Validation
 
 VALIDATION_FILE = "validation.json"
-_TELLING = ("readable", "expectation", "schema", "drift")
+# What says most to a person comes first: a broken business rule more than the schema's anomaly that comes with it.
+_TELLING = ("readable", "columns", "rows", "expectation", "schema", "label_drift", "drift", "skew")
 
 
 def validate_data(
     project: Project,
     new_spans: Sequence[str],
-    examples: Sequence[Path],
+    released: Sequence[str],
+    checked: Sequence[Path],
     statistics: Sequence[Path],
     window: Path,
+    measured: Path,
     validation: Path,
 ) -> Validation:
     """Validates the new spans of a window.
 
+    Of spans that are not new only small records are read; no example is.
+
     Args:
-        project: Holds the schema and the expectations.
-        new_spans: Names of the spans that no run has judged yet.
-        examples: Folders of `ingest_examples`, oldest span first.
+        project: Holds the schema and the settings.
+        new_spans: Names of the spans that no run has trained on yet.
+        released: Names of those that a person released from quarantine.
+        checked: Folders of `check_examples`, oldest span first.
         statistics: Folders of `compute_statistics`, in the same order.
-        window: Becomes a folder with the examples of every span, `<span>/Split-*/`, if all are accepted.
-        validation: Becomes a folder with `validation.json` and the Data Docs of the new spans, `data_docs/`.
+        window: Becomes a folder with the examples of every good span, `<span>/Split-*/`, if the run goes on.
+        measured: Becomes a folder with the good spans' combined statistics.
+        validation: Becomes a folder with `validation.json` and, of each new span, `data_docs/<span>/`,
+            `statistics/<span>.html` and `set_aside/<span>.jsonl`.
 
     Raises:
-        ProjectError: The schema or the expectations cannot be used.
+        ProjectError: The schema cannot be used.
+        DataError: The splits are by time and there is no older span to train on.
     """
-    ingested = [read_ingestion(folder) for folder in examples]
-    readable = {r.span.name: f for r, f in zip(ingested, examples, strict=True) if not r.problem}
-    # Only what is new is read: the rest of the window was judged when it landed.
-    fresh = {name: to_frame(split_files(folder)) for name, folder in readable.items() if name in new_spans}
-    rules = check_expectations(fresh, project.expectations, validation / "data_docs") if fresh else {}
-    spans = []
-    for index, record in enumerate(ingested):
-        new = record.span.name in new_spans
-        checks = _check_span(project, index, record, statistics) + rules.get(record.span.name, []) if new else []
-        spans.append(SpanValidation(span=record.span, new=new, rows=record.rows, labels=record.labels, checks=checks))
-    result = conclude(spans)
+    for folder in (window, measured, validation):  # of a killed attempt
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+    served = read_served(project) if new_spans else ""
+    good: list[Measured] = []
+    judged: list[SpanValidation] = []
+    for folders in zip(checked, statistics, strict=True):
+        span = Measured(*folders)
+        new = span.name in new_spans
+        checks = _check_span(project, span, good, served) if new else []
+        verdict = _judge(span, new, span.name in released, checks)
+        if new:
+            publish_span(project, span, good, verdict, validation)
+        if not verdict.quarantined:
+            good.append(span)
+        judged.append(verdict)
+    result = conclude(judged)
     publish_text(result.model_dump_json(indent=2), validation / VALIDATION_FILE)
-    window.mkdir(parents=True, exist_ok=True)
+    if good:
+        publish_statistics(project, good, measured)
     if result.accepted:
-        for record, folder in zip(ingested, examples, strict=True):
-            link_tree(folder, window / record.span.name)
+        link_window(project, good, window)
     return result
 
 
 def conclude(spans: Sequence[SpanValidation]) -> Validation:
-    """The verdict on a window: accepted when no new span failed a check; each failed span gives one reason."""
-    reasons = []
-    for span in spans:
-        if span.failures:
-            # A broken business rule says more to a person than the schema's anomaly that comes with it.
-            first = min(span.failures, key=lambda check: _TELLING.index(check.kind))
-            subject = "" if first.kind == "readable" else f"{first.subject}: "
-            more = f" (and {len(span.failures) - 1} more)" if len(span.failures) > 1 else ""
-            reasons.append(f"span {span.span.name} was refused: {subject}{first.message}{more}")
-    return Validation(spans=list(spans), accepted=not reasons, reasons=reasons)
+    """The verdict on a window, with a reason for each span that is quarantined, the most telling first.
+
+    The run goes on when no span stops it, not all of what is new is quarantined, and there are examples left.
+    """
+    refused = [span for span in spans if span.quarantined]
+    stops = [span for span in refused if any(check.severity == "stop" for check in span.failures)]
+    new = [span for span in spans if span.new]
+    rows = sum(sum(span.rows.values()) for span in spans if not span.quarantined)
+    ordered = sorted(refused, key=lambda span: (span not in stops, _TELLING.index(_first(span).kind)))
+    reasons = [_reason(span) for span in ordered]
+    if refused:
+        reasons.append("what was refused waits in quarantine: `perennial spans show|release|reject`")
+    if stops:
+        reasons.append(f"the run stops, as the severity of {_stopping(stops)} asks")
+    if not rows:
+        reasons.append("no span of the window has examples to train on")
+    everything_refused = bool(new) and len(refused) == len(new)
+    return Validation(spans=list(spans), accepted=not stops and not everything_refused and rows > 0, reasons=reasons)
 
 
 def read_validation(folder: Path) -> Validation:
@@ -79,9 +107,66 @@ def read_validation(folder: Path) -> Validation:
     return Validation.model_validate_json((folder / VALIDATION_FILE).read_text(encoding="utf-8"))
 
 
-def _check_span(project: Project, index: int, record: Ingestion, statistics: Sequence[Path]) -> list[Check]:
-    if record.problem:
-        return [Check(kind="readable", subject=Path(record.span.uri).name, verdict="failed", message=record.problem)]
-    readable = Check(kind="readable", subject=Path(record.span.uri).name, verdict="passed", message="read whole")
-    previous = read_statistics(statistics[index - 1]) if index else None
-    return [readable, *check_schema(read_statistics(statistics[index]), project.schema, previous)]
+def name_place(project: Project, span: Span) -> str:
+    """What messages call the file or table of a span: from the project folder, and without a password."""
+    table = project.settings.data.table
+    if table is not None:
+        return f"{table.table or 'the query'} (span {span.name})"
+    if is_url(span.uri) and not span.uri.startswith("file://"):
+        return urlsplit(span.uri).path.lstrip("/")
+    path = Path(span.uri.removeprefix("file://"))
+    return path.relative_to(project.folder).as_posix() if path.is_relative_to(project.folder) else path.name
+
+
+def _check_span(project: Project, span: Measured, good: Sequence[Measured], served: Baseline | str) -> list[Check]:
+    record, schema, severities = span.record, project.schema, project.settings.checks
+    if not record.readable:
+        return list(record.checks)
+    previous = next((before.record.columns for before in reversed(good) if before.record.columns), None)
+    place, ordered = name_place(project, record.span), _is_ordered(project, record.span)
+    columns = check_columns(place, record.columns, schema, previous, ordered, severities.columns)
+    told = {check.subject for check in columns if check.verdict == "failed"}
+    baselines = make_baselines([before.distributions for before in good])
+    return [
+        *record.checks,
+        *columns,
+        *check_schema(span.summary, schema, severities.anomalies, told),
+        *check_drift(training_features(schema), span.distributions, baselines, drift_rules(project.settings)),
+        *check_skew(project, span.distributions, served),
+    ]
+
+
+def _is_ordered(project: Project, span: Span) -> bool:
+    """Whether the order of a span's columns carries meaning: only CSV knows its columns by their places."""
+    data = project.settings.data
+    return data.table is None and format_of(span.uri, data.format) == "csv"
+
+
+def _judge(span: Measured, new: bool, released: bool, checks: list[Check]) -> SpanValidation:
+    record = span.record
+    return SpanValidation(
+        span=record.span,
+        new=new,
+        rows=record.rows,
+        labels=record.labels,
+        checks=checks,
+        set_aside=record.set_aside,
+        released=released,
+    )
+
+
+def _reason(span: SpanValidation) -> str:
+    first = _first(span)
+    subject = "" if first.kind == "readable" else f"{first.subject}: "
+    more = f" (and {len(span.failures) - 1} more)" if len(span.failures) > 1 else ""
+    return f"span {span.span.name} was refused: {subject}{first.message}{more}"
+
+
+def _first(span: SpanValidation) -> Check:
+    """The most telling failure of a quarantined span."""
+    return min(span.failures, key=lambda check: _TELLING.index(check.kind))
+
+
+def _stopping(stops: Sequence[SpanValidation]) -> str:
+    kinds = {check.kind for span in stops for check in span.failures if check.severity == "stop"}
+    return " and ".join(kind.replace("_", " ") for kind in _TELLING if kind in kinds)

@@ -119,12 +119,12 @@ def ask(url: str) -> None:
 
 
 def tell_places() -> None:
-    """Says where the report, the Data Docs and the registry of the demo are."""
+    """Says where the reports, the newest statistics view and the registry of the demo are."""
     runs = sorted((DEMO / ".perennial" / "runs").iterdir())
     show("Where things are")
     for run in runs:
         print(f"  report      {run / 'report.html'}")
-    print(f"  data docs   {runs[-1] / 'data_docs' / 'index.html'}")
+    print(f"  statistics  {max(runs[-1].glob('statistics/*.html'), default='none: the last run had no new span')}")
     print(f"  registry    mlflow ui --backend-store-uri sqlite:///{DEMO / '.perennial' / 'registry.db'}")
 
 

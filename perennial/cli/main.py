@@ -10,6 +10,8 @@ from typing import Annotated
 
 import typer
 
+from perennial.cli.schema import app as schema_app
+from perennial.cli.spans import app as spans_app
 from perennial.errors import PerennialError, describe_error, is_full_disk
 from perennial.tfx_compat import prepare_process
 
@@ -19,6 +21,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Continuous training: from landed labels to a served model.",
 )
+app.add_typer(schema_app, name="schema")
+app.add_typer(spans_app, name="spans")
 Folder = Annotated[Path, typer.Argument(metavar="PROJECT", help="Project folder.")]
 Why = Annotated[str, typer.Option(help="Why; it is kept in the ledger.")]
 

@@ -10,7 +10,8 @@ from typing import Any
 from perennial.errors import ProjectError, describe_error
 from perennial.project import Project, check_project
 from perennial.publishing import publish_text
-from perennial.spans import find_spans
+from perennial.schema_text import read_text
+from perennial.spans import find_landed
 from perennial.user_module import user_line
 
 TEMPLATE = "perennial.cli.template"
@@ -41,12 +42,13 @@ def validate_project(project: Project) -> Iterator[str]:
     Raises:
         ProjectError: The first mistake found.
     """
-    from components.validate_data.expectations import build_expectations
+    from components.check_examples.expectations import build_expectations
     from perennial.modelling.export import serving_specs
     from perennial.user_module import load_module
 
-    check_project(project)
     settings = project.settings
+    read_text(project.schema_path)  # says how to make one that is missing
+    check_project(project)
     yield f"project.yaml       {settings.name}: predicts `{settings.label}`"
     yield f"schema.pbtxt       {len(project.schema.feature)} features"
     build_expectations(project.expectations)
@@ -55,10 +57,9 @@ def validate_project(project: Project) -> Iterator[str]:
     used = read_inputs(module.preprocessing_fn, project)
     yield f"{settings.model.module:<18} imports; preprocessing_fn reads {', '.join(used)}"
     yield f"served features    {', '.join(serving_specs(project.schema))}"
-    landed = find_spans(project.folder, settings.data.spans)
-    yield f"landed spans       {len(landed)}" + (
-        f", newest {landed[-1].name}" if landed else f" match {settings.data.spans}"
-    )
+    landed = list(dict.fromkeys(span.name for span in find_landed(project)))
+    source = settings.data.spans or "the table"
+    yield f"landed spans       {len(landed)}" + (f", newest {landed[-1]}" if landed else f" match {source}")
 
 
 def read_inputs(preprocessing: Any, project: Project) -> list[str]:

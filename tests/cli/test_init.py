@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from components.ingest_examples.step import find_problem
 from perennial.cli.main import app
 from perennial.cli.starting import FILES, init_project, validate_project
 from perennial.errors import ProjectError
@@ -85,10 +84,9 @@ def test_readme_lands_a_span_that_the_project_takes(project: Path) -> None:
     assert code
     subprocess.run([sys.executable, "-c", code[1]], cwd=project, check=True)
     loaded = load_project(project)
-    (span,) = find_spans(project, loaded.settings.data.spans)
+    (span,) = find_spans(project, loaded.settings.data.spans or "")
     assert span.name == "2026-01-01"
-    assert find_problem(span.path, loaded.settings.data.key) is None
-    assert columns_of(span.path) == [feature.name for feature in loaded.schema.feature]
+    assert columns_of(Path(span.uri)) == [feature.name for feature in loaded.schema.feature]
     assert [path.name for path in (project / "data").iterdir()] == ["2026-01-01.parquet"]
 
 

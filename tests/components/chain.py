@@ -46,6 +46,9 @@ class Chain:
     def examples(self, span: str) -> Path:
         return self.folder / "examples" / span
 
+    def checked(self, span: str) -> Path:
+        return self.folder / "checked" / span
+
     def statistics(self, span: str) -> Path:
         return self.folder / "statistics" / span
 
@@ -53,7 +56,7 @@ class Chain:
         return self.folder / "models" / instance
 
     def __getattr__(self, name: str) -> Path:
-        if name in ("window", "validation", "features", "weights", "hyperparameters", "evaluation", "candidate"):
+        if name in ("window", "measured", "validation", "graph", "features", "weights", "hyperparameters", "evaluation", "candidate"):
             return self.folder / name
         raise AttributeError(name)
 
@@ -114,30 +117,36 @@ def run_chain(folder: Path) -> None:
     for span in selection.window:
         _ingest(chain, span)
     names = [span.name for span in selection.window]
-    examples, statistics = [chain.examples(name) for name in names], [chain.statistics(name) for name in names]
-    validate_data(project, selection.new_spans, examples, statistics, chain.window, chain.validation)
+    checked, statistics = [chain.checked(name) for name in names], [chain.statistics(name) for name in names]
+    outputs = (chain.window, chain.measured, chain.validation)
+    validate_data(project, selection.new_spans, selection.released, checked, statistics, *outputs)
     _train(chain, selection)
     _register(chain)
     _evaluate(chain, selection)
 
 
 def _ingest(chain: Chain, span: Span) -> None:
+    from components.check_examples.step import check_examples
     from components.compute_statistics.step import compute_statistics
     from components.ingest_examples.step import ingest_examples
 
     project = chain.project
     ingest_examples(project, span, chain.examples(span.name))
+    check_examples(project, chain.examples(span.name), chain.checked(span.name))
     options = project.settings.beam.options
-    compute_statistics(chain.examples(span.name), options, chain.statistics(span.name), project.schema)
+    label = (project.settings.label,)
+    compute_statistics(chain.checked(span.name), options, chain.statistics(span.name), project.schema, label)
 
 
 def _train(chain: Chain, selection: Selection) -> None:
+    from components.analyse_features.step import analyse_features
     from components.stabilise_weights.step import stabilise_weights
     from components.train_model.step import Inputs, train_model
     from components.transform_features.step import transform_features
     from components.tune_model.step import tune_model
 
-    transform_features(chain.project, chain.window, chain.features)
+    analyse_features(chain.project, chain.window, chain.graph)
+    transform_features(chain.project, chain.window, chain.graph, chain.features)
     stabilise_weights(chain.project, chain.features, chain.weights)
     tune_model(chain.project, chain.hyperparameters)
     inputs = Inputs(chain.features, chain.weights, chain.hyperparameters)

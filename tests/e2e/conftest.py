@@ -48,6 +48,16 @@ class Digits:
             [PERENNIAL, name, str(self.folder), *rest], check=False, capture_output=True, text=True, cwd=self.folder
         )
 
+    def command_of(self, group: str, name: str, *arguments: str) -> subprocess.CompletedProcess:
+        """A command of a group, such as `spans list`."""
+        return subprocess.run(
+            [PERENNIAL, group, name, str(self.folder), *arguments],
+            check=False,
+            capture_output=True,
+            text=True,
+            cwd=self.folder,
+        )
+
     def run_command(self) -> tuple[int, dict]:
         done = self.command("run", "--json")
         return done.returncode, json.loads(done.stdout.splitlines()[-1])

@@ -20,6 +20,7 @@ pytestmark = [pytest.mark.timeout(900), pytest.mark.slow]
 KILLED_IN = {
     "ingest_examples": "select_spans",
     "validate_data": "compute_statistics",
+    "analyse_features": "validate_data",
     "train_model": "tune_model",
     "register_model": "decide_promotion",
     "validate_serving": "register_model",

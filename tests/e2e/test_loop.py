@@ -101,11 +101,12 @@ def test_every_run_left_a_report_and_no_machine_path_in_it(digits):
         assert str(digits.folder) not in report.read_text()
 
 
-def test_data_docs_are_linked_from_the_report_and_there(digits):
+def test_data_docs_and_statistics_are_linked_from_the_report_and_there(digits):
     ended = next(e.body for e in reversed(digits.ledger.events("run_ended")) if e.body.new_spans)
     report = digits.folder / ended.report
-    assert 'href="data_docs/index.html"' in report.read_text()
-    assert (report.parent / "data_docs" / "index.html").is_file()
+    for place in (f"data_docs/{ended.new_spans[-1]}/index.html", f"statistics/{ended.new_spans[-1]}.html"):
+        assert f'href="{place}"' in report.read_text()
+        assert (report.parent / place).is_file()
 
 
 def test_status_tells_the_story(digits):

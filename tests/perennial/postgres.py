@@ -24,8 +24,13 @@ def find_binaries() -> Path | None:
 class Postgres:
     """A running server; every database it gives is new and empty."""
 
-    def __init__(self, port: int) -> None:
-        self.port = port
+    def __init__(self, port: int, binaries: Path, data: Path) -> None:
+        self.port, self._binaries, self._data = port, binaries, data
+
+    def stop(self) -> None:
+        """Ends it at once, whoever is connected, as a crash would; once stopped it stays so."""
+        if (self._data / "postmaster.pid").exists():
+            _as_account([self._binaries / "pg_ctl", "-D", self._data, "-w", "-m", "immediate", "stop"])
 
     def new_database(self) -> str:
         """SQLAlchemy URL of a database that nobody has used."""
@@ -49,10 +54,11 @@ def serve(binaries: Path) -> Iterator[Postgres]:
         _as_account([binaries / "initdb", "-D", data, "-A", "trust", "-U", ACCOUNT, "--no-sync"])
         options = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories= -c fsync=off"
         _as_account([binaries / "pg_ctl", "-D", data, "-w", "-l", folder / "log", "-o", options, "start"])
+        server = Postgres(port, binaries, data)
         try:
-            yield Postgres(port)
+            yield server
         finally:
-            _as_account([binaries / "pg_ctl", "-D", data, "-w", "-m", "immediate", "stop"])
+            server.stop()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

@@ -47,5 +47,5 @@ def run_ended(run: str, outcome: Any = "kept_champion") -> NewEvent:
 
 def judged(accepted: bool, about: Span, run: str = "r") -> NewEvent:
     body = SpanJudged(span=about, rows=3, reasons=[] if accepted else ["a reason"])
-    kind: Any = "span_accepted" if accepted else "span_rejected"
-    return NewEvent(kind, body, run, key=f"span:{about.name}@{about.fingerprint}")
+    kind: Any = "span_accepted" if accepted else "span_quarantined"
+    return NewEvent(kind, body, run, key=f"{kind}:{about.name}@{about.fingerprint}")

@@ -11,7 +11,7 @@ from sqlalchemy.exc import DatabaseError
 
 from perennial.errors import LedgerError
 from perennial.ledger import Ledger, NewEvent, body_of, started
-from schemas.records import Decision, DecisionMade, Deployment, RunEnded
+from schemas.records import Decision, DecisionMade, Deployment, RunEnded, SpanJudged
 from tests.perennial.records import deployment, judged, run_ended, run_started, span
 
 FORK = multiprocessing.get_context("fork")
@@ -77,8 +77,18 @@ def test_several_events_are_appended_together_or_not_at_all(ledger):
     ledger.append(judged(True, span("b")))
     with pytest.raises(LedgerError):
         ledger.append(judged(True, span("a")), judged(True, span("b")), run_ended("r1"))
-    assert [judgement.span.name for verdicts in ledger.judged_spans().values() for _, judgement in verdicts] == ["b"]
+    assert list(ledger.judged_spans()) == ["b"]
     assert ledger.run_end("r1") is None
+
+
+def test_verdicts_on_a_span_come_in_order_with_who_gave_them(ledger):
+    ledger.append(judged(False, span()), judged(True, span("b")))
+    released = SpanJudged(span=span(), rows=3, reasons=["looked at it"], by="user ada")
+    ledger.append(NewEvent("span_released", released, key="span-decision-after:1"))
+    first, second = ledger.judged_spans()[span().name]
+    assert (first.verdict, first.run, first.judged.by) == ("quarantined", "r", None)
+    assert (second.verdict, second.run, second.judged) == ("released", None, released)
+    assert first.number < second.number and first.at <= second.at
 
 
 def test_a_ledger_is_there_when_it_is_opened_again(ledger, ledger_url):

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from perennial.errors import ProjectError
-from perennial.project import check_project, load_project, parse_settings, verify_digest
+from perennial.project import check_project, load_project, verify_digest
+from perennial.settings import parse_settings
 from tests.perennial.folders import DIGITS, make_project
 
 LEAST = "name: digits\nlabel: label\ndata: {spans: 'data/{SPAN}.parquet', key: id}\n"
@@ -208,3 +209,18 @@ def test_project_that_changed_while_it_ran():
     verify_digest("settings", "a" * 64, "a" * 64)
     with pytest.raises(ProjectError, match=r"must stay as it was when the run began \(aaaaaaaaaaaa\)"):
         verify_digest("settings", "a" * 64, "b" * 64)
+
+
+def test_a_misspelt_key_of_an_optional_section_is_named_too():
+    text = LEAST.replace("spans: 'data/{SPAN}.parquet'", "table: {ur: sqlite://, table: t, span: day}")
+    assert text != LEAST
+    with pytest.raises(ProjectError, match="Did you mean `url`"):
+        parse_settings(text)
+
+
+@pytest.mark.parametrize("source, found", [("window: 3", "neither"), ("spans: 'a{SPAN}', table: TABLE", "both")])
+def test_spans_come_from_files_or_from_a_table(source, found):
+    table = "{url: 'sqlite://', table: t, span: day}"
+    text = LEAST.replace("spans: 'data/{SPAN}.parquet'", source.replace("TABLE", table))
+    with pytest.raises(ProjectError, match=found):
+        parse_settings(text)

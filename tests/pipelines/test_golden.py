@@ -11,8 +11,10 @@ GOLDEN = Path(__file__).parents[2] / "pipelines" / "compiled" / "continuous_trai
 STAGES = [
     "select-spans",
     "ingest-examples",
+    "check-examples",
     "compute-statistics",
     "validate-data",
+    "analyse-features",
     "transform-features",
     "stabilise-weights",
     "tune-model",

@@ -6,7 +6,10 @@ import pandas as pd
 import pytest
 
 from components.compute_statistics.step import compute_statistics, read_statistics
+from perennial.distributions import read_distributions
+from tests.components.compute_statistics.jobs import find_anomaly
 from tests.components.forked import forked
+from tests.perennial.combining_jobs import measure
 
 DAY = "2026-01-01"
 
@@ -46,3 +49,30 @@ def test_span_without_examples(tmp_path, chain):
     forked(compute_statistics, tmp_path / "examples", [], tmp_path / "statistics", chain.project.schema)
     (dataset,) = read_statistics(tmp_path / "statistics").datasets
     assert dataset.num_examples == 0 and not dataset.features
+    assert read_distributions(tmp_path / "statistics") == {}
+
+
+def test_distributions_are_of_the_same_examples(chain, features, landed):
+    found = read_distributions(chain.statistics(DAY))
+    assert found["label"].counts == {str(k): v for k, v in landed["label"].value_counts().to_dict().items()}
+    assert set(found) == set(features[1]) and {part.examples for part in found.values()} == {len(landed)}
+
+
+def test_every_value_outside_a_domain_is_reported(tmp_path):
+    """TFDV by itself looks at the thousand commonest values only, and says nothing of the others."""
+    rows = [{"code": f"code {number}"} for number in range(1100)] * 2 + [{"code": "unheard of"}]
+    assert "unheard of" in forked(find_anomaly, rows, [f"code {number}" for number in range(1100)], tmp_path)
+
+
+def test_a_label_that_the_schema_calls_a_number_is_counted_by_class(tmp_path):
+    statistics, counted = forked(measure, [{"label": 2}, {"label": 0}, {"label": 2}], tmp_path, None, ("label",))
+    assert counted["label"].counts == {"0": 1, "2": 2} and statistics.datasets[0].features[0].HasField("num_stats")
+
+
+def test_the_same_examples_give_the_same_bytes(tmp_path):
+    rows = [{"word": word, "number": float(len(word))} for word in ("b", "a", "ccc")]
+    folders = [tmp_path / "one", tmp_path / "two"]
+    for folder in folders:
+        forked(measure, rows, folder)
+    for name in ("FeatureStats.pb", "distributions.npz"):
+        assert len({(folder / "statistics" / name).read_bytes() for folder in folders}) == 1

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from components.conclude_run.report import Links, RunFacts, format_duration, render_report
+from components.conclude_run.report import Links, RunFacts, SpanLinks, format_duration, render_report
 from schemas import records as r
 from schemas.project import GateSettings
 
@@ -263,7 +263,16 @@ BASE: dict[str, Any] = {
     "gate": GateSettings(metric="accuracy", mode="not_worse", margin=0.05, confidence=0.9, floor=0.7),
     "champion_before": "3",
     "champion_after": "3",
-    "links": Links(data_docs="../data_docs/index.html", log="log.txt"),
+    "links": Links(
+        log="log.txt",
+        spans={
+            "2026-01-03": SpanLinks(
+                data_docs="data_docs/2026-01-03/index.html",
+                statistics="statistics/2026-01-03.html",
+                set_aside="set_aside/2026-01-03.jsonl",
+            )
+        },
+    ),
 }
 TRAINED: dict[str, Any] = {
     "selection": selection(["2026-01-03"], CHAMPION),
@@ -416,7 +425,11 @@ def test_promoted_page_tells_the_whole_story(pages: dict[str, Page]) -> None:
     ]:
         assert fact in text, fact
     assert pages["promoted"].tags.count("svg") == 8
-    assert {("href", "../data_docs/index.html"), ("href", "log.txt")} <= set(pages["promoted"].attributes)
+    assert {
+        ("href", "data_docs/2026-01-03/index.html"),
+        ("href", "statistics/2026-01-03.html"),
+        ("href", "log.txt"),
+    } <= set(pages["promoted"].attributes)
 
 
 def test_missing_comparison_is_said(pages: dict[str, Page]) -> None:
@@ -431,6 +444,25 @@ def test_refused_data_shows_failures_before_the_rest(pages: dict[str, Page]) -> 
     text = pages["rejected"].text
     assert text.index("The new data was refused.") < text.index("image.max") < text.index("7 passed checks")
     assert "7 passed, 1 failed, 1 not compared" in text
+
+
+def test_a_run_that_went_on_says_what_it_left_out_and_what_it_warns_of() -> None:
+    drift = r.Check(
+        kind="drift", subject="fare", verdict="failed", severity="warn", message="0.21", distance=0.21, threshold=0.04
+    )
+    spans = [
+        r.SpanValidation(span=DAYS[1], new=True, rows=ROWS[1], labels={}, checks=[*CHECKS, FAILED]),
+        r.SpanValidation(span=DAYS[2], new=True, rows=ROWS[2], labels={}, checks=[*CHECKS, drift], set_aside=2),
+    ]
+    judged = r.Validation(spans=spans, accepted=True, reasons=["span 2026-01-02 was refused"])
+    both = selection([day.name for day in DAYS[1:]], CHAMPION)
+    page = Page(render_report(promoted(validation=judged, selection=both)))
+    assert "The new data was accepted, but for 1 span." in page.text
+    assert page.text.index("Failed Span") < page.text.index("Warnings Span") < page.text.index("By span")
+    assert "2026-01-02 quarantined 1 0" in page.text and "2026-01-03 accepted 0 1" in page.text
+    assert "perennial spans show" in page.text
+    assert ("href", "set_aside/2026-01-03.jsonl") in page.attributes
+    assert "14 passed, 1 failed, 1 warning, 0 not compared" in page.text
 
 
 def test_failed_serving_check_is_the_verdict() -> None:

@@ -13,8 +13,9 @@ from components.select_spans.step import select_spans
 from components.validate_data.step import read_validation
 from perennial.errors import LedgerError
 from perennial.ledger import Ledger
-from schemas.records import Check, Validation
+from schemas.records import Check, SpanValidation, Validation
 from tests.components.chain import land
+from tests.perennial.records import span
 
 DAYS = ["2026-01-01", "2026-01-02"]
 
@@ -36,7 +37,7 @@ def findings(chain, project, tmp_path):
 
 def _judged(project):
     return {
-        name: [accepted for accepted, _ in verdicts]
+        name: [said.verdict for said in verdicts]
         for name, verdicts in Ledger(project.ledger_url).judged_spans().items()
     }
 
@@ -45,16 +46,20 @@ def test_the_end_is_recorded_with_its_verdicts_and_its_report(project, findings)
     ended = conclude_run(project, "r1", "kept_champion", findings)
     assert (ended.outcome, ended.window, ended.new_spans) == ("kept_champion", DAYS, DAYS) and ended.reasons
     assert Ledger(project.ledger_url).run_end("r1") == ended
-    assert _judged(project) == {day: [True] for day in DAYS}
+    assert _judged(project) == {day: ["accepted"] for day in DAYS}
     report = project.folder / ended.report
-    assert "</html>" in report.read_text() and (report.parent / "data_docs" / "index.html").is_file()
+    assert "</html>" in report.read_text()
+    for place in (f"data_docs/{DAYS[0]}/index.html", f"statistics/{DAYS[1]}.html"):
+        assert (report.parent / place).is_file() and f'href="{place}"' in report.read_text()
     assert select_spans(project, "r2").new_spans == []
 
 
 def test_repeating_it_records_nothing(project, findings):
     ended = conclude_run(project, "r1", "kept_champion", findings)
     assert conclude_run(project, "r1", "failed", Findings()) == ended
-    assert len(Ledger(project.ledger_url).events("run_ended")) == 1 and _judged(project) == {d: [True] for d in DAYS}
+    assert len(Ledger(project.ledger_url).events("run_ended")) == 1 and _judged(project) == {
+        d: ["accepted"] for d in DAYS
+    }
 
 
 def test_cut_short_before_the_ledger_nothing_is_judged_and_the_next_run_goes_on(project, findings, monkeypatch):
@@ -69,7 +74,7 @@ def test_cut_short_before_the_ledger_nothing_is_judged_and_the_next_run_goes_on(
     again = select_spans(project, "r2")
     assert again.new_spans == DAYS and again.resumes == "r1"
     conclude_run(project, "r2", "kept_champion", replace(findings, selection=again))
-    assert _judged(project) == {day: [True] for day in DAYS}
+    assert _judged(project) == {day: ["accepted"] for day in DAYS}
 
 
 def test_a_span_that_another_run_judged_first_is_not_judged_again_nor_the_run_ended(project, findings):
@@ -77,7 +82,7 @@ def test_a_span_that_another_run_judged_first_is_not_judged_again_nor_the_run_en
     conclude_run(project, "r2", "kept_champion", other)
     with pytest.raises(LedgerError, match="twice"):
         conclude_run(project, "r1", "kept_champion", findings)
-    assert _judged(project) == {day: [True] for day in DAYS}
+    assert _judged(project) == {day: ["accepted"] for day in DAYS}
     assert Ledger(project.ledger_url).run_end("r1") is None
 
 
@@ -94,9 +99,9 @@ def test_refused_data_judges_only_the_span_that_failed(chain, project, findings,
     told = Findings(selection=findings.selection, validation=tmp_path / "refused")
     ended = conclude_run(project, "r1", "data_rejected", told)
     assert ended.reasons == [f"span {DAYS[1]} was refused"] and (project.folder / ended.report).is_file()
-    assert _judged(project) == {DAYS[1]: [False]}
-    (_, verdict), *_ = Ledger(project.ledger_url).judged_spans()[DAYS[1]]
-    assert verdict.reasons == ["label: no label"]
+    assert _judged(project) == {DAYS[1]: ["quarantined"]}
+    (said,) = Ledger(project.ledger_url).judged_spans()[DAYS[1]]
+    assert said.judged.reasons == ["label: no label"]
     following = select_spans(project, "r2")
     assert ([span.name for span in following.window], following.new_spans) == ([DAYS[0]], [DAYS[0]])
 
@@ -117,6 +122,49 @@ def test_spans_that_were_not_new_are_not_judged_again(chain):
     spans = [span.model_copy(update={"new": span.span.name == DAYS[1]}) for span in validation.spans]
     events = judge_spans("promoted", validation.model_copy(update={"spans": spans}), "r1")
     assert [event.body.span.name for event in events] == [DAYS[1]]
+
+
+def _judge(outcome, released=False, kind="schema", failing=(DAYS[1],)):
+    """The verdicts on two new spans, of which some fail."""
+    failed = Check(kind=kind, subject="label", verdict="failed", message="no label")
+    spans = [
+        SpanValidation(
+            span=span(day, f"bytes of {day}"),
+            new=True,
+            rows={"train": 3, "eval": 1},
+            labels={},
+            checks=[failed] if day in failing else [],
+            set_aside=2,
+            released=released,
+        )
+        for day in DAYS
+    ]
+    events = judge_spans(outcome, Validation(spans=spans, accepted=True, reasons=[]), "r1")
+    return {event.body.span.name: event for event in events}
+
+
+@pytest.mark.parametrize("outcome", ["promoted", "kept_champion"])
+def test_a_run_that_went_on_without_a_span_quarantines_it_and_accepts_the_rest(outcome):
+    events = _judge(outcome)
+    assert [event.kind for event in events.values()] == ["span_accepted", "span_quarantined"]
+    assert (events[DAYS[0]].body.rows, events[DAYS[0]].body.set_aside, events[DAYS[0]].body.reasons) == (4, 2, [])
+    assert events[DAYS[1]].body.reasons == ["label: no label"] and events[DAYS[1]].body.readable
+
+
+def test_when_everything_new_is_bad_all_of_it_is_quarantined():
+    events = _judge("data_rejected", failing=DAYS)
+    assert [event.kind for event in events.values()] == ["span_quarantined", "span_quarantined"]
+
+
+def test_a_released_span_is_accepted_in_spite_of_its_failures_which_stay_recorded():
+    assert [event.kind for event in _judge("kept_champion", released=True).values()] == ["span_accepted"] * 2
+    assert _judge("kept_champion", released=True)[DAYS[1]].body.reasons == ["label: no label"]
+
+
+def test_a_released_span_that_cannot_be_read_is_quarantined_a_second_time():
+    first, again = (_judge("kept_champion", released, "readable")[DAYS[1]] for released in (False, True))
+    assert first.kind == again.kind == "span_quarantined" and first.key != again.key
+    assert not first.body.readable
 
 
 def test_nothing_new_says_where_it_looked(project):

@@ -2,36 +2,65 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from components.select_spans.step import choose_window, make_instances, number_versions
+from components.select_spans.step import make_instances
+from perennial.errors import DataError
+from perennial.ledger import SpanVerdict
 from perennial.spans import LandedSpan
+from perennial.window import choose_window, number_versions, state_of
 from schemas.records import Span, SpanJudged
 
 NAMES = [f"2026-01-0{day}" for day in range(1, 8)]
 # Few fingerprints, so that spans share bytes: the same file under two names is two spans.
 FINGERPRINTS = st.sampled_from("abcd")
 LANDED = st.dictionaries(st.sampled_from(NAMES), FINGERPRINTS)
-# Verdicts in the order of the ledger; each version of a span is judged once.
+USABLE = ("accepted", "released", "new")
+# Verdicts in the order of the ledger, as runs and people give them about each version of a span.
+HISTORY = st.sampled_from(
+    [
+        ["accepted"],
+        ["quarantined"],
+        ["quarantined", "released"],
+        ["quarantined", "released", "accepted"],
+        ["quarantined", "rejected"],
+        ["accepted", "rejected"],
+        ["quarantined", "released", "rejected", "accepted"],
+    ]
+)
 VERDICTS = st.lists(
-    st.tuples(st.sampled_from(NAMES), FINGERPRINTS, st.booleans()), max_size=12, unique_by=lambda v: (v[0], v[1])
+    st.tuples(st.sampled_from(NAMES), FINGERPRINTS, HISTORY), max_size=12, unique_by=lambda v: (v[0], v[1])
+)
+# Versions that locations name: name -> version -> bytes.
+VERSIONED = st.dictionaries(
+    st.sampled_from(NAMES), st.dictionaries(st.integers(1, 4), st.text("abcdefgh", min_size=6, max_size=6), min_size=1)
 )
 
 
-def _landed(spans, tmp="data"):
-    from pathlib import Path
+def _landed(spans):
+    return [LandedSpan(name, None, f"data/{name}", spans[name]) for name in sorted(spans)]
 
-    return [LandedSpan(name, Path(tmp) / name, spans[name]) for name in sorted(spans)]
+
+def _say(judged, span, verdict):
+    body = SpanJudged(span=span, rows=1, reasons=[])
+    number = 1 + sum(map(len, judged.values()))
+    judged.setdefault(span.name, []).append(SpanVerdict(number, "2026-01-01", None, verdict, body))
 
 
 def _judged(verdicts):
     """The history as the ledger tells it; versions as `number_versions` gave them when each landed."""
-    judged: dict[str, list[tuple[bool, SpanJudged]]] = {}
-    for name, fingerprint, accepted in verdicts:
+    judged: dict[str, list[SpanVerdict]] = {}
+    for name, fingerprint, history in verdicts:
         (span,) = number_versions(_landed({name: fingerprint}), judged)
-        judged.setdefault(name, []).append((accepted, SpanJudged(span=span, rows=1, reasons=[])))
+        for verdict in history:
+            _say(judged, span, verdict)
     return judged
+
+
+def _expected(history):
+    return "rejected" if "rejected" in history else history[-1]
 
 
 def _choose(landed, verdicts, size):
@@ -40,50 +69,97 @@ def _choose(landed, verdicts, size):
 
 
 @given(LANDED, VERDICTS, st.integers(1, 8))
-def test_window_holds_the_newest_spans_that_were_not_rejected(landed, verdicts, size):
-    rejected = {(name, fingerprint) for name, fingerprint, accepted in verdicts if not accepted}
-    window, _ = _choose(landed, verdicts, size)
-    usable = [name for name in sorted(landed) if (name, landed[name]) not in rejected]
-    assert [span.name for span in window] == usable[-size:]
+def test_window_holds_the_newest_spans_that_may_be_trained_on(landed, verdicts, size):
+    states = {(name, fingerprint): _expected(history) for name, fingerprint, history in verdicts}
+    usable = [name for name in sorted(landed) if states.get((name, landed[name]), "new") in USABLE]
+    assert [span.name for span in _choose(landed, verdicts, size).spans] == usable[-size:]
 
 
 @given(LANDED, VERDICTS, st.integers(1, 8))
-def test_new_is_what_no_run_has_judged(landed, verdicts, size):
-    judged = {(name, fingerprint) for name, fingerprint, _ in verdicts}
-    window, new = _choose(landed, verdicts, size)
-    assert new == [span.name for span in window if (span.name, span.fingerprint) not in judged]
+def test_new_is_what_no_run_has_trained_on_and_released_what_a_person_let_in(landed, verdicts, size):
+    states = {(name, fingerprint): _expected(history) for name, fingerprint, history in verdicts}
+    window = _choose(landed, verdicts, size)
+    state = {span.name: states.get((span.name, span.fingerprint), "new") for span in window.spans}
+    assert window.new == [name for name in state if state[name] != "accepted"]
+    assert window.released == [name for name in state if state[name] == "released"]
 
 
 @given(LANDED, VERDICTS, st.integers(1, 8))
-def test_after_a_run_judged_it_nothing_is_new(landed, verdicts, size):
-    window, new = _choose(landed, verdicts, size)
-    told = [*verdicts, *((span.name, span.fingerprint, True) for span in window if span.name in new)]
-    again, nothing = _choose(landed, told, size)
-    assert nothing == [] and [span.name for span in again] == [span.name for span in window]
+def test_after_a_run_accepted_it_nothing_is_new(landed, verdicts, size):
+    judged = _judged(verdicts)
+    spans = number_versions(_landed(landed), judged)
+    before = choose_window(spans, judged, size)
+    for span in before.spans:
+        _say(judged, span, "accepted")
+    assert choose_window(spans, judged, size) == (before.spans, [], [])
 
 
 @given(VERDICTS)
 def test_versions_count_the_other_bytes_that_a_span_had(verdicts):
     for name, history in _judged(verdicts).items():
-        versions = [verdict.span.version for _, verdict in history]
+        versions = list(dict.fromkeys(said.judged.span.version for said in history))
         assert versions == list(range(1, len(versions) + 1)), name
 
 
 @given(LANDED, VERDICTS)
 def test_the_same_bytes_keep_their_version(landed, verdicts):
     judged = _judged(verdicts)
-    known = {(v.span.name, v.span.fingerprint): v.span.version for history in judged.values() for _, v in history}
+    spans = [said.judged.span for history in judged.values() for said in history]
+    known = {(span.name, span.fingerprint): span.version for span in spans}
     for span in number_versions(_landed(landed), judged):
         newest = max((number for (name, _), number in known.items() if name == span.name), default=0)
         assert span.version == known.get((span.name, span.fingerprint), newest + 1)
 
 
+@given(VERSIONED, st.data(), st.integers(1, 8))
+def test_each_span_comes_in_its_newest_version_that_may_be_trained_on(versions, data, size):
+    landed = [
+        LandedSpan(name, version, f"data/{name}-{version}", f"{version}{bytes_}")
+        for name in sorted(versions)
+        for version, bytes_ in sorted(versions[name].items())
+    ]
+    judged: dict[str, list[SpanVerdict]] = {}
+    spans = number_versions(landed, judged)
+    for span in spans:
+        for verdict in data.draw(st.one_of(st.just([]), HISTORY)):
+            _say(judged, span, verdict)
+    assert number_versions(landed, judged) == spans
+    usable = {span.name: span for span in spans if state_of(span, judged) in USABLE}  # the last one is the newest
+    assert choose_window(spans, judged, size).spans == list(usable.values())[-size:]
+
+
+def test_a_newer_version_that_is_quarantined_leaves_the_older_one_in_its_place():
+    landed = [
+        LandedSpan("2026-01-01", version, f"v{version}", fingerprint) for version, fingerprint in ((1, "a"), (2, "b"))
+    ]
+    judged: dict[str, list[SpanVerdict]] = {}
+    first, second = number_versions(landed, judged)
+    _say(judged, first, "accepted")
+    assert choose_window([first, second], judged, 3) == ([second], ["2026-01-01"], [])
+    _say(judged, second, "quarantined")
+    assert choose_window([first, second], judged, 3) == ([first], [], [])
+    _say(judged, second, "released")
+    assert choose_window([first, second], judged, 3) == ([second], ["2026-01-01"], ["2026-01-01"])
+    _say(judged, second, "rejected")
+    assert choose_window([first, second], judged, 3) == ([first], [], [])
+
+
+def test_a_judged_version_that_changes_where_it_lies_is_refused():
+    judged: dict[str, list[SpanVerdict]] = {}
+    (span,) = number_versions([LandedSpan("7", 3, "data/7-v3.csv", "a")], judged)
+    assert span.version == 3
+    _say(judged, span, "quarantined")
+    with pytest.raises(DataError, match=r"data/7-v3\.csv must not change.*next version \(4\)"):
+        number_versions([LandedSpan("7", 3, "data/7-v3.csv", "b")], judged)
+    assert [s.version for s in number_versions([LandedSpan("7", 4, "data/7-v4.csv", "b")], judged)] == [4]
+
+
 def test_the_same_file_under_two_dates_is_two_spans_that_are_each_judged_once():
     both = {"2026-01-01": "a", "2026-01-02": "a"}
-    accepted = [("2026-01-01", "a", True), ("2026-01-02", "a", True)]
-    assert _choose(both, accepted, 5)[1] == []
-    window, new = _choose(both, [("2026-01-01", "a", False), ("2026-01-02", "a", True)], 5)
-    assert ([span.name for span in window], new) == (["2026-01-02"], [])
+    accepted = [("2026-01-01", "a", ["accepted"]), ("2026-01-02", "a", ["accepted"])]
+    assert _choose(both, accepted, 5).new == []
+    window = _choose(both, [("2026-01-01", "a", ["quarantined"]), ("2026-01-02", "a", ["accepted"])], 5)
+    assert ([span.name for span in window.spans], window.new) == (["2026-01-02"], [])
 
 
 @given(st.integers(1, 20), st.integers(0, 1000))
@@ -93,6 +169,6 @@ def test_instances_have_names_and_seeds_of_their_own(count, seed):
     assert instances[0].seed == seed
 
 
-def test_a_span_is_what_landed():
+def test_a_span_records_where_it_landed():
     (span,) = number_versions(_landed({"2026-01-01": "a"}), {})
     assert span == Span(name="2026-01-01", version=1, uri="data/2026-01-01", fingerprint="a")

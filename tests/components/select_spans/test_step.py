@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import sqlite3
+
 import pytest
 
 from components.conclude_run.step import judge_spans
 from components.select_spans.step import select_spans
+from perennial.errors import DataError
 from perennial.ledger import Ledger, NewEvent
 from perennial.project import load_project
+from perennial.quarantine import decide_span
 from schemas.records import Check, RunEnded, SpanValidation, Validation
 from tests.perennial.folders import make_project
 from tests.perennial.records import deployment
@@ -99,7 +103,7 @@ def test_what_fell_out_of_the_window_unseen_does_not_come_in_later(history):
     assert history.start().new_spans == []
 
 
-def test_rejected_version_never_comes_back_and_other_bytes_are_another_version(history):
+def test_quarantined_version_stays_away_until_it_is_released_and_other_bytes_are_another_version(history):
     history.land(DAYS[0], "good")
     history.run()
     history.land(DAYS[1], "bad")
@@ -110,6 +114,79 @@ def test_rejected_version_never_comes_back_and_other_bytes_are_another_version(h
     assert again.new_spans == [DAYS[1]] and _window(again) == [f"{DAYS[0]}@1", f"{DAYS[1]}@2"]
     history.land(DAYS[1], "bad")
     assert _window(history.start()) == [f"{DAYS[0]}@1"]
+
+
+def test_a_released_span_is_new_once_more(history):
+    history.land(DAYS[0])
+    history.run()
+    history.land(DAYS[1])
+    history.run(outcome="data_rejected", rejected=[DAYS[1]])
+    decide_span(history.project, "release", DAYS[1], None, "the label is right")
+    selection = history.start()
+    assert selection.new_spans == selection.released == [DAYS[1]]
+    history.end(selection)
+    assert (history.start().new_spans, len(history.start().window)) == ([], 2)
+
+
+def test_an_accepted_span_that_is_rejected_leaves_later_windows(history):
+    history.land(DAYS[0])
+    history.land(DAYS[1])
+    history.run()
+    decide_span(history.project, "reject", DAYS[1], None, "a test of the scanner")
+    assert (_window(history.start()), history.start().new_spans) == ([f"{DAYS[0]}@1"], [])
+
+
+def test_a_run_goes_on_without_what_it_quarantines(history):
+    history.land(DAYS[0])
+    history.land(DAYS[1])
+    history.run(rejected=[DAYS[0]])
+    assert (_window(history.start()), history.start().new_spans) == ([f"{DAYS[1]}@1"], [])
+
+
+def test_late_data_replaces_the_version_that_its_location_names(tmp_path):
+    history = History(tmp_path / "digits", spans="data/{YYYY}-{MM}-{DD}-v{VERSION}.parquet")
+    for day in DAYS[:2]:
+        history.land(day, pattern="data/{}-v1.parquet")
+    first = history.run()
+    history.land(DAYS[0], "corrected", pattern="data/{}-v2.parquet")
+    second = history.run()
+    assert _window(first) == [f"{day}@1" for day in DAYS[:2]]
+    assert (_window(second), second.new_spans) == ([f"{DAYS[0]}@2", f"{DAYS[1]}@1"], [DAYS[0]])
+    assert (history.project.folder / f"data/{DAYS[0]}-v1.parquet").is_file()
+
+
+def test_a_late_version_that_is_bad_leaves_the_earlier_one_in_the_window(tmp_path):
+    history = History(tmp_path / "digits", spans="data/{YYYY}-{MM}-{DD}-v{VERSION}.parquet")
+    history.land(DAYS[0], pattern="data/{}-v1.parquet")
+    history.run()
+    history.land(DAYS[0], "broken", pattern="data/{}-v2.parquet")
+    history.run(outcome="data_rejected", rejected=DAYS[:1])
+    assert (_window(history.start()), history.start().new_spans) == ([f"{DAYS[0]}@1"], [])
+
+
+def test_a_judged_version_that_changes_in_its_place_is_refused(tmp_path):
+    history = History(tmp_path / "digits", spans="data/{SPAN}-v{VERSION}.parquet")
+    history.land("7", pattern="data/{}-v1.parquet")
+    history.run()
+    history.land("7", "other bytes", pattern="data/{}-v1.parquet")
+    with pytest.raises(DataError, match=r"7-v1\.parquet must not change.*next version \(2\)"):
+        history.start()
+
+
+def test_spans_of_a_table(tmp_path):
+    database = tmp_path / "warehouse.db"
+    history = History(tmp_path / "digits")
+    table = {"url": f"sqlite:///{database}", "table": "labels", "span": "day", "version": "updated"}
+    history.project = make_project(tmp_path / "table", data={"window": 3, "spans": None, "table": table})
+    with sqlite3.connect(database) as connection:
+        connection.execute("CREATE TABLE labels (id TEXT, day TEXT, updated INTEGER)")
+        connection.executemany("INSERT INTO labels VALUES (?, ?, 1)", [("a", DAYS[0]), ("b", DAYS[1]), ("c", DAYS[1])])
+    first = history.run()
+    assert first.new_spans == DAYS[:2] and history.start().new_spans == []
+    with sqlite3.connect(database) as connection:
+        connection.execute("UPDATE labels SET updated = 2 WHERE id = 'a'")
+    again = history.start()
+    assert again.new_spans == [DAYS[0]] and _window(again) == [f"{DAYS[0]}@2", f"{DAYS[1]}@1"]
 
 
 def test_an_accepted_span_that_lands_with_other_bytes_is_new(history):
@@ -142,6 +219,7 @@ def test_the_start_is_recorded_with_all_digests(history):
     (_, start, end), project = history.ledger.runs()[0], history.project
     assert start.selection == selection and end is None
     assert (selection.data_digest, selection.checks_digest) == (project.data_digest(), project.checks_digest())
+    assert selection.rules_digest == project.rules_digest() and selection.released == []
     assert (selection.project_digest, selection.schema_digest) == (project.project_digest(), project.schema_digest())
 
 

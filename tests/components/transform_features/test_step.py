@@ -1,126 +1,166 @@
-"""The transform: what `preprocessing_fn` says, by statistics of the train split alone; its mistakes are named."""
+"""The transform: what `preprocessing_fn` says, the same in training and in serving."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from perennial.errors import ProjectError
-from tests.components.chain import copy_project
+from perennial.examples import split_of
+from tests.components.analyse_features.windows import make_rides, rides
 from tests.components.forked import forked
-from tests.components.ingest_examples.test_step import read_rows
+from tests.components.transform_features.jobs import (
+    build_and_transform,
+    digits,
+    messages,
+    read_features,
+    taxi,
+    transform,
+    with_label,
+)
+from tests.components.transform_features.trips import BODY as ALL_FUNCTIONS
+from tests.components.transform_features.trips import ROWS, SCHEMA
+from tests.perennial.folders import make_project
 
-RETURN = '    return {"pixels": tft.scale_to_z_score(inputs["image"])}'
-BROKEN = {
-    'return {"pixels": inputs["imagee"]}': "KeyError: 'imagee'",
-    "assert False": "AssertionError",
-    'raise ValueError("one\\ntwo")': "ValueError: one",
-    'return {"pixels": tft.no_such_analyzer(inputs["image"])}': "AttributeError",
+TAXI = Path("/work/shared/data/taxi/data.csv")
+BODY = """
+return {
+    "fare": tft.scale_to_z_score(inputs["fare"]),
+    "miles": inputs["miles"],
+    "word": tft.compute_and_apply_vocabulary(inputs["payment"], num_oov_buckets=1),
+    "sparse": tf.sparse.from_dense(tf.expand_dims(inputs["miles"], 1)),
+    "words": tf.strings.split(inputs["payment"]).to_sparse(),
 }
-
-
-def read_features(project, folder):
-    """Split -> pixels and labels, in the order of their labels and pixels."""
-    from perennial.modelling.features import TransformedFeatures
-
-    found = {}
-    for split in ("train", "eval"):
-        features, labels = TransformedFeatures(folder, project.settings.label).split(split)
-        found[split] = (features["pixels"].numpy(), labels.numpy())
-    return found
+"""
 
 
 @pytest.fixture(scope="module")
-def features(chain):
-    return forked(read_features, chain.project, chain.features)
+def rode(tmp_path_factory):
+    """A project and the folder where its steps left what they made."""
+    folder = tmp_path_factory.mktemp("rode")
+    project = make_rides(folder / "project", BODY)
+    compared = forked(build_and_transform, project, folder, 1, 2)
+    return project, folder, compared
 
 
 @pytest.fixture(scope="module")
-def raw(chain):
-    spans = [forked(read_rows, chain.examples(span.name)) for span in chain.selection.window]
-    return {split: [row for rows in spans for row in rows[split]] for split in ("train", "eval")}
+def features(rode):
+    project, folder, _ = rode
+    return forked(read_features, project, folder / "features")
 
 
-def _pixels(rows):
-    return np.array([row["image"] for row in rows], dtype=np.float64)
-
-
-def _sorted(pixels):
-    return pixels[np.lexsort(pixels.T)]
+def _rows(project, split):
+    rows = [row for span in (1, 2) for row in rides(span)]
+    return [row for row in rows if split_of(row["id"], project.settings.data.splits) == split]
 
 
 @pytest.mark.parametrize("split", ["train", "eval"])
-def test_pixels_are_scaled_by_the_train_split(features, raw, split):
-    train = _pixels(raw["train"])
-    expected = (_pixels(raw[split]) - train.mean()) / train.std()
-    np.testing.assert_allclose(_sorted(features[split][0]), _sorted(expected.astype(np.float32)), atol=1e-4)
-
-
-def test_train_split_has_mean_zero_and_variance_one(features):
-    assert features["train"][0].mean() == pytest.approx(0, abs=1e-3)
-    assert features["train"][0].var() == pytest.approx(1, abs=1e-3)
+def test_features_are_scaled_by_the_train_split(rode, features, split):
+    train = np.array([row["fare"] for row in _rows(rode[0], "train")])
+    expected = (np.array([row["fare"] for row in _rows(rode[0], split)]) - train.mean()) / train.std()
+    np.testing.assert_allclose(np.sort(features[split][0]["fare"]), np.sort(expected), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("split", ["train", "eval"])
-def test_labels_pass_through(features, raw, split):
-    labels = features[split][1]
-    assert labels.dtype == np.int64 and sorted(labels) == sorted(row["label"][0] for row in raw[split])
+def test_features_and_labels_of_an_example_stay_together(rode, features, split):
+    rows, (found, labels) = _rows(rode[0], split), features[split]
+    assert labels.dtype == np.int64
+    order = np.argsort([row["fare"] for row in rows], kind="stable")
+    mine = np.argsort(found["fare"], kind="stable")
+    np.testing.assert_array_equal(labels[mine], [rows[place]["tipped"] for place in order])
+    miles = [-1.0 if rows[place]["miles"] is None else rows[place]["miles"] for place in order]
+    np.testing.assert_allclose(found["miles"][mine], miles, rtol=1e-6)
 
 
-def test_labels_stay_with_their_pixels(features, raw):
-    by_image = {tuple(row["image"]): row["label"][0] for row in raw["train"]}
-    images, train = _pixels(raw["train"]), features["train"]
-    restored = np.rint(train[0] * images.std() + images.mean())
-    assert [by_image[tuple(image)] for image in restored] == list(train[1])
+def test_the_test_split_is_never_seen(rode):
+    folder = rode[1] / "features" / "transformed_examples"
+    assert sorted(path.name for path in folder.iterdir()) == ["Split-eval", "Split-train"]
 
 
-def test_the_test_split_is_never_seen(chain):
-    assert sorted(path.name for path in (chain.features / "transformed_examples").iterdir()) == [
-        "Split-eval",
-        "Split-train",
-    ]
+def test_features_are_compared_with_servings(rode):
+    assert rode[2] == (32, ("fare", "miles", "sparse", "word", "words"))
 
 
-def transform_each(project, window, bodies, folder):
-    """Body -> the message of the error that it gives."""
-    from components.transform_features.step import transform_features
+def test_a_second_attempt_leaves_the_same(rode, features):
+    project, folder, compared = rode
+    (folder / "features" / "transformed_examples" / "Split-train" / "data_tfrecord-00000-of-00009.gz").touch()
+    assert forked(transform, project, folder / "window", folder) == compared
+    again = forked(read_features, project, folder / "features")
+    np.testing.assert_array_equal(np.sort(again["train"][0]["fare"]), np.sort(features["train"][0]["fare"]))
 
-    text, found = project.module_path.read_text(), {}
-    for number, body in enumerate(bodies):
-        project.module_path.write_text(text.replace(RETURN, f"    {body}"))
-        try:
-            transform_features(project, window, folder / str(number))
-        except ProjectError as error:
-            found[body] = str(error)
-    return found
+
+def test_the_digits_model_computes_the_same_in_serving(tmp_path):
+    project = make_project(tmp_path / "digits")
+    compared, names = forked(digits, project, tmp_path / "window", tmp_path)
+    assert names == ("pixels",) and 25 <= compared <= 32
+
+
+UNLIKE = {
+    'x = inputs["fare"]\nreturn {"fare": x - tf.reduce_mean(x), "miles": inputs["miles"]}': ("fare", "0 in serving"),
+    'return {"x": inputs["fare"] + tf.random.uniform(tf.shape(inputs["fare"]))}': ("x", "in serving (alone"),
+    'return {"x": tf.strings.as_string(tf.argsort(inputs["fare"]))}': ("x", "'0' in serving (alone in a request)"),
+}
+ALIKE = [
+    # The first is centred by an analyzer, the second by nothing that clients send.
+    'return {"x": inputs["fare"] - tft.mean(inputs["fare"]), "y": tf.cast(inputs["tipped"], tf.float32)}',
+]
 
 
 @pytest.fixture(scope="module")
-def messages(chain, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("broken")
-    project = copy_project(chain, folder / "digits")
-    return forked(transform_each, project, chain.window, [*BROKEN, "pass"], folder)
+def told(rode, tmp_path_factory):
+    _, folder, _ = rode
+    bodies = [*UNLIKE, *ALIKE, 'return {"x": inputs["fare"][:1], "tipped": inputs["tipped"][:1]}']
+    copy = make_rides(tmp_path_factory.mktemp("told") / "project", BODY)
+    found = forked(messages, copy, bodies, folder / "window", copy.folder / "out")
+    return dict(zip(bodies, found, strict=True))
 
 
-@pytest.mark.parametrize("body", BROKEN)
-def test_error_in_the_function_names_its_line(messages, body, chain):
-    line = chain.project.module_path.read_text().splitlines().index(RETURN) + 1
-    assert messages[body].startswith(f"model.py:{line}: preprocessing_fn must run on the data. Received: ")
-    assert BROKEN[body] in messages[body] and len(messages[body].splitlines()) == 1
+@pytest.mark.parametrize("body", UNLIKE)
+def test_statistic_over_the_batch_is_named(told, body):
+    name, value = UNLIKE[body]
+    start = "model.py:5: preprocessing_fn must compute the same for an example in training and in serving. Received: "
+    assert told[body].startswith(f"{start}`{name}` of the example ")
+    assert value in told[body] and "tf.reduce_mean" in told[body] and len(told[body].splitlines()) == 1
 
 
-def test_function_that_returns_nothing(messages):
-    assert "preprocessing_fn must return a dictionary of features. Received: NoneType" in messages["pass"]
-    assert messages["pass"].startswith("model.py:")
+@pytest.mark.parametrize("body", ALIKE)
+def test_innocent_functions_pass(told, body):
+    assert told[body] == "no error"
 
 
-def preprocess(outputs):
-    """What the step's function gives for a label of 3, where the user's function returns `outputs`."""
-    from components.transform_features.step import with_label
+def test_function_that_drops_examples(told):
+    assert list(told.values())[-1] == (
+        "model.py:5: preprocessing_fn must give one row for each example. Received: another number of rows. "
+        "Set examples aside by expectations.json instead."
+    )
 
-    return {name: int(value) for name, value in with_label(lambda _: outputs, "label")({"label": 3}).items()}
+
+@pytest.fixture(scope="module")
+def trips(tmp_path_factory):
+    if not TAXI.exists():
+        pytest.skip(f"needs the real trips of {TAXI}")
+    folder = tmp_path_factory.mktemp("trips")
+    project = make_rides(folder / "project", ALL_FUNCTIONS, SCHEMA)
+    return forked(taxi, project, TAXI, folder)
+
+
+def test_all_feature_functions_are_the_same_in_serving(trips):
+    assert trips["rows"] == ROWS and trips["compared"] == 32 and len(trips["names"]) == 26
+
+
+def test_feature_functions_give_features_of_real_trips(trips):
+    features = trips["features"]
+    assert set(features["part_year"]) <= set(range(2013, 2018)) and features["company_bag"].sum() > 0
+    assert len(set(features["hour_by_payment"])) > 10 and features["frequency"].std() > 0.5
+    assert features["company_tokens"].shape[1:] == (4,)
+
+
+def test_feature_functions_are_part_of_an_exported_model(trips):
+    assert len(trips["answers"]) > 10
+    np.testing.assert_allclose(trips["answers"].sum(axis=1), 1, rtol=1e-5)
 
 
 def test_label_that_the_function_returns_is_taken():
-    assert forked(preprocess, {"x": 1}) == {"x": 1, "label": 3}
-    assert forked(preprocess, {"x": 1, "label": 7}) == {"x": 1, "label": 7}
+    assert forked(with_label, {"x": 1}) == {"x": 1, "label": 3}
+    assert forked(with_label, {"x": 1, "label": 7}) == {"x": 1, "label": 7}

@@ -2,17 +2,132 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from perennial.project import Project
+from perennial.publishing import link_tree
 from schemas.records import Check, Validation
 from tests.components.chain import Chain, land
+from tests.components.validate_data.spans import make_record, make_rows
+
+
+@dataclass(frozen=True)
+class Day:
+    """One span of a case: its rows (`make_rows`), and what its record says otherwise."""
+
+    name: str
+    rows: Mapping[str, Any] = field(default_factory=dict)
+    record: Mapping[str, Any] = field(default_factory=dict)
+    new: bool = True
+    released: bool = False
+
+
+@dataclass(frozen=True)
+class Found:
+    """What validating a case left."""
+
+    folder: Path
+    validation: Validation
+    examples: dict[str, int]
+
+
+def validate_days(project: Project, days: Sequence[Day], folder: Path, made: Path) -> Found:
+    """Validates spans that are made from rows; the examples and the statistics are real ones, kept in `made`."""
+    from components.validate_data.step import validate_data
+
+    checked = [make_checked(project, day, number, folder, made) for number, day in enumerate(days, start=1)]
+    statistics = [folder / "statistics" / day.name for day in days]
+    outputs = folder / "window", folder / "measured", folder / "validation"
+    new, released = ([day.name for day in days if getattr(day, what)] for what in ("new", "released"))
+    validation = validate_data(project, new, released, checked, statistics, *outputs)
+    return Found(folder, validation, measured_examples(folder / "measured"))
+
+
+def validate_again(project: Project, days: Sequence[Day], folder: Path, made: Path) -> tuple[Found, Found]:
+    """The same twice, into the same folders, which hold something of a killed attempt the second time."""
+    first = validate_days(project, days, folder, made)
+    (folder / "window" / "left" / "Split-train").mkdir(parents=True)
+    return first, validate_days(project, days, folder, made)
+
+
+def make_checked(project: Project, day: Day, number: int, folder: Path, made: Path) -> Path:
+    """Writes what `check_examples` and `compute_statistics` leave of a span, unless it is there."""
+    checked = folder / "checked" / day.name
+    if checked.exists():
+        return checked
+    source, counts = make_measured(project, number, day.rows, made)
+    link_tree(source / "statistics", folder / "statistics" / day.name)
+    shutil.copytree(source / "examples", checked)
+    record = make_record(project, day.name, **{"rows": counts, **day.record})
+    (checked / "data_docs").mkdir(parents=True)
+    (checked / "data_docs" / "index.html").write_text(day.name)
+    (checked / "set_aside.jsonl").write_text(json.dumps({"span": day.name}) + "\n")
+    (checked / "checked.json").write_text(record.model_dump_json())
+    return checked
+
+
+def make_measured(project: Project, number: int, rows: Mapping[str, Any], made: Path) -> tuple[Path, dict[str, int]]:
+    """Examples and statistics of such rows, made once for all cases, and the rows of each split."""
+    from components.compute_statistics.step import compute_statistics
+
+    made /= f"{number} {json.dumps(rows)}"
+    if not (made / "counts.json").exists():
+        examples = made / "examples"
+        examples.mkdir(parents=True)
+        counts = write_examples(make_rows(number, **rows), examples) if rows.get("rows") != 0 else {}
+        label = [project.settings.label]
+        compute_statistics(examples, project.settings.beam.options, made / "statistics", project.schema, label)
+        (made / "counts.json").write_text(json.dumps(counts))
+    return made, json.loads((made / "counts.json").read_text())
+
+
+def write_examples(rows: Sequence[Mapping[str, Any]], folder: Path) -> dict[str, int]:
+    """Writes rows as examples, three in five to the train split; gives the rows of each split."""
+    import tensorflow as tf
+
+    from perennial.examples import split_prefix, to_example
+    from schemas.project import SPLITS
+
+    parts = {
+        split: [row for n, row in enumerate(rows) if (0, 0, 0, 1, 2)[n % 5] == i] for i, split in enumerate(SPLITS)
+    }
+    for split, some in parts.items():
+        path = Path(f"{split_prefix(folder, split)}-00000-of-00001.gz")
+        path.parent.mkdir(parents=True)
+        with tf.io.TFRecordWriter(str(path), "GZIP") as writer:
+            for row in some:
+                writer.write(to_example(row).SerializeToString())
+    return {split: len(some) for split, some in parts.items()}
+
+
+def measured_examples(folder: Path) -> dict[str, int]:
+    """Number of examples by TFDV's statistics and by the distributions; empty where nothing was measured."""
+    from components.compute_statistics.step import read_statistics
+    from perennial.distributions import read_distributions
+
+    if not any(folder.iterdir()):
+        return {}
+    examples = {name: part.examples for name, part in read_distributions(folder).items()}
+    return {"table": read_statistics(folder).datasets[0].num_examples, **examples}
+
+
+def check_log(project: Project, rows: Mapping[str, Any], folder: Path, made: Path) -> list[Check]:
+    """The checks of skew between a span of such rows and the project's serving log."""
+    from components.validate_data.skew import check_skew, read_served
+    from perennial.distributions import read_distributions
+
+    make_checked(project, Day("1", rows), 1, folder, made)
+    return check_skew(project, read_distributions(folder / "statistics" / "1"), read_served(project))
 
 
 def validate_third_day(chain: Chain, project: Project, corruptions: list[str], folder: Path) -> dict[str, Validation]:
-    """Corruption -> the verdict on day 3, landed so, after the chain's two days."""
+    """Corruption -> the verdict on day 3 of the digits, landed so, after the chain's two days."""
+    from components.check_examples.step import check_examples
     from components.compute_statistics.step import compute_statistics
     from components.ingest_examples.step import ingest_examples
     from components.validate_data.step import validate_data
@@ -21,69 +136,11 @@ def validate_third_day(chain: Chain, project: Project, corruptions: list[str], f
     for kind in corruptions:
         here, span = folder / kind, land(project, 3, kind)
         ingest_examples(project, span, here / "examples")
-        compute_statistics(here / "examples", project.settings.beam.options, here / "statistics", project.schema)
+        check_examples(project, here / "examples", here / "checked")
+        compute_statistics(here / "checked", project.settings.beam.options, here / "statistics", project.schema)
         days = [s.name for s in chain.selection.window]
-        examples = [*map(chain.examples, days), here / "examples"]
+        checked = [*map(chain.checked, days), here / "checked"]
         statistics = [*map(chain.statistics, days), here / "statistics"]
-        found[kind] = validate_data(project, [span.name], examples, statistics, here / "window", here / "validation")
+        outputs = here / "window", here / "measured", here / "validation"
+        found[kind] = validate_data(project, [span.name], [], checked, statistics, *outputs)
     return found
-
-
-def measure(
-    project: Project, examples: Path, keep: Callable[[int], bool], folder: Path, categories: bool = True
-) -> Any:
-    """Statistics of those of a span's examples whose label is kept."""
-    import tensorflow as tf
-
-    from components.compute_statistics.step import compute_statistics, read_statistics
-    from perennial.examples import read_records, split_files, split_prefix
-
-    prefix = Path(split_prefix(folder / "examples", "train"))
-    prefix.parent.mkdir(parents=True)
-    with tf.io.TFRecordWriter(f"{prefix}-0.gz", "GZIP") as writer:
-        for record in read_records(split_files(examples)):
-            label = tf.train.Example.FromString(record).features.feature["label"].int64_list.value[0]
-            if keep(label):
-                writer.write(record)
-    schema = project.schema if categories else None
-    compute_statistics(folder / "examples", project.settings.beam.options, folder / "statistics", schema)
-    return read_statistics(folder / "statistics")
-
-
-def is_odd(label: int) -> bool:
-    return label % 2 == 1
-
-
-def check_drift(project: Project, chain: Chain, folder: Path) -> dict[str, list[Check]]:
-    """Case -> the checks of drift, where only odd digits land the day after all of them did."""
-    from components.compute_statistics.step import read_statistics
-    from components.validate_data.schema_checks import check_schema
-
-    odd = measure(project, chain.examples("2026-01-02"), is_odd, folder / "odd")
-    before = read_statistics(chain.statistics("2026-01-01"))
-    after = read_statistics(chain.statistics("2026-01-02"))
-    numbers = measure(project, chain.examples("2026-01-02"), is_odd, folder / "numbers", categories=False)
-    empty = type(before)(datasets=[type(before.datasets[0])()])
-    found = {}
-    for measure_name in ("infinity_norm", "jensen_shannon_divergence"):
-        schema = with_comparator(project, measure_name)
-        cases = {"same": (after, before), "shifted": (odd, before), "first": (odd, None), "empty": (odd, empty)}
-        for case, (statistics, previous) in {**cases, "numbers": (numbers, before)}.items():
-            checks = check_schema(statistics, schema, previous)
-            found[f"{measure_name} {case}"] = [check for check in checks if check.kind == "drift"]
-    return found
-
-
-def with_comparator(project: Project, measure_name: str) -> Any:
-    """The project's schema with a drift threshold of 0.1 on the label."""
-    schema = type(project.schema)()
-    schema.CopyFrom(project.schema)
-    (label,) = (feature for feature in schema.feature if feature.name == "label")
-    getattr(label.drift_comparator, measure_name).threshold = 0.1
-    return schema
-
-
-def run_expectations(frames: Any, expectations: list[dict[str, Any]], output: Path) -> Any:
-    from components.validate_data.expectations import check_expectations
-
-    return check_expectations(frames, expectations, output)

@@ -1,23 +1,231 @@
-"""Validation: good days pass, each broken one is refused for what is broken, and drift is never passed unseen."""
+"""Validation: what each span is compared with, what goes on, and what is left of it."""
 
 from __future__ import annotations
 
-import re
+import os
 
-import pandas as pd
 import pytest
 
-from components.validate_data.step import conclude, read_validation
+from components.validate_data.component import validate_data as wrapper
+from components.validate_data.step import read_validation
 from perennial.digests import digest_folder
-from perennial.errors import ProjectError
-from schemas.records import Check, Span, SpanValidation
+from perennial.errors import DataError
+from schemas.records import Check
 from tests.components.chain import copy_project
 from tests.components.forked import forked
-from tests.components.validate_data.jobs import check_drift, run_expectations, validate_third_day
+from tests.components.validate_data.jobs import Day, check_log, validate_again, validate_days, validate_third_day
+from tests.components.validate_data.spans import COLUMNS, make_project
+
+BROKEN = {"checks": [Check(kind="expectation", subject="fare", verdict="failed", message="not so in 90 rows")]}
+UNREADABLE = {
+    "columns": [],
+    "checks": [Check(kind="readable", subject="2.csv", verdict="failed", message="data/2.csv must hold rows")],
+}
+
+
+def by_name(found):
+    return {span.span.name: span for span in found.validation.spans}
+
+
+def checks_of(span, kind, verdict=None):
+    return [c for c in span.checks if c.kind == kind and verdict in (None, c.verdict)]
+
+
+def linked(found):
+    window = found.folder / "window"
+    return {path.name: sorted(p.name for p in path.iterdir()) for path in sorted(window.iterdir())}
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """Examples and statistics of the cases' spans, which many have in common."""
+    return tmp_path_factory.mktemp("made")
+
+
+@pytest.fixture(scope="module")
+def four(tmp_path_factory, made):
+    """An old span, a good new one, a broken one, and a drifted one whose columns stand in another order."""
+    folder = tmp_path_factory.mktemp("four")
+    swapped = {"columns": ["id", "zone", "fare", "label"], "set_aside": 2}
+    days = [
+        Day("1", new=False),
+        Day("2", {"rows": 250}),
+        Day("3", {"fare": 90.0}, BROKEN),
+        Day("4", {"fare": 12.0}, swapped),
+    ]
+    checks = {"columns": "warn", "drift": "warn"}
+    return forked(validate_days, make_project(folder / "project", checks), days, folder, made)
+
+
+def test_quarantined_span_stays_out_and_the_run_goes_on(four):
+    assert four.validation.accepted
+    assert four.validation.reasons[0] == "span 3 was refused: fare: not so in 90 rows"
+    assert linked(four) == {n: ["Split-eval", "Split-test", "Split-train", "checked.json"] for n in "124"}
+    assert read_validation(four.folder / "validation") == four.validation
+
+
+def test_quarantined_span_is_never_what_a_later_one_is_compared_with(four):
+    (previous, window) = [c for c in checks_of(by_name(four)["4"], "drift", "failed") if c.subject == "fare"]
+    # The span before is 2 (mean 10) and not 3 (mean 90); the same goes for the window, 1 and 2.
+    assert "the span before" in previous.message and "at 250 rows" in previous.message and previous.distance < 0.2
+    assert "the window" in window.message and "at 300 rows" in window.message and window.distance < 0.2
+
+
+def test_what_is_old_is_not_judged_again(four):
+    assert not by_name(four)["1"].checks and not by_name(four)["1"].new
+
+
+def test_span_without_change_passes_what_is_compared(four):
+    span = by_name(four)["2"]
+    assert not span.failures and not span.warnings
+    compared = {c.subject: c.verdict for c in checks_of(span, "drift")}
+    assert compared == {"id": "not_compared", "fare": "passed", "zone": "passed"}
+    assert [c.verdict for c in checks_of(span, "label_drift")] == ["passed"]
+    assert [c.message for c in checks_of(span, "skew", "not_compared")] == [
+        "no serving log: project.yaml sets no data.serving_log"
+    ]
+    assert {c.subject for c in checks_of(span, "schema", "passed")} == {"id", "fare", "zone", "label"}
+
+
+def test_order_of_columns_is_told(four):
+    (check,) = checks_of(by_name(four)["4"], "columns", "failed")
+    assert "data/4.csv must have its columns in the order of the span before" in check.message
+    assert check.severity == "warn"
+
+
+def test_window_shares_the_bytes_of_the_checked_spans(four):
+    for name in "124":
+        for split in ("train", "eval", "test"):
+            part = f"Split-{split}"
+            assert digest_folder(four.folder / "window" / name / part) == digest_folder(
+                four.folder / "checked" / name / part
+            )
+    file = next((four.folder / "window" / "1" / "Split-train").iterdir())
+    assert os.stat(file).st_nlink == 2
+
+
+def test_statistics_are_those_of_the_good_spans(four):
+    assert set(four.examples) == {"table", *COLUMNS} and set(four.examples.values()) == {300 + 250 + 300}
+
+
+def test_each_new_span_has_its_pages(four):
+    validation = four.folder / "validation"
+    assert sorted(p.name for p in (validation / "statistics").iterdir()) == ["2.html", "3.html", "4.html"]
+    assert sorted(p.name for p in (validation / "data_docs").iterdir()) == ["2", "3", "4"]
+    assert (validation / "data_docs" / "4" / "index.html").read_text() == "4"
+    assert [p.name for p in (validation / "set_aside").iterdir()] == ["4.jsonl"]
+    page = (validation / "statistics" / "4.html").read_text()
+    assert "quartiles went from" in page and "1 to 2" in page
+
+
+@pytest.fixture
+def run(made):
+    def validate(folder, days, checks=None, **data):
+        return forked(validate_days, make_project(folder / "project", checks, **data), days, folder, made)
+
+    return validate
+
+
+def test_unreadable_span_is_said_and_leaves_no_statistics(tmp_path, run):
+    found = run(tmp_path, [Day("1", new=False), Day("2", {"rows": 0}, UNREADABLE)])
+    assert not found.validation.accepted and not linked(found)
+    assert found.validation.reasons[0] == "span 2 was refused: data/2.csv must hold rows"
+    assert [check.kind for check in by_name(found)["2"].checks] == ["readable"]
+    assert not (found.folder / "validation" / "statistics").exists()
+
+
+def test_readable_span_without_rows_is_compared_with_nothing(tmp_path, run):
+    found = run(tmp_path, [Day("1", new=False), Day("2", {"rows": 0})], {"anomalies": "warn"})
+    drift = checks_of(by_name(found)["2"], "drift") + checks_of(by_name(found)["2"], "label_drift")
+    assert len(drift) == 4 and {check.verdict for check in drift} == {"not_compared"}
+    assert found.validation.accepted  # on the span before
+
+
+def test_stop_stops_and_a_release_goes_on(tmp_path, run):
+    stops = {"columns": "stop"}
+    lacking = {"columns": ["id", "fares", "zone", "label"]}
+    days = [Day("1", new=False), Day("2"), Day("3", {}, lacking)]
+    stopped = run(tmp_path / "stopped", days, stops)
+    assert not stopped.validation.accepted and not linked(stopped)
+    assert "span 3" in stopped.validation.reasons[0] and "Did `fare` become `fares`?" in stopped.validation.reasons[0]
+    released = run(tmp_path / "released", [*days[:2], Day("3", {}, lacking, released=True)], stops)
+    assert released.validation.accepted and list(linked(released)) == ["1", "2", "3"]
+    assert by_name(released)["3"].failures and by_name(released)["3"].released
+
+
+def test_anomaly_that_the_columns_explain_is_not_told_twice(tmp_path, run):
+    columns = {"columns": [*COLUMNS, "tip"]}
+    found = run(tmp_path, [Day("1", {"without": 1.0}, columns)], {"columns": "warn"})
+    span = by_name(found)["1"]
+    assert {c.subject for c in checks_of(span, "columns", "failed")} == {"tip"}
+    assert "zone" in {c.subject for c in checks_of(span, "schema", "failed")}  # the column is there, without values
+    lacking = {"columns": ["id", "fare", "label"]}
+    found = run(tmp_path / "lacking", [Day("1", {"without": 1.0}, lacking)], {"columns": "warn"})
+    assert found.validation.accepted and not checks_of(by_name(found)["1"], "schema", "failed")
+
+
+def test_splits_by_time_hold_the_newest_good_span_out(tmp_path, run):
+    days = [Day("1", new=False), Day("2"), Day("3", {}, BROKEN)]
+    found = run(tmp_path, days, splits={"by": "time"})
+    assert found.validation.accepted
+    assert linked(found) == {"1": ["Split-eval", "Split-train", "checked.json"], "2": ["Split-test", "checked.json"]}
+    files = sorted(path.name for path in (found.folder / "window" / "2" / "Split-test").iterdir())
+    assert len(files) == 3 and all(name.startswith("data_tfrecord") for name in files)
+
+
+def test_splits_by_time_need_a_second_span(tmp_path, run):
+    with pytest.raises(DataError, match=r"needs two good spans.*Received: 1. Land another span"):
+        run(tmp_path, [Day("1")], splits={"by": "time"})
+
+
+def test_killed_attempt_leaves_nothing(tmp_path, made):
+    project = make_project(tmp_path / "project")
+    first, second = forked(validate_again, project, [Day("1"), Day("2")], tmp_path, made)
+    assert first.validation == second.validation and list(linked(second)) == ["1", "2"]
+
+
+@pytest.fixture
+def log_checks(tmp_path, made):
+    def check(log, served=None, file="1.jsonl"):
+        project = make_project(tmp_path / "project", {"skew": "quarantine"}, serving_log=log)
+        if served is not None:
+            (project.folder / "log").mkdir()
+            (project.folder / "log" / file).write_text(served)
+        return forked(check_log, project, {}, tmp_path, made)
+
+    return check
+
+
+def requests(zone, rows=400):
+    return "".join(f'{{"fare": {7 + n % 7}, "zone": "{zone if n % 4 else "b"}", "other": 1}}\n' for n in range(rows))
+
+
+def test_skew_between_a_span_and_served_requests(log_checks):
+    checks = log_checks("log/{YYYY}-{MM}.jsonl", requests("a"), "2026-01.jsonl")
+    found = {check.subject: check for check in checks}
+    assert set(found) == {"fare", "zone"} and {check.severity for check in checks} == {"quarantine"}
+    assert found["zone"].verdict == "failed" and found["zone"].kind == "skew"
+    assert "from 400 served requests" in found["zone"].message and "went from" in found["zone"].message
+
+
+@pytest.mark.parametrize(
+    "served, file, why",
+    [
+        (None, "", "no file matches log/*"),
+        ("{broken\n", "1.jsonl", "no requests in log/*"),
+        ("", "1.csv", "serving log"),
+        ("?", "1.what", "cannot be read"),
+        ("PAR1", "1.parquet", "cannot be read: log/1.parquet must be a whole Parquet file"),
+    ],
+)
+def test_log_that_says_nothing_is_not_passed_and_stops_no_run(log_checks, served, file, why):
+    (check,) = log_checks("log/*", served, file)
+    assert check.verdict == "not_compared" and why in check.message
+
 
 REFUSED = {
     "wrong-range": "image.max",
-    "missing-labels": "label: expected column values to not be null",
+    "missing-labels": "label",
     "shuffled-columns": "id",
     "truncated-file": "2026-01-03.parquet must be a whole Parquet file",
 }
@@ -27,131 +235,24 @@ REFUSED = {
 def refused(chain, tmp_path_factory):
     folder = tmp_path_factory.mktemp("refused")
     project = copy_project(chain, folder / "digits")
-    return folder, forked(validate_third_day, chain, project, list(REFUSED), folder)
+    return forked(validate_third_day, chain, project, list(REFUSED), folder)
 
 
 def test_good_days_are_accepted(chain):
     validation = read_validation(chain.validation)
     assert validation.accepted and validation.reasons == []
-    assert [span.span.name for span in validation.spans if span.new] == ["2026-01-01", "2026-01-02"]
     for span in validation.spans:
-        assert {check.kind for check in span.checks} == {"readable", "schema", "expectation", "drift"}
-        assert {check.verdict for check in span.checks if check.kind != "drift"} == {"passed"}
-
-
-def test_every_feature_and_every_expectation_was_checked(chain):
-    checks = read_validation(chain.validation).spans[0].checks
-    assert {c.subject for c in checks if c.kind == "schema"} == {"id", "date", "image", "label"}
-    assert sum(c.kind == "expectation" for c in checks) == len(chain.project.expectations)
-
-
-def test_window_holds_the_examples_of_every_span(chain):
-    spans = [span.name for span in chain.selection.window]
-    assert sorted(path.name for path in chain.window.iterdir()) == spans
-    for span in spans:
-        assert digest_folder(chain.window / span) == digest_folder(chain.examples(span))
-
-
-def test_data_docs_lead_from_their_index_to_each_new_span(chain):
-    site = chain.validation / "data_docs"
-    links = re.findall(r'href="(validations/[^"]+)"', (site / "index.html").read_text())
-    assert len(links) == len(chain.selection.new_spans)
-    for span, link in zip(chain.selection.new_spans, links, strict=True):
-        assert span in link and "values must be unique" in (site / link).read_text()
-
-
-def test_data_docs_load_nothing_from_outside(chain):
-    for page in (chain.validation / "data_docs").rglob("*.html"):
-        assert not re.findall(r'<(?:link|script|img)[^>]*(?:href|src)="https?://', page.read_text()), page
+        assert not span.failures and not span.warnings
+        assert {check.kind for check in span.checks} >= {"readable", "columns", "rows", "schema", "drift", "skew"}
 
 
 @pytest.mark.parametrize("kind", REFUSED)
 def test_broken_day_is_refused_with_what_is_broken(refused, kind):
-    folder, found = refused
-    validation = found[kind]
-    assert not validation.accepted
-    (reason,) = validation.reasons
-    assert reason.startswith("span 2026-01-03 was refused: ") and REFUSED[kind] in reason
-    assert not list((folder / kind / "window").iterdir())
-    assert read_validation(folder / kind / "validation") == validation
-
-
-def test_only_what_is_new_is_checked_and_only_what_failed_is_named(refused):
-    for validation in refused[1].values():
-        *before, third = validation.spans
-        assert all(not span.new and not span.checks for span in before)
-        assert third.new and third.failures
-
-
-def test_wrong_range_is_seen_by_the_schema_too(refused):
-    failures = refused[1]["wrong-range"].spans[-1].failures
-    assert {check.kind for check in failures if check.subject.startswith("image")} == {"schema", "expectation"}
-
-
-def test_drift_that_was_not_compared_is_said(chain):
-    drift = [c for span in read_validation(chain.validation).spans for c in span.checks if c.kind == "drift"]
-    assert [c.verdict for c in drift] == ["not_compared"] * 2
-    assert all("drift_comparator" in c.message for c in drift)
-
-
-@pytest.fixture(scope="module")
-def drift(chain, tmp_path_factory):
-    return forked(check_drift, chain.project, chain, tmp_path_factory.mktemp("drift"))
-
-
-@pytest.mark.parametrize("measure", ["infinity_norm", "jensen_shannon_divergence"])
-@pytest.mark.parametrize(
-    "case, verdict, says",
-    [
-        ("same", "passed", "within drift_comparator"),
-        ("shifted", "failed", "above the threshold 0.1"),
-        ("first", "not_compared", "no earlier span"),
-        ("empty", "not_compared", "no values in the span before"),
-    ],
-)
-def test_drift_of_the_label(drift, measure, case, verdict, says):
-    (check,) = drift[f"{measure} {case}"]
-    assert check.verdict == verdict and says in check.message
-    assert check.subject == ("all features" if case == "first" else "label")
-
-
-def test_categories_that_were_measured_as_numbers_are_not_passed(drift):
-    (check,) = drift["infinity_norm numbers"]
-    assert check.verdict == "not_compared" and "jensen_shannon_divergence" in check.message
-
-
-FRAME = {"one": pd.DataFrame({"a": [1, 2, 2]}), "two": pd.DataFrame({"a": [1, 2, 3]})}
-UNIQUE = {"type": "expect_column_values_to_be_unique", "kwargs": {"column": "a"}}
-ELSEWHERE = {"type": "expect_column_values_to_be_unique", "kwargs": {"column": "b"}}
-
-
-def test_every_span_has_its_own_verdicts_and_an_unknown_column_fails(tmp_path):
-    found = forked(run_expectations, FRAME, [UNIQUE, ELSEWHERE], tmp_path / "docs")
-    one, two = ({check.subject: check for check in checks} for checks in found.values())
-    assert [one["a"].verdict, one["b"].verdict] == ["failed", "failed"]
-    assert [two["a"].verdict, two["b"].verdict] == ["passed", "failed"]
-    assert "(such as 2" in one["a"].message and '"b"' in one["b"].message
-
-
-@pytest.mark.parametrize(
-    "wrong", [{"type": "expect_nothing", "kwargs": {}}, {"type": UNIQUE["type"], "kwargs": {"columns": "a"}}]
-)
-def test_expectation_that_does_not_exist_is_named(tmp_path, wrong):
-    with pytest.raises(ProjectError, match=r"expectations\.json: expectations\[1\] must be an expectation"):
-        forked(run_expectations, FRAME, [UNIQUE, wrong], tmp_path / "docs")
-
-
-def _validated(name, *failed):
-    span = Span(name=name, version=1, uri=name, fingerprint=name)
-    checks = [Check(kind=kind, subject="label", verdict="failed", message=f"{kind} broken") for kind in failed]
-    return SpanValidation(span=span, new=True, rows={}, labels={}, checks=checks)
-
-
-def test_each_failed_span_gives_one_reason_and_the_rule_before_the_anomaly():
-    verdict = conclude([_validated("a"), _validated("b", "schema", "expectation"), _validated("c", "drift")])
+    verdict = refused[kind]
     assert not verdict.accepted
-    assert verdict.reasons == [
-        "span b was refused: label: expectation broken (and 1 more)",
-        "span c was refused: label: drift broken",
-    ]
-    assert conclude([_validated("a")]).accepted
+    assert verdict.reasons[0].startswith("span 2026-01-03 was refused: ") and REFUSED[kind] in verdict.reasons[0]
+
+
+def test_wrapper_has_the_inputs_of_the_pipeline():
+    names = list(wrapper.component_spec.inputs)
+    assert names == ["project", "digest", "new_spans", "released", "examples", "statistics"]

@@ -9,8 +9,9 @@ from __future__ import annotations
 import html
 import re
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
+from urllib.parse import quote
 
 from perennial.publishing import publish_text
 from schemas.records import Check
@@ -29,32 +30,36 @@ footer, .navbar-brand, input[type=radio], #ge-cta-footer, .cooltip { display: no
 </style>"""
 
 
-def finish_site(site: Path, checks: Mapping[str, Sequence[Check]]) -> None:
-    """Rewrites the pages below `site` to need nothing from outside, and writes an index of the spans.
+def finish_site(site: Path, span: str, checks: Sequence[Check]) -> None:
+    """Rewrites the pages below `site` to need nothing from outside, and writes an index.
 
-    `checks` names the spans and says which of their expectations failed.
+    `checks` says which expectations of the span failed; the site must hold one run.
     """
     for folder in ("images", "fonts"):
         shutil.rmtree(site / "static" / folder, ignore_errors=True)
     for page in site.rglob("*.html"):
         text = _EXTERNAL.sub("", page.read_text(encoding="utf-8"))
         publish_text(text.replace("</head>", f"{_STYLE}</head>", 1), page)
-    publish_text(_index(site, checks), site / INDEX)
+    publish_text(_index(site, span, checks), site / INDEX)
 
 
-def _index(site: Path, checks: Mapping[str, Sequence[Check]]) -> str:
-    rows = "".join(_row(site, span, found) for span, found in checks.items())
+def _index(site: Path, span: str, checks: Sequence[Check]) -> str:
     return (
         f'<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>Data Docs</title>{_STYLE}</head><body>'
-        "<h1>Data Docs</h1><table><tr><th>span</th><th>expectations met</th><th>not met</th></tr>"
-        f'{rows}</table><p><a href="expectations/expectations.html">All expectations</a></p></body></html>'
+        "<h1>Data Docs</h1><table><tr><th>span</th><th>expectations met</th>"
+        "<th>met by the rows that are left</th><th>not met</th></tr>"
+        f"{_row(site, span, checks)}</table>"
+        '<p><a href="expectations/expectations.html">All expectations</a></p></body></html>'
     )
 
 
 def _row(site: Path, span: str, checks: Sequence[Check]) -> str:
-    # Great Expectations names the folder after the run, and the run after the span.
-    page = next(site.glob(f"validations/*/span {span}/**/*.html"))
-    failed = [check.subject for check in checks if check.verdict == "failed"]
-    link = html.escape(page.relative_to(site).as_posix(), quote=True)
-    met, missed = len(checks) - len(failed), html.escape(", ".join(dict.fromkeys(failed)))
-    return f'<tr><td><a href="{link}">{html.escape(span)}</a></td><td>{met}</td><td class="failed">{missed}</td></tr>'
+    page = next((site / "validations").rglob("*.html")).relative_to(site)
+    link = html.escape(quote(page.as_posix()), quote=True)
+    met = sum(check.verdict == "passed" for check in checks)
+    left, missed = (
+        html.escape(", ".join(dict.fromkeys(check.subject for check in checks if check.verdict == verdict)))
+        for verdict in ("set_aside", "failed")
+    )
+    name = f'<a href="{link}">{html.escape(span)}</a>'
+    return f'<tr><td>{name}</td><td>{met}</td><td>{left}</td><td class="failed">{missed}</td></tr>'

@@ -1,0 +1,221 @@
+"""What a new span costs when the window is 1, 10 or 50 spans: seconds and bytes read by the data steps.
+
+One project with real handwritten digits, drawn again and again into spans of the same size. All spans but the newest
+were there in earlier runs. The peer is the same pipeline with everything to do: its first run over 50 new spans.
+
+The data steps are everything until the window is analysed: select_spans, ingest_examples, check_examples,
+compute_statistics, validate_data and analyse_features. What follows reads the whole window by nature: a model is
+trained on all of it, and transform_features, shown beside, writes what training reads.
+
+Bytes are the sizes of the files that were read, by their access times; files that many spans share count once.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import statistics
+import sys
+import tempfile
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import yaml
+
+DIGITS = Path(__file__).resolve().parents[1] / "examples" / "digits"
+WINDOWS = (1, 10, 50)
+ROWS = 2000
+REPEATS = 3
+TARGET = 1.5  # times the cost at a window of 1
+LONG_AGO = 1_000_000_000  # an access time, in seconds since 1970: what is later was read since
+# Rules of the example about its own small days; these spans are larger and have other ids.
+DAY_RULES = ("expect_table_row_count_to_be_between", "expect_column_values_to_match_regex")
+
+
+@dataclass
+class Watch:
+    """Hears of the steps of a run: seconds from its start without the imports, and what the data steps read."""
+
+    folder: Path
+    began: float = field(default_factory=time.monotonic)
+    imports: float = 0.0
+    data_done: float = 0.0
+    landed_bytes: int = 0
+    artifact_bytes: int = 0
+    seconds: dict[str, float] = field(default_factory=dict)
+    before: set[int] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self.before = forget_reading(self.folder)
+
+    def started(self, step: str) -> None:
+        """A task began."""
+
+    def finished(self, step: str, how: str, seconds: float) -> None:
+        """A task ended; the data steps are done when the window was analysed, and nothing else has read yet."""
+        self.seconds[step] = self.seconds.get(step, 0.0) + seconds
+        if step == "analyse_features":
+            self.data_done = time.monotonic() - self.began - self.imports
+            self.landed_bytes = read_since(self.folder / "data", self.before)
+            self.artifact_bytes = read_since(self.folder / ".perennial", self.before)
+
+    def imported(self, seconds: float) -> None:
+        """The steps waited for imports, once in a run: no part of a span's cost."""
+        self.imports = seconds
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Of one run's data steps, and of its transform_features."""
+
+    seconds: float
+    landed_bytes: int
+    artifact_bytes: int
+    transform_seconds: float
+
+
+def main() -> int:
+    """Measures every window and prints the table."""
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = make_project(Path(scratch) / "digits")
+        if not access_times_are_kept(folder):
+            sys.exit("error: this file system keeps no access times (noatime); run it on one that does")
+        for number in range(max(WINDOWS)):
+            land(folder, number)
+        everything = run(folder, max(WINDOWS))
+        costs: dict[int, list[Cost]] = {window: [] for window in WINDOWS}
+        number = max(WINDOWS)
+        for _ in range(REPEATS):
+            for window in WINDOWS:
+                land(folder, number)
+                number += 1
+                costs[window].append(run(folder, window))
+    print_table(everything, costs)
+    medians = {window: median(costs[window]) for window in WINDOWS}
+    ratio = medians[max(WINDOWS)].seconds / medians[1].seconds
+    spared = everything.seconds / medians[max(WINDOWS)].seconds
+    print(
+        f"a new span at a window of {max(WINDOWS)} costs {ratio:.2f} times what it costs at 1 "
+        f"(target: at most {TARGET}); doing everything again costs {spared:.1f} times as much"
+    )
+    return 0 if ratio <= TARGET else 1
+
+
+def print_table(everything: Cost, costs: dict[int, list[Cost]]) -> None:
+    """The medians, and the peer."""
+    print(f"| window, spans of {ROWS:,} rows | data steps | landed data read | artifacts read | transform_features |")
+    print("| --- | ---: | ---: | ---: | ---: |")
+    rows = {f"{window}, one of them new": median(found) for window, found in costs.items()}
+    for name, cost in {**rows, f"{max(WINDOWS)}, all of them new": everything}.items():
+        landed, artifacts = (f"{size / 1e6:.2f} MB" for size in (cost.landed_bytes, cost.artifact_bytes))
+        print(f"| {name} | {cost.seconds:.1f} s | {landed} | {artifacts} | {cost.transform_seconds:.1f} s |")
+
+
+def median(costs: list[Cost]) -> Cost:
+    """The run with the median seconds."""
+    middle = statistics.median_low([cost.seconds for cost in costs])
+    return next(cost for cost in costs if cost.seconds == middle)
+
+
+def make_project(folder: Path) -> Path:
+    """The digits project, with training as short as it can be: it is not what is measured."""
+    folder.mkdir()
+    for name in ("model.py", "schema.pbtxt"):
+        shutil.copy(DIGITS / name, folder / name)
+    suite = json.loads((DIGITS / "expectations.json").read_text())
+    suite["expectations"] = [rule for rule in suite["expectations"] if rule["type"] not in DAY_RULES]
+    (folder / "expectations.json").write_text(json.dumps(suite))
+    return folder
+
+
+def configure(folder: Path, window: int) -> None:
+    """Writes the settings with another window."""
+    settings: dict[str, Any] = yaml.safe_load((DIGITS / "project.yaml").read_text())
+    settings["data"]["window"] = window
+    settings["data"]["spans"] = "data/{SPAN}.parquet"
+    settings |= {"stabilise": {"draws": 1, "steps": 2}, "train": {"instances": 1, "epochs": 1, "batch_size": 256}}
+    settings["gate"] = {"metric": "accuracy", "mode": "not_worse", "margin": 0.9}
+    (folder / "project.yaml").write_text(yaml.safe_dump(settings))
+
+
+def land(folder: Path, number: int) -> None:
+    """Lands a span: digits drawn with replacement, under ids of their own."""
+    from sklearn.datasets import load_digits
+
+    images, labels = load_digits(return_X_y=True)
+    drawn = np.random.default_rng(number).integers(len(images), size=ROWS)
+    table = pa.table(
+        {
+            "id": [f"span-{number}-row-{row}" for row in range(ROWS)],
+            "date": [str(number)] * ROWS,
+            "image": pa.array(list(images[drawn].astype("float32")), pa.list_(pa.float32())),
+            "label": pa.array(labels[drawn].astype("int64")),
+        }
+    )
+    (folder / "data").mkdir(exist_ok=True)
+    aside = folder / "data" / f"{number}.landing"
+    pq.write_table(table, aside)
+    os.replace(aside, aside.with_suffix(".parquet"))
+
+
+def run(folder: Path, window: int) -> Cost:
+    """Runs the loop once with this window; gives what its data steps cost."""
+    from perennial.cli.local_runner import LocalRun
+    from perennial.cli.running import new_run_name
+    from perennial.project import load_project
+    from pipelines.compile import compile_pipeline
+
+    configure(folder, window)
+    project, name = load_project(folder), new_run_name()
+    place = project.state / "runs" / name
+    compile_pipeline(place / "pipeline.yaml")
+    watch = Watch(folder)
+    local = LocalRun(
+        place / "pipeline.yaml", project.state / "artifacts", project.state / "cache", place, place / "log", watch
+    )
+    if not local.execute({"project": str(folder), "run": name, "retrain": False}):
+        sys.exit(f"error: the run failed: {local.failures}")
+    if not watch.data_done:
+        sys.exit("error: the run did not reach analyse_features")
+    return Cost(watch.data_done, watch.landed_bytes, watch.artifact_bytes, watch.seconds["transform_features"])
+
+
+def forget_reading(folder: Path) -> set[int]:
+    """Makes every file look as if it had not been read for years (its modification time stays); gives their inodes."""
+    inodes = set()
+    for path in folder.rglob("*"):
+        if path.is_file():
+            status = path.stat()
+            os.utime(path, ns=(LONG_AGO * 10**9, status.st_mtime_ns))
+            inodes.add(status.st_ino)
+    return inodes
+
+
+def read_since(folder: Path, before: set[int]) -> int:
+    """Bytes of the files below a folder that were there before and have been read; hard links count once."""
+    found = {}
+    for path in folder.rglob("*"):
+        if path.is_file() and (status := path.stat()).st_atime > LONG_AGO + 1 and status.st_ino in before:
+            found[status.st_ino] = status.st_size
+    return sum(found.values())
+
+
+def access_times_are_kept(folder: Path) -> bool:
+    """Whether reading a file that was long not read changes its access time."""
+    probe = folder / "probe"
+    probe.write_text("probe")
+    before = forget_reading(folder)
+    probe.read_text()
+    kept = read_since(folder, before) > 0
+    probe.unlink()
+    return kept
+
+
+if __name__ == "__main__":
+    sys.exit(main())

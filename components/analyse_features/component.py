@@ -1,0 +1,18 @@
+"""Kubeflow wrapper of `analyse_features`."""
+
+from kfp.dsl import Artifact, Dataset, Input, Output
+
+from components.kubeflow import component
+
+
+@component()
+def analyse_features(project: str, digest: str, window: Input[Dataset], graph: Output[Artifact]):
+    """Analyses the window for its features."""
+    from pathlib import Path
+
+    from components.analyse_features.step import analyse_features
+    from perennial.project import load_project, verify_digest
+
+    loaded = load_project(project)
+    verify_digest("settings and module", digest, loaded.project_digest())
+    analyse_features(loaded, Path(window.path), Path(graph.path))

@@ -1,0 +1,174 @@
+"""Analyses the window for the user's `preprocessing_fn` with TensorFlow Transform, reading new spans only."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from components.analyse_features.cache import AnalyzerCache, read_entries, write_entries
+from components.analyse_features.fingerprint import fingerprint
+from perennial.beam import make_pipeline
+from perennial.errors import ProjectError
+from perennial.examples import split_files
+from perennial.modelling.features import TRANSFORM_GRAPH
+from perennial.modelling.preprocessing import (
+    Preprocessing,
+    load_preprocessing,
+    naming_user_line,
+    raw_examples,
+    read_batches,
+)
+from perennial.project import Project
+from schemas.records import CheckedSpan
+
+if TYPE_CHECKING:
+    from tensorflow_transform.beam.analyzer_cache import DatasetCache, DatasetKey
+
+CACHE_FOLDER = "analyzer_cache"
+CHECKED_FILE = "checked.json"
+_KEPT = "kept"
+
+
+@dataclass(frozen=True)
+class SpanExamples:
+    """The train split of one span of the window; `content` identifies its examples."""
+
+    name: str
+    content: str
+    files: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class FeatureAnalysis:
+    """Names of the spans whose examples were read, and of those that only their kept accumulators stand for."""
+
+    read: tuple[str, ...]
+    kept: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """How the window is analysed.
+
+    All spans with kept accumulators are one dataset, so that the work does not grow with their number: an analyzer
+    merges any number of accumulators, whichever dataset they came from. Every other span is a dataset of its own,
+    because its accumulators are to be kept.
+    """
+
+    kept: tuple[SpanExamples, ...]
+    new: tuple[SpanExamples, ...]
+    entries: dict[bytes, list[Path]]
+
+    def datasets(self) -> dict[DatasetKey, list[str]]:
+        """Dataset -> its files."""
+        from tensorflow_transform.beam.analyzer_cache import DatasetKey
+
+        found = {DatasetKey(f"span-{i}"): list(span.files) for i, span in enumerate(self.new)}
+        if self.kept:
+            found[DatasetKey(_KEPT, is_cached=False)] = [file for span in self.kept for file in span.files]
+        return found
+
+    def known(self, accumulators: Mapping[bytes, Any]) -> dict[DatasetKey, DatasetCache]:
+        """The accumulators of the spans that need not be read, in TensorFlow Transform's form."""
+        from tensorflow_transform.beam.analyzer_cache import DatasetCache, DatasetKey
+
+        return {DatasetKey(_KEPT, is_cached=False): DatasetCache(accumulators, None)} if self.kept else {}
+
+
+def analyse_features(project: Project, window: Path, output: Path) -> FeatureAnalysis:
+    """Writes `output/transform_graph/`: `preprocessing_fn` with its statistics of the window's train split.
+
+    What the analyzers accumulated over a span is kept below the state folder by the digest of the span's examples,
+    so that a window with one new span reads that span alone. An analyzer whose accumulators cannot be kept (one
+    that depends on another analyzer) makes the whole window be read. Damaged entries are made again; those that no
+    run used for 30 days are removed.
+
+    Raises:
+        ProjectError: `preprocessing_fn` fails, with its line; or the window has no example to train on.
+    """
+    output.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(output / TRANSFORM_GRAPH, ignore_errors=True)
+    spans = train_spans(window)
+    if not spans:
+        where, remedy = "project.yaml: data.splits.train", "Land more data, or raise it."
+        raise ProjectError(where, "must leave some examples of the window", "none", remedy)
+    with naming_user_line(project):
+        return _analyse(project, spans, output)
+
+
+def train_spans(window: Path) -> list[SpanExamples]:
+    """The spans of a window that have examples to train on, by name; one held out as a whole has none."""
+    found = []
+    for record in sorted(window.glob(f"*/{CHECKED_FILE}")):
+        checked = CheckedSpan.model_validate_json(record.read_text(encoding="utf-8"))
+        files = tuple(split_files(record.parent, "train"))
+        if files and checked.rows.get("train"):
+            found.append(SpanExamples(record.parent.name, checked.content, files))
+    return found
+
+
+def _analyse(project: Project, spans: list[SpanExamples], output: Path) -> FeatureAnalysis:
+    from tensorflow_transform.beam import analysis_graph_builder
+    from tensorflow_transform.beam.analyzer_cache import DatasetKey
+    from tfx_bsl.tfxio.tensor_adapter import TensorAdapter
+
+    preprocessing = load_preprocessing(project)
+    specs = TensorAdapter(raw_examples(project, "analyse_features").TensorAdapterConfig()).OriginalTypeSpecs()
+    wanted = analysis_graph_builder.get_analysis_cache_entry_keys(preprocessing, specs, {DatasetKey("any")}, False)
+    cache = AnalyzerCache(project.state / CACHE_FOLDER, fingerprint(preprocessing, specs, sorted(wanted)))
+    plan = _plan(cache, spans, sorted(wanted))
+    required = analysis_graph_builder.get_analysis_dataset_keys(
+        preprocessing, specs, set(plan.datasets()), plan.known(plan.entries), False
+    )
+    with tempfile.TemporaryDirectory() as scratch:
+        _run(project, preprocessing, plan, required, Path(scratch), output)
+        for number, span in enumerate(plan.new):
+            cache.publish(span.content, sorted(wanted), Path(scratch, "entries", f"span-{number}"))
+    cache.prune({span.content for span in spans})
+    kept_only = () if any(key.key == _KEPT for key in required) else plan.kept
+    return FeatureAnalysis(
+        read=tuple(span.name for span in spans if span not in kept_only), kept=tuple(span.name for span in kept_only)
+    )
+
+
+def _plan(cache: AnalyzerCache, spans: list[SpanExamples], wanted: list[bytes]) -> _Plan:
+    kept, new = [], []
+    entries: dict[bytes, list[Path]] = {key: [] for key in wanted}
+    for span in spans:
+        # Without analyzers to keep anything of, the spans need not be told apart.
+        found = cache.find(span.content, wanted) if wanted else {}
+        if found is None:
+            new.append(span)
+            continue
+        kept.append(span)
+        for key, file in found.items():
+            entries[key].append(file)
+    return _Plan(tuple(kept), tuple(new), entries)
+
+
+def _run(
+    project: Project, preprocessing: Preprocessing, plan: _Plan, required: set[Any], scratch: Path, output: Path
+) -> None:
+    """Runs the Beam pipeline: writes the graph, and below `scratch/entries` what is to be kept of each new span."""
+    from tensorflow_transform import beam as tft_beam
+
+    examples = raw_examples(project, "analyse_features")
+    # The pipeline runs when its context ends, so the scratch folder must outlive it.
+    with (
+        make_pipeline(project.settings.beam.options) as pipeline,
+        tft_beam.Context(temp_dir=str(scratch / "beam")),
+    ):
+        data = {
+            key: read_batches(pipeline, key.key, files, examples) if key in required else None
+            for key, files in plan.datasets().items()
+        }
+        known = plan.known(read_entries(pipeline, plan.entries) if plan.kept else {})
+        graph, accumulated = (data, known, examples.TensorAdapterConfig()) | "Analyse" >> (
+            tft_beam.AnalyzeDatasetWithCache(preprocessing, pipeline=pipeline)
+        )
+        graph | "Write graph" >> tft_beam.WriteTransformFn(str(output / TRANSFORM_GRAPH))
+        write_entries(pipeline, {key.key: cache.cache_dict for key, cache in accumulated.items()}, scratch / "entries")

@@ -1,0 +1,254 @@
+"""Business rules: runs the project's Great Expectations suite on the examples of one span."""
+
+from __future__ import annotations
+
+import logging
+import re
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_args
+
+from components.check_examples.data_docs import finish_site
+from perennial.errors import ProjectError
+from perennial.project import EXPECTATIONS_FILE
+from perennial.publishing import publish_folder
+from perennial.tfx_compat import prepare_process
+from schemas.project import Severity
+from schemas.records import Check
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+# What a file written by Great Expectations may hold beside type and kwargs; the first four are passed on.
+_OWN_KEYS = ("meta", "notes", "description", "severity", "id", "rendered_content", "expectation_context")
+_PASSED_ON = _OWN_KEYS[:4]
+# How results are reported is decided here: the rows are found with COMPLETE only.
+_NOT_PASSED_ON = ("result_format", "catch_exceptions")
+_LONGEST = 60
+_COMPLETE = {"result_format": "COMPLETE", "return_unexpected_index_query": False}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one expectation found in a frame.
+
+    `reasons` tells, for the position of every row that broke it, why; it is empty where the expectation passed, only
+    warns, or did not fail for single rows. `rule` is what the expectation wants, in words.
+    """
+
+    check: Check
+    rule: str
+    reasons: dict[int, str] = field(default_factory=dict)
+
+
+class Suite:
+    """The expectations of a project, ready to judge frames of one span."""
+
+    def __init__(self, context: Any, definition: Any, expectations: list[dict[str, Any]], default: Severity) -> None:
+        self._context, self._definition = context, definition
+        self._items = expectations
+        self._severities = [read_severity(number, item) or default for number, item in enumerate(expectations)]
+        # Great Expectations gives every expectation an identifier, and its results in an order of its own.
+        self._numbers = {expectation.id: number for number, expectation in enumerate(definition.suite.expectations)}
+
+    def judge(self, frame: pd.DataFrame, span: str) -> list[Finding]:
+        """Runs every expectation on a frame whose index counts the rows from 0; in the order of expectations.json."""
+        store = self._context.validation_results_store
+        for key in store.list_keys():  # the Data Docs show the newest run only
+            store.remove_key(key)
+        result = self._definition.run(
+            batch_parameters={"dataframe": frame}, result_format=_COMPLETE, run_id=_run_identifier(span)
+        )
+        found = {self._numbers[item.expectation_config.id]: item.to_json_dict() for item in result.results}
+        return [
+            _as_finding(self._items[number], self._severities[number], found[number], frame)
+            for number in range(len(self._items))
+        ]
+
+    def not_compared(self, why: str) -> list[Check]:
+        """One check for each expectation, of a span that there is nothing to judge of."""
+        return [
+            Check(kind="expectation", subject=_subject(item), verdict="not_compared", message=why, severity=severity)
+            for item, severity in zip(self._items, self._severities, strict=True)
+        ]
+
+    def publish_docs(self, span: str, checks: Sequence[Check], output: Path) -> None:
+        """Makes `output` the Data Docs of the newest run: a folder with `index.html`, which needs no network."""
+        self._context.build_data_docs()
+        site = Path(self._context.root_directory) / "uncommitted" / "data_docs" / "local_site"
+        finish_site(site, span, checks)
+        publish_folder(site, output)
+
+
+@contextmanager
+def open_suite(expectations: list[dict[str, Any]], default: Severity) -> Iterator[Suite]:
+    """The suite in a context of its own, which is gone afterwards; `default` is the severity of what names none.
+
+    Raises:
+        ProjectError: An expectation does not exist, does not take its arguments, or has an unknown severity.
+    """
+    prepare_process()
+    import great_expectations as gx
+
+    for name in ("great_expectations", "great_expectations.data_context"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    built = build_expectations(expectations)
+    with tempfile.TemporaryDirectory() as scratch:
+        context = gx.get_context(mode="file", project_root_dir=scratch)
+        context.variables.progress_bars = {"globally": False}  # type: ignore[assignment]
+        suite = context.suites.add(gx.ExpectationSuite(name="expectations", expectations=built))
+        batches = context.data_sources.add_pandas("spans").add_dataframe_asset("span")
+        batch = batches.add_batch_definition_whole_dataframe("whole")
+        definition = gx.ValidationDefinition(name="span", data=batch, suite=suite)
+        yield Suite(context, context.validation_definitions.add(definition), expectations, default)
+
+
+def build_expectations(expectations: list[dict[str, Any]]) -> list[Any]:
+    """The suite as Great Expectations objects.
+
+    Raises:
+        ProjectError: An expectation does not exist, does not take its arguments, or has an unknown severity.
+    """
+    prepare_process()
+    from great_expectations.expectations.expectation_configuration import ExpectationConfiguration
+
+    built = []
+    for number, item in enumerate(expectations):
+        _refuse_unknown_keys(number, item)
+        read_severity(number, item)
+        kwargs = {name: value for name, value in item["kwargs"].items() if name not in _NOT_PASSED_ON}
+        extra = {name: item[name] for name in _PASSED_ON if item.get(name) is not None}
+        try:
+            built.append(ExpectationConfiguration(type=item["type"], kwargs=kwargs, **extra).to_domain_obj())
+        except Exception as error:  # Great Expectations raises pydantic's, its own and plain errors alike
+            expected = "must be an expectation that Great Expectations knows, with its arguments"
+            received = f"{item['type']} {item['kwargs']} ({_first_line(error)})"
+            raise ProjectError(_where(number), expected, received, "See Great Expectations' gallery.") from error
+    return built
+
+
+def read_severity(number: int, item: dict[str, Any]) -> Severity | None:
+    """What an expectation's own `meta: {severity: ...}` says that its failure does, None where it says nothing.
+
+    Raises:
+        ProjectError: It is not a severity.
+    """
+    meta = item.get("meta")
+    if meta is None:
+        return None
+    if not isinstance(meta, dict):
+        raise ProjectError(f"{_where(number)}.meta", "must be an object", meta, 'Write {"severity": "warn"}.')
+    for severity in get_args(Severity):
+        if meta.get("severity") == severity:
+            known: Severity = severity
+            return known
+    if "severity" not in meta:
+        return None
+    where, expected = f"{_where(number)}.meta.severity", f"must be one of {', '.join(get_args(Severity))}"
+    raise ProjectError(where, expected, meta["severity"], "docs/data.md tells what each of them does.")
+
+
+def _run_identifier(span: str) -> Any:
+    from great_expectations.core.run_identifier import RunIdentifier
+
+    # It becomes the name of a folder, and a table's span may be named by any text.
+    name = re.sub(r"[^\w.+-]", "-", span)[:100]
+    return RunIdentifier(f"span {name}")
+
+
+def _refuse_unknown_keys(number: int, item: dict[str, Any]) -> None:
+    unknown = sorted(item.keys() - {"type", "kwargs", *_OWN_KEYS})
+    if unknown:
+        remedy = "Arguments belong into `kwargs`, a severity into `meta`."
+        raise ProjectError(_where(number), "must hold only `type`, `kwargs` and `meta`", ", ".join(unknown), remedy)
+
+
+def _where(number: int) -> str:
+    return f"{EXPECTATIONS_FILE}: expectations[{number}]"
+
+
+def _as_finding(item: dict[str, Any], severity: Severity, found: dict[str, Any], frame: pd.DataFrame) -> Finding:
+    subject = _subject(item)
+    name, wanted = _describe_rule(item)
+    rule = f"expected {name} {wanted}".rstrip()
+    if found["success"]:
+        message = f"{name}: {wanted}".rstrip(": ")
+        check = Check(kind="expectation", subject=subject, verdict="passed", message=message, severity=severity)
+        return Finding(check, f"{subject}: {rule}")
+    rows = find_rows(found, len(frame))
+    unnamed = rows is None and "unexpected_count" in (found.get("result") or {})
+    why = "; Great Expectations did not name them all, so none was set aside" if unnamed else ""
+    message = f"{rule}; {_observed(found)}{why}"
+    check = Check(kind="expectation", subject=subject, verdict="failed", message=message, severity=severity)
+    if rows is None or severity == "warn":
+        return Finding(check, f"{subject}: {rule}")
+    values = frame[subject].iloc[rows] if subject in frame else [None] * len(rows)
+    reasons = {row: _reason(f"{subject}: {rule}", value) for row, value in zip(rows, values, strict=True)}
+    return Finding(check, f"{subject}: {rule}", reasons)
+
+
+def find_rows(found: dict[str, Any], rows: int) -> list[int] | None:
+    """The positions of all rows that broke a row-level expectation; None where they are not all known.
+
+    The lists of *values* in a result (`unexpected_list`, `partial_unexpected_list`, `unexpected_rows`) end at 200 or
+    20; `unexpected_index_list` of a COMPLETE result holds the index of every row, which is why it alone is read. That
+    it is whole is not believed but counted: there must be as many different rows as `unexpected_count` says.
+
+    Args:
+        found: A failed expectation's result as JSON, in the format COMPLETE.
+        rows: Rows of the frame that was judged; its index counts from 0.
+
+    Source: great_expectations 1.24, `expectations/metrics/map_metric_provider`.
+    """
+    result = found.get("result") or {}
+    positions = sorted({row for row in result.get("unexpected_index_list") or [] if isinstance(row, int)})
+    whole = bool(positions) and len(positions) == result.get("unexpected_count")
+    return positions if whole and positions[0] >= 0 and positions[-1] < rows else None
+
+
+def _reason(rule: str, value: object) -> str:
+    missing = value is None or value != value  # pandas writes a missing number as NaN
+    return rule if missing else f"{rule}; received {_brief(value)}"
+
+
+def _brief(value: object) -> str:
+    text = str(value)
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
+
+
+def _subject(item: dict[str, Any]) -> str:
+    return str(item["kwargs"].get("column", "table"))
+
+
+def _describe_rule(item: dict[str, Any]) -> tuple[str, str]:
+    """What an expectation wants, in words: its name, and its arguments."""
+    hidden = ("column", "condition_parser", *_NOT_PASSED_ON)
+    rule = str(item["type"]).removeprefix("expect_").replace("_", " ")
+    wanted = (f"{name.replace('_', ' ')} {value}" for name, value in item["kwargs"].items() if name not in hidden)
+    return rule, ", ".join(wanted)
+
+
+def _observed(found: dict[str, Any]) -> str:
+    result = found.get("result") or {}
+    if "unexpected_count" in result:
+        some = ", ".join(_brief(value) for value in result.get("partial_unexpected_list", [])[:3] if value is not None)
+        rows = result["unexpected_count"]
+        return f"not so in {rows} of {result['element_count']} rows" + (f" (such as {some})" if some else "")
+    if "observed_value" in result:
+        return f"received {result['observed_value']}"
+    return _cause(found)
+
+
+def _cause(found: dict[str, Any]) -> str:
+    """The message of the exception that kept an expectation from being evaluated, in one line."""
+    info = found.get("exception_info") or {}
+    messages = [info.get("exception_message")]
+    messages += [inner.get("exception_message") for inner in info.values() if isinstance(inner, dict)]
+    return next((_first_line(message) for message in messages if message), "no result")
+
+
+def _first_line(told: object) -> str:
+    return next(iter(str(told).strip().splitlines()), type(told).__name__)

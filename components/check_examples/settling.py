@@ -1,0 +1,85 @@
+"""Finds every row that breaks an expectation, and judges the suite on the rows that are left."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from components.check_examples.expectations import Finding, Suite
+from components.check_examples.rows import RowsDecision
+from perennial.examples import to_frame
+from schemas.records import Check
+
+_ROUNDS = 5
+
+
+@dataclass(frozen=True)
+class Settled:
+    """What the suite made of a span.
+
+    `aside` holds the positions of the rows to set aside with the reasons of each; it is empty unless the decision is to
+    set them aside. `failing` counts the rows that broke an expectation in either case, and `causes` counts those
+    that are set aside by the expectations that they broke.
+    """
+
+    checks: list[Check]
+    decision: RowsDecision
+    failing: int = 0
+    aside: dict[int, list[str]] = field(default_factory=dict)
+    causes: dict[str, int] = field(default_factory=dict)
+
+
+def settle(suite: Suite, span: str, files: list[str], decide: Callable[[int, bool], RowsDecision]) -> Settled:
+    """Judges a span and finds the rows to set aside.
+
+    A rule may compare a row with the others (outliers, order), so that others break it once some are gone. So what is
+    left is judged again until no row breaks an expectation. When the rows become too many, or there is no end to
+    them, none is set aside and the span is judged as a whole.
+
+    Args:
+        suite: The expectations.
+        span: The span's name.
+        files: Its examples; positions count through them.
+        decide: `decide_rows` of the number of rows that broke an expectation, and whether that settles the suite.
+    """
+    frame = to_frame(files)
+    size, findings = len(frame), suite.judge(frame, span)
+    del frame  # one at a time
+    first, found = findings, _Found()
+    for _ in range(_ROUNDS):
+        if not any(finding.reasons for finding in findings):
+            checks = [_judged(finding, found.checks.get(number)) for number, finding in enumerate(findings)]
+            return Settled(checks, decide(len(found.rows), True), len(found.rows), found.rows, found.causes)
+        found.add(findings, [place for place in range(size) if place not in found.rows])
+        if not decide(len(found.rows), True).aside:
+            break
+        findings = suite.judge(to_frame(files, without=found.rows), span)
+    if findings is not first:
+        first = suite.judge(to_frame(files), span)
+    return Settled([finding.check for finding in first], decide(len(found.rows), False), len(found.rows))
+
+
+@dataclass
+class _Found:
+    """Rows that broke an expectation so far, by position, and the expectations that they broke, by number."""
+
+    rows: dict[int, list[str]] = field(default_factory=dict)
+    causes: Counter[str] = field(default_factory=Counter)
+    checks: dict[int, Check] = field(default_factory=dict)
+
+    def add(self, findings: Sequence[Finding], places: Sequence[int]) -> None:
+        """Adds what one round found; `places` are the positions of the rows of the frame that was judged."""
+        for number, finding in enumerate(findings):
+            if finding.reasons:
+                self.checks.setdefault(number, finding.check)
+                self.causes[finding.rule] += len(finding.reasons)
+            for row, reason in finding.reasons.items():
+                self.rows.setdefault(places[row], []).append(reason)
+
+
+def _judged(finding: Finding, broken: Check | None) -> Check:
+    """The check of an expectation on the rows that are left; `broken` is its check before its rows were set aside."""
+    if broken is None or finding.check.verdict != "passed":
+        return finding.check
+    return broken.model_copy(update={"verdict": "set_aside"})

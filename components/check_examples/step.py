@@ -1,0 +1,147 @@
+"""Checks an ingested span against the project's expectations, and sets the few rows aside that break them.
+
+What is published are the examples that are left. Each row that is not among them stands, with its reasons, in the
+quarantine file.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from components.check_examples.expectations import open_suite
+from components.check_examples.rows import (
+    RowsDecision,
+    check_rows,
+    count_without,
+    decide_rows,
+    value_name,
+    values_of,
+    write_examples,
+)
+from components.check_examples.settling import Settled, settle
+from components.ingest_examples.step import read_ingestion
+from perennial.digests import digest_value
+from perennial.examples import split_files
+from perennial.project import Project
+from perennial.publishing import publish_text
+from schemas.records import Check, CheckedSpan, Ingestion, SetAside, Span
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+CHECKED_FILE = "checked.json"
+SET_ASIDE_FILE = "set_aside.jsonl"
+DATA_DOCS = "data_docs"
+
+
+def check_examples(project: Project, examples: Path, output: Path) -> CheckedSpan:
+    """Checks one span and publishes it without the rows that break a row-level expectation, where they are few.
+
+    Args:
+        project: Holds the expectations and the settings `checks`.
+        examples: Folder of `ingest_examples`.
+        output: Becomes a folder with the examples that are left, `Split-*/`; `checked.json`; `set_aside.jsonl`, one
+            line for every row that ingestion or an expectation set aside; and the Data Docs, `data_docs/`.
+
+    Raises:
+        ProjectError: The expectations cannot be used.
+    """
+    if output.exists():  # of a killed attempt; its files may share their bytes with `examples`
+        shutil.rmtree(output)
+    output.mkdir(parents=True)
+    ingestion = read_ingestion(examples)
+    lines = _ingested_lines(examples)
+    if ingestion.problem:
+        record = _unreadable(project, ingestion)
+    else:
+        record, more = _check_readable(project, ingestion, examples, output)
+        lines += more
+    publish_text("".join(f"{line}\n" for line in lines), output / SET_ASIDE_FILE)
+    publish_text(record.model_dump_json(indent=2), output / CHECKED_FILE)
+    return record
+
+
+def read_checked(folder: Path) -> CheckedSpan:
+    """The record that `check_examples` left in a folder."""
+    return CheckedSpan.model_validate_json((folder / CHECKED_FILE).read_text(encoding="utf-8"))
+
+
+def _unreadable(project: Project, ingestion: Ingestion) -> CheckedSpan:
+    severity = project.settings.checks.readable
+    subject, problem = Path(ingestion.span.uri).name, ingestion.problem or ""
+    check = Check(kind="readable", subject=subject, verdict="failed", message=problem, severity=severity)
+    return _record(project, ingestion, [check], ingestion.rows, ingestion.labels)
+
+
+def _check_readable(
+    project: Project, ingestion: Ingestion, examples: Path, output: Path
+) -> tuple[CheckedSpan, list[str]]:
+    """Judges and publishes a span's examples; gives also the lines of the rows that an expectation set aside."""
+    settings, span = project.settings.checks, ingestion.span
+    found = _settle(project, ingestion, split_files(examples), output / DATA_DOCS)
+    counts = (sum(ingestion.rows.values()), ingestion.set_aside, found.failing)
+    causes = Counter(ingestion.causes) + Counter(found.causes)
+    checks = [
+        Check(kind="readable", subject=Path(span.uri).name, verdict="passed", message="read whole"),
+        check_rows(found.decision, counts, settings.set_aside, settings.rows, causes),
+        *found.checks,
+    ]
+    left_out = write_examples(examples, output, found.aside)
+    gone = Counter(split for split, _ in left_out)
+    rows = {split: count - gone[split] for split, count in ingestion.rows.items()}
+    labels = count_without(ingestion.labels, [value_name(example, project.settings.label) for _, example in left_out])
+    reasons = [found.aside[place] for place in sorted(found.aside)]
+    lines = [_line(project, span, example, why) for why, (_, example) in zip(reasons, left_out, strict=True)]
+    return _record(project, ingestion, checks, rows, labels, len(lines)), lines
+
+
+def _settle(project: Project, ingestion: Ingestion, files: list[str], docs: Path) -> Settled:
+    """Runs the suite on a span and writes the Data Docs of the run that counts."""
+    settings, span = project.settings.checks, ingestion.span.name
+    ingested = sum(ingestion.rows.values())
+
+    def decide(failing: int, settled: bool) -> RowsDecision:
+        return decide_rows(ingested, ingestion.set_aside, failing, settings.set_aside, settled)
+
+    with open_suite(project.expectations, settings.expectations) as suite:
+        if not ingested:
+            return Settled(suite.not_compared("there are no rows"), decide(0, True))
+        found = settle(suite, span, files, decide)
+        suite.publish_docs(span, found.checks, docs)
+    return found
+
+
+def _line(project: Project, span: Span, example: tf.train.Example, reasons: list[str]) -> str:
+    key = project.settings.data.key
+    place = f"{key} {value_name(example, key)}"
+    return SetAside(span=span.name, place=place, reasons=reasons, values=values_of(example)).model_dump_json()
+
+
+def _record(
+    project: Project,
+    ingestion: Ingestion,
+    checks: list[Check],
+    rows: dict[str, int],
+    labels: dict[str, int],
+    more: int = 0,
+) -> CheckedSpan:
+    """The record of a span of which `more` rows were set aside than ingestion did."""
+    return CheckedSpan(
+        span=ingestion.span,
+        columns=ingestion.columns,
+        rows=rows,
+        labels=labels,
+        set_aside=ingestion.set_aside + more,
+        checks=checks,
+        content=digest_value([ingestion.content, project.rules_digest()]),
+    )
+
+
+def _ingested_lines(examples: Path) -> list[str]:
+    """The quarantine file of ingestion, which is absent where no row was set aside."""
+    file = examples / SET_ASIDE_FILE
+    # Not splitlines(): a value may hold U+2028, which it takes for the end of a line.
+    return [line for line in file.read_text(encoding="utf-8").split("\n") if line] if file.exists() else []

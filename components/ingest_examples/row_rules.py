@@ -1,0 +1,98 @@
+"""What makes a row an example: a key, and a label that the schema knows."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from perennial.examples import Value
+from perennial.reading.conforming import Conformed, Plain
+from perennial.reading.rows import Reason, shorten
+
+if TYPE_CHECKING:
+    from tensorflow_metadata.proto.v0.schema_pb2 import Schema
+
+
+@dataclass(frozen=True)
+class LabelDomain:
+    """The labels that the schema allows; None: any."""
+
+    low: float | None = None
+    high: float | None = None
+    values: frozenset[bytes] | None = None
+
+    def allows(self, label: Plain) -> bool:
+        """Whether a label lies within the domain."""
+        if isinstance(label, bytes):
+            return self.values is None or label in self.values
+        return (self.low is None or label >= self.low) and (self.high is None or label <= self.high)
+
+    def describe(self) -> str:
+        """The domain as the end of "must be ..."."""
+        if self.values is not None:
+            shown = ", ".join(sorted(value.decode(errors="replace") for value in self.values)[:20])
+            return f"one of {shown}"
+        if self.low is not None and self.high is not None:
+            return f"from {self.low:g} to {self.high:g}"
+        return f"at least {self.low:g}" if self.low is not None else f"at most {self.high:g}"
+
+
+@dataclass(frozen=True)
+class RowRules:
+    """The rules on the key and the label of one row."""
+
+    key: str
+    label: str
+    domain: LabelDomain
+
+    def check(self, values: Conformed) -> list[Reason]:
+        """Why a row of conformed values is no example; empty when it is one."""
+        return [reason for reason in (self._check_key(values), self._check_label(values)) if reason]
+
+    def _check_key(self, values: Conformed) -> Reason | None:
+        key = values.get(self.key)
+        if key is None or key == b"":
+            return Reason(f"`{self.key}` (data.key) must be set", "nothing")
+        if isinstance(key, list) and len(key) != 1:
+            return Reason(f"`{self.key}` (data.key) must be one value", f"{len(key)} values")
+        return None
+
+    def _check_label(self, values: Conformed) -> Reason | None:
+        label = values.get(self.label)
+        if isinstance(label, list):
+            if len(label) > 1:
+                return Reason(f"`{self.label}` (label) must be one value", f"{len(label)} values")
+            label = label[0] if label else None
+        if label is None or (isinstance(label, float) and math.isnan(label)):
+            return Reason(f"`{self.label}` (label) must be set", "nothing" if label is None else "NaN")
+        if not self.domain.allows(label):
+            return Reason(f"`{self.label}` (label) must be {self.domain.describe()}", shorten(label))
+        return None
+
+
+def text_of(value: Value) -> str:
+    """A key or label as text, the same whatever format it came in."""
+    if isinstance(value, list):
+        value = value[0]
+    return value.decode("utf-8", errors="backslashreplace") if isinstance(value, bytes) else str(value)
+
+
+def label_domain(schema: Schema | None, label: str) -> LabelDomain:
+    """The domain that the schema states for the label."""
+    feature = next((found for found in schema.feature if found.name == label), None) if schema else None
+    if schema is None or feature is None:
+        return LabelDomain()
+    for name in ("int_domain", "float_domain"):
+        if feature.HasField(name):
+            domain = getattr(feature, name)
+            bounds = [getattr(domain, side) if domain.HasField(side) else None for side in ("min", "max")]
+            return LabelDomain(low=bounds[0], high=bounds[1])
+    if feature.HasField("bool_domain"):
+        named = [value.encode() for value in (feature.bool_domain.true_value, feature.bool_domain.false_value) if value]
+        return LabelDomain(0, 1, frozenset(named) or None)
+    if feature.HasField("string_domain") or feature.HasField("domain"):
+        shared = next((found for found in schema.string_domain if found.name == feature.domain), None)
+        values = feature.string_domain.value if feature.HasField("string_domain") else shared.value if shared else []
+        return LabelDomain(values=frozenset(value.encode() for value in values) or None)
+    return LabelDomain()

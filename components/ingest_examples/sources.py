@@ -1,0 +1,98 @@
+"""The parts that a span is read in, and what can be told of them before they are read."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+
+from perennial.errors import DataError
+from perennial.files import expand
+from perennial.fingerprints import fingerprint
+from perennial.project import Project
+from perennial.reading.read import format_of, read_columns, split_file
+from perennial.reading.rows import BrokenFileError, Part
+from schemas.records import Span
+
+
+@dataclass(frozen=True)
+class Source:
+    """A span as it is read.
+
+    Attributes:
+        name: What messages call the whole of it.
+        parts: Read one by one or side by side.
+        columns: In the order of the first file; None where only the rows tell.
+    """
+
+    name: str
+    parts: list[Part]
+    columns: list[str] | None
+
+
+def open_source(project: Project, span: Span, features: Collection[str]) -> Source:
+    """Looks at the files of a span, or at nothing when it is rows of a table.
+
+    The columns by which a table tells its spans and versions are left out unless they are `features` of the schema.
+
+    Raises:
+        BrokenFileError: A file is empty or broken, has no key or no label, or has other columns than the first.
+        DataError: A file is not there or cannot be read.
+        ProjectError: The format of a file is not known.
+    """
+    data = project.settings.data
+    name = _shown(span.uri, project.folder)
+    if data.table is not None:
+        told_by = (data.table.span, data.table.version)
+        without = tuple(column for column in told_by if column is not None and column not in features)
+        part = Part("", name, "table", table=data.table, span=span.name, fingerprint=span.fingerprint, without=without)
+        return Source(name, [part], None)
+    files = [Part(uri, _shown(uri, project.folder), format_of(uri, data.format)) for uri in expand(span.uri)]
+    columns = [read_columns(part, data.max_value_mb) for part in files]
+    _check_alike(files, columns)
+    if columns[0] is not None:
+        check_has_columns(project, columns[0], files[0].name)
+    return Source(name, [part for file in files for part in split_file(file)], columns[0])
+
+
+def check_has_columns(project: Project, columns: list[str], name: str) -> None:
+    """Checks that the columns without which no row is an example are there.
+
+    Raises:
+        BrokenFileError: The key or the label is missing.
+    """
+    for setting, column in (("data.key", project.settings.data.key), ("label", project.settings.label)):
+        if column not in columns:
+            shown = ", ".join(columns[:40]) or "no columns"
+            raise BrokenFileError(name, f"must have the column `{column}` ({setting})", shown)
+
+
+def check_unchanged(project: Project, span: Span) -> None:
+    """Checks that the files still have the bytes that the run selected; a table was read at one moment.
+
+    Raises:
+        DataError: They changed, or are gone.
+    """
+    if project.settings.data.table is None and fingerprint(span.uri) != span.fingerprint:
+        where, remedy = _shown(span.uri, project.folder), "Land it whole, then run again."
+        raise DataError(where, "must not change while it is read", "other bytes", remedy)
+
+
+def _check_alike(files: list[Part], columns: list[list[str] | None]) -> None:
+    first = columns[0]
+    for file, found in zip(files, columns, strict=True):
+        if first is not None and found is not None and set(found) != set(first):
+            lacking = [name for name in first if name not in found]
+            more = [name for name in found if name not in first]
+            received = " and ".join(
+                f"{words} {', '.join(names)}" for words, names in (("no", lacking), ("also", more)) if names
+            )
+            raise BrokenFileError(file.name, f"must have the columns of {files[0].name}", received)
+
+
+def _shown(uri: str, folder: Path) -> str:
+    """A path from the project folder, if it lies in there."""
+    path = uri.removeprefix("file://")
+    inside = os.path.isabs(path) and Path(path).is_relative_to(folder)
+    return Path(path).relative_to(folder).as_posix() if inside else path

@@ -1,0 +1,166 @@
+"""Counts of what reading one part of a span gave, and of the whole span."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+
+from perennial.errors import DataError
+from perennial.reading.columns import Column, Kind, SeenKinds
+from perennial.reading.conforming import Conformed, kind_of
+from perennial.reading.rows import BrokenFileError, Reason, Row
+from schemas.records import Record
+
+MOST_LABELS = 1000
+"""With more different labels than these only rows are counted: they are no classes."""
+
+
+class Fault(Record):
+    """Why a part could not be read to its end; `broken`: its contents are at fault."""
+
+    where: str
+    expected: str
+    received: str
+    remedy: str
+    broken: bool
+
+    def error(self) -> DataError:
+        """The error that tells it."""
+        kind = BrokenFileError if self.broken else DataError
+        return kind(self.where, self.expected, self.received, self.remedy)
+
+
+class Tally(Record):
+    """What reading one part gave. `labels` is None when there are too many; `first` is the first row set aside."""
+
+    part: int
+    columns: list[str]
+    rows: dict[str, int]
+    labels: dict[str, int] | None
+    labelled: int
+    set_aside: int
+    causes: dict[str, int]
+    kinds: dict[str, list[Kind]]
+    alone: list[str]
+    first: str | None
+    fault: Fault | None
+
+
+class Counts:
+    """Counts while a part is read; `known` are the columns of the schema."""
+
+    def __init__(self, known: Iterable[str], label: str) -> None:
+        self._known, self._label = frozenset(known), label
+        self._columns: dict[str, None] = {}
+        self._rows: Counter[str] = Counter()
+        self._labels: Counter[str] = Counter()
+        self._causes: Counter[str] = Counter()
+        self._seen = SeenKinds()
+        self._set_aside = self._labelled = 0
+        self._first: str | None = None
+        self.fault: Fault | None = None
+
+    def see(self, row: Row, conformed: Conformed) -> None:
+        """Counts a row before it is judged."""
+        if row.reason is None and not row.values.keys() <= self._columns.keys():
+            self._columns.update(dict.fromkeys(row.values))
+        self._labelled += row.values.get(self._label) is not None
+        for name in conformed.keys() - self._known:
+            self._seen.see(name, kind_of(conformed[name]), not isinstance(conformed[name], list))
+
+    def add_example(self, split: str, label: str) -> None:
+        """Counts an example."""
+        self._rows[split] += 1
+        if len(self._labels) <= MOST_LABELS:
+            self._labels[label] += 1
+
+    def add_set_aside(self, place: str, reasons: list[Reason]) -> None:
+        """Counts a row that was set aside."""
+        self._set_aside += 1
+        self._causes.update({reason.expected for reason in reasons})
+        self._first = self._first or f"{place}: {reasons[0]}"
+
+    def tally(self, part: int) -> Tally:
+        """What was counted."""
+        return Tally(
+            part=part,
+            columns=list(self._columns),
+            rows=dict(self._rows),
+            labels=dict(self._labels) if len(self._labels) <= MOST_LABELS else None,
+            labelled=self._labelled,
+            set_aside=self._set_aside,
+            causes=dict(self._causes),
+            kinds={name: sorted(kinds) for name, kinds in self._seen.kinds.items()},
+            alone=sorted(self._seen.alone),
+            first=self._first,
+            fault=self.fault,
+        )
+
+
+class Total:
+    """The tallies of all parts, added up."""
+
+    def __init__(self, tallies: Iterable[Tally]) -> None:
+        self._tallies = sorted(tallies, key=lambda tally: tally.part)
+
+    @property
+    def rows(self) -> Counter[str]:
+        """Examples per split."""
+        return _add(tally.rows for tally in self._tallies)
+
+    @property
+    def labels(self) -> dict[str, int]:
+        """Examples per label, numeric ones in their order; empty when there are too many."""
+        if any(tally.labels is None for tally in self._tallies):
+            return {}
+        total = _add(tally.labels or {} for tally in self._tallies)
+        if len(total) > MOST_LABELS:
+            return {}
+        return dict(sorted(total.items(), key=lambda item: (not item[0].isdecimal(), len(item[0]), item[0])))
+
+    @property
+    def causes(self) -> dict[str, int]:
+        """Rows set aside per reason in general terms, the most frequent first."""
+        return dict(_add(tally.causes for tally in self._tallies).most_common())
+
+    @property
+    def set_aside(self) -> int:
+        """Rows set aside."""
+        return sum(tally.set_aside for tally in self._tallies)
+
+    @property
+    def labelled(self) -> int:
+        """Rows that have any label."""
+        return sum(tally.labelled for tally in self._tallies)
+
+    @property
+    def columns(self) -> list[str]:
+        """The columns in the order in which they appeared."""
+        return list(dict.fromkeys(name for tally in self._tallies for name in tally.columns))
+
+    @property
+    def fault(self) -> Fault | None:
+        """The first fault: one that is not the data's own comes before those that are."""
+        faults = [tally.fault for tally in self._tallies if tally.fault]
+        return min(faults, key=lambda fault: fault.broken, default=None)
+
+    @property
+    def first(self) -> str | None:
+        """The first row set aside, with its place and reason."""
+        return next((tally.first for tally in self._tallies if tally.first), None)
+
+    def mixed(self) -> dict[str, Column]:
+        """The columns outside the schema whose values were of several kinds, with the kind that holds them all."""
+        seen = SeenKinds()
+        for tally in self._tallies:
+            for name, kinds in tally.kinds.items():
+                for kind in kinds:
+                    seen.see(name, kind, name in tally.alone)
+        return {name: column for name, column in seen.columns().items() if column.mixed}
+
+
+def _add(counts: Iterable[dict[str, int]]) -> Counter[str]:
+    total: Counter[str] = Counter()
+    for some in counts:
+        total.update(some)
+    return total

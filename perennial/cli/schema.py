@@ -1,0 +1,200 @@
+"""`perennial schema`: a first schema from what has landed, and changes of it that a person reviews."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+
+if TYPE_CHECKING:
+    from tensorflow_metadata.proto.v0.schema_pb2 import Schema
+
+    from perennial.project import Project
+    from schemas.records import Span
+
+app = typer.Typer(no_args_is_help=True, help="Infer, show and change the schema of a project.")
+Folder = Annotated[Path, typer.Argument(metavar="PROJECT", help="Project folder.")]
+
+
+def _said(why: str) -> str:
+    if not why.strip():
+        raise typer.BadParameter("must say why; it is kept in the ledger")
+    return why
+
+
+@app.command()
+def infer(
+    folder: Folder,
+    spans: Annotated[
+        list[str] | None,
+        typer.Option("--span", help="Span to infer from, more than once for several; default: the newest 5."),
+    ] = None,
+) -> None:
+    """Write schema.pbtxt from what has landed; one that exists stays."""
+    from rich.console import Console
+
+    from perennial.cli.schema_measuring import choose_spans, measure_anew
+    from perennial.cli.schema_views import show_schema
+    from perennial.publishing import publish_text
+    from perennial.schema_inference import first_schema
+    from perennial.schema_text import schema_text
+
+    project = _load(folder)
+    chosen = choose_spans(project, spans or [])
+    settings = project.settings
+    with _measuring(project, chosen) as work:
+        measured = measure_anew(project, chosen, work)
+        schema = first_schema(measured.statistics, measured.spans, measured.columns, settings.label, settings.data.key)
+    if project.schema_path.exists():
+        _keep_existing(project, schema)
+    publish_text(schema_text(schema), project.schema_path)
+    show_schema(schema, Console(soft_wrap=False))
+    typer.echo(f"wrote {project.schema_path} from {measured.rows} rows")
+    _tell_unserved(schema, settings.label, settings.data.key)
+    _tell_set_aside(measured.causes)
+    typer.echo(f"next: read it, correct it, then `perennial validate {folder}`")
+
+
+@app.command()
+def show(folder: Folder) -> None:
+    """Show what the schema says of each feature."""
+    from rich.console import Console
+
+    from perennial.cli.schema_views import show_schema
+
+    project = _load(folder)
+    show_schema(project.schema, Console(soft_wrap=False))
+
+
+@app.command()
+def diff(
+    folder: Folder,
+    span: Annotated[
+        str | None, typer.Argument(metavar="SPAN", help="Default: the newest that is quarantined, else the newest.")
+    ] = None,
+    text: Annotated[bool, typer.Option("--text", help="Show the change of the file, too.")] = False,
+) -> None:
+    """Propose what to change for a span to be as the schema says; nothing changes before `accept`."""
+    from perennial.cli.schema_measuring import choose_span, measure_span
+    from perennial.schema_changes import find_refusal, propose_schema
+    from perennial.schema_proposals import keep_proposal
+    from perennial.schema_text import patch_text, read_text, unified_diff
+    from perennial.schema_words import describe_changes
+
+    project = _load(folder)
+    current, before = read_text(project.schema_path), project.schema
+    chosen = choose_span(project, span)
+    with _measuring(project, [chosen]) as work:
+        measured = measure_span(project, chosen, work)
+        after = propose_schema(before, measured.statistics, measured.columns)
+        changes = describe_changes(before, after, measured.statistics)
+    proposed, kept = patch_text(current, after) if changes else (current, True)
+    keep_proposal(project, chosen, current, proposed, changes)
+    _tell_set_aside(measured.causes)
+    if not changes:
+        typer.echo(f"span {chosen.name} is as schema.pbtxt says: no change needed")
+        return
+    typer.echo(f"for span {chosen.name} to be as schema.pbtxt says:")
+    for line in changes:
+        typer.echo(f"  {line}")
+    if text:
+        typer.echo(unified_diff(current, proposed, project.schema_path.name))
+    if not kept:
+        typer.echo("its comments would be lost, as several blocks share a line: give each its own to keep them")
+    refusal = find_refusal(after, project.settings.label, project.settings.data.key)
+    if refusal:
+        typer.echo(f"this cannot be accepted: {refusal}. Correct the span and land it again, or change project.yaml")
+    else:
+        typer.echo(f'next: `perennial schema accept {folder} --why "…"`, or correct the span and land it again')
+
+
+@app.command()
+def accept(
+    folder: Folder, why: Annotated[str, typer.Option(help="Why; it is kept in the ledger.", callback=_said)]
+) -> None:
+    """Apply what the last `diff` proposed, and record it in the ledger."""
+    from perennial.cli.schema_measuring import span_state
+    from perennial.schema_proposals import accept_proposal
+
+    project = _load(folder)
+    accepted = accept_proposal(project, why)
+    for line in accepted.changes:
+        typer.echo(f"  {line}")
+    typer.echo("changed schema.pbtxt; the ledger holds who, when and why")
+    name, state = accepted.span.name, span_state(project, accepted.span)
+    if state == "quarantined":
+        typer.echo(f'next: `perennial spans release {folder} {name} --why "…"`, then `perennial run {folder}`')
+    elif state == "new":
+        typer.echo(f"next: `perennial run {folder}` judges span {name} by it")
+    else:
+        typer.echo(f"span {name} is {state} already; spans that land from now on are judged by it")
+
+
+def _load(folder: Path) -> Project:
+    """Loads a project, and finishes an acceptance that was cut short."""
+    from perennial.project import load_project
+    from perennial.schema_proposals import finish_acceptance
+
+    project = load_project(folder)
+    finished = finish_acceptance(project)
+    if finished is not None:
+        typer.echo(f"finished: the change of schema.pbtxt that was accepted for span {finished.span.name}")
+    return project
+
+
+@contextmanager
+def _measuring(project: Project, spans: list[Span]) -> Iterator[Path]:
+    """A folder to measure in, with what libraries print kept in a log."""
+    from perennial.cli.quiet import libraries_log_to
+
+    names = spans[0].name if len(spans) == 1 else f"{len(spans)} spans, {spans[0].name} to {spans[-1].name}"
+    typer.echo(f"measuring {names}", err=True)
+    project.state.mkdir(parents=True, exist_ok=True)
+    with (
+        tempfile.TemporaryDirectory(prefix=".schema-", dir=project.state) as work,
+        libraries_log_to(project.state / "schema.log"),
+    ):
+        yield Path(work)
+
+
+def _keep_existing(project: Project, inferred: Schema) -> NoReturn:
+    """Shows how an inferred schema differs from the one that exists, which stays.
+
+    Raises:
+        ProjectError: Always.
+    """
+    from perennial.errors import ProjectError
+    from perennial.schema_text import schema_text, unified_diff
+
+    name = project.schema_path.name
+    difference = unified_diff(schema_text(project.schema), schema_text(inferred), name, "inferred")
+    typer.echo(difference or f"what has landed gives the same schema as {name}")
+    raise ProjectError(
+        str(project.schema_path),
+        "must not exist yet, as a schema changes by review only",
+        f"a schema of {len(project.schema.feature)} features; it stays as it is",
+        f"`perennial schema diff {project.folder}` proposes changes and `perennial schema accept` applies them; "
+        "to begin anew, remove the file.",
+    )
+
+
+def _tell_unserved(schema: Schema, label: str, key: str) -> None:
+    """Says which features clients will not be asked for, and why."""
+    from perennial.examples import is_alive
+
+    optional = [f.name for f in schema.feature if not f.HasField("shape") and is_alive(f)]
+    empty = [f.name for f in schema.feature if not is_alive(f)]
+    typer.echo(f"not asked of clients: {label} (the label), {key} (the key)", nl=not optional)
+    if optional:
+        typer.echo(f", and for want of a fixed shape: {', '.join(optional)}")
+    if empty:
+        typer.echo(f"without values, and so only planned: {', '.join(empty)}")
+
+
+def _tell_set_aside(causes: dict[str, int]) -> None:
+    for cause, rows in causes.items():
+        typer.echo(f"rows set aside: {rows}, as {cause}")

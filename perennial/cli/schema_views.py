@@ -1,0 +1,99 @@
+"""What `perennial schema` prints: a schema as a table, or as a list where the terminal is narrow."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, NamedTuple
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from perennial.examples import SERVING, is_alive
+from perennial.schema_inference import TRAINING
+from perennial.schema_words import count_words, listed, type_name
+
+if TYPE_CHECKING:
+    from tensorflow_metadata.proto.v0.schema_pb2 import Feature, Schema
+
+_TABLE_WIDTH = 110  # below it a table would fold its cells
+
+
+class _Row(NamedTuple):
+    feature: str
+    type: str
+    presence: str
+    values: str
+    domain: str
+    environments: str
+    thresholds: str
+
+
+def show_schema(schema: Schema, console: Console) -> None:
+    """Prints one row for each feature."""
+    rows = [_to_row(schema, feature) for feature in schema.feature]
+    if console.width < _TABLE_WIDTH:
+        for row in rows:
+            console.print(f"[bold]{escape(row.feature)}[/]  {row.type}", highlight=False)
+            facts = [fact for fact in row[2:] if fact]
+            console.print(f"  [dim]{escape('; '.join(facts))}[/]", highlight=False)
+        return
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    shown = [name for name in _Row._fields if any(getattr(row, name) for row in rows)]
+    for name in shown:
+        table.add_column(name, overflow="fold")
+    for row in rows:
+        table.add_row(*(escape(getattr(row, name)) for name in shown))
+    console.print(table, highlight=False)
+
+
+def _to_row(schema: Schema, feature: Feature) -> _Row:
+    required = feature.presence.min_fraction == 1 or feature.HasField("shape")
+    presence = "always" if required else f"in {feature.presence.min_fraction:.0%} or more"
+    if not required and not feature.presence.min_fraction:
+        presence = "optional"
+    return _Row(
+        feature.name,
+        type_name(feature),
+        presence if is_alive(feature) else "not in use",
+        count_words(feature) if is_alive(feature) else "",
+        ", ".join(_domains(schema, feature)),
+        _environments(schema, feature),
+        ", ".join(_thresholds(feature)),
+    )
+
+
+def _domains(schema: Schema, feature: Feature) -> Iterator[str]:
+    kind = feature.WhichOneof("domain_info")
+    if kind in ("int_domain", "float_domain"):
+        bounds = getattr(feature, kind)
+        low, high = (f"{getattr(bounds, end):g}" if bounds.HasField(end) else "" for end in ("min", "max"))
+        yield f"{low} to {high}" if low and high else f"from {low}" if low else f"up to {high}" if high else kind
+        if bounds.is_categorical:
+            yield "category"
+    elif kind in ("domain", "string_domain"):
+        named = {domain.name: domain for domain in schema.string_domain}
+        domain = feature.string_domain if kind == "string_domain" else named.get(feature.domain)
+        yield f"{len(domain.value)} values: {listed(list(domain.value), 5)}" if domain else f"unknown: {feature.domain}"
+        if feature.HasField("distribution_constraints"):
+            yield f"in {feature.distribution_constraints.min_domain_mass:.0%} or more"
+    elif kind == "bool_domain":
+        yield "0 or 1"
+    elif kind:
+        yield kind
+
+
+def _environments(schema: Schema, feature: Feature) -> str:
+    known = dict.fromkeys([*schema.default_environment, *feature.in_environment])
+    lacking = set(feature.not_in_environment)
+    words = {TRAINING: "training", SERVING: "serving"}
+    return ", ".join(words.get(name, name) for name in known if name not in lacking) or "all"
+
+
+def _thresholds(feature: Feature) -> Iterator[str]:
+    for name in ("drift", "skew"):
+        if feature.HasField(f"{name}_comparator"):
+            comparator = getattr(feature, f"{name}_comparator")
+            for measure, short in (("infinity_norm", "L-infinity"), ("jensen_shannon_divergence", "JS")):
+                if comparator.HasField(measure):
+                    yield f"{name} {short} {getattr(comparator, measure).threshold:g}"

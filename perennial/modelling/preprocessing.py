@@ -1,0 +1,116 @@
+"""The user's `preprocessing_fn`, and the raw examples that it reads, as analysis and transformation share them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from perennial.errors import PerennialError, ProjectError, describe_error
+from perennial.project import Project
+from perennial.user_module import function_line, load_module, user_line
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+Preprocessing = Callable[[dict[str, "tf.Tensor"]], dict[str, "tf.Tensor"]]
+
+_DTYPES = ("float32", "int64", "string")  # what a tf.Example holds
+
+
+def load_preprocessing(project: Project) -> Preprocessing:
+    """The user's `preprocessing_fn`, with the label added to what it returns.
+
+    Raises:
+        ProjectError: The module fails while it is imported.
+    """
+    return with_label(load_module(project.module_path).preprocessing_fn, project.settings.label)
+
+
+def with_label(preprocessing: Preprocessing, label: str) -> Preprocessing:
+    """The user's function, with the label added to what it returns."""
+
+    def preprocess(inputs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        import tensorflow as tf
+
+        outputs: object = preprocessing(inputs)
+        if not isinstance(outputs, dict):
+            where, expected = function_line(preprocessing), "must return a dictionary of features"
+            raise ProjectError(where, expected, type(outputs).__name__, "Return the features by name.")
+        _check_types(preprocessing, outputs)
+        return outputs if label in outputs else {**outputs, label: tf.cast(inputs[label], tf.int64)}
+
+    return preprocess
+
+
+def _check_types(preprocessing: Preprocessing, outputs: dict[str, Any]) -> None:
+    """Checks that a tf.Example can hold the features; TensorFlow Transform's own message names no place."""
+    for name, tensor in outputs.items():
+        found = getattr(getattr(tensor, "dtype", None), "name", _DTYPES[0])
+        if found not in _DTYPES:
+            where, expected = function_line(preprocessing), f"must return features of {', '.join(_DTYPES)}"
+            raise ProjectError(where, expected, f"`{name}` of {found}", "Use tf.cast.")
+
+
+@contextmanager
+def naming_user_line(project: Project) -> Iterator[None]:
+    """Turns an error from the user's file into a `ProjectError` that names its line; others pass unchanged.
+
+    An error for people that Beam wrapped into its own is raised as it was.
+    """
+    try:
+        yield
+    except Exception as error:
+        if (told := _told(error)) is not None:
+            raise told from None
+        place = user_line(project.module_path, error)
+        if place == project.module_path.name:
+            raise  # not from the user's file
+        raise ProjectError(
+            f"{place}: preprocessing_fn", "must run on the data", describe_error(error), "Correct it."
+        ) from error
+
+
+def _told(error: BaseException | None) -> PerennialError | None:
+    while error is not None and not isinstance(error, PerennialError):
+        error = error.__cause__ or error.__context__
+    return error
+
+
+def raw_examples(project: Project, step: str, raw_column: str | None = None) -> Any:
+    """How serialised tf.Examples become Arrow batches by the project's schema: a TFXIO over a PCollection of bytes.
+
+    Args:
+        project: Whose schema is read by.
+        step: Name of the step, for Beam's metrics.
+        raw_column: Name of a column to add that holds the serialised example.
+
+    Raises:
+        ProjectError: The schema gives a feature no tensor.
+    """
+    from tfx_bsl.public import tfxio
+
+    examples = tfxio.TFExampleBeamRecord(
+        physical_format="tfrecord",
+        schema=project.schema,
+        telemetry_descriptors=["perennial", step],
+        raw_record_column_name=raw_column,
+    )
+    try:
+        examples.TensorAdapterConfig()
+    except ValueError as error:
+        expected, remedy = "must say what tensor each feature becomes", "Correct the feature that is named."
+        raise ProjectError(project.schema_path.name, expected, error, remedy) from None
+    return examples
+
+
+def read_batches(pipeline: Any, name: str, files: Sequence[str], examples: Any) -> Any:
+    """Reads TFRecord files as a PCollection of Arrow batches; the pipeline's size does not grow with their number."""
+    import apache_beam as beam
+
+    return (
+        pipeline
+        | f"Files[{name}]" >> beam.Create(list(files), reshuffle=False).with_output_types(str)
+        | f"Read[{name}]" >> beam.io.ReadAllFromTFRecord(coder=beam.coders.BytesCoder())
+        | f"Decode[{name}]" >> examples.BeamSource()
+    )

@@ -1,0 +1,242 @@
+"""`perennial schema`: from what has landed to a schema, and from a span that does not fit to a reviewed change."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import re
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from perennial.examples import serving_features
+from perennial.ledger import Ledger, NewEvent
+from perennial.project import load_project
+from perennial.schema_proposals import PROPOSAL_FILE
+from perennial.spans import find_landed
+from perennial.window import number_versions
+from schemas.records import SpanJudged
+from tests.components.chain import land
+from tests.components.forked import forked
+from tests.perennial.folders import make_project
+from tests.perennial.schema_jobs import run_cli
+
+TAXI = Path(os.environ.get("PERENNIAL_TAXI_CSV", "/nowhere"))
+INFER, SHOW, DIFF = ["schema", "infer"], ["schema", "show"], ["schema", "diff"]
+ACCEPT = ["schema", "accept", "--why", "the new scanner is real"]
+DAYS = [f"2026-01-0{day}" for day in (1, 2, 3)]
+
+
+def add_columns(path, **columns):
+    """Adds columns to a landed file; each repeats its values."""
+    rows = pq.read_table(path)
+    for name, values in columns.items():
+        rows = rows.append_column(name, pa.array([values[row % len(values)] for row in range(len(rows))]))
+    pq.write_table(rows, path)
+
+
+def land_days(folder):
+    """The digits project without a schema; on the third day a scanner is new, and a column."""
+    project = make_project(folder)
+    for day, scanners in ((1, ["A", "B"]), (2, ["B", "A"]), (3, ["A", "A", "C", "B"])):
+        path = Path(land(project, day).uri)
+        add_columns(path, scanner=scanners, **({"pressure": [1.5, None, 2.5]} if day == 3 else {}))
+    (folder / "schema.pbtxt").unlink()
+    return project
+
+
+@pytest.fixture(scope="module")
+def steps(tmp_path_factory):
+    """What the commands of a round trip said, and the folder that they left."""
+    folder = tmp_path_factory.mktemp("round") / "digits"
+    land_days(folder)
+    said = forked(
+        run_cli,
+        str(folder),
+        DIFF,
+        [*INFER, "--span", DAYS[0], "--span", DAYS[1]],
+        ["validate"],
+        INFER,
+        SHOW,
+        [*DIFF, DAYS[1]],
+        [*DIFF, "--text"],
+        ["schema", "accept", "--why", " "],
+        ACCEPT,
+        DIFF,
+        ACCEPT,
+        ["validate"],
+    )
+    names = ["none", "infer", "validate", "again", "show", "fits", "differs"]
+    names += ["silent", "accept", "after", "twice", "still"]
+    return folder, dict(zip(names, said, strict=True))
+
+
+def test_without_a_schema_infer_is_named(steps):
+    code, output = steps[1]["none"]
+    assert code == 2 and "must exist" in output and "perennial schema infer" in output
+
+
+def test_infer_writes_a_schema_that_validates(steps):
+    code, output = steps[1]["infer"]
+    assert code == 0 and "schema.pbtxt from 300 rows" in output
+    code, output = steps[1]["validate"]
+    assert code == 0 and "served features    date, image, scanner" in output
+    assert "served" in steps[1]["still"][1] and steps[1]["still"][0] == 0
+
+
+def test_label_and_key_are_absent_in_serving(steps):
+    schema = load_project(steps[0]).schema
+    assert [feature.name for feature in schema.feature] == ["id", "date", "image", "label", "scanner", "pressure"]
+    assert serving_features(schema) == ["date", "image", "scanner"]
+
+
+def test_infer_never_overwrites(steps):
+    code, output = steps[1]["again"]
+    assert code == 2 and "must not exist yet" in output and "`perennial schema accept`" in output
+    assert '+  name: "pressure"' in output  # what all days would give
+
+
+def test_show_fits_sixty_columns(steps):
+    code, output = steps[1]["show"]
+    lines = output.splitlines()
+    assert code == 0 and max(map(len, lines)) <= 60
+    assert lines[lines.index("image  FLOAT") + 1].strip() == "always; a list of 64; training, serving"
+    assert lines[lines.index("label  INT") + 1].strip() == "always; one value; 0 to 9, category; training"
+
+
+def test_a_span_that_fits_needs_no_change(steps):
+    code, output = steps[1]["fits"]
+    assert code == 0 and output.splitlines()[-1] == f"span {DAYS[1]} is as schema.pbtxt says: no change needed"
+
+
+def test_diff_tells_exactly_what_changed(steps):
+    code, output = steps[1]["differs"]
+    told = [line.strip() for line in output.splitlines() if line.startswith("  `")]
+    assert code == 0 and told == [
+        "`pressure`: new feature FLOAT, at most one value, in 67% of examples; not asked of clients",
+        "`scanner`: values +1: C",
+    ]
+    added = [line for line in output.splitlines() if re.match(r"\+ |\+feature|\+}", line)]
+    assert '+  value: "C"' in added and '+  name: "pressure"' in added
+
+
+def test_accept_records_who_why_and_what_and_tells_the_next_command(steps):
+    folder, said = steps
+    code, output = said["accept"]
+    assert code == 0 and "next: `perennial run" in output
+    project = load_project(folder)
+    (event,) = Ledger(project.ledger_url).events("schema_accepted")
+    assert event.body.why == "the new scanner is real" and event.body.by.startswith("user ")
+    assert len(event.body.changes) == 2 and event.body.after == project.schema_digest()
+
+
+def test_after_it_nothing_is_left_to_accept(steps):
+    assert steps[1]["after"][0] == 0 and "no change needed" in steps[1]["after"][1]
+    code, output = steps[1]["twice"]
+    assert code == 2 and "must hold a proposal to accept" in output
+
+
+def test_a_reason_is_asked_for(steps):
+    assert steps[1]["silent"][0] == 2 and "must say why" in steps[1]["silent"][1]
+
+
+def test_nothing_of_the_measuring_stays(steps):
+    left = {path.name for path in (steps[0] / ".perennial").iterdir()}
+    assert not [name for name in left if name.startswith(".schema-")] and PROPOSAL_FILE not in left
+
+
+# --- what cannot be done ------------------------------------------------------------------------------
+
+
+def tell_faults(folder):
+    """What the commands say where nothing, or nothing readable, has landed."""
+    project = make_project(folder)
+    schema = (folder / "schema.pbtxt").read_text()
+    found = {"nothing": run_cli(str(folder), DIFF)[0]}
+    for day in (1, 2):
+        land(project, day)
+    (newest,) = number_versions(find_landed(project), {})[-1:]
+    found["unknown"] = run_cli(str(folder), [*DIFF, "2026-01-1"])[0]
+    first = folder / "data" / f"{DAYS[0]}.parquet"
+    os.truncate(first, 1000)
+    (broken,) = number_versions(find_landed(project), {})[:1]
+    judged = SpanJudged(span=broken, rows=0, reasons=["truncated"], readable=False)
+    Ledger(project.ledger_url).append(NewEvent("span_quarantined", judged, "run-1", "one"))
+    found["unreadable"] = run_cli(str(folder), DIFF)[0]
+    (folder / "schema.pbtxt").write_text("feature { nme: 1 }")
+    found["schema"], found["shown"] = run_cli(str(folder), [*DIFF, newest.name], SHOW)
+    (folder / "schema.pbtxt").unlink()
+    found["inferred"] = run_cli(str(folder), INFER)[0]
+    found["written"] = ((folder / "schema.pbtxt").exists(), "")
+    (folder / "schema.pbtxt").write_text(schema)
+    return found
+
+
+@pytest.fixture(scope="module")
+def faults(tmp_path_factory):
+    return forked(tell_faults, tmp_path_factory.mktemp("faults") / "digits")
+
+
+@pytest.mark.parametrize(
+    ("case", "code", "told"),
+    [
+        ("nothing", 3, r"data\.spans must hold a span that landed.*none at data/"),
+        ("unknown", 3, r"span 2026-01-1 must have landed.*Did you mean 2026-01-01"),
+        ("unreadable", 3, r"span 2026-01-01 must be readable\. Received: .*2026-01-01\.parquet must be"),  # quarantined
+        ("schema", 2, r"schema\.pbtxt must be a schema in protobuf text format.*1:11"),
+        ("shown", 2, r"schema\.pbtxt must be a schema in protobuf text format"),
+        ("inferred", 3, r"span 2026-01-01 must be readable"),
+        ("written", False, ""),
+    ],
+)
+def test_faults_are_told(faults, case, code, told):
+    assert faults[case][0] == code
+    assert re.search(told, faults[case][1], re.DOTALL), faults[case][1]
+
+
+# --- text, where types are not in the file ------------------------------------------------------------
+
+
+def land_taxi(folder):
+    """Taxi trips as CSV: two days of the three most frequent companies, a third with a new one and other types."""
+    with TAXI.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    known = ("Taxi Affiliation Services", "Dispatch Taxi Affiliation", "Blue Ribbon Taxi Association Inc.")
+    rows = [row for row in rows if row["company"] in known and row["trip_seconds"]][:1500]
+    for number, row in enumerate(rows):
+        row |= {"id": f"trip-{number:05d}", "big_tip": int(float(row.pop("tips")) > 0.2 * float(row["fare"]))}
+    for number, row in enumerate(rows[1000:]):
+        row |= {"surge": 1 + number % 7 / 10, "trip_seconds": f"{row['trip_seconds']}.5"}
+        row |= {"company": "Zebra Cabs"} if number % 20 == 0 else {}
+    (folder / "data").mkdir(parents=True)
+    for day, part in zip(DAYS, (rows[:500], rows[500:1000], rows[1000:]), strict=True):
+        with (folder / "data" / f"{day}.csv").open("w", newline="") as file:
+            writer = csv.DictWriter(file, list(part[0]))
+            writer.writeheader()
+            writer.writerows(part)
+    settings = 'name: taxi\nlabel: big_tip\ndata: {spans: "data/{YYYY}-{MM}-{DD}.csv", key: id}\n'
+    (folder / "project.yaml").write_text(settings)
+    (folder / "model.py").write_text(
+        "def preprocessing_fn(inputs):\n    return {'fare': inputs['fare']}\n"
+        "def build_model(features):\n    return None\n"
+    )
+    rule = {"type": "expect_column_values_to_be_unique", "kwargs": {"column": "id"}}
+    (folder / "expectations.json").write_text(json.dumps({"name": "taxi", "expectations": [rule]}))
+
+
+@pytest.mark.skipif(not TAXI.exists(), reason="the taxi data set is not there: PERENNIAL_TAXI_CSV names its data.csv")
+def test_round_trip_of_text(tmp_path):
+    land_taxi(tmp_path)
+    days = ["--span", DAYS[0], "--span", DAYS[1]]
+    said = forked(run_cli, str(tmp_path), [*INFER, *days], ["validate"], DIFF, ACCEPT, DIFF, ["validate"])
+    assert [code for code, _ in said] == [0] * 6, said
+    told = [line.strip() for line in said[2][1].splitlines() if line.startswith("  `")]
+    assert told == [
+        "`trip_seconds`: type INT -> FLOAT",
+        "`surge`: new feature FLOAT, one value, in 100% of examples; not asked of clients",
+        "`company`: values +1: Zebra Cabs",
+    ]
+    assert "no change needed" in said[4][1]

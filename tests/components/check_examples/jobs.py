@@ -1,0 +1,124 @@
+"""What runs in a warm process for the tests of `check_examples`."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+from perennial.project import Project
+from schemas.records import Check, CheckedSpan
+
+
+def check(
+    project: Project, rows: list[dict[str, Any]], folder: Path, files: int = 1, ingested: Any = None
+) -> CheckedSpan:
+    """Lays rows out as ingestion does, below `folder / "examples"`, and checks them into `folder / "checked"`."""
+    from components.check_examples.step import check_examples
+
+    lay_out(project, rows, folder / "examples", files, ingested)
+    return check_examples(project, folder / "examples", folder / "checked")
+
+
+def check_again(project: Project, folder: Path) -> CheckedSpan:
+    from components.check_examples.step import check_examples
+
+    return check_examples(project, folder / "examples", folder / "checked")
+
+
+def check_timed(project: Project, rows: list[dict[str, Any]], folder: Path) -> tuple[CheckedSpan, float]:
+    from components.check_examples.step import check_examples
+
+    lay_out(project, rows, folder / "examples", 1)
+    start = time.perf_counter()
+    return check_examples(project, folder / "examples", folder / "checked"), time.perf_counter() - start
+
+
+def lay_out(project: Project, rows: list[dict[str, Any]], folder: Path, files: int, ingested: Any = None) -> None:
+    import tensorflow as tf
+
+    from components.ingest_examples.step import RECORD_FILE
+    from perennial.examples import split_of, split_prefix, to_example
+    from schemas.project import SPLITS
+    from schemas.records import Ingestion, Span
+
+    splits: dict[str, list[dict[str, Any]]] = {split: [] for split in SPLITS}
+    for row in rows:
+        splits[split_of(str(row["id"]), project.settings.data.splits)].append(row)
+    for split, members in splits.items():
+        Path(split_prefix(folder, split)).parent.mkdir(parents=True)
+        for number in range(files):
+            with tf.io.TFRecordWriter(f"{split_prefix(folder, split)}-{number:05d}.gz", "GZIP") as writer:
+                for row in members[number::files]:
+                    writer.write(to_example(_plain(row)).SerializeToString(deterministic=True))
+    labels = [str(row["label"]) if row.get("label") is not None else "missing" for row in rows]
+    record = Ingestion(
+        span=Span(name="2026-01-01", version=1, uri="data/day.csv", fingerprint="f"),
+        columns=list(rows[0]) if rows else [],
+        rows={split: len(members) for split, members in splits.items()},
+        labels={label: labels.count(label) for label in sorted(set(labels))},
+        content="c",
+    ).model_copy(update=ingested)
+    (folder / RECORD_FILE).write_text(record.model_dump_json())
+
+
+def _plain(row: dict[str, Any]) -> dict[str, Any]:
+    """A row as ingestion makes it: bytes for text, nothing for what is missing."""
+    return {name: v.encode() if isinstance(v, str) else v for name, v in row.items() if v is not None}
+
+
+def read_ids(folder: Path) -> dict[str, list[str]]:
+    """Split -> the ids of its examples, in the order of its files."""
+    import tensorflow as tf
+
+    from perennial.examples import read_records, split_files
+    from schemas.project import SPLITS
+
+    def id_of(record: bytes) -> str:
+        return tf.train.Example.FromString(record).features.feature["id"].bytes_list.value[0].decode()
+
+    return {split: [id_of(record) for record in read_records(split_files(folder, split))] for split in SPLITS}
+
+
+def frame_and_records(folder: Path, without: set[int]) -> tuple[list[str], list[str]]:
+    """The ids of the frame's rows, and those of the records that it is made of."""
+    from perennial.examples import split_files, to_frame
+
+    ids = read_ids(folder)
+    # the order of split_files: by path, so eval before test before train
+    return list(to_frame(split_files(folder), without)["id"]), [*ids["eval"], *ids["test"], *ids["train"]]
+
+
+def judge(columns: dict[str, list[Any]], expectations: list[dict[str, Any]]) -> list[tuple[Check, list[int], int]]:
+    """For each expectation: its check, the rows it names, and how many Great Expectations counts as unexpected."""
+    import pandas as pd
+
+    from components.check_examples.expectations import open_suite
+
+    frame = pd.DataFrame(columns)
+    counted = []
+    with open_suite(expectations, "quarantine") as suite:
+        batch = suite._definition.data.get_batch(batch_parameters={"dataframe": frame})
+        for finding, expectation in zip(
+            suite.judge(frame, "a span"), suite._definition.suite.expectations, strict=True
+        ):
+            result = batch.validate(expectation, result_format="BASIC").result
+            counted.append((finding.check, list(finding.reasons), result.get("unexpected_count") or 0))
+    return counted
+
+
+def map_expectations() -> set[str]:
+    """The type of every row-level expectation that Great Expectations has."""
+    from great_expectations.expectations import core
+    from great_expectations.expectations import expectation as base
+
+    kinds = (base.ColumnMapExpectation, base.ColumnPairMapExpectation, base.MulticolumnMapExpectation)
+    known = (value for value in vars(core).values() if isinstance(value, type) and issubclass(value, kinds))
+    return {value.expectation_type for value in known if value.expectation_type}  # a withdrawn one has none
+
+
+def build(expectations: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What Great Expectations made of each."""
+    from components.check_examples.expectations import build_expectations
+
+    return [expectation.configuration.to_json_dict() for expectation in build_expectations(expectations)]

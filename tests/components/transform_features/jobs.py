@@ -1,0 +1,113 @@
+"""What runs in a warm process for the tests of `transform_features`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from perennial.errors import PerennialError
+from perennial.project import Project
+from tests.components.analyse_features.windows import with_body
+
+
+def build_and_transform(project: Project, folder: Path, *spans: int) -> tuple[int, tuple[str, ...]]:
+    from tests.components.analyse_features.windows import write_rides
+
+    write_rides(folder / "window", project, *spans)
+    return transform(project, folder / "window", folder)
+
+
+def transform(project: Project, window: Path, folder: Path) -> tuple[int, tuple[str, ...]]:
+    """Analyses and transforms; gives how many examples, and which features, serving computes as well."""
+    from components.analyse_features.step import analyse_features
+    from components.transform_features.step import transform_features
+
+    analyse_features(project, window, folder / "graph")
+    found = transform_features(project, window, folder / "graph", folder / "features")
+    return found.examples, found.features
+
+
+def messages(project: Project, bodies: list[str], window: Path, folder: Path) -> list[str]:
+    """The message that each body of `preprocessing_fn` gives."""
+    found = []
+    for number, body in enumerate(bodies):
+        try:
+            transform(with_body(project, body), window, folder / str(number))
+            found.append("no error")
+        except PerennialError as error:
+            found.append(str(error))
+    return found
+
+
+def read_features(project: Project, folder: Path) -> dict[str, tuple[dict[str, Any], Any]]:
+    """Split -> dense features and labels."""
+    import tensorflow as tf
+
+    from perennial.modelling.features import TransformedFeatures
+
+    found = {}
+    for split in ("train", "eval"):
+        features, labels = TransformedFeatures(folder, project.settings.label).split(split)
+        dense = {name: tensor.numpy() for name, tensor in features.items() if isinstance(tensor, tf.Tensor)}
+        found[split] = (dense, labels.numpy())
+    return found
+
+
+def with_label(outputs: dict[str, int]) -> dict[str, int]:
+    """What the step's function gives for a label of 3, where the user's function returns `outputs`."""
+    from perennial.modelling.preprocessing import with_label
+
+    return {name: int(value) for name, value in with_label(lambda _: outputs, "label")({"label": 3}).items()}
+
+
+def digits(project: Project, window: Path, folder: Path) -> tuple[int, tuple[str, ...]]:
+    """A day of the real digits, through analysis and transformation."""
+    from tests.components.analyse_features.windows import write_span
+    from tests.components.chain import landing
+
+    write_span(window, project, "day-1", landing(project).digits_of_day(1).to_pylist())
+    return transform(project, window, folder)
+
+
+def taxi(project: Project, data: Path, folder: Path) -> dict[str, Any]:
+    """Real taxi trips through all feature functions, and through an exported model of what they give."""
+    import keras
+    import tensorflow as tf
+
+    from perennial.examples import read_records, split_files
+    from perennial.modelling.export import export_model, load_examples_signature
+    from perennial.modelling.features import TransformedFeatures
+    from tests.components.analyse_features.windows import write_span
+    from tests.components.transform_features.trips import trips
+
+    rows = trips(data)
+    write_span(folder / "window", project, "trips", rows)
+    compared, names = transform(project, folder / "window", folder)
+    transformed = TransformedFeatures(folder / "features", project.settings.label)
+    features, _ = transformed.split("train")
+    inputs = {name: keras.Input(tensor.shape[1:], name=name, dtype=tensor.dtype) for name, tensor in features.items()}
+    numbers = [
+        keras.layers.Reshape((-1,))(keras.ops.cast(x, "float32")) for x in inputs.values() if x.dtype != "string"
+    ]
+    scores = keras.layers.Dense(2, activation="softmax")(keras.layers.Concatenate()(numbers))
+    export_model(keras.Model(inputs, scores), transformed.transform_output(), project.schema, folder / "model")
+    serve = load_examples_signature(folder / "model")
+
+    records = list(read_records(split_files(folder / "window", "eval")))
+    answers = serve(tf.constant([record for record in records if _complete(record, project)]))
+    return {
+        "compared": compared,
+        "names": names,
+        "rows": len(rows),
+        "features": {name: tensor.numpy() for name, tensor in features.items()},
+        "answers": answers["probabilities"].numpy(),
+    }
+
+
+def _complete(record: bytes, project: Project) -> bool:
+    import tensorflow as tf
+
+    from perennial.modelling.export import serving_specs
+
+    held = tf.train.Example.FromString(record).features.feature
+    return all(name in held for name in serving_specs(project.schema))

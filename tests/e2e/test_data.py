@@ -1,0 +1,136 @@
+"""Bad days and bad rows in the whole loop: what waits, what goes on, what a person decides.
+
+The tests of this module follow each other.
+"""
+
+import csv
+import json
+import sqlite3
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import yaml
+
+from perennial.registry import Registry
+
+from .conftest import make_digits
+
+pytestmark = [pytest.mark.timeout(600), pytest.mark.slow]
+
+
+def test_a_bad_day_does_not_keep_the_good_ones_waiting(digits):
+    digits.land("--days", "3", "--corrupt", "2=wrong-range")
+    result = digits.run()
+    assert (result.ended.outcome, result.exit_code) == ("promoted", 0)
+    assert result.ended.window == ["2026-01-01", "2026-01-03"]
+    assert any("2026-01-02" in reason and "image" in reason for reason in result.ended.reasons)
+    assert _states(digits) == {"2026-01-01": "accepted", "2026-01-02": "quarantined", "2026-01-03": "accepted"}
+
+
+def test_what_was_trained_on_is_what_the_registry_says(digits):
+    assert Registry(digits.project).lineage("1")["spans"] == "2026-01-01@1, 2026-01-03@1"
+
+
+def test_a_quarantined_day_waits(digits):
+    assert digits.run().ended.outcome == "nothing_new"
+    assert _states(digits)["2026-01-02"] == "quarantined"
+    shown = digits.command_of("spans", "show", "2026-01-02")
+    assert shown.returncode == 0 and "image" in shown.stdout and "quarantined" in shown.stdout
+
+
+def test_a_person_releases_it_and_the_next_run_trains_on_it(digits):
+    assert digits.command_of("spans", "release", "2026-01-02").returncode == 2, "a reason must be given"
+    done = digits.command_of("spans", "release", "2026-01-02", "--why", "the new scanner is real")
+    assert done.returncode == 0, done.stderr
+    result = digits.run()
+    assert result.ended.outcome in ("promoted", "kept_champion")
+    assert result.ended.new_spans == ["2026-01-02"]
+    assert result.ended.window == ["2026-01-01", "2026-01-02", "2026-01-03"]
+    assert _states(digits)["2026-01-02"] == "accepted"
+    shown = digits.command_of("spans", "show", "2026-01-02").stdout
+    assert "the new scanner is real" in shown and "user " in shown and "version 2" in shown
+    assert "released by a person" in (digits.folder / result.ended.report).read_text()
+
+
+def test_a_few_bad_rows_are_set_aside_and_the_rest_is_trained_on(digits):
+    digits.land("--days", "4")
+    path = digits.folder / "data" / "2026-01-04.parquet"
+    table = pq.read_table(path)
+    labels = [99, *table["label"].to_pylist()[1:]]
+    pq.write_table(table.set_column(3, "label", pa.array(labels, pa.int64())), path)
+    result = digits.run()
+    assert result.ended.outcome in ("promoted", "kept_champion")
+    (verdict,) = [e.body for e in digits.ledger.events("span_accepted") if e.body.span.name == "2026-01-04"]
+    assert (verdict.set_aside, verdict.rows) == (1, table.num_rows - 1)
+    kept = (digits.folder / result.ended.report).parent / "set_aside" / "2026-01-04.jsonl"
+    (row,) = [json.loads(line) for line in kept.read_text().splitlines()]
+    assert "label" in row["reasons"][0] and "99" in row["reasons"][0] and "row 1" in row["place"]
+
+
+def test_a_check_that_stops_ends_the_run_with_exit_code_3(digits):
+    settings = yaml.safe_load((digits.folder / "project.yaml").read_text())
+    settings["checks"] = {"expectations": "stop"}
+    (digits.folder / "project.yaml").write_text(yaml.safe_dump(settings))
+    champion = digits.ledger.champion()
+    digits.land("--days", "6", "--corrupt", "5=wrong-range")
+    result = digits.run()
+    assert (result.ended.outcome, result.exit_code) == ("data_rejected", 3)
+    assert digits.ledger.champion() == champion
+    # The good day that landed with it is still new; the bad one waits.
+    states = _states(digits)
+    assert (states["2026-01-05"], states["2026-01-06"]) == ("quarantined", "new")
+
+
+def test_days_as_csv_and_as_rows_of_a_table_give_the_examples_of_parquet(tmp_path):
+    """The same digits from three sources: the same examples in the same splits."""
+    digits = make_digits(tmp_path / "digits", train={"instances": 1, "epochs": 1}, gate={"floor": None})
+    digits.land("--days", "1")
+    parquet = digits.folder / "data" / "2026-01-01.parquet"
+    rows = pq.read_table(parquet).to_pylist()
+    assert digits.run().ended.outcome == "promoted"
+    expected = _counts(digits)
+    _write_csv(digits.folder / "data" / "2026-01-01.csv", rows)
+    _configure(digits, spans="data/{YYYY}-{MM}-{DD}.csv")
+    assert digits.run().ended.outcome in ("promoted", "kept_champion")
+    assert _counts(digits) == expected
+    _write_table(digits.folder / "digits.db", rows)
+    url = f"sqlite:///{digits.folder / 'digits.db'}"
+    _configure(digits, spans=None, table={"url": url, "table": "digits", "span": "landed"})
+    result = digits.run()
+    assert result.ended.outcome in ("promoted", "kept_champion"), result.ended.reasons
+    assert _counts(digits) == expected
+
+
+def _states(digits) -> dict[str, str]:
+    listed = json.loads(digits.command_of("spans", "list", "--json").stdout)
+    return {row["span"]: row["state"] for row in listed}
+
+
+def _counts(digits) -> tuple[int, int, int]:
+    """Train, eval and test examples of the span that was checked last."""
+    records = (digits.project.state / "artifacts").glob("**/check-examples/checked/checked.json")
+    newest = json.loads(max(records, key=lambda path: path.stat().st_mtime).read_text())
+    return tuple(newest["rows"][split] for split in ("train", "eval", "test"))
+
+
+def _configure(digits, **data) -> None:
+    settings = yaml.safe_load((digits.folder / "project.yaml").read_text())
+    settings["data"] = {key: value for key, value in {**settings["data"], **data}.items() if value is not None}
+    (digits.folder / "project.yaml").write_text(yaml.safe_dump(settings))
+
+
+def _write_csv(path, rows) -> None:
+    with path.open("w", newline="") as stream:
+        writer = csv.DictWriter(stream, rows[0])
+        writer.writeheader()
+        writer.writerows({**row, "image": json.dumps(row["image"])} for row in rows)
+
+
+def _write_table(path, rows) -> None:
+    with sqlite3.connect(path) as connection:
+        connection.execute("CREATE TABLE digits (landed TEXT, id TEXT, date TEXT, image TEXT, label INTEGER)")
+        connection.executemany(
+            "INSERT INTO digits VALUES (?, ?, ?, ?, ?)",
+            [("2026-01-01", row["id"], row["date"], json.dumps(row["image"]), row["label"]) for row in rows],
+        )
