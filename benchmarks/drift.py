@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 SIZES = (100, 300, 1_000, 3_000, 10_000)
 DAYS = 400  # spans of each size in which nothing changed
-SHIFTED_DAYS = 400  # spans with planted shifts
-PEER_DAYS = 60
+SHIFTED_DAYS = 240  # spans with planted shifts
+PEER_DAYS = 40
 WINDOW = 6  # days before that a day is compared with
 MOST_FALSE_ALARMS = 0.05
 LEAST_DETECTED = 0.95

@@ -31,7 +31,7 @@ import yaml
 DIGITS = Path(__file__).resolve().parents[1] / "examples" / "digits"
 WINDOWS = (1, 10, 50)
 ROWS = 2000
-REPEATS = 3
+REPEATS = 2
 TARGET = 1.5  # times the cost at a window of 1
 LONG_AGO = 1_000_000_000  # an access time, in seconds since 1970: what is later was read since
 # Rules of the example about its own small days; these spans are larger and have other ids.

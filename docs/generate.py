@@ -1,6 +1,6 @@
 """Writes the pages of docs/ that are made from the code, or checks that they are current.
 
-python docs/generate.py                    # cli, settings and schema: a second
+python docs/generate.py                    # cli, settings, features and schema: a second
 python docs/generate.py one-record         # takes a digit through the whole loop: about a minute
 python docs/generate.py --check [NAME ...] # writes nothing; exit code 1 names the files that are stale
 """
@@ -8,9 +8,12 @@ python docs/generate.py --check [NAME ...] # writes nothing; exit code 1 names t
 from __future__ import annotations
 
 import argparse
+import inspect
 import json
+import re
 import sys
 import tempfile
+import textwrap
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +24,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from perennial import errors
+from perennial import errors, features
 from perennial.cli import main as command_line
 from perennial.cli.running import EXIT_CODES
 from schemas.project import ProjectSettings
@@ -47,10 +50,20 @@ def cli_page() -> str:
     """Every command with its arguments and options, and the exit codes."""
     group: Any = typer.main.get_command(command_line.app)
     lines = [NOTE, "", "# Command line", "", group.help, "", "| command | what it does |", "| --- | --- |"]
-    lines += [f"| [`{name}`](#perennial-{name}) | {command.help} |" for name, command in group.commands.items()]
-    for name, command in group.commands.items():
+    commands = list(_commands("", group))
+    lines += [f"| [`{name}`](#perennial-{name.replace(' ', '-')}) | {command.help} |" for name, command in commands]
+    for name, command in commands:
         lines += ["", *_command(name, command)]
     return "\n".join([*lines, "", *_exit_codes()]) + "\n"
+
+
+def _commands(prefix: str, group: Any) -> Iterator[tuple[str, Any]]:
+    """Every command with its whole name, those of groups too."""
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from _commands(f"{prefix}{name} ", command)
+        else:
+            yield f"{prefix}{name}", command
 
 
 def _command(name: str, command: Any) -> Iterator[str]:
@@ -77,8 +90,8 @@ def _option(option: Any) -> str:
 
 
 def _default(option: Any) -> str:
-    if option.default is None or option.default is False:
-        return ""
+    if option.default is None or option.default is False or option.default == []:
+        return "must be given" if option.required else ""
     return f"`{option.default}`"
 
 
@@ -119,18 +132,19 @@ def settings_page() -> str:
 def _sections(name: str, model: type[BaseModel]) -> Iterator[tuple[str, type[BaseModel]]]:
     yield name, model
     for key, field in model.model_fields.items():
-        if _is_section(field):
-            yield from _sections(f"{name}.{key}".lstrip("."), field.annotation)  # type: ignore[arg-type]
+        if section := _section(field):
+            yield from _sections(f"{name}.{key}".lstrip("."), section)
 
 
-def _is_section(field: FieldInfo) -> bool:
-    return isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
+def _section(field: FieldInfo) -> type[BaseModel] | None:
+    """The model of a key that is a section, also of one that may be left out (`X | None`)."""
+    kinds = (field.annotation, *get_args(field.annotation))
+    return next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)), None)
 
 
 def _setting(key: str, field: FieldInfo) -> str:
-    if _is_section(field):
-        assert isinstance(field.annotation, type)
-        return f"| `{key}` | section | | | {(field.annotation.__doc__ or '').splitlines()[0]} |"
+    if section := _section(field):
+        return f"| `{key}` | section | | | {(section.__doc__ or '').splitlines()[0]} |"
     cells = [_type(field.annotation), _shown_default(field), _bounds(field), field.description or ""]
     return f"| `{key}` | " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
@@ -166,6 +180,32 @@ def _rules(model: type[BaseModel]) -> list[str]:
     return [(v.func.__doc__ or "").splitlines()[0] for v in validators if v.func.__doc__]
 
 
+def features_page() -> str:
+    """Every function of `perennial.features`, as its docstring tells it."""
+    lines = [NOTE, "", "# Feature functions", "", *(features.__doc__ or "").splitlines()[:1], ""]
+    lines += ["```python", *_dedent(features.__doc__ or ""), "```"]
+    for name in features.__all__:
+        function = getattr(features, name)
+        signature = re.sub(r"'([^']*)'", r"\1", str(inspect.signature(function)))
+        lines += [
+            "",
+            f"## {name}",
+            "",
+            "```text",
+            f"{name}{signature}",
+            "",
+            *inspect.getdoc(function).splitlines(),
+            "```",
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def _dedent(text: str) -> list[str]:
+    """The indented example in a docstring."""
+    first, last = (text.index(mark) for mark in ("    from", "\n\nAll but"))
+    return textwrap.dedent(text[first:last]).splitlines()
+
+
 def schema_page() -> str:
     """JSON schema of project.yaml."""
     schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", **ProjectSettings.model_json_schema()}
@@ -187,6 +227,7 @@ def one_record_page() -> str:
 PAGES = {
     "cli": Page("docs/cli.md", cli_page),
     "settings": Page("docs/settings.md", settings_page),
+    "features": Page("docs/features.md", features_page),
     "schema": Page("schemas/project.schema.json", schema_page),
     "one-record": Page("docs/one-record.md", one_record_page, quick=False),
 }

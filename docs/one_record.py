@@ -106,21 +106,25 @@ def _statistics(journey: Journey) -> str:
 ## 4. Its span is measured
 
 {_code("components/compute_statistics/step.py", "compute_statistics")} measures all splits of the span together with
-TensorFlow Data Validation. The two features that hold numbers:
+TensorFlow Data Validation, and keeps the distribution of every feature. The one that holds numbers:
 
 {_table(header, [_statistics_row(row) for row in journey.statistics])}
 """
 
 
 def _checks(journey: Journey) -> str:
-    rows = [(c.kind, f"`{c.subject}`", c.verdict.replace("_", " "), c.message) for c in journey.checks]
+    rows = [
+        (c.kind.replace("_", " "), f"`{c.subject}`", c.verdict.replace("_", " "), c.message) for c in journey.checks
+    ]
     passed = sum(check.verdict == "passed" for check in journey.checks)
     return f"""\
 ## 5. Its span is checked
 
-{_code("components/validate_data/step.py", "validate_data")} holds the span against
-[schema.pbtxt](../examples/digits/schema.pbtxt) and [expectations.json](../examples/digits/expectations.json). All of
-the span is accepted or refused; {passed} of {len(rows)} checks passed and none failed:
+{_code("components/check_examples/step.py", "check_examples")} holds its rows against
+[expectations.json](../examples/digits/expectations.json), before they are measured; a few bad rows would have been set
+aside. {_code("components/validate_data/step.py", "validate_data")} holds the span against
+[schema.pbtxt](../examples/digits/schema.pbtxt) and earlier spans; a bad one would wait in quarantine.
+{passed} of {len(rows)} checks passed and none failed:
 
 {_table(("kind", "subject", "verdict", "what was asked"), rows)}
 """
@@ -132,8 +136,9 @@ def _features(journey: Journey) -> str:
     return f"""\
 ## 6. It becomes features
 
-{_code("components/transform_features/step.py", "transform_features")} runs `preprocessing_fn` of
-[model.py](../examples/digits/model.py) over the window. The mean and the deviation come from the train split alone.
+{_code("components/analyse_features/step.py", "analyse_features")} takes the mean and the deviation that
+`preprocessing_fn` of [model.py](../examples/digits/model.py) asks for from the train split alone, and
+{_code("components/transform_features/step.py", "transform_features")} applies it to the window.
 Test examples are not transformed on disk: the transform is inside the served model, and there the digit becomes
 `pixels`, {len(pixels)} numbers. Its first two rows:
 

@@ -37,7 +37,7 @@ def expand(uri: str) -> list[str]:
     if not found:
         if os.path.isdir(_local_path(uri)):
             raise DataError(uri, "must be a file", "a folder", "Name its files with `*`.")
-        raise DataError(_shown(uri), "must name files", "no such file", "Land it, or correct the path.")
+        raise DataError(shown_uri(uri), "must name files", "no such file", "Land it, or correct the path.")
     return found
 
 
@@ -199,12 +199,12 @@ def _reported(uri: str) -> Iterator[None]:
         if isinstance(error.__cause__, Exception) and not _missing(error):
             raise _unreachable(uri, error.__cause__) from error
         received = "no such file" if isinstance(error, FileNotFoundError) else "a part of its path is a file"
-        raise DataError(_shown(uri), "must be a file", received, "Land it, or correct the path.") from error
+        raise DataError(shown_uri(uri), "must be a file", received, "Land it, or correct the path.") from error
     except IsADirectoryError as error:
-        raise DataError(_shown(uri), "must be a file", "a folder", "Name a file, or its files with `*`.") from error
+        raise DataError(shown_uri(uri), "must be a file", "a folder", "Name a file, or its files with `*`.") from error
     except PermissionError as error:
         remedy = "Let the account that runs Perennial read it."
-        raise DataError(_shown(uri), "must be readable", error.strerror or error, remedy) from error
+        raise DataError(shown_uri(uri), "must be readable", error.strerror or error, remedy) from error
     except Exception as error:
         if not is_url(uri) and not isinstance(error, OSError):
             raise
@@ -216,13 +216,13 @@ def _unreachable(uri: str, error: Exception) -> DataError:
     if isinstance(error, ImportError):
         package = _driver(uri)
         return DataError(
-            _shown(uri), f"needs the package {package}", "it is not installed", f"Install it: pip install {package}"
+            shown_uri(uri), f"needs the package {package}", "it is not installed", f"Install it: pip install {package}"
         )
     if isinstance(error, ValueError) and "Protocol not known" in str(error):
         remedy = "Use a path, or a URL of a file system that fsspec knows."
-        return DataError(_shown(uri), "must be on a file system that fsspec knows", error, remedy)
+        return DataError(shown_uri(uri), "must be on a file system that fsspec knows", error, remedy)
     remedy = "Check the address, the connection and the account's rights, then run again."
-    return DataError(_shown(uri), "must be readable", describe_error(error), remedy)
+    return DataError(shown_uri(uri), "must be readable", describe_error(error), remedy)
 
 
 def _driver(uri: str) -> str:
@@ -232,7 +232,7 @@ def _driver(uri: str) -> str:
     return str(known.get("class", "with its driver")).split(".")[0]
 
 
-def _shown(uri: str) -> str:
+def shown_uri(uri: str) -> str:
     """A location without the password that its URL may hold."""
     return re.sub(r"(://[^/@:]*):[^/@]*@", r"\1:***@", uri)
 

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator
@@ -18,6 +18,9 @@ from pydantic import Field, field_validator
 from components.conclude_run import plots
 from schemas import records
 from schemas.project import GateSettings
+
+if TYPE_CHECKING:
+    from markupsafe import Markup
 
 LONGEST_QUOTE = 140  # characters of a reason that still make a headline
 # The stops of a run, in order: anchor on the page, name.
@@ -135,7 +138,9 @@ def render_report(facts: RunFacts) -> str:
     loader = FileSystemLoader(Path(__file__).parent)
     environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined)
     environment.trim_blocks = environment.lstrip_blocks = True
-    environment.filters |= dict(number=format_number, metric=format_metric, change=format_change, time=format_time)
+    environment.filters |= dict(
+        number=format_number, metric=format_metric, change=format_change, time=format_time, code=mark_code
+    )
     environment.globals |= {"plots": plots, "group_checks": group_checks, "label_counts": label_counts}
     rows = span_rows(facts)
     return environment.get_template("report.html").render(
@@ -222,6 +227,13 @@ def metric_rows(evaluation: records.Evaluation) -> list[MetricRow]:
         candidate, champion = (getattr(row, metric, None) for row in both)
         rows.append(MetricRow(metric, name, examples, candidate, champion, difference))
     return [row for row in rows if (row.candidate, row.champion, row.difference) != (None, None, None)]
+
+
+def mark_code(text: str) -> Markup:
+    """Text for the page, with what stands between backquotes as code."""
+    from markupsafe import Markup, escape
+
+    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))
 
 
 def format_number(value: float) -> str:

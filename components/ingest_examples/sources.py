@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from perennial.errors import DataError
-from perennial.files import expand
+from perennial.files import expand, shown_uri
 from perennial.fingerprints import fingerprint
 from perennial.project import Project
 from perennial.reading.read import format_of, read_columns, split_file
@@ -95,4 +95,4 @@ def _shown(uri: str, folder: Path) -> str:
     """A path from the project folder, if it lies in there."""
     path = uri.removeprefix("file://")
     inside = os.path.isabs(path) and Path(path).is_relative_to(folder)
-    return Path(path).relative_to(folder).as_posix() if inside else path
+    return Path(path).relative_to(folder).as_posix() if inside else shown_uri(path)

@@ -39,8 +39,9 @@ def main() -> int:
     run_day("Day 1: the first labelled images land. There is no champion yet.", ["--days", "1"], (0,))
     run_day("Day 2: more images. Only day 2 is ingested; the candidate must hold its own.", ["--days", "2"], (0,))
     run_day("Day 3 is broken: its pixels go to 255.", ["--days", "3", "--corrupt", "3=wrong-range"], (3,))
-    show("The state of things.")
+    show("The state of things. Day 3 waits for a person, who may release or reject it.")
     execute(["perennial", "status", str(DEMO)], (0,))
+    execute(["perennial", "spans", "list", str(DEMO)], (0,))
     show("The champion serves over HTTP. These images never landed:")
     with server() as url:
         ask(url)

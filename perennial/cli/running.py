@@ -16,6 +16,7 @@ from rich.console import Console
 from perennial.cli.console import COLOURS, StepDisplay
 from perennial.errors import RunInProgressError
 from perennial.project import Project, check_project
+from perennial.schema_proposals import finish_acceptance
 from schemas.records import Outcome, RunEnded, Selection
 
 EXIT_CODES: dict[Outcome, int] = {"promoted": 0, "kept_champion": 0, "nothing_new": 0, "data_rejected": 3, "failed": 1}
@@ -45,6 +46,7 @@ def run_project(project: Project, retrain: bool, console: Console) -> RunResult:
     from perennial.cli.local_runner import LocalRun
     from pipelines.compile import compile_pipeline
 
+    finish_acceptance(project)  # of a schema, where that command was killed
     check_project(project)
     with _locked(project):
         run = new_run_name()

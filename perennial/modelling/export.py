@@ -28,8 +28,11 @@ def export_model(model: keras.Model, transform_output: tft.TFTransformOutput, sc
         ProjectError: A feature that clients send has no fixed shape in the schema.
     """
     import tensorflow as tf
+    from tensorflow_transform.tf_metadata import schema_utils
 
     specs = serving_specs(schema)
+    # As the schema has it, with what stands for a feature that an example lacks.
+    parsing = schema_utils.schema_as_feature_spec(schema).feature_spec
     module = tf.Module()
     module.model = model
     module.transform = transform_output.transform_features_layer()
@@ -39,8 +42,7 @@ def export_model(model: keras.Model, transform_output: tft.TFTransformOutput, sc
         return {"class": tf.argmax(scores, axis=-1), "probabilities": scores}
 
     def serve_examples(examples: tf.Tensor) -> dict[str, tf.Tensor]:
-        parsing = {name: tf.io.FixedLenFeature(spec.shape[1:], spec.dtype) for name, spec in specs.items()}
-        return serve(tf.io.parse_example(examples, parsing))
+        return serve(tf.io.parse_example(examples, {name: parsing[name] for name in specs}))
 
     signatures = {
         SERVING_SIGNATURE: tf.function(serve).get_concrete_function(specs),

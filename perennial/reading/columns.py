@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from perennial.examples import is_alive
+
 if TYPE_CHECKING:
     from tensorflow_metadata.proto.v0.schema_pb2 import Feature, Schema
 
@@ -30,7 +32,7 @@ class Column:
 
 
 def columns_of(schema: Schema) -> dict[str, Column]:
-    """The features of a schema; structs, which tf.Example does not hold, are left out."""
+    """The features that a schema holds data to; structs, which tf.Example does not hold, are left out."""
     from tensorflow_metadata.proto.v0 import schema_pb2
 
     kinds: dict[int, Kind] = {schema_pb2.INT: "int", schema_pb2.FLOAT: "float", schema_pb2.BYTES: "bytes"}
@@ -41,7 +43,7 @@ def columns_of(schema: Schema) -> dict[str, Column]:
             text=any(feature.HasField(name) for name in _TEXT_DOMAINS),
         )
         for feature in schema.feature
-        if feature.type in kinds
+        if feature.type in kinds and is_alive(feature)
     }
 
 

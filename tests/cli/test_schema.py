@@ -21,10 +21,9 @@ from perennial.window import number_versions
 from schemas.records import SpanJudged
 from tests.components.chain import land
 from tests.components.forked import forked
-from tests.perennial.folders import make_project
+from tests.perennial.folders import TAXI, make_project
 from tests.perennial.schema_jobs import run_cli
 
-TAXI = Path(os.environ.get("PERENNIAL_TAXI_CSV", "/nowhere"))
 INFER, SHOW, DIFF = ["schema", "infer"], ["schema", "show"], ["schema", "diff"]
 ACCEPT = ["schema", "accept", "--why", "the new scanner is real"]
 DAYS = [f"2026-01-0{day}" for day in (1, 2, 3)]
@@ -227,7 +226,7 @@ def land_taxi(folder):
     (folder / "expectations.json").write_text(json.dumps({"name": "taxi", "expectations": [rule]}))
 
 
-@pytest.mark.skipif(not TAXI.exists(), reason="the taxi data set is not there: PERENNIAL_TAXI_CSV names its data.csv")
+@pytest.mark.skipif(not TAXI.exists(), reason="the taxi trips are not beside the repository")
 def test_round_trip_of_text(tmp_path):
     land_taxi(tmp_path)
     days = ["--span", DAYS[0], "--span", DAYS[1]]

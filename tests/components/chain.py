@@ -19,6 +19,18 @@ QUICK: dict[str, Any] = {
     "gate": {"floor": None},
 }
 
+FOLDERS = (
+    "window",
+    "measured",
+    "validation",
+    "graph",
+    "features",
+    "weights",
+    "hyperparameters",
+    "evaluation",
+    "candidate",
+)
+
 
 @dataclass(frozen=True)
 class Chain:
@@ -56,7 +68,17 @@ class Chain:
         return self.folder / "models" / instance
 
     def __getattr__(self, name: str) -> Path:
-        if name in ("window", "measured", "validation", "graph", "features", "weights", "hyperparameters", "evaluation", "candidate"):
+        if name in (
+            "window",
+            "measured",
+            "validation",
+            "graph",
+            "features",
+            "weights",
+            "hyperparameters",
+            "evaluation",
+            "candidate",
+        ):
             return self.folder / name
         raise AttributeError(name)
 

@@ -51,7 +51,7 @@ def test_a_stale_page_is_named(tmp_path: Path) -> None:
 def test_an_unknown_name_is_refused() -> None:
     done = generate("nothing")
     assert done.returncode == 2
-    assert "NAME must be one of cli, settings, schema, one-record. Received: nothing" in done.stderr
+    assert "NAME must be one of cli, settings, features, schema, one-record. Received: nothing" in done.stderr
 
 
 def test_quick_pages_import_nothing_heavy() -> None:

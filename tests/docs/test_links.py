@@ -90,11 +90,15 @@ def documents() -> list[Path]:
 
 
 def test_commands_exist() -> None:
-    commands = {command.name or command.callback.__name__ for command in app.registered_commands if command.callback}
+    groups = {group.name: group.typer_instance for group in app.registered_groups}
+    commands = _names(app) | {f"{name} {command}" for name, group in groups.items() for command in _names(group)}
     for page in documents():
-        used = re.findall(r"(?:^ *|`|\$ )perennial ([a-z]+)\b", page.read_text(encoding="utf-8"), re.MULTILINE)
-        assert set(used) <= commands, page
-    assert set(re.findall(r"`perennial (\w+)", (ROOT / "README.md").read_text(encoding="utf-8"))) == commands
+        used = re.findall(r"(?:^ *|`|\$ )perennial ([a-z]+)(?: ([a-z]+))?\b", page.read_text("utf-8"), re.MULTILINE)
+        said = {f"{name} {command}" if name in groups else name for name, command in used}
+        assert said <= commands, page
+    assert set(re.findall(r"`perennial (\w+)", (ROOT / "README.md").read_text(encoding="utf-8"))) == _names(app) | set(
+        groups
+    )
 
 
 def test_make_targets_exist() -> None:
@@ -109,3 +113,7 @@ def test_scripts_exist() -> None:
     for page in documents():
         used = re.findall(r"^(?:\$ )?python ([\w/.-]+\.py)", page.read_text(encoding="utf-8"), re.MULTILINE)
         assert [name for name in used if not name.startswith(".demo/") and not (ROOT / name).exists()] == [], page
+
+
+def _names(commands) -> set[str]:
+    return {command.name or command.callback.__name__ for command in commands.registered_commands if command.callback}

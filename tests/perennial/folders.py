@@ -13,6 +13,8 @@ from perennial.project import Project, load_project
 from perennial.registry import Candidate
 
 DIGITS = Path(__file__).parents[2] / "examples" / "digits"
+# 15,002 real taxi trips, which may lie beside the repository; tests that need them are skipped elsewhere.
+TAXI = Path(__file__).parents[3] / "shared" / "data" / "taxi" / "data.csv"
 FILES = ("project.yaml", "model.py", "schema.pbtxt", "expectations.json", "land.py")
 
 

@@ -90,8 +90,6 @@ def test_model_that_was_tampered_with_is_refused(arguments, tmp_path):
 
 def test_a_window_of_many_spans_fits_into_a_tag(chain):
     spans = [Span(name=f"span-{i}", version=1, uri="", fingerprint=f"{i:064d}") for i in range(500)]
-    long, longer = (
-        describe_lineage(chain.selection, w, PROMOTE) for w in (spans[:499], spans)
-    )
+    long, longer = (describe_lineage(chain.selection, w, PROMOTE) for w in (spans[:499], spans))
     assert all(len(value) <= 5000 for value in longer.values())
     assert long["fingerprints"] != longer["fingerprints"]

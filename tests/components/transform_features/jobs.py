@@ -111,3 +111,19 @@ def _complete(record: bytes, project: Project) -> bool:
 
     held = tf.train.Example.FromString(record).features.feature
     return all(name in held for name in serving_specs(project.schema))
+
+
+class _Artifact:
+    def __init__(self, path: Path) -> None:
+        self.path = str(path)
+
+
+def wrapped(project: Project, digest: str, window: Path, folder: Path) -> list[str]:
+    """Runs both wrappers; gives what they left."""
+    from components.analyse_features.component import analyse_features
+    from components.transform_features.component import transform_features
+
+    graph, features = _Artifact(folder / "graph"), _Artifact(folder / "features")
+    analyse_features.python_func(str(project.folder), digest, _Artifact(window), graph)
+    transform_features.python_func(str(project.folder), digest, _Artifact(window), graph, features)
+    return sorted(path.name for path in (folder / "features").iterdir())

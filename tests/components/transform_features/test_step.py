@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 
+from perennial.errors import ProjectError
 from perennial.examples import split_of
 from tests.components.analyse_features.windows import make_rides, rides
 from tests.components.forked import forked
@@ -18,12 +17,12 @@ from tests.components.transform_features.jobs import (
     taxi,
     transform,
     with_label,
+    wrapped,
 )
 from tests.components.transform_features.trips import BODY as ALL_FUNCTIONS
 from tests.components.transform_features.trips import ROWS, SCHEMA
-from tests.perennial.folders import make_project
+from tests.perennial.folders import TAXI, make_project
 
-TAXI = Path("/work/shared/data/taxi/data.csv")
 BODY = """
 return {
     "fare": tft.scale_to_z_score(inputs["fare"]),
@@ -139,7 +138,7 @@ def test_function_that_drops_examples(told):
 @pytest.fixture(scope="module")
 def trips(tmp_path_factory):
     if not TAXI.exists():
-        pytest.skip(f"needs the real trips of {TAXI}")
+        pytest.skip("the taxi trips are not beside the repository")
     folder = tmp_path_factory.mktemp("trips")
     project = make_rides(folder / "project", ALL_FUNCTIONS, SCHEMA)
     return forked(taxi, project, TAXI, folder)
@@ -164,3 +163,11 @@ def test_feature_functions_are_part_of_an_exported_model(trips):
 def test_label_that_the_function_returns_is_taken():
     assert forked(with_label, {"x": 1}) == {"x": 1, "label": 3}
     assert forked(with_label, {"x": 1, "label": 7}) == {"x": 1, "label": 7}
+
+
+def test_wrappers_pass_the_graph_on_and_refuse_another_project(rode, tmp_path):
+    project, folder, _ = rode
+    left = forked(wrapped, project, project.project_digest(), folder / "window", tmp_path)
+    assert left == ["transform_graph", "transformed_examples"]
+    with pytest.raises(ProjectError, match="settings and module must stay"):
+        forked(wrapped, project, "0" * 64, folder / "window", tmp_path)
