@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -63,14 +62,3 @@ def combine(parts: Any, distributions: Any) -> Any:
     from perennial.combining import combine_statistics
 
     return combine_statistics(parts, distributions)
-
-
-def seconds_to_combine(rows: list[Rows], folder: Path, spans: int) -> float:
-    """How long it takes to combine so many spans, which are copies of the few that are measured."""
-    from perennial.combining import combine_statistics
-
-    few = [measure(span, folder / str(number)) for number, span in enumerate(rows)]
-    many = [few[number % len(few)] for number in range(spans)]
-    started = time.perf_counter()
-    combine_statistics([part for part, _ in many], [counted for _, counted in many])
-    return time.perf_counter() - started

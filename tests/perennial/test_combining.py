@@ -207,16 +207,3 @@ def test_spans_without_examples(tmp_path):
     empty = forked(jobs.measure, [], tmp_path)
     combined = forked(jobs.combine, [empty[0]] * 2, [empty[1]] * 2)
     assert combined.datasets[0].num_examples == 0 and not combined.datasets[0].features
-
-
-def test_fifty_spans_take_less_than_a_second(tmp_path):
-    names = {f"n{i}": None for i in range(10)} | {f"w{i}": "" for i in range(10)}
-    rng = np.random.default_rng(0)
-    rows = [
-        [
-            {n: float(rng.normal()) if v is None else str(rng.integers(100)) for n, v in names.items()}
-            for _ in range(3000)
-        ]
-        for _ in range(2)
-    ]
-    assert forked(jobs.seconds_to_combine, rows, tmp_path, 50) < 3  # 0.5 s on an idle machine

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import Any
 
@@ -24,14 +23,6 @@ def check_again(project: Project, folder: Path) -> CheckedSpan:
     from components.check_examples.step import check_examples
 
     return check_examples(project, folder / "examples", folder / "checked")
-
-
-def check_timed(project: Project, rows: list[dict[str, Any]], folder: Path) -> tuple[CheckedSpan, float]:
-    from components.check_examples.step import check_examples
-
-    lay_out(project, rows, folder / "examples", 1)
-    start = time.perf_counter()
-    return check_examples(project, folder / "examples", folder / "checked"), time.perf_counter() - start
 
 
 def lay_out(project: Project, rows: list[dict[str, Any]], folder: Path, files: int, ingested: Any = None) -> None:
