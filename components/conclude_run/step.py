@@ -161,8 +161,8 @@ def explain(
         data = project.settings.data
         source = data.spans or (data.table.table or "the query" if data.table else "")
         return [f"no span of {source} has landed that was not judged before"]
-    quarantined = validation.reasons if validation is not None else []
-    return [*(decision.reasons if decision is not None else []), *quarantined]
+    refused = validation.reasons if validation is not None else []
+    return [*refused, *(decision.reasons if decision is not None else [])]
 
 
 def _links(project: Project, run: str, folder: Path | None, validation: Validation | None) -> Links:

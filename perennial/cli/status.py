@@ -57,10 +57,13 @@ def _run_lines(event: Event, start: RunStarted, end: Event | None) -> tuple[str,
     ended = body_of(end, RunEnded) if end else None
     outcome = f"[{COLOURS[ended.outcome]}]{ended.outcome}[/]" if ended else "[dim]not ended[/]"
     spans = f"{len(start.selection.window)} in the window, {len(start.selection.new_spans)} new"
-    why = (
-        ended.reasons[-1] if ended and ended.reasons else "goes on, or was cut short; then the next run goes on with it"
-    )
+    why = _why(ended) if ended and ended.reasons else "goes on, or was cut short; then the next run goes on with it"
     return f"{start.selection.run}  {_when(event.at)}  {outcome} [dim]({spans})[/]", f"  {why}"
+
+
+def _why(ended: RunEnded) -> str:
+    """The reason that says most: the first about refused data, the last of a decision, which is its result."""
+    return ended.reasons[0 if ended.outcome == "data_rejected" else -1]
 
 
 def _when(at: str) -> str:
