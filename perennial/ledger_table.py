@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sqlite3
+import time
 from pathlib import Path
 
 from sqlalchemy import DDL, Column, Engine, Integer, MetaData, String, Table, Text, create_engine, event, inspect
@@ -38,6 +40,7 @@ for _statement in (
     event.listen(EVENTS, "after_create", DDL(_statement).execute_if(dialect="postgresql"))
 
 _BUSY_SECONDS = 30.0
+_RETRY_SECONDS = 0.01
 # Keeps two processes from creating the table at once. Source: PostgreSQL's advisory locks; any number does.
 _LOCK_CREATION = {"sqlite": "BEGIN IMMEDIATE", "postgresql": "SELECT pg_advisory_xact_lock(20170)"}
 
@@ -51,14 +54,29 @@ def open_engine(url: URL) -> Engine:
     engine = create_engine(url, connect_args={"timeout": _BUSY_SECONDS})
 
     @event.listens_for(engine, "connect")
-    def _configure(connection: object, _record: object) -> None:
-        cursor = connection.cursor()  # type: ignore[attr-defined]
+    def _configure(connection: sqlite3.Connection, _record: object) -> None:
         # Readers (the server) never wait for a writer; a commit is on disk before it returns.
-        cursor.execute("PRAGMA journal_mode=WAL")
-        cursor.execute("PRAGMA synchronous=FULL")
-        cursor.close()
+        _write_ahead(connection)
+        connection.execute("PRAGMA synchronous=FULL")
 
     return engine
+
+
+def _write_ahead(connection: sqlite3.Connection) -> None:
+    """Turns write-ahead logging on, waiting for those who open or close the same file.
+
+    SQLite does not wait by itself here: where waiting while it holds a read lock could be a deadlock, it answers
+    SQLITE_BUSY at once, whatever the timeout (https://www.sqlite.org/c3ref/busy_handler.html).
+    """
+    until = time.monotonic() + _BUSY_SECONDS
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > until:
+                raise
+            time.sleep(_RETRY_SECONDS)
 
 
 def create_table(engine: Engine) -> None:

@@ -32,7 +32,7 @@ def describe_changes(before: Schema, after: Schema, statistics: DatasetFeatureSt
             changes = _describe_feature(known[name], wanted[name], seen.get(name))
             lines += [f"`{name}`: {change}" for change in changes]
     lines += [*_describe_values(before, after, statistics), *_describe_rest(before, after)]
-    return lines or ["something else than features and values"] * (before != after)
+    return [printable(line) for line in lines] or ["something else than features and values"] * (before != after)
 
 
 def _describe_new(feature: Feature, schema: Schema, seen: Seen | None) -> str:
@@ -163,7 +163,12 @@ def _bound(domain: object, end: str) -> str:
 def listed(values: list[str], shown: int = _SHOWN_VALUES) -> str:
     """Values on one line, the first ones where they are many."""
     more = f", and {len(values) - shown} more" if len(values) > shown else ""
-    return ", ".join(values[:shown]) + more
+    return ", ".join(printable(value) for value in values[:shown]) + more
+
+
+def printable(text: str) -> str:
+    r"""Text from the data on one line: a character that cannot be seen is written as its escape, such as \n."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def _percent(share: float) -> str:

@@ -17,6 +17,7 @@ import numpy as np
 from components.validate_data.statistics_charts import Chart, draw, format_number
 from perennial.combining import feature_name
 from perennial.distributions import Distribution, kind, most_frequent
+from perennial.schema_words import printable
 
 if TYPE_CHECKING:
     from tensorflow_metadata.proto.v0.statistics_pb2 import DatasetFeatureStatisticsList, FeatureNameStatistics
@@ -113,7 +114,7 @@ def show_value(text: str) -> str:
         return "(not UTF-8 text)"
     if not text.strip():
         return "(empty text)" if not text else f"({len(text)} × white space)"
-    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text[: LONGEST_VALUE + 1])
+    shown = printable(text[: LONGEST_VALUE + 1])
     return shown if len(shown) <= LONGEST_VALUE else f"{shown[: LONGEST_VALUE - 1]}…"
 
 
