@@ -189,7 +189,7 @@ def run(folder: Path, window: int) -> Cost:
     local = LocalRun(
         place / "pipeline.yaml", project.state / "artifacts", project.state / "cache", place, place / "log", watch
     )
-    if not local.execute({"project": str(folder), "run": name, "retrain": False}):
+    if not local.execute({"project": str(folder), "run": name, "retrain": False, "tune": False}):
         sys.exit(f"error: the run failed: {local.failures}")
     if not watch.data_done:
         sys.exit("error: the run did not reach analyse_features")

@@ -137,14 +137,15 @@ def _sections(name: str, model: type[BaseModel]) -> Iterator[tuple[str, type[Bas
 
 
 def _section(field: FieldInfo) -> type[BaseModel] | None:
-    """The model of a key that is a section, also of one that may be left out (`X | None`)."""
+    """The model of a key that is a section, also of one that may be left out (`X | None`) or of a list of them."""
     kinds = (field.annotation, *get_args(field.annotation))
     return next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)), None)
 
 
 def _setting(key: str, field: FieldInfo) -> str:
     if section := _section(field):
-        return f"| `{key}` | section | | | {(section.__doc__ or '').splitlines()[0]} |"
+        kind = "list of sections" if get_origin(field.annotation) is list else "section"
+        return f"| `{key}` | {kind} | | | {(section.__doc__ or '').splitlines()[0]} |"
     cells = [_type(field.annotation), _shown_default(field), _bounds(field), field.description or ""]
     return f"| `{key}` | " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
@@ -155,6 +156,10 @@ def _type(annotation: Any) -> str:
         return names[annotation]
     if get_origin(annotation) is Literal:
         return " or ".join(f"`{value}`" for value in get_args(annotation))
+    if get_origin(annotation) is dict:
+        return "mapping"
+    if get_origin(annotation) is tuple:
+        return f"[{', '.join(_type(part) for part in get_args(annotation))}]"
     if get_origin(annotation) is list:
         return f"list of {_type(get_args(annotation)[0])}"
     return " or ".join(_type(part) for part in get_args(annotation) if part is not type(None))

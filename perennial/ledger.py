@@ -31,6 +31,7 @@ from schemas.records import (
     RunStarted,
     SchemaAccepted,
     SpanJudged,
+    Tuned,
 )
 
 BODIES: dict[EventKind, type[Record]] = {
@@ -40,6 +41,7 @@ BODIES: dict[EventKind, type[Record]] = {
     "span_released": SpanJudged,
     "span_rejected": SpanJudged,
     "schema_accepted": SchemaAccepted,
+    "hyperparameters_tuned": Tuned,
     "decision": DecisionMade,
     "deployment": Deployment,
     "run_ended": RunEnded,
@@ -188,6 +190,11 @@ class Ledger:
         """Every run, oldest first: its start, what it selected, and its end if it has one."""
         ends = {e.run: e for e in self.events("run_ended")}
         return [(e, body_of(e, RunStarted), ends.get(e.run)) for e in self.events("run_started")]
+
+    def tuned(self) -> Tuned | None:
+        """The outcome of the newest search for hyperparameters."""
+        found = self.events("hyperparameters_tuned")
+        return body_of(found[-1], Tuned) if found else None
 
     def run_end(self, run: str) -> RunEnded | None:
         """How a run ended, or None while it has not."""

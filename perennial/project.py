@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import ast
 import difflib
 import json
 import subprocess
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from perennial.digests import digest_file, digest_value
 from perennial.errors import ProjectError
 from perennial.settings import SETTINGS_FILE, parse_settings
+from perennial.tasks import METRICS, Task, tasks_of
+from perennial.user_module import defined_names, find_module, load_module, load_named
 from schemas.project import ProjectSettings
 
 if TYPE_CHECKING:
@@ -21,10 +23,10 @@ if TYPE_CHECKING:
 
 SCHEMA_FILE = "schema.pbtxt"
 EXPECTATIONS_FILE = "expectations.json"
-MODULE_FUNCTIONS = ("preprocessing_fn", "build_model")
+PREPROCESSING, NATIVE, RUN_FN = "preprocessing_fn", "build_model", "run_fn"
 
 # Part of every digest: raise it when the code changes what the same settings mean.
-FORMAT = 2
+FORMAT = 3
 
 
 @dataclass(frozen=True)
@@ -45,9 +47,34 @@ class Project:
         return self.settings.ledger.url or f"sqlite:///{self.state / 'ledger.db'}"
 
     @property
+    def tasks(self) -> tuple[Task, ...]:
+        """What the model predicts; the gate reads the first."""
+        return tasks_of(self.settings)
+
+    @cached_property
     def module_path(self) -> Path:
-        """The user's model module."""
-        return self.folder / self.settings.model.module
+        """File of the user's model module: in the project folder, or wherever an importable name leads.
+
+        Raises:
+            ProjectError: No module of that name can be imported.
+        """
+        name = self.settings.model.module
+        return self.folder / name if _is_file_name(name) else find_module(name)
+
+    def module(self) -> ModuleType:
+        """The user's model module, imported.
+
+        Raises:
+            ProjectError: It does not exist, or fails while it is imported.
+        """
+        name = self.settings.model.module
+        return load_module(self.module_path) if _is_file_name(name) else load_named(name)
+
+    @cached_property
+    def uses_run_fn(self) -> bool:
+        """Whether the module trains by itself with TFX's `run_fn`: it has one, and no `build_model`."""
+        names = defined_names(self.module_path)
+        return RUN_FN in names and NATIVE not in names
 
     @property
     def schema_path(self) -> Path:
@@ -77,9 +104,18 @@ class Project:
         """
         return read_expectations(self.expectations_path)
 
+    @property
+    def label_types(self) -> tuple[str, ...]:
+        """The types of the schema that the label may have: what the tasks that read it as it lands can learn from."""
+        fits = [("INT",) if task.is_classes else ("INT", "FLOAT") for task in self.tasks if self._reads_raw(task)]
+        return min(fits, key=len, default=("INT", "FLOAT", "BYTES"))
+
+    def _reads_raw(self, task: Task) -> bool:
+        return task.label == self.settings.label
+
     def data_digest(self) -> str:
         """Digest of what decides how a span is ingested: how it is read and split, and the types of the schema."""
-        data = self.settings.data.model_dump(exclude={"window", "serving_log"})
+        data = self.settings.data.model_dump(exclude={"window", "serving_log", "unlabelled"})
         return digest_value([FORMAT, self.settings.label, data, self._types()])
 
     def rules_digest(self) -> str:
@@ -154,7 +190,7 @@ def check_project(project: Project) -> None:
     Raises:
         ProjectError: The first mistake found.
     """
-    _check_module(project.module_path)
+    _check_module(project)
     names = {feature.name: feature for feature in project.schema.feature}
     settings = project.settings
     wanted = {"label": settings.label, "data.key": settings.data.key}
@@ -162,7 +198,7 @@ def check_project(project: Project) -> None:
     for setting, name in wanted.items():
         if name not in names:
             raise _unknown_feature(setting, name, list(names))
-    _check_label(project)
+    _check_tasks(project)
     _ = project.expectations
 
 
@@ -213,42 +249,40 @@ def _read(path: Path) -> str:
         raise ProjectError(str(path), "must be a text file in UTF-8", error, "Replace it.") from None
 
 
-def _check_module(path: Path) -> None:
-    try:
-        tree = ast.parse(_read(path), filename=path.name)
-    except SyntaxError as error:
-        line = (error.text or "").strip()
-        raise ProjectError(
-            f"{path.name}:{error.lineno}", "must be valid Python", f"{error.msg}: {line}", "Correct it."
-        ) from None
-    names = {name for node in tree.body for name in _defined_names(node)}
-    for function in MODULE_FUNCTIONS:
-        if function not in names:
-            found = ", ".join(sorted(names)) or "nothing"
-            raise ProjectError(
-                path.name, f"must define `{function}`", f"it defines {found}", "See examples/digits/model.py."
-            )
+def _is_file_name(module: str) -> bool:
+    return module.endswith(".py")
 
 
-def _defined_names(node: ast.stmt) -> list[str]:
-    if isinstance(node, ast.FunctionDef):
-        return [node.name]
-    if isinstance(node, ast.Import | ast.ImportFrom):
-        return [alias.asname or alias.name for alias in node.names]
-    if isinstance(node, ast.Assign):
-        return [target.id for target in node.targets if isinstance(target, ast.Name)]
-    return []
+def _check_module(project: Project) -> None:
+    path = project.module_path
+    _read(path)
+    names = defined_names(path)
+    found = ", ".join(sorted(names)) or "nothing"
+    remedy = "See examples/digits/model.py."
+    if PREPROCESSING not in names:
+        raise ProjectError(path.name, f"must define `{PREPROCESSING}`", f"it defines {found}", remedy)
+    if NATIVE not in names and RUN_FN not in names:
+        expected = f"must define `{NATIVE}` or TFX's `{RUN_FN}`"
+        raise ProjectError(path.name, expected, f"it defines {found}", remedy)
 
 
-def _check_label(project: Project) -> None:
+def _check_tasks(project: Project) -> None:
+    """Checks that the labels are of the tasks' kinds, and that the gate's metric is one of the first task."""
     from tensorflow_metadata.proto.v0 import schema_pb2
 
     label = next(feature for feature in project.schema.feature if feature.name == project.settings.label)
-    if label.type != schema_pb2.INT:
-        kind = schema_pb2.FeatureType.Name(label.type)
-        raise ProjectError(
-            f"{SCHEMA_FILE}: {label.name}", "must be INT, as it is the label", kind, "Land class numbers from 0."
-        )
+    kind = schema_pb2.FeatureType.Name(label.type)
+    if kind not in project.label_types:
+        fits = " or ".join(project.label_types)
+        number = next(i for i, task in enumerate(project.tasks) if task.label == label.name)
+        remedy = f"Land such values, or name the transformed label in model.tasks[{number}].label."
+        expected = f"must be {fits}, as the {project.tasks[number].kind} task `{project.tasks[number].name}` reads it"
+        raise ProjectError(f"{SCHEMA_FILE}: {label.name}", expected, kind, remedy)
+    first, metric = project.tasks[0], project.settings.gate.metric
+    if metric not in METRICS[first.kind]:
+        where, expected = f"{SETTINGS_FILE}: gate.metric", f"must be a metric of the {first.kind} task `{first.name}`"
+        known = ", ".join(METRICS[first.kind])
+        raise ProjectError(where, f"{expected} ({known})", metric, f"Set it to {METRICS[first.kind][0]}.")
 
 
 def _unknown_feature(setting: str, name: str, known: list[str]) -> ProjectError:

@@ -61,16 +61,14 @@ def propose_schema(schema: Schema, statistics: DatasetFeatureStatisticsList, col
     return result
 
 
-def find_refusal(after: Schema, label: str, key: str) -> str | None:
-    """Why a project cannot have this schema, or None: it must keep the label, a whole number, and the key."""
-    from tensorflow_metadata.proto.v0 import schema_pb2
-
+def find_refusal(after: Schema, label: str, key: str, types: Sequence[str]) -> str | None:
+    """Why a project cannot have this schema, or None: it must keep the label, of one of these types, and the key."""
     features = features_of(after)
     for role, name in (("label", label), ("key", key)):
         if name not in features or not is_alive(features[name]):
             return f"it drops `{name}`, the {role}"
-    if features[label].type != schema_pb2.INT:
-        return f"`{label}`, the label, is then {type_name(features[label])}, not INT"
+    if type_name(features[label]) not in types:
+        return f"`{label}`, the label, is then {type_name(features[label])}, not {' or '.join(types)}"
     return None
 
 

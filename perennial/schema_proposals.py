@@ -78,10 +78,17 @@ def accept_proposal(project: Project, why: str) -> SchemaProposal:
         received = f"{SCHEMA_FILE} changed after the proposal for span {proposal.span.name} was made"
         raise ProjectError(SCHEMA_FILE, "must be as it was reviewed", received, f"Look again with {command}.")
     settings = project.settings
-    refusal = find_refusal(to_schema(proposal.text, PROPOSAL_FILE), settings.label, settings.data.key)
+    refusal = find_refusal(
+        to_schema(proposal.text, PROPOSAL_FILE), settings.label, settings.data.key, project.label_types
+    )
     if refusal:
         remedy = "Correct the span and land it again, or change project.yaml."
-        raise ProjectError("the proposed schema", "must keep the label (INT) and the key", refusal, remedy)
+        raise ProjectError(
+            "the proposed schema",
+            f"must keep the label ({' or '.join(project.label_types)}) and the key",
+            refusal,
+            remedy,
+        )
     decided = SchemaAccepted(
         before=proposal.before, after=_digest(proposal.text), changes=proposal.changes, by=person(), why=why
     )

@@ -52,13 +52,17 @@ def _describe(kind: str, location: tuple[int | str, ...], message: str, received
     if kind == "value_error":
         clause, _, found = message.removeprefix("Value error, ").partition(". Received: ")
         return ProjectError(where, f"must hold together: {clause}", found, "docs/settings.md tells the bounds.")
-    expected = message.replace("Input should be", "must be").replace("String should", "must")
+    expected = (
+        message.replace("Input should be", "must be").replace("String should", "must").replace("List should", "must")
+    )
     return ProjectError(where, expected, repr(received), "docs/settings.md tells the bounds.")
 
 
 def _known_keys(location: tuple[int | str, ...]) -> list[str]:
     model: type[BaseModel] = ProjectSettings
     for part in location:
+        if isinstance(part, int):  # the place in a list, whose kind the key before it told
+            continue
         annotation = model.model_fields[str(part)].annotation
         kinds = [kind for kind in (annotation, *get_args(annotation)) if isinstance(kind, type)]  # `X | None` too
         inner = next((kind for kind in kinds if issubclass(kind, BaseModel)), None)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import importlib
 import importlib.util
 import inspect
 import sys
@@ -35,6 +37,63 @@ def load_module(path: Path) -> ModuleType:
         del sys.modules[name]
         raise ProjectError(user_line(path, error), "must import", describe_error(error), "Correct it.") from error
     return module
+
+
+def find_module(name: str) -> Path:
+    """The file of a module by its importable name; none of the packages that it lies in is imported.
+
+    Raises:
+        ProjectError: There is no such module.
+    """
+    top, *rest = name.split(".")
+    spec = importlib.util.find_spec(top) if top.isidentifier() else None
+    folders = list(spec.submodule_search_locations or []) if spec else []
+    found = [Path(folder, *rest).with_suffix(".py") for folder in folders]
+    if not rest and spec and spec.origin:
+        found = [Path(spec.origin)]
+    file = next((path for path in found if path.is_file()), None)
+    if file is None:
+        where, expected = "project.yaml: model.module", "must be a .py file in the project folder or a module's name"
+        raise ProjectError(where, expected, name, "Install the package that holds it, or correct the name.")
+    return file
+
+
+def load_named(name: str) -> ModuleType:
+    """Imports a module by its name.
+
+    Raises:
+        ProjectError: It fails while it is imported.
+    """
+    path = find_module(name)
+    try:
+        return importlib.import_module(name)
+    except Exception as error:
+        raise ProjectError(user_line(path, error), "must import", describe_error(error), "Correct it.") from error
+
+
+def defined_names(path: Path) -> set[str]:
+    """The names that a module defines at its top, without importing it.
+
+    Raises:
+        ProjectError: It is not valid Python.
+    """
+    try:
+        tree = ast.parse(path.read_text(encoding="utf-8"), filename=path.name)
+    except SyntaxError as error:
+        line = (error.text or "").strip()
+        where, received = f"{path.name}:{error.lineno}", f"{error.msg}: {line}"
+        raise ProjectError(where, "must be valid Python", received, "Correct it.") from None
+    return {name for node in tree.body for name in _names(node)}
+
+
+def _names(node: ast.stmt) -> list[str]:
+    if isinstance(node, ast.FunctionDef):
+        return [node.name]
+    if isinstance(node, ast.Import | ast.ImportFrom):
+        return [alias.asname or alias.name for alias in node.names]
+    if isinstance(node, ast.Assign):
+        return [target.id for target in node.targets if isinstance(target, ast.Name)]
+    return []
 
 
 def function_line(function: Callable[..., object]) -> str:

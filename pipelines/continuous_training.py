@@ -4,11 +4,13 @@ from kfp import dsl
 
 from components.analyse_features.component import analyse_features
 from components.check_examples.component import check_examples
+from components.compare_designs.component import compare_designs
 from components.compute_statistics.component import compute_statistics
 from components.conclude_run.component import conclude_run
 from components.decide_promotion.component import decide_promotion
 from components.evaluate_model.component import evaluate_model
 from components.ingest_examples.component import ingest_examples
+from components.pretrain_learner.component import pretrain_learner
 from components.push_model.component import push_model
 from components.register_model.component import register_model
 from components.select_spans.component import select_spans
@@ -23,18 +25,19 @@ NAME = "continuous-training"
 
 
 @dsl.pipeline(name=NAME, description="From landed labels to a deployed model.")
-def continuous_training(project: str, run: str = "", retrain: bool = False):
+def continuous_training(project: str, run: str = "", retrain: bool = False, tune: bool = False):
     """One run of the loop.
 
     Args:
         project: Path of the project folder, as every step sees it.
         run: Name of the run; empty: Kubeflow's own.
         retrain: Train even though nothing new has landed.
+        tune: Train, and search for hyperparameters even though an earlier search is still good.
 
     What reads or writes the ledger or the registry is never cached; everything else is, by its inputs, so a run
     that was cut short goes on where it stopped and a daily run ingests one span.
     """
-    selected = select_spans(project=project, run=run, job=dsl.PIPELINE_JOB_ID_PLACEHOLDER, retrain=retrain)
+    selected = select_spans(project=project, run=run, job=dsl.PIPELINE_JOB_ID_PLACEHOLDER, retrain=retrain, tune=tune)
     selected.set_caching_options(False)
     selection = selected.outputs["selection"]
     digest = selected.outputs["project_digest"]
@@ -65,18 +68,40 @@ def continuous_training(project: str, run: str = "", retrain: bool = False):
                 project=project, digest=digest, window=window, graph=analysed.outputs["graph"]
             )
             features = transformed.outputs["features"]
-            stabilised = stabilise_weights(project=project, digest=digest, features=features)
+            pretrained = pretrain_learner(
+                project=project, digest=digest, unlabelled=selected.outputs["unlabelled"], features=features
+            )
+            pretraining = pretrained.outputs["pretrained"]
+            stabilised = stabilise_weights(
+                project=project,
+                digest=digest,
+                features=features,
+                pretrained=pretraining,
+                tuned=selected.outputs["tuned"],
+            )
             weights = stabilised.outputs["weights"]
-            tuned = tune_model(project=project, digest=digest, weights=weights)
+            tuned = tune_model(
+                project=project,
+                digest=digest,
+                features=features,
+                weights=weights,
+                validation=validation,
+                tuned=selected.outputs["tuned"],
+                reason=selected.outputs["tune_reason"],
+            )
+            hyperparameters = tuned.outputs["hyperparameters"]
+            compared = compare_designs(project=project, digest=digest, features=features)
 
             with dsl.ParallelFor(selected.outputs["instances"], name="each-instance") as instance:
                 trained = train_model(
                     project=project,
                     digest=digest,
                     instance=instance,
+                    champion=selected.outputs["champion"],
+                    window=window,
                     features=features,
                     weights=weights,
-                    hyperparameters=tuned.outputs["hyperparameters"],
+                    hyperparameters=hyperparameters,
                 )
 
             evaluated = evaluate_model(
@@ -99,7 +124,10 @@ def continuous_training(project: str, run: str = "", retrain: bool = False):
                 "selection": selection,
                 "version": registered.output,
                 "validation": validation,
+                "pretraining": pretraining,
                 "weights": weights,
+                "tuning": hyperparameters,
+                "designs": compared.outputs["designs"],
                 "evaluation": evaluation,
                 "decision": decision,
             }

@@ -6,7 +6,7 @@ Every key, its default and its bounds stand here and nowhere else; the JSON sche
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -21,6 +21,9 @@ class Settings(BaseModel):
 
 Severity = Literal["warn", "quarantine", "stop"]
 Format = Literal["csv", "jsonl", "parquet", "tfrecord"]
+TaskKind = Literal["binary", "multi_class", "regression"]
+Metric = Literal["accuracy", "log_loss", "auc", "mean_absolute_error", "mean_squared_error"]
+PretextTask = Literal["none", "rotation", "masked_image", "masked_features", "masked_words"]
 
 
 class SplitSettings(Settings):
@@ -76,6 +79,11 @@ class DataSettings(Settings):
     table: TableSettings | None = Field(None, description="Database table of the spans, instead of files.")
     format: Format | None = Field(None, description="Format of the files; none: told by their suffix.")
     max_value_mb: float = Field(16.0, gt=0, description="Largest single value that a row may hold, in megabytes.")
+    unlabelled: str | None = Field(
+        None,
+        description="Path or URL pattern of files with examples that nobody has labelled yet, for pretraining; the "
+        "label and the key may be missing.",
+    )
     serving_log: str | None = Field(
         None,
         description="Path or URL pattern of files with the features of served requests, for training/serving skew.",
@@ -125,10 +133,78 @@ class BeamSettings(Settings):
     )
 
 
-class ModelSettings(Settings):
-    """The user's TFX-style module."""
+class TaskSettings(Settings):
+    """One thing that the model predicts."""
 
-    module: str = Field("model.py", description="Python file with `preprocessing_fn` and `build_model`.")
+    name: str = Field(
+        "prediction", pattern=r"^[a-z][a-z0-9_]{0,30}$", description="Name of the task, and of the model's output."
+    )
+    kind: TaskKind = Field(
+        "multi_class",
+        description="binary: 0 or 1, the model gives one probability; multi_class: a class number from 0, the model "
+        "gives a probability for each; regression: a number.",
+    )
+    label: str | None = Field(
+        None, description="Feature that `preprocessing_fn` returns as the label; none: the project's `label` as it is."
+    )
+    weight: float = Field(1.0, gt=0, description="Weight of the task's loss beside the others'.")
+
+
+class ModelSettings(Settings):
+    """The user's TFX-style module, and what its model predicts."""
+
+    module: str = Field(
+        "model.py",
+        description="Python file in the project folder, or the name of an importable module, with `preprocessing_fn` "
+        "and either `build_model` or TFX's `run_fn`.",
+    )
+    tasks: list[TaskSettings] = Field(
+        default=[TaskSettings()],
+        min_length=1,
+        description="What the model predicts; the gate reads the first, metrics are measured for all.",
+    )
+    latent: str | None = Field(
+        None,
+        description="Layer whose output is served as the latent vector; none: what the model itself names `latent`, "
+        "or what its last layer reads.",
+    )
+
+    @model_validator(mode="after")
+    def _names_differ(self) -> ModelSettings:
+        """Names of tasks must differ."""
+        names = [task.name for task in self.tasks]
+        if len(set(names)) < len(names) or "latent" in names:
+            raise ValueError(f"names of tasks must differ, and none be `latent`. Received: {', '.join(names)}")
+        return self
+
+
+class RunFnSettings(Settings):
+    """What TFX's `run_fn(fn_args)` is given; a module with `build_model` does not read it."""
+
+    train_steps: int | None = Field(
+        None, ge=1, description="`fn_args.train_steps`; none: `train.epochs` passes in batches of `train.batch_size`."
+    )
+    eval_steps: int | None = Field(
+        None, ge=1, description="`fn_args.eval_steps`; none: one pass in batches of `train.batch_size`."
+    )
+    custom_config: dict[str, Any] = Field(default_factory=dict, description="`fn_args.custom_config`, as it stands.")
+
+
+class PretextSettings(Settings):
+    """Pretraining without labels, on the train split and on `data.unlabelled`; the weights below the tasks go on."""
+
+    task: PretextTask = Field(
+        "none",
+        description="rotation: by how many quarter turns an image is turned; masked_image, masked_features, "
+        "masked_words: what stood where it was masked.",
+    )
+    feature: str | None = Field(
+        None,
+        description="Transformed feature that holds the image [height, width, channels] or [height * width], or the "
+        "words (numbers of a vocabulary, 0: none); none: the only one that fits.",
+    )
+    epochs: int = Field(5, ge=1, description="Passes over the examples.")
+    share: float = Field(0.15, gt=0, lt=1, description="Share that is masked.")
 
 
 class StabiliseSettings(Settings):
@@ -140,18 +216,93 @@ class StabiliseSettings(Settings):
     )
 
 
+class TuneSettings(Settings):
+    """The search for hyperparameters (KerasTuner), from the stabilised weights; without a budget there is none."""
+
+    trials: int | None = Field(None, ge=1, description="Budget: how many trials at the most.")
+    minutes: float | None = Field(None, gt=0, description="Budget: no trial begins after so many minutes.")
+    algorithm: Literal["random", "bayesian"] = Field("bayesian", description="How the next trial is chosen.")
+    epochs: int = Field(5, ge=1, description="Passes over the training split in each trial, at the most.")
+    learning_rate: tuple[float, float] | None = Field(
+        None, description="Least and greatest learning rate that is tried; none: it is not searched."
+    )
+    batch_size: list[int] = Field(default_factory=list, description="Batch sizes that are tried; none: not searched.")
+    best: int = Field(1, ge=1, description="How many of the best hyperparameters the instances are shared among.")
+    max_age_days: float = Field(
+        30, gt=0, description="Later runs use what was found for so long, unless a feature or the label drifted."
+    )
+
+    @property
+    def wanted(self) -> bool:
+        """Whether there is a budget."""
+        return self.trials is not None or self.minutes is not None
+
+    @model_validator(mode="after")
+    def _bounds_in_order(self) -> TuneSettings:
+        """Bounds of the learning rate must be above 0 and in order, batch sizes at least 1."""
+        if self.learning_rate and not 0 < self.learning_rate[0] < self.learning_rate[1]:
+            raise ValueError(f"learning_rate must be [least, greatest] above 0. Received: {list(self.learning_rate)}")
+        if any(size < 1 for size in self.batch_size):
+            raise ValueError(f"batch_size must hold sizes of at least 1. Received: {self.batch_size}")
+        return self
+
+
+class DesignSettings(Settings):
+    """Comparison of the design spaces that the module names in `design_spaces()`, by how their errors are distributed."""
+
+    compare: bool = Field(False, description="Whether runs compare them.")
+    samples: int = Field(20, ge=5, description="Models sampled from each space.")
+    epochs: int = Field(3, ge=1, description="Passes over the training split for each model.")
+
+
 class TrainSettings(Settings):
     """The training loop."""
 
     instances: int = Field(2, ge=1, description="Instances trained in each run, with different seeds.")
     epochs: int = Field(30, ge=1, description="Passes over the training split, at the most.")
-    batch_size: int = Field(32, ge=1, description="Examples in one global batch.")
+    batch_size: int = Field(32, ge=1, description="Examples in one global batch, over all replicas and workers.")
     learning_rate: float = Field(0.003, gt=0, description="Adam's learning rate.")
+    base_batch_size: int | None = Field(
+        None,
+        ge=1,
+        description="Batch size that the learning rate was chosen for; the rate grows in proportion with another "
+        "batch size. None: the rate is as set.",
+    )
     patience: int = Field(5, ge=1, description="Epochs without a lower eval loss before training stops.")
-    strategy: Literal["one_device", "mirrored"] = Field(
-        "one_device", description="tf.distribute strategy: one device, or a replica on every local device."
+    balance: Literal["none", "class_weights", "resample"] = Field(
+        "none",
+        description="How rare classes of the first task count more: by their loss, or by being shown more often.",
+    )
+    strategy: Literal["one_device", "mirrored", "multi_worker", "tpu"] = Field(
+        "one_device",
+        description="tf.distribute strategy: one device; a replica on every local device; a replica on every worker "
+        "of TF_CONFIG (without TF_CONFIG: on `workers` local processes); the cores of a TPU.",
+    )
+    workers: int = Field(2, ge=1, description="Local worker processes of strategy multi_worker.")
+    restarts: int = Field(3, ge=0, description="How often workers are started again after one of them died.")
+    device: Literal["any", "cpu", "gpu"] = Field("any", description="any: GPUs where there are some, else the CPU.")
+    tpu: str = Field("", description="Name or address of the TPU; empty: the one of this machine.")
+    precision: Literal["float32", "mixed_float16", "mixed_bfloat16"] = Field(
+        "float32", description="Precision of the layers' computations; weights are always float32."
+    )
+    xla: bool = Field(False, description="Compile the training step with XLA.")
+    steps_per_execution: int = Field(16, ge=1, description="Training steps in one call of the compiled step.")
+    checkpoint_steps: int | None = Field(
+        None, ge=1, description="Steps between checkpoints; none: one after each epoch."
+    )
+    cache_mb: int = Field(
+        1024, ge=0, description="Examples are kept in memory when their files are smaller than this, in megabytes."
     )
     seed: int = Field(17, ge=0, description="Seed of the first instance and of the first weight draw.")
+
+
+class PatchSettings(Settings):
+    """Instances that start from the champion's weights, beside those that start anew; the gate chooses."""
+
+    instances: int = Field(0, ge=0, description="Instances that start from the champion; 0: none.")
+    shrink: float = Field(0.6, gt=0, le=1, description="Factor of the champion's weights.")
+    perturb: float = Field(0.01, ge=0, description="Factor of the fresh draw that is added.")
+    warm_up_steps: int = Field(50, ge=0, description="Steps over which their learning rate rises to its value.")
 
 
 class EvaluateSettings(Settings):
@@ -163,7 +314,11 @@ class EvaluateSettings(Settings):
 class GateSettings(Settings):
     """When a candidate replaces the champion."""
 
-    metric: Literal["accuracy", "log_loss"] = Field("accuracy", description="Primary metric.")
+    metric: Metric = Field(
+        "accuracy",
+        description="Primary metric, of the first task: accuracy or log_loss of classes, mean_absolute_error or "
+        "mean_squared_error of values.",
+    )
     mode: Literal["better", "not_worse"] = Field(
         "better",
         description="better: the interval of the improvement lies above zero; not_worse: it lies above -margin.",
@@ -171,7 +326,7 @@ class GateSettings(Settings):
     margin: float = Field(0.0, ge=0, description="Loss of the primary metric that not_worse tolerates.")
     confidence: float = Field(0.95, gt=0.5, lt=1, description="Confidence of the paired interval.")
     floor: float | None = Field(
-        None, description="Worst value of the primary metric that may serve: least accuracy or greatest log loss."
+        None, description="Worst value of the primary metric that may serve: least accuracy, or greatest loss or error."
     )
 
     @model_validator(mode="after")
@@ -217,14 +372,21 @@ class ProjectSettings(Settings):
         pattern=r"^[a-z][a-z0-9-]{0,62}$",
         description="Name of the model in the registry and in URLs: lower-case letters, digits and hyphens.",
     )
-    label: str = Field(description="Feature that the model predicts: a class number from 0.")
+    label: str = Field(
+        description="Feature that the model predicts or learns from; clients never send it. See `model.tasks`."
+    )
     state: str = Field(".perennial", description="Folder for the ledger, the registry, artifacts and reports.")
     data: DataSettings
     checks: ChecksSettings = ChecksSettings()
     beam: BeamSettings = BeamSettings()
     model: ModelSettings = ModelSettings()
+    run_fn: RunFnSettings = RunFnSettings()
+    pretext: PretextSettings = PretextSettings()
     stabilise: StabiliseSettings = StabiliseSettings()
+    tune: TuneSettings = TuneSettings()
+    designs: DesignSettings = DesignSettings()
     train: TrainSettings = TrainSettings()
+    patch: PatchSettings = PatchSettings()
     evaluate: EvaluateSettings = EvaluateSettings()
     gate: GateSettings = GateSettings()
     ledger: LedgerSettings = LedgerSettings()

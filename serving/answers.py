@@ -7,11 +7,16 @@ Like `serving.protocol`, to be imported inside functions.
 from __future__ import annotations
 
 import uuid
+from collections.abc import Sequence
 from typing import Any
 
 from kserve import InferOutput, InferRequest, InferResponse
 
-from serving.inputs import DATATYPES, Tensor, check_outputs, from_v1, from_v2, parse_json
+from perennial.tasks import LATENT
+from schemas.records import ServedTask
+from serving.features import InputError
+from serving.inputs import DATATYPES, Tensor, check_outputs, from_v1, from_v2, parse_json, wants_latent
+from serving.outputs import Output, all_outputs, prediction_outputs, task_outputs
 from serving.runtime import LoadedModel, Predictions
 
 V1Answer = dict[str, Any]
@@ -21,37 +26,55 @@ TensorMetadata = dict[str, Any]
 def answer_v1(payload: object, model: LoadedModel) -> V1Answer:
     """Answers `{"instances": [...]}`, parsed or as bytes, with `predictions` and `model_version`.
 
+    A prediction of one classification task is `{"class": 1, "probabilities": [0.2, 0.8]}`, of one regression
+    `{"value": 12.5}`; of several tasks it holds that of each by its name: `{"tipped": {...}, "fare": {...}}`. The
+    latent vector stands in it as `latent` when the request has `"parameters": {"latent": true}`.
+
     Raises:
         InputError: The payload does not fit the model.
     """
     parsed = parse_json(payload) if isinstance(payload, bytes) else payload
-    found = model.predict(from_v1(parsed, model.features))
-    pairs = zip(found.classes.tolist(), found.probabilities.tolist(), strict=True)
-    predictions = [{"class": label, "probabilities": probabilities} for label, probabilities in pairs]
+    names = [output.name for output in prediction_outputs(model.contract)]
+    if wants_latent(parsed):
+        names.append(_require_latent(model))
+    found = model.predict(from_v1(parsed, model.features), names)
+    predictions = _predictions(found, model)
+    if LATENT in found:
+        pairs = zip(predictions, found[LATENT].tolist(), strict=True)
+        predictions = [prediction | {LATENT: latent} for prediction, latent in pairs]
     return {"predictions": predictions, "model_version": model.version}
 
 
 def answer_v2(request: InferRequest, model: LoadedModel) -> InferResponse:
-    """Answers a request of the Open Inference Protocol with the outputs `class` and `probabilities`.
+    """Answers a request of the Open Inference Protocol with the outputs that it asks for, or with all predictions.
+
+    Outputs are `class`, `probabilities` and `value`, behind the task's name where there are several tasks
+    (`fare_value`). `latent` is given only when it is asked for.
 
     Raises:
         InputError: The request does not fit the model.
     """
-    check_outputs(output.name for output in request.request_outputs or [])
+    known = {output.name: output for output in all_outputs(model.contract)}
+    asked = [output.name for output in request.request_outputs or []]
+    check_outputs(asked, list(known))
+    wanted = [known[name] for name in dict.fromkeys(asked)] or prediction_outputs(model.contract)
     tensors = [Tensor(item.name, item.shape, item.datatype, item.data) for item in request.inputs]
-    found = model.predict(from_v2(tensors, model.features))
+    found = model.predict(from_v2(tensors, model.features), [output.name for output in wanted])
     return InferResponse(
         response_id=request.id or str(uuid.uuid4()),
         model_name=model.name,
         model_version=model.version,
-        infer_outputs=_outputs(found),
+        infer_outputs=_infer_outputs(found, wanted),
         use_binary_outputs=request.use_binary_outputs,
         requested_outputs=request.request_outputs,
     )
 
 
 def input_metadata(model: LoadedModel) -> list[TensorMetadata]:
-    """The features as the protocol's metadata: name, datatype and shape, with -1 for a free length."""
+    """The features as the protocol's metadata: name, datatype and shape, with -1 for a free length.
+
+    The protocol has no field to say which may be left out.
+    """
     return [
         {
             "name": feature.name,
@@ -65,13 +88,41 @@ def input_metadata(model: LoadedModel) -> list[TensorMetadata]:
 def output_metadata(model: LoadedModel) -> list[TensorMetadata]:
     """The outputs as the protocol's metadata."""
     return [
-        {"name": "class", "datatype": "INT64", "shape": [-1]},
-        {"name": "probabilities", "datatype": "FP32", "shape": [-1, model.class_count]},
+        {
+            "name": output.name,
+            "datatype": DATATYPES[output.dtype],
+            "shape": [-1] if output.width is None else [-1, output.width],
+        }
+        for output in all_outputs(model.contract)
     ]
 
 
-def _outputs(found: Predictions) -> list[InferOutput]:
+def _predictions(found: Predictions, model: LoadedModel) -> list[dict[str, Any]]:
+    """One object for each instance."""
+    tasks = model.contract.tasks
+    by_task = {task.name: _task_rows(found, model, task) for task in tasks}
+    if len(tasks) == 1:
+        return by_task[tasks[0].name]
+    return [dict(zip(by_task, rows, strict=True)) for rows in zip(*by_task.values(), strict=True)]
+
+
+def _task_rows(found: Predictions, model: LoadedModel, task: ServedTask) -> list[dict[str, Any]]:
+    parts = {part: found[output.name].tolist() for part, output in task_outputs(model.contract, task).items()}
+    return [dict(zip(parts, row, strict=True)) for row in zip(*parts.values(), strict=True)]
+
+
+def _require_latent(model: LoadedModel) -> str:
+    if model.contract.latent is None:
+        where, remedy = (
+            f"parameters.{LATENT}",
+            "Leave it out; model.latent in project.yaml names the layer that gives one.",
+        )
+        raise InputError(where, "must be false, as the model gives no latent vector", "true", remedy)
+    return LATENT
+
+
+def _infer_outputs(found: Predictions, wanted: Sequence[Output]) -> list[InferOutput]:
     return [
-        InferOutput("class", list(found.classes.shape), "INT64", found.classes),
-        InferOutput("probabilities", list(found.probabilities.shape), "FP32", found.probabilities),
+        InferOutput(output.name, list(found[output.name].shape), DATATYPES[output.dtype], found[output.name])
+        for output in wanted
     ]

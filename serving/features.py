@@ -29,11 +29,25 @@ class InputError(ServingError):
 
 @dataclass(frozen=True)
 class Feature:
-    """One input of the model: its dtype, and the shape of one instance's value (None: any length)."""
+    """One input of the model: its dtype, and the shape of one instance's value (None: any length).
+
+    `default` are the values, flat, that stand for a feature that a client leaves out; None: it must be sent.
+    """
 
     name: str
     dtype: str
     shape: tuple[int | None, ...]
+    default: tuple[int | float | str, ...] | None = None
+
+    @property
+    def optional(self) -> bool:
+        """Whether a client may leave it out."""
+        return self.default is not None
+
+    def fill(self) -> object:
+        """The default as a client would send it: a value, or lists nested as the shape."""
+        values: Array = np.array(self.default, dtype=object)
+        return values.reshape([-1 if size is None else size for size in self.shape]).tolist()
 
     def describe(self, depth: int = 0) -> str:
         """The value expected at a nesting depth: `64 numbers (float32)`, or `a number (float32)`."""

@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 import orjson
 
+from perennial.tasks import LATENT
 from serving.features import FLOATS, INTEGERS, TEXT, Array, Feature, InputError, show, to_array, to_values
 
-OUTPUTS = ("class", "probabilities")
 DATATYPES = {"float32": "FP32", "float64": "FP64", "int32": "INT32", "int64": "INT64", TEXT: "BYTES"}
 _INTEGER_TYPES = {
     f"{sign}INT{bits}": np.iinfo(f"{sign}INT{bits}".lower()) for sign in ("", "U") for bits in (8, 16, 32, 64)
@@ -59,7 +59,8 @@ def parse_json(body: bytes) -> object:
 def from_v1(payload: object, features: Features) -> Arrays:
     """Converts `{"instances": [...]}` to one array for each feature, with the instances as first dimension.
 
-    An instance is an object of the features' values; with exactly one feature it may be the bare value.
+    An instance is an object of the features' values; with exactly one feature it may be the bare value. A feature with
+    a default may be left out of an instance, or be null.
 
     Raises:
         InputError: The payload does not fit the features.
@@ -70,6 +71,8 @@ def from_v1(payload: object, features: Features) -> Arrays:
 
 def from_v2(tensors: Sequence[Tensor], features: Features) -> Arrays:
     """Converts the tensors of the Open Inference Protocol to one array for each feature.
+
+    The tensor of a feature with a default may be left out: then every row gets the default.
 
     Raises:
         InputError: A tensor is missing, unknown, sent twice, or does not fit its feature.
@@ -83,21 +86,43 @@ def from_v2(tensors: Sequence[Tensor], features: Features) -> Arrays:
         if tensor.name in found:
             raise InputError(where, "must be another feature", f"{tensor.name} again", "Send each feature once.")
         found[tensor.name] = _from_tensor(tensor, named[tensor.name], f"{where} ({tensor.name})")
-    if missing := [name for name in named if name not in found]:
+    if missing := [name for name in named if name not in found and (not named[name].optional or not found)]:
         raise _missing("inputs", missing, found)
     _require_equal_rows(found)
-    return found
+    rows = len(next(iter(found.values())))
+    filled = {name: _filled(feature, rows) for name, feature in named.items() if name not in found}
+    return found | filled
 
 
-def check_outputs(names: Iterable[object]) -> None:
+def wants_latent(payload: object) -> bool:
+    """Whether a v1 request asks for the latent vectors: `{"instances": [...], "parameters": {"latent": true}}`.
+
+    Raises:
+        InputError: The parameters are of another form.
+    """
+    parameters = payload.get("parameters") if isinstance(payload, dict) else None
+    remedy = f'Send "parameters": {{"{LATENT}": true}}, or leave them out.'
+    if parameters is None:
+        return False
+    if not isinstance(parameters, dict):
+        raise InputError("parameters", "must be an object", show(parameters), remedy)
+    if unknown := [name for name in parameters if name != LATENT]:
+        raise InputError(f"parameters.{show_name(unknown[0])}", f"must be `{LATENT}`", show_name(unknown[0]), remedy)
+    wanted = parameters.get(LATENT, False)
+    if not isinstance(wanted, bool):
+        raise InputError(f"parameters.{LATENT}", "must be true or false", show(wanted), remedy)
+    return wanted
+
+
+def check_outputs(names: Iterable[object], known: Sequence[str]) -> None:
     """Checks the outputs that a request asks for.
 
     Raises:
         InputError: The model has no such output.
     """
     for number, name in enumerate(names):
-        if name not in OUTPUTS:
-            raise _unknown(f"outputs[{number}].name", name, OUTPUTS, "outputs")
+        if name not in known:
+            raise _unknown(f"outputs[{number}].name", name, known, "outputs")
 
 
 def _instances(payload: object) -> list[object]:
@@ -124,14 +149,24 @@ def _row(number: int, instance: object, features: Features) -> dict[str, object]
         raise InputError(where, "must be an object", show(instance), f"Send {{{example}}}.")
     if unknown := [name for name in instance if name not in names]:
         raise _unknown(f"{where}.{show_name(unknown[0])}", unknown[0], names)
-    if missing := [name for name in names if name not in instance]:
+    if missing := [feature.name for feature in features if not feature.optional and feature.name not in instance]:
         raise _missing(where, missing, instance)
     return instance
 
 
 def _from_rows(rows: list[dict[str, object]], feature: Feature) -> Array:
-    values = [row[feature.name] for row in rows]
+    if feature.optional:
+        sent, fill = [row.get(feature.name) for row in rows], feature.fill()
+        values = [fill if value is None else value for value in sent]
+    else:
+        values = [row[feature.name] for row in rows]
     return to_array(values, feature, lambda number: f"instances[{number}].{feature.name}")
+
+
+def _filled(feature: Feature, rows: int) -> Array:
+    """The default in every row, [rows, ...]."""
+    one = to_array([feature.fill()], feature, lambda _: f"the default of {feature.name}")
+    return np.repeat(one, rows, axis=0)
 
 
 def show_name(name: object) -> str:

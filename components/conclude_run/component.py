@@ -13,7 +13,10 @@ def conclude_run(
     report: Output[HTML],
     version: dict = {},  # type: ignore[type-arg]  # noqa: B006  Kubeflow reads the default
     validation: Input[Artifact] = None,
+    pretraining: Input[Artifact] = None,
     weights: Input[Artifact] = None,
+    tuning: Input[Artifact] = None,
+    designs: Input[Artifact] = None,
     evaluation: Input[Artifact] = None,
     decision: Input[Artifact] = None,
     serving_check: Input[Artifact] = None,
@@ -33,7 +36,10 @@ def conclude_run(
     findings = Findings(
         selection=chosen,
         validation=folder(validation),
+        pretraining=folder(pretraining),
         stabilisation=folder(weights),
+        tuning=folder(tuning),
+        designs=folder(designs),
         evaluation=folder(evaluation),
         decision=folder(decision),
         version=ModelVersion.model_validate(version) if version else None,

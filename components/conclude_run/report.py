@@ -2,337 +2,124 @@
 
 from __future__ import annotations
 
-import datetime
-import itertools
 import math
-import re
-from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING
 
-from pydantic import Field, field_validator
-
-from components.conclude_run import plots
-from schemas import records
-from schemas.project import GateSettings
+from components.conclude_run import formats, plots, tables, training_plots, words
+from components.conclude_run.facts import RunFacts
+from components.stabilise_weights.health import healthy
+from perennial.tasks import METRICS, metric_words
+from schemas.records import Training
 
 if TYPE_CHECKING:
-    from markupsafe import Markup
+    from jinja2 import Environment
 
-LONGEST_QUOTE = 140  # characters of a reason that still make a headline
-# The stops of a run, in order: anchor on the page, name.
-STOPS = {"landed": "Data selection", "checked": "Checks", "stabilised": "Weight draws"} | {
-    "compared": "Training and comparison",
-    "decided": "Decision",
-    "served": "Serving check",
-    "deployed": "Deployment",
+TEMPLATES = Path(__file__).with_name("templates")
+# What the notes of an instance hold that was to start from the champion and could not.
+_NOT_PATCHED = ("started from the stabilised weights", "run_fn trained anew", "run_fn was given no base_model")
+_PRETEXTS = {
+    "rotation": "they learned by how many quarter turns an image was turned",
+    "masked_image": "they learned to fill in what was masked in images",
+    "masked_features": "they learned to fill in features that were masked",
+    "masked_words": "they learned to fill in words that were masked",
 }
-
-
-class _Hrefs(records.Record):
-    """Addresses relative to the page."""
-
-    @field_validator("*")
-    @classmethod
-    def _relative(cls, href: object) -> object:
-        if isinstance(href, str) and (urlsplit(href).scheme or href.startswith(("/", "\\"))):
-            raise ValueError(f"must be relative to the report, as `../log.txt`. Received: {href}")
-        return href
-
-
-class SpanLinks(_Hrefs):
-    """Where more stands of one new span: Data Docs, the statistics view, the rows that were set aside."""
-
-    data_docs: str | None = None
-    statistics: str | None = None
-    set_aside: str | None = None
-
-
-class Links(_Hrefs):
-    """Where more stands: the log, the pipeline, the registry, and what is known of each new span, by its name."""
-
-    log: str | None = None
-    pipeline: str | None = None
-    registry: str | None = None
-    spans: dict[str, SpanLinks] = Field(default_factory=dict)
-
-
-class RunFacts(records.Record):
-    """All that is known of a run when it ends. What is None was not reached; times are ISO 8601."""
-
-    project: str
-    run: str
-    outcome: records.Outcome
-    reasons: list[str]
-    started_at: str
-    ended_at: str
-    git_commit: str | None = None
-    selection: records.Selection | None = None
-    validation: records.Validation | None = None
-    stabilisation: records.Stabilisation | None = None
-    evaluation: records.Evaluation | None = None
-    decision: records.Decision | None = None
-    version: records.ModelVersion | None = None
-    serving_check: records.ServingCheck | None = None
-    deployed: bool = False
-    champion_before: str | None = None
-    champion_after: str | None = None
-    gate: GateSettings | None = None
-    links: Links = Links()
-
-
-@dataclass(frozen=True)
-class Stop:
-    """One stop of the run, and in a few words what came of it; the run ended where it `stopped` or `broke_off`."""
-
-    anchor: str
-    name: str
-    state: Literal["done", "stopped", "broke_off", "not_reached"]
-    note: str
-
-
-@dataclass(frozen=True)
-class SpanRow:
-    """A span of the window; `judged` is None when this run did not look into it."""
-
-    span: records.Span
-    new: bool
-    judged: records.SpanValidation | None
-
-    def count(self, verdict: str) -> int:
-        """How many checks of the span ended so; `failed` does not count those that only warn, `warned` does."""
-        if not self.judged:
-            return 0
-        counted = {"failed": self.judged.failures, "warned": self.judged.warnings}
-        return len(counted.get(verdict, [check for check in self.judged.checks if check.verdict == verdict]))
-
-    @property
-    def fate(self) -> str:
-        """What became of the span in this run, in a few words."""
-        if not (self.judged and self.judged.new):
-            return "known"
-        if self.judged.quarantined:
-            return "quarantined"
-        return "released by a person" if self.judged.released else "accepted"
-
-
-@dataclass(frozen=True)
-class MetricRow:
-    """One metric on one slice: both models and their difference, each where it is known."""
-
-    metric: str
-    slice: str
-    examples: int
-    candidate: float | None
-    champion: float | None
-    difference: records.Difference | None
 
 
 def render_report(facts: RunFacts) -> str:
     """Renders the page: HTML with its styles and plots inside; the same facts give the same bytes."""
+    rows, evaluation = tables.span_rows(facts), facts.evaluation
+    return (
+        _environment()
+        .get_template("report.html")
+        .render(
+            facts=facts,
+            verdict=words.verdict_sentence(facts),
+            duration=formats.format_duration(facts.started_at, facts.ended_at),
+            quoted=words.is_quoted(facts),
+            stops=words.list_stops(facts),
+            spans=rows,
+            judged=[row for row in rows if row.judged and row.new],
+            leading=_leading_metric(facts),
+            loss=formats.loss_words(evaluation.tasks if evaluation else facts.tasks),
+            chosen=tables.chosen_rows(facts),
+            trials=tables.best_trials_first(facts.tuning) if facts.tuning else [],
+            spaces_compared=tables.space_rows(facts.designs) if facts.designs else [],
+            metrics=tables.metric_rows(evaluation) if evaluation else [],
+            mistakes=tables.worst_first(evaluation) if evaluation else [],
+        )
+    )
+
+
+def started_from(training: Training, facts: RunFacts) -> str:
+    """Where an instance's weights came from, in a few words."""
+    cold = "what run_fn makes" if facts.by_run_fn else "the chosen draw" if facts.stabilisation else "new weights"
+    if training.instance.start == "cold":
+        return cold
+    if any(sign in note for note in training.notes for sign in _NOT_PATCHED):
+        return f"{cold}: not patched"
+    return "the champion, as base_model" if facts.by_run_fn else "the champion, patched"
+
+
+def trained_on(training: Training) -> str:
+    """The strategy of an instance, and over how much it was spread; `run_fn` decides for itself."""
+    strategy = training.strategy if training.strategy == "run_fn" else training.strategy.replace("_", " ")
+    workers = f", {training.workers} workers" if training.workers > 1 else ""
+    spread = training.replicas > 1 and training.replicas != training.workers
+    return strategy + workers + (f", {training.replicas} replicas" if spread else "")
+
+
+def remarks(training: Training) -> list[str]:
+    """What a person should know of an instance beside its numbers."""
+    said = []
+    if training.resumed_from is not None:
+        said.append(f"was interrupted, and went on from its checkpoint in epoch {training.resumed_from + 1}")
+    if training.restarts:
+        said.append(f"workers died and were started again, {training.restarts}×")
+    return [*said, *training.notes]
+
+
+def _environment() -> Environment:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-    loader = FileSystemLoader(Path(__file__).parent)
-    environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined)
+    environment = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined)
     environment.trim_blocks = environment.lstrip_blocks = True
-    environment.filters |= dict(
-        number=format_number, metric=format_metric, change=format_change, time=format_time, code=mark_code
-    )
-    environment.globals |= {"plots": plots, "group_checks": group_checks, "label_counts": label_counts}
-    rows = span_rows(facts)
-    return environment.get_template("report.html").render(
-        facts=facts,
-        verdict=verdict_sentence(facts),
-        duration=format_duration(facts.started_at, facts.ended_at),
-        quoted=_is_quoted(facts),
-        stops=list_stops(facts),
-        spans=rows,
-        judged=[row for row in rows if row.judged and row.new],
-        metrics=metric_rows(facts.evaluation) if facts.evaluation else [],
-    )
-
-
-def verdict_sentence(facts: RunFacts) -> str:
-    """What the run came to, in one plain sentence."""
-    holder = facts.champion_after
-    served = f"champion version {holder} keeps serving" if holder else "no version serves yet"
-    if facts.outcome == "promoted":
-        return _promotion(facts, served)
-    if facts.outcome == "kept_champion":
-        before = facts.champion_before
-        return f"{f'Champion version {before} stays' if before else 'There is still no champion'}: {_why_kept(facts)}."
-    if facts.outcome == "data_rejected":
-        return f"The data {_refused_spans(facts)} was refused; {served}."
-    if facts.outcome == "nothing_new":
-        return f"No new data has landed; {served}."
-    if facts.serving_check and not facts.serving_check.passed:
-        return f"The candidate failed the serving check; {served}."
-    broke_off = [stop.name.lower() for stop in list_stops(facts) if stop.state == "broke_off"]
-    return f"The run failed{f': its {broke_off[0]} did not finish' if broke_off else ''}; {served}."
-
-
-def list_stops(facts: RunFacts) -> list[Stop]:
-    """The stops of the run in order, and which of them ended it, if it did not come to a deployment."""
-    notes = _notes(facts)
-    last = max((number for number, anchor in enumerate(STOPS) if notes[anchor]), default=-1)
-    ends = {"data_rejected": "checked", "nothing_new": "landed", "kept_champion": "decided"}.get(facts.outcome)
-    if facts.outcome == "failed":
-        refused = facts.serving_check is not None and not facts.serving_check.passed
-        ends = "served" if refused else next(iter(list(STOPS)[last + 1 :]), None)
-    return [_stop(anchor, notes[anchor], anchor == ends) for anchor in STOPS]
-
-
-def span_rows(facts: RunFacts) -> list[SpanRow]:
-    """The spans that the run looked at, newest first."""
-    judged = {row.span.fingerprint: row for row in facts.validation.spans} if facts.validation else {}
-    window = facts.selection.window if facts.selection else [row.span for row in judged.values()]
-    new = facts.selection.new_spans if facts.selection else []
-    found = [(span, judged.get(span.fingerprint)) for span in reversed(window)]
-    return [SpanRow(span, seen.new if seen else span.name in new, seen) for span, seen in found]
-
-
-def label_counts(rows: Sequence[SpanRow]) -> dict[str, int]:
-    """Examples by label, over the spans whose labels this run counted."""
-    counts: Counter[str] = Counter()
-    for row in rows:
-        counts.update(row.judged.labels if row.judged else {})
-    return dict(counts)
-
-
-def group_checks(rows: Sequence[SpanRow], verdict: str) -> list[tuple[records.Check, list[str]]]:
-    """The checks that ended so (`warned`: failed, but only a warning), equal ones of several spans as one."""
-    groups: dict[records.Check, list[str]] = {}
-    for row in rows:
-        for check in row.judged.checks if row.judged else []:
-            warned = check.verdict == "failed" and check.severity == "warn"
-            if verdict == ("warned" if warned else check.verdict):
-                groups.setdefault(check, []).append(row.span.name)
-    return list(groups.items())
-
-
-def metric_rows(evaluation: records.Evaluation) -> list[MetricRow]:
-    """All metrics by slice, `overall` first, candidate and champion beside each other."""
-    metrics = dict.fromkeys(["accuracy", "log_loss", *(row.metric for row in evaluation.differences)])
-    names = dict.fromkeys(["overall", *(row.slice for row in evaluation.slices)])
-    measured = {(row.model, row.slice): row for row in evaluation.slices}
-    differences = {(row.metric, row.slice): row for row in evaluation.differences}
-    rows = []
-    for name, metric in itertools.product(names, metrics):
-        both = [measured.get((model, name)) for model in ("candidate", "champion")]
-        difference = differences.get((metric, name))
-        examples = max((row.examples for row in both if row), default=difference.examples if difference else 0)
-        candidate, champion = (getattr(row, metric, None) for row in both)
-        rows.append(MetricRow(metric, name, examples, candidate, champion, difference))
-    return [row for row in rows if (row.candidate, row.champion, row.difference) != (None, None, None)]
-
-
-def mark_code(text: str) -> Markup:
-    """Text for the page, with what stands between backquotes as code."""
-    from markupsafe import Markup, escape
-
-    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))
-
-
-def format_number(value: float) -> str:
-    """A number with at most four significant digits, and words for what is not a finite number."""
-    if not math.isfinite(value):
-        return "not a number" if math.isnan(value) else "infinite" if value > 0 else "−infinite"
-    whole = isinstance(value, int) or abs(value) >= 1000
-    return (f"{value:,.0f}" if whole else f"{value:.4g}").replace("-", "−")
-
-
-def format_metric(value: float, metric: str) -> str:
-    """A metric's value: accuracy in percent, losses with three decimals."""
-    if not math.isfinite(value):
-        return format_number(value)
-    return f"{value:.1%}" if metric == "accuracy" else f"{value:.3f}".replace("-", "−")
-
-
-def format_change(value: float, metric: str) -> str:
-    """A signed difference: accuracy in percentage points, losses with three decimals."""
-    if not math.isfinite(value):
-        return format_number(value)
-    return (f"{100 * value:+.1f}" if metric == "accuracy" else f"{value:+.3f}").replace("-", "−")
-
-
-def format_time(moment: str) -> str:
-    """An ISO 8601 time as a person writes it; anything else as it stands."""
-    try:
-        at = datetime.datetime.fromisoformat(moment)
-    except ValueError:
-        return moment
-    zone = f" {at.tzname()}" if at.tzinfo else ""
-    return f"{at.day} {at:%B %Y, %H:%M:%S}{zone}"
-
-
-def format_duration(start: str, end: str) -> str | None:
-    """The time between two ISO 8601 times, or None when they cannot be compared."""
-    try:
-        seconds = (datetime.datetime.fromisoformat(end) - datetime.datetime.fromisoformat(start)).total_seconds()
-    except (TypeError, ValueError):  # one with a zone and one without cannot be subtracted
-        return None
-    if seconds < 60:
-        return f"{seconds:.0f} s"
-    return f"{seconds // 60:.0f} min {seconds % 60:.0f} s" if seconds < 3600 else f"{seconds / 3600:.1f} h"
-
-
-def _promotion(facts: RunFacts, served: str) -> str:
-    version = f"Version {facts.version.version if facts.version else facts.champion_after}"
-    if not facts.deployed:
-        return f"{version} passed the gate but was not deployed; {served}."
-    if facts.champion_before is None:
-        return f"{version} is the first champion."
-    return f"{version} replaced version {facts.champion_before} as champion."
-
-
-def _is_quoted(facts: RunFacts) -> bool:
-    """Whether the headline itself gives the one reason there is."""
-    return facts.outcome == "kept_champion" and len(facts.reasons) == 1 and len(facts.reasons[0]) <= LONGEST_QUOTE
-
-
-def _why_kept(facts: RunFacts) -> str:
-    if _is_quoted(facts):
-        reason = facts.reasons[0].rstrip(".")
-        return reason[:1].lower() + reason[1:] if reason[1:2].islower() else reason
-    passed = [criterion.passed for criterion in facts.decision.criteria] if facts.decision else []
-    return f"the candidate failed {passed.count(False)} of the gate's {len(passed)} criteria"
-
-
-def _refused_spans(facts: RunFacts) -> str:
-    judged = [row for row in reversed(span_rows(facts)) if row.new and row.judged]
-    refused = [row.span.name for row in judged if row.fate == "quarantined"]
-    names = refused or [row.span.name for row in judged]
-    if len(names) > 4:
-        return f"of {len(names)} spans ({names[0]} to {names[-1]})"
-    word = "on" if all(re.fullmatch(r"\d{4}-\d\d-\d\d", name) for name in names) else "as"
-    return f"that landed {word} {' and '.join(names)}" if names else "that landed"
-
-
-def _stop(anchor: str, note: str | None, ends: bool) -> Stop:
-    if note:
-        return Stop(anchor, STOPS[anchor], "stopped" if ends else "done", note)
-    if ends:
-        return Stop(anchor, STOPS[anchor], "broke_off", "not finished")
-    return Stop(anchor, STOPS[anchor], "not_reached", "not reached")
-
-
-def _notes(facts: RunFacts) -> dict[str, str | None]:
-    rows, draws = span_rows(facts), facts.stabilisation
-    new = sum(row.new for row in rows)
-    counts = {kind: sum(row.count(kind) for row in rows) for kind in ("passed", "failed", "warned", "not_compared")}
-    warned = f", {counts['warned']} warning{'s' if counts['warned'] > 1 else ''}" if counts["warned"] else ""
-    checked = f"{counts['passed']} passed, {counts['failed']} failed{warned}, {counts['not_compared']} not compared"
-    trained = len(facts.evaluation.trainings) if facts.evaluation else 0
-    check = facts.serving_check
-    return {
-        "landed": f"{new} new, {len(rows)} in the window" if facts.selection or facts.validation else None,
-        "checked": checked if facts.validation else None,
-        "stabilised": f"seed {draws.draws[draws.chosen].seed} of {len(draws.draws)} draws" if draws else None,
-        "compared": f"{trained} instance{'s' if trained != 1 else ''}" if facts.evaluation else None,
-        "decided": ("promote" if facts.decision.promote else "keep") if facts.decision else None,
-        "served": ("passed" if check.passed else "failed") if check else None,
-        "deployed": f"version {facts.champion_after}" if facts.deployed else None,
+    environment.filters |= {
+        "number": formats.format_number,
+        "metric": formats.format_metric,
+        "loss": formats.format_loss,
+        "error": lambda value: formats.format_loss(value) if math.isfinite(value) else "failed",
+        "change": formats.format_change,
+        "p_value": formats.format_p_value,
+        "seconds": formats.format_seconds,
+        "value": formats.format_value,
+        "values": formats.format_values,
+        "time": formats.format_time,
+        "code": formats.mark_code,
+        "words": metric_words,
+        "upper_first": lambda text: text[:1].upper() + text[1:],
+        "root": lambda value: math.sqrt(value) if value >= 0 else value,
+        "remarks": remarks,
     }
+    environment.globals |= {
+        "plots": plots,
+        "curves": training_plots,
+        "group_checks": tables.group_checks,
+        "label_counts": tables.label_counts,
+        "failed_samples": tables.failed_samples,
+        "why_chosen": words.why_chosen,
+        "healthy": healthy,
+        "unit_of": formats.unit_of,
+        "started_from": started_from,
+        "trained_on": trained_on,
+        "pretext_words": _PRETEXTS,
+    }
+    return environment
+
+
+def _leading_metric(facts: RunFacts) -> str:
+    """The metric that decides: the gate's, else the most telling of the first task."""
+    if facts.gate:
+        return facts.gate.metric
+    tasks = facts.evaluation.tasks if facts.evaluation else facts.tasks
+    return METRICS[tasks[0].kind][0] if tasks else "accuracy"

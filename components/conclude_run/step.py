@@ -3,55 +3,25 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
-from urllib.parse import quote
 
-from components.conclude_run.report import Links, RunFacts, SpanLinks, render_report
-from components.decide_promotion.step import read_decision
-from components.evaluate_model.step import read_evaluation
-from components.stabilise_weights.step import read_stabilisation
-from components.validate_data.step import read_validation
-from components.validate_serving.step import read_serving_check
+from components.conclude_run.facts import RunFacts
+from components.conclude_run.gathering import LOGS, TENSORBOARD, Findings, gather_facts, now, run_folder
+from components.conclude_run.report import render_report
 from perennial.ledger import Ledger, NewEvent
 from perennial.project import Project
 from perennial.publishing import publish_folder, publish_text
-from schemas.records import (
-    Decision,
-    ModelVersion,
-    Outcome,
-    RunEnded,
-    Selection,
-    SpanJudged,
-    SpanValidation,
-    Validation,
-)
+from schemas.records import Outcome, RunEnded, SpanJudged, SpanValidation, Tuned, Tuning, Validation
+
+__all__ = ["REPORT_FILE", "Findings", "conclude_run", "judge_spans", "remember_search", "run_folder"]
 
 REPORT_FILE = "report.html"
-LOG_FILE = "kubeflow.log"
-PIPELINE_FILE = "pipeline.yaml"
 # What validation left of each new span, beside the report.
 SPAN_FOLDERS = ("data_docs", "statistics", "set_aside")
 
 
-@dataclass(frozen=True)
-class Findings:
-    """What the steps of a run left; None where a run did not get that far."""
-
-    selection: Selection | None = None
-    validation: Path | None = None
-    stabilisation: Path | None = None
-    evaluation: Path | None = None
-    decision: Path | None = None
-    version: ModelVersion | None = None
-    serving_check: Path | None = None
-    reasons: list[str] = field(default_factory=list)
-
-
 def conclude_run(project: Project, run: str, outcome: Outcome, findings: Findings) -> RunEnded:
-    """Writes the report, then records the verdicts and the end of the run in one transaction.
+    """Writes the report, then records verdicts, found hyperparameters and the end of the run in one transaction.
 
     Only the ledger's entry makes a span judged: a run that is killed before it is done again, and finds its
     finished steps in the cache.
@@ -62,10 +32,9 @@ def conclude_run(project: Project, run: str, outcome: Outcome, findings: Finding
         return recorded
     folder = run_folder(project, run)
     facts = gather_facts(project, ledger, run, outcome, findings)
-    for name in SPAN_FOLDERS:
-        if findings.validation is not None and (findings.validation / name).is_dir():
-            publish_folder(findings.validation / name, folder / name)
-    publish_text(render_report(facts), folder / REPORT_FILE)
+    _publish(findings, facts, folder)
+    # Messages name files of this machine; whoever reads the report knows them by the project's folder.
+    publish_text(render_report(facts).replace(f"{project.folder}{os.sep}", ""), folder / REPORT_FILE)
     selection = findings.selection
     ended = RunEnded(
         outcome=outcome,
@@ -77,13 +46,9 @@ def conclude_run(project: Project, run: str, outcome: Outcome, findings: Finding
         report=os.path.relpath(folder / REPORT_FILE, project.folder),  # the state may be kept elsewhere
     )
     verdicts = judge_spans(outcome, facts.validation, run)
-    ledger.append(*verdicts, NewEvent("run_ended", ended, run, key=f"run-ended:{run}"))
+    found = remember_search(outcome, facts.tuning, run)
+    ledger.append(*verdicts, *found, NewEvent("run_ended", ended, run, key=f"run-ended:{run}"))
     return ended
-
-
-def run_folder(project: Project, run: str) -> Path:
-    """Where a run leaves its report, its log and its pipeline."""
-    return project.state / "runs" / run
 
 
 def judge_spans(outcome: Outcome, validation: Validation | None, run: str) -> list[NewEvent]:
@@ -97,6 +62,25 @@ def judge_spans(outcome: Outcome, validation: Validation | None, run: str) -> li
     trained = outcome in ("promoted", "kept_champion")
     new = [span for span in validation.spans if span.new]
     return [_verdict(span, run) for span in new if span.quarantined or trained]
+
+
+def remember_search(outcome: Outcome, tuning: Tuning | None, run: str) -> list[NewEvent]:
+    """What later runs need of this run's search for hyperparameters; nothing where it did not search or did not end."""
+    if tuning is None or tuning.outcome != "searched" or outcome not in ("promoted", "kept_champion"):
+        return []
+    tuned = Tuned(best=tuning.best, space=tuning.space, at=now(), run=run)
+    return [NewEvent("hyperparameters_tuned", tuned, run, key=f"tuned:{run}")]
+
+
+def _publish(findings: Findings, facts: RunFacts, folder: Path) -> None:
+    """Puts beside the report what it links to."""
+    folders = [(findings.validation, name, name) for name in SPAN_FOLDERS] + [(findings.evaluation, LOGS, TENSORBOARD)]
+    for source, name, published in folders:
+        if source is not None and (source / name).is_dir():
+            publish_folder(source / name, folder / published)
+    for source, file in ((findings.tuning, facts.links.tuning), (findings.designs, facts.links.designs)):
+        if source is not None and file is not None:
+            publish_text((source / file).read_text(encoding="utf-8"), folder / file)
 
 
 def _verdict(span: SpanValidation, run: str) -> NewEvent:
@@ -121,71 +105,3 @@ def _window(facts: RunFacts) -> list[str]:
     if facts.validation is not None:
         return [span.span.name for span in facts.validation.spans if not span.quarantined]
     return [span.name for span in facts.selection.window] if facts.selection else []
-
-
-def gather_facts(project: Project, ledger: Ledger, run: str, outcome: Outcome, findings: Findings) -> RunFacts:
-    """Everything that the report shows."""
-    validation = read_validation(findings.validation) if findings.validation else None
-    decision = read_decision(findings.decision) if findings.decision else None
-    started = next((event.at for event, start, _ in ledger.runs() if start.selection.run == run), _now())
-    now = ledger.champion()
-    before = findings.selection.champion if findings.selection else now
-    return RunFacts(
-        project=project.settings.name,
-        run=run,
-        outcome=outcome,
-        reasons=findings.reasons or explain(project, outcome, validation, decision),
-        started_at=started,
-        ended_at=_now(),
-        git_commit=findings.selection.git_commit if findings.selection else None,
-        selection=findings.selection,
-        validation=validation,
-        stabilisation=read_stabilisation(findings.stabilisation) if findings.stabilisation else None,
-        evaluation=read_evaluation(findings.evaluation) if findings.evaluation else None,
-        decision=decision,
-        version=findings.version,
-        serving_check=read_serving_check(findings.serving_check) if findings.serving_check else None,
-        deployed=outcome == "promoted",
-        champion_before=before.version if before else None,
-        champion_after=now.version if now else None,
-        gate=project.settings.gate,
-        links=_links(project, run, findings.validation, validation),
-    )
-
-
-def explain(
-    project: Project, outcome: Outcome, validation: Validation | None, decision: Decision | None
-) -> Sequence[str]:
-    """Why a run ended as it did."""
-    if outcome == "nothing_new":
-        data = project.settings.data
-        source = data.spans or (data.table.table or "the query" if data.table else "")
-        return [f"no span of {source} has landed that was not judged before"]
-    refused = validation.reasons if validation is not None else []
-    return [*refused, *(decision.reasons if decision is not None else [])]
-
-
-def _links(project: Project, run: str, folder: Path | None, validation: Validation | None) -> Links:
-    reported = run_folder(project, run)
-    embedded = project.settings.registry.uri is None
-    new = [span.span.name for span in validation.spans if span.new] if validation else []
-    return Links(
-        log=LOG_FILE if (reported / LOG_FILE).exists() else None,
-        pipeline=PIPELINE_FILE if (reported / PIPELINE_FILE).exists() else None,
-        registry=os.path.relpath(project.state / "registry", reported) if embedded else None,
-        spans={name: _span_links(folder, name) for name in new} if folder else {},
-    )
-
-
-def _span_links(folder: Path, span: str) -> SpanLinks:
-    """Links to what validation left of a span; what it did not leave is not linked."""
-    hrefs = {
-        "data_docs": f"data_docs/{span}/index.html",
-        "statistics": f"statistics/{span}.html",
-        "set_aside": f"set_aside/{span}.jsonl",
-    }
-    return SpanLinks(**{name: quote(href) for name, href in hrefs.items() if (folder / href).is_file()})
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="milliseconds")

@@ -6,19 +6,21 @@ import math
 from pathlib import Path
 
 from perennial.publishing import publish_text
-from schemas.project import GateSettings
+from perennial.tasks import LOWER_IS_BETTER, metric_words
+from schemas.project import GateSettings, Metric
 from schemas.records import Criterion, Decision, Difference, Evaluation
 
 RECORD_FILE = "decision.json"
 _OVERALL = "overall"
-_LOWER_IS_BETTER = ("log_loss",)
+_LEAST_SHOWN = 0.00005
 
 
 def decide_promotion(evaluation: Evaluation, gate: GateSettings) -> Decision:
-    """Decides whether the candidate replaces the champion.
+    """Decides whether the candidate replaces the champion, on the first task.
 
     Every criterion must pass. Without a champion the floor alone decides. A champion that exists but could not be
-    compared keeps its place: what was not compared is never passed.
+    compared keeps its place: what was not compared is never passed. Other tasks are measured, not judged, and the
+    decision says so.
     """
     criteria = [_floor(evaluation, gate)]
     if evaluation.champion is not None:
@@ -44,13 +46,13 @@ def read_decision(folder: Path) -> Decision:
 
 def _floor(evaluation: Evaluation, gate: GateSettings) -> Criterion:
     measured = evaluation.overall("candidate")
-    value = math.nan if measured is None else float(getattr(measured, gate.metric))
-    name = f"candidate's {_words(gate.metric)}"
+    value = math.nan if measured is None else measured.values.get(gate.metric, math.nan)
+    name = f"candidate's {metric_words(gate.metric)}"
     if not math.isfinite(value):
         return Criterion(name=name, passed=False, explanation=f"{name} could not be measured")
     if gate.floor is None:
         return Criterion(name=name, passed=True, explanation=f"{name} is {_show(value)}; no floor is set")
-    passed = value <= gate.floor if gate.metric in _LOWER_IS_BETTER else value >= gate.floor
+    passed = value <= gate.floor if gate.metric in LOWER_IS_BETTER else value >= gate.floor
     side = "within" if passed else "beyond"
     return Criterion(
         name=name, passed=passed, explanation=f"{name} is {_show(value)}, {side} the floor of {_show(gate.floor)}"
@@ -60,7 +62,7 @@ def _floor(evaluation: Evaluation, gate: GateSettings) -> Criterion:
 def _against_champion(evaluation: Evaluation, gate: GateSettings) -> Criterion:
     assert evaluation.champion is not None
     name = f"against champion version {evaluation.champion.version}"
-    found = next((d for d in evaluation.differences if d.slice == _OVERALL and d.metric == gate.metric), None)
+    found = _overall_difference(evaluation, gate.metric)
     if found is None or not all(map(math.isfinite, (found.value, found.low, found.high))):
         why = "; ".join(evaluation.not_compared) or "the difference could not be measured"
         return Criterion(name=name, passed=False, explanation=f"not compared: {why}")
@@ -69,11 +71,17 @@ def _against_champion(evaluation: Evaluation, gate: GateSettings) -> Criterion:
     return Criterion(name=name, passed=passed, explanation=_explain(found, gate, threshold, passed))
 
 
+def _overall_difference(evaluation: Evaluation, metric: Metric) -> Difference | None:
+    wanted = (evaluation.tasks[0].name, _OVERALL, metric)
+    return next((d for d in evaluation.differences if (d.task, d.slice, d.metric) == wanted), None)
+
+
 def _explain(found: Difference, gate: GateSettings, threshold: float, passed: bool) -> str:
-    interval = f"{found.value:+.4f}, {gate.confidence:.0%} interval {found.low:+.4f} to {found.high:+.4f}"
-    wanted = "better than the champion" if gate.mode == "better" else f"not worse by more than {-threshold:.4f}"
+    value, low, high = (_show(number, "+") for number in (found.value, found.low, found.high))
+    interval = f"{value}, {gate.confidence:.0%} interval {low} to {high}"
+    wanted = "better than the champion" if gate.mode == "better" else f"not worse by more than {_show(-threshold)}"
     verdict = "so it is" if passed else "so it is not shown to be"
-    return f"gain in {_words(gate.metric)} {interval} on {found.examples} examples, {verdict} {wanted}"
+    return f"gain in {metric_words(gate.metric)} {interval} on {found.examples} examples, {verdict} {wanted}"
 
 
 def _reasons(promote: bool, criteria: list[Criterion], evaluation: Evaluation) -> list[str]:
@@ -83,13 +91,12 @@ def _reasons(promote: bool, criteria: list[Criterion], evaluation: Evaluation) -
 
 
 def _not_compared(evaluation: Evaluation, gate: GateSettings) -> list[str]:
+    first, *others = [task.name for task in evaluation.tasks]
+    unread = [f"task `{name}` is measured, but the gate reads `{first}` only" for name in others]
     unset = ["no floor is set (gate.floor)"] if gate.floor is None else []
-    return [*evaluation.not_compared, *unset]
+    return [*evaluation.not_compared, *unread, *unset]
 
 
-def _words(metric: str) -> str:
-    return metric.replace("_", " ")
-
-
-def _show(value: float) -> str:
-    return f"{value:.4f}"
+def _show(value: float, sign: str = "-") -> str:
+    """A metric's value; one that four decimals would show as 0 in powers of ten."""
+    return f"{value:{sign}.1e}" if 0 < abs(value) < _LEAST_SHOWN else f"{value:{sign}.4f}"

@@ -22,7 +22,7 @@ def evaluate_model(
     """Evaluates the instances and the champion; shows the candidate's metrics on the dashboard."""
     from pathlib import Path
 
-    from components.evaluate_model.step import Outputs, evaluate_model
+    from components.evaluate_model.step import Outputs, describe_overall, evaluate_model
     from perennial.project import load_project, verify_digest
     from schemas.records import Champion
 
@@ -31,8 +31,8 @@ def evaluate_model(
     serving = Champion.model_validate(champion) if champion else None
     outputs = Outputs(Path(evaluation.path), Path(model.path))
     found = evaluate_model(loaded, serving, Path(window.path), [Path(m.path) for m in models], outputs)
-    for row in (row for row in found.slices if row.slice == "overall"):
-        metrics.log_metric(f"{row.model} accuracy", row.accuracy)
-        metrics.log_metric(f"{row.model} log loss", row.log_loss)
-    confusion.log_confusion_matrix(found.confusion[0].labels, found.confusion[0].counts)
+    for name, value in describe_overall(found).items():
+        metrics.log_metric(name, value)
+    if found.confusion:
+        confusion.log_confusion_matrix(found.confusion[0].labels, found.confusion[0].counts)
     model.metadata.update({"framework": "tensorflow", "digest": found.digest})

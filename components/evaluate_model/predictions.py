@@ -1,69 +1,79 @@
-"""The table that all judgement is a function of: label, slice keys and scores of every model, one row an example."""
+"""What a SavedModel says of examples: its predictions and its labels, task by task."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-from perennial.examples import as_text, decode_records, read_records, split_files
-from perennial.modelling.export import load_examples_signature
+import numpy as np
 
-if TYPE_CHECKING:
-    import numpy as np
-    import pandas as pd
+from components.evaluate_model.tables import KEY, Array, Examples
+from perennial.errors import TrainingError
+from perennial.modelling.contract import read_contract
+from perennial.modelling.export import EXAMPLES_SIGNATURE, LABELS_SIGNATURE
+from perennial.tasks import PARTS, output_name
+from schemas.records import ServedTask
+from serving.causes import tensorflow_cause
 
 _BATCH = 1024
-SPAN = "span"
-LABEL = "label"
-KEY = "key"
 
 
-def predict_table(
-    window: Path, models: Mapping[str, Path], label: str, key: str, slices: Sequence[str]
-) -> pd.DataFrame:
-    """Predicts every example of the window's test split once with every model.
+class Contender:
+    """A SavedModel in memory.
 
-    Gives a table with the columns `span`, `key`, `label` (int), one `slice:<feature>` for each slice (text), and one
-    for each model with its class probabilities, float32 [classes].
+    Args:
+        name: What it is called in messages.
+        saved_model: Its folder, with the contract that says what it predicts.
     """
-    import numpy as np
-    import pandas as pd
 
-    parts = [_read_span(folder, label, key, slices) for folder in sorted(window.iterdir()) if folder.is_dir()]
-    records = [record for _, found in parts for record in found]
-    table = pd.concat([frame for frame, _ in parts], ignore_index=True)
-    for name, folder in models.items() if records else ():
-        scores = predict_scores(folder, records)
-        table[name] = list(scores.astype(np.float32))
-    return table
+    def __init__(self, name: str, saved_model: Path) -> None:
+        import tensorflow as tf
+
+        self._name = name
+        contract = read_contract(saved_model)
+        self.tasks: dict[str, ServedTask] = {task.name: task for task in contract.tasks}
+        self._loaded = tf.saved_model.load(str(saved_model))
+
+    def predict(self, records: Sequence[bytes]) -> dict[str, Array]:
+        """Predictions of serialised examples by task, through the served graph.
+
+        Gives class probabilities, float32 [n, classes] (two of a binary task), or values, float32 [n].
+
+        Raises:
+            TrainingError: The model does not take an example.
+        """
+        names = list(self.tasks)
+        # The last part is what the others follow from: the class is the most probable one.
+        outputs = {name: output_name(names, name, PARTS[task.kind][-1]) for name, task in self.tasks.items()}
+        found = self._ask(EXAMPLES_SIGNATURE, records)
+        return {name: found[output] for name, output in outputs.items()}
+
+    def labels(self, records: Sequence[bytes]) -> dict[str, Array]:
+        """Labels of serialised examples by task, as the model learned them: int64 [n], or float32 [n] of values.
+
+        Raises:
+            TrainingError: The model does not take an example.
+        """
+        return {name: found.reshape(-1) for name, found in self._ask(LABELS_SIGNATURE, records).items()}
+
+    def _ask(self, signature: str, records: Sequence[bytes]) -> dict[str, Array]:
+        import tensorflow as tf
+
+        serve = self._loaded.signatures[signature]
+        batches = [records[start : start + _BATCH] for start in range(0, len(records), _BATCH)]
+        try:
+            answers = [serve(examples=tf.constant(batch)) for batch in batches]
+        except tf.errors.OpError as error:
+            cause, remedy = tensorflow_cause(str(error.message)), "Correct schema.pbtxt or preprocessing_fn."
+            raise TrainingError(self._name, "must take every test example", cause, remedy) from error
+        return {name: np.concatenate([answer[name].numpy() for answer in answers]) for name in answers[0]}
 
 
-def predict_scores(saved_model: Path, records: Sequence[bytes]) -> np.ndarray[Any, Any]:
-    """Class probabilities of serialised examples, float32 [n, classes], through the served graph."""
-    import numpy as np
-    import tensorflow as tf
-
-    serve = load_examples_signature(saved_model)
-    if not records:
-        return np.zeros((0, 1), dtype=np.float32)
-    batches = [records[start : start + _BATCH] for start in range(0, len(records), _BATCH)]
-    return np.concatenate([serve(examples=tf.constant(batch))["probabilities"].numpy() for batch in batches])
-
-
-def _read_span(folder: Path, label: str, key: str, slices: Sequence[str]) -> tuple[pd.DataFrame, list[bytes]]:
-    import pandas as pd
-
-    records = list(read_records(split_files(folder, "test")))
-    if not records:
-        return pd.DataFrame(), []
-    batch = decode_records(records)
-
-    def column(name: str) -> list[Any]:
-        if name not in batch.schema.names:  # an optional feature that no example of this span has
-            return [None] * len(records)
-        values = batch.column(batch.schema.names.index(name)).to_pylist()
-        return [as_text(value[0]) if value else None for value in values]
-
-    columns = {SPAN: [folder.name] * len(records), KEY: [str(value) for value in column(key)], LABEL: column(label)}
-    return pd.DataFrame(columns | {f"slice:{name}": [str(value) for value in column(name)] for name in slices}), records
+def not_finite(predictions: Mapping[str, Array], examples: Examples) -> str | None:
+    """Says which of a model's predictions are NaN or infinite; None where all are finite."""
+    for task, found in predictions.items():
+        finite = np.isfinite(found).reshape(len(found), -1).all(axis=1)
+        if not finite.all():
+            count, key = int((~finite).sum()), examples.named[KEY][int(np.argmin(finite))]
+            return f"NaN or infinity for {count} of {len(found)} test examples of task `{task}`, such as {key}"
+    return None

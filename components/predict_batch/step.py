@@ -14,15 +14,23 @@ import apache_beam as beam
 from components.predict_batch.rows import Row, plain_fields, read_columns, read_rows
 from perennial.beam import make_pipeline
 from perennial.errors import DataError, PerennialError, ServingError
-from perennial.examples import serving_features
 from perennial.ledger import Ledger
+from perennial.modelling.contract import read_contract
 from perennial.project import Project
 from perennial.registry import Registry
+from perennial.tasks import Part
+from schemas.records import ModelContract
 from serving.inputs import from_v1
+from serving.outputs import prediction_outputs, task_outputs
 from serving.runtime import LoadedModel, load_model
 
-OUTPUT_COLUMNS = ("predicted_class", "probabilities", "model_version")
+MODEL_VERSION = "model_version"
 _LONGEST_BATCH = 512
+_COLUMNS: dict[Part, str] = {
+    "class": "predicted_class",
+    "probabilities": "probabilities",
+    "value": "predicted_value",
+}
 
 
 @dataclass(frozen=True)
@@ -37,8 +45,10 @@ class BatchResult:
 def predict_batch(project: Project, data: Path, output: Path) -> BatchResult:
     """Writes a Parquet file with a row for each input row: its plain columns and the prediction.
 
-    Columns added: `predicted_class` int64, `probabilities` list of float32, `model_version` text. The order of the rows
-    is not kept; the input's own columns tell them apart. The file appears whole or not at all.
+    Columns added: `predicted_class` int64 and `probabilities` list of float32, or `predicted_value` float32 of a
+    regression, behind `<task>_` where there are several tasks; and `model_version` text. A feature with a default may
+    be missing from the file or from a row. The order of the rows is not kept; the input's own columns tell them apart.
+    The file appears whole or not at all.
 
     Raises:
         ServingError: Nothing was deployed yet.
@@ -48,14 +58,16 @@ def predict_batch(project: Project, data: Path, output: Path) -> BatchResult:
     if champion is None:
         where = f"project {project.settings.name}"
         raise ServingError(where, "must have a champion", "none", "`perennial run` trains the first one.")
-    columns = read_columns(data, serving_features(project.schema))
     registry = Registry(project)
     folder = registry.fetch(registry.version(champion.version))
+    contract = read_contract(folder)
+    columns = read_columns(data, [feature.name for feature in contract.features if feature.default is None])
+    schema = make_schema(plain_fields(data, columns), contract)
     predictor = Predictor(project.settings.name, champion.version, folder, champion.digest)
     output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=output.parent, prefix=".predictions.") as aside:
         try:
-            _run(project, data, columns, predictor, Path(aside) / "predictions")
+            _run(project, read_rows(data, columns), predictor, schema, Path(aside) / "predictions")
         except Exception as error:
             raise _told(data, error) or error from error
         (written,) = Path(aside).glob("predictions*")
@@ -77,24 +89,49 @@ class Predictor(beam.DoFn):
     def process(self, rows: list[Row]) -> Iterator[Row]:
         """Predicts a batch of rows."""
         assert self._model is not None
-        names = [feature.name for feature in self._model.features]
+        model = self._model
+        names = [feature.name for feature in model.features]
         instances = [{name: row[name] for name in names if name in row} for row in rows]
-        predictions = self._model.predict(from_v1({"instances": instances}, self._model.features))
-        for row, label, scores in zip(rows, predictions.classes, predictions.probabilities, strict=True):
-            answer = (int(label), [float(score) for score in scores], self._model.version)
-            yield row | dict(zip(OUTPUT_COLUMNS, answer, strict=True))
+        wanted = [output.name for output in prediction_outputs(model.contract)]
+        found = model.predict(from_v1({"instances": instances}, model.features), wanted)
+        columns = {column: found[name].tolist() for column, name in output_columns(model.contract).items()}
+        for row, *answer in zip(rows, *columns.values(), strict=True):
+            yield row | dict(zip(columns, answer, strict=True)) | {MODEL_VERSION: model.version}
 
 
-def _run(project: Project, data: Path, columns: Sequence[str], predictor: Predictor, prefix: Path) -> None:
+def output_columns(contract: ModelContract) -> dict[str, str]:
+    """Column -> the model's output that it holds: `predicted_class`, or `<task>_predicted_class` of several tasks."""
+    several = len(contract.tasks) > 1
+    return {
+        f"{task.name + '_' if several else ''}{_COLUMNS[part]}": output.name
+        for task in contract.tasks
+        for part, output in task_outputs(contract, task).items()
+    }
+
+
+def make_schema(fields: Sequence[Any], contract: ModelContract) -> Any:
+    """The Arrow schema of the output: the input's plain columns, then what the model says.
+
+    A column of the input that has the name of an added one is left out.
+    """
     import pyarrow as pa
 
-    passed = [field for field in plain_fields(data, columns) if field.name not in OUTPUT_COLUMNS]
-    kinds = (pa.int64(), pa.list_(pa.float32()), pa.string())
-    schema = pa.schema([*passed, *map(pa.field, OUTPUT_COLUMNS, kinds)])
+    kinds = {"int64": pa.int64(), "float32": pa.float32()}
+    forms = {output.name: output for output in prediction_outputs(contract)}
+    added = []
+    for column, name in output_columns(contract).items():
+        kind = kinds[forms[name].dtype]
+        added.append(pa.field(column, kind if forms[name].width is None else pa.list_(kind)))
+    added.append(pa.field(MODEL_VERSION, pa.string()))
+    names = {field.name for field in added}
+    return pa.schema([*(field for field in fields if field.name not in names), *added])
+
+
+def _run(project: Project, rows: Any, predictor: Predictor, schema: Any, prefix: Path) -> None:
     with make_pipeline(project.settings.beam.options) as pipeline:
         (
             pipeline
-            | "Read" >> read_rows(data, columns)
+            | "Read" >> rows
             | "Batch" >> beam.BatchElements(min_batch_size=16, max_batch_size=_LONGEST_BATCH)
             | "Predict" >> beam.ParDo(predictor)
             | "Fit" >> beam.Map(_fit, schema)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,6 +16,8 @@ from schemas.records import Decision, DecisionMade, Evaluation, ModelVersion, Se
 
 # MLflow keeps at most 5,000 characters of a tag.
 _LONGEST_TAG = 5000
+# What MLflow does not take in the name of a parameter.
+_NOT_ALLOWED = re.compile(r"[^\w. /-]")
 
 
 def register_model(
@@ -40,12 +44,17 @@ def register_model(
 
 
 def describe_parameters(training: Training) -> dict[str, str | int | float]:
-    """What the candidate was trained with."""
+    """What the candidate was trained with; what `build_model` asked its `hp` for is named `model.<name>`."""
     chosen = training.hyperparameters
-    return {
+    model = {f"model.{_NOT_ALLOWED.sub('_', name)}": value for name, value in chosen.model.items()}
+    return model | {
         "instance": training.instance.name,
+        "start": training.instance.start,
         "seed": training.instance.seed,
         "strategy": training.strategy,
+        "replicas": training.replicas,
+        "workers": training.workers,
+        "chosen_by": chosen.source,
         "learning_rate": chosen.learning_rate,
         "batch_size": chosen.batch_size,
         "trainable_weights": training.parameters,
@@ -55,10 +64,19 @@ def describe_parameters(training: Training) -> dict[str, str | int | float]:
 
 
 def describe_metrics(evaluation: Evaluation) -> dict[str, float]:
-    """The candidate's overall metrics on the test split."""
-    overall = evaluation.overall("candidate")
-    assert overall is not None
-    return {"test_accuracy": overall.accuracy, "test_log_loss": overall.log_loss, "test_examples": overall.examples}
+    """The candidate's overall metrics on the test split: `test_accuracy`, or `test_<task>_accuracy` of several tasks.
+
+    What could not be measured is left out.
+    """
+    several = len(evaluation.tasks) > 1
+    found = {
+        f"test_{row.task + '_' if several else ''}{metric}": value
+        for row in evaluation.slices
+        if (row.model, row.slice) == ("candidate", "overall")
+        for metric, value in row.values.items()
+        if math.isfinite(value)
+    }
+    return found | {"test_examples": evaluation.examples}
 
 
 def describe_curves(training: Training) -> dict[str, list[float]]:
@@ -66,7 +84,7 @@ def describe_curves(training: Training) -> dict[str, list[float]]:
     return {
         "train_loss": [epoch.train_loss for epoch in training.epochs],
         "eval_loss": [epoch.eval_loss for epoch in training.epochs],
-        "eval_accuracy": [epoch.eval_accuracy for epoch in training.epochs],
+        f"eval_{training.metric}": [epoch.eval_metric for epoch in training.epochs],
     }
 
 

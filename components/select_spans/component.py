@@ -6,7 +6,7 @@ from components.kubeflow import component
 
 
 @component()
-def select_spans(project: str, run: str, job: str, retrain: bool) -> NamedTuple(  # type: ignore[valid-type]
+def select_spans(project: str, run: str, job: str, retrain: bool, tune: bool) -> NamedTuple(  # type: ignore[valid-type]
     "Selected",
     [
         ("work", str),
@@ -16,6 +16,9 @@ def select_spans(project: str, run: str, job: str, retrain: bool) -> NamedTuple(
         ("released", list),
         ("champion", dict),
         ("instances", list),
+        ("tuned", dict),
+        ("tune_reason", str),
+        ("unlabelled", str),
         ("data_digest", str),
         ("rules_digest", str),
         ("checks_digest", str),
@@ -26,17 +29,22 @@ def select_spans(project: str, run: str, job: str, retrain: bool) -> NamedTuple(
     """Chooses what the run works on; `work` is `train` or `nothing_new`."""
     from components.select_spans.step import select_spans
     from perennial.project import load_project
+    from perennial.unlabelled import unlabelled_fingerprint
 
-    chosen = select_spans(load_project(project), run or job)
+    loaded = load_project(project)
+    chosen = select_spans(loaded, run or job, tune)
     record = chosen.model_dump(mode="json", exclude_none=True)
     return (
-        "train" if chosen.new_spans or (retrain and chosen.window) else "nothing_new",
+        "train" if chosen.new_spans or ((retrain or tune) and chosen.window) else "nothing_new",
         record,
         record["window"],
         record["new_spans"],
         record["released"],
         record.get("champion", {}),
         record["instances"],
+        record.get("tuned", {}),
+        chosen.tune_reason,
+        unlabelled_fingerprint(loaded),
         chosen.data_digest,
         chosen.rules_digest,
         chosen.checks_digest,

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 
 from perennial.ledger import Ledger, NewEvent, started
 from perennial.project import Project
 from perennial.spans import find_landed
+from perennial.tuning import usable
 from perennial.window import choose_window, number_versions
-from schemas.records import Champion, Instance, RunStarted, Selection, Span
+from schemas.project import ProjectSettings
+from schemas.records import Champion, Instance, RunStarted, Selection, Span, Tuned
 
 
-def select_spans(project: Project, run: str) -> Selection:
-    """Selects the window of a run and records in the ledger that the run began.
+def select_spans(project: Project, run: str, tune: bool = False) -> Selection:
+    """Selects the window of a run and records in the ledger that the run began; `tune`: a person asks for a search.
 
     A run that was cut short is taken up again: the same window and the same champion to compare with, so
     that everything it had finished is found in the cache.
@@ -26,14 +29,18 @@ def select_spans(project: Project, run: str) -> Selection:
     chosen = choose_window(number_versions(find_landed(project), judged), judged, project.settings.data.window)
     champion = ledger.champion()
     interrupted = find_interrupted(started(ledger.runs()), chosen.spans, chosen.new, project.project_digest())
+    compared = comparison_champion(champion, interrupted, ledger)
+    tuned, why = _tuned(project, ledger, interrupted, tune)
     selection = Selection(
         run=run,
         resumes=interrupted.run if interrupted else None,
         window=chosen.spans,
         new_spans=chosen.new,
         released=chosen.released,
-        champion=comparison_champion(champion, interrupted, ledger),
-        instances=make_instances(project.settings.train.instances, project.settings.train.seed),
+        champion=compared,
+        instances=make_instances(project.settings, compared is not None),
+        tuned=tuned,
+        tune_reason=why,
         data_digest=project.data_digest(),
         rules_digest=project.rules_digest(),
         checks_digest=project.checks_digest(),
@@ -69,9 +76,28 @@ def comparison_champion(current: Champion | None, interrupted: Selection | None,
     return interrupted.champion if deployed_by in family else current
 
 
-def make_instances(count: int, seed: int) -> list[Instance]:
-    """The instances of a run, with seeds that follow each other."""
-    return [Instance(name=f"instance-{number + 1}", seed=seed + number) for number in range(count)]
+def make_instances(settings: ProjectSettings, champion: bool) -> list[Instance]:
+    """The instances of a run, with seeds that follow each other; they share the tuner's best hyperparameters.
+
+    Where there is a champion, some more start from its weights.
+    """
+    seed, best = settings.train.seed, settings.tune.best
+    cold = [
+        Instance(name=f"instance-{number + 1}", seed=seed + number, rank=number % best)
+        for number in range(settings.train.instances)
+    ]
+    patched = [
+        Instance(name=f"patched-{number + 1}", seed=seed + number, start="patched")
+        for number in range(settings.patch.instances if champion else 0)
+    ]
+    return cold + patched
+
+
+def _tuned(project: Project, ledger: Ledger, interrupted: Selection | None, asked: bool) -> tuple[Tuned | None, str]:
+    """The earlier search that is still to be used, or why there is to be a new one."""
+    if interrupted is not None and not asked:
+        return interrupted.tuned, interrupted.tune_reason  # so that what it had found is in the cache
+    return usable(ledger.tuned(), datetime.now(UTC), project.settings.tune.max_age_days, asked)
 
 
 def _resumed_runs(interrupted: Selection, ledger: Ledger) -> set[str]:

@@ -6,13 +6,22 @@ from components.kubeflow import component
 
 
 @component()
-def stabilise_weights(project: str, digest: str, features: Input[Artifact], weights: Output[Artifact]):
+def stabilise_weights(
+    project: str,
+    digest: str,
+    features: Input[Artifact],
+    pretrained: Input[Artifact],
+    weights: Output[Artifact],
+    tuned: dict = {},  # type: ignore[type-arg]  # noqa: B006  Kubeflow reads the default
+):
     """Finds weights to start from."""
     from pathlib import Path
 
     from components.stabilise_weights.step import stabilise_weights
     from perennial.project import load_project, verify_digest
+    from schemas.records import Tuned
 
     loaded = load_project(project)
     verify_digest("settings and module", digest, loaded.project_digest())
-    stabilise_weights(loaded, Path(features.path), Path(weights.path))
+    earlier = Tuned.model_validate(tuned) if tuned else None
+    stabilise_weights(loaded, Path(features.path), Path(pretrained.path), earlier, Path(weights.path))

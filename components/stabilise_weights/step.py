@@ -6,60 +6,73 @@ numerically healthy and reaches the lowest loss goes on.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+import tempfile
+from dataclasses import dataclass
 from pathlib import Path
-from statistics import fmean, pvariance
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from components.stabilise_weights.dead_units import dead_units
+from components.stabilise_weights.health import choose_draw, measure_draw
 from perennial.errors import TrainingError
-from perennial.modelling.features import TransformedFeatures, batches
-from perennial.modelling.loop import StepResult, Trainer, checked_build, choose_strategy
+from perennial.modelling.batches import TrainingBatches
+from perennial.modelling.building import ModelBuilder
+from perennial.modelling.devices import choose_strategy
+from perennial.modelling.features import TransformedFeatures
+from perennial.modelling.loop import REMEDY, Trainer, learning_rate_of, warm_up
+from perennial.modelling.weights import Weights, fit_weights, load_weights, save_weights, weights_of
 from perennial.project import Project
 from perennial.publishing import publish_text
-from perennial.user_module import load_module
-from schemas.records import Stabilisation, WeightDraw
+from perennial.tuning import balance_classes, one_process, plan_batches, settings_hyperparameters, space_digest
+from perennial.user_module import function_line
+from schemas.project import TrainSettings
+from schemas.records import Hyperparameters, Stabilisation, Tuned, WeightDraw
 
 if TYPE_CHECKING:
     import keras
     import tensorflow as tf
 
-WEIGHTS_FILE = "draw.weights.h5"
+WEIGHTS_FILE = "weights.npz"
 RECORD_FILE = "stabilisation.json"
-
-# A draw with more than half of its ReLU units silent has lost half of its capacity before training began.
-MOST_DEAD_UNITS = 0.5
-# The loss that counts is the mean over this last share of the steps: single batches are noisy.
-TAIL = 0.25
 _PROBED = 256
 
 
-def stabilise_weights(project: Project, features: Path, output: Path) -> Stabilisation:
+@dataclass(frozen=True)
+class Drawing:
+    """What all draws share."""
+
+    project: Project
+    features: TransformedFeatures
+    hyperparameters: Hyperparameters
+    pretrained: Weights
+    strategy: tf.distribute.Strategy
+    train: TrainSettings
+    class_weights: list[float] | None
+
+
+def stabilise_weights(
+    project: Project, features: Path, pretrained: Path, tuned: Tuned | None, output: Path
+) -> Stabilisation:
     """Trains `stabilise.draws` draws for `stabilise.steps` steps each; keeps the weights of the best.
 
-    Writes `output/draw.weights.h5` and a record of every draw.
+    Writes `output/weights.npz`, and a record of every draw. A module with `run_fn` owns its weights: then there is
+    a record without draws, and no weights.
+
+    Args:
+        project: Its module builds the model.
+        features: Folder of `transform_features`.
+        pretrained: Folder of `pretrain_learner`; each draw takes the weights of its `weights.npz` that fit.
+        tuned: An earlier search, whose best hyperparameters the model has where they are still of the same space.
+        output: Folder that is written.
 
     Raises:
-        ProjectError: The model does not build.
+        ProjectError: The model does not build, or does not fit the features and the tasks.
         TrainingError: No draw stays finite.
     """
     output.mkdir(parents=True, exist_ok=True)
-    settings = project.settings
-    transformed = TransformedFeatures(features, settings.label)
-    draws: list[WeightDraw] = []
-    for number in range(settings.stabilise.draws):
-        draw, model = _train_draw(project, transformed, settings.train.seed + number)
-        draws.append(draw)
-        if choose_draw(draws) == number:
-            model.save_weights(output / WEIGHTS_FILE)
-    chosen = choose_draw(draws)
-    if not draws[chosen].finite:
-        where, remedy = (
-            "stabilise_weights",
-            "Check the features' range in preprocessing_fn, or lower train.learning_rate.",
-        )
-        raise TrainingError(where, "must find weights with a finite loss", f"none in {len(draws)} draws", remedy)
-    record = Stabilisation(draws=draws, chosen=chosen)
+    record = Stabilisation(draws=[], chosen=None)
+    if not project.uses_run_fn:
+        drawing = _prepare(project, TransformedFeatures(features, project.tasks), pretrained, tuned)
+        record = _choose_weights(drawing, output)
     publish_text(record.model_dump_json(indent=2), output / RECORD_FILE)
     return record
 
@@ -69,81 +82,60 @@ def read_stabilisation(folder: Path) -> Stabilisation:
     return Stabilisation.model_validate_json((folder / RECORD_FILE).read_text(encoding="utf-8"))
 
 
-def choose_draw(draws: Sequence[WeightDraw]) -> int:
-    """The index of the draw whose weights go on: finite, then healthy, then of the lowest loss at the end."""
-
-    def unfitness(number: int) -> tuple[bool, bool, float]:
-        draw = draws[number]
-        return not draw.finite, not _healthy(draw), final_loss(draw.losses)
-
-    return min(range(len(draws)), key=unfitness)
-
-
-def final_loss(losses: Sequence[float]) -> float:
-    """Mean loss over the last quarter of the steps; infinite when there is none or one is not a number."""
-    tail = losses[-max(1, round(len(losses) * TAIL)) :]
-    mean = fmean(tail) if tail else math.inf
-    return mean if math.isfinite(mean) else math.inf
+def _prepare(project: Project, features: TransformedFeatures, pretrained: Path, tuned: Tuned | None) -> Drawing:
+    fits = tuned is not None and tuned.space == space_digest(project)
+    hyperparameters = tuned.best[0] if tuned is not None and fits else settings_hyperparameters(project.settings)
+    file = pretrained / WEIGHTS_FILE
+    train = one_process(project.settings.train)
+    weights = load_weights(file) if file.is_file() else {}
+    balance = balance_classes(features, train)
+    return Drawing(project, features, hyperparameters, weights, choose_strategy(train), train, balance)
 
 
-def warm_up(step: int, steps: int, learning_rate: float) -> float:
-    """Learning rate at a step (from 0): linear over the first half, then constant.
+def _choose_weights(drawing: Drawing, output: Path) -> Stabilisation:
+    settings = drawing.project.settings
+    draws: list[WeightDraw] = []
+    loaded: list[int] = []
+    # Which draw is chosen is known only after the last: the weights of all are kept until then, on the disk.
+    with tempfile.TemporaryDirectory(dir=output) as aside:
+        files = [Path(aside) / f"{number}.npz" for number in range(settings.stabilise.draws)]
+        for number, file in enumerate(files):
+            draw, fitted, weights = _train_draw(drawing, settings.train.seed + number)
+            save_weights(weights, file)
+            draws.append(draw)
+            loaded.append(fitted)
+        chosen = choose_draw(draws)
+        if not draws[chosen].finite:
+            where = function_line(drawing.project.module().build_model)
+            raise TrainingError(where, "must train with a finite loss", f"none of {len(draws)} draws did", REMEDY)
+        files[chosen].replace(output / WEIGHTS_FILE)
+    return Stabilisation(draws=draws, chosen=chosen, pretrained=loaded[chosen])
 
-    Source: Goyal et al. 2017, "Accurate, Large Minibatch SGD", section 2.2 (gradual warm-up).
-    """
-    return learning_rate * min(1.0, (step + 1) / max(1, steps // 2))
 
-
-def _healthy(draw: WeightDraw) -> bool:
-    return draw.finite and (draw.dead_units or 0.0) <= MOST_DEAD_UNITS
-
-
-def _train_draw(project: Project, transformed: TransformedFeatures, seed: int) -> tuple[WeightDraw, keras.Model]:
+def _train_draw(drawing: Drawing, seed: int) -> tuple[WeightDraw, int, Weights]:
+    """A draw's record, how many of its weights came from pretraining, and its weights after the last step."""
     import keras
+    import numpy as np
 
-    settings = project.settings
+    train, features, steps = drawing.train, drawing.features, drawing.project.settings.stabilise.steps
     keras.utils.set_random_seed(seed)
-    inputs, labels = transformed.split("train")
-    probe = {name: values[:_PROBED] for name, values in inputs.items()}
-    module, graph = load_module(project.module_path), transformed.transform_output()
-    strategy = choose_strategy(settings.train.strategy)
-    trainer = Trainer(lambda: checked_build(module, graph, probe, labels), strategy, settings.train.learning_rate)
-    results: list[StepResult] = []
-    dataset = batches(inputs, labels, settings.train.batch_size, seed).repeat()
+    trainer = Trainer(lambda: _build(drawing), features.tasks, drawing.strategy, train, drawing.class_weights)
+    fitted = fit_weights(trainer.model, drawing.pretrained)
+    trainer.feed(TrainingBatches(features, plan_batches(train, drawing.hyperparameters.batch_size, seed)))
+    rate = learning_rate_of(train, drawing.hyperparameters)
     try:
-        for step, batch in zip(range(settings.stabilise.steps), trainer.distribute(dataset), strict=False):
-            trainer.set_learning_rate(warm_up(step, settings.stabilise.steps, settings.train.learning_rate))
-            results.append(trainer.train_step(*batch))
+        trainer.train([warm_up(step, steps // 2, rate) for step in range(steps)])
         finite = True
     except TrainingError:
         finite = False
-    return _measure_draw(seed, results, finite, dead_units(trainer.model, probe)), trainer.model
+    weights = weights_of(trainer.model)
+    finite = finite and all(np.isfinite(values).all() for values in weights.values())
+    dead = dead_units(trainer.model, features.sample("train", _PROBED)[0])
+    return measure_draw(seed, trainer.history, finite, dead), len(fitted.loaded), weights
 
 
-def _measure_draw(seed: int, results: Sequence[StepResult], finite: bool, dead: float | None) -> WeightDraw:
-    norms = [result.gradient_norm for result in results if math.isfinite(result.gradient_norm)]
-    return WeightDraw(
-        seed=seed,
-        losses=[result.loss for result in results],
-        gradient_norm=fmean(norms) if norms else 0.0,
-        gradient_variance=pvariance(norms) if norms else 0.0,
-        dead_units=dead,
-        finite=finite,
-    )
-
-
-def dead_units(model: keras.Model, probe: dict[str, tf.Tensor]) -> float | None:
-    """Share of ReLU units that give zero on every probed example; None for a model without inspectable ReLU layers."""
-    import keras
-    import tensorflow as tf
-
-    layers = [layer for layer in model.layers if _is_relu(layer)]
-    if not layers or not isinstance(model, keras.src.models.Functional):
-        return None
-    outputs = keras.Model(model.input, [layer.output for layer in layers])(probe, training=False)
-    silent = [tf.reduce_all(tf.equal(o, 0.0), axis=list(range(len(o.shape) - 1))) for o in tf.nest.flatten(outputs)]
-    return float(tf.reduce_mean(tf.cast(tf.concat(silent, axis=0), tf.float32)))
-
-
-def _is_relu(layer: Any) -> bool:
-    return getattr(getattr(layer, "activation", None), "__name__", "") == "relu"
+def _build(drawing: Drawing) -> keras.Model:
+    builder = ModelBuilder(drawing.project, drawing.features)
+    model = builder.build(drawing.hyperparameters.model)
+    builder.check(model)
+    return model

@@ -15,7 +15,7 @@ from perennial.errors import ProjectError
 from perennial.examples import as_text
 from perennial.modelling.export import serving_specs
 from perennial.project import Project
-from perennial.user_module import function_line, load_module
+from perennial.user_module import function_line
 from serving.features import Feature
 from serving.inputs import Arrays, from_v1, parse_json
 
@@ -175,7 +175,7 @@ def _show(values: np.ndarray[Any, Any], place: int) -> str:
 
 
 def _differs(project: Project, name: str, key: str, values: tuple[str, str], how: str) -> ProjectError:
-    where = function_line(load_module(project.module_path).preprocessing_fn)
+    where = function_line(project.module().preprocessing_fn)
     received = f"`{name}` of the example {key} is {values[0]} in training, and {values[1]} in serving ({how})"
     remedy = (
         "The usual cause is a statistic over the batch, such as tf.reduce_mean: take TensorFlow Transform's analyzer, "

@@ -18,7 +18,7 @@ from perennial.modelling.features import TRANSFORM_GRAPH, TRANSFORMED_EXAMPLES
 from perennial.modelling.preprocessing import naming_user_line, raw_examples, read_batches
 from perennial.project import Project
 from perennial.publishing import link_tree
-from perennial.user_module import function_line, load_module
+from perennial.user_module import function_line
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -61,7 +61,7 @@ def _run(project: Project, window: Path, output: Path, scratch: Path) -> None:
     except Exception as error:
         if "Cannot pass-through data when input and output batch sizes are different" not in str(error):
             raise
-        where = function_line(load_module(project.module_path).preprocessing_fn)
+        where = function_line(project.module().preprocessing_fn)
         expected, received = "must give one row for each example", "another number of rows"
         raise ProjectError(where, expected, received, "Set examples aside by expectations.json instead.") from error
 

@@ -6,13 +6,24 @@ from components.kubeflow import component
 
 
 @component()
-def tune_model(project: str, digest: str, weights: Input[Artifact], hyperparameters: Output[Artifact]):
+def tune_model(
+    project: str,
+    digest: str,
+    features: Input[Artifact],
+    weights: Input[Artifact],
+    validation: Input[Artifact],
+    hyperparameters: Output[Artifact],
+    tuned: dict = {},  # type: ignore[type-arg]  # noqa: B006  Kubeflow reads the default
+    reason: str = "",
+):
     """Chooses hyperparameters, after the weights are stable."""
     from pathlib import Path
 
     from components.tune_model.step import tune_model
     from perennial.project import load_project, verify_digest
+    from schemas.records import Tuned
 
     loaded = load_project(project)
     verify_digest("settings and module", digest, loaded.project_digest())
-    tune_model(loaded, Path(hyperparameters.path))
+    earlier, output = Tuned.model_validate(tuned) if tuned else None, Path(hyperparameters.path)
+    tune_model(loaded, Path(features.path), Path(weights.path), Path(validation.path), earlier, reason, output)

@@ -1,24 +1,134 @@
-"""Chooses the hyperparameters of the full training: those of the settings."""
+"""Chooses the hyperparameters of the full training, from the stabilised weights.
+
+They are the settings' own where there is no budget for a search, those of an earlier search while they are good, and
+else those that a search by this run finds.
+"""
 
 from __future__ import annotations
 
+import shutil
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
-from perennial.project import Project
+from components.tune_model.choices import describe_reuse, describe_search, distinct, ranked, why_search
+from components.tune_model.search import search
+from components.tune_model.space import hyperparameters_of
+from components.validate_data.step import read_validation
+from perennial.digests import digest_file, digest_folder, digest_value
+from perennial.errors import PerennialError
+from perennial.modelling.features import TRANSFORM_GRAPH, TransformedFeatures
+from perennial.project import FORMAT, Project
 from perennial.publishing import publish_text
-from schemas.records import Hyperparameters
+from perennial.tuning import settings_hyperparameters, space_digest
+from perennial.user_module import defined_names
+from schemas.records import Hyperparameters, Tuned, Tuning
 
-RECORD_FILE = "hyperparameters.json"
-
-
-def tune_model(project: Project, output: Path) -> Hyperparameters:
-    """Writes `output/hyperparameters.json`. There is no search yet: `source` says that the settings chose."""
-    train = project.settings.train
-    chosen = Hyperparameters(learning_rate=train.learning_rate, batch_size=train.batch_size, source="settings")
-    publish_text(chosen.model_dump_json(indent=2), output / RECORD_FILE)
-    return chosen
+RECORD_FILE = "tuning.json"
+WEIGHTS_FILE = "weights.npz"
+TUNER_FN = "tuner_fn"
 
 
-def read_hyperparameters(folder: Path) -> Hyperparameters:
+@dataclass(frozen=True)
+class Searched:
+    """What a search works on, and why there is one."""
+
+    project: Project
+    features: Path
+    weights: Path
+    space: str
+    earlier: Hyperparameters | None
+    why: str
+
+
+def tune_model(
+    project: Project, features: Path, weights: Path, validation: Path, tuned: Tuned | None, reason: str, output: Path
+) -> Tuning:
+    """Writes `output/tuning.json`.
+
+    A search that is killed goes on where it stopped: its finished trials are kept in the project's state folder until
+    it ends.
+
+    Args:
+        project: `tune` holds the budget and the ranges.
+        features: Folder of `transform_features`.
+        weights: Folder of `stabilise_weights`.
+        validation: Folder of `validate_data`; drift asks for a new search.
+        tuned: An earlier search that is young enough.
+        reason: Why there is none, as the end of "searched because ...".
+        output: Folder that is written.
+
+    Raises:
+        ProjectError: There is a budget but nothing to search, or the model does not build.
+        TrainingError: Every trial failed.
+    """
+    space = space_digest(project)
+    unset = _why_not(project)
+    if unset:
+        own = settings_hyperparameters(project.settings)
+        return _publish(Tuning(outcome="not_set", why=unset, best=[own], space=space), output)
+    why = why_search(tuned, space, read_validation(validation), reason)
+    if tuned is not None and why is None:
+        said = describe_reuse(tuned, datetime.now(UTC))
+        return _publish(Tuning(outcome="reused", why=said, best=tuned.best, space=space, tuned=tuned), output)
+    find = _ask_tuner_fn if project.uses_run_fn else _search
+    # The weights were trained on the features, and the graph made them: either stands for the data.
+    data = digest_folder(features / TRANSFORM_GRAPH) if project.uses_run_fn else digest_file(weights / WEIGHTS_FILE)
+    kept = _kept_folder(project, data)
+    earlier = tuned.best[0] if tuned is not None and tuned.space == space else None
+    try:
+        found = find(Searched(project, features, weights, space, earlier, why or reason), kept)
+        _publish(found, output)
+    except PerennialError:  # what failed is tried anew by the next attempt
+        shutil.rmtree(kept, ignore_errors=True)
+        raise
+    shutil.rmtree(kept, ignore_errors=True)
+    return found
+
+
+def read_tuning(folder: Path) -> Tuning:
     """The record that `tune_model` left in a folder."""
-    return Hyperparameters.model_validate_json((folder / RECORD_FILE).read_text(encoding="utf-8"))
+    return Tuning.model_validate_json((folder / RECORD_FILE).read_text(encoding="utf-8"))
+
+
+def _why_not(project: Project) -> str | None:
+    """Why nothing is searched, or None."""
+    if project.uses_run_fn and TUNER_FN not in defined_names(project.module_path):
+        return "run_fn chooses its own hyperparameters; a tuner_fn in the module would search for some"
+    if not project.settings.tune.wanted:
+        return "there is no budget for a search (tune.trials, tune.minutes): the settings' own are used"
+    return None
+
+
+def _search(searched: Searched, kept: Path) -> Tuning:
+    settings = searched.project.settings
+    transformed = TransformedFeatures(searched.features, searched.project.tasks)
+    trials = search(searched.project, transformed, searched.weights / WEIGHTS_FILE, searched.earlier, kept)
+    configurations = [hyperparameters_of(trial.values, settings.train) for trial in ranked(trials)]
+    said = describe_search(trials, searched.why)
+    best = distinct(configurations)[: settings.tune.best]
+    return Tuning(outcome="searched", why=said, best=best, space=searched.space, trials=trials)
+
+
+def _ask_tuner_fn(searched: Searched, kept: Path) -> Tuning:
+    """The search of a TFX module: its own `tuner_fn` decides what is searched and how."""
+    from perennial.modelling.run_fn import call_tuner_fn
+
+    project = searched.project
+    values = call_tuner_fn(project, TransformedFeatures(searched.features, project.tasks), kept)
+    own = settings_hyperparameters(project.settings)
+    best = own.model_copy(update={"model": values or {}, "source": "tuner"})
+    said = f"{searched.why}; the module's tuner_fn searched"
+    return Tuning(outcome="searched", why=said, best=[best], space=searched.space)
+
+
+def _kept_folder(project: Project, data: str) -> Path:
+    """Where the trials of this search are kept: another project, data or kind of trial has another folder."""
+    tune = project.settings.tune.model_dump(mode="json", include={"epochs"})
+    train = project.settings.train.model_dump(mode="json", exclude={"instances", "epochs", "patience"})
+    return project.state / "tuning" / digest_value([FORMAT, space_digest(project), data, tune, train])[:16]
+
+
+def _publish(tuning: Tuning, output: Path) -> Tuning:
+    publish_text(tuning.model_dump_json(indent=2), output / RECORD_FILE)
+    return tuning

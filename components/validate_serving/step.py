@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import multiprocessing
 import socket
 import time
@@ -12,15 +13,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from components.evaluate_model.predictions import KEY, SPAN
-from components.evaluate_model.step import TABLE_FILE, read_evaluation
+import numpy as np
+
+from components.evaluate_model.step import read_evaluation, read_table
+from components.evaluate_model.tables import KEY, SPAN
 from components.train_model.step import SAVED_MODEL
 from perennial.errors import ServingError
-from perennial.examples import decode_records, read_records, serving_features, split_files
+from perennial.examples import as_text, decode_records, read_records, split_files
+from perennial.modelling.contract import read_contract
 from perennial.processes import die_with_parent
 from perennial.project import Project
 from perennial.publishing import publish_text
-from schemas.records import ModelVersion, ServingCheck
+from schemas.records import ModelContract, ModelVersion, ServedFeature, ServedTask, ServingCheck
 
 RECORD_FILE = "serving_check.json"
 # The server computes the same graph on batches of another size; float32 sums differ in the last digits.
@@ -28,11 +32,15 @@ TOLERANCE = 1e-4
 _EXAMPLES = 16
 _READY_SECONDS = 120.0
 
+Instance = dict[str, Any]
+
 
 def validate_serving(
     project: Project, version: ModelVersion, window: Path, evaluation: Path, model: Path, output: Path
 ) -> ServingCheck:
     """Starts the server on the candidate, sends test examples over HTTP, and writes `output/serving_check.json`.
+
+    Every task is compared. A feature with a default that an example lacks is left out of what is sent.
 
     Raises:
         ServingError: The server does not become ready, or does not answer as evaluation did.
@@ -48,12 +56,14 @@ def validate_serving(
     try:
         _wait_until_ready(server, f"http://127.0.0.1:{port}/v2/models/{name}/ready")
         ready = time.monotonic() - started
-        instances, expected = _load_examples(project, window, evaluation)
-        answered = _predict(f"http://127.0.0.1:{port}/v1/models/{name}:predict", instances)
+        contract = read_contract(folder)
+        instances, expected = load_examples(project.settings.data.key, contract, window, evaluation)
+        predictions = _predict(f"http://127.0.0.1:{port}/v1/models/{name}:predict", instances)
     finally:
         server.terminate()
         server.join(10)
         server.kill()
+    answered = [flatten_prediction(prediction, contract.tasks) for prediction in predictions]
     check = compare_answers(answered, expected, ready)
     publish_text(check.model_dump_json(indent=2), output / RECORD_FILE)
     if not check.passed:
@@ -65,9 +75,14 @@ def validate_serving(
 def compare_answers(
     answered: Sequence[Sequence[float]], expected: Sequence[Sequence[float]], seconds_to_ready: float
 ) -> ServingCheck:
-    """Compares served with evaluated class probabilities, row by row."""
+    """Compares served with evaluated predictions, row by row: class probabilities and values of all tasks.
+
+    A difference counts as it is up to an expected 1, and in proportion to it above: float32 has seven digits.
+    """
     gaps = [
-        abs(a - e) for a_row, e_row in zip(answered, expected, strict=True) for a, e in zip(a_row, e_row, strict=True)
+        abs(a - e) / max(1.0, abs(e))
+        for a_row, e_row in zip(answered, expected, strict=True)
+        for a, e in zip(a_row, e_row, strict=True)
     ]
     # A NaN is not within the tolerance, and an answer to nothing is no answer.
     passed = bool(gaps) and all(gap <= TOLERANCE for gap in gaps)
@@ -77,13 +92,73 @@ def compare_answers(
         requests=len(answered),
         largest_difference=largest,
         seconds_to_ready=seconds_to_ready,
-        message=f"{len(answered)} examples over HTTP, probabilities within {largest:.1e} of evaluation's",
+        message=f"{len(answered)} examples over HTTP, predictions within {largest:.1e} of evaluation's",
     )
+
+
+def flatten_prediction(prediction: dict[str, Any], tasks: Sequence[ServedTask]) -> list[float]:
+    """The numbers of one v1 answer: the probabilities or the value of each task, in the order of the tasks."""
+    found = [prediction if len(tasks) == 1 else prediction[task.name] for task in tasks]
+    parts = [answer["probabilities"] if "probabilities" in answer else [answer["value"]] for answer in found]
+    return [number for part in parts for number in part]
+
+
+def load_examples(
+    key: str, contract: ModelContract, window: Path, evaluation: Path
+) -> tuple[list[Instance], list[list[float]]]:
+    """The first test examples as a client would send them, and the numbers that were evaluated for them.
+
+    An example that JSON cannot hold (text that is not UTF-8, NaN or infinity) is passed over.
+    """
+    record = read_evaluation(evaluation)
+    tables = [read_table(evaluation, record, task.name) for task in contract.tasks]
+    instances: list[Instance] = []
+    expected: list[list[float]] = []
+    raw = {span: _read_span(key, window / span) for span in sorted(set(tables[0][SPAN]))}
+    for row, (span, example) in enumerate(zip(tables[0][SPAN], tables[0][KEY], strict=True)):
+        instance = make_instance(contract, raw[span][str(example)])
+        if instance is not None and len(instances) < _EXAMPLES:
+            instances.append(instance)
+            expected.append([float(n) for table in tables for n in np.ravel(table[record.candidate].iloc[row])])
+    return instances, expected
+
+
+def make_instance(contract: ModelContract, held: dict[str, list[Any]]) -> Instance | None:
+    """An example as a client would send it; None when JSON cannot hold it.
+
+    A feature that the example does not hold is left out: the model's default stands for it.
+    """
+    sent = [feature for feature in contract.features if feature.name in held]
+    try:
+        return {feature.name: _payload(feature, held[feature.name]) for feature in sent}
+    except ValueError:
+        return None
 
 
 def read_serving_check(folder: Path) -> ServingCheck:
     """The record that `validate_serving` left in a folder."""
     return ServingCheck.model_validate_json((folder / RECORD_FILE).read_text(encoding="utf-8"))
+
+
+def _read_span(key: str, folder: Path) -> dict[str, dict[str, list[Any]]]:
+    """The features that each test example of a span holds, by its key."""
+    batch = decode_records(list(read_records(split_files(folder, "test"))))
+    columns = {name: column.to_pylist() for name, column in zip(batch.schema.names, batch.columns, strict=True)}
+    rows = [{name: values[row] for name, values in columns.items() if values[row]} for row in range(batch.num_rows)]
+    return {str(as_text(row[key][0])): row for row in rows}
+
+
+def _payload(feature: ServedFeature, values: list[Any]) -> Any:
+    """A feature's values as JSON: nested as its shape, a plain value where the shape is empty.
+
+    Raises:
+        ValueError: JSON cannot hold them.
+    """
+    plain = [value.decode() if isinstance(value, bytes) else value for value in values]
+    if not all(math.isfinite(value) for value in plain if isinstance(value, float)):
+        raise ValueError("not finite")
+    shape = [-1 if size is None else size for size in feature.shape]
+    return np.array(plain, dtype=object).reshape(shape).tolist() if shape else plain[0]
 
 
 def _serve(name: str, version: str, folder: Path, digest: str, port: int) -> None:
@@ -112,44 +187,13 @@ def _wait_until_ready(server: Any, url: str) -> None:
     raise ServingError("model server", f"must be ready within {_READY_SECONDS:.0f} s", "no answer", "See the log.")
 
 
-def _load_examples(project: Project, window: Path, evaluation: Path) -> tuple[list[dict[str, Any]], list[list[float]]]:
-    """Some test examples as a client would send them, and the candidate's evaluated probabilities for them."""
-    import pandas as pd
-
-    candidate = read_evaluation(evaluation).candidate
-    table = pd.read_parquet(evaluation / TABLE_FILE).head(_EXAMPLES)
-    names, key = serving_features(project.schema), project.settings.data.key
-    raw: dict[tuple[str, str], dict[str, Any]] = {}
-    for span in sorted(set(table[SPAN])):
-        batch = decode_records(list(read_records(split_files(window / span, "test"))))
-        columns = {name: column.to_pylist() for name, column in zip(batch.schema.names, batch.columns, strict=True)}
-        for row in range(batch.num_rows):
-            identity = (span, _plain(columns[key][row][0]))
-            raw[identity] = {name: _payload(project, name, columns[name][row]) for name in names}
-    instances = [raw[span, str(example)] for span, example in zip(table[SPAN], table[KEY], strict=True)]
-    return instances, [[float(score) for score in scores] for scores in table[candidate]]
-
-
-def _payload(project: Project, name: str, values: list[Any]) -> Any:
-    """A feature's values as JSON: nested as the schema's shape, a plain value where the shape is empty."""
-    import numpy as np
-
-    shape = [dim.size for f in project.schema.feature if f.name == name for dim in f.shape.dim]
-    plain = [_plain(value) if isinstance(value, bytes) else value for value in values]
-    return np.array(plain, dtype=object).reshape(shape).tolist() if shape else plain[0]
-
-
-def _plain(value: Any) -> str:
-    return value.decode() if isinstance(value, bytes) else str(value)
-
-
-def _predict(url: str, instances: list[dict[str, Any]]) -> list[list[float]]:
+def _predict(url: str, instances: list[Instance]) -> list[dict[str, Any]]:
     body = json.dumps({"instances": instances}).encode()
     request = urllib.request.Request(url, body, {"Content-Type": "application/json"})
     try:
         with urllib.request.urlopen(request, timeout=60) as response:
-            predictions = json.load(response)["predictions"]
+            predictions: list[dict[str, Any]] = json.load(response)["predictions"]
     except urllib.error.HTTPError as error:
         received = f"HTTP {error.code}: {error.read().decode(errors='replace')[:500]}"
         raise ServingError("model server", "must answer test examples", received, "See the log.") from error
-    return [row["probabilities"] for row in predictions]
+    return predictions

@@ -136,9 +136,8 @@ class LocalRun:
         process.join()
         if process.exitcode != 0:
             told = read_failure(failure)
-            self.failures.append(
-                told or TaskFailure(f"{task.function} was ended by signal {-(process.exitcode or 0)}", 1)
-            )
+            ended = f"{task.function} was ended by signal {-(process.exitcode or 0)}"
+            self.failures.append(told or TaskFailure(ended, 1, task.function))
         return process.exitcode or 0
 
     def _wait_for_imports(self) -> None:

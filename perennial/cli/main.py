@@ -12,6 +12,7 @@ import typer
 
 from perennial.cli.schema import app as schema_app
 from perennial.cli.spans import app as spans_app
+from perennial.cli.tensorboard import tensorboard
 from perennial.errors import PerennialError, describe_error, is_full_disk
 from perennial.tfx_compat import prepare_process
 
@@ -53,19 +54,20 @@ def validate(folder: Folder) -> None:
 def run(
     folder: Folder,
     retrain: Annotated[bool, typer.Option("--retrain", help="Train even though nothing new has landed.")] = False,
+    tune: Annotated[bool, typer.Option("--tune", help="Train, and search for hyperparameters anew.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line.")] = False,
 ) -> None:
     """Run the loop once: validate, train, compare, register, push."""
     from rich.console import Console
 
-    from perennial.cli.running import run_project, show_result
+    from perennial.cli.running import Asked, run_project, show_result
     from perennial.project import load_project
 
     # The stream itself, not its name: kfp.local's output is redirected by name while the pipeline runs.
     console = Console(file=sys.stderr if as_json else sys.stdout, soft_wrap=True)
     try:
         project = load_project(folder)
-        result = run_project(project, retrain, console)
+        result = run_project(project, Asked(retrain, tune), console)
     except PerennialError as error:
         if as_json:
             # What stopped the run before it began is told to programs, too.
@@ -135,6 +137,9 @@ def predict(
 
         result = predict_batch(project, data, output or data.with_suffix(".predictions.parquet"))
     typer.echo(f"{result.rows} predictions by version {result.version}: {result.path}")
+
+
+app.command()(tensorboard)
 
 
 @app.command()

@@ -8,18 +8,27 @@ import os
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 
 from rich.console import Console
 
 from perennial.cli.console import COLOURS, StepDisplay
-from perennial.errors import RunInProgressError
+from perennial.cli.task import TaskFailure
+from perennial.errors import ProjectError, RunInProgressError
 from perennial.project import Project, check_project
 from perennial.schema_proposals import finish_acceptance
 from schemas.records import Outcome, RunEnded, Selection
 
 EXIT_CODES: dict[Outcome, int] = {"promoted": 0, "kept_champion": 0, "nothing_new": 0, "data_rejected": 3, "failed": 1}
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a person asks of a run: to train without new data, to search for hyperparameters anew."""
+
+    retrain: bool = False
+    tune: bool = False
 
 
 @dataclass(frozen=True)
@@ -36,7 +45,7 @@ class RunResult:
         return json.dumps({**self.ended.model_dump(mode="json"), "seconds": self.seconds, "report": report})
 
 
-def run_project(project: Project, retrain: bool, console: Console) -> RunResult:
+def run_project(project: Project, asked: Asked, console: Console) -> RunResult:
     """Runs the loop once.
 
     Raises:
@@ -48,6 +57,9 @@ def run_project(project: Project, retrain: bool, console: Console) -> RunResult:
 
     finish_acceptance(project)  # of a schema, where that command was killed
     check_project(project)
+    if asked.tune and not project.settings.tune.wanted:
+        where, remedy = "project.yaml: tune", "Set tune.trials or tune.minutes."
+        raise ProjectError(where, "must have a budget for --tune", "neither trials nor minutes", remedy)
     with _locked(project):
         run = new_run_name()
         folder = project.state / "runs" / run
@@ -61,11 +73,11 @@ def run_project(project: Project, retrain: bool, console: Console) -> RunResult:
                 log=folder / "kubeflow.log",
                 observer=display,
             )
-            succeeded = local.execute({"project": str(project.folder), "run": run, "retrain": retrain})
+            succeeded = local.execute({"project": str(project.folder), "run": run, **asdict(asked)})
         if succeeded:
             return _finished(project, run, display.seconds())
         failure = local.failures[0]
-        return _failed(project, run, failure.message, failure.exit_code, display.seconds())
+        return _failed(project, run, failure, display.seconds())
 
 
 def show_result(result: RunResult, project: Project, console: Console) -> None:
@@ -104,18 +116,18 @@ def _finished(project: Project, run: str, seconds: dict[str, float]) -> RunResul
 
     ended = Ledger(project.ledger_url).run_end(run)
     if ended is None:
-        return _failed(project, run, "the pipeline ended without recording an outcome", 1, seconds)
+        return _failed(project, run, TaskFailure("the pipeline ended without recording an outcome", 1), seconds)
     return RunResult(ended, seconds, EXIT_CODES[ended.outcome])
 
 
-def _failed(project: Project, run: str, message: str, exit_code: int, seconds: dict[str, float]) -> RunResult:
+def _failed(project: Project, run: str, failure: TaskFailure, seconds: dict[str, float]) -> RunResult:
     """Records a failed run; data that could not be read is the data's fault, all else the run's."""
     from components.conclude_run.step import Findings, conclude_run
 
-    outcome: Outcome = "data_rejected" if exit_code == 3 else "failed"
-    findings = Findings(selection=_selection(project, run), reasons=[message])
+    outcome: Outcome = "data_rejected" if failure.exit_code == 3 else "failed"
+    findings = Findings(selection=_selection(project, run), reasons=[failure.message], failed_step=failure.step)
     ended = conclude_run(project, run, outcome, findings)
-    return RunResult(ended, seconds, exit_code)
+    return RunResult(ended, seconds, failure.exit_code)
 
 
 def _selection(project: Project, run: str) -> Selection | None:

@@ -105,7 +105,7 @@ def diff(
         typer.echo(unified_diff(current, proposed, project.schema_path.name))
     if not kept:
         typer.echo("its comments would be lost, as several blocks share a line: give each its own to keep them")
-    refusal = find_refusal(after, project.settings.label, project.settings.data.key)
+    refusal = find_refusal(after, project.settings.label, project.settings.data.key, project.label_types)
     if refusal:
         typer.echo(f"this cannot be accepted: {refusal}. Correct the span and land it again, or change project.yaml")
     else:

@@ -44,7 +44,6 @@ def validate_project(project: Project) -> Iterator[str]:
     """
     from components.check_examples.expectations import build_expectations
     from perennial.modelling.export import serving_specs
-    from perennial.user_module import load_module
 
     settings = project.settings
     read_text(project.schema_path)  # says how to make one that is missing
@@ -53,7 +52,7 @@ def validate_project(project: Project) -> Iterator[str]:
     yield f"schema.pbtxt       {len(project.schema.feature)} features"
     build_expectations(project.expectations)
     yield f"expectations.json  {len(project.expectations)} expectations"
-    module = load_module(project.module_path)
+    module = project.module()
     used = read_inputs(module.preprocessing_fn, project)
     yield f"{settings.model.module:<18} imports; preprocessing_fn reads {', '.join(used)}"
     yield f"served features    {', '.join(serving_specs(project.schema))}"

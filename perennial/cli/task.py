@@ -34,10 +34,11 @@ class TaskCommand:
 
 @dataclass(frozen=True)
 class TaskFailure:
-    """What a failed step says to a person, and the exit code of the command that ran it."""
+    """What a failed step says to a person, the exit code of the command that ran it, and which step it was."""
 
     message: str
     exit_code: int
+    step: str | None = None
 
 
 def parse_command(command: Sequence[str]) -> TaskCommand:
@@ -66,8 +67,8 @@ def run_task(task: TaskCommand, environment: Mapping[str, str], log: Path, failu
 def describe(step: str, error: BaseException) -> TaskFailure:
     """The message of an error: its own for those made for people, else the step, the kind and the cause."""
     if isinstance(error, PerennialError):
-        return TaskFailure(str(error), error.exit_code)
-    return TaskFailure(f"{step} failed: {describe_error(error)}", 1)
+        return TaskFailure(str(error), error.exit_code, step)
+    return TaskFailure(f"{step} failed: {describe_error(error)}", 1, step)
 
 
 def read_failure(path: Path) -> TaskFailure | None:

@@ -2,55 +2,151 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from perennial.errors import ProjectError
+from perennial.errors import IntegrityError
 from perennial.examples import serving_features
+from perennial.modelling.building import latent_tensor
+from perennial.modelling.calling import call_model
+from perennial.modelling.contract import EXTRA, parsing_specs, served_features, write_contract
+from perennial.modelling.features import TransformedFeatures
+from perennial.modelling.losses import predicted_classes, task_outputs
+from perennial.modelling.weights import Weights, load_weights, save_weights, weights_of
+from perennial.project import Project
+from perennial.tasks import LATENT, Task, output_name
+from schemas.records import ModelContract, ServedTask
 
 if TYPE_CHECKING:
     import keras
     import tensorflow as tf
-    import tensorflow_transform as tft
     from tensorflow_metadata.proto.v0.schema_pb2 import Schema
 
 SERVING_SIGNATURE = "serving_default"
 EXAMPLES_SIGNATURE = "serve_examples"
+LABELS_SIGNATURE = "label_examples"
+WEIGHTS_FILE = "weights.npz"
+
+Tensors = dict[str, "tf.Tensor"]
 
 
-def export_model(model: keras.Model, transform_output: tft.TFTransformOutput, schema: Schema, folder: Path) -> None:
-    """Writes a SavedModel with two signatures that give `class` int64 [n] and `probabilities` float32 [n, classes].
+def export_model(model: keras.Model, project: Project, features: TransformedFeatures, folder: Path) -> None:
+    """Writes a SavedModel with three signatures, its contract, and its weights by path.
 
     `serving_default` takes the raw features of the schema's SERVING environment by name, each [n, ...];
-    `serve_examples` takes serialised tf.Examples, string [n].
+    `serve_examples` takes serialised tf.Examples, string [n]. Both give what `perennial.tasks.PARTS` says of each task,
+    and `latent` float32 [n, d] where the model has a latent vector. `label_examples` takes serialised labelled
+    tf.Examples and gives each task's label.
 
     Raises:
         ProjectError: A feature that clients send has no fixed shape in the schema.
     """
     import tensorflow as tf
-    from tensorflow_transform.tf_metadata import schema_utils
 
-    specs = serving_specs(schema)
-    # As the schema has it, with what stands for a feature that an example lacks.
-    parsing = schema_utils.schema_as_feature_spec(schema).feature_spec
     module = tf.Module()
-    module.model = model
-    module.transform = transform_output.transform_features_layer()
+    module.model = with_latent(model, project)
+    module.transform = features.transform_output().transform_features_layer()
 
-    def serve(features: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        scores = module.model(module.transform(features), training=False)
-        return {"class": tf.argmax(scores, axis=-1), "probabilities": scores}
+    def predict(raw: Tensors) -> Tensors:
+        return named_outputs(call_model(module.model, module.transform(raw), training=False), project.tasks)
 
-    def serve_examples(examples: tf.Tensor) -> dict[str, tf.Tensor]:
-        return serve(tf.io.parse_example(examples, {name: parsing[name] for name in specs}))
+    signatures = serving_signatures(predict, project.schema)
+    signatures[LABELS_SIGNATURE] = labels_signature(module, project, features)
+    tf.saved_model.save(module, str(folder), signatures=signatures)
+    write_contract(make_contract(signatures[EXAMPLES_SIGNATURE], project), folder)
+    save_weights(weights_of(model), folder / EXTRA / WEIGHTS_FILE)
 
-    signatures = {
-        SERVING_SIGNATURE: tf.function(serve).get_concrete_function(specs),
+
+def with_latent(model: keras.Model, project: Project) -> keras.Model:
+    """The model with the output `latent` beside its tasks; as it is where it has that already, or nothing to show.
+
+    Raises:
+        ProjectError: The layer that the settings name is not there.
+    """
+    import keras
+
+    tensor = latent_tensor(model, project.settings.model.latent)
+    if tensor is None:
+        return model
+    outputs = model.output if isinstance(model.output, dict) else {project.tasks[0].name: model.output}
+    return keras.Model(model.input, {**outputs, LATENT: tensor})
+
+
+def named_outputs(outputs: Any, tasks: Sequence[Task]) -> Tensors:
+    """A model's outputs as they are served, by name."""
+    import tensorflow as tf
+
+    names, served = [task.name for task in tasks], {}
+    for task, output in zip(tasks, task_outputs(outputs, tasks).values(), strict=True):
+        output = tf.cast(output, tf.float32)
+        if task.kind == "regression":
+            served[output_name(names, task.name, "value")] = tf.reshape(output, [-1])
+            continue
+        served[output_name(names, task.name, "class")] = predicted_classes(task, output)
+        if task.kind == "binary":
+            one = tf.reshape(output, [-1, 1])
+            output = tf.concat([1 - one, one], axis=1)
+        served[output_name(names, task.name, "probabilities")] = output
+    if isinstance(outputs, dict) and LATENT in outputs:
+        latent = tf.cast(outputs[LATENT], tf.float32)
+        length = int(tf.reduce_prod([size for size in latent.shape[1:]] or [1]))
+        served[LATENT] = tf.reshape(latent, [-1, length])
+    return served
+
+
+def serving_signatures(predict: Callable[[Tensors], Tensors], schema: Schema) -> dict[str, Any]:
+    """The two signatures that predict, of a function of raw features.
+
+    Raises:
+        ProjectError: A feature that clients send has no fixed shape in the schema.
+    """
+    import tensorflow as tf
+
+    parsing = parsing_specs(schema, serving_features(schema))
+
+    def serve_examples(examples: tf.Tensor) -> Tensors:
+        return predict(tf.io.parse_example(examples, parsing))
+
+    return {
+        SERVING_SIGNATURE: tf.function(predict).get_concrete_function(serving_specs(schema)),
         EXAMPLES_SIGNATURE: tf.function(serve_examples).get_concrete_function(
             tf.TensorSpec([None], tf.string, name="examples")
         ),
     }
-    tf.saved_model.save(module, str(folder), signatures=signatures)
+
+
+def labels_signature(module: tf.Module, project: Project, features: TransformedFeatures) -> Any:
+    """The signature that gives the labels of labelled examples by task: int64 [n] of classes, float32 [n] of values."""
+    import tensorflow as tf
+    from tensorflow_transform.tf_metadata import schema_utils
+
+    parsing = schema_utils.schema_as_feature_spec(project.schema).feature_spec
+    module.label_transform = features.transform_output().transform_features_layer()
+
+    def label_examples(examples: tf.Tensor) -> Tensors:
+        transformed = module.label_transform(tf.io.parse_example(examples, parsing))
+        kinds = {task.name: tf.int64 if task.is_classes else tf.float32 for task in project.tasks}
+        found = {task.name: transformed[task.label] for task in project.tasks}
+        return {name: tf.reshape(tf.cast(label, kinds[name]), [-1]) for name, label in found.items()}
+
+    return tf.function(label_examples).get_concrete_function(tf.TensorSpec([None], tf.string, name="examples"))
+
+
+def make_contract(serve_examples: Any, project: Project) -> ModelContract:
+    """The contract of a model with this signature."""
+    names = [task.name for task in project.tasks]
+    outputs = serve_examples.structured_outputs
+    tasks = [
+        ServedTask(
+            name=task.name,
+            kind=task.kind,
+            classes=outputs[output_name(names, task.name, "probabilities")].shape[1] if task.is_classes else None,
+        )
+        for task in project.tasks
+    ]
+    latent = outputs[LATENT].shape[1] if LATENT in outputs else None
+    return ModelContract(features=served_features(project.schema), tasks=tasks, latent=latent)
 
 
 def serving_specs(schema: Schema) -> dict[str, tf.TensorSpec]:
@@ -60,23 +156,29 @@ def serving_specs(schema: Schema) -> dict[str, tf.TensorSpec]:
         ProjectError: A feature has no fixed shape.
     """
     import tensorflow as tf
-    from tensorflow_transform.tf_metadata import schema_utils
 
-    parsing = schema_utils.schema_as_feature_spec(schema).feature_spec
-    specs = {}
-    for name in serving_features(schema):
-        if not isinstance(parsing[name], tf.io.FixedLenFeature):
-            found, remedy = type(parsing[name]).__name__, 'Give it a `shape`, or `not_in_environment: "SERVING"`.'
-            raise ProjectError(f"schema.pbtxt: {name}", "must have a fixed shape, as clients send it", found, remedy)
-        specs[name] = tf.TensorSpec([None, *parsing[name].shape], parsing[name].dtype, name=name)
-    return specs
+    found = parsing_specs(schema, serving_features(schema))
+    return {name: tf.TensorSpec([None, *spec.shape], spec.dtype, name=name) for name, spec in found.items()}
 
 
-def load_examples_signature(folder: Path) -> Any:
-    """Loads a SavedModel and gives its `serve_examples` function; the model lives as long as the function."""
+def load_signature(folder: Path, name: str = EXAMPLES_SIGNATURE) -> Any:
+    """Loads a SavedModel and gives one of its functions; the model lives as long as the function."""
     import tensorflow as tf
 
     loaded = tf.saved_model.load(str(folder))
-    function = loaded.signatures[EXAMPLES_SIGNATURE]
+    function = loaded.signatures[name]
     function.model = loaded
     return function
+
+
+def read_exported_weights(saved_model: Path) -> Weights:
+    """The weights of an exported model by path.
+
+    Raises:
+        IntegrityError: It holds none, or a damaged file: a model of `run_fn`, or one from elsewhere.
+    """
+    file = saved_model / EXTRA / WEIGHTS_FILE
+    try:
+        return load_weights(file)
+    except (OSError, ValueError) as error:
+        raise IntegrityError(str(file), "must hold the model's weights", error, "Train anew.") from None

@@ -1,13 +1,15 @@
-"""The input pipeline: transformed TFRecords to batches."""
+"""The transformed examples: features and labels as training reads them."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from perennial.errors import ProjectError
 from perennial.examples import split_files
+from perennial.tasks import Task
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -15,6 +17,12 @@ if TYPE_CHECKING:
 
 TRANSFORM_GRAPH = "transform_graph"
 TRANSFORMED_EXAMPLES = "transformed_examples"
+_COUNTED = 4096
+
+Features = dict[str, "tf.Tensor"]
+"""Transformed features by name, each [n, ...]."""
+Labels = dict[str, "tf.Tensor"]
+"""Labels by task: int64 [n] of classes, float32 [n] of values."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +30,7 @@ class TransformedFeatures:
     """What `transform_features` left in a folder: the transform graph and the transformed examples."""
 
     folder: Path
-    label: str
+    tasks: tuple[Task, ...]
 
     @property
     def graph(self) -> Path:
@@ -35,34 +43,68 @@ class TransformedFeatures:
 
         return tft.TFTransformOutput(str(self.graph))
 
-    def split(self, split: str) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
-        """All examples of a split in memory: features by name, each [n, ...], and labels, int64 [n].
+    def files(self, split: str) -> list[str]:
+        """The gzipped TFRecord files of a split."""
+        return split_files(self.folder / TRANSFORMED_EXAMPLES, split)
+
+    def records(self, split: str) -> tf.data.Dataset:
+        """The serialised examples of a split, in the order of the files."""
+        import tensorflow as tf
+
+        return tf.data.TFRecordDataset(self.files(split), compression_type="GZIP", buffer_size=1 << 20)
+
+    def count(self, split: str) -> int:
+        """How many examples a split has.
+
+        Raises:
+            ProjectError: None.
+        """
+        if split not in self._counts:
+            self._counts[split] = sum(len(batch) for batch in self.records(split).batch(_COUNTED).as_numpy_iterator())
+        if not self._counts[split]:
+            where = f"project.yaml: data.splits.{split}"
+            raise ProjectError(where, "must leave some examples of the window", "none", "Land more data, or raise it.")
+        return self._counts[split]
+
+    def sample(self, split: str, most: int) -> tuple[Features, Labels]:
+        """The first examples of a split, in memory.
 
         Raises:
             ProjectError: The window has no example in this split.
         """
         import tensorflow as tf
 
-        files = split_files(self.folder / TRANSFORMED_EXAMPLES, split)
-        spec = self.transform_output().transformed_feature_spec()
-        records = list(tf.data.TFRecordDataset(files, compression_type="GZIP"))
-        if not records:
-            where = f"project.yaml: data.splits.{split}"
-            raise ProjectError(where, "must leave some examples of the window", "none", "Land more data, or raise it.")
-        features = tf.io.parse_example(tf.stack(records), spec)
-        return features, tf.reshape(tf.cast(features.pop(self.label), tf.int64), [-1])
+        found = list(self.records(split).take(most))
+        if not found:
+            self.count(split)
+        return self.parse(tf.stack(found))
 
+    def split(self, split: str) -> tuple[Features, Labels]:
+        """All examples of a split, in memory.
 
-def batches(
-    features: dict[str, tf.Tensor], labels: tf.Tensor, batch_size: int, seed: int | None = None
-) -> tf.data.Dataset:
-    """Batches of (features, labels); shuffled anew in each pass when a seed is given, in order when not.
+        Raises:
+            ProjectError: The window has no example in this split.
+        """
+        return self.sample(split, self.count(split))
 
-    A last batch that is smaller is kept.
-    """
-    import tensorflow as tf
+    def parse(self, examples: tf.Tensor) -> tuple[Features, Labels]:
+        """Serialised transformed examples, string [n], as features and labels; also inside a graph."""
+        import tensorflow as tf
 
-    dataset = tf.data.Dataset.from_tensor_slices((features, labels))
-    if seed is not None:
-        dataset = dataset.shuffle(int(labels.shape[0]), seed=seed, reshuffle_each_iteration=True)
-    return dataset.batch(batch_size).prefetch(tf.data.AUTOTUNE)
+        features = tf.io.parse_example(examples, self._spec)
+        labels = {}
+        for task in self.tasks:
+            dtype = tf.int64 if task.is_classes else tf.float32
+            labels[task.name] = tf.reshape(tf.cast(features[task.label], dtype), [-1])
+        for name in {task.label for task in self.tasks}:
+            del features[name]
+        return features, labels
+
+    @cached_property
+    def _spec(self) -> dict[str, object]:
+        spec: dict[str, object] = self.transform_output().transformed_feature_spec()
+        return spec
+
+    @cached_property
+    def _counts(self) -> dict[str, int]:
+        return {}

@@ -3,175 +3,264 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from perennial.errors import ProjectError, TrainingError, describe_error
-from perennial.user_module import function_line, user_line
+from perennial.errors import TrainingError
+from perennial.modelling.batches import TrainingBatches, in_order
+from perennial.modelling.calling import call_model
+from perennial.modelling.features import TransformedFeatures
+from perennial.modelling.losses import example_scores, task_outputs, total_losses
+from perennial.tasks import Task
+from schemas.project import TrainSettings
+from schemas.records import Hyperparameters
 
 if TYPE_CHECKING:
     import keras
+    import numpy as np
     import tensorflow as tf
 
 # Adam's state is small beside the models this is for; clipping keeps one bad batch from ruining a draw.
 CLIP_NORM = 5.0
-# How far float16 rounding may take a softmax's sum from 1.
-_ROUNDING = 0.02
+REMEDY = "Check the features' range in preprocessing_fn, or lower train.learning_rate."
 
 
 @dataclass(frozen=True)
-class StepResult:
-    """One training step: the global batch's mean loss (nats) and the global norm of its gradient before clipping."""
+class Steps:
+    """Training steps: each global batch's mean loss, and the global norm of its gradient before clipping."""
+
+    losses: list[float] = field(default_factory=list)
+    gradient_norms: list[float] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The tasks' weighted mean loss on a split, and the first task's metric."""
 
     loss: float
-    gradient_norm: float
-
-
-def choose_strategy(name: str) -> tf.distribute.Strategy:
-    """The tf.distribute strategy of that name: `one_device`, or `mirrored` over every local device.
-
-    Source: tf.distribute's guide. Without a GPU, `mirrored` spreads over the logical CPU devices.
-    """
-    import tensorflow as tf
-
-    gpus = tf.config.list_logical_devices("GPU")
-    devices = [device.name for device in gpus or tf.config.list_logical_devices("CPU")]
-    if name == "mirrored":
-        return tf.distribute.MirroredStrategy(devices)
-    return tf.distribute.OneDeviceStrategy(devices[0])
+    metric: float
 
 
 class Trainer:
-    """Trains one model under a strategy with Adam and cross-entropy.
+    """Trains one model under a strategy with Adam, on the tasks' weighted losses.
 
     Args:
-        build: Builds the model; called in the strategy's scope. The model takes a dictionary of features and gives
-            class probabilities, float32 [batch, classes].
+        build: Builds the model; called in the strategy's scope.
+        tasks: What it predicts.
         strategy: Where it runs.
-        learning_rate: Adam's learning rate.
-
-    Raises:
-        ProjectError: The model does not build or has nothing to train.
+        train: Precision, XLA and steps for each execution.
+        class_weights: Weights of the first task's classes in the loss.
     """
 
     def __init__(
-        self, build: Callable[[], keras.Model], strategy: tf.distribute.Strategy, learning_rate: float
+        self,
+        build: Callable[[], keras.Model],
+        tasks: Sequence[Task],
+        strategy: tf.distribute.Strategy,
+        train: TrainSettings,
+        class_weights: Sequence[float] | None = None,
     ) -> None:
         import keras
         import tensorflow as tf
 
-        self.strategy = strategy
+        self.strategy, self.tasks, self.history = strategy, tuple(tasks), Steps()
+        self._per_call = train.steps_per_execution
         with strategy.scope():
             self.model = build()
-            self._optimizer = keras.optimizers.Adam(learning_rate)
-            if not isinstance(self.model, keras.Model) or not self.model.trainable_variables:
-                found = f"{type(self.model).__name__} without trainable weights"
-                raise ProjectError(
-                    "build_model", "must return a Keras model with weights to train", found, "Return it."
-                )
+            self._optimizer: Any = keras.optimizers.Adam(train.learning_rate)
+            if train.precision == "mixed_float16":
+                self._optimizer = keras.optimizers.LossScaleOptimizer(self._optimizer)
             self._optimizer.build(self.model.trainable_variables)
-        self._loss = keras.losses.SparseCategoricalCrossentropy(reduction="none")
-        self._step = tf.function(self._distributed_step, reduce_retracing=True)
-        self._predict = tf.function(lambda features: self.model(features, training=False), reduce_retracing=True)
+        self._weights = None if class_weights is None else tf.constant(class_weights, tf.float32)
+        self._replica_step = (
+            tf.function(self._step_on_replica, jit_compile=True) if train.xla else self._step_on_replica
+        )
+        self._run = tf.function(self._run_steps, reduce_retracing=True)
+        self._predict = tf.function(
+            lambda features: call_model(self.model, features, training=False), reduce_retracing=True
+        )
+        self._batches: Iterator[Any] | None = None
 
-    def set_learning_rate(self, value: float) -> None:
-        """Sets the learning rate of the next step."""
-        self._optimizer.learning_rate.assign(value)
+    def feed(self, batches: TrainingBatches, start: int = 0) -> None:
+        """Sets what the next steps train on: batches from the global step `start` on."""
 
-    def distribute(self, dataset: tf.data.Dataset) -> Any:
-        """The dataset, with each global batch divided among the replicas."""
-        return self.strategy.experimental_distribute_dataset(dataset)
+        def share(context: Any) -> tf.data.Dataset:
+            pipelines = context.num_input_pipelines
+            replicas = context.num_replicas_in_sync // pipelines
+            return batches.dataset(start, context.input_pipeline_id, pipelines, replicas)
 
-    def train_step(self, features: Any, labels: Any) -> StepResult:
-        """One step on a global batch.
+        self._batches = iter(self.strategy.distribute_datasets_from_function(share))
+
+    def train(self, rates: Sequence[float]) -> Steps:
+        """Trains one step with each learning rate, on what was fed.
+
+        What was trained by all calls stands in `history`, also what came before a failure.
 
         Raises:
-            TrainingError: The loss is not finite.
+            TrainingError: A loss is not finite.
         """
-        loss, norm = (float(value) for value in self._step(features, labels))
-        if not math.isfinite(loss):
-            where, remedy = (
-                "training loss",
-                "Check the features' range in preprocessing_fn, or lower train.learning_rate.",
-            )
-            raise TrainingError(where, "must be finite", loss, remedy)
-        return StepResult(loss, norm)
-
-    def probabilities(self, features: dict[str, tf.Tensor]) -> tf.Tensor:
-        """Class probabilities, float32 [n, classes], without dropout."""
-        return self._predict(features)
-
-    def measure(self, features: dict[str, tf.Tensor], labels: tf.Tensor) -> tuple[float, float]:
-        """Mean cross-entropy (nats) and accuracy on a split that fits in memory."""
         import tensorflow as tf
 
-        scores = self.probabilities(features)
-        hits = tf.cast(tf.equal(tf.argmax(scores, axis=-1), labels), tf.float32)
-        return float(tf.reduce_mean(self._loss(labels, scores))), float(tf.reduce_mean(hits))
+        losses: list[float] = []
+        norms: list[float] = []
+        for first in range(0, len(rates), self._per_call):
+            part = tf.constant(rates[first : first + self._per_call], tf.float32)
+            found = [values.numpy() for values in self._run(self._batches, part)]
+            losses += found[0].tolist()
+            norms += found[1].tolist()
+            self._remember(losses[first:], norms[first:])
+        return Steps(losses, norms)
 
-    def _distributed_step(self, features: Any, labels: Any) -> tuple[tf.Tensor, tf.Tensor]:
+    def measure(self, split: str, features: TransformedFeatures) -> Measured:
+        """Measures the model as it is on a whole split, without dropout.
+
+        Raises:
+            ProjectError: The split is empty.
+        """
         import tensorflow as tf
 
-        size = tf.cast(self._global_size(labels), tf.float32)
+        loss = metric = 0.0
+        first, count = self.tasks[0], features.count(split)
+        for inputs, labels in in_order(features, split):
+            outputs = self._predict(inputs)
+            output = task_outputs(outputs, self.tasks)[first.name]
+            loss += float(tf.reduce_sum(total_losses(self.tasks, labels, outputs)))
+            metric += float(tf.reduce_sum(example_scores(first, labels[first.name], output)))
+        return Measured(loss / count, metric / count)
+
+    def state(self) -> dict[str, np.ndarray[Any, Any]]:
+        """Everything that later steps depend on: weights, random states and the optimizer's, as arrays."""
+        return {name: variable.numpy() for name, variable in self._variables()}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Sets what `state` gave.
+
+        Raises:
+            TrainingError: It is of another architecture.
+        """
+        variables = self._variables()
+        here = {name: tuple(variable.shape) for name, variable in variables}
+        there = {name: tuple(array.shape) for name, array in state.items()}
+        if here != there:
+            names = [name for name in {**here, **there} if here.get(name) != there.get(name)]
+            first = f"{names[0]} is {_shape(there, names[0])} there and {_shape(here, names[0])} here"
+            received = f"{len(names)} of {len(here)} arrays differ: {first}"
+            remedy = "Remove the checkpoint, or bring back the model that wrote it."
+            raise TrainingError("checkpoint", "must be of the same architecture", received, remedy)
+        for name, variable in variables:
+            variable.assign(state[name])
+
+    def _variables(self) -> list[tuple[str, Any]]:
+        named = [("model", variable) for variable in self.model.variables]
+        named += [("optimizer", variable) for variable in self._optimizer.variables]
+        return [(f"{number:04d}/{owner}/{variable.path}", variable) for number, (owner, variable) in enumerate(named)]
+
+    def _remember(self, losses: Sequence[float], norms: Sequence[float]) -> None:
+        for loss, norm in zip(losses, norms, strict=True):
+            if not math.isfinite(loss):
+                raise TrainingError("training loss", "must be finite", loss, REMEDY)
+            self.history.losses.append(loss)
+            self.history.gradient_norms.append(norm)
+
+    def _run_steps(self, batches: Any, rates: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Trains as many steps as there are rates, in one call; gives their losses and gradient norms."""
+        import tensorflow as tf
+
+        count = tf.shape(rates)[0]
+        losses, norms = tf.TensorArray(tf.float32, count), tf.TensorArray(tf.float32, count)
+        for step in tf.range(count):
+            features, labels = next(batches)
+            self._optimizer.learning_rate.assign(rates[step])
+            loss, norm = self._step(features, labels)
+            losses, norms = losses.write(step, loss), norms.write(step, norm)
+        return losses.stack(), norms.stack()
+
+    def _step(self, features: Any, labels: Any) -> tuple[tf.Tensor, tf.Tensor]:
+        import tensorflow as tf
+
+        first = self.tasks[0].name
+        sizes = self.strategy.run(lambda part: tf.shape(part)[0], args=(labels[first],))
+        # The last batch of a pass is smaller.
+        size = tf.cast(self.strategy.reduce(tf.distribute.ReduceOp.SUM, sizes, axis=None), tf.float32)
         losses, norms = self.strategy.run(self._replica_step, args=(features, labels, size))
         loss = self.strategy.reduce(tf.distribute.ReduceOp.SUM, losses, axis=None)
         return loss, self.strategy.reduce(tf.distribute.ReduceOp.MEAN, norms, axis=None)
 
-    def _global_size(self, labels: Any) -> tf.Tensor:
-        """Examples in the global batch; the last one of a pass is smaller."""
+    def _step_on_replica(self, features: Any, labels: Any, size: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         import tensorflow as tf
 
-        sizes = self.strategy.run(lambda part: tf.shape(part)[0], args=(labels,))
-        return self.strategy.reduce(tf.distribute.ReduceOp.SUM, sizes, axis=None)
-
-    def _replica_step(self, features: Any, labels: Any, size: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        import tensorflow as tf
-
-        variables = self.model.trainable_variables
+        replicas, variables = self.strategy.num_replicas_in_sync, self.model.trainable_variables
         with tf.GradientTape() as tape:
             # Divided by the global size, so that the sum over replicas is the global batch's mean.
-            loss = tf.reduce_sum(self._loss(labels, self.model(features, training=True))) / size
-            total = (
-                loss + tf.add_n(self.model.losses) / self.strategy.num_replicas_in_sync if self.model.losses else loss
-            )
-        pairs = zip(tape.gradient(total, variables), variables, strict=True)
+            outputs = call_model(self.model, features, training=True)
+            loss = tf.reduce_sum(total_losses(self.tasks, labels, outputs, self._weights)) / size
+            total = loss
+            if self.model.losses:
+                total += tf.add_n([tf.cast(extra, tf.float32) for extra in self.model.losses]) / replicas
+            scaled = self._optimizer.scale_loss(total)
+        pairs = zip(tape.gradient(scaled, variables), variables, strict=True)
         used = [(tf.convert_to_tensor(gradient), variable) for gradient, variable in pairs if gradient is not None]
-        # Summed before it is clipped: the global batch's gradient has the limit, not each replica's share of it.
         summed = tf.distribute.get_replica_context().all_reduce("SUM", [gradient for gradient, _ in used])
-        clipped, norm = tf.clip_by_global_norm(summed, CLIP_NORM)
+        norm = tf.linalg.global_norm(summed) * self._unscaled()
+        # Summed before it is clipped: the global batch's gradient has the limit, not each replica's share of it.
+        factor = tf.minimum(1.0, CLIP_NORM / tf.maximum(norm, 1e-12))
         # Keras's optimizer sums over the replicas again.
-        shares = [gradient / self.strategy.num_replicas_in_sync for gradient in clipped]
-        self._optimizer.apply_gradients(zip(shares, [variable for _, variable in used], strict=True))
+        shares = [gradient * tf.cast(factor / replicas, gradient.dtype) for gradient in summed]
+        self._optimizer.apply(shares, [variable for _, variable in used])
         return loss, norm
 
+    def _unscaled(self) -> Any:
+        """What undoes the loss scaling of 16-bit floats; NaN or infinite gradients are left to the optimizer."""
+        scale = getattr(self._optimizer, "dynamic_scale", None)
+        return 1.0 if scale is None else 1.0 / scale
 
-def checked_build(module: Any, transform_output: Any, example: dict[str, tf.Tensor], labels: tf.Tensor) -> keras.Model:
-    """Builds the user's model and tries it on examples.
+
+def quick_train(
+    trainer: Trainer, features: TransformedFeatures, batches: TrainingBatches, epochs: int, rate: float
+) -> list[float]:
+    """Trains a few epochs at one learning rate; gives the eval loss after each.
 
     Raises:
-        ProjectError: It does not build, does not take the transformed features, or its output does not fit the labels.
+        TrainingError: A loss is not finite.
     """
-    import tensorflow as tf
+    steps = batches.steps_per_epoch(trainer.strategy.num_replicas_in_sync)
+    trainer.feed(batches)
+    losses = []
+    for _ in range(epochs):
+        trainer.train([rate] * steps)
+        losses.append(require_finite(trainer.measure("eval", features).loss))
+    return losses
 
-    try:
-        model = module.build_model(transform_output)
-        scores = model(example, training=False)
-    except Exception as error:
-        place, expected = (
-            user_line(Path(module.__file__), error),
-            f"must build a model of the features {sorted(example)}",
-        )
-        raise ProjectError(f"{place}: build_model", expected, describe_error(error), "Correct it.") from error
-    classes = int(tf.reduce_max(labels)) + 1
-    shape = tuple(scores.shape) if tf.is_tensor(scores) else None
-    if shape is None or len(shape) != 2 or shape[-1] < classes:
-        where, expected = function_line(module.build_model), f"must give probabilities for at least {classes} classes"
-        found = f"output of shape {shape}" if shape else f"output of type {type(scores).__name__}"
-        raise ProjectError(where, f"{expected}, [batch, classes]", found, "Correct its last layer.")
-    total = float(tf.reduce_sum(scores[0]))
-    if math.isfinite(total) and abs(total - 1) > _ROUNDING:
-        where, found = function_line(module.build_model), f"a row that sums to {total:.3g}"
-        raise ProjectError(where, "must give probabilities that sum to 1", found, "End the model with a softmax.")
-    return model
+
+def require_finite(loss: float) -> float:
+    """The eval loss itself.
+
+    Raises:
+        TrainingError: It is not finite.
+    """
+    if not math.isfinite(loss):
+        raise TrainingError("eval loss", "must be finite", loss, REMEDY)
+    return loss
+
+
+def learning_rate_of(train: TrainSettings, hyperparameters: Hyperparameters) -> float:
+    """The learning rate for a batch size: in proportion to it where `train.base_batch_size` is set.
+
+    Source: Goyal et al. 2017, "Accurate, Large Minibatch SGD", section 2.1 (linear scaling).
+    """
+    if train.base_batch_size is None:
+        return hyperparameters.learning_rate
+    return hyperparameters.learning_rate * hyperparameters.batch_size / train.base_batch_size
+
+
+def warm_up(step: int, steps: int, rate: float) -> float:
+    """Learning rate at a step (from 0): it rises linearly over the first `steps`, then stays.
+
+    Source: Goyal et al. 2017, "Accurate, Large Minibatch SGD", section 2.2 (gradual warm-up).
+    """
+    return rate * min(1.0, (step + 1) / max(1, steps))
+
+
+def _shape(shapes: Mapping[str, tuple[int, ...]], name: str) -> str:
+    return str(list(shapes[name])) if name in shapes else "not there"

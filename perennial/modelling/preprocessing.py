@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from perennial.errors import PerennialError, ProjectError, describe_error
 from perennial.project import Project
-from perennial.user_module import function_line, load_module, user_line
+from perennial.tasks import Task
+from perennial.user_module import function_line, user_line
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -19,16 +20,16 @@ _DTYPES = ("float32", "int64", "string")  # what a tf.Example holds
 
 
 def load_preprocessing(project: Project) -> Preprocessing:
-    """The user's `preprocessing_fn`, with the label added to what it returns.
+    """The user's `preprocessing_fn`, with the labels added that it does not return itself.
 
     Raises:
         ProjectError: The module fails while it is imported.
     """
-    return with_label(load_module(project.module_path).preprocessing_fn, project.settings.label)
+    return with_labels(project.module().preprocessing_fn, project.tasks)
 
 
-def with_label(preprocessing: Preprocessing, label: str) -> Preprocessing:
-    """The user's function, with the label added to what it returns."""
+def with_labels(preprocessing: Preprocessing, tasks: Sequence[Task]) -> Preprocessing:
+    """The user's function; the label of a task that it does not return is added as it landed."""
 
     def preprocess(inputs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         import tensorflow as tf
@@ -38,9 +39,21 @@ def with_label(preprocessing: Preprocessing, label: str) -> Preprocessing:
             where, expected = function_line(preprocessing), "must return a dictionary of features"
             raise ProjectError(where, expected, type(outputs).__name__, "Return the features by name.")
         _check_types(preprocessing, outputs)
-        return outputs if label in outputs else {**outputs, label: tf.cast(inputs[label], tf.int64)}
+        labels = {}
+        for task in tasks:
+            if task.label not in outputs:
+                if task.label not in inputs:
+                    raise _no_label(preprocessing, task, sorted(outputs))
+                labels[task.label] = tf.cast(inputs[task.label], tf.int64 if task.is_classes else tf.float32)
+        return {**outputs, **labels}
 
     return preprocess
+
+
+def _no_label(preprocessing: Preprocessing, task: Task, returned: Sequence[str]) -> ProjectError:
+    expected = f"must return the label `{task.label}` of the task `{task.name}`"
+    remedy = "Return it, or correct model.tasks in project.yaml."
+    return ProjectError(function_line(preprocessing), expected, ", ".join(returned) or "nothing", remedy)
 
 
 def _check_types(preprocessing: Preprocessing, outputs: dict[str, Any]) -> None:

@@ -25,6 +25,7 @@ FOLDERS = (
     "validation",
     "graph",
     "features",
+    "pretrained",
     "weights",
     "hyperparameters",
     "evaluation",
@@ -68,17 +69,7 @@ class Chain:
         return self.folder / "models" / instance
 
     def __getattr__(self, name: str) -> Path:
-        if name in (
-            "window",
-            "measured",
-            "validation",
-            "graph",
-            "features",
-            "weights",
-            "hyperparameters",
-            "evaluation",
-            "candidate",
-        ):
+        if name in FOLDERS:
             return self.folder / name
         raise AttributeError(name)
 
@@ -162,6 +153,7 @@ def _ingest(chain: Chain, span: Span) -> None:
 
 def _train(chain: Chain, selection: Selection) -> None:
     from components.analyse_features.step import analyse_features
+    from components.pretrain_learner.step import pretrain_learner
     from components.stabilise_weights.step import stabilise_weights
     from components.train_model.step import Inputs, train_model
     from components.transform_features.step import transform_features
@@ -169,11 +161,12 @@ def _train(chain: Chain, selection: Selection) -> None:
 
     analyse_features(chain.project, chain.window, chain.graph)
     transform_features(chain.project, chain.window, chain.graph, chain.features)
-    stabilise_weights(chain.project, chain.features, chain.weights)
-    tune_model(chain.project, chain.hyperparameters)
-    inputs = Inputs(chain.features, chain.weights, chain.hyperparameters)
+    pretrain_learner(chain.project, chain.features, chain.pretrained)
+    stabilise_weights(chain.project, chain.features, chain.pretrained, None, chain.weights)
+    tune_model(chain.project, chain.features, chain.weights, chain.validation, None, "", chain.hyperparameters)
+    inputs = Inputs(chain.features, chain.weights, chain.hyperparameters, chain.window)
     for instance in selection.instances:
-        train_model(chain.project, instance, inputs, chain.model(instance.name))
+        train_model(chain.project, instance, inputs, None, chain.model(instance.name))
 
 
 def _register(chain: Chain) -> None:

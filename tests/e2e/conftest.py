@@ -12,7 +12,7 @@ import pytest
 import yaml
 from rich.console import Console
 
-from perennial.cli.running import RunResult, run_project
+from perennial.cli.running import Asked, RunResult, run_project
 from perennial.ledger import Ledger
 from perennial.project import load_project
 
@@ -39,8 +39,8 @@ class Digits:
     def land(self, *arguments: str) -> None:
         subprocess.run([sys.executable, self.folder / "land.py", *arguments], check=True, capture_output=True)
 
-    def run(self, retrain: bool = False) -> RunResult:
-        return run_project(self.project, retrain, Console(file=io.StringIO()))
+    def run(self, retrain: bool = False, tune: bool = False) -> RunResult:
+        return run_project(self.project, Asked(retrain, tune), Console(file=io.StringIO()))
 
     def command(self, *arguments: str) -> subprocess.CompletedProcess:
         name, *rest = arguments
@@ -71,7 +71,7 @@ def make_digits(folder: Path, **changes) -> Digits:
     settings = yaml.safe_load((folder / "project.yaml").read_text())
     quick = {"stabilise": {"draws": 2, "steps": 12}, "train": {"epochs": 10}}
     for section, values in {**quick, **changes}.items():
-        settings[section] = {**settings[section], **values}
+        settings[section] = {**settings.get(section, {}), **values}
     (folder / "project.yaml").write_text(yaml.safe_dump(settings))
     return Digits(folder)
 

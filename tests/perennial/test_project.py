@@ -35,11 +35,17 @@ def test_least_settings_and_their_defaults():
         ("train: {batch_size: many}", "train.batch_size", "must be a valid integer", "'many'", "docs/"),
         ("train: {batch_size: 2.5}", "train.batch_size", "must be a valid integer", "2.5", "docs/"),
         ("train: {learning_rate: 0}", "train.learning_rate", "must be greater than 0", "Received: 0", "docs/"),
-        ("train: {strategy: two}", "train.strategy", "must be 'one_device' or 'mirrored'", "'two'", "docs/"),
+        (
+            "train: {strategy: two}",
+            "train.strategy",
+            "'one_device', 'mirrored', 'multi_worker' or 'tpu'",
+            "'two'",
+            "docs/",
+        ),
         ("train: 3", "project.yaml: train", "must be a valid dictionary", "Received: 3", "docs/"),
         ("gate: {confidence: 1}", "gate.confidence", "must be less than 1", "Received: 1", "docs/"),
         ("gate: {mode: worse}", "gate.mode", "'better' or 'not_worse'", "'worse'", "docs/"),
-        ("gate: {metric: f1}", "gate.metric", "'accuracy' or 'log_loss'", "'f1'", "docs/"),
+        ("gate: {metric: f1}", "gate.metric", "'accuracy', 'log_loss', 'auc'", "'f1'", "docs/"),
         ("gate: {mode: better, margin: 0.1}", "project.yaml: gate", "mode: not_worse", "margin 0.1", "docs/"),
         ("gate: {margin: -0.1, mode: not_worse}", "gate.margin", "greater than or equal to 0", "-0.1", "docs/"),
         ("serving: {port: 99999}", "serving.port", "less than or equal to 65535", "99999", "docs/"),
@@ -181,8 +187,48 @@ def test_feature_that_is_not_in_the_schema(tmp_path, changes, where, remedy):
 
 
 def test_label_that_is_no_class_number(tmp_path):
-    with pytest.raises(ProjectError, match=r"schema.pbtxt: date must be INT, as it is the label. Received: BYTES"):
+    message = r"schema.pbtxt: date must be INT, as the multi_class task `prediction` reads it. Received: BYTES"
+    with pytest.raises(ProjectError, match=message):
         check_project(make_project(tmp_path / "digits", label="date"))
+
+
+BINARY = {"module": "model.py", "tasks": [{"kind": "binary"}]}
+VALUES = {"module": "model.py", "tasks": [{"kind": "regression"}]}
+LENGTH = {"module": "model.py", "tasks": [{"name": "day", "label": "day_xf"}, {"name": "size", "kind": "regression"}]}
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"model": VALUES}, "gate.metric must be a metric of the regression task `prediction` (mean_absolute_error, "),
+        ({"gate": {"metric": "mean_squared_error"}}, "the multi_class task `prediction` (accuracy, log_loss)"),
+        ({"label": "image", "model": BINARY}, "image must be INT, as the binary task `prediction` reads it"),
+        ({"label": "date", "model": LENGTH}, "date must be INT or FLOAT, as the regression task `size` reads it"),
+    ],
+)
+def test_tasks_that_do_not_fit_their_label_or_the_gate(tmp_path, changes, message):
+    with pytest.raises(ProjectError) as refused:
+        check_project(make_project(tmp_path / "digits", **changes))
+    assert message in str(refused.value)
+
+
+def test_tasks_that_fit(tmp_path):
+    gate = {"metric": "mean_absolute_error"}
+    check_project(make_project(tmp_path / "value", label="image", model=VALUES, gate=gate))
+    tasks = [{"name": "day", "label": "day_xf"}]
+    check_project(make_project(tmp_path / "text", label="date", model={"tasks": tasks}))
+
+
+def test_a_module_trains_by_run_fn_only_where_it_has_no_build_model(tmp_path):
+    project = make_project(tmp_path / "digits")
+    assert not project.uses_run_fn
+    text = project.module_path.read_text()
+    project.module_path.write_text(text + "def run_fn(fn_args): pass\n")
+    assert not load_project(project.folder).uses_run_fn
+    project.module_path.write_text(text.replace("def build_model", "def run_fn"))
+    changed = load_project(project.folder)
+    check_project(changed)
+    assert changed.uses_run_fn
 
 
 def test_schema_that_does_not_parse_names_the_line(tmp_path):

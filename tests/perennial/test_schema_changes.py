@@ -128,13 +128,13 @@ def test_nothing_to_change_changes_no_byte(proposed):
     ],
 )
 def test_label_and_key_are_not_given_up(proposed, case, refusal):
-    assert find_refusal(proposed[case][1], "label", "id") == refusal
+    assert find_refusal(proposed[case][1], "label", "id", ("INT",)) == refusal
 
 
 def test_a_key_that_is_gone_is_refused():
     schema = parse(SCHEMA)
     del schema.feature[0]
-    assert find_refusal(schema, "label", "id") == "it drops `id`, the key"
+    assert find_refusal(schema, "label", "id", ("INT",)) == "it drops `id`, the key"
 
 
 # --- the first schema ----------------------------------------------------------------------------

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from perennial.errors import ProjectError, describe_error
-from perennial.user_module import function_line, load_module
+from perennial.user_module import defined_names, find_module, function_line, load_module
 
 
 def _write(folder, text):
@@ -68,3 +68,20 @@ def test_line_of_a_function(tmp_path):
     module = load_module(_write(tmp_path, "A = 1\n\n\ndef build_model(graph):\n    return None\n"))
     assert function_line(module.build_model) == "model.py:4: build_model"
     assert function_line(functools.partial(module.build_model, 1)) == "partial"
+
+
+def test_a_module_is_found_by_its_importable_name_without_importing_its_packages():
+    package = "tfx.examples.chicago_taxi_pipeline"
+    found = find_module(f"{package}.taxi_utils_native_keras")
+    assert found.parts[-2:] == ("chicago_taxi_pipeline", "taxi_utils_native_keras.py")
+    assert {"preprocessing_fn", "run_fn"} <= defined_names(found)
+    assert find_module("json").parts[-2:] == ("json", "__init__.py")
+    assert package not in sys.modules
+
+
+@pytest.mark.parametrize("name", ["tfx.exampels.taxi", "no_such_package", "model", "a-b.c", "sys"])
+def test_a_name_that_leads_nowhere_is_told(name):
+    with pytest.raises(ProjectError) as refused:
+        find_module(name)
+    assert str(refused.value).startswith("project.yaml: model.module must be a .py file") and name in str(refused.value)
+    assert "Install the package" in str(refused.value)

@@ -20,13 +20,41 @@ import httpx
 import pytest
 
 from perennial.ledger import Ledger
+from perennial.modelling.contract import write_contract
 from perennial.project import Project, load_project
-from schemas.records import Deployment
+from schemas.records import Deployment, ModelContract, ServedFeature, ServedTask
 
 ROOT = Path(__file__).parents[2]
 CLASSES = 3
-# `a`, `b` and `c` take three features and prefer class 0, 1 and 2; `one` takes one; `broken` is no classifier.
-MODELS = {"a": (0, "three"), "b": (1, "three"), "c": (2, "three"), "one": (2, "one"), "broken": (0, "broken")}
+# `a`, `b` and `c` take three features and prefer class 0, 1 and 2; `one` takes one. `trip` has two tasks, a latent
+# vector and features that may be left out; `fare` is a regression. The others do not keep a contract, or have none.
+MODELS = {
+    "a": (0, "three"),
+    "b": (1, "three"),
+    "c": (2, "three"),
+    "one": (2, "one"),
+    "broken": (0, "broken"),
+    "trip": (0, "trip"),
+    "fare": (0, "fare"),
+    "bare": (0, "one"),
+    "other": (0, "one"),
+}
+# Registered in this order, as versions from 1.
+VERSIONS = ("a", "b", "c", "broken", "trip", "fare", "bare", "other")
+IMAGE = ServedFeature(name="image", dtype="float32", shape=[4])
+AGE, CITY = (ServedFeature(name=name, dtype=dtype, shape=[]) for name, dtype in (("age", "int64"), ("city", "string")))
+MILES = ServedFeature(name="miles", dtype="float32", shape=[])
+HOURS = ServedFeature(name="hours", dtype="int64", shape=[2], default=[0, 12])
+COMPANY = ServedFeature(name="company", dtype="string", shape=[], default=["unknown"])
+FAVOURITE = ServedTask(name="favourite", kind="multi_class", classes=CLASSES)
+TIPPED, FARE = ServedTask(name="tipped", kind="binary", classes=2), ServedTask(name="fare", kind="regression")
+CONTRACTS = {name: ModelContract(features=[IMAGE, AGE, CITY], tasks=[FAVOURITE]) for name in "abc"} | {
+    "one": ModelContract(features=[IMAGE], tasks=[FAVOURITE]),
+    "broken": ModelContract(features=[IMAGE], tasks=[FAVOURITE]),
+    "trip": ModelContract(features=[MILES, HOURS, COMPANY], tasks=[TIPPED, FARE], latent=3),
+    "fare": ModelContract(features=[MILES, HOURS, COMPANY], tasks=[FARE]),
+    "other": ModelContract(features=[AGE], tasks=[FAVOURITE]),
+}
 ROWS = {"image": [[0.0, 0.25, 0.5, 1.0], [1.0, 1.0, 1.0, 1.0]], "age": [41, -3], "city": ["Turin", "Łódź"]}
 
 # Imports TensorFlow once, then only forks, as the pipeline does: a child builds the models, another serves a folder.
@@ -56,6 +84,32 @@ class Tiny(tf.Module):
     ])
     def three(self, image, age, city):
         return self.score(image, tf.cast(age, tf.float32) + tf.cast(tf.strings.length(city), tf.float32))
+
+    @tf.function(input_signature=[
+        tf.TensorSpec([None], tf.float32, name="miles"),
+        tf.TensorSpec([None, 2], tf.int64, name="hours"),
+        tf.TensorSpec([None], tf.string, name="company"),
+    ])
+    def trip(self, miles, hours, company):
+        letters = tf.cast(tf.strings.length(company), tf.float32)
+        chance = tf.nn.sigmoid(miles + 0.0 * self.bias[0])
+        return {
+            "tipped_class": tf.cast(chance > 0.5, tf.int64),
+            "tipped_probabilities": tf.stack([1 - chance, chance], axis=1),
+            "fare_value": self.price(miles),
+            "latent": tf.concat([letters[:, None], tf.cast(hours, tf.float32)], axis=1),
+        }
+
+    @tf.function(input_signature=[
+        tf.TensorSpec([None], tf.float32, name="miles"),
+        tf.TensorSpec([None, 2], tf.int64, name="hours"),
+        tf.TensorSpec([None], tf.string, name="company"),
+    ])
+    def fare(self, miles, hours, company):
+        return {"value": self.price(miles)}
+
+    def price(self, miles):
+        return 3.25 + 2.0 * miles
 
     @tf.function(input_signature=[tf.TensorSpec([None, 4], tf.float32, name="image")])
     def broken(self, image):
@@ -173,6 +227,21 @@ class World:
         ledger.close()
         return time.monotonic()
 
+    def shown_version(self) -> str:
+        """The version that the server tells Prometheus of; it takes no request that fits the model."""
+        lines = self.server.get("/metrics").text.splitlines()
+        info = next(line for line in lines if line.startswith("perennial_model_info{"))
+        return info.split('version="')[1].split('"')[0]
+
+    def serve_version(self, version: str) -> None:
+        """Deploys a version unless it serves, and waits until it does."""
+        if self.shown_version() == version:
+            return
+        until = self.deploy(version) + 20
+        while self.shown_version() != version:
+            assert time.monotonic() < until, self.server.log.read_text()
+            time.sleep(0.02)
+
     def serving_version(self) -> str:
         body = {"instances": [{name: rows[0] for name, rows in ROWS.items()}]}
         answer = self.server.post("/v1/models/tiny:predict", body)
@@ -214,6 +283,8 @@ def forge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forge]:
 def tiny_models(forge: Forge) -> dict[str, Path]:
     """The built SavedModels, by name."""
     assert forge.process.stdout and forge.process.stdout.readline() == "built\n", forge.log.read_text()
+    for name, contract in CONTRACTS.items():
+        write_contract(contract, forge.folder / name)
     return {name: forge.folder / name for name in MODELS}
 
 
@@ -258,7 +329,7 @@ def world(
     make_project: Callable[[str], Project],
     serve_project: Callable[[Project, int], Server],
 ) -> World:
-    """A project `tiny` with versions 1 to 4 registered (4 keeps no contract), version 1 deployed, and its server."""
+    """A project `tiny` with the versions registered, version 1 deployed, and its server."""
     from perennial.digests import digest_folder
     from perennial.registry import Candidate, Registry
 
@@ -266,7 +337,7 @@ def world(
     registry = Registry(project)  # takes seconds, while the models are being built
     tiny_models: dict[str, Path] = request.getfixturevalue("tiny_models")
     digests = {}
-    for name in ("a", "b", "c", "broken"):
+    for name in VERSIONS:
         digest = digest_folder(tiny_models[name])
         candidate = Candidate(tiny_models[name], digest, {}, {}, {}, {"run": name})
         digests[registry.register(candidate).version] = digest
@@ -281,8 +352,7 @@ def world(
 @pytest.fixture
 def version_1(world: World) -> World:
     """The world with version 1 serving."""
-    if world.serving_version() != "1":
-        world.wait_for("1", world.deploy("1"))
+    world.serve_version("1")
     return world
 
 

@@ -13,12 +13,12 @@ from prometheus_client import CollectorRegistry, generate_latest
 
 from perennial.errors import LedgerError, ServingError
 from perennial.ledger import Ledger
-from schemas.records import Champion, Deployment
+from schemas.records import Champion, Deployment, ModelContract
 from serving.follower import LONGEST_WAIT, Failure, Follower, Slot, after_failure, should_load
 from serving.metrics import SlotCollector
 from serving.runtime import LoadedModel
 
-MODEL = LoadedModel("tiny", "1", "d1", (), 3, dict, None)
+MODEL = LoadedModel("tiny", "1", "d1", (), ModelContract(features=[], tasks=[]), dict, None)
 NEXT = Champion(version="2", digest="d2", deployment=8)
 
 
@@ -147,3 +147,4 @@ def test_blank_arrays_have_the_form_of_the_features() -> None:
     assert _blank(Feature("x", "float32", (2, None))).shape == (1, 2, 1)
     assert _blank(Feature("s", "string", ())).tolist() == [b""]
     assert _blank(Feature("n", "int64", (3,))).dtype == np.int64
+    assert _blank(Feature("d", "int64", (2,), (7, 8))).tolist() == [[7, 8]]

@@ -122,7 +122,13 @@ def test_damaged_copy_is_fetched_again(version_1: Any) -> None:
     [
         ("2", "0" * 64, "must have the digest 000"),
         ("99", "1" * 64, "version 99 of tiny must be in the registry"),
-        ("4", None, "must give `class` int64 [n]"),
+        ("4", None, "must give `class` int64 [n], `probabilities` float32 [n, 3]. Received: {'label'"),
+        (
+            "7",
+            None,
+            "must have assets.extra/contract.json. Received: no such file. Train a version with `perennial run`",
+        ),
+        ("8", None, "model tiny version 8: age must take int64 [n], as its contract says. Received: no such input"),
     ],
 )
 def test_deployment_that_cannot_be_loaded(version_1: Any, version: str, digest: str | None, part: str) -> None:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from serving.features import Feature, InputError
-from serving.inputs import Tensor, check_outputs, from_v1, from_v2, parse_json
+from serving.inputs import Tensor, check_outputs, from_v1, from_v2, parse_json, wants_latent
 
 IMAGE = Feature("image", "float32", (64,))
 GRID = Feature("grid", "float32", (2, 3))
@@ -170,9 +170,70 @@ def test_v2_names_tensor_and_row(tensors: list[Tensor], parts: list[str]) -> Non
 
 
 def test_unknown_output() -> None:
-    check_outputs(["class", "probabilities"])
+    known = ["class", "probabilities"]
+    check_outputs(known, known)
     with pytest.raises(InputError, match="Did you mean `class`"):
-        check_outputs(["clas"])
+        check_outputs(["clas"], known)
+
+
+HOURS = Feature("hours", "int64", (2,), (0, 12))
+COMPANY = Feature("company", "string", (), ("unknown",))
+
+
+def test_v1_defaults_stand_for_what_is_left_out_or_null() -> None:
+    rows = [{"age": 1}, {"age": 2, "hours": [3, 4], "company": "Blue"}, {"age": 3, "hours": None, "company": None}]
+    arrays = from_v1({"instances": rows}, [AGE, HOURS, COMPANY])
+    assert arrays["hours"].tolist() == [[0, 12], [3, 4], [0, 12]] and arrays["hours"].dtype == np.int64
+    assert arrays["company"].tolist() == [b"unknown", b"Blue", b"unknown"]
+    assert from_v1({"instances": [{}, {}]}, [HOURS, COMPANY])["hours"].tolist() == [[0, 12], [0, 12]]
+
+
+def test_v2_defaults_stand_for_tensors_left_out() -> None:
+    arrays = from_v2([Tensor("age", [2], "INT64", [1, 2])], [AGE, HOURS, COMPANY])
+    assert arrays["hours"].tolist() == [[0, 12], [0, 12]] and arrays["hours"].dtype == np.int64
+    assert arrays["company"].tolist() == [b"unknown", b"unknown"]
+
+
+def test_what_has_no_default_must_be_sent() -> None:
+    assert "instances[0] must have the feature age" in refusal_v1({"instances": [{}]}, AGE, HOURS)
+    assert "must have the feature age" in refusal_v2([Tensor("hours", [1, 2], "INT64", [3, 4])], AGE, HOURS)
+    # No tensor at all does not say how many rows there are.
+    assert "inputs must have the features hours, company" in refusal_v2([], HOURS, COMPANY)
+
+
+def test_what_is_sent_for_an_optional_feature_must_fit() -> None:
+    assert "instances[1].hours must be 2 integers" in refusal_v1({"instances": [{}, {"hours": [1]}]}, HOURS)
+    assert "instances[0].company must be a string" in refusal_v1({"instances": [{"company": 3}]}, HOURS, COMPANY)
+
+
+@pytest.mark.parametrize(
+    ("payload", "wanted"),
+    [
+        ({"instances": []}, False),
+        ({"parameters": None}, False),
+        ({"parameters": {}}, False),
+        ({"parameters": {"latent": False}}, False),
+        ({"parameters": {"latent": True}}, True),
+        ([], False),
+    ],
+)
+def test_latent_is_given_only_when_asked_for(payload: object, wanted: bool) -> None:
+    assert wants_latent(payload) is wanted
+
+
+@pytest.mark.parametrize(
+    ("parameters", "part"),
+    [
+        ([], "parameters must be an object. Received: 0 values"),
+        ({"latnt": True}, "parameters.latnt must be `latent`"),
+        ({"latent": "yes"}, "parameters.latent must be true or false. Received: the string 'yes'"),
+        ({"latent": 1}, "parameters.latent must be true or false. Received: 1"),
+    ],
+)
+def test_parameters_of_another_form(parameters: object, part: str) -> None:
+    with pytest.raises(InputError) as caught:
+        wants_latent({"instances": [], "parameters": parameters})
+    assert part in str(caught.value) and 'Send "parameters": {"latent": true}' in str(caught.value)
 
 
 scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters(), max_size=8)
@@ -189,7 +250,7 @@ near_misses = st.fixed_dictionaries(
         "x": values,
     },
 )
-FEATURES = (GRID, AGE, CITY, TAGS)
+FEATURES = (GRID, AGE, Feature("city", "string", (), ("unknown",)), TAGS)
 
 
 @settings(max_examples=300, deadline=None)
@@ -214,7 +275,10 @@ tensors = st.builds(
 
 
 @settings(max_examples=300, deadline=None)
-@given(st.lists(tensors, max_size=3), st.sampled_from([(GRID,), (AGE,), (CITY,), (TAGS,), (GRID, AGE)]))
+@given(
+    st.lists(tensors, max_size=3),
+    st.sampled_from([(GRID,), (AGE,), (CITY,), (TAGS,), (GRID, AGE), (AGE, HOURS), (HOURS, COMPANY)]),
+)
 def test_any_v2_tensors_are_arrays_or_a_message(received: list[Tensor], features: tuple[Feature, ...]) -> None:
     try:
         arrays = from_v2(received, features)

@@ -2,18 +2,32 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
-from html.parser import HTMLParser
-from typing import Any
 
 import pytest
 
-from components.conclude_run.report import Links, RunFacts, SpanLinks, format_duration, render_report
+from components.conclude_run.facts import Links, RunFacts
+from components.conclude_run.report import render_report
 from schemas import records as r
-from schemas.project import GateSettings
+from tests.components.conclude_run.facts import (
+    BASE,
+    CHAMPION,
+    CHECKS,
+    DAYS,
+    FAILED,
+    NOTHING_NEW,
+    ROWS,
+    TRAINED,
+    UNKNOWN,
+    evaluation,
+    kept,
+    make_span,
+    promoted,
+    rejected,
+    selection,
+)
+from tests.components.conclude_run.pages import Page
 
-VOID = {"meta", "br", "img", "link", "hr", "input"}
 SECTIONS = [
     "What was checked",
     "What was trained",
@@ -21,316 +35,16 @@ SECTIONS = [
     "The decision",
     "Serving and deployment",
 ]
-# One test split of the digits example: examples by class, and how many of them each model got right.
-EXAMPLES = [34, 37, 35, 38, 36, 37, 35, 36, 33, 34]
-MORE_RIGHT = [34, 36, 35, 37, 35, 36, 35, 35, 30, 32]
-LESS_RIGHT = [34, 34, 35, 36, 34, 36, 34, 36, 27, 32]
-
-
-class Page(HTMLParser):
-    """Parses a page strictly: every element closes in order, every id is unique."""
-
-    def __init__(self, html: str) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.ids: list[str] = []
-        self.tags: list[str] = []
-        self.attributes: list[tuple[str, str | None]] = []
-        self.words: list[str] = []
-        self.feed(html)
-        self.close()
-        assert self.open == [], f"not closed: {self.open}"
-        assert len(self.ids) == len(set(self.ids)), "an id stands twice"
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.handle_startendtag(tag, attrs)
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append(tag)
-        self.attributes += attrs
-        self.ids += [value or "" for name, value in attrs if name == "id"]
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open and self.open.pop() == tag, f"</{tag}> closes nothing"
-
-    def handle_data(self, data: str) -> None:
-        if self.open and self.open[-1] != "style":
-            self.words.append(data)
-
-    @property
-    def text(self) -> str:
-        return " ".join(" ".join(self.words).split())
-
-
-def make_span(name: str, version: int = 1) -> r.Span:
-    return r.Span(
-        name=name, version=version, uri=f"data/{name}.parquet", fingerprint=hashlib.sha256(name.encode()).hexdigest()
-    )
-
-
-DAYS = [
-    r.Span(name=f"2026-01-0{day}", version=1, uri=f"data/2026-01-0{day}.parquet", fingerprint=f"{day}c41f09be7d2" * 5)
-    for day in (1, 2, 3)
-]
-ROWS = [
-    {"train": 91, "eval": 29, "test": 30},
-    {"train": 88, "eval": 31, "test": 31},
-    {"train": 92, "eval": 30, "test": 28},
-]
-LABELS = [
-    [15, 16, 14, 15, 17, 14, 15, 16, 13, 15],
-    [14, 15, 16, 15, 14, 16, 15, 15, 15, 15],
-    [16, 14, 15, 17, 13, 15, 14, 16, 15, 15],
-]
-NAMES = ["row count", "id", "date", "label", "image.length", "image.min"]
-CHECKS = [r.Check(kind="readable", subject="file", verdict="passed", message="150 rows, 4 columns")]
-CHECKS += [r.Check(kind="expectation", subject=name, verdict="passed", message="holds for all rows") for name in NAMES]
-UNKNOWN = r.Check(kind="drift", subject="label", verdict="not_compared", message="no serving log yet to compare with")
-FAILED = r.Check(
-    kind="expectation",
-    subject="image.max",
-    verdict="failed",
-    message="expected values between 8 and 16; received 150 of 150 values outside, such as 255",
+FAILED_EARLY = RunFacts(
+    **(BASE | {"outcome": "failed", "reasons": ["project.yaml: data.spans must name its spans."]}),
+    failed_step="select_spans",
 )
-
-
-def validation(*more: r.Check, accepted: bool = True) -> r.Validation:
-    judged = [
-        r.SpanValidation(
-            span=span,
-            new=day == 2,
-            rows=ROWS[day],
-            labels={str(i): n for i, n in enumerate(LABELS[day])},
-            checks=[*CHECKS, UNKNOWN, *more] if day == 2 else [],
-        )
-        for day, span in enumerate(DAYS)
-    ]
-    return r.Validation(spans=judged, accepted=accepted, reasons=[check.message for check in more])
-
-
-def selection(new: list[str], champion: r.Champion | None) -> r.Selection:
-    return r.Selection(
-        run="run-20260103-060012",
-        resumes=None,
-        window=DAYS,
-        new_spans=new,
-        champion=champion,
-        instances=[],
-        data_digest="d" * 64,
-        checks_digest="c" * 64,
-        project_digest="p" * 64,
-        schema_digest="s" * 64,
-        git_commit=None,
-    )
-
-
-def falling(start: float, floor: float, rate: float, steps: int) -> list[float]:
-    return [floor + (start - floor) * math.exp(-rate * step) for step in range(steps)]
-
-
-STABILISATION = r.Stabilisation(
-    chosen=1,
-    draws=[
-        r.WeightDraw(
-            seed=17,
-            losses=falling(2.41, 0.9, 0.06, 30),
-            gradient_norm=1.94,
-            gradient_variance=0.41,
-            dead_units=0.031,
-            finite=True,
-        ),
-        r.WeightDraw(
-            seed=18,
-            losses=falling(2.33, 0.74, 0.08, 30),
-            gradient_norm=1.71,
-            gradient_variance=0.22,
-            dead_units=0.008,
-            finite=True,
-        ),
-        r.WeightDraw(
-            seed=19,
-            losses=[*falling(2.52, 1.4, 0.05, 12), math.nan],
-            gradient_norm=math.inf,
-            gradient_variance=math.nan,
-            dead_units=0.27,
-            finite=False,
-        ),
-    ],
-)
-
-
-def training(number: int, floor: float) -> r.Training:
-    train, evaluated = falling(1.9, floor / 2, 0.25, 28), falling(1.6, floor, 0.28, 28)
-    epochs = [
-        r.Epoch(train_loss=a, eval_loss=b + max(0, i - 21) * 0.004, eval_accuracy=1 - 0.31 * b)
-        for i, (a, b) in enumerate(zip(train, evaluated, strict=True))
-    ]
-    return r.Training(
-        instance=r.Instance(name=f"instance-{number}", seed=16 + number),
-        strategy="one_device",
-        replicas=1,
-        parameters=60_650,
-        train_examples=271,
-        eval_examples=90,
-        epochs=epochs,
-        best_epoch=21,
-        digest=f"{number}" * 64,
-        hyperparameters=r.Hyperparameters(learning_rate=0.002, batch_size=32),
-    )
-
-
-def confusion(model: str, right: list[int]) -> r.ConfusionMatrix:
-    counts = [[0] * 10 for _ in EXAMPLES]
-    for label, (all_of_it, good) in enumerate(zip(EXAMPLES, right, strict=True)):
-        counts[label][label] = good
-        counts[label][{8: 1, 1: 8, 9: 3}.get(label, (label + 4) % 10)] += all_of_it - good
-    return r.ConfusionMatrix(model=model, labels=[str(i) for i in range(10)], counts=counts)
-
-
-def evaluation(champion: r.Champion | None, compared: bool = True, better: bool = True) -> r.Evaluation:
-    models = {"candidate": MORE_RIGHT if better else LESS_RIGHT}
-    if champion and compared:
-        models["champion"] = LESS_RIGHT if better else MORE_RIGHT
-    slices, differences = [], []
-    for model, right in models.items():
-        for name, n, good in [
-            ("overall", sum(EXAMPLES), sum(right)),
-            *((f"label={i}", n, right[i]) for i, n in enumerate(EXAMPLES)),
-        ]:
-            slices.append(
-                r.SliceMetrics(
-                    model=model, slice=name, examples=n, accuracy=good / n, log_loss=0.05 + 2.1 * (1 - good / n)
-                )
-            )
-    both = {name: [row for row in slices if row.slice == name] for name in dict.fromkeys(row.slice for row in slices)}
-    for name, (candidate, *other) in both.items() if len(models) == 2 else []:
-        for metric, gain in (
-            ("accuracy", candidate.accuracy - other[0].accuracy),
-            ("log_loss", other[0].log_loss - candidate.log_loss),
-        ):
-            half = 0.28 / math.sqrt(candidate.examples) + abs(gain) * 0.4
-            differences.append(
-                r.Difference(
-                    metric=metric,
-                    slice=name,
-                    examples=candidate.examples,
-                    value=gain,
-                    low=gain - half,
-                    high=gain + half,
-                    confidence=0.9,
-                )
-            )
-    return r.Evaluation(
-        candidate="instance-2",
-        digest="2" * 64,
-        champion=champion,
-        trainings=[training(1, 0.19), training(2, 0.16)],
-        examples=sum(EXAMPLES),
-        slices=slices,
-        differences=differences,
-        confusion=[confusion(model, right) for model, right in models.items()],
-        mistakes=[
-            r.Mistake(
-                key=f"digit-{1204 + 7 * i:04d}",
-                span=DAYS[i % 3].name,
-                label=8,
-                predicted=1,
-                probability=0.97 - 0.04 * i,
-            )
-            for i in range(10)
-        ],
-        not_compared=[] if len(models) == 2 else ["The champion's answers: there is nothing to compare with."],
-    )
-
-
-CHAMPION = r.Champion(version="3", digest="9" * 64, deployment=3)
-NOT_WORSE = r.Criterion(
-    name="accuracy not worse", passed=True, explanation="+2.0 points, interval [-0.3, 4.3]; at least -5 was asked"
-)
-FLOOR = r.Criterion(name="floor", passed=True, explanation="97.2% is not below 70%")
-NOT_BETTER = r.Criterion(
-    name="accuracy better", passed=False, explanation="-2.0 points, interval [-4.2, +0.3] not above 0"
-)
-BASE: dict[str, Any] = {
-    "project": "digits",
-    "run": "run-20260103-060012",
-    "reasons": [],
-    "started_at": "2026-01-03T06:00:12+00:00",
-    "ended_at": "2026-01-03T06:04:40+00:00",
-    "git_commit": "4f1c2a9d8e7b6a5f4f1c2a9d8e7b6a5f4f1c2a9d",
-    "gate": GateSettings(metric="accuracy", mode="not_worse", margin=0.05, confidence=0.9, floor=0.7),
-    "champion_before": "3",
-    "champion_after": "3",
-    "links": Links(
-        log="log.txt",
-        spans={
-            "2026-01-03": SpanLinks(
-                data_docs="data_docs/2026-01-03/index.html",
-                statistics="statistics/2026-01-03.html",
-                set_aside="set_aside/2026-01-03.jsonl",
-            )
-        },
-    ),
-}
-TRAINED: dict[str, Any] = {
-    "selection": selection(["2026-01-03"], CHAMPION),
-    "validation": validation(),
-    "stabilisation": STABILISATION,
-    "evaluation": evaluation(CHAMPION),
-}
-
-
-def promoted(**changes: Any) -> RunFacts:
-    decision = r.Decision(
-        promote=True, criteria=[NOT_WORSE, FLOOR], reasons=[], not_compared=["Serving log: there is none yet."]
-    )
-    version = r.ModelVersion(name="digits", version="4", digest="2" * 64, source="models", mlflow_run="7be01c")
-    check = r.ServingCheck(
-        passed=True, requests=32, largest_difference=2.4e-7, seconds_to_ready=6.8, message="All answers agree."
-    )
-    facts = (
-        BASE
-        | TRAINED
-        | {"decision": decision, "version": version, "serving_check": check, "deployed": True, "champion_after": "4"}
-    )
-    reasons = [
-        "Accuracy rose by 2.0 points; the interval stays above the tolerated loss of 5 points.",
-        "Accuracy is above the floor.",
-    ]
-    return RunFacts(**(facts | {"outcome": "promoted", "reasons": reasons} | changes))
-
-
-def kept(champion: r.Champion | None, compared: bool = True, **changes: Any) -> RunFacts:
-    decision = r.Decision(promote=False, criteria=[NOT_BETTER, FLOOR], reasons=[], not_compared=[])
-    facts = BASE | TRAINED | {"outcome": "kept_champion", "decision": decision, "reasons": ["Accuracy did not rise."]}
-    number = champion.version if champion else None
-    facts |= {
-        "evaluation": evaluation(champion, compared, better=False),
-        "gate": GateSettings(metric="accuracy"),
-        "champion_before": number,
-        "champion_after": number,
-    }
-    return RunFacts(**(facts | changes))
-
-
-def rejected(**changes: Any) -> RunFacts:
-    facts = BASE | {
-        "outcome": "data_rejected",
-        "reasons": [FAILED.message],
-        "champion_before": "2",
-        "champion_after": "2",
-    }
-    facts |= {"selection": selection(["2026-01-03"], CHAMPION), "validation": validation(FAILED, accepted=False)}
-    return RunFacts(**(facts | changes))
-
-
-NOTHING_NEW = RunFacts(**(BASE | {"outcome": "nothing_new", "selection": selection([], CHAMPION)}))
-FAILED_EARLY = RunFacts(**(BASE | {"outcome": "failed", "reasons": ["project.yaml: data.spans must name its spans."]}))
 FAILED_IN_TRAINING = RunFacts(
-    **(BASE | TRAINED | {"outcome": "failed", "reasons": ["The loss of instance-2 is nan."], "evaluation": None})
+    **(BASE | {"outcome": "failed", "reasons": ["The loss of instance-2 is nan."]}),
+    failed_step="train_model",
+    selection=selection(["2026-01-03"], CHAMPION),
 )
+FAILED_SOMEWHERE = RunFacts(**(BASE | {"outcome": "failed", "reasons": ["the pipeline failed"]}))
 ENDINGS = {
     "promoted": promoted(),
     "kept": kept(CHAMPION),
@@ -340,6 +54,7 @@ ENDINGS = {
     "nothing new": NOTHING_NEW,
     "failed early": FAILED_EARLY,
     "failed in training": FAILED_IN_TRAINING,
+    "failed somewhere": FAILED_SOMEWHERE,
 }
 
 
@@ -356,11 +71,9 @@ def pages() -> dict[str, Page]:
         ("no champion", "There is still no champion: accuracy did not rise."),
         ("rejected", "The data that landed on 2026-01-03 was refused; champion version 2 keeps serving."),
         ("nothing new", "No new data has landed; champion version 3 keeps serving."),
-        ("failed early", "The run failed: its data selection did not finish; champion version 3 keeps serving."),
-        (
-            "failed in training",
-            "The run failed: its training and comparison did not finish; champion version 3 keeps serving.",
-        ),
+        ("failed early", "The run failed in select_spans; champion version 3 keeps serving."),
+        ("failed in training", "The run failed in train_model; champion version 3 keeps serving."),
+        ("failed somewhere", "The run failed; champion version 3 keeps serving."),
     ],
 )
 def test_verdict_in_one_sentence(pages: dict[str, Page], ending: str, verdict: str) -> None:
@@ -376,14 +89,14 @@ def test_verdict_in_one_sentence(pages: dict[str, Page], ending: str, verdict: s
         ("rejected", SECTIONS[:1]),
         ("nothing new", []),
         ("failed early", []),
-        ("failed in training", SECTIONS[:2]),
+        ("failed in training", []),
     ],
 )
 def test_only_what_was_reached_appears(pages: dict[str, Page], ending: str, reached: list[str]) -> None:
     text = pages[ending].text
     assert [section for section in SECTIONS if section in text] == reached
     assert ("What landed" in text) == (ending != "failed early")
-    assert ("What was not reached" in text) == (ending != "promoted")
+    assert ("This page therefore says nothing about" in text) == (ending != "promoted")
     assert all(
         word in text for word in ("span One landing", "window The newest", "candidate A", "champion The", "gate The")
     )
@@ -493,10 +206,13 @@ def test_what_users_write_is_text() -> None:
     )
     base = evaluation(CHAMPION)
     matrix = r.ConfusionMatrix(model="candidate", labels=[evil, "b"], counts=[[1, 2], [0, 3]])
-    difference = r.Difference(metric=evil, slice=evil, examples=3, value=0.1, low=-0.1, high=0.2, confidence=0.9)
+    difference = r.Difference(
+        metric="accuracy", task=evil, slice=evil, examples=3, value=0.1, low=-0.1, high=0.2, confidence=0.9
+    )
     changed = base.model_copy(
         update={"confusion": [matrix], "differences": [difference], "not_compared": [evil], "candidate": evil}
     )
+    changed = changed.model_copy(update={"tasks": [r.EvaluatedTask(name=evil, kind="binary")]})
     selected = TRAINED["selection"].model_copy(update={"window": [span], "new_spans": [evil]})
     facts = promoted(
         project=evil,
@@ -525,11 +241,11 @@ def test_page_needs_nothing_from_elsewhere(pages: dict[str, Page]) -> None:
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 def test_numbers_that_are_none(value: float) -> None:
     base = evaluation(CHAMPION)
-    bad_epochs = [r.Epoch(train_loss=value, eval_loss=value, eval_accuracy=value)] * 3
+    bad_epochs = [r.Epoch(train_loss=value, eval_loss=value, eval_metric=value)] * 3
     changed = base.model_copy(
         update={
             "trainings": [base.trainings[0].model_copy(update={"epochs": bad_epochs, "best_epoch": 0})],
-            "slices": [row.model_copy(update={"accuracy": value, "log_loss": value}) for row in base.slices],
+            "slices": [row.model_copy(update={"values": dict.fromkeys(row.values, value)}) for row in base.slices],
             "differences": [
                 row.model_copy(update={"value": value, "low": value, "high": value}) for row in base.differences
             ],
@@ -578,16 +294,3 @@ def test_hundred_mistakes_fold_the_most_confident_first() -> None:
 def test_links_stay_relative(href: str) -> None:
     with pytest.raises(ValueError, match="must be relative"):
         Links(log=href)
-
-
-@pytest.mark.parametrize(
-    ("end", "expected"),
-    [
-        ("2026-01-03T06:00:20+00:00", "20 s"),
-        ("2026-01-03T07:30:00+00:00", "1.5 h"),
-        ("2026-01-03T06:00:20", None),
-        ("soon", None),
-    ],
-)
-def test_duration(end: str, expected: str | None) -> None:
-    assert format_duration("2026-01-03T06:00:00+00:00", end) == expected

@@ -9,45 +9,55 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from components.decide_promotion.step import decide_promotion, read_decision, write_decision
+from perennial.tasks import LOWER_IS_BETTER, METRICS
 from schemas.project import GateSettings
-from schemas.records import Champion, Difference, Evaluation, SliceMetrics
+from schemas.records import Champion, Difference, EvaluatedTask, Evaluation, SliceMetrics
 
 CHAMPION = Champion(version="3", digest="d", deployment=7)
 VALUES = st.floats(-1, 1)
 GAINS = st.lists(VALUES, min_size=3, max_size=3).map(sorted)
+KINDS = {metric: kind for kind in ("binary", "regression") for metric in METRICS[kind]}
+METRIC = st.sampled_from(sorted(KINDS))
+LOWER = st.sampled_from(sorted(LOWER_IS_BETTER))
+HIGHER = st.sampled_from(sorted(KINDS.keys() - LOWER_IS_BETTER))
 GATES = st.one_of(
-    st.builds(GateSettings, metric=st.sampled_from(["accuracy", "log_loss"]), mode=st.just("better")),
-    st.builds(
-        GateSettings,
-        metric=st.sampled_from(["accuracy", "log_loss"]),
-        mode=st.just("not_worse"),
-        margin=st.floats(0, 0.5),
-    ),
+    st.builds(GateSettings, metric=METRIC, mode=st.just("better")),
+    st.builds(GateSettings, metric=METRIC, mode=st.just("not_worse"), margin=st.floats(0, 0.5)),
 )
 NOT_FINITE = st.sampled_from([math.nan, math.inf, -math.inf])
 
 
+def difference(gain, metric="accuracy", where="overall", task="tipped"):
+    low, middle, high = gain
+    return Difference(
+        metric=metric, task=task, slice=where, examples=9, value=middle, low=low, high=high, confidence=0.95
+    )
+
+
 def evaluation(gain=None, metric="accuracy", value=0.9, champion=CHAMPION, where="overall", not_compared=()):
     """An evaluation whose candidate has `value` on `metric` and gains (value, low, high) over the champion."""
-    measured = {"accuracy": 0.5, "log_loss": 0.5} | {metric: value}
-    differences = []
-    if gain is not None:
-        low, middle, high = gain
-        differences = [
-            Difference(metric=metric, slice=where, examples=9, value=middle, low=low, high=high, confidence=0.95)
-        ]
+    kind = KINDS[metric]
+    measured = dict.fromkeys(METRICS[kind], 0.5) | {metric: value}
+    overall = {"model": "candidate", "task": "tipped", "slice": "overall", "examples": 9}
     return Evaluation(
         candidate="instance-1",
         digest="d",
         champion=champion,
+        tasks=[EvaluatedTask(name="tipped", kind=kind)],
         trainings=[],
         examples=9,
-        slices=[] if value is None else [SliceMetrics(model="candidate", slice="overall", examples=9, **measured)],
-        differences=differences,
+        slices=[] if value is None else [SliceMetrics(**overall, values=measured)],
+        differences=[] if gain is None else [difference(gain, metric, where)],
         confusion=[],
         mistakes=[],
         not_compared=list(not_compared),
     )
+
+
+def with_task(found, name="fare", differences=()):
+    """The evaluation with a second task, on which the candidate gains so much over the champion."""
+    tasks = [*found.tasks, EvaluatedTask(name=name, kind="regression")]
+    return found.model_copy(update={"tasks": tasks, "differences": [*differences, *found.differences]})
 
 
 def promotes(found, **gate):
@@ -109,30 +119,36 @@ def test_a_missing_metric_keeps_the_champion_or_none(gate):
 
 @given(GAINS, GATES)
 def test_a_champion_that_was_not_compared_keeps_its_place(gain, gate):
-    other = "log_loss" if gate.metric == "accuracy" else "accuracy"
-    missing = [
-        evaluation(None, gate.metric, not_compared=["champion version 3 could not be evaluated"]),
-        evaluation(gain, other),
-        evaluation(gain, gate.metric, where="label=3"),
-    ]
+    silent = evaluation(None, gate.metric, not_compared=["champion version 3 could not be evaluated"])
+    other = next(metric for metric in METRICS[KINDS[gate.metric]] if metric != gate.metric)
+    of_another_metric = silent.model_copy(update={"differences": [difference(gain, other)]})
+    of_another_task = with_task(silent, differences=[difference(gain, gate.metric, task="fare")])
+    missing = [silent, of_another_metric, of_another_task, evaluation(gain, gate.metric, where="label=3")]
     for found in missing:
         decision = decide_promotion(found, gate)
         assert not decision.promote and "not compared" in decision.reasons[0]
         assert set(found.not_compared) <= set(decision.not_compared)
 
 
-@given(st.floats(0, 1), st.floats(0, 1))
-def test_floor_of_a_metric_where_more_is_better(value, floor):
+@given(st.floats(0, 1), st.floats(0, 1), HIGHER)
+def test_floor_of_a_metric_where_more_is_better(value, floor, metric):
     for champion, gain in ((None, None), (CHAMPION, (0.1, 0.2, 0.3))):
-        assert promotes(evaluation(gain, "accuracy", value, champion), floor=floor) is (value >= floor)
+        assert promotes(evaluation(gain, metric, value, champion), metric=metric, floor=floor) is (value >= floor)
 
 
-@given(st.floats(0, 5), st.floats(0, 5))
-def test_floor_of_a_metric_where_less_is_better(value, floor):
+@given(st.floats(0, 5), st.floats(0, 5), LOWER)
+def test_floor_of_a_metric_where_less_is_better(value, floor, metric):
     for champion, gain in ((None, None), (CHAMPION, (0.1, 0.2, 0.3))):
-        assert promotes(evaluation(gain, "log_loss", value, champion), metric="log_loss", floor=floor) is (
-            value <= floor
-        )
+        assert promotes(evaluation(gain, metric, value, champion), metric=metric, floor=floor) is (value <= floor)
+
+
+@given(GAINS, GATES, GAINS)
+def test_another_task_is_told_and_has_no_say(gain, gate, other):
+    alone = evaluation(gain, gate.metric)
+    both = with_task(alone, differences=[difference(other, gate.metric, task="fare")])
+    decision = decide_promotion(both, gate)
+    assert decision.promote == decide_promotion(alone, gate).promote
+    assert "task `fare` is measured, but the gate reads `tipped` only" in decision.not_compared
 
 
 @given(GAINS, st.floats(0, 1), GATES)
@@ -161,3 +177,10 @@ def test_the_decision_survives_the_file(tmp_path):
     decision = decide_promotion(evaluation((0.01, 0.02, 0.03)), GateSettings())
     write_decision(decision, tmp_path / "decision")
     assert read_decision(tmp_path / "decision") == decision
+
+
+def test_a_small_gain_is_not_shown_as_zero():
+    decision = decide_promotion(
+        evaluation((0.00001, 0.00002, 0.00003), "mean_squared_error"), GateSettings(metric="mean_squared_error")
+    )
+    assert "gain in mean squared error +2.0e-05, 95% interval +1.0e-05 to +3.0e-05" in decision.reasons[1]

@@ -10,17 +10,19 @@ import pandas as pd
 import pytest
 
 from components.decide_promotion.step import decide_promotion
-from components.evaluate_model.metrics import compare
+from components.evaluate_model.differences import compare
 from components.evaluate_model.step import Outputs, choose_candidate, evaluate_model, read_evaluation
 from components.train_model.step import SAVED_MODEL, read_training
 from perennial.digests import digest_folder
 from perennial.errors import IntegrityError, ProjectError
 from perennial.examples import split_of
-from perennial.registry import Candidate, Registry
+from perennial.tasks import Task
 from schemas.project import GateSettings
 from schemas.records import Champion
-from tests.components.chain import copy_project, with_settings
+from tests.components.chain import with_settings
 from tests.components.forked import forked
+
+DIGIT = Task("digit", "multi_class", "label")
 
 
 @pytest.fixture(scope="module")
@@ -67,9 +69,9 @@ def test_metrics_are_those_of_numpy(found, table):
         where = table if row.slice == "overall" else table[table["slice:label"] == row.slice.removeprefix("label=")]
         scores, labels = np.stack(where[names.get(row.model, row.model)]), where["label"].to_numpy()
         assert row.examples == len(where)
-        assert row.accuracy == pytest.approx((scores.argmax(axis=1) == labels).mean())
+        assert row.values["accuracy"] == pytest.approx((scores.argmax(axis=1) == labels).mean())
         losses = -np.log(np.clip(scores[np.arange(len(labels)), labels], 1e-7, 1))
-        assert row.log_loss == pytest.approx(losses.mean(), rel=1e-4, abs=1e-5)
+        assert row.values["log_loss"] == pytest.approx(losses.mean(), rel=1e-4, abs=1e-5)
 
 
 def test_every_slice_of_every_model_is_measured(found, table):
@@ -82,7 +84,7 @@ def test_every_slice_of_every_model_is_measured(found, table):
 def test_differences_agree_with_the_metrics(found):
     champion, candidate = found.overall("champion"), found.overall("candidate")
     overall = next(row for row in found.differences if row.slice == "overall")
-    assert overall.value == pytest.approx(candidate.accuracy - champion.accuracy, abs=1e-6)
+    assert overall.value == pytest.approx(candidate.values["accuracy"] - champion.values["accuracy"], abs=1e-6)
     assert overall.low <= overall.value <= overall.high
 
 
@@ -97,54 +99,19 @@ def test_confusion_matrices_count_the_test_split(found, table):
     assert [sum(map(sum, matrix.counts)) for matrix in found.confusion] == [len(table)] * 2
 
 
-def evaluate_each(chain, projects, folder):
-    """Case -> the evaluation of one instance against the champion, with that case's registry."""
-    found = {}
-    for case, (project, champion) in projects.items():
-        outputs = Outputs(folder / case / "evaluation", folder / case / "model")
-        found[case] = evaluate_model(project, champion, chain.window, [chain.model("instance-1")], outputs)
-    return found
+def test_logs_of_every_instance_are_linked(chain):
+    for name in ("instance-1", "instance-2"):
+        written = {path.name for path in (chain.model(name) / "logs").rglob("*") if path.is_file()}
+        assert written and {p.name for p in (chain.evaluation / "logs" / name).rglob("*") if p.is_file()} == written
 
 
-def save_model_of_another_feature(folder):
-    """A model that reads `thickness`, which the digits never had."""
-    import tensorflow as tf
-
-    module = tf.Module()
-
-    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="examples")])
-    def serve_examples(examples):
-        parsed = tf.io.parse_example(examples, {"thickness": tf.io.FixedLenFeature([10], tf.float32)})
-        return {"class": tf.argmax(parsed["thickness"], axis=-1), "probabilities": tf.nn.softmax(parsed["thickness"])}
-
-    tf.saved_model.save(module, str(folder), signatures={"serve_examples": serve_examples})
-
-
-@pytest.fixture(scope="module")
-def unreadable(chain, tmp_path_factory):
-    """Evaluations against a damaged champion, one that is not registered, and one that needs another feature."""
-    folder = tmp_path_factory.mktemp("unreadable")
-    damaged = with_settings(copy_project(chain, folder / "damaged"), "evaluate", slices=[])
-    other = read_training(chain.model("instance-2"))
-    Registry(damaged).register(Candidate(chain.model("instance-2") / SAVED_MODEL, other.digest, {}, {}, {}, {}))
-    for path in (damaged.state / "registry").rglob("saved_model.pb"):
-        path.write_bytes(path.read_bytes()[:-1])
-    champion = Champion(version="1", digest=other.digest, deployment=1)
-    gone = Champion(version="9", digest=other.digest, deployment=1)
-    older = copy_project(chain, folder / "older")
-    forked(save_model_of_another_feature, folder / "model")
-    digest = digest_folder(folder / "model")
-    Registry(older).register(Candidate(folder / "model", digest, {}, {}, {}, {}))
-    feature_gone = (older, Champion(version="1", digest=digest, deployment=1))
-    cases = {"damaged": (damaged, champion), "gone": (damaged, gone), "feature gone": feature_gone}
-    return forked(evaluate_each, chain, cases, folder)
-
-
-@pytest.mark.parametrize("case", ["damaged", "gone", "feature gone"])
-def test_champion_that_cannot_be_read_is_not_compared_and_keeps_its_place(unreadable, case):
-    found = unreadable[case]
+def test_champion_that_is_not_in_the_registry_is_not_compared_and_keeps_its_place(chain, project, tmp_path):
+    project = with_settings(project, "evaluate", slices=[])
+    outputs = Outputs(tmp_path / "evaluation", tmp_path / "model")
+    gone = Champion(version="9", digest="d", deployment=1)
+    found = forked(evaluate_model, project, gone, chain.window, [chain.model("instance-1")], outputs)
     (why,) = found.not_compared
-    assert why.startswith(f"champion version {found.champion.version} could not be evaluated: ")
+    assert why.startswith("champion version 9 could not be evaluated: ")
     assert found.differences == [] and found.overall("champion") is None and found.overall("candidate") is not None
     for mode in ("better", "not_worse"):
         decision = decide_promotion(found, GateSettings(mode=mode))
@@ -171,35 +138,36 @@ def test_window_without_test_examples(chain, tmp_path):
         forked(evaluate_model, chain.project, None, tmp_path / "w", [chain.model("instance-1")], outputs)
 
 
-def predict_slices(chain, slices):
-    from components.evaluate_model.predictions import predict_table
+def read_slices(chain, slices):
+    from components.evaluate_model.tables import read_examples
 
-    return predict_table(chain.window, {}, "label", "id", slices)
+    return read_examples(chain.window, "id", slices).named
 
 
 def test_slice_by_a_feature_that_no_example_has(chain):
-    found = forked(predict_slices, chain, ["date", "optional"])
+    found = forked(read_slices, chain, ["date", "optional"])
     assert set(found["slice:optional"]) == {"None"}
     assert sorted(set(found["slice:date"])) == ["2026-01-01", "2026-01-02"]
 
 
 def analyse_new_class(output):
-    """Metrics of a candidate that knows four classes and a champion that knows three, on labels of all four."""
+    """Metrics of a candidate that knows four classes and a champion that knows three, on labels of more than that."""
     from components.evaluate_model.metrics import analyse
 
-    labels = [0, 1, 3, 1]
-    scores = {"candidate": np.eye(4)[labels] * 0.6 + 0.1, "champion": np.full((4, 3), 1 / 3)}
+    labels = [0, 1, 3, 1, 2**60]
+    scores = {"candidate": np.eye(4)[[0, 1, 3, 1, 0]] * 0.6 + 0.1, "champion": np.full((5, 3), 1 / 3)}
     table = pd.DataFrame({"label": labels, **{model: list(rows) for model, rows in scores.items()}})
-    return table, analyse(table, list(scores), [], output)
+    return table, analyse(table, DIGIT, list(scores), [], output)
 
 
-def test_class_that_the_champion_does_not_know_is_a_loss_not_a_crash(tmp_path):
+def test_class_that_a_model_does_not_know_is_a_loss_not_a_crash(tmp_path):
     table, (candidate, champion) = forked(analyse_new_class, tmp_path / "tfma")
-    assert candidate.accuracy == 1 and champion.accuracy == 0.25
-    assert champion.log_loss == pytest.approx((3 * math.log(3) - math.log(1e-7)) / 4, rel=1e-3)
-    (gain,) = compare(table, "log_loss", [], 0.9, "candidate", "champion")
-    assert gain.value == pytest.approx(champion.log_loss - candidate.log_loss, rel=1e-3)
+    assert candidate.values["accuracy"] == pytest.approx(4 / 5) and champion.values["accuracy"] == pytest.approx(1 / 5)
+    assert champion.values["log_loss"] == pytest.approx((3 * math.log(3) - 2 * math.log(1e-7)) / 5, rel=1e-3)
+    (gain,) = compare(table, DIGIT, "log_loss", [], 0.9, "candidate", "champion")
+    assert gain.value == pytest.approx(champion.values["log_loss"] - candidate.values["log_loss"], rel=1e-3)
 
 
 def test_overall_metrics_are_numbers(found):
-    assert all(math.isfinite(row.log_loss) and 0 <= row.accuracy <= 1 for row in found.slices)
+    for row in found.slices:
+        assert math.isfinite(row.values["log_loss"]) and 0 <= row.values["accuracy"] <= 1

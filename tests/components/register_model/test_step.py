@@ -8,13 +8,20 @@ import pytest
 from mlflow import MlflowClient
 
 from components.evaluate_model.step import read_evaluation
-from components.register_model.step import describe_lineage, register_model
-from components.train_model.step import SAVED_MODEL
+from components.register_model.step import (
+    describe_curves,
+    describe_lineage,
+    describe_metrics,
+    describe_parameters,
+    register_model,
+)
+from components.train_model.step import SAVED_MODEL, read_training
 from perennial.digests import digest_folder
 from perennial.errors import IntegrityError
 from perennial.ledger import Ledger
 from perennial.registry import Registry
-from schemas.records import Decision, DecisionMade, Span
+from schemas.records import Decision, DecisionMade, Hyperparameters, Instance, Span
+from tests.components.kinds import copy_kind_project
 
 PROMOTE = Decision(promote=True, criteria=[], reasons=["it is better"], not_compared=[])
 
@@ -93,3 +100,48 @@ def test_a_window_of_many_spans_fits_into_a_tag(chain):
     long, longer = (describe_lineage(chain.selection, w, PROMOTE) for w in (spans[:499], spans))
     assert all(len(value) <= 5000 for value in longer.values())
     assert long["fingerprints"] != longer["fingerprints"]
+
+
+def test_metrics_have_the_names_of_the_task(chain):
+    assert describe_metrics(read_evaluation(chain.evaluation)).keys() == {
+        "test_accuracy",
+        "test_log_loss",
+        "test_examples",
+    }
+
+
+def test_metrics_of_several_tasks_have_theirs(kinds):
+    assert describe_metrics(read_evaluation(kinds["several"].evaluation)).keys() == {
+        "test_severe_accuracy",
+        "test_severe_log_loss",
+        "test_severe_auc",
+        "test_progression_mean_absolute_error",
+        "test_progression_mean_squared_error",
+        "test_examples",
+    }
+
+
+def test_curves_name_the_metric(kinds):
+    training = read_training(kinds["regression"].models[0])
+    curves = describe_curves(training)
+    assert curves["eval_mean_absolute_error"] == [epoch.eval_metric for epoch in training.epochs]
+    assert set(curves) == {"train_loss", "eval_loss", "eval_mean_absolute_error"}
+
+
+def test_parameters_say_who_chose_them_and_what_it_started_from(chain):
+    tuned = Hyperparameters(learning_rate=0.1, batch_size=8, model={"units": 16, "wide=deep": True}, source="tuner")
+    instance = Instance(name="patched-1", seed=3, start="patched")
+    training = read_training(chain.model("instance-1")).model_copy(
+        update={"hyperparameters": tuned, "instance": instance}
+    )
+    found = describe_parameters(training)
+    assert (found["model.units"], found["model.wide_deep"]) == (16, True)
+    assert (found["start"], found["chosen_by"], found["instance"]) == ("patched", "tuner", "patched-1")
+
+
+def test_version_of_several_tasks_is_registered(kinds, tmp_path):
+    kind = kinds["several"]
+    project = copy_kind_project(kind, tmp_path / "project")
+    evaluation = read_evaluation(kind.evaluation)
+    version = register_model(project, kind.selection, evaluation, PROMOTE, kind.candidate)
+    assert version.digest == evaluation.digest and digest_folder(Registry(project).fetch(version)) == version.digest

@@ -11,8 +11,10 @@ from perennial.errors import DataError
 from perennial.ledger import SpanVerdict
 from perennial.spans import LandedSpan
 from perennial.window import choose_window, number_versions, state_of
+from schemas.project import ProjectSettings
 from schemas.records import Span, SpanJudged
 
+LEAST = {"name": "digits", "label": "label", "data": {"spans": "data/{SPAN}.csv", "key": "id"}}
 NAMES = [f"2026-01-0{day}" for day in range(1, 8)]
 # Few fingerprints, so that spans share bytes: the same file under two names is two spans.
 FINGERPRINTS = st.sampled_from("abcd")
@@ -162,11 +164,14 @@ def test_the_same_file_under_two_dates_is_two_spans_that_are_each_judged_once():
     assert ([span.name for span in window.spans], window.new) == (["2026-01-02"], [])
 
 
-@given(st.integers(1, 20), st.integers(0, 1000))
-def test_instances_have_names_and_seeds_of_their_own(count, seed):
-    instances = make_instances(count, seed)
-    assert len({i.name for i in instances}) == len({i.seed for i in instances}) == count
-    assert instances[0].seed == seed
+@given(st.integers(1, 20), st.integers(0, 1000), st.integers(0, 3), st.integers(1, 4), st.booleans())
+def test_instances_have_names_of_their_own_and_share_the_best_hyperparameters(count, seed, patched, best, champion):
+    sections = {"train": {"instances": count, "seed": seed}, "patch": {"instances": patched}, "tune": {"best": best}}
+    instances = make_instances(ProjectSettings.model_validate(LEAST | sections), champion)
+    cold = [i for i in instances if i.start == "cold"]
+    assert len({i.name for i in instances}) == len(instances) == count + patched * champion
+    assert len({i.seed for i in cold}) == count and cold[0].seed == seed
+    assert {i.rank for i in cold} == set(range(min(best, count)))
 
 
 def test_a_span_records_where_it_landed():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -12,7 +13,7 @@ from perennial.errors import DataError
 from perennial.ledger import Ledger, NewEvent
 from perennial.project import load_project
 from perennial.quarantine import decide_span
-from schemas.records import Check, RunEnded, SpanValidation, Validation
+from schemas.records import Check, Hyperparameters, RunEnded, SpanValidation, Tuned, Validation
 from tests.perennial.folders import make_project
 from tests.perennial.records import deployment
 
@@ -303,3 +304,29 @@ class TestInterrupted:
         history.land(DAYS[0])
         history.run()
         assert history.start().resumes is None
+
+
+def test_an_earlier_search_is_used_until_it_is_old_or_a_person_asks(tmp_path):
+    history = History(tmp_path / "digits")
+    history.land("2026-01-01")
+    assert (history.start().tuned, history.start().tune_reason) == (None, "there was no search before")
+    best = [Hyperparameters(learning_rate=0.02, batch_size=16, model={"width": 24}, source="tuner")]
+    for days, usable in ((40, False), (3, True)):
+        at = (datetime.now(UTC) - timedelta(days=days)).isoformat()
+        tuned = Tuned(best=best, space="s", at=at, run=f"run-of-{days}")
+        history.ledger.append(NewEvent("hyperparameters_tuned", tuned, "r", key=f"tuned:{days}"))
+        history.land(f"2026-01-0{days % 8 + 2}")
+        selection = history.start()
+        assert (selection.tuned == tuned) is usable
+    asked = select_spans(history.project, "asked", tune=True)
+    assert (asked.tuned, asked.tune_reason) == (None, "a person asked for it")
+
+
+def test_a_run_that_takes_up_another_uses_what_that_one_used(tmp_path):
+    history = History(tmp_path / "digits")
+    history.land("2026-01-01")
+    first = history.start()
+    tuned = Tuned(best=[], space="s", at=datetime.now(UTC).isoformat(), run="other")
+    history.ledger.append(NewEvent("hyperparameters_tuned", tuned, "other", key="tuned:other"))
+    again = history.start()
+    assert again.resumes == first.run and (again.tuned, again.tune_reason) == (None, first.tune_reason)

@@ -2,18 +2,47 @@
 
 from __future__ import annotations
 
+import json
+import os
+import shutil
+import signal
+import threading
+import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from components.train_model.step import Inputs
 from perennial.errors import PerennialError
-from perennial.project import Project
+from perennial.project import Project, load_project
+from schemas.records import Champion, Hyperparameters, Instance, Training, Tuning
 from tests.components.chain import Chain, with_settings
 
-EXAMPLES, BATCH, WIDTH, CLASSES = 65, 16, 6, 3  # the last batch holds one example, which one of two replicas gets
+COLD = Instance(name="instance-1", seed=17)
+
+
+def inputs_of(chain: Chain) -> Inputs:
+    return Inputs(chain.features, chain.weights, chain.hyperparameters, chain.window)
+
+
+def train(
+    project: Project, chain: Chain, output: Path, instance: Instance = COLD, champion: Champion | None = None
+) -> Training:
+    from components.train_model.step import train_model
+
+    return train_model(project, instance, inputs_of(chain), champion, output)
+
+
+def message_of(work: Any, *arguments: Any) -> str:
+    try:
+        work(*arguments)
+    except PerennialError as error:
+        return f"{type(error).__name__}: {error}"
+    return "no error"
 
 
 def serve_eval_split(project: Project, saved_model: Path, window: Path) -> dict[str, Any]:
-    """What the exported model answers for the raw eval examples, by either signature, and the labels."""
+    """What the exported model answers for the raw eval examples, by each signature, and the labels."""
     import numpy as np
     import tensorflow as tf
 
@@ -25,102 +54,233 @@ def serve_eval_split(project: Project, saved_model: Path, window: Path) -> dict[
     images = tf.constant([row["image"] for row in rows], tf.float32)
     features = loaded.signatures["serving_default"](image=images)
     examples = loaded.signatures["serve_examples"](examples=tf.constant(records))
+    told = loaded.signatures["label_examples"](examples=tf.constant(records))
     return {
         "signatures": {name: sorted(s.structured_input_signature[1]) for name, s in loaded.signatures.items()},
         "features": {name: value.numpy() for name, value in features.items()},
         "examples": {name: value.numpy() for name, value in examples.items()},
+        "told": {name: value.numpy() for name, value in told.items()},
         "labels": np.array([row["label"][0] for row in rows]),
     }
 
 
-def message_of(work: Any, *arguments: Any) -> str:
-    try:
-        work(*arguments)
-    except PerennialError as error:
-        return f"{type(error).__name__}: {error}"
-    return "no error"
+def read_logs(*folders: Path) -> list[dict[str, list[tuple[int, float]]]]:
+    """For each folder of logs: `run/tag` -> (step, value), as TensorBoard shows them."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    from tensorboard.util.tensor_util import make_ndarray
 
-
-def diverge(chain: Chain, output: Path) -> dict[str, str]:
-    """Step -> what it says when the learning rate is absurd."""
-    from components.stabilise_weights.step import stabilise_weights
-    from components.train_model.step import Inputs, train_model
-    from components.tune_model.step import tune_model
-
-    project = with_settings(chain.project, "train", learning_rate=1e30)
-    tune_model(project, output / "hyperparameters")
-    inputs = Inputs(chain.features, chain.weights, output / "hyperparameters")
-    instance = chain.selection.instances[0]
-    return {
-        "stabilise_weights": message_of(stabilise_weights, project, chain.features, output / "weights"),
-        "train_model": message_of(train_model, project, instance, inputs, output / "model"),
-    }
-
-
-def build_each(project: Project, features: Path, bodies: dict[str, str], output: Path) -> dict[str, str]:
-    """Case -> what is said of a model.py whose `build_model` has this body."""
-    from components.stabilise_weights.step import stabilise_weights
-
-    text, found = project.module_path.read_text(), {}
-    for case, body in bodies.items():
-        head = text[: text.index("def build_model")]
-        project.module_path.write_text(f"{head}def build_model(transform_output):\n{body}")
-        found[case] = message_of(stabilise_weights, project, features, output / case)
+    found = []
+    for folder in folders:
+        curves = {}
+        for run in sorted(path.name for path in folder.iterdir()):
+            events = EventAccumulator(str(folder / run), size_guidance={"tensors": 0}).Reload()
+            for tag in events.Tags()["tensors"]:
+                points = [(event.step, float(make_ndarray(event.tensor_proto))) for event in events.Tensors(tag)]
+                curves[f"{run}/{tag}"] = points
+        found.append(curves)
     return found
 
 
-def train_on_devices(scale: float) -> dict[str, Any]:
-    """Strategy -> losses, gradient norms and weights after two passes; the same start, batches and order."""
+def train_and_die(project: Project, chain: Chain, output: Path, call: int) -> None:
+    """Trains, and is killed after some steps of this call of the loop, before they are in a checkpoint."""
+    from perennial.modelling.loop import Trainer
+
+    whole, calls = Trainer.train, []
+
+    def dying(self: Any, rates: Any) -> Any:
+        calls.append(1)
+        if len(calls) == call:
+            whole(self, rates[:1])
+            os.kill(os.getpid(), signal.SIGKILL)
+        return whole(self, rates)
+
+    Trainer.train = dying  # type: ignore[method-assign]
+    train(project, chain, output)
+
+
+def go_on(project: Project, chain: Chain, folder: Path) -> dict[str, Any]:
+    """Goes on with a killed training in three ways: as it is, its newest checkpoint cut, its model changed since."""
+    from components.train_model.job import make_job
+    from components.tune_model.step import read_tuning
+
+    projects = {name: _moved(project, folder / name) for name in ("cut", "changed")}
+    (newest,) = sorted((projects["cut"].state / "checkpoints").glob("*/step-*.npz"))[-1:]
+    newest.write_bytes(newest.read_bytes()[:-1000])
+    changed = projects["changed"]
+    (left,) = (changed.state / "checkpoints").iterdir()
+    changed.module_path.write_text(changed.module_path.read_text().replace("Dense(64", "Dense(65"))
+    hyperparameters = read_tuning(chain.hyperparameters).best[0]
+    job = make_job(changed, COLD, hyperparameters, None, chain.features, chain.weights, folder / "changed-output")
+    left.rename(job.checkpoints.folder)  # as if only a module that model.py imports had changed
+    return {
+        "whole": train(project, chain, folder / "whole"),
+        "cut": train(projects["cut"], chain, folder / "cut-output"),
+        "changed": message_of(train, changed, chain, folder / "changed-output"),
+        "left": [list((each.state / "checkpoints").iterdir()) for each in (project, projects["cut"])],
+    }
+
+
+def _moved(project: Project, folder: Path) -> Project:
+    """A copy of a project that has the same digest, with its own state."""
+    shutil.copytree(project.folder, folder)
+    return Project(folder, project.settings)
+
+
+def train_on_devices(project: Project, chain: Chain, output: Path) -> dict[str, Training]:
+    """The same training on one device, and mirrored over two."""
     import tensorflow as tf
 
     cpu = tf.config.list_physical_devices("CPU")[0]
     tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
-    return {name: _train(name, scale) for name in ("one_device", "mirrored")}
-
-
-def _train(name: str, scale: float) -> dict[str, Any]:
-    import keras
-    import numpy as np
-
-    from perennial.modelling.features import batches
-    from perennial.modelling.loop import Trainer, choose_strategy
-
-    keras.utils.set_random_seed(1)
-    random = np.random.default_rng(1)
-    features = {"x": (random.normal(size=(EXAMPLES, WIDTH)) * scale).astype("float32")}
-    labels = random.integers(0, CLASSES, EXAMPLES)
-    trainer = Trainer(_small_model, choose_strategy(name), 0.01)
-    steps = [
-        trainer.train_step(*batch)
-        for _ in range(2)
-        for batch in trainer.distribute(batches(features, keras.ops.convert_to_tensor(labels), BATCH))
-    ]
     return {
-        "replicas": trainer.strategy.num_replicas_in_sync,
-        "losses": [step.loss for step in steps],
-        "norms": [step.gradient_norm for step in steps],
-        "weights": np.concatenate([weights.ravel() for weights in trainer.model.get_weights()]),
-        "first": _by_hand(features["x"][:BATCH], labels[:BATCH]),
+        name: train(with_settings(project, "train", strategy=name), chain, output / name)
+        for name in ("one_device", "mirrored")
     }
 
 
-def _small_model() -> Any:
+def train_in_cluster(project: Project, chain: Chain, output: Path, ports: list[int], index: int) -> Training:
+    """Trains as one worker of a cluster that somebody else started."""
+    addresses = [f"127.0.0.1:{port}" for port in ports]
+    task = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}}
+    os.environ["TF_CONFIG"] = json.dumps(task)
+    return train(project, chain, output)
+
+
+def train_while_a_worker_dies(project: Project, chain: Chain, output: Path) -> dict[str, Any]:
+    """Trains on workers of this machine, of which one is killed when the first checkpoint is there."""
+    killed: list[int] = []
+
+    def kill() -> None:
+        while not killed:
+            time.sleep(0.02)
+            if any((project.state / "checkpoints").glob("*/step-*.npz")):
+                os.kill(pid := workers()[-1], signal.SIGKILL)
+                killed.append(pid)
+
+    threading.Thread(target=kill, daemon=True).start()
+    record = train(project, chain, output)
+    return {"record": record, "killed": killed, "left": workers()}
+
+
+def workers() -> list[int]:
+    """The worker processes that this process started, in their order."""
+    found = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+    return sorted(int(pid) for pid in found if b"train_model.worker" in Path(f"/proc/{pid}/cmdline").read_bytes())
+
+
+def train_badly(project: Project, chain: Chain, bodies: dict[str, str], output: Path) -> dict[str, str]:
+    """Case -> what is said of a model.py whose `build_model` has this body."""
+    text, found = project.module_path.read_text(), {}
+    for case, body in bodies.items():
+        head = text[: text.index("def build_model")]
+        project.module_path.write_text(f"{head}def build_model(transform_output):\n{body}")
+        found[case] = message_of(train, load_project(project.folder), chain, output / case)
+    return found
+
+
+def train_with_each(project: Project, chain: Chain, settings: dict[str, Any], output: Path) -> dict[str, Any]:
+    """Case -> the training with these settings of the section `train`, or what is said of it."""
+    from components.train_model.step import train_model
+
+    found: dict[str, Any] = {}
+    for case, changes in settings.items():
+        changed = with_settings(project, "train", **changes)
+        inputs = replace(inputs_of(chain), hyperparameters=output / "tuning" / case)
+        write_tuning(inputs.hyperparameters, settings_of(changed))
+        try:
+            found[case] = train_model(changed, COLD, inputs, None, output / case)
+        except PerennialError as error:
+            found[case] = f"{type(error).__name__}: {error}"
+    return found
+
+
+def settings_of(project: Project) -> Hyperparameters:
+    """What the settings say, as where nothing is tuned."""
+    train_settings = project.settings.train
+    return Hyperparameters(learning_rate=train_settings.learning_rate, batch_size=train_settings.batch_size)
+
+
+def write_tuning(folder: Path, *best: Hyperparameters) -> None:
+    """What `tune_model` leaves."""
+    record = Tuning(outcome="not_set", why="a test", best=list(best), space="")
+    folder.mkdir(parents=True)
+    (folder / "tuning.json").write_text(record.model_dump_json())
+
+
+def train_from_champion(project: Project, chain: Chain, instance: Instance, folder: Path) -> dict[str, Any]:
+    """Case -> a training beside the chain's second instance as the champion, or what is said of it."""
+    from components.train_model.step import SAVED_MODEL, read_training
+    from perennial.registry import Candidate, Registry
+
+    digest = read_training(chain.model("instance-2")).digest
+    saved = chain.model("instance-2") / SAVED_MODEL
+    version = Registry(project).register(Candidate(saved, digest, {}, {}, {}, {"run": "run-0"}))
+    champion = Champion(version=version.version, digest=digest, deployment=1)
+    other = Project(folder / "other", project.settings)
+    shutil.copytree(project.folder, other.folder)
+    other.module_path.write_text(other.module_path.read_text().replace("Dense(64", "Dense(48"))
+    cases = {
+        "champion": (project, champion),
+        "none": (project, None),
+        "other shape": (other, champion),
+        "wrong digest": (project, champion.model_copy(update={"digest": "0" * 64})),
+        "not there": (project, champion.model_copy(update={"version": "99"})),
+    }
+    found: dict[str, Any] = {}
+    for case, (each, serves) in cases.items():
+        try:
+            found[case] = train(each, chain, folder / case, instance, serves)
+        except PerennialError as error:
+            found[case] = f"{type(error).__name__}: {error}"
+    return found
+
+
+def train_each(
+    project: Project, chain: Chain, best: list[Hyperparameters], instances: list[Instance], folder: Path
+) -> dict[str, Training]:
+    """The training of each instance by its name, with these best hyperparameters of the tuner."""
+    from components.train_model.step import train_model
+
+    inputs = replace(inputs_of(chain), hyperparameters=folder / "tuning")
+    write_tuning(inputs.hyperparameters, *best)
+    return {each.name: train_model(project, each, inputs, None, folder / each.name) for each in instances}
+
+
+def train_by_run_fn(
+    project: Project, broken: Project, chain: Chain, cold: Instance, patched: Instance, folder: Path
+) -> dict[str, Any]:
+    """Case -> a training by the module's `run_fn`, or what is said of it; the cold one becomes the champion."""
+    from components.train_model.step import SAVED_MODEL
+    from perennial.registry import Candidate, Registry
+
+    first = train(project, chain, folder / "cold", cold)
+    saved = folder / "cold" / SAVED_MODEL
+    version = Registry(project).register(Candidate(saved, first.digest, {}, {}, {}, {"run": "run-0"}))
+    champion = Champion(version=version.version, digest=first.digest, deployment=1)
+    return {
+        "cold": first,
+        "patched": train(project, chain, folder / "patched", patched, champion),
+        "no champion": train(project, chain, folder / "no champion", patched),
+        "diverged": message_of(train, broken, chain, folder / "diverged"),
+    }
+
+
+def patch_small_model() -> dict[str, Any]:
+    """Weights of a small model before and after it was patched, and those of the champion."""
     import keras
+    import numpy as np
 
-    keras.utils.set_random_seed(2)
-    x = keras.Input((WIDTH,), name="x")
-    hidden = keras.layers.Dense(5, activation="tanh", kernel_regularizer=keras.regularizers.L2(0.01))(x)
-    return keras.Model({"x": x}, keras.layers.Dense(CLASSES, activation="softmax")(hidden))
+    from components.train_model.starting import patch
+    from perennial.modelling.weights import weights_of
+    from schemas.project import PatchSettings
 
-
-def _by_hand(features: Any, labels: Any) -> tuple[float, float]:
-    """The first batch's mean loss and the norm of its gradient, in one plain tape."""
-    import tensorflow as tf
-
-    model = _small_model()
-    with tf.GradientTape() as tape:
-        scores = model({"x": features})
-        losses = -tf.math.log(tf.gather(scores, labels, batch_dims=1))
-        loss = tf.reduce_mean(losses)
-        total = loss + tf.add_n(model.losses)
-    return float(loss), float(tf.linalg.global_norm(tape.gradient(total, model.trainable_variables)))
+    keras.utils.set_random_seed(3)
+    x = keras.Input((4,))
+    frozen = keras.layers.Dense(3, name="frozen", trainable=False)
+    norm = keras.layers.BatchNormalization(name="norm")
+    model = keras.Model(x, keras.layers.Dense(2, name="head")(keras.layers.Dropout(0.5)(norm(frozen(x)))))
+    fresh = weights_of(model)
+    random = np.random.default_rng(5)
+    champion = {name: random.normal(size=array.shape).astype("float32") for name, array in fresh.items()}
+    patch(model, champion, PatchSettings(shrink=0.5, perturb=0.1))
+    return {"fresh": fresh, "champion": champion, "patched": weights_of(model)}

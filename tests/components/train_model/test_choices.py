@@ -1,13 +1,22 @@
-"""Properties of early stopping and of the choice of the candidate."""
+"""Properties of early stopping, and of what a killed training goes on from."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from components.evaluate_model.step import choose_candidate
+from components.train_model.job import Job
+from components.train_model.logs import Point
+from components.train_model.resuming import Progress
 from components.train_model.step import should_stop
-from schemas.records import Epoch, Hyperparameters, Instance, Training
+from components.train_model.training import check_balance
+from components.train_model.worker import read_error, write_error
+from perennial.errors import IntegrityError, ProjectError, TrainingError
+from schemas.records import Epoch, Hyperparameters, Instance
+from tests.perennial.folders import make_project
 
 LOSSES = st.lists(st.floats(0, 10), max_size=20)
 PATIENCE = st.integers(1, 6)
@@ -32,23 +41,41 @@ def test_more_patience_never_stops_earlier(losses, patience):
     assert stops[0] <= stops[1]
 
 
-def _training(number, losses):
-    epochs = [Epoch(train_loss=1, eval_loss=loss, eval_accuracy=0) for loss in losses]
-    return Training(
-        instance=Instance(name=f"instance-{number}", seed=number),
-        strategy="one_device",
-        replicas=1,
-        parameters=1,
-        train_examples=1,
-        eval_examples=1,
-        hyperparameters=Hyperparameters(learning_rate=1, batch_size=1),
-        epochs=epochs,
-        best_epoch=min(range(len(losses)), key=losses.__getitem__),
-        digest=str(number),
+@given(st.lists(st.tuples(st.floats(0, 100), st.floats(allow_nan=False)), max_size=5))
+def test_progress_comes_back_as_it_was(pairs):
+    """Also with a gradient norm that is infinite, as 16-bit floats give now and then."""
+    epochs = tuple(Epoch(train_loss=loss, eval_loss=loss, eval_metric=0.5) for loss, _ in pairs)
+    points = tuple(Point(step=1, at=1.5, loss=loss, gradient_norm=norm, learning_rate=0.1) for loss, norm in pairs)
+    progress = Progress(steps=7, epochs=epochs, points=points, losses=(0.1,), times=(1e9,), seconds=2.5)
+    assert Progress.model_validate_json(progress.model_dump_json()) == progress
+
+
+@pytest.mark.parametrize("kind", [ProjectError, TrainingError, IntegrityError])
+def test_what_a_worker_says_arrives(tmp_path: Path, kind):
+    assert read_error(tmp_path, 1) is None
+    error = kind("model.py:3: build_model", "must build", "ValueError: ‘x’", "Correct it.")
+    write_error(tmp_path, 1, error)
+    found = read_error(tmp_path, 1)
+    assert type(found) is kind and str(found) == str(error) and read_error(tmp_path, 0) is None
+
+
+@pytest.mark.parametrize("balance", ["class_weights", "resample"])
+def test_values_have_no_classes_to_balance(tmp_path, balance):
+    tasks = [{"name": "fare", "kind": "regression"}]
+    changes = {"model": {"tasks": tasks}, "gate": {"metric": "mean_squared_error"}, "train": {"balance": balance}}
+    project = make_project(tmp_path / "project", **changes)
+    job = Job(
+        folder=project.folder,
+        settings=project.settings,
+        instance=Instance(name="instance-1", seed=1),
+        hyperparameters=Hyperparameters(learning_rate=0.1, batch_size=8),
+        features=tmp_path,
+        weights=tmp_path,
+        champion=None,
+        output=tmp_path,
+        key="key",
     )
-
-
-@given(st.lists(st.lists(st.floats(0, 10), min_size=1, max_size=4), min_size=1, max_size=4))
-def test_the_candidate_has_the_lowest_eval_loss(curves):
-    chosen = choose_candidate([_training(number, losses) for number, losses in enumerate(curves)])
-    assert chosen.best.eval_loss == min(loss for losses in curves for loss in losses)
+    with pytest.raises(ProjectError) as caught:
+        check_balance(job)
+    assert str(caught.value).startswith("project.yaml: train.balance must be none, as the first task `fare`")
+    assert f"Received: {balance}. Remove it" in str(caught.value)

@@ -47,17 +47,19 @@ def read_features(project: Project, folder: Path) -> dict[str, tuple[dict[str, A
 
     found = {}
     for split in ("train", "eval"):
-        features, labels = TransformedFeatures(folder, project.settings.label).split(split)
+        features, labels = TransformedFeatures(folder, project.tasks).split(split)
         dense = {name: tensor.numpy() for name, tensor in features.items() if isinstance(tensor, tf.Tensor)}
-        found[split] = (dense, labels.numpy())
+        found[split] = (dense, labels["prediction"].numpy())
     return found
 
 
-def with_label(outputs: dict[str, int]) -> dict[str, int]:
+def with_labels(outputs: dict[str, int]) -> dict[str, int]:
     """What the step's function gives for a label of 3, where the user's function returns `outputs`."""
-    from perennial.modelling.preprocessing import with_label
+    from perennial.modelling.preprocessing import with_labels
+    from perennial.tasks import Task
 
-    return {name: int(value) for name, value in with_label(lambda _: outputs, "label")({"label": 3}).items()}
+    preprocess = with_labels(lambda _: outputs, [Task("prediction", "multi_class", "label")])
+    return {name: int(value) for name, value in preprocess({"label": 3}).items()}
 
 
 def digits(project: Project, window: Path, folder: Path) -> tuple[int, tuple[str, ...]]:
@@ -75,7 +77,7 @@ def taxi(project: Project, data: Path, folder: Path) -> dict[str, Any]:
     import tensorflow as tf
 
     from perennial.examples import read_records, split_files
-    from perennial.modelling.export import export_model, load_examples_signature
+    from perennial.modelling.export import export_model, load_signature
     from perennial.modelling.features import TransformedFeatures
     from tests.components.analyse_features.windows import write_span
     from tests.components.transform_features.trips import trips
@@ -83,15 +85,15 @@ def taxi(project: Project, data: Path, folder: Path) -> dict[str, Any]:
     rows = trips(data)
     write_span(folder / "window", project, "trips", rows)
     compared, names = transform(project, folder / "window", folder)
-    transformed = TransformedFeatures(folder / "features", project.settings.label)
+    transformed = TransformedFeatures(folder / "features", project.tasks)
     features, _ = transformed.split("train")
     inputs = {name: keras.Input(tensor.shape[1:], name=name, dtype=tensor.dtype) for name, tensor in features.items()}
     numbers = [
         keras.layers.Reshape((-1,))(keras.ops.cast(x, "float32")) for x in inputs.values() if x.dtype != "string"
     ]
     scores = keras.layers.Dense(2, activation="softmax")(keras.layers.Concatenate()(numbers))
-    export_model(keras.Model(inputs, scores), transformed.transform_output(), project.schema, folder / "model")
-    serve = load_examples_signature(folder / "model")
+    export_model(keras.Model(inputs, scores), project, transformed, folder / "model")
+    serve = load_signature(folder / "model")
 
     records = list(read_records(split_files(folder / "window", "eval")))
     answers = serve(tf.constant([record for record in records if _complete(record, project)]))

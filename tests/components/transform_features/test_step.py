@@ -16,7 +16,7 @@ from tests.components.transform_features.jobs import (
     read_features,
     taxi,
     transform,
-    with_label,
+    with_labels,
     wrapped,
 )
 from tests.components.transform_features.trips import BODY as ALL_FUNCTIONS
@@ -161,8 +161,8 @@ def test_feature_functions_are_part_of_an_exported_model(trips):
 
 
 def test_label_that_the_function_returns_is_taken():
-    assert forked(with_label, {"x": 1}) == {"x": 1, "label": 3}
-    assert forked(with_label, {"x": 1, "label": 7}) == {"x": 1, "label": 7}
+    assert forked(with_labels, {"x": 1}) == {"x": 1, "label": 3}
+    assert forked(with_labels, {"x": 1, "label": 7}) == {"x": 1, "label": 7}
 
 
 def test_wrappers_pass_the_graph_on_and_refuse_another_project(rode, tmp_path):

@@ -10,10 +10,19 @@ from hypothesis import strategies as st
 
 from components.evaluate_model.step import read_evaluation
 from components.train_model.step import SAVED_MODEL
-from components.validate_serving.step import TOLERANCE, compare_answers, read_serving_check, validate_serving
+from components.validate_serving.step import (
+    TOLERANCE,
+    compare_answers,
+    flatten_prediction,
+    load_examples,
+    make_instance,
+    read_serving_check,
+    validate_serving,
+)
 from perennial.digests import digest_folder
 from perennial.errors import ServingError
-from schemas.records import ModelVersion
+from perennial.modelling.contract import read_contract
+from schemas.records import ModelContract, ModelVersion, ServedFeature, ServedTask
 from tests.components.forked import forked
 
 ROWS = st.integers(1, 4).flatmap(
@@ -39,6 +48,62 @@ def test_another_model_than_was_evaluated_is_refused(chain, tmp_path):
     with pytest.raises(ServingError, match="version 2 must answer as evaluation did"):
         forked(validate_serving, chain.project, _version(other), chain.window, chain.evaluation, other, tmp_path)
     assert not read_serving_check(tmp_path).passed
+
+
+@pytest.mark.parametrize("kind", ["regression", "several"])
+def test_every_task_answers_as_it_was_evaluated(kinds, tmp_path, kind):
+    made = kinds[kind]
+    version = _version(made.candidate).model_copy(update={"name": kind})
+    check = forked(validate_serving, made.project, version, made.window, made.evaluation, made.candidate, tmp_path)
+    assert check.passed and check.requests == 16 and check.largest_difference <= TOLERANCE
+
+
+def load_some(kind):
+    return load_examples("id", read_contract(kind.candidate / SAVED_MODEL), kind.window, kind.evaluation)
+
+
+def test_examples_are_sent_without_the_optional_feature_that_they_lack(kinds):
+    instances, expected = forked(load_some, kinds["several"])
+    assert {frozenset(instance) for instance in instances} == {
+        frozenset({"sex", "age", "bmi", "ltg"}),
+        frozenset({"sex", "age", "bmi", "ltg", "pressure"}),
+    }
+    assert len(expected) == 16 and {len(row) for row in expected} == {3}
+
+
+CONTRACT = ModelContract(
+    features=[
+        ServedFeature(name="grid", dtype="float32", shape=[2, 2]),
+        ServedFeature(name="city", dtype="string", shape=[], default=["none"]),
+    ],
+    tasks=[],
+)
+GRID = [1.0, 2.0, 3.0, 4.0]
+
+
+@pytest.mark.parametrize(
+    ("held", "instance"),
+    [
+        ({"grid": GRID, "city": [b"Turin"], "id": [b"a"]}, {"grid": [[1.0, 2.0], [3.0, 4.0]], "city": "Turin"}),
+        ({"grid": GRID}, {"grid": [[1.0, 2.0], [3.0, 4.0]]}),
+        ({"grid": [math.nan, *GRID[1:]]}, None),
+        ({"grid": GRID, "city": [b"\xff"]}, None),
+    ],
+)
+def test_example_as_a_client_would_send_it(held, instance):
+    assert make_instance(CONTRACT, held) == instance
+
+
+def test_numbers_of_an_answer():
+    tasks = [ServedTask(name="tip", kind="binary", classes=2), ServedTask(name="fare", kind="regression")]
+    tip, fare = {"class": 1, "probabilities": [0.25, 0.75]}, {"value": 9.5}
+    assert flatten_prediction(tip, tasks[:1]) == [0.25, 0.75] and flatten_prediction(fare, tasks[1:]) == [9.5]
+    assert flatten_prediction({"fare": fare, "tip": tip}, tasks) == [0.25, 0.75, 9.5]
+
+
+@pytest.mark.parametrize("answered, passed", [(12345.9, True), (12347.0, False), (-12345.0, False)])
+def test_large_values_differ_in_proportion(answered, passed):
+    assert compare_answers([[answered]], [[12345.0]], 1.0).passed is passed
 
 
 @given(ROWS)

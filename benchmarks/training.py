@@ -1,0 +1,150 @@
+"""How fast the training loop is beside Keras's own `fit`, on the same model and data, and how long it waits for input.
+
+The digits project's own model on all days of its data. Rates are medians over rounds in which every contender runs
+once, so that what else the machine does meets all of them.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+from local_runner import DIGITS, FILES, run_by_perennial
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+    from perennial.modelling.loop import Trainer
+
+LEAST_RATIO = 1.0
+GREATEST_WAIT = 0.10
+ROUNDS, EPOCHS, DAYS = 7, 10, 12
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A way to train: its name, and a function that trains some epochs."""
+
+    name: str
+    train: Callable[[], None]
+
+
+@dataclass(frozen=True)
+class OneBatch:
+    """Batches that cost nothing: the same one in memory, again and again."""
+
+    features: Any
+    labels: Any
+
+    def dataset(self, start: int = 0, pipeline: int = 0, pipelines: int = 1, replicas: int = 1) -> tf.data.Dataset:
+        """The batch, endlessly."""
+        import tensorflow as tf
+
+        return tf.data.Dataset.from_tensors((self.features, self.labels)).cache().repeat().prefetch(2)
+
+
+def main() -> int:
+    """Measures and prints the table."""
+    from perennial.tfx_compat import prepare_process
+
+    prepare_process()
+    with tempfile.TemporaryDirectory() as scratch:
+        project, features = prepare(Path(scratch) / "digits")
+        contenders, examples = make_contenders(project, features)
+        seconds = measure(contenders)
+    rates = {name: examples * EPOCHS / median(found) for name, found in seconds.items()}
+    ours, fit, _, free = rates.values()
+    print("| training | examples/s | beside `fit` |\n| --- | ---: | ---: |")
+    for name, rate in rates.items():
+        print(f"| {name} | {rate:,.0f} | {rate / fit:.2f} |")
+    wait = max(0.0, 1 - ours / free)
+    met = ours / fit >= LEAST_RATIO and wait < GREATEST_WAIT
+    print(
+        f"{ours / fit:.2f} times Keras's fit, {wait:.1%} of the time waiting for input "
+        f"(targets: at least {LEAST_RATIO} times, below {GREATEST_WAIT:.0%})"
+    )
+    return 0 if met else 1
+
+
+def prepare(folder: Path) -> tuple[Any, Any]:
+    """Runs the project over all days, as a user would; gives it and the transformed features of that run."""
+    from perennial.modelling.features import TRANSFORM_GRAPH, TransformedFeatures
+    from perennial.project import load_project
+
+    folder.mkdir()
+    for name in FILES:
+        shutil.copy(DIGITS / name, folder / name)
+    subprocess.run([sys.executable, folder / "land.py", "--days", str(DAYS)], check=True, capture_output=True)
+    run_by_perennial(folder)
+    project = load_project(folder)
+    graphs = (project.state / "artifacts").glob(f"**/transform*/features/{TRANSFORM_GRAPH}")
+    return project, TransformedFeatures(next(graphs).parent, project.tasks)
+
+
+def make_contenders(project: Any, features: Any) -> tuple[list[Contender], int]:
+    """The loop as `perennial run` has it, two ways of `fit`, and the loop without an input pipeline."""
+    from perennial.modelling.batches import BatchPlan, TrainingBatches
+
+    train = project.settings.train
+    batches = TrainingBatches(features, BatchPlan(train.batch_size, train.seed))
+    one = OneBatch(*next(iter(batches.dataset())))
+    contenders = [
+        Contender(f"perennial, {train.steps_per_execution} steps a call", _loop(project, features, batches)),
+        Contender("Keras `fit`, arrays in memory", _fit(project, features, 1)),
+        Contender(f"Keras `fit`, {train.steps_per_execution} steps a call", _fit(project, features, 16)),
+        Contender("perennial, the same batch again and again", _loop(project, features, one)),
+    ]
+    return contenders, features.count("train")
+
+
+def measure(contenders: list[Contender]) -> dict[str, list[float]]:
+    """Seconds of each contender in each round; a round before them pays for what is paid once."""
+    seconds: dict[str, list[float]] = {contender.name: [] for contender in contenders}
+    for number in range(ROUNDS + 1):
+        for contender in contenders:
+            began = time.monotonic()
+            contender.train()
+            if number:
+                seconds[contender.name].append(time.monotonic() - began)
+    return seconds
+
+
+def _loop(project: Any, features: Any, batches: Any) -> Callable[[], None]:
+    from perennial.modelling.batches import BatchPlan, TrainingBatches
+    from perennial.modelling.building import ModelBuilder
+    from perennial.modelling.devices import choose_strategy
+    from perennial.modelling.loop import Trainer
+
+    train = project.settings.train
+    builder = ModelBuilder(project, features)
+    trainer: Trainer = Trainer(builder.build, project.tasks, choose_strategy(train), train)
+    trainer.feed(batches)
+    steps = TrainingBatches(features, BatchPlan(train.batch_size, train.seed)).steps_per_epoch()
+    return lambda: trainer.train([train.learning_rate] * steps * EPOCHS) and None
+
+
+def _fit(project: Any, features: Any, steps_per_execution: int) -> Callable[[], None]:
+    import keras
+
+    from perennial.modelling.building import ModelBuilder
+
+    train = project.settings.train
+    model = ModelBuilder(project, features).build()
+    inputs, labels = features.split("train")
+    (label,) = labels.values()
+    adam = keras.optimizers.Adam(train.learning_rate)
+    model.compile(adam, "sparse_categorical_crossentropy", steps_per_execution=steps_per_execution)
+    arrays = {name: values.numpy() for name, values in inputs.items()}, label.numpy()
+    return lambda: model.fit(*arrays, batch_size=train.batch_size, epochs=EPOCHS, verbose=0) and None
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,177 @@
+"""Compares design spaces: samples models from each, trains them briefly, and compares the spaces by all their errors.
+
+Source: Radosavovic et al. 2019, "On Network Design Spaces for Visual Recognition".
+"""
+
+from __future__ import annotations
+
+import math
+import shutil
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pydantic import ValidationError
+
+from components.compare_designs.comparing import compare_spaces
+from components.compare_designs.spaces import FUNCTION, DesignSpace, Sampler, Values, find_spaces
+from perennial.digests import digest_folder, digest_value
+from perennial.errors import ProjectError, describe_error
+from perennial.modelling.batches import TrainingBatches
+from perennial.modelling.devices import choose_strategy
+from perennial.modelling.features import TransformedFeatures
+from perennial.modelling.loop import Trainer, learning_rate_of, quick_train
+from perennial.project import Project
+from perennial.publishing import publish_text
+from perennial.tuning import balance_classes, one_process, plan_batches, settings_hyperparameters
+from perennial.user_module import defined_names
+from schemas.project import TrainSettings
+from schemas.records import DesignComparison, DesignSample
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+RECORD_FILE = "designs.json"
+KEPT_FOLDER = "designs"
+# Draws of values until new ones are found; a space with fewer models than samples gives some of them again.
+_ATTEMPTS = 50
+
+
+@dataclass(frozen=True)
+class _Training:
+    """What all samples share."""
+
+    features: TransformedFeatures
+    settings: TrainSettings
+    epochs: int
+    strategy: tf.distribute.Strategy
+    rate: float
+    class_weights: list[float] | None
+
+
+def compare_designs(project: Project, features: Path, output: Path) -> DesignComparison:
+    """Samples `designs.samples` models from each space, trains each `designs.epochs` epochs, compares their errors.
+
+    A model's error is its lowest eval loss. One that does not build or diverges is kept with its message; its error
+    counts as infinite. Samples are distinct where the space is large enough. A comparison that was killed goes on
+    after the last sample that was finished; these lie in the state folder until then. Writes `output/designs.json`.
+
+    Raises:
+        ProjectError: `designs.compare` is set and the module names less than two spaces, or no model of a space trains.
+    """
+    output.mkdir(parents=True, exist_ok=True)
+    record = _compare(project, features) if project.settings.designs.compare else _not_asked(project)
+    publish_text(record.model_dump_json(indent=2), output / RECORD_FILE)
+    shutil.rmtree(project.state / KEPT_FOLDER, ignore_errors=True)
+    return record
+
+
+def read_designs(folder: Path) -> DesignComparison:
+    """The record that `compare_designs` left in a folder."""
+    return DesignComparison.model_validate_json((folder / RECORD_FILE).read_text(encoding="utf-8"))
+
+
+def _not_asked(project: Project) -> DesignComparison:
+    why = "project.yaml does not ask for it (designs.compare: false)"
+    if FUNCTION not in defined_names(project.module_path):
+        why += f", and {project.module_path.name} names no `{FUNCTION}`"
+    return DesignComparison(spaces=[], samples=[], tests=[], why=why)
+
+
+def _compare(project: Project, folder: Path) -> DesignComparison:
+    features = TransformedFeatures(folder, project.tasks)
+    spaces = find_spaces(project, features)
+    training = _prepare(project, features)
+    kept = project.state / KEPT_FOLDER / digest_value([project.project_digest(), digest_folder(folder)])[:32]
+    _remove_others(kept)
+    samples = [sample for number in range(len(spaces)) for sample in _sample_space(spaces, number, training, kept)]
+    errors = {space.name: [sample.error for sample in samples if sample.space == space.name] for space in spaces}
+    return DesignComparison(spaces=list(errors), samples=samples, tests=compare_spaces(errors))
+
+
+def _prepare(project: Project, features: TransformedFeatures) -> _Training:
+    for split in ("train", "eval"):
+        features.count(split)  # an empty split is no fault of a sample
+    train = one_process(project.settings.train)
+    rate = learning_rate_of(train, settings_hyperparameters(project.settings))
+    weights = balance_classes(features, train)
+    return _Training(features, train, project.settings.designs.epochs, choose_strategy(train), rate, weights)
+
+
+def _sample_space(spaces: list[DesignSpace], place: int, training: _Training, kept: Path) -> list[DesignSample]:
+    """Trains the samples of one space, or reads those that were finished before."""
+    space, samples, seen = spaces[place], list[DesignSample](), list[Values]()
+    sampler = Sampler(space)
+    for number in range(space.project.settings.designs.samples):
+        file = kept / f"{place}-{number:04d}.json"
+        sample = _read_kept(file)
+        if sample is None:
+            seeds = _seeds(space, [place, number])
+            sample = _train_sample(space, _new_values(sampler, seeds, seen), seeds[0], training)
+            publish_text(sample.model_dump_json(), file)
+        seen.append(sample.values)
+        samples.append(sample)
+    if all(sample.error is None for sample in samples):
+        shutil.rmtree(kept.parent, ignore_errors=True)  # what is tried again must be trained again
+        expected = f"must give at least one model that builds and trains, for the design space `{space.name}`"
+        received = f"{len(samples)} of {len(samples)} failed, the first: {samples[0].message}"
+        raise ProjectError(space.place, expected, received, "Correct it, or leave the space out.")
+    return samples
+
+
+def _new_values(sampler: Sampler, seeds: Sequence[int], seen: Sequence[Values]) -> Values:
+    """Values that no sample has had; of a space that holds no others, any."""
+    for seed in seeds:
+        if (values := sampler.draw(seed)) not in seen:
+            return values
+    return sampler.draw(seeds[0])
+
+
+def _seeds(space: DesignSpace, place: Sequence[int]) -> list[int]:
+    first = space.project.settings.train.seed
+    return [int(digest_value([first, *place, attempt])[:8], 16) for attempt in range(_ATTEMPTS)]
+
+
+def _train_sample(space: DesignSpace, values: Values, seed: int, training: _Training) -> DesignSample:
+    import keras
+
+    begun, parameters, error, message = time.monotonic(), 0, None, None
+    keras.backend.clear_session()
+    keras.mixed_precision.set_global_policy(training.settings.precision)  # which that clears, too
+    keras.utils.set_random_seed(seed)
+    try:
+        tasks, strategy = space.project.tasks, training.strategy
+        trainer = Trainer(
+            lambda: space.build(values), tasks, strategy, train=training.settings, class_weights=training.class_weights
+        )
+        parameters = sum(math.prod(variable.shape) for variable in trainer.model.trainable_variables)
+        error = min(_losses(trainer, training, seed))
+    except Exception as failure:  # a model that fails is a finding about its space, whatever it fails of
+        message = describe_error(failure)
+    seconds = time.monotonic() - begun
+    return DesignSample(
+        space=space.name, values=values, error=error, parameters=parameters, seconds=seconds, message=message
+    )
+
+
+def _losses(trainer: Trainer, training: _Training, seed: int) -> list[float]:
+    """The eval loss after each epoch."""
+    train, features = training.settings, training.features
+    batches = TrainingBatches(features, plan_batches(train, train.batch_size, seed))
+    return quick_train(trainer, features, batches, training.epochs, training.rate)
+
+
+def _read_kept(file: Path) -> DesignSample | None:
+    with suppress(OSError, ValidationError):
+        return DesignSample.model_validate_json(file.read_text(encoding="utf-8"))
+    return None
+
+
+def _remove_others(kept: Path) -> None:
+    """Removes the samples of comparisons that were killed and that this one does not continue."""
+    for folder in kept.parent.glob("*"):
+        if folder != kept:
+            shutil.rmtree(folder, ignore_errors=True)

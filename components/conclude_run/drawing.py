@@ -1,0 +1,143 @@
+"""Drawing for the run report: matplotlib figures as inline SVG that follow the page's colours and fonts.
+
+Text stays text, colours become the page's CSS variables (so dark mode and print work), and every id carries the
+plot's name, so that plots share a page without taking each other's clip paths. The same input gives the same bytes.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import re
+import warnings
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+from xml.etree import ElementTree
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+WIDTH = 6.1  # inches: 440 px, one column of the page, so that its 11 px text survives a phone's width
+INK, MUTED, RULE, PAPER, REST = "#1c2126", "#5b646e", "#d5dadf", "#fffffe", "#a9b1ba"
+# Okabe and Ito's colours, told apart by the colour-blind; blue leads, and stands for the candidate.
+SERIES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#8c6d00", "#56b4e9")
+BETTER, WORSE = SERIES[0], SERIES[1]
+_WIDE = 1000  # largest value over the least: more than three decades
+
+_NOT_XML = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+_VARIABLES = {INK: "ink", MUTED: "muted", RULE: "rule", PAPER: "paper", REST: "rest"} | {
+    colour: f"series-{number}" for number, colour in enumerate(SERIES, 1)
+}
+_STYLE: dict[Any, Any] = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "perennial",
+    "text.parse_math": False,  # a label such as "$5$" is a label, not a formula
+    **dict.fromkeys(["font.size", "axes.labelsize"], 11.5),
+    **dict.fromkeys(["xtick.labelsize", "ytick.labelsize", "legend.fontsize"], 11),
+    **dict.fromkeys(["axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"], MUTED),
+    **dict.fromkeys(["text.color", "xtick.labelcolor", "ytick.labelcolor"], INK),
+    **dict.fromkeys(["axes.facecolor", "figure.facecolor", "savefig.facecolor"], "none"),
+    **dict.fromkeys(["axes.spines.top", "axes.spines.right", "legend.frameon"], False),
+    **dict.fromkeys(["axes.grid", "axes.axisbelow"], True),
+    **{"grid.color": RULE, "grid.linewidth": 0.7},
+}
+
+
+class Line(NamedTuple):
+    """A series from 1 on. The leading one is thick; `pale` is drawn dashed beside it; `best` (from 0) gets a dot."""
+
+    label: str
+    values: Sequence[float]
+    leading: bool
+    pale: Sequence[float] = ()
+    best: int | None = None
+
+
+def draw_lines(name: str, xlabel: str, ylabel: str, lines: Sequence[Line]) -> str | None:
+    """Series by step or epoch; None when nothing in them is finite. Wide ranges get a logarithmic axis."""
+    values = [value for line in lines for value in (*line.values, *line.pale) if math.isfinite(value)]
+    if not any(math.isfinite(value) for line in lines for value in line.values):
+        return None
+    wide = spans_orders(values)
+
+    def paint(axes: Axes) -> None:
+        from matplotlib.ticker import MaxNLocator
+
+        others = iter(SERIES[1:] if len(lines) <= len(SERIES) else [REST] * len(lines))
+        for line in lines:
+            named = line.leading or len(lines) <= len(SERIES)  # more than the colours that can be told apart: grey
+            _line(axes, line, SERIES[0] if line.leading else next(others, REST), named)
+        axes.set(xlabel=xlabel, ylabel=f"{ylabel}, log scale" if wide else ylabel, yscale="log" if wide else "linear")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+
+    return draw(name, f"{ylabel} by {xlabel} of {', '.join(line.label for line in lines)}", 3.0, paint)
+
+
+def _line(axes: Axes, line: Line, colour: str, named: bool) -> None:
+    places, values = range(1, len(line.values) + 1), finite_or_gap(line.values)
+    label, width, order = shorten(line.label, 20), 2.4 if line.leading else 1.4, 4 if line.leading else 3
+    marker = "o" if len(values) == 1 else None
+    axes.plot(places, values, marker=marker, color=colour, lw=width, zorder=order, label=label if named else None)
+    axes.plot(places[: len(line.pale)], finite_or_gap(line.pale), color=colour, lw=1, ls=(0, (3, 2)))
+    if line.best is not None:
+        axes.plot([line.best + 1], [values[line.best]], "o", color=colour, ms=7, mec=PAPER, mew=1.2, zorder=5)
+
+
+def finite_or_gap(values: Sequence[float]) -> list[float]:
+    """The values with a gap in place of each one that cannot be drawn."""
+    return [value if math.isfinite(value) else math.nan for value in values]
+
+
+def spans_orders(values: Sequence[float]) -> bool:
+    """Whether positive values lie so far apart that a linear axis would show only the largest."""
+    return bool(values) and min(values) > 0 and max(values) / min(values) > _WIDE
+
+
+def shorten(text: str, most: int) -> str:
+    """The text, or its beginning where it has more than `most` characters."""
+    return text if len(text) <= most else text[: most - 1] + "…"
+
+
+def draw(name: str, alt: str, height: float, paint: Callable[[Axes], None]) -> str:
+    """Paints one figure (height in inches) without touching matplotlib's global state and returns its SVG."""
+    import matplotlib
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+    from matplotlib.figure import Figure
+
+    out = io.StringIO()
+    # A label may hold characters that matplotlib's own font lacks; the browser's fonts draw them.
+    with matplotlib.rc_context(_STYLE), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing")
+        figure = Figure(figsize=(WIDTH, height), layout="constrained")
+        FigureCanvasSVG(figure)
+        axes = figure.add_subplot()
+        paint(axes)
+        labels = axes.get_legend_handles_labels()[1]
+        if labels:
+            columns = 4 if sum(map(len, labels)) < 40 else 3
+            figure.legend(loc="outside upper left", ncols=columns, handlelength=1.4, columnspacing=1.4)
+        figure.savefig(out, format="svg", metadata={"Date": None})
+    return _inline(out.getvalue(), name, alt)
+
+
+def _inline(svg: str, name: str, alt: str) -> str:
+    """Turns a whole SVG document into an element of the page: no namespaces, own ids, the page's colours and fonts."""
+    root = ElementTree.fromstring(_NOT_XML.sub(" ", svg))
+    for parent in list(root.iter()):
+        for child in [child for child in parent if child.tag.endswith(("}metadata", "}style"))]:
+            parent.remove(child)
+    for element in root.iter():
+        element.tag = element.tag.rpartition("}")[2]
+        element.attrib = {key.rpartition("}")[2]: _adapt(key, value, name) for key, value in element.attrib.items()}
+    root.attrib = {"viewBox": root.attrib["viewBox"], "role": "img", "aria-label": alt}
+    return ElementTree.tostring(root, encoding="unicode")
+
+
+def _adapt(attribute: str, value: str, name: str) -> str:
+    if attribute == "id":
+        return f"{name}-{value}"
+    value = re.sub(r"^#|(?<=url\()#", f"#{name}-", value)
+    if attribute == "style":
+        value = re.sub(r"font-family:[^;]*; ?", "", value)  # the page's font, not matplotlib's
+        value = re.sub(r"#[0-9a-f]{6}", lambda hit: f"var(--{_VARIABLES[hit[0]]}, {hit[0]})", value)
+    return value

@@ -1,0 +1,90 @@
+"""What the run report is made from: everything that is known of a run when it ends, and where more stands."""
+
+from __future__ import annotations
+
+from urllib.parse import urlsplit
+
+from pydantic import Field, field_validator
+
+from schemas import records
+from schemas.project import GateSettings
+
+
+class _Hrefs(records.Record):
+    """Addresses relative to the page."""
+
+    @field_validator("*")
+    @classmethod
+    def _relative(cls, href: object) -> object:
+        if isinstance(href, str) and (urlsplit(href).scheme or href.startswith(("/", "\\"))):
+            raise ValueError(f"must be relative to the report, as `../log.txt`. Received: {href}")
+        return href
+
+
+class SpanLinks(_Hrefs):
+    """Where more stands of one new span: Data Docs, the statistics view, the rows that were set aside."""
+
+    data_docs: str | None = None
+    statistics: str | None = None
+    set_aside: str | None = None
+
+
+class Links(_Hrefs):
+    """Where more stands: log, pipeline, registry, TensorBoard's logs, results of searches, and each new span's own."""
+
+    log: str | None = None
+    pipeline: str | None = None
+    registry: str | None = None
+    tensorboard: str | None = None
+    tuning: str | None = None
+    designs: str | None = None
+    spans: dict[str, SpanLinks] = Field(default_factory=dict)
+
+
+class RunFacts(records.Record):
+    """All that is known of a run when it ends. What is None was not reached; times are ISO 8601.
+
+    `failed_step` is the step that ended a failed run, where that is known. `tasks` are the project's; `settings_own`
+    are the hyperparameters that its settings name.
+    """
+
+    project: str
+    run: str
+    outcome: records.Outcome
+    reasons: list[str]
+    started_at: str
+    ended_at: str
+    failed_step: str | None = None
+    git_commit: str | None = None
+    tasks: list[records.EvaluatedTask] = Field(default_factory=list)
+    settings_own: records.Hyperparameters | None = None
+    selection: records.Selection | None = None
+    validation: records.Validation | None = None
+    pretraining: records.Pretraining | None = None
+    stabilisation: records.Stabilisation | None = None
+    tuning: records.Tuning | None = None
+    designs: records.DesignComparison | None = None
+    evaluation: records.Evaluation | None = None
+    decision: records.Decision | None = None
+    version: records.ModelVersion | None = None
+    serving_check: records.ServingCheck | None = None
+    deployed: bool = False
+    champion_before: str | None = None
+    champion_after: str | None = None
+    gate: GateSettings | None = None
+    links: Links = Links()
+
+    @property
+    def pretrained(self) -> bool:
+        """Whether there was pretraining, and not only a record that there was none."""
+        return self.pretraining is not None and self.pretraining.task != "none"
+
+    @property
+    def by_run_fn(self) -> bool:
+        """Whether the project's module has TFX's `run_fn`, which owns its weights and its loop."""
+        return self.stabilisation is not None and self.stabilisation.chosen is None
+
+    @property
+    def designs_compared(self) -> bool:
+        """Whether design spaces were sampled."""
+        return self.designs is not None and bool(self.designs.spaces)

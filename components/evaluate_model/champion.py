@@ -1,0 +1,95 @@
+"""The champion on the candidate's terms: compared only where it predicts the same thing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from components.evaluate_model.predictions import Contender, not_finite
+from components.evaluate_model.tables import Array, Examples
+from perennial.digests import verify_folder
+from perennial.errors import describe_error
+from perennial.project import Project
+from perennial.registry import Registry
+from perennial.tasks import Task
+from schemas.records import Champion, ServedTask
+
+# The same operations differ by rounding alone from one version of TensorFlow to the next.
+_ROUNDING = 1e-5
+
+
+@dataclass(frozen=True)
+class Comparable:
+    """The champion's predictions by task, of the tasks that can be compared, and why others cannot."""
+
+    predictions: dict[str, Array] = field(default_factory=dict)
+    not_compared: list[str] = field(default_factory=list)
+
+
+def predict_champion(
+    project: Project, champion: Champion | None, examples: Examples, labels: Mapping[str, Array]
+) -> Comparable:
+    """Predicts the examples with the champion, if it predicts what the candidate does.
+
+    Args:
+        project: Whose first task decides, and whose registry holds the champion.
+        champion: The version that serves.
+        examples: What to predict.
+        labels: The candidate's labels of the examples, by task.
+    """
+    if champion is None:
+        return Comparable(not_compared=["there is no champion yet"])
+    name = f"champion version {champion.version}"
+    try:
+        # It may need a feature that the data no longer has: TensorFlow then raises errors of many kinds.
+        contender = _load(project, champion, name)
+        if refused := _refuse_first(contender, project.tasks[0], name):
+            return Comparable(not_compared=[refused])
+        if refused := _refuse_labels(contender.labels(examples.records), labels, champion.version):
+            return Comparable(not_compared=[refused])
+        predictions = contender.predict(examples.records)
+    except Exception as error:
+        return Comparable(not_compared=[f"{name} could not be evaluated: {describe_error(error)}"])
+    if bad := not_finite(predictions, examples):
+        return Comparable(not_compared=[f"{name} could not be evaluated: it gives {bad}"])
+    shared = [task.name for task in project.tasks if _is_same(contender.tasks.get(task.name), task)]
+    return Comparable({task: predictions[task] for task in shared}, _missing(project.tasks, shared, name))
+
+
+def _load(project: Project, champion: Champion, name: str) -> Contender:
+    registry = Registry(project)
+    folder = registry.fetch(registry.version(champion.version))
+    verify_folder(folder, champion.digest)
+    return Contender(name, folder)
+
+
+def _is_same(served: ServedTask | None, task: Task) -> bool:
+    return served is not None and served.kind == task.kind
+
+
+def _refuse_first(contender: Contender, first: Task, name: str) -> str | None:
+    if _is_same(contender.tasks.get(first.name), first):
+        return None
+    has = ", ".join(f"`{task.name}` ({task.kind})" for task in contender.tasks.values())
+    return f"{name} predicts {has} instead of `{first.name}` ({first.kind})"
+
+
+def _missing(tasks: Sequence[Task], shared: Sequence[str], name: str) -> list[str]:
+    return [
+        f"task `{task.name}` ({task.kind}): {name} does not predict it" for task in tasks if task.name not in shared
+    ]
+
+
+def _refuse_labels(theirs: Mapping[str, Array], ours: Mapping[str, Array], version: str) -> str | None:
+    for task in [name for name in ours if name in theirs]:
+        same = np.isclose(theirs[task], ours[task], rtol=_ROUNDING, atol=0, equal_nan=True)
+        if not same.all():
+            row, count = int(np.argmin(same)), int((~same).sum())
+            how = f"{theirs[task][row]:g} instead of {ours[task][row]:g}"
+            return (
+                f"labels are defined otherwise by version {version} (task `{task}`: {count} of {len(same)} test "
+                f"examples, such as {how})"
+            )
+    return None

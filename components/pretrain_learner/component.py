@@ -1,0 +1,20 @@
+"""Kubeflow wrapper of `pretrain_learner`."""
+
+from kfp.dsl import Artifact, Input, Output
+
+from components.kubeflow import component
+
+
+@component()
+def pretrain_learner(
+    project: str, digest: str, unlabelled: str, features: Input[Artifact], pretrained: Output[Artifact]
+):
+    """Pretrains the learner without labels; `unlabelled` tells Kubeflow's cache when the files are others."""
+    from pathlib import Path
+
+    from components.pretrain_learner.step import pretrain_learner
+    from perennial.project import load_project, verify_digest
+
+    loaded = load_project(project)
+    verify_digest("settings and module", digest, loaded.project_digest())
+    pretrain_learner(loaded, Path(features.path), Path(pretrained.path))

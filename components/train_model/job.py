@@ -1,0 +1,81 @@
+"""One training as it is handed to whoever does it: this process, or the worker processes that it starts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from components.stabilise_weights.step import WEIGHTS_FILE
+from perennial.digests import digest_file, digest_folder, digest_value
+from perennial.modelling.checkpoints import Checkpoints
+from perennial.project import Project
+from schemas.project import ProjectSettings
+from schemas.records import Champion, Hyperparameters, Instance, Record
+
+
+class Job(Record):
+    """What is trained, from what, and where to. Paths are absolute.
+
+    `key` is a digest of everything that decides the training: its checkpoints are found again by it.
+    """
+
+    folder: Path
+    settings: ProjectSettings
+    instance: Instance
+    hyperparameters: Hyperparameters
+    features: Path
+    weights: Path
+    champion: Champion | None
+    output: Path
+    key: str
+
+    @property
+    def project(self) -> Project:
+        """The project with the settings that the step was given."""
+        return Project(self.folder, self.settings)
+
+    @property
+    def start_weights(self) -> Path:
+        """File of the stabilised weights."""
+        return self.weights / WEIGHTS_FILE
+
+    @property
+    def checkpoints(self) -> Checkpoints:
+        """Its checkpoints, in the project's state folder: a killed step's own folder may not be given to the next."""
+        return Checkpoints(checkpoints_root(self.project), self.key)
+
+
+def make_job(
+    project: Project,
+    instance: Instance,
+    hyperparameters: Hyperparameters,
+    champion: Champion | None,
+    features: Path,
+    weights: Path,
+    output: Path,
+) -> Job:
+    """The job of one instance. A champion that it does not start from decides nothing."""
+    patched = champion if instance.start == "patched" else None
+    decides = [
+        project.project_digest(),
+        instance.model_dump(),
+        hyperparameters.model_dump(),
+        patched.digest if patched else None,
+        digest_folder(features),
+        digest_file(weights / WEIGHTS_FILE) if (weights / WEIGHTS_FILE).is_file() else None,
+    ]
+    return Job(
+        folder=project.folder,
+        settings=project.settings,
+        instance=instance,
+        hyperparameters=hyperparameters,
+        features=features.absolute(),
+        weights=weights.absolute(),
+        champion=patched,
+        output=output.absolute(),
+        key=digest_value(decides)[:32],
+    )
+
+
+def checkpoints_root(project: Project) -> Path:
+    """Where the checkpoints of all trainings of a project lie."""
+    return project.state / "checkpoints"

@@ -1,0 +1,117 @@
+"""Local worker processes of strategy `multi_worker`: started together, watched, and started again when one dies."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from components.train_model.job import Job
+from components.train_model.training import read_training
+from components.train_model.worker import SPEC_FILE, error_file, read_error
+from perennial.errors import TrainingError
+from perennial.modelling.devices import CLUSTER
+from perennial.publishing import publish_text
+from schemas.records import Training
+
+_POLL_SECONDS = 0.1
+_STOP_SECONDS = 10.0
+_LINES = 12
+
+
+@dataclass
+class _Worker:
+    number: int
+    process: subprocess.Popen[bytes]
+    log: Path
+
+
+def train_on_workers(job: Job) -> Training:
+    """Trains on `train.workers` processes of this machine; they go on from the newest checkpoint when one dies.
+
+    Raises:
+        PerennialError: What a worker says is wrong with the project or its training.
+        TrainingError: Workers died more often than `train.restarts`; the message has the end of the log.
+    """
+    folder = job.checkpoints.folder / "workers"
+    folder.mkdir(parents=True, exist_ok=True)
+    publish_text(job.model_dump_json(), folder / SPEC_FILE)
+    began = time.monotonic()
+    restarts = 0
+    while (dead := _attempt(job, folder)) is not None:
+        for number in range(job.settings.train.workers):
+            if (error := read_error(folder, number)) is not None:
+                raise error
+        if restarts == job.settings.train.restarts:
+            raise _gave_up(job, dead)
+        restarts += 1
+    seconds = time.monotonic() - began
+    return read_training(job.output).model_copy(update={"restarts": restarts, "seconds": seconds})
+
+
+def _attempt(job: Job, folder: Path) -> _Worker | None:
+    """Runs all workers once; gives the one that died first, or None when all ended well."""
+    count = job.settings.train.workers
+    addresses = [f"127.0.0.1:{port}" for port in _free_ports(count)]
+    workers: list[_Worker] = []
+    try:
+        for number in range(count):
+            workers.append(_start(number, addresses, folder))
+        return _watch(workers)
+    finally:
+        for worker in workers:
+            worker.process.kill()
+        for worker in workers:
+            worker.process.wait(_STOP_SECONDS)
+
+
+def _start(number: int, addresses: list[str], folder: Path) -> _Worker:
+    error_file(folder, number).unlink(missing_ok=True)
+    task = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": number}}
+    # The worker finds the product where this process found it.
+    found = os.pathsep.join(path for path in sys.path if path)
+    environment = {**os.environ, CLUSTER: json.dumps(task), "PYTHONPATH": found}
+    command = [sys.executable, "-m", "components.train_model.worker", str(folder / SPEC_FILE), str(number)]
+    log = folder / f"worker-{number}.log"
+    with log.open("ab") as stream:
+        process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=stream, stderr=stream)
+    return _Worker(number, process, log)
+
+
+def _watch(workers: list[_Worker]) -> _Worker | None:
+    """Waits until the first worker, which publishes, ended well, or any did not."""
+    while True:
+        codes = [worker.process.poll() for worker in workers]
+        if codes[0] == 0:  # everything is published; how the others then part is of no matter
+            return None
+        dead = [worker for worker in workers if worker.process.returncode]
+        if dead:
+            # One that was killed takes the others with it: they only say that they lost it.
+            return min(dead, key=lambda worker: worker.process.returncode)
+        time.sleep(_POLL_SECONDS)
+
+
+def _free_ports(count: int) -> list[int]:
+    """Loopback ports that nobody listens on."""
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [int(each.getsockname()[1]) for each in sockets]
+    finally:
+        for each in sockets:
+            each.close()
+
+
+def _gave_up(job: Job, dead: _Worker) -> TrainingError:
+    code = dead.process.returncode
+    how = f"was ended by signal {-code}" if code < 0 else f"ended with code {code}"
+    lines = dead.log.read_text(encoding="utf-8", errors="replace").splitlines()[-_LINES:]
+    received = f"worker {dead.number} {how}, after {job.settings.train.restarts} restarts:\n" + "\n".join(lines) + "\n"
+    remedy = f"Read {dead.log}, then run again: training goes on from the newest checkpoint."
+    return TrainingError(f"training of {job.instance.name}", "must run on all its workers", received, remedy)

@@ -1,0 +1,73 @@
+"""Checks of what the blocks are given."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+
+def checked_count(block: str, argument: str, value: Any, least: int = 1) -> int:
+    """A whole number of at least `least`.
+
+    Raises:
+        ValueError: It is none.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise _wrong(block, argument, f"must be a whole number of at least {least}", value)
+    return value
+
+
+def checked_counts(block: str, argument: str, values: Any, length: int | None = None) -> tuple[int, ...]:
+    """Whole numbers above 0, `length` of them; at least one where that is not said.
+
+    Raises:
+        ValueError: They are none.
+    """
+    numbers = list(values) if isinstance(values, Sequence) and not isinstance(values, str) else []
+    whole = all(isinstance(number, int) and not isinstance(number, bool) and number > 0 for number in numbers)
+    if not numbers or not whole or len(numbers) != (length or len(numbers)):
+        how_many = f"{length} whole numbers" if length else "whole numbers"
+        raise _wrong(block, argument, f"must be {how_many} above 0", values)
+    return tuple(numbers)
+
+
+def checked_share(block: str, argument: str, value: Any) -> float:
+    """A number from 0 to less than 1.
+
+    Raises:
+        ValueError: It is none.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1:
+        raise _wrong(block, argument, "must be a number from 0 to less than 1", value)
+    return float(value)
+
+
+def checked_names(block: str, argument: str, names: Iterable[Any]) -> list[str]:
+    """Names of features or layers: one at least, all different, none with a slash, which separates parts of a path.
+
+    Raises:
+        ValueError: They are not so.
+    """
+    found = list(names)
+    if not all(isinstance(name, str) and name and "/" not in name for name in found):
+        raise _wrong(block, argument, "must be names without `/`", found)
+    if not found or len(set(found)) < len(found):
+        raise _wrong(block, argument, "must be one name or more, all different", found)
+    return found
+
+
+def checked_activation(block: str, value: Any) -> str:
+    """The name of an activation that Keras knows.
+
+    Raises:
+        ValueError: It is none.
+    """
+    import keras
+
+    if not isinstance(value, str) or not callable(getattr(keras.activations, value, None)):
+        raise _wrong(block, "activation", "must name one of Keras's activations, such as relu or gelu", value)
+    return value
+
+
+def _wrong(block: str, argument: str, expected: str, received: Any) -> ValueError:
+    return ValueError(f"blocks.{block}: {argument} {expected}. Received: {received!r}.")

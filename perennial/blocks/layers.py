@@ -1,0 +1,63 @@
+"""What the blocks' layers share. This module imports Keras; functions import it when they are called."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+from keras import ops
+
+Shape = tuple[int | None, ...]
+
+
+class Block(keras.layers.Layer):  # type: ignore[misc] # Keras has no types
+    """A layer made of layers. Frozen (`trainable = False`), it runs as in inference: no dropout, no new statistics."""
+
+    def learns(self, training: bool | None) -> bool:
+        """Whether this call is one that trains the layer."""
+        return bool(training) and self.trainable
+
+
+def normalisation(name: str, scale: str = "ones") -> Any:
+    """Batch normalisation whose statistics are those of the global batch, on however many replicas.
+
+    Its running statistics follow within tens of steps, as short trainings need it. Source of the momentum: PyTorch's
+    default, 0.1 there. `scale` initialises the scale.
+    """
+    return keras.layers.BatchNormalization(
+        momentum=0.9, epsilon=1e-5, gamma_initializer=scale, synchronized=True, name=name
+    )
+
+
+def rows_between(numbers: Any, least: int, most: int, otherwise: int) -> Any:
+    """Row numbers of an embedding, in the same shape and dtype: what is not from `least` to `most` is `otherwise`.
+
+    A number beyond an embedding's rows would stop the program on a CPU and give zeros on a GPU.
+    """
+    inside = ops.logical_and(numbers >= least, numbers <= most)
+    return ops.where(inside, numbers, ops.full_like(numbers, otherwise))
+
+
+def positions(length: int, width: int) -> Any:
+    """Where in a sequence a place is, as sines and cosines of falling frequencies: float32 [length, width].
+
+    Source: Vaswani et al. 2017, section 3.5; the sines stand before the cosines here.
+    """
+    pairs = (width + 1) // 2
+    places = ops.arange(length, dtype="float32")[:, None]
+    angles = places / 10_000.0 ** (ops.arange(pairs, dtype="float32") / pairs)
+    return ops.concatenate([ops.sin(angles), ops.cos(angles)], axis=1)[:, :width]
+
+
+def mean_of_present(sequence: Any, mask: Any) -> Any:
+    """The mean over a sequence [batch, length, d] of the places where the mask [batch, length] is True: [batch, d].
+
+    Without a mask all count; zeros where none does.
+    """
+    dtype = sequence.dtype
+    sequence = ops.cast(sequence, "float32")  # long sums lose too much in 16 bits
+    if mask is None:
+        return ops.cast(ops.mean(sequence, axis=1), dtype)
+    present = ops.cast(mask, "float32")[:, :, None]
+    total = ops.sum(sequence * present, axis=1)
+    return ops.cast(total / ops.maximum(ops.sum(present, axis=1), 1.0), dtype)

@@ -1,0 +1,78 @@
+"""`perennial tensorboard`: the installed TensorBoard over what runs logged while they trained."""
+
+from __future__ import annotations
+
+import difflib
+import threading
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from perennial.errors import PerennialError
+from perennial.project import Project
+
+# Where the end of a run leaves the logs of its instances, beside the report.
+LOGS = "tensorboard"
+_NAMED = 3  # runs that a message names
+_LOOPBACK = "127.0.0.1"
+
+
+def tensorboard(
+    folder: Annotated[Path, typer.Argument(metavar="[PROJECT]", help="Project folder.", show_default=False)] = Path(),
+    run: Annotated[str | None, typer.Option("--run", help="Only this run; default: all runs.")] = None,
+    port: Annotated[
+        int | None, typer.Option(min=0, max=65535, help="HTTP port, 0: any that is free; default: 6006 or the next.")
+    ] = None,
+) -> None:
+    """Show the curves of training in TensorBoard, until Ctrl-C."""
+    from perennial.cli.quiet import libraries_log_to
+    from perennial.project import load_project
+
+    project = load_project(folder)
+    logs = find_logs(project, run)
+    with libraries_log_to(project.state / "tensorboard.log"):
+        address = start_tensorboard(logs, port)
+    typer.echo(f"TensorBoard on {address} (Ctrl-C ends it)")
+    try:
+        threading.Event().wait()
+    except KeyboardInterrupt:
+        typer.echo("\nTensorBoard ended")
+
+
+def find_logs(project: Project, run: str | None) -> Path:
+    """The folder to show: that of one run, or the one that holds all runs.
+
+    Raises:
+        PerennialError: There are no logs, or the run has none.
+    """
+    runs = project.state / "runs"
+    logged = sorted(path.parent.name for path in runs.glob(f"*/{LOGS}") if path.is_dir())
+    if not logged:
+        where, expected = f"project {project.settings.name}", "must have a run that trained to its end"
+        remedy = "`perennial run` writes logs while it trains, and shows them when it has ended."
+        raise PerennialError(where, expected, "no logs for TensorBoard", remedy)
+    if run is None:
+        return runs
+    if run not in logged:
+        near = difflib.get_close_matches(run, logged, 1)
+        remedy = f"Did you mean `{near[0]}`?" if near else "`perennial status` lists the runs; leave --run out for all."
+        raise PerennialError("--run", f"must be a run with logs, such as {', '.join(logged[-_NAMED:])}", run, remedy)
+    return runs / run / LOGS
+
+
+def start_tensorboard(logs: Path, port: int | None) -> str:
+    """Starts TensorBoard on loopback in threads of this process; gives its address.
+
+    Raises:
+        PerennialError: It cannot listen on that port.
+    """
+    from tensorboard import default, program
+
+    board = program.TensorBoard(plugins=default.get_plugins())
+    board.configure(logdir=str(logs), host=_LOOPBACK, port=port)
+    try:
+        return str(board.launch())
+    except program.TensorBoardServerException as error:
+        remedy = "Name another with --port; --port 0 takes any that is free."
+        raise PerennialError("--port", "must be free on this machine", port or error, remedy) from error

@@ -1,0 +1,96 @@
+"""Weights by their Keras path, in files that hold nothing but numbers."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import keras
+    import numpy as np
+
+Weights = dict[str, "np.ndarray[Any, Any]"]
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """Paths of a model's weights that were loaded, and of those that were left as they were, each with why."""
+
+    loaded: list[str] = field(default_factory=list)
+    left: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def whole(self) -> bool:
+        """Whether every weight was loaded."""
+        return not self.left
+
+    def __str__(self) -> str:
+        return f"{len(self.loaded)} of {len(self.loaded) + len(self.left)} weights"
+
+
+def weights_of(model: keras.Model) -> Weights:
+    """All weights of a model by path, as arrays; the random states of its layers are no weights."""
+    return {name: variable.numpy() for name, variable in _named(model)}
+
+
+def fit_weights(model: keras.Model, weights: Mapping[str, Any]) -> Fitted:
+    """Loads each weight whose path and shape are those of the model."""
+    fitted = Fitted()
+    for name, variable in _named(model):
+        found = weights.get(name)
+        shape = tuple(variable.shape)
+        if found is None:
+            fitted.left[name] = "not there"
+        elif tuple(found.shape) != shape:
+            fitted.left[name] = f"{list(found.shape)} there and {list(shape)} here"
+        else:
+            variable.assign(found)
+            fitted.loaded.append(name)
+    return fitted
+
+
+def save_weights(weights: Mapping[str, Any], file: Path) -> None:
+    """Writes arrays by name to an `.npz` file, which appears whole or not at all."""
+    import numpy as np
+
+    file.parent.mkdir(parents=True, exist_ok=True)
+    aside = file.with_name(f".{file.name}.{os.getpid()}")
+    try:
+        with aside.open("wb") as stream:
+            np.savez(stream, **weights)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(aside, file)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def load_weights(file: Path) -> Weights:
+    """Reads what `save_weights` wrote; nothing is unpickled.
+
+    Raises:
+        OSError: The file cannot be read.
+        ValueError: It is no such file.
+    """
+    import zipfile
+
+    import numpy as np
+
+    try:
+        with np.load(file, allow_pickle=False) as found:
+            return {name: found[name] for name in found.files}
+    except (zipfile.BadZipFile, EOFError, KeyError) as error:
+        raise ValueError(f"{file.name} is damaged: {error}") from error
+
+
+def _named(model: keras.Model) -> list[tuple[str, Any]]:
+    """Each weight with its path; equal paths are told apart by their order."""
+    seen: dict[str, int] = {}
+    named = []
+    for variable in model.weights:
+        count = seen[variable.path] = seen.get(variable.path, 0) + 1
+        named.append((variable.path if count == 1 else f"{variable.path}#{count}", variable))
+    return named

@@ -1,0 +1,66 @@
+"""What a model predicts: its tasks, how each is measured, and what its served outputs are called."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from schemas.project import Metric, ProjectSettings, TaskKind
+
+METRICS: dict[TaskKind, tuple[Metric, ...]] = {
+    "binary": ("accuracy", "log_loss", "auc"),
+    "multi_class": ("accuracy", "log_loss"),
+    "regression": ("mean_absolute_error", "mean_squared_error"),
+}
+"""What is measured for each kind of task, the most telling first."""
+
+LOWER_IS_BETTER: frozenset[Metric] = frozenset({"log_loss", "mean_absolute_error", "mean_squared_error"})
+LATENT = "latent"
+"""Name of the served output beside the predictions: the latent vector, float32 [n, d]."""
+
+Part = Literal["class", "probabilities", "value"]
+PARTS: dict[TaskKind, tuple[Part, ...]] = {
+    "binary": ("class", "probabilities"),
+    "multi_class": ("class", "probabilities"),
+    "regression": ("value",),
+}
+"""What a model says for a task: `class` int64 [n] and `probabilities` float32 [n, classes], or `value` float32 [n]."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """One thing that a model predicts. `label` is the transformed feature that holds the truth."""
+
+    name: str
+    kind: TaskKind
+    label: str
+    weight: float = 1.0
+
+    @property
+    def metric(self) -> Metric:
+        """The metric that tells most of this kind of task."""
+        return METRICS[self.kind][0]
+
+    @property
+    def is_classes(self) -> bool:
+        """Whether it predicts a class, and not a value."""
+        return self.kind != "regression"
+
+
+def tasks_of(settings: ProjectSettings) -> tuple[Task, ...]:
+    """The tasks of a project, the one that the gate reads first."""
+    return tuple(Task(task.name, task.kind, task.label or settings.label, task.weight) for task in settings.model.tasks)
+
+
+def metric_words(metric: str) -> str:
+    """A metric's name in words."""
+    return "AUC" if metric == "auc" else metric.replace("_", " ")
+
+
+def output_name(names: Sequence[str], name: str, part: Part) -> str:
+    """What a part of a task's prediction is called among a model's outputs.
+
+    The part alone where there is one task; where there are several, the task's name goes before it: `fare_value`.
+    """
+    return part if len(names) == 1 else f"{name}_{part}"

@@ -1,0 +1,125 @@
+"""Records of spans: what landed, what was checked, what was found."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from schemas.project import Severity
+from schemas.records.base import Record
+
+
+class Span(Record):
+    """One landing of labelled data.
+
+    `uri` is a path, a URL, a pattern of them (a span of several files), or the SQLAlchemy URL of a table without
+    its password. The fingerprint is the SHA-256 of the bytes, or of what a table tells of its rows; other data are
+    another version.
+    """
+
+    name: str
+    version: int
+    uri: str
+    fingerprint: str
+
+
+class Check(Record):
+    """One thing that was looked at in one span.
+
+    `verdict` is `not_compared` when there was nothing to compare with: never a silent pass. It is `set_aside` when
+    the rows that failed were few enough to be set aside. `severity` is what a failure does. `distance` and
+    `threshold` are those of a drift or skew check.
+    """
+
+    kind: Literal["readable", "columns", "rows", "schema", "expectation", "drift", "label_drift", "skew"]
+    subject: str
+    verdict: Literal["passed", "failed", "set_aside", "not_compared"]
+    message: str
+    severity: Severity = "quarantine"
+    distance: float | None = None
+    threshold: float | None = None
+
+
+class SetAside(Record):
+    """A row that was set aside: where it stood, why, and what it held (values as JSON; long ones shortened).
+
+    `place` is such as `data/2026-01-31.csv: line 17`, or `id digit-0012` where only the example's key is known.
+    """
+
+    span: str
+    place: str
+    reasons: list[str]
+    values: dict[str, Any]
+
+
+class Ingestion(Record):
+    """What ingesting one span gave: the rows that became examples, per split and per label, and those that could not.
+
+    `columns` are the span's columns in their order. `causes` counts the rows set aside by reason in general terms;
+    each row stands in the folder's quarantine file. `problem` is what makes the whole span unreadable.
+    `content` is a digest of everything that decided which examples the folder holds.
+    """
+
+    span: Span
+    columns: list[str]
+    rows: dict[str, int]
+    labels: dict[str, int]
+    set_aside: int = 0
+    causes: dict[str, int] = {}
+    problem: str | None = None
+    content: str = ""
+
+
+class CheckedSpan(Record):
+    """What the row rules and the expectations found in one span, and the rows that are left.
+
+    `checks` are of the kinds readable, rows and expectation.
+    """
+
+    span: Span
+    columns: list[str]
+    rows: dict[str, int]
+    labels: dict[str, int]
+    set_aside: int
+    checks: list[Check]
+    content: str
+
+    @property
+    def readable(self) -> bool:
+        """Whether examples could be read from the span."""
+        return not any(check.kind == "readable" and check.verdict == "failed" for check in self.checks)
+
+
+class SpanValidation(Record):
+    """What is known of one span after validation; `rows` per split, and whether a person `released` it."""
+
+    span: Span
+    new: bool
+    rows: dict[str, int]
+    labels: dict[str, int]
+    checks: list[Check]
+    set_aside: int = 0
+    released: bool = False
+
+    @property
+    def failures(self) -> list[Check]:
+        """The checks that failed and are more than a warning."""
+        return [check for check in self.checks if check.verdict == "failed" and check.severity != "warn"]
+
+    @property
+    def warnings(self) -> list[Check]:
+        """The checks that failed and only warn."""
+        return [check for check in self.checks if check.verdict == "failed" and check.severity == "warn"]
+
+    @property
+    def quarantined(self) -> bool:
+        """Whether the span is kept out of the window until a person decides. What cannot be read cannot be released."""
+        unreadable = any(check.kind == "readable" for check in self.failures)
+        return self.new and bool(self.failures) and (unreadable or not self.released)
+
+
+class Validation(Record):
+    """The verdict on all new spans of a run. `accepted`: the run goes on, with the spans that are not quarantined."""
+
+    spans: list[SpanValidation]
+    accepted: bool
+    reasons: list[str]

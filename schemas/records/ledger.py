@@ -1,0 +1,86 @@
+"""Bodies of the events in the ledger."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from schemas.records.base import Record
+from schemas.records.data import Span
+from schemas.records.judgement import Decision
+from schemas.records.models import Selection
+
+Outcome = Literal["promoted", "kept_champion", "data_rejected", "nothing_new", "failed"]
+EventKind = Literal[
+    "run_started",
+    "span_accepted",
+    "span_quarantined",
+    "span_released",
+    "span_rejected",
+    "schema_accepted",
+    "hyperparameters_tuned",
+    "decision",
+    "deployment",
+    "run_ended",
+]
+
+
+class RunStarted(Record):
+    """A run began to work on this selection."""
+
+    selection: Selection
+
+
+class SpanJudged(Record):
+    """A span version was accepted or quarantined by a run, or released or rejected by a person, and why.
+
+    `by` is the person, None for a run; `reasons` are then the person's own. What is not `readable` cannot be
+    released.
+    """
+
+    span: Span
+    rows: int
+    reasons: list[str]
+    set_aside: int = 0
+    readable: bool = True
+    by: str | None = None
+
+
+class SchemaAccepted(Record):
+    """A person accepted a change of the schema. `changes` are the lines of the diff that was reviewed."""
+
+    before: str
+    after: str
+    changes: list[str]
+    by: str
+    why: str
+
+
+class DecisionMade(Record):
+    """The gate's decision on a registered candidate."""
+
+    decision: Decision
+    version: str
+    digest: str
+
+
+class Deployment(Record):
+    """A version was made the one that serves. `replaces` is the ledger number of the deployment before it."""
+
+    version: str
+    digest: str
+    action: Literal["push", "promote", "rollback"]
+    by: str
+    why: str
+    replaces: int | None
+
+
+class RunEnded(Record):
+    """How a run ended."""
+
+    outcome: Outcome
+    reasons: list[str]
+    window: list[str]
+    new_spans: list[str]
+    version: str | None
+    champion: str | None
+    report: str | None

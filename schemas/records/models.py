@@ -1,0 +1,257 @@
+"""Records of models: what trained them, and how that went."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from schemas.project import Metric, PretextTask, TaskKind
+from schemas.records.base import Record
+from schemas.records.data import Span
+
+
+class Champion(Record):
+    """The registry version that serves, by which deployment in the ledger."""
+
+    version: str
+    digest: str
+    deployment: int
+
+
+class Instance(Record):
+    """One training instance of a run.
+
+    `start` says where its weights come from: the stabilised draw, or the champion's own (patched). `rank` is which of
+    the tuner's best hyperparameters it takes, from 0; fewer than that: the last.
+    """
+
+    name: str
+    seed: int
+    start: Literal["cold", "patched"] = "cold"
+    rank: int = 0
+
+
+class Hyperparameters(Record):
+    """What training uses. `model` holds the values of what `build_model` asks its `hp` for.
+
+    `source` says who chose: the settings (then `model` is empty: every default), or the tuner.
+    """
+
+    learning_rate: float
+    batch_size: int
+    model: dict[str, int | float | str | bool] = {}
+    source: Literal["settings", "tuner"] = "settings"
+
+
+class Tuned(Record):
+    """The outcome of the newest search, for later runs: the best first, which space was searched, when, by which run.
+
+    `space` is a digest of everything that decides what is searched; `at` is UTC, ISO 8601.
+    """
+
+    best: list[Hyperparameters]
+    space: str
+    at: str
+    run: str
+
+
+class Selection(Record):
+    """What a run works on; the input of every other step.
+
+    What may be absent has a default: Kubeflow's parameters cannot hold a null. `released` names those of the new
+    spans that a person released from quarantine. `tuned` are the hyperparameters of an earlier search that are still
+    to be used; where there are none, `tune_reason` says why, as the end of "searched because ...".
+    """
+
+    run: str
+    window: list[Span]
+    new_spans: list[str]
+    released: list[str] = []
+    instances: list[Instance]
+    data_digest: str
+    rules_digest: str = ""
+    checks_digest: str
+    project_digest: str
+    schema_digest: str
+    tuned: Tuned | None = None
+    tune_reason: str = ""
+    resumes: str | None = None
+    champion: Champion | None = None
+    git_commit: str | None = None
+
+
+class Pretraining(Record):
+    """What pretraining without labels did. With task `none` nothing was done and all else is empty.
+
+    `losses` and `held_out_losses` are by epoch, in the unit of the task. `notes` tell what a person should know.
+    """
+
+    task: PretextTask
+    examples: int = 0
+    unlabelled: int = 0
+    losses: list[float] = []
+    held_out_losses: list[float] = []
+    parameters: int = 0
+    notes: list[str] = []
+
+
+class WeightDraw(Record):
+    """One draw of initial weights: its losses by step and its numerical health.
+
+    `gradient_norm` and `gradient_variance` are the mean and variance of the global gradient norm;
+    `dead_units` is the share of ReLU units that gave zero on every probed example, None where the model has none.
+    """
+
+    seed: int
+    losses: list[float]
+    gradient_norm: float
+    gradient_variance: float
+    dead_units: float | None
+    finite: bool
+
+
+class Stabilisation(Record):
+    """All draws, and the index of the one whose weights go on.
+
+    `pretrained` counts the weights that came from pretraining. A module with `run_fn` owns its weights: then there
+    are no draws, and `chosen` is None.
+    """
+
+    draws: list[WeightDraw]
+    chosen: int | None
+    pretrained: int = 0
+
+
+class Trial(Record):
+    """One trial of the tuner: what it tried (by name), and the lowest eval loss it reached; None: it came to nothing.
+
+    `started_from` says how much of the stabilised weights fitted: `24 of 24 weights`. `message` is why it failed.
+    """
+
+    number: int
+    values: dict[str, int | float | str | bool]
+    loss: float | None
+    losses: list[float] = []
+    seconds: float = 0.0
+    started_from: str = ""
+    message: str | None = None
+
+
+class Tuning(Record):
+    """How the hyperparameters were chosen. `best` has at least one, the best first.
+
+    `outcome`: `not_set` (the settings' own), `searched` (by this run) or `reused` (of an earlier search, `tuned`).
+    `why` is a sentence for people. `space` is as in `Tuned`.
+    """
+
+    outcome: Literal["not_set", "searched", "reused"]
+    why: str
+    best: list[Hyperparameters]
+    space: str
+    trials: list[Trial] = []
+    tuned: Tuned | None = None
+
+
+class DesignSample(Record):
+    """One model of a design space, trained for a few epochs; `error` is its lowest eval loss, None: it failed."""
+
+    space: str
+    values: dict[str, int | float | str | bool]
+    error: float | None
+    parameters: int = 0
+    seconds: float = 0.0
+    message: str | None = None
+
+
+class SpaceTest(Record):
+    """Two design spaces compared by their distributions of errors.
+
+    `statistic` and `p_value` are of a two-sample Kolmogorov-Smirnov test, the p-value corrected for the number of
+    pairs; `better` is the space with the lower errors where the difference is more than chance, else None.
+    """
+
+    first: str
+    second: str
+    statistic: float
+    p_value: float
+    better: str | None
+
+
+class DesignComparison(Record):
+    """The compared design spaces. With no spaces nothing was compared, and `why` says why."""
+
+    spaces: list[str]
+    samples: list[DesignSample]
+    tests: list[SpaceTest]
+    why: str = ""
+
+
+class Epoch(Record):
+    """One pass over the training split. Losses are the tasks' weighted sum: nats for classes, squares for values.
+
+    `eval_metric` is that of the first task: its name stands in `Training.metric`.
+    """
+
+    train_loss: float
+    eval_loss: float
+    eval_metric: float
+
+
+class Training(Record):
+    """One trained instance. `digest` is the SHA-256 of its SavedModel; `parameters` counts trainable weights.
+
+    `resumed_from` is the epoch (from 0) that a killed training went on with; `restarts` counts workers that died and
+    were started again. `notes` tell what a person should know, such as why the champion could not be patched.
+    """
+
+    instance: Instance
+    strategy: str
+    replicas: int
+    workers: int = 1
+    parameters: int
+    train_examples: int
+    eval_examples: int
+    hyperparameters: Hyperparameters
+    metric: Metric
+    epochs: list[Epoch]
+    best_epoch: int
+    resumed_from: int | None = None
+    restarts: int = 0
+    seconds: float = 0.0
+    notes: list[str] = []
+    digest: str
+
+    @property
+    def best(self) -> Epoch:
+        """The epoch whose weights were exported."""
+        return self.epochs[self.best_epoch]
+
+
+class ServedFeature(Record):
+    """A feature that clients send: dtype (as NumPy names it), shape of one value (None: any length).
+
+    `default` are the values, flat, that stand for a feature that a client leaves out; None: it must be sent.
+    """
+
+    name: str
+    dtype: str
+    shape: list[int | None]
+    default: list[int | float | str] | None = None
+
+
+class ServedTask(Record):
+    """What a model predicts; `classes` is None for a regression, and 2 for a binary task."""
+
+    name: str
+    kind: TaskKind
+    classes: int | None = None
+
+
+class ModelContract(Record):
+    """What a SavedModel takes and gives; it lies in its `assets.extra/contract.json`.
+
+    `latent` is the length of the latent vector that it gives beside the predictions; None: it gives none.
+    """
+
+    features: list[ServedFeature]
+    tasks: list[ServedTask]
+    latent: int | None = None

@@ -1,0 +1,103 @@
+"""Batch predictions of every kind of task: the same as evaluation's, with defaults for what is missing."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from components.evaluate_model.step import read_evaluation
+from components.predict_batch.step import predict_batch
+from components.train_model.step import SAVED_MODEL
+from perennial.digests import digest_folder
+from perennial.errors import DataError
+from perennial.ledger import Ledger
+from perennial.project import load_project
+from perennial.registry import Candidate, Registry
+from tests.components.forked import forked
+from tests.components.kinds import copy_kind_project
+from tests.perennial.records import deployment
+
+COLUMNS = {
+    "binary": {"predicted_class": pa.int64(), "probabilities": pa.list_(pa.float32())},
+    "regression": {"predicted_value": pa.float32()},
+    "several": {
+        "severe_predicted_class": pa.int64(),
+        "severe_probabilities": pa.list_(pa.float32()),
+        "progression_predicted_value": pa.float32(),
+    },
+}
+
+
+def deploy_candidate(kind, folder):
+    """The kind's project in a folder of its own, with the candidate deployed."""
+    project = copy_kind_project(kind, folder)
+    model = kind.candidate / SAVED_MODEL
+    version = Registry(project).register(Candidate(model, digest_folder(model), {}, {}, {}, {}))
+    champion = Ledger(project.ledger_url).champion()
+    replaces = champion.deployment if champion else None
+    Ledger(project.ledger_url).deploy(deployment(version.version, replaces, digest=version.digest), None)
+    return project
+
+
+def predict_each(kinds, folder):
+    """Kind -> what was written for the patients as they landed."""
+    for kind, made in kinds.items():
+        project = deploy_candidate(made, folder / kind)
+        predict_batch(project, project.folder / "data" / "2026-01-01.csv", folder / f"{kind}.parquet")
+
+
+@pytest.fixture(scope="module")
+def predicted(kinds, tmp_path_factory):
+    """The folder of the projects and of what was written."""
+    folder = tmp_path_factory.mktemp("predicted")
+    forked(predict_each, kinds, folder)
+    return folder
+
+
+@pytest.mark.parametrize("kind", COLUMNS)
+def test_columns_of_each_kind(predicted, kind):
+    schema = pq.read_schema(predicted / f"{kind}.parquet")
+    landed = ["id", "progression", "sex", "age", "bmi", "ltg", "pressure"]
+    assert schema.names == [*landed, *COLUMNS[kind], "model_version"]
+    for name, form in COLUMNS[kind].items():
+        found = schema.field(name).type
+        assert found.value_type == form.value_type if pa.types.is_list(form) else found == form
+
+
+@pytest.mark.parametrize("kind", COLUMNS)
+def test_predictions_are_those_of_evaluation(kinds, predicted, kind):
+    """Every fifth patient lacks the blood pressure: both take the schema's default for it."""
+    evaluation = read_evaluation(kinds[kind].evaluation)
+    written = pd.read_parquet(predicted / f"{kind}.parquet").set_index("id")
+    assert len(written) == 442
+    for task in evaluation.tasks:
+        table = kinds[kind].table(task.name)
+        prefix = f"{task.name}_" if len(evaluation.tasks) > 1 else ""
+        part = "predicted_value" if task.kind == "regression" else "probabilities"
+        found = written[prefix + part][table["key"]]
+        np.testing.assert_allclose(np.vstack(found), np.vstack(table[evaluation.candidate]), rtol=1e-5, atol=1e-5)
+
+
+def predict_again(project, data):
+    predict_batch(project, data, data.with_suffix(".parquet"))
+
+
+def test_file_without_an_optional_feature(predicted, tmp_path):
+    rows = pd.read_csv(predicted / "regression" / "data" / "2026-01-01.csv")
+    lacking = rows[rows["pressure"].isna()].drop(columns="pressure").head(5)
+    lacking.to_json(tmp_path / "rows.jsonl", orient="records", lines=True)
+    forked(predict_again, load_project(predicted / "regression"), tmp_path / "rows.jsonl")
+    found = pd.read_parquet(tmp_path / "rows.parquet").set_index("id")["predicted_value"]
+    expected = pd.read_parquet(predicted / "regression.parquet").set_index("id")["predicted_value"]
+    np.testing.assert_allclose(found, expected[found.index], rtol=1e-5)
+
+
+def test_file_without_a_feature_that_has_no_default(predicted, tmp_path):
+    (tmp_path / "rows.csv").write_text("id,sex,age,bmi\na,1,50,30\n")
+    with pytest.raises(DataError) as caught:
+        forked(predict_again, load_project(predicted / "regression"), tmp_path / "rows.csv")
+    assert "rows.csv must have the features that the model needs (sex, age, bmi, ltg)" in str(caught.value)
+    assert not (tmp_path / "rows.parquet").exists()
