@@ -211,7 +211,7 @@ def _transform(project: Project, work: Path) -> dict[str, list[float]]:
     """The digit through the transform graph, as the served model has it inside."""
     import tensorflow as tf
 
-    transformed = TransformedFeatures(work / "features", project.settings.label)
+    transformed = TransformedFeatures(work / "features", project.tasks)
     layer = transformed.transform_output().transform_features_layer()
     _, image = _read_example(work / "window")["image"]
     outputs = layer({"image": tf.constant([image], tf.float32)})

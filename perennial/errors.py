@@ -16,8 +16,10 @@ Every message says where, what was expected, what was received and what to do.
 from __future__ import annotations
 
 import errno
+import re
 
 _LONGEST_CAUSE = 300
+_STYLE = re.compile(r"\x1b\[[0-9;]*m")  # bold and colours of a terminal
 
 
 class PerennialError(Exception):
@@ -82,9 +84,23 @@ def describe_error(error: BaseException) -> str:
         return str(error)
     if is_full_disk(error):
         return "there is no space left on the disk. Free some, then run again."
-    cause = next(iter(str(error).strip().splitlines()), "")
+    cause = _first_cause(str(error))
     shown = cause if len(cause) <= _LONGEST_CAUSE else f"{cause[:_LONGEST_CAUSE]}…"
     return f"{type(error).__name__}: {shown}" if shown else type(error).__name__
+
+
+def _first_cause(message: str) -> str:
+    """The line of a message that tells most.
+
+    The first one; of TensorFlow's, what it says of the node that failed; of Keras's, the next one too where the first
+    says only in which layer it happened.
+    """
+    lines = [line for line in (_STYLE.sub("", line).strip() for line in message.splitlines()) if line]
+    node = next((number for number, line in enumerate(lines) if line.startswith("[[{{")), 0)
+    if node:
+        return lines[node - 1]
+    keras = bool(lines) and lines[0].startswith("Exception encountered when calling")
+    return " ".join(lines[: 2 if keras else 1])
 
 
 def is_full_disk(error: BaseException | None) -> bool:

@@ -166,7 +166,7 @@ class ModelSettings(Settings):
     latent: str | None = Field(
         None,
         description="Layer whose output is served as the latent vector; none: what the model itself names `latent`, "
-        "or what its last layer reads.",
+        "or what its last layer with weights reads.",
     )
 
     @model_validator(mode="after")
@@ -248,7 +248,7 @@ class TuneSettings(Settings):
 
 
 class DesignSettings(Settings):
-    """Comparison of the design spaces that the module names in `design_spaces()`, by how their errors are distributed."""
+    """Comparison of the design spaces of the module's `design_spaces()`, by how their errors are distributed."""
 
     compare: bool = Field(False, description="Whether runs compare them.")
     samples: int = Field(20, ge=5, description="Models sampled from each space.")
@@ -293,7 +293,7 @@ class TrainSettings(Settings):
     cache_mb: int = Field(
         1024, ge=0, description="Examples are kept in memory when their files are smaller than this, in megabytes."
     )
-    seed: int = Field(17, ge=0, description="Seed of the first instance and of the first weight draw.")
+    seed: int = Field(17, ge=1, description="Seed of the first instance and of the first weight draw.")
 
 
 class PatchSettings(Settings):
@@ -316,8 +316,8 @@ class GateSettings(Settings):
 
     metric: Metric = Field(
         "accuracy",
-        description="Primary metric, of the first task: accuracy or log_loss of classes, mean_absolute_error or "
-        "mean_squared_error of values.",
+        description="Primary metric, of the first task: accuracy or log_loss of classes, auc of a binary task, "
+        "mean_absolute_error or mean_squared_error of values.",
     )
     mode: Literal["better", "not_worse"] = Field(
         "better",

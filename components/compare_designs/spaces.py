@@ -11,7 +11,6 @@ from perennial.digests import digest_value
 from perennial.errors import ProjectError, describe_error
 from perennial.modelling.building import check_output
 from perennial.modelling.calling import call_model
-from perennial.modelling.calling import call_model
 from perennial.modelling.features import TransformedFeatures
 from perennial.modelling.losses import task_outputs
 from perennial.project import Project

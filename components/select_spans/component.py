@@ -16,7 +16,7 @@ def select_spans(project: str, run: str, job: str, retrain: bool, tune: bool) ->
         ("released", list),
         ("champion", dict),
         ("instances", list),
-        ("tuned", dict),
+        ("tuned", str),
         ("tune_reason", str),
         ("unlabelled", str),
         ("data_digest", str),
@@ -42,7 +42,8 @@ def select_spans(project: str, run: str, job: str, retrain: bool, tune: bool) ->
         record["released"],
         record.get("champion", {}),
         record["instances"],
-        record.get("tuned", {}),
+        # As text: Kubeflow makes every number of a structure a float, and a layer has no 48.0 units.
+        chosen.tuned.model_dump_json() if chosen.tuned else "",
         chosen.tune_reason,
         unlabelled_fingerprint(loaded),
         chosen.data_digest,

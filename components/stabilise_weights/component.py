@@ -12,7 +12,7 @@ def stabilise_weights(
     features: Input[Artifact],
     pretrained: Input[Artifact],
     weights: Output[Artifact],
-    tuned: dict = {},  # type: ignore[type-arg]  # noqa: B006  Kubeflow reads the default
+    tuned: str = "",
 ):
     """Finds weights to start from."""
     from pathlib import Path
@@ -23,5 +23,5 @@ def stabilise_weights(
 
     loaded = load_project(project)
     verify_digest("settings and module", digest, loaded.project_digest())
-    earlier = Tuned.model_validate(tuned) if tuned else None
+    earlier = Tuned.model_validate_json(tuned) if tuned else None
     stabilise_weights(loaded, Path(features.path), Path(pretrained.path), earlier, Path(weights.path))

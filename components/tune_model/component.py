@@ -13,7 +13,7 @@ def tune_model(
     weights: Input[Artifact],
     validation: Input[Artifact],
     hyperparameters: Output[Artifact],
-    tuned: dict = {},  # type: ignore[type-arg]  # noqa: B006  Kubeflow reads the default
+    tuned: str = "",
     reason: str = "",
 ):
     """Chooses hyperparameters, after the weights are stable."""
@@ -25,5 +25,5 @@ def tune_model(
 
     loaded = load_project(project)
     verify_digest("settings and module", digest, loaded.project_digest())
-    earlier, output = Tuned.model_validate(tuned) if tuned else None, Path(hyperparameters.path)
+    earlier, output = Tuned.model_validate_json(tuned) if tuned else None, Path(hyperparameters.path)
     tune_model(loaded, Path(features.path), Path(weights.path), Path(validation.path), earlier, reason, output)

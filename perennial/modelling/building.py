@@ -155,8 +155,8 @@ def trunk(model: keras.Model, latent: str | None) -> keras.Model:
 
     Args:
         model: A functional model.
-        latent: Name of the layer whose output it is; None: what the model names `latent`, else what its last layer
-            reads.
+        latent: Name of the layer whose output it is; None: what the model names `latent`, else what the last layer
+            with weights reads, the same one for all tasks.
 
     Raises:
         ProjectError: There is no such layer, or it cannot be told what the latent vector is.
@@ -194,7 +194,19 @@ def latent_tensor(model: keras.Model, latent: str | None) -> Any:
             raise ProjectError("project.yaml: model.latent", expected, latent, remedy)
         return model.get_layer(latent).output
     outputs = model.output
-    if isinstance(outputs, dict):
-        return outputs.get(LATENT)
-    last = model.layers[-1].input
-    return None if isinstance(last, list | dict | tuple) else last
+    if isinstance(outputs, dict) and LATENT in outputs:
+        return outputs[LATENT]
+    heads = [_below_head(output) for output in (outputs.values() if isinstance(outputs, dict) else [outputs])]
+    return heads[0] if all(head is heads[0] for head in heads) else None
+
+
+def _below_head(output: Any) -> Any:
+    """What the last layer with weights before an output reads; None where the way to it branches."""
+    while True:
+        operation, node, _ = output._keras_history
+        inputs = operation._inbound_nodes[node].input_tensors
+        if len(inputs) != 1:
+            return None
+        if operation.weights:
+            return inputs[0]
+        output = inputs[0]

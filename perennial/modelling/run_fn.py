@@ -12,9 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from perennial.errors import PerennialError, ProjectError, TrainingError
+from perennial.errors import PerennialError, ProjectError, TrainingError, describe_error
 from perennial.modelling.features import TRANSFORM_GRAPH, TRANSFORMED_EXAMPLES, TransformedFeatures
-from perennial.modelling.user_signature import describe_cause
 from perennial.modelling.wrapping import wrap_model
 from perennial.project import Project
 from perennial.publishing import link_tree
@@ -236,4 +235,4 @@ def _naming_line(project: Project, function: Callable[[FnArgs], Any]) -> Iterato
         place = user_line(project.module_path, error)
         named = f"{place}: {function.__name__}"
         where = named if place != project.module_path.name else function_line(function)
-        raise ProjectError(where, "must run on the transformed data", describe_cause(error), "Correct it.") from error
+        raise ProjectError(where, "must run on the transformed data", describe_error(error), "Correct it.") from error

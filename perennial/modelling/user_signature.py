@@ -69,7 +69,7 @@ class UserSignature:
         except Exception as error:
             expected = "must save a model that answers a request of zeros and empty strings"
             remedy = f"Correct the signature {SIGNATURE}: it is given what clients send, by schema.pbtxt."
-            raise ProjectError(self.where, expected, describe_cause(error), remedy) from error
+            raise ProjectError(self.where, expected, describe_error(error), remedy) from error
 
     @property
     def _inputs(self) -> dict[str, tf.TensorSpec]:
@@ -112,13 +112,6 @@ def probe_rows(schema: Schema) -> Arrays:
 def blank_rows(schema: Schema) -> Arrays:
     """Two rows of zeros and empty strings, which a server tries a model on."""
     return {name: np.stack([rows[0], rows[0]]) for name, rows in probe_rows(schema).items()}
-
-
-def describe_cause(error: BaseException) -> str:
-    """An error in one line; of TensorFlow's, what it says of the node that failed."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    nodes = [number for number, line in enumerate(lines) if line.startswith("[[{{")]
-    return f"{type(error).__name__}: {lines[nodes[0] - 1]}" if nodes and nodes[0] else describe_error(error)
 
 
 def _with_stand_ins(signature: UserSignature) -> UserSignature:

@@ -80,7 +80,7 @@ def load_weights(file: Path) -> Weights:
     import numpy as np
 
     try:
-        with np.load(file, allow_pickle=False) as found:
+        with file.open("rb") as stream, np.load(stream, allow_pickle=False) as found:
             return {name: found[name] for name in found.files}
     except (zipfile.BadZipFile, EOFError, KeyError) as error:
         raise ValueError(f"{file.name} is damaged: {error}") from error

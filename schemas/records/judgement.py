@@ -63,8 +63,9 @@ class EvaluatedTask(Record):
 class Evaluation(Record):
     """Everything measured on the test split. `candidate` names the instance that faces the champion.
 
-    `window` holds the spans that were trained and tested on, oldest first. Confusion and mistakes are of the first
-    task; there is no confusion for a regression.
+    `window` holds the spans that were trained and tested on, oldest first. `differences` hold the gate's metric of
+    the first task, and of each other task its own. Confusion and mistakes are of the first task; there is no
+    confusion of a regression, nor of more than 100 classes.
     """
 
     candidate: str

@@ -13,7 +13,6 @@ from perennial.project import check_project, load_project
 from tests.components.forked import forked
 from tests.perennial.folders import TAXI
 from tests.perennial.run_fn_jobs import (
-    compared_with_tfx,
     encoded,
     outputs,
     served_and_own,
@@ -22,6 +21,7 @@ from tests.perennial.run_fn_jobs import (
     transformed_taxi,
     tuned,
 )
+from tests.perennial.run_fn_tfx import compared_with_tfx
 
 if not TAXI.exists():
     pytest.skip("the taxi trips are not beside the repository", allow_module_level=True)

@@ -85,3 +85,23 @@ def test_a_name_that_leads_nowhere_is_told(name):
         find_module(name)
     assert str(refused.value).startswith("project.yaml: model.module must be a .py file") and name in str(refused.value)
     assert "Install the package" in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("message", "told"),
+    [
+        (
+            "Exception encountered when calling Reshape.call().\n\n\x1b[1mThe size is wrong.\x1b[0m\n\nArguments: x",
+            "The size is wrong.",
+        ),
+        (
+            "Graph execution error:\n\nDetected at node x\nindices = 12 is not in [0, 10)\n\t [[{{node gather}}]]",
+            "12 is not in [0, 10)",
+        ),
+        ("first line\nsecond line", "first line"),
+    ],
+)
+def test_the_line_that_tells_most_is_told(message, told):
+    found = describe_error(ValueError(message))
+    assert told in found and "\n" not in found and "\x1b" not in found
+    assert "Arguments" not in found and "second" not in found and "Graph execution" not in found

@@ -164,7 +164,7 @@ def test_the_same_file_under_two_dates_is_two_spans_that_are_each_judged_once():
     assert ([span.name for span in window.spans], window.new) == (["2026-01-02"], [])
 
 
-@given(st.integers(1, 20), st.integers(0, 1000), st.integers(0, 3), st.integers(1, 4), st.booleans())
+@given(st.integers(1, 20), st.integers(1, 1000), st.integers(0, 3), st.integers(1, 4), st.booleans())
 def test_instances_have_names_of_their_own_and_share_the_best_hyperparameters(count, seed, patched, best, champion):
     sections = {"train": {"instances": count, "seed": seed}, "patch": {"instances": patched}, "tune": {"best": best}}
     instances = make_instances(ProjectSettings.model_validate(LEAST | sections), champion)
