@@ -30,6 +30,7 @@ from components.conclude_run.step import Findings, conclude_run
 from components.decide_promotion.step import decide_promotion, write_decision
 from components.evaluate_model.step import TABLE_FILE, Outputs, evaluate_model
 from components.ingest_examples.step import ingest_examples
+from components.pretrain_learner.step import pretrain_learner
 from components.push_model.step import push_model
 from components.register_model.step import register_model
 from components.select_spans.step import select_spans
@@ -156,11 +157,12 @@ def _train_and_judge(do: _Do, project: Project, selection: Selection, work: Path
     features, weights, tuned = work / "features", work / "weights", work / "hyperparameters"
     do(analyse_features, project, work / "window", work / "graph")
     do(transform_features, project, work / "window", work / "graph", features)
-    do(stabilise_weights, project, features, weights)
-    do(tune_model, project, tuned)
+    do(pretrain_learner, project, features, work / "pretrained")
+    do(stabilise_weights, project, features, work / "pretrained", None, weights)
+    do(tune_model, project, features, weights, work / "validation", None, "", tuned)
     models = [work / instance.name for instance in selection.instances]
     for instance, folder in zip(selection.instances, models, strict=True):
-        do(train_model, project, instance, Inputs(features, weights, tuned), folder)
+        do(train_model, project, instance, Inputs(features, weights, tuned, work / "window"), None, folder)
     judged, model = work / "evaluation", work / "model"
     evaluation = do(evaluate_model, project, selection.champion, work / "window", models, Outputs(judged, model))
     decision = decide_promotion(evaluation, project.settings.gate)
@@ -170,7 +172,14 @@ def _train_and_judge(do: _Do, project: Project, selection: Selection, work: Path
     check = do(validate_serving, project, version, work / "window", judged, model, work / "serving_check")
     do(push_model, project, RUN, version, selection.champion, check)
     findings = Findings(
-        selection, work / "validation", weights, judged, work / "decision", version, work / "serving_check"
+        selection=selection,
+        validation=work / "validation",
+        stabilisation=weights,
+        tuning=tuned,
+        evaluation=judged,
+        decision=work / "decision",
+        version=version,
+        serving_check=work / "serving_check",
     )
     do(conclude_run, project, RUN, "promoted", findings)
     return evaluation.candidate, decision, check
