@@ -12,6 +12,7 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +55,11 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
 def board(*arguments: str) -> Iterator[tuple[str, subprocess.Popen[str]]]:
     """The command in a process of its own, once it has said where it listens."""
     command = [sys.executable, "-m", "perennial.cli.main", "tensorboard", *arguments]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+    # A test run in the background ignores Ctrl-C, and so would what it starts.
+    heard = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, preexec_fn=heard
+    ) as process:
         try:
             assert process.stdout is not None
             line = process.stdout.readline()
