@@ -49,6 +49,13 @@ def split_of(key: str, splits: SplitSettings) -> str:
     return "eval" if point < splits.train + splits.eval else "test"
 
 
+def text_of(value: Value) -> str:
+    """A key or label as text, the same whatever format it came in."""
+    if isinstance(value, list):
+        value = value[0]
+    return value.decode("utf-8", errors="backslashreplace") if isinstance(value, bytes) else str(value)
+
+
 def to_example(row: Mapping[str, Any]) -> tf.train.Example:
     """Makes a tf.Example of plain values (int, float, bytes, text) or lists of one kind; None is a missing feature."""
     import tensorflow as tf

@@ -12,6 +12,7 @@ import re
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, BinaryIO, cast
 from urllib.parse import urlsplit
 
@@ -19,6 +20,7 @@ from perennial.compression import decompressor
 from perennial.errors import DataError, PerennialError, describe_error
 
 _BLOCK = 1 << 20
+_TOKEN = re.compile(r"\{[^{}]*\}")  # such as {YYYY}, as in data.spans
 _CONNECT_SECONDS, _SILENT_SECONDS = 30.0, 120.0
 
 
@@ -51,6 +53,20 @@ def list_files(uri: str) -> list[str]:
         if is_url(uri) and not uri.startswith("file://"):
             return _list_remote(uri)
         return sorted(_walk("", _local_path(uri).split("/"), begun=False))
+
+
+def find_files(folder: Path, pattern: str) -> list[str]:
+    """The files that a pattern of the settings names, in the order of their names; none is no fault.
+
+    Args:
+        folder: Relative patterns begin here.
+        pattern: Path or URL; `*` and what stands in braces mean anything within one folder.
+
+    Raises:
+        DataError: The place cannot be looked into.
+    """
+    named = _TOKEN.sub("*", pattern.removeprefix("file://"))
+    return list_files(named if is_url(named) else str(folder / named))
 
 
 @contextmanager

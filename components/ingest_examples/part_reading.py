@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from components.ingest_examples.duplicates import Duplicate, KeyAt, by_shard, digest, explain
-from components.ingest_examples.row_rules import RowRules, text_of
+from components.ingest_examples.row_rules import RowRules
 from components.ingest_examples.tallies import Counts, Fault
 from perennial.errors import DataError
-from perennial.examples import split_of, to_example
+from perennial.examples import split_of, text_of, to_example
 from perennial.reading.columns import Column, SeenKinds
 from perennial.reading.conforming import Conformer, kind_of
 from perennial.reading.read import read_rows

@@ -6,7 +6,6 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from perennial.examples import Value
 from perennial.reading.conforming import Conformed, Plain
 from perennial.reading.rows import Reason, shorten
 
@@ -69,13 +68,6 @@ class RowRules:
         if not self.domain.allows(label):
             return Reason(f"`{self.label}` (label) must be {self.domain.describe()}", shorten(label))
         return None
-
-
-def text_of(value: Value) -> str:
-    """A key or label as text, the same whatever format it came in."""
-    if isinstance(value, list):
-        value = value[0]
-    return value.decode("utf-8", errors="backslashreplace") if isinstance(value, bytes) else str(value)
 
 
 def label_domain(schema: Schema | None, label: str) -> LabelDomain:

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from components.ingest_examples.row_rules import text_of
 from perennial.errors import PerennialError, ProjectError
-from perennial.examples import serving_features, split_of, to_example
+from perennial.examples import serving_features, split_of, text_of, to_example
+from perennial.files import find_files
 from perennial.project import Project
 from perennial.reading.columns import columns_of
 from perennial.reading.conforming import Conformer
 from perennial.reading.read import format_of, read_rows
 from perennial.reading.rows import Part, Row
-from perennial.unlabelled import find_files
 from schemas.project import Format
 
 _TOLD = 3  # reasons that a note shows
@@ -75,7 +74,7 @@ class UnlabelledRows:
             self._faults.append("project.yaml sets no data.unlabelled: only the train split was learnt from")
             return []
         try:
-            files = find_files(self._project, pattern)
+            files = find_files(self._project.folder, pattern)
         except PerennialError as error:
             self._faults.append(str(error))
             return []

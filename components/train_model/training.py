@@ -15,7 +15,7 @@ from components.train_model.resuming import Progress, resume
 from components.train_model.starting import Start, set_starting_weights
 from perennial.digests import digest_folder
 from perennial.errors import ProjectError, TrainingError
-from perennial.modelling.batches import BatchPlan, TrainingBatches, class_shares, class_weights
+from perennial.modelling.batches import BatchPlan, TrainingBatches
 from perennial.modelling.building import ModelBuilder
 from perennial.modelling.devices import choose_strategy
 from perennial.modelling.export import export_model
@@ -23,6 +23,7 @@ from perennial.modelling.features import TransformedFeatures
 from perennial.modelling.loop import Trainer, learning_rate_of
 from perennial.modelling.weights import Weights, fit_weights
 from perennial.publishing import publish_text
+from perennial.tuning import balance_classes
 from perennial.user_module import function_line
 from schemas.records import Training
 
@@ -63,7 +64,6 @@ class _Run:
         self.builder = ModelBuilder(self.project, self.features)
 
     def run(self) -> Training:
-        check_balance(self.job)
         trainer = self._make_trainer()
         start = self._start(trainer)
         resumption = resume(trainer, self.job.checkpoints)
@@ -90,8 +90,7 @@ class _Run:
 
     def _make_trainer(self) -> Trainer:
         train, tasks = self.job.settings.train, self.project.tasks
-        balanced = train.balance == "class_weights"
-        weights = class_weights(class_shares(self.features, tasks[0])) if balanced else None
+        weights = balance_classes(self.features, train)
 
         def build() -> keras.Model:
             model = self._build()
@@ -157,18 +156,6 @@ class _Run:
             notes=self.notes,
             digest=digest,
         )
-
-
-def check_balance(job: Job) -> None:
-    """Checks that there are classes where classes are to be balanced.
-
-    Raises:
-        ProjectError: The first task predicts a value.
-    """
-    balance, first = job.settings.train.balance, job.project.tasks[0]
-    if balance != "none" and not first.is_classes:
-        where, remedy = "project.yaml: train.balance", "Remove it, or name a task with classes first in model.tasks."
-        raise ProjectError(where, f"must be none, as the first task `{first.name}` is a {first.kind}", balance, remedy)
 
 
 def read_training(folder: Path) -> Training:

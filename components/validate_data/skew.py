@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from components.validate_data.drift import Baseline, Rules, check_drift
 from perennial.errors import PerennialError
 from perennial.examples import serving_features
-from perennial.files import is_url, list_files
+from perennial.files import find_files
 from perennial.project import Project
 from perennial.reading.columns import Column, columns_of
 from perennial.reading.conforming import Conformed, Conformer
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
 REQUESTS = 50_000
 """The newest files of the log are read until so many requests: at that size noise is below what matters."""
 _BATCH = 1000
-_TOKEN = re.compile(r"\{[^{}]*\}")  # such as {YYYY}, as in data.spans
 ALL = "all features"
 
 
@@ -36,8 +34,7 @@ def read_served(project: Project) -> Baseline | str:
     if pattern is None:
         return "no serving log: project.yaml sets no data.serving_log"
     try:
-        named = _TOKEN.sub("*", pattern)
-        files = list_files(named if is_url(named) else str(project.folder / named))
+        files = find_files(project.folder, pattern)
         if not files:
             return f"no serving log: no file matches {pattern} (data.serving_log)"
         rows, columns = _rows(project, files[::-1]), _serving_columns(project)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -21,9 +22,9 @@ Spec = tuple[tuple[int, ...], str]
 class Stem(Block):
     """A block that reads transformed features by name."""
 
+    @abstractmethod
     def specs(self) -> dict[str, Spec]:
         """What it reads."""
-        raise NotImplementedError
 
     def inputs(self) -> dict[str, Any]:
         """A new keras.Input for each feature that it reads, by name."""

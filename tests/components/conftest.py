@@ -6,6 +6,7 @@ import pytest
 
 from tests.components.chain import Chain, copy_project, run_chain
 from tests.components.forked import forked
+from tests.components.kinds import KINDS, Kind, run_kinds
 
 
 @pytest.fixture(scope="session")
@@ -14,6 +15,14 @@ def chain(tmp_path_factory):
     folder = tmp_path_factory.mktemp("chain")
     forked(run_chain, folder)
     return Chain(folder)
+
+
+@pytest.fixture(scope="session")
+def kinds(tmp_path_factory):
+    """Kind -> what the steps made of it. Read it, never change it."""
+    folder = tmp_path_factory.mktemp("kinds")
+    forked(run_kinds, folder)
+    return {kind: Kind(folder / kind) for kind in KINDS}
 
 
 @pytest.fixture

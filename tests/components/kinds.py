@@ -11,14 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pytest
 import yaml
 
 from perennial.digests import digest_file
 from perennial.project import Project, load_project
 from perennial.publishing import link_tree
 from schemas.records import Champion, Instance, Selection, Span
-from tests.components.forked import forked
 from tests.perennial.records import deployment, selection
 
 SPAN = "2026-01-01"
@@ -127,18 +125,6 @@ class Kind:
         from components.evaluate_model.step import read_evaluation, read_table
 
         return read_table(self.evaluation, read_evaluation(self.evaluation), task)
-
-
-_made: dict[str, Kind] = {}
-
-
-def make_kinds(factory: pytest.TempPathFactory) -> dict[str, Kind]:
-    """Every kind, made once in a session however many rooms' tests ask. Read it, never change it."""
-    if not _made:
-        folder = factory.mktemp("kinds")
-        forked(run_kinds, folder)
-        _made.update({kind: Kind(folder / kind) for kind in KINDS})
-    return _made
 
 
 def span_of(project: Project) -> Span:

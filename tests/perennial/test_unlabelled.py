@@ -6,7 +6,8 @@ import os
 
 import pytest
 
-from perennial.unlabelled import MEMO_FILE, find_files, unlabelled_fingerprint
+from perennial.files import find_files
+from perennial.unlabelled import MEMO_FILE, unlabelled_fingerprint
 from tests.perennial.folders import make_project
 
 
@@ -23,11 +24,13 @@ def project(tmp_path):
 
 
 def test_files_are_ordered_by_name(project):
-    found = find_files(project, "new/{YYYY}-{MM}.csv")
+    found = find_files(project.folder, "new/{YYYY}-{MM}.csv")
     assert found == [str(project.folder / "new" / name) for name in ("2026-01.csv", "2026-02.csv")]
-    assert find_files(project, str(project.folder / "new" / "*.txt")) == [str(project.folder / "new" / "notes.txt")]
-    assert find_files(project, f"file://{project.folder}/new/*-01.csv") == found[:1]
-    assert find_files(project, "nowhere/*.csv") == []
+    assert find_files(project.folder, str(project.folder / "new" / "*.txt")) == [
+        str(project.folder / "new" / "notes.txt")
+    ]
+    assert find_files(project.folder, f"file://{project.folder}/new/*-01.csv") == found[:1]
+    assert find_files(project.folder, "nowhere/*.csv") == []
 
 
 def test_fingerprint_changes_with_the_files(project):

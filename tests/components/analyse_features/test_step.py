@@ -85,7 +85,7 @@ def test_nothing_is_read_when_only_the_model_is_new(again):
     project, window, folder = again
     spoil(window, 1, 2)
     (folder / "graph" / "transform_graph").mkdir(parents=True)  # of an attempt that was killed
-    project.module_path.write_text(project.module_path.read_text().replace("NotImplementedError", "ValueError"))
+    project.module_path.write_text(project.module_path.read_text().replace("RuntimeError", "ValueError"))
     assert forked(analyse, project, window, folder / "graph") == ([], DAYS)
     forked(build, project, window, 1, 2)
     _assert_equal(project, window, folder / "graph", folder)

@@ -42,7 +42,7 @@ tensor_representation_group {
 """
 
 HEAD = "import tensorflow as tf\nimport tensorflow_transform as tft\n\n\ndef preprocessing_fn(inputs):\n"
-TAIL = "\n\ndef build_model(transform_output):\n    raise NotImplementedError\n"
+TAIL = "\n\ndef build_model(transform_output):\n    raise RuntimeError\n"
 
 
 def make_rides(folder: Path, body: str, schema: str = SCHEMA) -> Project:

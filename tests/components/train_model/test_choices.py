@@ -8,14 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from components.train_model.job import Job
 from components.train_model.logs import Point
 from components.train_model.resuming import Progress
 from components.train_model.step import should_stop
-from components.train_model.training import check_balance
 from components.train_model.worker import read_error, write_error
 from perennial.errors import IntegrityError, ProjectError, TrainingError
-from schemas.records import Epoch, Hyperparameters, Instance
+from perennial.modelling.features import TransformedFeatures
+from perennial.tuning import balance_classes
+from schemas.records import Epoch
 from tests.perennial.folders import make_project
 
 LOSSES = st.lists(st.floats(0, 10), max_size=20)
@@ -64,18 +64,7 @@ def test_values_have_no_classes_to_balance(tmp_path, balance):
     tasks = [{"name": "fare", "kind": "regression"}]
     changes = {"model": {"tasks": tasks}, "gate": {"metric": "mean_squared_error"}, "train": {"balance": balance}}
     project = make_project(tmp_path / "project", **changes)
-    job = Job(
-        folder=project.folder,
-        settings=project.settings,
-        instance=Instance(name="instance-1", seed=1),
-        hyperparameters=Hyperparameters(learning_rate=0.1, batch_size=8),
-        features=tmp_path,
-        weights=tmp_path,
-        champion=None,
-        output=tmp_path,
-        key="key",
-    )
     with pytest.raises(ProjectError) as caught:
-        check_balance(job)
+        balance_classes(TransformedFeatures(tmp_path, project.tasks), project.settings.train)
     assert str(caught.value).startswith("project.yaml: train.balance must be none, as the first task `fare`")
     assert f"Received: {balance}. Remove it" in str(caught.value)
