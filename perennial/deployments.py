@@ -9,6 +9,7 @@ from perennial.errors import LedgerError, RegistryError
 from perennial.ledger import Ledger
 from perennial.people import person
 from perennial.project import Project
+from perennial.reconciling import follow_ledger, reconcile
 from perennial.registry import Registry
 from schemas.records import Deployment, ModelVersion
 
@@ -20,6 +21,7 @@ def promote_version(project: Project, number: str | None, why: str) -> Deploymen
         RegistryError: There is no such version, or it serves already.
         IntegrityError: Its files are not those that were registered.
     """
+    reconcile(project)
     registry, ledger = Registry(project), Ledger(project.ledger_url)
     versions = registry.versions()
     if not versions:
@@ -31,7 +33,7 @@ def promote_version(project: Project, number: str | None, why: str) -> Deploymen
         raise RegistryError(
             f"version {version.version}", "must not be the champion", "it serves already", "Choose another."
         )
-    return _deploy(registry, ledger, version, "promote", why)
+    return _deploy(project, registry, version, "promote", why)
 
 
 def roll_back(project: Project, why: str) -> Deployment:
@@ -41,6 +43,7 @@ def roll_back(project: Project, why: str) -> Deployment:
         LedgerError: Nothing served before.
         IntegrityError: The earlier version's files are not those that were registered.
     """
+    reconcile(project)
     ledger = Ledger(project.ledger_url)
     stack = serving_stack([deployment for _, deployment in ledger.deployments()])
     if len(stack) < 2:
@@ -48,7 +51,7 @@ def roll_back(project: Project, why: str) -> Deployment:
         remedy = "`perennial promote` deploys any version of the registry."
         raise LedgerError("ledger", "must hold an earlier deployment to roll back to", now, remedy)
     registry = Registry(project)
-    return _deploy(registry, ledger, registry.version(stack[-2].version), "rollback", why)
+    return _deploy(project, registry, registry.version(stack[-2].version), "rollback", why)
 
 
 def serving_stack(deployments: Sequence[Deployment]) -> list[Deployment]:
@@ -63,9 +66,10 @@ def serving_stack(deployments: Sequence[Deployment]) -> list[Deployment]:
 
 
 def _deploy(
-    registry: Registry, ledger: Ledger, version: ModelVersion, action: Literal["promote", "rollback"], why: str
+    project: Project, registry: Registry, version: ModelVersion, action: Literal["promote", "rollback"], why: str
 ) -> Deployment:
     registry.fetch(version)  # verifies every byte
+    ledger = Ledger(project.ledger_url)
     champion = ledger.champion()
     deployment = Deployment(
         version=version.version,
@@ -76,5 +80,5 @@ def _deploy(
         replaces=champion.deployment if champion else None,
     )
     ledger.deploy(deployment, run=None)
-    registry.mark_champion(version.version)
+    follow_ledger(project, ledger, registry)
     return deployment

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal, TypeVar
@@ -21,12 +21,14 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from perennial.errors import LedgerError
 from perennial.ledger_table import EVENTS, create_table, open_engine
+from perennial.locking import hold_lock
 from schemas.records import (
     Champion,
     DecisionMade,
     Deployment,
     EventKind,
     Record,
+    RegistrationBegun,
     RunEnded,
     RunStarted,
     SchemaAccepted,
@@ -42,10 +44,12 @@ BODIES: dict[EventKind, type[Record]] = {
     "span_rejected": SpanJudged,
     "schema_accepted": SchemaAccepted,
     "hyperparameters_tuned": Tuned,
+    "registration_begun": RegistrationBegun,
     "decision": DecisionMade,
     "deployment": Deployment,
     "run_ended": RunEnded,
 }
+PATIENCE = 900.0  # seconds: another process may be storing a large model
 B = TypeVar("B", bound=Record)
 Verdict = Literal["accepted", "quarantined", "released", "rejected"]
 _VERDICTS: dict[EventKind, Verdict] = {
@@ -54,6 +58,10 @@ _VERDICTS: dict[EventKind, Verdict] = {
     "span_released": "released",
     "span_rejected": "rejected",
 }
+
+
+class BusyError(LedgerError):
+    """Another process is changing the registry."""
 
 
 @dataclass(frozen=True)
@@ -137,6 +145,21 @@ class Ledger:
                 raise
             return False
         return True
+
+    @contextmanager
+    def exclusive(self, patience: float = PATIENCE) -> Iterator[None]:
+        """Lets one process at a time, of all that share this ledger, run the block.
+
+        Raises:
+            BusyError: Another one held it for `patience` seconds.
+        """
+        with ExitStack() as stack:
+            with self._reported("be readable"):
+                held = stack.enter_context(hold_lock(self._engine, patience))
+            if not held:
+                remedy = "Try again when it is done."
+                raise BusyError(self._where, "must be free to change the registry", "another process at work", remedy)
+            yield
 
     def events(self, *kinds: EventKind) -> list[Event]:
         """All events of the given kinds (of every kind, when none is given), oldest first."""

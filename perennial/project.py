@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import subprocess
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from perennial.digests import digest_file, digest_value
 from perennial.errors import ProjectError
 from perennial.settings import SETTINGS_FILE, parse_settings
-from perennial.tasks import METRICS, Task, tasks_of
+from perennial.tasks import Task, tasks_of
 from perennial.user_module import defined_names, find_module, load_module, load_named
 from schemas.project import ProjectSettings
 
@@ -142,6 +141,11 @@ class Project:
         settings = self.settings.model_dump(exclude={"state", "beam", "ledger", "registry", "serving", "kubeflow"})
         return digest_value([FORMAT, settings, self.checks_digest(), digest_file(self.module_path)])
 
+    def with_seed(self, seed: int) -> Project:
+        """The project with another `train.seed`: a repetition of a run draws other weights."""
+        train = self.settings.train.model_copy(update={"seed": seed})
+        return Project(self.folder, self.settings.model_copy(update={"train": train}))
+
     def git_commit(self) -> str | None:
         """Commit that the project folder is checked out at, or None outside git."""
         command = ["git", "-C", str(self.folder), "rev-parse", "HEAD"]
@@ -166,7 +170,7 @@ def load_project(folder: str | Path) -> Project:
             "no such file" if path.is_dir() else "no such folder",
             "Create one with `perennial init FOLDER`.",
         )
-    return Project(path, parse_settings(_read(settings_path)))
+    return Project(path, parse_settings(read_text(settings_path)))
 
 
 def verify_digest(name: str, expected: str, found: str) -> None:
@@ -184,24 +188,6 @@ def verify_digest(name: str, expected: str, found: str) -> None:
         )
 
 
-def check_project(project: Project) -> None:
-    """Checks everything about a project that can be checked without data or heavy libraries.
-
-    Raises:
-        ProjectError: The first mistake found.
-    """
-    _check_module(project)
-    names = {feature.name: feature for feature in project.schema.feature}
-    settings = project.settings
-    wanted = {"label": settings.label, "data.key": settings.data.key}
-    wanted |= {f"evaluate.slices[{i}]": name for i, name in enumerate(settings.evaluate.slices)}
-    for setting, name in wanted.items():
-        if name not in names:
-            raise _unknown_feature(setting, name, list(names))
-    _check_tasks(project)
-    _ = project.expectations
-
-
 def read_schema(path: Path) -> Schema:
     """Parses a schema in protobuf text format.
 
@@ -211,7 +197,7 @@ def read_schema(path: Path) -> Schema:
     from google.protobuf import text_format
     from tensorflow_metadata.proto.v0 import schema_pb2
 
-    text = _read(path)
+    text = read_text(path)
     try:
         return text_format.Parse(text, schema_pb2.Schema())
     except text_format.ParseError as error:
@@ -225,7 +211,7 @@ def read_expectations(path: Path) -> list[dict[str, Any]]:
         ProjectError: The file is missing or has another form.
     """
     try:
-        suite = json.loads(_read(path))
+        suite = json.loads(read_text(path))
     except json.JSONDecodeError as error:
         raise ProjectError(path.name, "must be JSON", error, "Correct the line that is named.") from None
     found = suite.get("expectations") if isinstance(suite, dict) else None
@@ -238,7 +224,12 @@ def read_expectations(path: Path) -> list[dict[str, Any]]:
     return found
 
 
-def _read(path: Path) -> str:
+def read_text(path: Path) -> str:
+    """The text of a file of the project.
+
+    Raises:
+        ProjectError: It is missing, or no text in UTF-8.
+    """
     try:
         return path.read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -251,43 +242,3 @@ def _read(path: Path) -> str:
 
 def _is_file_name(module: str) -> bool:
     return module.endswith(".py")
-
-
-def _check_module(project: Project) -> None:
-    path = project.module_path
-    _read(path)
-    names = defined_names(path)
-    found = ", ".join(sorted(names)) or "nothing"
-    remedy = "See examples/digits/model.py."
-    if PREPROCESSING not in names:
-        raise ProjectError(path.name, f"must define `{PREPROCESSING}`", f"it defines {found}", remedy)
-    if NATIVE not in names and RUN_FN not in names:
-        expected = f"must define `{NATIVE}` or TFX's `{RUN_FN}`"
-        raise ProjectError(path.name, expected, f"it defines {found}", remedy)
-
-
-def _check_tasks(project: Project) -> None:
-    """Checks that the labels are of the tasks' kinds, and that the gate's metric is one of the first task."""
-    from tensorflow_metadata.proto.v0 import schema_pb2
-
-    label = next(feature for feature in project.schema.feature if feature.name == project.settings.label)
-    kind = schema_pb2.FeatureType.Name(label.type)
-    if kind not in project.label_types:
-        fits = " or ".join(project.label_types)
-        number = next(i for i, task in enumerate(project.tasks) if task.label == label.name)
-        remedy = f"Land such values, or name the transformed label in model.tasks[{number}].label."
-        expected = f"must be {fits}, as the {project.tasks[number].kind} task `{project.tasks[number].name}` reads it"
-        raise ProjectError(f"{SCHEMA_FILE}: {label.name}", expected, kind, remedy)
-    first, metric = project.tasks[0], project.settings.gate.metric
-    if metric not in METRICS[first.kind]:
-        where, expected = f"{SETTINGS_FILE}: gate.metric", f"must be a metric of the {first.kind} task `{first.name}`"
-        known = ", ".join(METRICS[first.kind])
-        raise ProjectError(where, f"{expected} ({known})", metric, f"Set it to {METRICS[first.kind][0]}.")
-
-
-def _unknown_feature(setting: str, name: str, known: list[str]) -> ProjectError:
-    remedy = (
-        f"Did you mean `{near[0]}`?" if (near := difflib.get_close_matches(name, known, 1)) else "Name one of them."
-    )
-    expected = f"must be a feature of {SCHEMA_FILE} ({', '.join(known)})"
-    return ProjectError(f"{SETTINGS_FILE}: {setting}", expected, name, remedy)

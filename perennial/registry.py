@@ -1,22 +1,26 @@
 """The model registry: MLflow, with a digest and lineage on every version.
 
 A version becomes visible last: the model's files are stored and verified first. Version numbers come from the
-registry; registering the same bytes again gives the version that exists.
+registry; registering the same bytes again gives the version that exists. Whoever changes the registry holds
+`Ledger.exclusive` meanwhile.
 """
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from perennial.digests import verify_folder
 from perennial.errors import IntegrityError, RegistryError
+from perennial.mlflow_runs import DIGEST_TAG, TAG, MlflowRuns, RunStory, TrainedInstance, lineage_tags
+from perennial.model_files import verify_model
+from perennial.model_sources import lies_within
 from perennial.project import Project
 from perennial.publishing import publish_folder
 from perennial.tfx_compat import prepare_process
@@ -25,8 +29,7 @@ from schemas.records import ModelVersion
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-DIGEST_TAG = "perennial.digest"
-CHAMPION_ALIAS = "champion"
+CHAMPION_ALIAS, CHALLENGER_ALIAS = "champion", "challenger"
 _MODEL_PATH = "model"
 
 
@@ -34,7 +37,8 @@ _MODEL_PATH = "model"
 class Candidate:
     """A model to register: its SavedModel folder, and what is recorded beside it.
 
-    `curves` maps a metric's name to its values by epoch.
+    `curves` maps a metric's name to its values by epoch; `documents` the name of a file to its text. `others` are the
+    instances that the same run trained.
     """
 
     saved_model: Path
@@ -43,6 +47,9 @@ class Candidate:
     metrics: Mapping[str, float]
     curves: Mapping[str, list[float]]
     lineage: Mapping[str, str]
+    instance: str = "candidate"
+    documents: Mapping[str, str] = field(default_factory=dict)
+    others: Sequence[TrainedInstance] = ()
 
 
 class Registry:
@@ -57,29 +64,35 @@ class Registry:
 
     def __init__(self, project: Project) -> None:
         prepare_process()
+        # What a program prints is for its reader; MLflow would add addresses of its pages.
+        os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+        # A server that does not answer is told after seconds; MLflow's own seven attempts take minutes.
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
         from mlflow import MlflowClient
 
         self.name = project.settings.name
         self.uri = project.settings.registry.uri or f"sqlite:///{project.state / 'registry.db'}"
         self._models = project.state / "models"
-        self._artifacts = None if project.settings.registry.uri else (project.state / "registry").as_uri()
+        artifacts = None if project.settings.registry.uri else (project.state / "registry").as_uri()
         project.state.mkdir(parents=True, exist_ok=True)
         with self._reported():
             self._client: MlflowClient = MlflowClient(tracking_uri=self.uri, registry_uri=self.uri)
+        self._runs = MlflowRuns(self._client, self.name, artifacts)
 
     def register(self, candidate: Candidate) -> ModelVersion:
         """Stores a candidate as a new version, or gives the version that already holds the same bytes.
 
         Raises:
-            IntegrityError: The folder does not have the candidate's digest, or is not a SavedModel.
+            IntegrityError: The folder does not have the candidate's digest, or holds more than a SavedModel; or the
+                version that holds the same bytes takes them from elsewhere than its own run.
         """
-        if not (candidate.saved_model / "saved_model.pb").is_file():
-            where = f"model in {candidate.saved_model}"
-            raise IntegrityError(where, "must be a SavedModel", "no saved_model.pb", "Run again to rebuild it.")
-        verify_folder(candidate.saved_model, candidate.digest)
+        verify_model(candidate.saved_model, candidate.digest)
         existing = [version for version in self.versions() if version.digest == candidate.digest]
+        if existing:
+            self._check_source(existing[0])
+            return existing[0]
         with self._reported():
-            return existing[0] if existing else self._create(candidate)
+            return self._create(candidate)
 
     def versions(self) -> list[ModelVersion]:
         """Every version of the model, oldest first."""
@@ -110,7 +123,22 @@ class Registry:
         """The lineage tags of a version: spans, fingerprints, digests, commit and run."""
         with self._reported():
             tags: dict[str, str] = self._client.get_model_version(self.name, number).tags
-        return {name.removeprefix("perennial."): value for name, value in tags.items() if name.startswith("perennial.")}
+        return {name.removeprefix(TAG): value for name, value in tags.items() if name.startswith(TAG)}
+
+    def story(self, version: ModelVersion) -> RunStory:
+        """The parameters and metrics of the MLflow run that holds a version."""
+        with self._reported():
+            return self._runs.story(version.mlflow_run)
+
+    def document(self, version: ModelVersion, name: str) -> str | None:
+        """The text of a document that was registered with a version, or None where there is none."""
+        with self._reported():
+            return self._runs.document(version.mlflow_run, name)
+
+    def delete_unfinished(self) -> int:
+        """Deletes the MLflow runs that were left by processes which are gone; gives their number."""
+        with self._reported():
+            return self._runs.delete_unfinished()
 
     def fetch(self, version: ModelVersion) -> Path:
         """The SavedModel of a version on this machine, verified; copied from the registry when it is not there yet.
@@ -118,13 +146,14 @@ class Registry:
         A local copy that was damaged is copied again.
 
         Raises:
-            IntegrityError: The registry's files are not those that were registered.
+            IntegrityError: The registry's files are not those that were registered, or lie elsewhere than its run's.
             RegistryError: The registry's files cannot be read.
         """
+        self._check_source(version)
         destination = self._models / version.digest
         if destination.exists():
             try:
-                verify_folder(destination, version.digest)
+                verify_model(destination, version.digest)
                 return destination
             except IntegrityError:
                 shutil.rmtree(destination)
@@ -141,13 +170,53 @@ class Registry:
             except (MlflowException, OSError) as error:
                 where, remedy = f"files of version {version.version}", "Restore them, or promote another version."
                 raise RegistryError(where, "must be in the registry", error, remedy) from error
-            verify_folder(fetched, version.digest)
+            verify_model(fetched, version.digest)
             publish_folder(fetched, destination)
 
-    def mark_champion(self, number: str) -> None:
-        """Points the registry's `champion` alias at a version; the ledger stays what decides."""
+    def aliases(self) -> dict[str, str]:
+        """Alias -> version number."""
+        from mlflow.exceptions import MlflowException
+
         with self._reported():
-            self._client.set_registered_model_alias(self.name, CHAMPION_ALIAS, number)
+            try:
+                found = self._client.get_registered_model(self.name).aliases
+            except MlflowException as error:
+                if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                    raise
+                return {}
+        return {str(alias): str(number) for alias, number in found.items()}
+
+    def set_aliases(self, champion: str | None) -> bool:
+        """Points `champion` at the version that serves, and `challenger` at the newest version if that does not.
+
+        The ledger stays what decides; nothing reads the aliases but people and other programs. Tells whether an alias
+        was changed.
+        """
+        known = [version.version for version in self.versions()]
+        newest = known[-1] if known else None
+        wanted = {CHAMPION_ALIAS: champion, CHALLENGER_ALIAS: newest if newest != champion else None}
+        found = self.aliases()
+        changes = {alias: number for alias, number in wanted.items() if found.get(alias) != number}
+        with self._reported():
+            for alias, number in changes.items():
+                if number is None:
+                    self._client.delete_registered_model_alias(self.name, alias)
+                elif number in known:
+                    self._client.set_registered_model_alias(self.name, alias, number)
+        return bool(changes)
+
+    def _check_source(self, version: ModelVersion) -> None:
+        """Checks that a version's files are artifacts of its own run.
+
+        Raises:
+            IntegrityError: They lie elsewhere, or it has no run.
+        """
+        with self._reported():
+            root = self._runs.artifacts_of(version.mlflow_run) if version.mlflow_run else ""
+        if not root or not lies_within(version.source, root):
+            where, expected = f"version {version.version} of {self.name}", "must hold files of its own MLflow run"
+            remedy = "Find out who registered it; promote another version."
+            raise IntegrityError(where, expected, version.source, remedy)
 
     @contextmanager
     def _reported(self) -> Iterator[None]:
@@ -163,34 +232,20 @@ class Registry:
             raise RegistryError(where, "must be reachable", cause, "Check registry.uri.") from error
 
     def _create(self, candidate: Candidate) -> ModelVersion:
-        run = self._client.create_run(self._experiment(), tags=_tags(candidate), run_name=candidate.lineage.get("run"))
-        run_id = run.info.run_id
-        self._log(run_id, candidate)
-        self._client.log_artifacts(run_id, str(candidate.saved_model), _MODEL_PATH)
-        self._client.set_terminated(run_id)
+        for other in candidate.others:
+            self._runs.record(other, candidate.lineage)
+        known = (candidate.parameters, candidate.metrics, candidate.curves)
+        judged = TrainedInstance(candidate.instance, candidate.digest, *known, judged=True)
+        folders = {_MODEL_PATH: candidate.saved_model}
+        run = self._runs.record_candidate(judged, candidate.lineage, candidate.documents, folders)
         self._ensure_model()
         item = self._client.create_model_version(
-            self.name, source=f"{run.info.artifact_uri}/{_MODEL_PATH}", run_id=run_id, tags=_tags(candidate)
+            self.name,
+            source=f"{run.info.artifact_uri}/{_MODEL_PATH}",
+            run_id=run.info.run_id,
+            tags=lineage_tags(candidate.lineage, candidate.digest),
         )
         return _as_version(item)
-
-    def _log(self, run_id: str, candidate: Candidate) -> None:
-        from mlflow.entities import Metric, Param
-
-        points = [Metric(name, value, 0, 0) for name, value in candidate.metrics.items()]
-        points += [
-            Metric(name, value, 0, epoch)
-            for name, curve in candidate.curves.items()
-            for epoch, value in enumerate(curve)
-        ]
-        params = [Param(name, str(value)) for name, value in candidate.parameters.items()]
-        self._client.log_batch(run_id, metrics=points, params=params)
-
-    def _experiment(self) -> str:
-        found = self._client.get_experiment_by_name(self.name)
-        if found is not None:
-            return str(found.experiment_id)
-        return str(self._client.create_experiment(self.name, artifact_location=self._artifacts))
 
     def _ensure_model(self) -> None:
         from mlflow.exceptions import MlflowException
@@ -200,10 +255,6 @@ class Registry:
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
-
-
-def _tags(candidate: Candidate) -> dict[str, Any]:
-    return {DIGEST_TAG: candidate.digest} | {f"perennial.{name}": value for name, value in candidate.lineage.items()}
 
 
 def _as_version(item: Any) -> ModelVersion:

@@ -11,6 +11,7 @@ from components.decide_promotion.component import decide_promotion
 from components.evaluate_model.component import evaluate_model
 from components.ingest_examples.component import ingest_examples
 from components.pretrain_learner.component import pretrain_learner
+from components.probe_model.component import probe_model
 from components.push_model.component import push_model
 from components.register_model.component import register_model
 from components.select_spans.component import select_spans
@@ -25,7 +26,7 @@ NAME = "continuous-training"
 
 
 @dsl.pipeline(name=NAME, description="From landed labels to a deployed model.")
-def continuous_training(project: str, run: str = "", retrain: bool = False, tune: bool = False):
+def continuous_training(project: str, run: str = "", retrain: bool = False, tune: bool = False, attempt: int = 0):
     """One run of the loop.
 
     Args:
@@ -33,11 +34,19 @@ def continuous_training(project: str, run: str = "", retrain: bool = False, tune
         run: Name of the run; empty: Kubeflow's own.
         retrain: Train even though nothing new has landed.
         tune: Train, and search for hyperparameters even though an earlier search is still good.
+        attempt: Repetition of a run whose candidate was not good enough, from 1: train with other draws. 0: none.
 
     What reads or writes the ledger or the registry is never cached; everything else is, by its inputs, so a run
     that was cut short goes on where it stopped and a daily run ingests one span.
     """
-    selected = select_spans(project=project, run=run, job=dsl.PIPELINE_JOB_ID_PLACEHOLDER, retrain=retrain, tune=tune)
+    selected = select_spans(
+        project=project,
+        run=run,
+        job=dsl.PIPELINE_JOB_ID_PLACEHOLDER,
+        retrain=retrain,
+        tune=tune,
+        attempt=attempt,
+    )
     selected.set_caching_options(False)
     selection = selected.outputs["selection"]
     digest = selected.outputs["project_digest"]
@@ -78,6 +87,7 @@ def continuous_training(project: str, run: str = "", retrain: bool = False, tune
                 features=features,
                 pretrained=pretraining,
                 tuned=selected.outputs["tuned"],
+                seed=selected.outputs["seed"],
             )
             weights = stabilised.outputs["weights"]
             tuned = tune_model(
@@ -108,14 +118,23 @@ def continuous_training(project: str, run: str = "", retrain: bool = False, tune
                 project=project,
                 digest=digest,
                 champion=selected.outputs["champion"],
+                served=selected.outputs["served"],
                 window=window,
+                validation=validation,
                 models=dsl.Collected(trained.outputs["model"]),
             )
             evaluation, model = evaluated.outputs["evaluation"], evaluated.outputs["model"]
-            decided = decide_promotion(project=project, digest=digest, evaluation=evaluation)
+            probed = probe_model(project=project, digest=digest, window=window, evaluation=evaluation, model=model)
+            probing = probed.outputs["probing"]
+            decided = decide_promotion(project=project, digest=digest, evaluation=evaluation, probing=probing)
             decision = decided.outputs["decision"]
             registered = register_model(
-                project=project, selection=selection, evaluation=evaluation, decision=decision, model=model
+                project=project,
+                selection=selection,
+                evaluation=evaluation,
+                probing=probing,
+                decision=decision,
+                model=model,
             )
             registered.set_caching_options(False)
 
@@ -129,6 +148,7 @@ def continuous_training(project: str, run: str = "", retrain: bool = False, tune
                 "tuning": hyperparameters,
                 "designs": compared.outputs["designs"],
                 "evaluation": evaluation,
+                "probing": probing,
                 "decision": decision,
             }
             with dsl.If(decided.outputs["Output"] == "promote", name="promoted"):

@@ -158,6 +158,11 @@ class ModelSettings(Settings):
         description="Python file in the project folder, or the name of an importable module, with `preprocessing_fn` "
         "and either `build_model` or TFX's `run_fn`.",
     )
+    calibration: Literal["none", "temperature"] = Field(
+        "none",
+        description="temperature: probabilities are softened or sharpened inside the served model, by one number "
+        "fitted on the eval split.",
+    )
     tasks: list[TaskSettings] = Field(
         default=[TaskSettings()],
         min_length=1,
@@ -305,10 +310,83 @@ class PatchSettings(Settings):
     warm_up_steps: int = Field(50, ge=0, description="Steps over which their learning rate rises to its value.")
 
 
+class FairnessSettings(Settings):
+    """Comparison of scores and error rates between the groups that a feature's values make."""
+
+    features: list[str] = Field(default_factory=list, description="Features whose values are the groups.")
+    least_examples: int = Field(
+        50, ge=10, description="Groups with fewer test examples are not compared; the report names them."
+    )
+    gap: float = Field(
+        0.1,
+        ge=0,
+        lt=1,
+        description="Gap between a group and the rest that is tolerated: of error rates, and of score distributions "
+        "(Kolmogorov-Smirnov distance).",
+    )
+    false_alarms: float = Field(
+        0.05, gt=0, lt=0.5, description="Chance that any of the tests flags groups which do not differ."
+    )
+
+
+class CovariateSettings(Settings):
+    """Probes for hidden covariates: features that the model must not have learned, such as a scanner's name."""
+
+    features: list[str] = Field(default_factory=list, description="Suspect features.")
+    repeats: int = Field(30, ge=10, description="Permutations that show what chance gives.")
+    false_alarms: float = Field(0.05, gt=0, lt=0.5, description="Chance that an innocent feature is flagged.")
+
+
+class ExplainSettings(Settings):
+    """Which features the candidate's answers rest on."""
+
+    examples: int = Field(500, ge=0, description="Test examples that explanations are computed from; 0: none is.")
+    repeats: int = Field(5, ge=2, description="Permutations of each feature for its importance.")
+    steps: int = Field(32, ge=8, description="Steps of the path that gradients are integrated along.")
+    single: int = Field(5, ge=0, description="Single examples that are explained, the worst mistakes first.")
+
+
 class EvaluateSettings(Settings):
     """What is measured on the test split, beside the overall metrics."""
 
     slices: list[str] = Field(default_factory=list, description="Features by whose values the metrics are sliced.")
+    crosses: list[list[str]] = Field(
+        default_factory=list,
+        description="Features sliced by their values together, such as [[label, camera]].",
+    )
+    least_examples: int = Field(
+        30, ge=2, description="Slices with fewer test examples are shown without an interval, and not judged."
+    )
+    group: str | None = Field(
+        None,
+        description="Feature whose equal values mark examples that belong together, such as a patient: intervals "
+        "resample whole groups.",
+    )
+    serving: Literal["none", "label_shift", "covariate_shift"] = Field(
+        "none",
+        description="How metrics are re-weighted to what serving sees (`data.serving_log`): label_shift where classes "
+        "became more or less frequent, covariate_shift where features did.",
+    )
+    least_effective: float = Field(
+        100, gt=1, description="Effective number of test examples below which re-weighting is refused."
+    )
+    fairness: FairnessSettings = FairnessSettings()
+    covariates: CovariateSettings = CovariateSettings()
+    explain: ExplainSettings = ExplainSettings()
+
+    @model_validator(mode="after")
+    def _crosses_cross(self) -> EvaluateSettings:
+        """A cross must name at least two different features."""
+        for cross in self.crosses:
+            if len(set(cross)) < max(2, len(cross)):
+                raise ValueError(f"crosses must each name two or more different features. Received: {cross}")
+        return self
+
+
+class FeatureSettings(Settings):
+    """What is known of one feature beside its schema."""
+
+    cost: float = Field(0.0, ge=0, description="What it costs to acquire for one example, in any one unit.")
 
 
 class GateSettings(Settings):
@@ -325,8 +403,29 @@ class GateSettings(Settings):
     )
     margin: float = Field(0.0, ge=0, description="Loss of the primary metric that not_worse tolerates.")
     confidence: float = Field(0.95, gt=0.5, lt=1, description="Confidence of the paired interval.")
-    floor: float | None = Field(
-        None, description="Worst value of the primary metric that may serve: least accuracy, or greatest loss or error."
+    distribution: Literal["test", "serving"] = Field(
+        "test",
+        description="Which examples decide: the test split as it is, or re-weighted to serving (`evaluate.serving`).",
+    )
+    floors: dict[Metric, float] = Field(
+        default_factory=dict,
+        description="Worst values that may serve, by metric of the first task: least accuracy or auc, greatest loss "
+        "or error.",
+    )
+    slice_loss: float | None = Field(
+        None,
+        ge=0,
+        description="Loss of the primary metric on a slice or view that is tolerated; more than that, where it is "
+        "more than chance, keeps the champion. None: slices do not decide.",
+    )
+    fairness: Literal["warn", "block"] = Field("warn", description="What a flagged group does.")
+    covariates: Literal["warn", "block"] = Field("warn", description="What a flagged suspect feature does.")
+    repeats: int = Field(
+        0,
+        ge=0,
+        le=20,
+        description="How often a run whose candidate was not good enough is repeated with other draws; the intervals "
+        "are widened for it.",
     )
 
     @model_validator(mode="after")
@@ -387,6 +486,9 @@ class ProjectSettings(Settings):
     designs: DesignSettings = DesignSettings()
     train: TrainSettings = TrainSettings()
     patch: PatchSettings = PatchSettings()
+    features: dict[str, FeatureSettings] = Field(
+        default_factory=dict, description="Features by name, such as `amount: {cost: 0.2}`."
+    )
     evaluate: EvaluateSettings = EvaluateSettings()
     gate: GateSettings = GateSettings()
     ledger: LedgerSettings = LedgerSettings()

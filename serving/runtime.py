@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from perennial.digests import verify_folder
 from perennial.errors import PerennialError, ServingError
+from perennial.model_files import verify_model
 from perennial.modelling.contract import read_contract
 from perennial.tfx_compat import prepare_process
 from schemas.records import ModelContract
@@ -70,10 +70,10 @@ def load_model(name: str, version: str, folder: Path, digest: str) -> LoadedMode
     """Loads a SavedModel and answers one request with it, so that the first client does not wait.
 
     Raises:
-        IntegrityError: The folder does not have the digest.
+        IntegrityError: The folder does not have the digest, or holds more than a SavedModel and weights.
         ServingError: It is not a SavedModel, has no contract, or does not keep it.
     """
-    verify_folder(folder, digest)
+    verify_model(folder, digest)
     prepare_process()
     import tensorflow as tf
 

@@ -18,6 +18,7 @@ def conclude_run(
     tuning: Input[Artifact] = None,
     designs: Input[Artifact] = None,
     evaluation: Input[Artifact] = None,
+    probing: Input[Artifact] = None,
     decision: Input[Artifact] = None,
     serving_check: Input[Artifact] = None,
 ):
@@ -41,6 +42,7 @@ def conclude_run(
         tuning=folder(tuning),
         designs=folder(designs),
         evaluation=folder(evaluation),
+        probing=folder(probing),
         decision=folder(decision),
         version=ModelVersion.model_validate(version) if version else None,
         serving_check=folder(serving_check),

@@ -98,6 +98,12 @@ def shorten(text: str, most: int) -> str:
     return text if len(text) <= most else text[: most - 1] + "…"
 
 
+def shorten_middle(text: str, most: int) -> str:
+    """The text, or its beginning and end where it has more than `most` characters: `label=pneu…Harbour clinic`."""
+    end = most // 2
+    return text if len(text) <= most else f"{text[: most - end - 1]}…{text[-end:]}"
+
+
 def draw(name: str, alt: str, height: float, paint: Callable[[Axes], None]) -> str:
     """Paints one figure (height in inches) without touching matplotlib's global state and returns its SVG."""
     import matplotlib

@@ -65,6 +65,7 @@ class RunFacts(records.Record):
     tuning: records.Tuning | None = None
     designs: records.DesignComparison | None = None
     evaluation: records.Evaluation | None = None
+    probing: records.Probing | None = None
     decision: records.Decision | None = None
     version: records.ModelVersion | None = None
     serving_check: records.ServingCheck | None = None
@@ -78,6 +79,11 @@ class RunFacts(records.Record):
     def pretrained(self) -> bool:
         """Whether there was pretraining, and not only a record that there was none."""
         return self.pretraining is not None and self.pretraining.task != "none"
+
+    @property
+    def attempt(self) -> int:
+        """Which repetition of a run whose candidate was not good enough this is; 0: none."""
+        return self.selection.attempt if self.selection else 0
 
     @property
     def by_run_fn(self) -> bool:

@@ -16,6 +16,7 @@ from components.conclude_run.facts import Links, RunFacts, SpanLinks
 from components.decide_promotion.step import read_decision
 from components.evaluate_model.step import read_evaluation
 from components.pretrain_learner.step import read_pretraining
+from components.probe_model.step import read_probing
 from components.stabilise_weights.step import read_stabilisation
 from components.tune_model.step import RECORD_FILE as TUNING_FILE
 from components.tune_model.step import read_tuning
@@ -44,6 +45,7 @@ class Findings:
     tuning: Path | None = None
     designs: Path | None = None
     evaluation: Path | None = None
+    probing: Path | None = None
     decision: Path | None = None
     version: ModelVersion | None = None
     serving_check: Path | None = None
@@ -81,6 +83,7 @@ def gather_facts(project: Project, ledger: Ledger, run: str, outcome: Outcome, f
         tuning=tuning,
         designs=designs,
         evaluation=_read(findings.evaluation, read_evaluation),
+        probing=_read(findings.probing, read_probing),
         decision=decision,
         version=findings.version,
         serving_check=_read(findings.serving_check, read_serving_check),

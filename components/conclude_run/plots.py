@@ -1,4 +1,4 @@
-"""The run report's plots of data and of the comparison with the champion.
+"""The run report's plots of labels and of confusions.
 
 Each function returns an `<svg>` element, or None when there is nothing finite to draw.
 """
@@ -6,18 +6,16 @@ Each function returns an `<svg>` element, or None when there is nothing finite t
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from components.conclude_run.drawing import BETTER, INK, MUTED, PAPER, REST, SERIES, WORSE, draw, shorten
-from components.conclude_run.formats import axis_unit
-from schemas.records import ConfusionMatrix, Difference
+from components.conclude_run.drawing import BETTER, INK, REST, SERIES, WORSE, draw, shorten
+from schemas.records import ConfusionMatrix
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-MOST_BARS, MOST_INTERVALS, MOST_COUNTED_CLASSES = 30, 30, 20
+MOST_BARS, MOST_COUNTED_CLASSES = 30, 20
 MOST_LISTED = 200  # more different labels than that are values, not classes
 
 
@@ -44,32 +42,6 @@ def label_bars(new: Mapping[str, int], rest: Mapping[str, int]) -> str | None:
 
     alt = f"Bars by label: {' and '.join(name for name, _, _ in series)}"
     return draw("labels", alt, 3.7 if crowded else 2.7, paint)
-
-
-def forest(differences: Sequence[Difference], margin: float | None) -> str | None:
-    """Differences of a task on one metric with intervals, by slice; right of the zero line the candidate is better."""
-    drawn = shown_intervals(differences)
-    if not drawn:
-        return None
-    metric = drawn[0].metric
-    scale = 100 if metric == "accuracy" else 1
-
-    def paint(axes: Axes) -> None:
-        axes.axvline(0, color=INK, lw=1.2)
-        if margin:
-            axes.plot(
-                [-margin * scale] * 2, [-0.5, 0.5], color=WORSE, lw=2, ls=(0, (2, 1))
-            )  # the gate reads `overall` only
-        for row, difference in enumerate(drawn):
-            _interval(axes, row, difference, scale)
-        axes.set_yticks(range(len(drawn)), [f"{shorten(row.slice, 22)}  ({row.examples:,})" for row in drawn])
-        axes.set_ylim(len(drawn) - 0.4, -0.6)
-        axes.set_xlabel(f"worse  ←  {axis_unit(metric)}  →  better")
-        axes.grid(axis="y", visible=False)
-
-    alt = f"Differences in {metric} by slice, candidate against champion, with intervals: {len(drawn)} rows"
-    name = re.sub("[^a-z0-9]+", "-", f"forest-{drawn[0].task}-{metric}".lower())
-    return draw(name, alt, 1.0 + 0.28 * len(drawn), paint)
 
 
 def confusion(matrix: ConfusionMatrix, scale: float) -> str | None:
@@ -114,16 +86,7 @@ def frequent_confusions(matrix: ConfusionMatrix) -> list[tuple[str, str, int]]:
     return sorted(found, key=lambda row: -row[2])[:3]
 
 
-def shown_intervals(differences: Sequence[Difference]) -> list[Difference]:
-    """The differences that a forest plot shows: finite ones; `overall` first; of too many, the worst."""
-    finite = [row for row in differences if all(map(math.isfinite, (row.value, row.low, row.high)))]
-    overall = [row for row in finite if row.slice == "overall"]
-    slices = [row for row in finite if row.slice != "overall"]
-    worst = sorted(slices, key=lambda row: row.value)[: MOST_INTERVALS - len(overall)]
-    return overall + [row for row in slices if row in worst]
-
-
-def most_frequent_labels(*counts: Mapping[str, int]) -> list[str]:
+def most_frequent_labels(*counts: Mapping[str, float]) -> list[str]:
     """The labels that a bar chart shows, in order (numbers as numbers): of too many, the most frequent."""
     totals = {label: sum(count.get(label, 0) for count in counts) for count in counts for label in count}
     frequent = sorted(totals, key=lambda label: (-totals[label], label))[:MOST_BARS]
@@ -136,16 +99,6 @@ def in_order(*labels: Iterable[str]) -> list[str]:
         {label for some in labels for label in some},
         key=lambda label: (not label.isdecimal(), int(label) if label.isdecimal() else 0, label),
     )
-
-
-def _interval(axes: Axes, row: int, difference: Difference, scale: float) -> None:
-    clear = difference.low > 0 or difference.high < 0
-    colour = (BETTER if difference.low > 0 else WORSE) if clear else MUTED
-    heavy = 1.5 if difference.slice == "overall" else 1.0
-    axes.plot([difference.low * scale, difference.high * scale], [row, row], color=colour, lw=1.5 * heavy, zorder=3)
-    face = colour if clear else PAPER
-    marker = "D" if difference.high < 0 else "o"
-    axes.plot([difference.value * scale], [row], marker, color=colour, ms=6 * heavy, mfc=face, mew=1.3, zorder=4)
 
 
 def _cell(axes: Axes, true: int, predicted: int, count: int, share: float, scale: float, classes: int) -> None:

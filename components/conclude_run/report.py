@@ -6,7 +6,16 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from components.conclude_run import formats, plots, tables, training_plots, words
+from components.conclude_run import (
+    formats,
+    judgement_plots,
+    judging,
+    plots,
+    probing_plots,
+    tables,
+    training_plots,
+    words,
+)
 from components.conclude_run.facts import RunFacts
 from components.stabilise_weights.health import healthy
 from perennial.tasks import METRICS, metric_words
@@ -45,6 +54,7 @@ def render_report(facts: RunFacts) -> str:
             chosen=tables.chosen_rows(facts),
             trials=tables.best_trials_first(facts.tuning) if facts.tuning else [],
             spaces_compared=tables.space_rows(facts.designs) if facts.designs else [],
+            criteria=judging.criterion_rows(facts.decision, facts.gate) if facts.decision else [],
             metrics=tables.metric_rows(evaluation) if evaluation else [],
             mistakes=tables.worst_first(evaluation) if evaluation else [],
         )
@@ -101,8 +111,13 @@ def _environment() -> Environment:
         "root": lambda value: math.sqrt(value) if value >= 0 else value,
         "remarks": remarks,
     }
+    environment.tests["told"] = judging.has_interval
     environment.globals |= {
         "plots": plots,
+        "judgement": judgement_plots,
+        "judging": judging,
+        "probing_plots": probing_plots,
+        "probed_in_words": judging.probed_in_words,
         "curves": training_plots,
         "group_checks": tables.group_checks,
         "label_counts": tables.label_counts,

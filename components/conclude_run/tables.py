@@ -40,7 +40,7 @@ class SpanRow:
 
 @dataclass(frozen=True)
 class MetricRow:
-    """One metric of one task on one slice: both models and their difference, each where it is known."""
+    """One metric of one task on one slice or view: both models and their difference, each where it is known."""
 
     task: str
     metric: str
@@ -49,6 +49,7 @@ class MetricRow:
     candidate: float | None
     champion: float | None
     difference: records.Difference | None
+    view: bool = False
 
 
 @dataclass(frozen=True)
@@ -93,25 +94,34 @@ def group_checks(rows: Sequence[SpanRow], verdict: str) -> list[tuple[records.Ch
 
 
 def metric_rows(evaluation: records.Evaluation) -> list[MetricRow]:
-    """All metrics by task and slice, `overall` first, candidate and champion beside each other."""
+    """All metrics by task and slice: overall, then views, then slices; candidate and champion beside each other."""
     rows = [row for task in evaluation.tasks for row in _task_rows(evaluation, task)]
-    return [row for row in rows if (row.candidate, row.champion, row.difference) != (None, None, None)]
+    known = [row for row in rows if (row.candidate, row.champion, row.difference) != (None, None, None)]
+    order = {task.name: number for number, task in enumerate(evaluation.tasks)}
+    return sorted(known, key=lambda row: (order[row.task], row.slice != "overall", not row.view))
 
 
 def _task_rows(evaluation: records.Evaluation, task: records.EvaluatedTask) -> list[MetricRow]:
-    slices = {(row.model, row.slice): row for row in evaluation.slices if row.task == task.name}
-    differences = {(row.metric, row.slice): row for row in evaluation.differences if row.task == task.name}
+    compared = ("candidate", "champion")
+    slices = {
+        (row.model, row.slice): row
+        for row in evaluation.slices
+        if (row.task, row.model in compared) == (task.name, True)
+    }
+    found = [row for row in evaluation.differences if (row.task, row.model) == (task.name, "candidate")]
+    differences = {(row.metric, row.slice): row for row in found}
+    views = {row.slice for row in slices.values() if row.view} | {row.slice for row in found if row.view}
     measured = (metric for row in slices.values() for metric in row.values)
     metrics = dict.fromkeys([*METRICS[task.kind], *measured, *(metric for metric, _ in differences)])
     names = dict.fromkeys(["overall", *(name for _, name in slices), *(name for _, name in differences)])
     rows = []
     for name in names:
-        both = [slices.get((model, name)) for model in ("candidate", "champion")]
+        both = [slices.get((model, name)) for model in compared]
         for metric in metrics:
             difference = differences.get((metric, name))
             examples = max((row.examples for row in both if row), default=difference.examples if difference else 0)
             candidate, champion = (row.values.get(metric) if row else None for row in both)
-            rows.append(MetricRow(task.name, metric, name, examples, candidate, champion, difference))
+            rows.append(MetricRow(task.name, metric, name, examples, candidate, champion, difference, name in views))
     return rows
 
 

@@ -9,6 +9,7 @@ from typing import Literal
 
 from components.conclude_run.facts import RunFacts
 from components.conclude_run.formats import format_loss
+from components.conclude_run.judging import probed_in_words, why_failed
 from components.conclude_run.tables import span_rows
 from components.stabilise_weights.health import final_loss, healthy
 from schemas import records
@@ -24,13 +25,14 @@ STOPS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("tuned", "Tuning", ("tune_model",)),
     ("designs", "Design spaces", ("compare_designs",)),
     ("compared", "Training", ("train_model", "evaluate_model")),
+    ("probed", "Probes", ("probe_model",)),
     ("decided", "Decision", ("decide_promotion",)),
     ("registered", "Registration", ("register_model",)),
     ("served", "Serving check", ("validate_serving",)),
     ("deployed", "Deployment", ("push_model",)),
 )
 # What a run may do without, or what the report has no section for: a stop only where it was done or broke off.
-_OPTIONAL = {"transformed", "pretrained", "designs", "registered"}
+_OPTIONAL = {"transformed", "pretrained", "designs", "probed", "registered"}
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,9 @@ def list_stops(facts: RunFacts) -> list[Stop]:
 
 def is_quoted(facts: RunFacts) -> bool:
     """Whether the headline itself gives the one reason there is."""
-    return facts.outcome == "kept_champion" and len(facts.reasons) == 1 and len(facts.reasons[0]) <= LONGEST_QUOTE
+    if facts.outcome != "kept_champion" or len(facts.reasons) != 1 or _in_short(facts):
+        return False
+    return len(facts.reasons[0]) <= LONGEST_QUOTE
 
 
 def why_chosen(stabilisation: records.Stabilisation) -> str:
@@ -116,8 +120,21 @@ def _why_kept(facts: RunFacts) -> str:
     if is_quoted(facts):
         reason = facts.reasons[0].rstrip(".")
         return reason[:1].lower() + reason[1:] if reason[1:2].islower() else reason
-    passed = [criterion.passed for criterion in facts.decision.criteria] if facts.decision else []
-    return f"the candidate failed {passed.count(False)} of the gate's {len(passed)} criteria"
+    short = _in_short(facts)
+    if short:
+        return short
+    asked = [criterion for criterion in facts.decision.criteria if criterion.blocking] if facts.decision else []
+    failed = [criterion for criterion in asked if not criterion.passed]
+    unknown = [criterion for criterion in failed if not criterion.compared]
+    known = f", and {len(unknown)} of these could not be compared" if unknown else ""
+    return f"the candidate did not pass {len(failed)} of the gate's {len(asked)} criteria{known}"
+
+
+def _in_short(facts: RunFacts) -> str | None:
+    """Why the champion stays, where one criterion alone kept it and its numbers tell."""
+    asked = facts.decision.criteria if facts.decision else []
+    failed = [criterion for criterion in asked if criterion.blocking and not criterion.passed]
+    return why_failed(failed[0], facts.gate) if len(failed) == 1 else None
 
 
 def _refused_spans(facts: RunFacts) -> str:
@@ -183,6 +200,14 @@ def _tuned(facts: RunFacts) -> str | None:
     return {"not_set": "as the settings say", "searched": trials, "reused": "reused"}[facts.tuning.outcome]
 
 
+def _decided(facts: RunFacts) -> str | None:
+    if facts.decision is None:
+        return None
+    warnings = len(facts.decision.warnings)
+    warned = f", {_count(warnings, 'warning')}" if warnings else ""
+    return ("promote" if facts.decision.promote else "keep") + warned
+
+
 def _served(facts: RunFacts) -> str | None:
     return ("passed" if facts.serving_check.passed else "failed") if facts.serving_check else None
 
@@ -195,7 +220,8 @@ _NOTES: dict[str, Callable[[RunFacts], str | None]] = {
     "tuned": _tuned,
     "designs": lambda f: f"{len(f.designs.spaces)} spaces" if f.designs and f.designs_compared else None,
     "compared": lambda f: _count(len(f.evaluation.trainings), "instance") if f.evaluation else None,
-    "decided": lambda f: ("promote" if f.decision.promote else "keep") if f.decision else None,
+    "probed": lambda f: probed_in_words(f.probing) if f.probing else None,
+    "decided": _decided,
     "served": _served,
     "deployed": lambda f: f"version {f.champion_after}" if f.deployed else None,
 }

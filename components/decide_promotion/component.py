@@ -6,16 +6,20 @@ from components.kubeflow import component
 
 
 @component()
-def decide_promotion(project: str, digest: str, evaluation: Input[Artifact], decision: Output[Artifact]) -> str:
+def decide_promotion(
+    project: str, digest: str, evaluation: Input[Artifact], probing: Input[Artifact], decision: Output[Artifact]
+) -> str:
     """Asks the gate; gives `promote` or `keep`."""
     from pathlib import Path
 
     from components.decide_promotion.step import decide_promotion, write_decision
     from components.evaluate_model.step import read_evaluation
+    from components.probe_model.step import read_probing
     from perennial.project import load_project, verify_digest
 
     loaded = load_project(project)
     verify_digest("settings and module", digest, loaded.project_digest())
-    decided = decide_promotion(read_evaluation(Path(evaluation.path)), loaded.settings.gate)
+    judged, probed = read_evaluation(Path(evaluation.path)), read_probing(Path(probing.path))
+    decided = decide_promotion(judged, loaded.settings.gate, probed)
     write_decision(decided, Path(decision.path))
     return "promote" if decided.promote else "keep"

@@ -1,36 +1,46 @@
-"""The gate: a pure function from an evaluation to a decision."""
+"""The gate: a pure function from evaluations and settings to a decision."""
 
 from __future__ import annotations
 
 import math
 from pathlib import Path
 
+from components.decide_promotion.criteria import (
+    judge_against_champion,
+    judge_covariates,
+    judge_fairness,
+    judge_floors,
+    judge_slices,
+)
 from perennial.publishing import publish_text
-from perennial.tasks import LOWER_IS_BETTER, metric_words
-from schemas.project import GateSettings, Metric
-from schemas.records import Criterion, Decision, Difference, Evaluation
+from schemas.project import GateSettings
+from schemas.records import Criterion, Decision, Difference, Evaluation, Probing
 
 RECORD_FILE = "decision.json"
-_OVERALL = "overall"
-_LEAST_SHOWN = 0.00005
 
 
-def decide_promotion(evaluation: Evaluation, gate: GateSettings) -> Decision:
+def decide_promotion(evaluation: Evaluation, gate: GateSettings, probing: Probing | None = None) -> Decision:
     """Decides whether the candidate replaces the champion, on the first task.
 
-    Every criterion must pass. Without a champion the floor alone decides. A champion that exists but could not be
-    compared keeps its place: what was not compared is never passed. Other tasks are measured, not judged, and the
-    decision says so.
+    Every blocking criterion must pass; the others warn. Without a champion the floors alone compare it with anything,
+    and the decision says so. A champion that exists but could not be compared keeps its place: what was not compared
+    is never passed. Other tasks are measured, not judged, and the decision says so.
+
+    Args:
+        evaluation: Of the candidate and the champion on the same examples.
+        gate: What is asked.
+        probing: Probes of the candidate's suspect features; None: nothing was probed.
     """
-    criteria = [_floor(evaluation, gate)]
+    criteria = judge_floors(evaluation, gate)
     if evaluation.champion is not None:
-        criteria.append(_against_champion(evaluation, gate))
-    promote = all(criterion.passed for criterion in criteria)
+        criteria += [judge_against_champion(evaluation, gate), *judge_slices(evaluation, gate)]
+    criteria += [*judge_fairness(evaluation, gate), *judge_covariates(probing, gate)]
+    promote = all(criterion.passed for criterion in criteria if criterion.blocking)
     return Decision(
         promote=promote,
         criteria=criteria,
         reasons=_reasons(promote, criteria, evaluation),
-        not_compared=_not_compared(evaluation, gate),
+        not_compared=_not_compared(evaluation, gate, probing),
     )
 
 
@@ -44,59 +54,41 @@ def read_decision(folder: Path) -> Decision:
     return Decision.model_validate_json((folder / RECORD_FILE).read_text(encoding="utf-8"))
 
 
-def _floor(evaluation: Evaluation, gate: GateSettings) -> Criterion:
-    measured = evaluation.overall("candidate")
-    value = math.nan if measured is None else measured.values.get(gate.metric, math.nan)
-    name = f"candidate's {metric_words(gate.metric)}"
-    if not math.isfinite(value):
-        return Criterion(name=name, passed=False, explanation=f"{name} could not be measured")
-    if gate.floor is None:
-        return Criterion(name=name, passed=True, explanation=f"{name} is {_show(value)}; no floor is set")
-    passed = value <= gate.floor if gate.metric in LOWER_IS_BETTER else value >= gate.floor
-    side = "within" if passed else "beyond"
-    return Criterion(
-        name=name, passed=passed, explanation=f"{name} is {_show(value)}, {side} the floor of {_show(gate.floor)}"
-    )
-
-
-def _against_champion(evaluation: Evaluation, gate: GateSettings) -> Criterion:
-    assert evaluation.champion is not None
-    name = f"against champion version {evaluation.champion.version}"
-    found = _overall_difference(evaluation, gate.metric)
-    if found is None or not all(map(math.isfinite, (found.value, found.low, found.high))):
-        why = "; ".join(evaluation.not_compared) or "the difference could not be measured"
-        return Criterion(name=name, passed=False, explanation=f"not compared: {why}")
-    threshold = 0.0 if gate.mode == "better" else -gate.margin
-    passed = found.low > threshold if gate.mode == "better" else found.low >= threshold
-    return Criterion(name=name, passed=passed, explanation=_explain(found, gate, threshold, passed))
-
-
-def _overall_difference(evaluation: Evaluation, metric: Metric) -> Difference | None:
-    wanted = (evaluation.tasks[0].name, _OVERALL, metric)
-    return next((d for d in evaluation.differences if (d.task, d.slice, d.metric) == wanted), None)
-
-
-def _explain(found: Difference, gate: GateSettings, threshold: float, passed: bool) -> str:
-    value, low, high = (_show(number, "+") for number in (found.value, found.low, found.high))
-    interval = f"{value}, {gate.confidence:.0%} interval {low} to {high}"
-    wanted = "better than the champion" if gate.mode == "better" else f"not worse by more than {_show(-threshold)}"
-    verdict = "so it is" if passed else "so it is not shown to be"
-    return f"gain in {metric_words(gate.metric)} {interval} on {found.examples} examples, {verdict} {wanted}"
-
-
 def _reasons(promote: bool, criteria: list[Criterion], evaluation: Evaluation) -> list[str]:
-    if promote and evaluation.champion is None:
-        return ["there was no champion: the first candidate that reaches the floor serves", criteria[0].explanation]
-    return [criterion.explanation for criterion in criteria if criterion.passed == promote]
+    """What decided, in words; of a promotion also what it was warned of."""
+    warnings = [f"warning: {c.explanation}" for c in criteria if not c.passed and not c.blocking]
+    if not promote:
+        return [c.explanation for c in criteria if c.blocking and not c.passed] + warnings
+    floors = [c.explanation for c in criteria if c.kind == "floor"]
+    if evaluation.champion is None:
+        return ["there was no champion: the first candidate that reaches the floors serves", *floors, *warnings]
+    compared = [c.explanation for c in criteria if c.kind == "difference"]
+    return [*floors, *warnings, *compared]
 
 
-def _not_compared(evaluation: Evaluation, gate: GateSettings) -> list[str]:
+def _not_compared(evaluation: Evaluation, gate: GateSettings, probing: Probing | None) -> list[str]:
     first, *others = [task.name for task in evaluation.tasks]
     unread = [f"task `{name}` is measured, but the gate reads `{first}` only" for name in others]
-    unset = ["no floor is set (gate.floor)"] if gate.floor is None else []
-    return [*evaluation.not_compared, *unread, *unset]
+    unset = [] if gate.floors else ["no floor is set (gate.floors)"]
+    champion = evaluation.champion is not None
+    slices = (
+        ["slices are shown, but do not decide (gate.slice_loss is not set)"] if _slices_unread(evaluation, gate) else []
+    )
+    probed = probing.not_probed if probing is not None else []
+    small = [_too_small(row) for row in evaluation.differences if champion and _unmeasured(row, first)]
+    return [*evaluation.not_compared, *probed, *unread, *unset, *slices, *small]
 
 
-def _show(value: float, sign: str = "-") -> str:
-    """A metric's value; one that four decimals would show as 0 in powers of ten."""
-    return f"{value:{sign}.1e}" if 0 < abs(value) < _LEAST_SHOWN else f"{value:{sign}.4f}"
+def _slices_unread(evaluation: Evaluation, gate: GateSettings) -> bool:
+    return gate.slice_loss is None and any(row.slice != "overall" for row in evaluation.differences)
+
+
+def _unmeasured(row: Difference, task: str) -> bool:
+    no_interval = not (math.isfinite(row.low) and math.isfinite(row.high))
+    return row.task == task and row.slice != "overall" and row.model == "candidate" and no_interval
+
+
+def _too_small(row: Difference) -> str:
+    if not math.isfinite(row.value):
+        return f"slice {row.slice}: no difference could be measured"
+    return f"slice {row.slice}: {row.examples} examples are too few for an interval"

@@ -22,10 +22,14 @@ _ROUNDING = 1e-5
 
 @dataclass(frozen=True)
 class Comparable:
-    """The champion's predictions by task, of the tasks that can be compared, and why others cannot."""
+    """The champion's predictions by task, of the tasks that can be compared, and why others cannot.
+
+    `tasks` are those that it serves.
+    """
 
     predictions: dict[str, Array] = field(default_factory=dict)
     not_compared: list[str] = field(default_factory=list)
+    tasks: dict[str, ServedTask] = field(default_factory=dict)
 
 
 def predict_champion(
@@ -55,7 +59,8 @@ def predict_champion(
     if bad := not_finite(predictions, examples):
         return Comparable(not_compared=[f"{name} could not be evaluated: it gives {bad}"])
     shared = [task.name for task in project.tasks if _is_same(contender.tasks.get(task.name), task)]
-    return Comparable({task: predictions[task] for task in shared}, _missing(project.tasks, shared, name))
+    missing = _missing(project.tasks, shared, name)
+    return Comparable({task: predictions[task] for task in shared}, missing, contender.tasks)
 
 
 def _load(project: Project, champion: Champion, name: str) -> Contender:

@@ -2,7 +2,7 @@
 
 from typing import List  # noqa: UP035  Kubeflow reads this spelling
 
-from kfp.dsl import Artifact, ClassificationMetrics, Dataset, Input, Metrics, Model, Output
+from kfp.dsl import Artifact, ClassificationMetrics, Dataset, Input, Metrics, Model, Output, SlicedClassificationMetrics
 
 from components.kubeflow import component
 
@@ -18,10 +18,17 @@ def evaluate_model(
     model: Output[Model],
     metrics: Output[Metrics],
     confusion: Output[ClassificationMetrics],
+    sliced: Output[SlicedClassificationMetrics],
+    validation: Input[Artifact] = None,
+    served: str = "",
 ):
-    """Evaluates the instances and the champion; shows the candidate's metrics on the dashboard."""
+    """Evaluates the instances and the champion; shows the candidate's metrics on the dashboard.
+
+    `served` changes whenever the serving log does; nothing reads it, but Kubeflow's cache sees the change.
+    """
     from pathlib import Path
 
+    from components.evaluate_model.showing import show_confusion, show_slices
     from components.evaluate_model.step import Outputs, describe_overall, evaluate_model
     from perennial.project import load_project, verify_digest
     from schemas.records import Champion
@@ -30,9 +37,10 @@ def evaluate_model(
     verify_digest("settings and module", digest, loaded.project_digest())
     serving = Champion.model_validate(champion) if champion else None
     outputs = Outputs(Path(evaluation.path), Path(model.path))
-    found = evaluate_model(loaded, serving, Path(window.path), [Path(m.path) for m in models], outputs)
+    checks = Path(validation.path) if validation else None
+    found = evaluate_model(loaded, serving, Path(window.path), [Path(m.path) for m in models], outputs, checks)
     for name, value in describe_overall(found).items():
         metrics.log_metric(name, value)
-    if found.confusion:
-        confusion.log_confusion_matrix(found.confusion[0].labels, found.confusion[0].counts)
+    show_confusion(outputs.evaluation, found, confusion)
+    sliced.metadata.update(show_slices(loaded, outputs.evaluation, found))
     model.metadata.update({"framework": "tensorflow", "digest": found.digest})

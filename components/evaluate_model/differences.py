@@ -1,78 +1,151 @@
-"""Candidate minus champion on the same examples, with paired bootstrap intervals.
+"""What the models gain over the champion on the same examples, with paired intervals.
 
-Source: Efron and Tibshirani 1993, "An Introduction to the Bootstrap", chapter 13 (percentile interval).
+Intervals that are read together are corrected for their number. Everything is a function of arrays, so that it can be
+tried on simulated models thousands of times.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
-from components.evaluate_model.metrics import OVERALL
-from components.evaluate_model.tables import LABEL, SLICE, Array, class_scores
-from perennial.tasks import Task
+from components.evaluate_model.groups import OVERALL, SERVING, Group
+from components.evaluate_model.intervals import (
+    Gain,
+    Interval,
+    Reweigh,
+    divide,
+    gain_interval,
+    mean_interval,
+    per_interval,
+)
+from components.evaluate_model.tables import Array
 from schemas.project import Metric
 from schemas.records import Difference
 
-if TYPE_CHECKING:
-    import pandas as pd
-
-RESAMPLES = 2000
-_SEED = 20170
+CANDIDATE = "candidate"
 # Below this probability a log loss says how the model clips, not how wrong it is.
 _LEAST_PROBABILITY = 1e-7
-
-Gain = Callable[[Array], float]
-"""What the candidate gains over the champion on the examples with these row numbers; positive is better."""
-
-
-def compare(
-    table: pd.DataFrame,
-    task: Task,
-    metric: Metric,
-    slices: Sequence[str],
-    confidence: float,
-    candidate: str,
-    champion: str,
-) -> list[Difference]:
-    """What the candidate gains over the champion on a metric of a task, overall and on every slice."""
-    gain = _gain(table, task, metric, candidate, champion)
-    groups = {OVERALL: np.arange(len(table))}
-    for name in slices:
-        column = table[f"{SLICE}{name}"]
-        groups |= {f"{name}={value}": np.flatnonzero(column == value) for value in sorted(column.unique())}
-    found = {where: (len(rows), interval(gain, rows, confidence)) for where, rows in groups.items()}
-    return [
-        Difference(
-            metric=metric,
-            task=task.name,
-            slice=where,
-            examples=examples,
-            value=value,
-            low=low,
-            high=high,
-            confidence=confidence,
-        )
-        for where, (examples, (value, low, high)) in found.items()
-    ]
+# Metrics of which no difference is larger than 1.
+_SHARES: frozenset[Metric] = frozenset({"accuracy", "auc"})
 
 
-def interval(gain: Gain, rows: Array, confidence: float) -> tuple[float, float, float]:
-    """The gain on some rows with its percentile bootstrap interval; the same rows always give the same interval.
+@dataclass(frozen=True)
+class Pair:
+    """What a model and the champion say of the same examples.
 
-    Resamples on which the gain is not defined, such as an AUC of one class, are left out. A gain that is not finite
-    on the rows themselves has no interval: NaN.
+    Attributes:
+        model: Class probabilities, float [n, classes], or values, float [n].
+        champion: The same of the champion; it may know other classes.
+        labels: Classes, int [n], or values, float [n].
+        metric: What they are compared by.
+        clusters: Which cluster each example belongs to [n]; None: each stands for itself.
     """
-    value = gain(rows)
-    if not math.isfinite(value):
-        return value, math.nan, math.nan
-    random = np.random.default_rng(_SEED)
-    gains = np.array([gain(rows[random.integers(0, len(rows), len(rows))]) for _ in range(RESAMPLES)])
-    low, high = np.quantile(gains[np.isfinite(gains)], [(1 - confidence) / 2, (1 + confidence) / 2])
-    return value, float(low), float(high)
+
+    model: Array
+    champion: Array
+    labels: Array
+    metric: Metric
+    clusters: Array | None = None
+
+    def on(self, rows: Array) -> Pair:
+        """The same of some examples, by their row numbers."""
+        clusters = None if self.clusters is None else self.clusters[rows]
+        return Pair(self.model[rows], self.champion[rows], self.labels[rows], self.metric, clusters)
+
+    def interval(self, confidence: float, weights: Array | None = None, reweigh: Reweigh | None = None) -> Interval:
+        """The gain with its paired interval; positive is better.
+
+        Args:
+            confidence: Of this one interval; see `per_interval`.
+            weights: Weight of each example, float [n]; None: all are equal.
+            reweigh: Gives the weights of resampled examples; None: the weights are taken as they are.
+        """
+        if self.metric == "auc":
+            found = self._area_interval(confidence, weights, reweigh)
+        else:
+            gains = example_gains(self.model, self.champion, self.labels, self.metric)
+            if reweigh is None:
+                found = mean_interval(gains, confidence, self.clusters, weights)
+            else:
+                found = gain_interval(_mean(gains), len(gains), confidence, self.clusters, weights, reweigh)
+        if self.metric not in _SHARES:
+            return found
+        return Interval(found.value, *(float(np.clip(end, -1.0, 1.0)) for end in found[1:]))
+
+    def value(self) -> float:
+        """The gain alone."""
+        if self.metric != "auc":
+            return float(example_gains(self.model, self.champion, self.labels, self.metric).mean())
+        every = np.ones((1, len(self.labels)))
+        ours, theirs = (area_of(found[:, 1], self.labels)(every) for found in (self.model, self.champion))
+        return float(ours[0] - theirs[0])
+
+    def _area_interval(self, confidence: float, weights: Array | None, reweigh: Reweigh | None) -> Interval:
+        ours, theirs = area_of(self.model[:, 1], self.labels), area_of(self.champion[:, 1], self.labels)
+        # An area rests on the examples of the rarer class: of one alone, resampling knows no spread.
+        scarcer = min(self._units(self.labels == label) for label in (0, 1))
+        size = len(self.labels)
+        return gain_interval(
+            lambda counts: ours(counts) - theirs(counts), size, confidence, self.clusters, weights, reweigh, scarcer
+        )
+
+    def _units(self, which: Array) -> int:
+        return int(which.sum()) if self.clusters is None else len(np.unique(self.clusters[which]))
+
+
+@dataclass(frozen=True)
+class Terms:
+    """On what terms models are compared.
+
+    `repeats` is how often a run may be repeated: each repetition is another chance of the same comparison.
+    Groups with fewer than `least_examples` have no interval.
+    """
+
+    task: str
+    confidence: float
+    least_examples: int = 2
+    repeats: int = 0
+
+
+def compare_overall(pair: Pair, terms: Terms, decides: bool = True) -> Difference:
+    """The candidate's gain on all examples; where it `decides`, its interval is widened for the repetitions."""
+    family = 1 + terms.repeats if decides else 1
+    found = pair.interval(per_interval(terms.confidence, family))
+    return _difference(pair, terms, found, family)
+
+
+def compare_slices(pair: Pair, terms: Terms, groups: Sequence[Group]) -> list[Difference]:
+    """The candidate's gain on each slice and view; the intervals of those that are not too small hold together."""
+    family = max(1, sum(len(group.rows) >= terms.least_examples for group in groups))
+    confidence = per_interval(terms.confidence, family)
+    found = []
+    for group in groups:
+        part = pair.on(group.rows)
+        small = len(group.rows) < terms.least_examples
+        # Of a group that is too small only the value is wanted: no resample is drawn.
+        told = Interval(part.value(), math.nan, math.nan) if small else part.interval(confidence)
+        found.append(_difference(part, terms, told, 1 if small else family, slice=group.name, view=group.view))
+    return found
+
+
+def compare_instances(pairs: Mapping[str, Pair], terms: Terms) -> list[Difference]:
+    """The gain of each other instance on all examples; their intervals and the candidate's hold together."""
+    family = len(pairs) + 1
+    confidence = per_interval(terms.confidence, family)
+    return [_difference(pair, terms, pair.interval(confidence), family, model=name) for name, pair in pairs.items()]
+
+
+def compare_serving(
+    pair: Pair, terms: Terms, weights: Array, reweigh: Reweigh | None, decides: bool = True
+) -> Difference:
+    """The candidate's gain on what serving sees: examples count by their weights, float [n]."""
+    family = 1 + terms.repeats if decides else 1
+    found = pair.interval(per_interval(terms.confidence, family), weights, reweigh)
+    return _difference(pair, terms, found, family, slice=SERVING, view=True)
 
 
 def example_gains(candidate: Array, champion: Array, labels: Array, metric: Metric) -> Array:
@@ -87,43 +160,10 @@ def example_gains(candidate: Array, champion: Array, labels: Array, metric: Metr
         labels: Classes, int [n], or values, float [n].
         metric: Any but `auc`, which no single example has.
     """
-    return _loss(champion, labels, metric) - _loss(candidate, labels, metric)
+    return example_losses(champion, labels, metric) - example_losses(candidate, labels, metric)
 
 
-def auc_of(scores: Array, labels: Array) -> Callable[[Array], float]:
-    """A function from row numbers (which may repeat) to the area under the ROC curve of those rows; NaN of one class.
-
-    The scores are ranked once, so that thousands of resamples take a second. Source: Hanley and McNeil 1982 (the area
-    is the share of pairs in the right order, ties counting half).
-    """
-    values, ranks = np.unique(scores, return_inverse=True)
-    positive = labels == 1
-
-    def area(rows: Array) -> float:
-        which, where = positive[rows], ranks[rows]
-        ones, zeros = (np.bincount(where[chosen], minlength=len(values)) for chosen in (which, ~which))
-        pairs = float(ones.sum()) * float(zeros.sum())
-        return float(ones @ (np.cumsum(zeros) - zeros / 2)) / pairs if pairs else math.nan
-
-    return area
-
-
-def _gain(table: pd.DataFrame, task: Task, metric: Metric, candidate: str, champion: str) -> Gain:
-    labels = table[LABEL].to_numpy()
-    candidates, champions = (_predictions(table, task, model) for model in (candidate, champion))
-    if metric == "auc":
-        ours, theirs = auc_of(candidates[:, 1], labels), auc_of(champions[:, 1], labels)
-        return lambda rows: ours(rows) - theirs(rows)
-    gains = example_gains(candidates, champions, labels, metric)
-    return lambda rows: float(gains[rows].mean())
-
-
-def _predictions(table: pd.DataFrame, task: Task, model: str) -> Array:
-    """Class probabilities, float64 [n, classes], or values, float64 [n]."""
-    return class_scores(table, model) if task.is_classes else np.asarray(table[model], dtype=np.float64)
-
-
-def _loss(predictions: Array, labels: Array, metric: Metric) -> Array:
+def example_losses(predictions: Array, labels: Array, metric: Metric) -> Array:
     """What each example costs, float64 [n]; a label that the model does not know has the probability 0."""
     if metric == "accuracy":
         return np.asarray(predictions.argmax(axis=1) != labels, dtype=np.float64)
@@ -131,5 +171,72 @@ def _loss(predictions: Array, labels: Array, metric: Metric) -> Array:
         last = predictions.shape[1] - 1
         right = predictions[np.arange(len(labels)), np.minimum(labels, last)]
         return np.asarray(-np.log(np.clip(np.where(labels <= last, right, 0.0), _LEAST_PROBABILITY, 1.0)))
-    errors: Array = np.abs(predictions - labels)
+    errors: Array = np.abs(np.asarray(predictions, dtype=np.float64) - labels)
     return errors if metric == "mean_absolute_error" else errors**2
+
+
+def area_of(scores: Array, labels: Array) -> Gain:
+    """A function from counts [resamples, n] to the area under the ROC curve, [resamples]; NaN of one class.
+
+    The scores are ranked once, so that thousands of resamples take a second. Counts may be weights. Source: Hanley and
+    McNeil 1982 (the area is the share of pairs in the right order, ties counting half).
+
+    Args:
+        scores: Probability of 1, float [n].
+        labels: 0 or 1, [n].
+    """
+    order = np.argsort(scores, kind="stable")
+    ranked, positive = scores[order], labels[order] == 1
+    # Of each positive: how many lie before its ties, and how many before their end.
+    before, until = (np.searchsorted(ranked, ranked[positive], side) for side in ("left", "right"))
+
+    def area(counts: Array) -> Array:
+        sorted_ = counts[:, order].astype(np.float64)
+        ones = sorted_[:, positive]
+        below = np.cumsum(np.where(positive, 0.0, sorted_), axis=1)
+        below = np.concatenate([np.zeros((len(counts), 1)), below], axis=1)
+        right = (ones * (below[:, before] + below[:, until])).sum(axis=1) / 2
+        pairs = ones.sum(axis=1) * below[:, -1]
+        return divide(right, pairs)
+
+    return area
+
+
+def auc_of(scores: Array, labels: Array) -> Callable[[Array], float]:
+    """A function from row numbers (which may repeat) to the area under the ROC curve of those rows; NaN of one class.
+
+    Args:
+        scores: Probability of 1, float [n].
+        labels: 0 or 1, [n].
+    """
+    area = area_of(scores, labels)
+    return lambda rows: float(area(np.bincount(rows, minlength=len(labels))[np.newaxis])[0])
+
+
+def _mean(gains: Array) -> Gain:
+    return lambda counts: divide(counts @ gains, counts.sum(axis=1))
+
+
+def _difference(
+    pair: Pair,
+    terms: Terms,
+    found: Interval,
+    family: int,
+    model: str = CANDIDATE,
+    slice: str = OVERALL,
+    view: bool = False,
+) -> Difference:
+    return Difference(
+        metric=pair.metric,
+        task=terms.task,
+        slice=slice,
+        examples=len(pair.labels),
+        value=found.value,
+        low=found.low,
+        high=found.high,
+        confidence=terms.confidence,
+        model=model,
+        view=view,
+        family=family,
+        clusters=None if pair.clusters is None else len(np.unique(pair.clusters)),
+    )

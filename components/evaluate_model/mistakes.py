@@ -1,11 +1,13 @@
-"""Where the models are wrong: the confusion of classes, and the examples on which the candidate is most wrong."""
+"""Where the models are wrong: confusions of classes, and the examples on which the candidate is most wrong."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from components.evaluate_model.groups import OVERALL, Group
 from components.evaluate_model.tables import KEY, LABEL, SPAN, class_scores
 from perennial.tasks import Task
 from schemas.records import ConfusionMatrix, Mistake
@@ -16,6 +18,9 @@ if TYPE_CHECKING:
 _MISTAKES = 20
 # A picture of more classes shows nothing, and the record would hold the square of their number.
 MOST_CLASSES = 100
+# A dashboard's record of more numbers is refused by some databases.
+MOST_CELLS = 50_000
+MOST_POINTS = 100
 
 
 def confusion(table: pd.DataFrame, model: str, named: str) -> list[ConfusionMatrix]:
@@ -23,13 +28,43 @@ def confusion(table: pd.DataFrame, model: str, named: str) -> list[ConfusionMatr
 
     None where there are more than `MOST_CLASSES`.
     """
+    everything = Group(OVERALL, np.arange(len(table)))
+    return [matrix for _, matrix in confusion_by_group(table, model, named, [everything])]
+
+
+def confusion_by_group(
+    table: pd.DataFrame, model: str, named: str, groups: Sequence[Group]
+) -> list[tuple[str, ConfusionMatrix]]:
+    """The confusion of each group of examples by its name, all with the same classes, as many as `MOST_CELLS` allow."""
     labels, scores = table[LABEL].to_numpy(dtype=np.int64), class_scores(table, model)
     classes = max(scores.shape[1], int(labels.max()) + 1)
     if classes > MOST_CLASSES:
         return []
-    counts = np.zeros((classes, classes), dtype=int)
-    np.add.at(counts, (labels, scores.argmax(axis=1)), 1)
-    return [ConfusionMatrix(model=named, labels=[str(i) for i in range(classes)], counts=counts.tolist())]
+    predicted, names = scores.argmax(axis=1), [str(number) for number in range(classes)]
+    found = []
+    for group in groups[: MOST_CELLS // classes**2]:
+        counts = np.zeros((classes, classes), dtype=int)
+        np.add.at(counts, (labels[group.rows], predicted[group.rows]), 1)
+        found.append((group.name, ConfusionMatrix(model=named, labels=names, counts=counts.tolist())))
+    return found
+
+
+def roc_points(table: pd.DataFrame, model: str) -> tuple[list[float], list[float], list[float]]:
+    """The ROC curve of a binary task: false and true positive rates, and their thresholds, at most `MOST_POINTS`.
+
+    Empty where the examples are of one class: then there is no such curve.
+    """
+    from sklearn.metrics import roc_curve
+
+    labels = table[LABEL].to_numpy()
+    if len(np.unique(labels)) < 2:
+        return [], [], []
+    rates = np.stack(roc_curve(labels, class_scores(table, model)[:, 1]), axis=1)
+    # The curve begins where nothing is called positive, at a threshold that scikit-learn calls infinite.
+    rates[:, 2] = np.minimum(rates[:, 2], 1.0)
+    chosen = np.unique(np.linspace(0, len(rates) - 1, min(len(rates), MOST_POINTS)).round().astype(int))
+    false, true, thresholds = rates[chosen].T.tolist()
+    return false, true, thresholds
 
 
 def find_mistakes(table: pd.DataFrame, task: Task, model: str) -> list[Mistake]:

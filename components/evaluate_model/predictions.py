@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from components.evaluate_model.tables import KEY, Array, Examples
+from components.evaluate_model.tables import KEY, Array, Examples, check_labels
 from perennial.errors import TrainingError
 from perennial.modelling.contract import read_contract
 from perennial.modelling.export import EXAMPLES_SIGNATURE, LABELS_SIGNATURE
-from perennial.tasks import PARTS, output_name
+from perennial.tasks import PARTS, Task, output_name
 from schemas.records import ServedTask
 from serving.causes import tensorflow_cause
 
@@ -67,6 +68,55 @@ class Contender:
             cause, remedy = tensorflow_cause(str(error.message)), "Correct schema.pbtxt or preprocessing_fn."
             raise TrainingError(self._name, "must take every test example", cause, remedy) from error
         return {name: np.concatenate([answer[name].numpy() for answer in answers]) for name in answers[0]}
+
+
+@dataclass(frozen=True)
+class Instances:
+    """What the instances say of the examples.
+
+    `predictions` are by model and task: class probabilities, float32 [n, classes], or values, float32 [n]; `labels`
+    by task, [n], are the candidate's, whose model is in memory. `not_measured` says which instances are left out, and
+    why.
+    """
+
+    candidate: Contender
+    labels: dict[str, Array]
+    predictions: dict[str, dict[str, Array]]
+    not_measured: list[str]
+
+
+def predict_instances(
+    tasks: Sequence[Task], models: Mapping[str, Path], candidate: str, examples: Examples
+) -> Instances:
+    """Predicts the examples with every instance.
+
+    Args:
+        tasks: What is predicted.
+        models: SavedModel of each instance.
+        candidate: The instance that faces the champion.
+        examples: What to predict.
+
+    Raises:
+        ProjectError: A label cannot be measured by.
+        TrainingError: The candidate's predictions are not finite, or a model does not take an example.
+    """
+    contender = Contender(f"model of {candidate}", models[candidate])
+    labels = contender.labels(examples.records)
+    for task in tasks:
+        check_labels(task, labels[task.name], examples)
+    found = Instances(contender, labels, {}, [])
+    for name, model in models.items():
+        chosen = name == candidate
+        predictions = (contender if chosen else Contender(f"model of {name}", model)).predict(examples.records)
+        bad = not_finite(predictions, examples)
+        if bad and chosen:
+            remedy = "Check the range of that example's features in preprocessing_fn, or lower train.learning_rate."
+            raise TrainingError(f"model of {name}", "must give finite predictions", bad, remedy)
+        if bad:
+            found.not_measured.append(f"{name} was not measured: it gives {bad}")
+        else:
+            found.predictions[name] = predictions
+    return found
 
 
 def not_finite(predictions: Mapping[str, Array], examples: Examples) -> str | None:

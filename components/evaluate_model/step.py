@@ -4,41 +4,35 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from components.check_examples.step import read_checked
-from components.evaluate_model.champion import predict_champion
-from components.evaluate_model.differences import compare
-from components.evaluate_model.metrics import OVERALL, analyse
-from components.evaluate_model.mistakes import confusion, find_mistakes
-from components.evaluate_model.predictions import Contender, not_finite
-from components.evaluate_model.tables import (
-    Array,
-    Examples,
-    TaskTable,
-    check_labels,
-    make_table,
-    read_examples,
+from components.evaluate_model.champion import Comparable, predict_champion
+from components.evaluate_model.fairness import compare_groups
+from components.evaluate_model.groups import OVERALL, sliced_features
+from components.evaluate_model.measuring import (
+    CHAMPION,
+    Measured,
+    calibrate,
+    compare_models,
+    confuse,
+    measure_slices,
 )
+from components.evaluate_model.mistakes import find_mistakes
+from components.evaluate_model.predictions import Instances, predict_instances
+from components.evaluate_model.serving_distribution import ServingWeights, estimate_weights
+from components.evaluate_model.tables import WEIGHT, Examples, make_table, read_examples
+from components.evaluate_model.views import find_views, with_views
 from components.train_model.step import SAVED_MODEL, read_training
+from components.validate_data.step import read_validation
 from perennial.digests import verify_folder
-from perennial.errors import TrainingError
 from perennial.project import Project
 from perennial.publishing import link_tree, publish_text
 from perennial.spans import span_order
 from perennial.tasks import metric_words
-from schemas.records import (
-    Champion,
-    ConfusionMatrix,
-    Difference,
-    EvaluatedTask,
-    Evaluation,
-    SliceMetrics,
-    Span,
-    Training,
-)
+from schemas.records import Champion, EvaluatedTask, Evaluation, Span, Training
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -46,8 +40,6 @@ if TYPE_CHECKING:
 RECORD_FILE = "evaluation.json"
 TABLE_FILE = "predictions.parquet"
 LOGS = "logs"
-CHAMPION = "champion"
-CANDIDATE = "candidate"
 
 
 @dataclass(frozen=True)
@@ -58,26 +50,26 @@ class Outputs:
     model: Path
 
 
-@dataclass(frozen=True)
-class Instances:
-    """What the instances say of the examples.
-
-    `predictions` are by model and task: class probabilities, float32 [n, classes], or values, float32 [n]; `labels`
-    by task, [n]. `not_measured` says which instances are left out, and why.
-    """
-
-    predictions: dict[str, dict[str, Array]]
-    labels: dict[str, Array]
-    not_measured: list[str]
-
-
 def evaluate_model(
-    project: Project, champion: Champion | None, window: Path, models: Sequence[Path], outputs: Outputs
+    project: Project,
+    champion: Champion | None,
+    window: Path,
+    models: Sequence[Path],
+    outputs: Outputs,
+    validation: Path | None = None,
 ) -> Evaluation:
     """Evaluates all instances and the champion; the instance with the lowest eval loss is the candidate.
 
     Writes `evaluation.json`, a table of predictions for each task, TFMA's results, the instances' TensorBoard logs and
     the candidate's SavedModel.
+
+    Args:
+        project: Whose settings say what is measured.
+        champion: The version that serves; None: there is none yet.
+        window: Folder with the examples of each span.
+        models: Folders of the instances that training wrote.
+        outputs: Folders that are written.
+        validation: Folder of the run's data checks, which say what drifted; None: it is not known.
 
     Raises:
         IntegrityError: An instance is not the one that training wrote.
@@ -85,25 +77,26 @@ def evaluate_model(
         TrainingError: The candidate's predictions are not finite.
     """
     trainings = [read_training(folder) for folder in models]
-    for training, folder in zip(trainings, models, strict=True):
-        verify_folder(folder / SAVED_MODEL, training.digest)
-    chosen = choose_candidate(trainings)
-    examples = read_examples(window, project.settings.data.key, project.settings.evaluate.slices)
     folders = {training.instance.name: folder for training, folder in zip(trainings, models, strict=True)}
-    instances = predict_instances(project, folders, chosen.instance.name, examples)
+    for training in trainings:
+        verify_folder(folders[training.instance.name] / SAVED_MODEL, training.digest)
+    chosen = choose_candidate(trainings)
+    examples = _read_examples(project, window)
+    spans = read_window(window)
+    views = find_views(examples, spans, None if validation is None else read_validation(validation))
+    examples = with_views(examples, views)
+    saved = {name: folder / SAVED_MODEL for name, folder in folders.items()}
+    instances = predict_instances(project.tasks, saved, chosen.instance.name, examples)
     against = predict_champion(project, champion, examples, instances.labels)
-    predictions = instances.predictions | ({CHAMPION: against.predictions} if against.predictions else {})
-    tables = _write_tables(project, examples, instances.labels, predictions, outputs.evaluation)
-    evaluation = _evaluate(project, chosen, trainings, tables, outputs.evaluation).model_copy(
-        update={
-            "champion": champion,
-            "window": read_window(window),
-            "not_compared": [*instances.not_measured, *against.not_compared],
-        }
+    weights = _weigh(project, chosen.instance.name, instances, examples)
+    measured = _write_tables(project, chosen, examples, instances, against, weights, outputs.evaluation)
+    told = [*instances.not_measured, *against.not_compared, *views.not_compared, *_unweighed(weights)]
+    evaluation = _evaluate(measured, trainings, outputs.evaluation, told).model_copy(
+        update={"champion": champion, "window": spans}
     )
     publish_text(evaluation.model_dump_json(indent=2), outputs.evaluation / RECORD_FILE)
     _link_logs(folders, outputs.evaluation)
-    link_tree(folders[chosen.instance.name] / SAVED_MODEL, outputs.model / SAVED_MODEL)
+    link_tree(saved[chosen.instance.name], outputs.model / SAVED_MODEL)
     return evaluation
 
 
@@ -147,89 +140,71 @@ def choose_candidate(trainings: Sequence[Training]) -> Training:
     return min(trainings, key=lambda training: training.best.eval_loss)
 
 
-def predict_instances(project: Project, folders: Mapping[str, Path], candidate: str, examples: Examples) -> Instances:
-    """Predicts the examples with every instance; the labels are the candidate's.
+def _read_examples(project: Project, window: Path) -> Examples:
+    settings = project.settings.evaluate
+    return read_examples(window, project.settings.data.key, sliced_features(settings), settings.group)
 
-    Raises:
-        ProjectError: A label cannot be measured by.
-        TrainingError: The candidate's predictions are not finite, or a model does not take an example.
-    """
-    found = Instances({}, {}, [])
-    for name, folder in folders.items():
-        contender = Contender(f"model of {name}", folder / SAVED_MODEL)
-        if name == candidate:
-            found.labels.update(contender.labels(examples.records))
-            for task in project.tasks:
-                check_labels(task, found.labels[task.name], examples)
-        predictions = contender.predict(examples.records)
-        bad = not_finite(predictions, examples)
-        if bad and name == candidate:
-            remedy = "Check the range of that example's features in preprocessing_fn, or lower train.learning_rate."
-            raise TrainingError(f"model of {name}", "must give finite predictions", bad, remedy)
-        if bad:
-            found.not_measured.append(f"{name} was not measured: it gives {bad}")
-        else:
-            found.predictions[name] = predictions
-    return found
+
+def _weigh(project: Project, candidate: str, instances: Instances, examples: Examples) -> ServingWeights | str | None:
+    """The weights of what serving sees, or why it could not be told; None: nobody asked."""
+    if project.settings.evaluate.serving == "none":
+        return None
+    first = project.tasks[0]
+    labels, predictions = instances.labels[first.name], instances.predictions[candidate][first.name]
+    return estimate_weights(project, first, instances.candidate, examples, labels, predictions)
+
+
+def _unweighed(weights: ServingWeights | str | None) -> list[str]:
+    """Why there are no weights, or what could not be looked at for them."""
+    if weights is None:
+        return []
+    return [weights] if isinstance(weights, str) else list(weights.notes)
 
 
 def _write_tables(
     project: Project,
+    chosen: Training,
     examples: Examples,
-    labels: Mapping[str, Array],
-    predictions: Mapping[str, Mapping[str, Array]],
+    instances: Instances,
+    against: Comparable,
+    weights: ServingWeights | str | None,
     folder: Path,
-) -> list[TaskTable]:
+) -> Measured:
     """Writes the table of each task; the champion is in those of the tasks that can be compared."""
     folder.mkdir(parents=True, exist_ok=True)
+    predictions = instances.predictions | ({CHAMPION: against.predictions} if against.predictions else {})
+    serving = None if isinstance(weights, str) else weights
     tables = []
-    for task in project.tasks:
+    for number, task in enumerate(project.tasks):
         said = {model: found[task.name] for model, found in predictions.items() if task.name in found}
-        tables.append(make_table(task, examples, labels[task.name], said))
-        tables[-1].frame.to_parquet(folder / table_file(task.name, project.tasks[0].name))
-    return tables
+        table = make_table(task, examples, instances.labels[task.name], said)
+        if serving is not None and number == 0:
+            table = replace(table, frame=table.frame.assign(**{WEIGHT: serving.weights}))
+        table.frame.to_parquet(folder / table_file(task.name, project.tasks[0].name))
+        tables.append(table)
+    serves = {chosen.instance.name: instances.candidate.tasks, CHAMPION: against.tasks}
+    return Measured(project, chosen.instance.name, chosen.digest, tables, serves, serving)
 
 
-def _evaluate(
-    project: Project, chosen: Training, trainings: Sequence[Training], tables: Sequence[TaskTable], folder: Path
-) -> Evaluation:
-    name, first = chosen.instance.name, tables[0]
+def _evaluate(measured: Measured, trainings: Sequence[Training], folder: Path, told: Sequence[str]) -> Evaluation:
+    first, name = measured.tables[0], measured.candidate
+    fairness, alone = compare_groups(first.frame, first.task, name, measured.project.settings.evaluate.fairness)
     return Evaluation(
         candidate=name,
-        digest=chosen.digest,
+        digest=measured.digest,
         champion=None,
-        tasks=[EvaluatedTask(name=table.task.name, kind=table.task.kind) for table in tables],
+        tasks=[EvaluatedTask(name=table.task.name, kind=table.task.kind) for table in measured.tables],
         trainings=list(trainings),
         examples=len(first.frame),
-        slices=[row for table in tables for row in _measure(project, table, name, folder)],
-        differences=[row for table in tables for row in _compare(project, table, name)],
-        confusion=_confusion(first, name),
+        slices=measure_slices(measured, folder),
+        differences=compare_models(measured),
+        confusion=confuse(measured),
         mistakes=find_mistakes(first.frame, first.task, name),
-        not_compared=[],
+        serving=measured.serving.record if measured.serving is not None else None,
+        fairness=fairness,
+        calibration=calibrate(measured),
+        not_compared=[*told, *alone],
     )
-
-
-def _measure(project: Project, table: TaskTable, candidate: str, folder: Path) -> list[SliceMetrics]:
-    output = folder / ("tfma" if table.task == project.tasks[0] else f"tfma.{table.task.name}")
-    rows = analyse(table.frame, table.task, table.models, project.settings.evaluate.slices, output)
-    return [row.model_copy(update={"model": CANDIDATE}) if row.model == candidate else row for row in rows]
-
-
-def _compare(project: Project, table: TaskTable, candidate: str) -> list[Difference]:
-    """The gate's metric on the first task, and each other task's own."""
-    if CHAMPION not in table.models:
-        return []
-    gate = project.settings.gate
-    metric = gate.metric if table.task == project.tasks[0] else table.task.metric
-    slices = project.settings.evaluate.slices
-    return compare(table.frame, table.task, metric, slices, gate.confidence, candidate, CHAMPION)
-
-
-def _confusion(table: TaskTable, candidate: str) -> list[ConfusionMatrix]:
-    if not table.task.is_classes:
-        return []
-    shown = {candidate: CANDIDATE, CHAMPION: CHAMPION}
-    return [matrix for m, named in shown.items() if m in table.models for matrix in confusion(table.frame, m, named)]
 
 
 def _link_logs(folders: Mapping[str, Path], evaluation: Path) -> None:

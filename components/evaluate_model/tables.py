@@ -1,12 +1,14 @@
 """The tables that all judgement is a function of: one for each task, with the same rows, one for each example.
 
-The columns are `span`, `key`, `label` (int of classes, float of values), one `slice:<feature>` for each slice (text),
-and one for each model: its class probabilities, float32 [classes], or its value, float32.
+The columns are `span`, `key`, `label` (int of classes, float of values), one `slice:<feature>` for each feature that
+slices, crosses or groups the examples (text), one `view:<name>` for each view (bool), `group` where examples belong
+together (text), `weight` where the first task is re-weighted to serving (float64), and one for each model: its class
+probabilities, float32 [classes], or its value, float32.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,13 +26,17 @@ SPAN = "span"
 LABEL = "label"
 KEY = "key"
 SLICE = "slice:"
+VIEW = "view:"
+GROUP = "group"
+WEIGHT = "weight"
+_MISSING = "None"
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
 
 @dataclass(frozen=True)
 class Examples:
-    """Examples as they lie on disk, and what names and slices them: the columns `span`, `key` and `slice:<feature>`."""
+    """Examples as they lie on disk, and what names and slices them: the columns of their tables that are no task's."""
 
     records: list[bytes]
     named: pd.DataFrame
@@ -45,20 +51,28 @@ class TaskTable:
     models: list[str]
 
 
-def read_examples(window: Path, key: str, slices: Sequence[str]) -> Examples:
+def read_examples(window: Path, key: str, features: Sequence[str], group: str | None = None) -> Examples:
     """The window's test split, span by span.
+
+    Args:
+        window: Folder with a folder of examples for each span.
+        key: Feature that names an example.
+        features: Features that become columns `slice:<feature>`.
+        group: Feature that becomes the column `group`; none: there is no such column.
 
     Raises:
         ProjectError: It is empty.
     """
     import pandas as pd
 
-    spans = [_read_span(folder, key, slices) for folder in sorted(window.iterdir()) if folder.is_dir()]
+    columns = {KEY: key} | ({GROUP: group} if group else {}) | {f"{SLICE}{name}": name for name in features}
+    spans = [_read_span(folder, columns) for folder in sorted(window.iterdir()) if folder.is_dir()]
     records = [record for span in spans for record in span.records]
     if not records:
         where, remedy = "project.yaml: data.splits.test", "Land more data, or raise it."
         raise ProjectError(where, "must leave some examples of the window", "none", remedy)
-    return Examples(records, pd.concat([span.named for span in spans], ignore_index=True))
+    named = pd.concat([span.named for span in spans], ignore_index=True)
+    return Examples(records, named.assign(**{GROUP: _each_alone(named)}) if group else named)
 
 
 def make_table(task: Task, examples: Examples, labels: Array, predictions: Mapping[str, Array]) -> TaskTable:
@@ -92,19 +106,28 @@ def class_scores(table: pd.DataFrame, model: str) -> Array:
     return np.stack(table[model].tolist()).astype(np.float64)
 
 
-def _read_span(folder: Path, key: str, slices: Sequence[str]) -> Examples:
+def _each_alone(named: pd.DataFrame) -> pd.Series:
+    """The column `group`, where an example whose group is not known is a group of its own."""
+    return named[GROUP].where(named[GROUP] != _MISSING, "example " + named[KEY])
+
+
+def _read_span(folder: Path, columns: Mapping[str, str]) -> Examples:
+    """A span's test examples; `columns` give the feature of each column."""
     import pandas as pd
 
     records = list(read_records(split_files(folder, "test")))
     if not records:
         return Examples([], pd.DataFrame())
+    values = read_values(records, set(columns.values()))
+    texts = {name: [str(as_text(row[0]) if row else None) for row in values[of]] for name, of in columns.items()}
+    return Examples(records, pd.DataFrame({SPAN: [folder.name] * len(records)} | texts))
+
+
+def read_values(records: list[bytes], features: Iterable[str]) -> dict[str, list[list[Any] | None]]:
+    """The raw values of some features, one list for each example; None where the example has none."""
     batch = decode_records(records)
-
-    def column(name: str) -> list[str]:
-        if name not in batch.schema.names:  # an optional feature that no example of this span has
-            return ["None"] * len(records)
-        values = batch.column(batch.schema.names.index(name)).to_pylist()
-        return [str(as_text(value[0]) if value else None) for value in values]
-
-    columns = {SPAN: [folder.name] * len(records), KEY: column(key)}
-    return Examples(records, pd.DataFrame(columns | {f"{SLICE}{name}": column(name) for name in slices}))
+    present = {name: number for number, name in enumerate(batch.schema.names)}
+    # An optional feature may be in no example of a span.
+    return {
+        name: batch.column(present[name]).to_pylist() if name in present else [None] * len(records) for name in features
+    }

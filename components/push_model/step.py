@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from perennial.errors import ServingError
+from perennial.errors import IntegrityError, ServingError
 from perennial.ledger import Ledger
 from perennial.project import Project
+from perennial.reconciling import follow_ledger
 from perennial.registry import Registry
 from schemas.records import Champion, Deployment, ModelVersion, ServingCheck
 
@@ -18,11 +19,13 @@ def push_model(
 
     Raises:
         ServingError: The serving check did not pass.
+        IntegrityError: The registry's files are not those that were evaluated and checked.
         LedgerError: Another version was deployed since the comparison.
     """
     if not check.passed:
         raise ServingError(f"version {version.version}", "must pass the serving check", check.message, "See the log.")
-    ledger = Ledger(project.ledger_url)
+    ledger, registry = Ledger(project.ledger_url), Registry(project)
+    _verify(registry, version)
     current = ledger.champion()
     if current is None or current.digest != version.digest:
         deployment = Deployment(
@@ -34,7 +37,17 @@ def push_model(
             replaces=compared_with.deployment if compared_with else None,
         )
         ledger.deploy(deployment, run)
-    Registry(project).mark_champion(version.version)
+    follow_ledger(project, ledger, registry)
     pushed = ledger.champion()
     assert pushed is not None
     return pushed
+
+
+def _verify(registry: Registry, version: ModelVersion) -> None:
+    """Checks that the registry still holds, under this number, the bytes that the run registered."""
+    stored = registry.version(version.version)
+    if stored.digest != version.digest:
+        where, remedy = f"version {version.version} in the registry", "Run again to register the candidate anew."
+        expected = f"must have the digest {version.digest} that was registered"
+        raise IntegrityError(where, expected, stored.digest or "none", remedy)
+    registry.fetch(stored)  # verifies every byte

@@ -4,15 +4,29 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from components.train_model.step import SAVED_MODEL
 from perennial.digests import digest_value
 from perennial.ledger import Ledger, NewEvent
+from perennial.mlflow_runs import TrainedInstance
+from perennial.model_files import verify_model
+from perennial.modelling.contract import read_contract
 from perennial.project import Project
+from perennial.reconciling import DECISION_DOCUMENT, EVALUATION_DOCUMENT, PROBING_DOCUMENT, decision_key
 from perennial.registry import Candidate, Registry
-from schemas.records import Decision, DecisionMade, Evaluation, ModelVersion, Selection, Span, Training
+from schemas.records import (
+    Decision,
+    DecisionMade,
+    Evaluation,
+    ModelVersion,
+    Probing,
+    RegistrationBegun,
+    Selection,
+    Span,
+    Training,
+)
 
 # MLflow keeps at most 5,000 characters of a tag.
 _LONGEST_TAG = 5000
@@ -21,26 +35,69 @@ _NOT_ALLOWED = re.compile(r"[^\w. /-]")
 
 
 def register_model(
-    project: Project, selection: Selection, evaluation: Evaluation, decision: Decision, model: Path
+    project: Project,
+    selection: Selection,
+    evaluation: Evaluation,
+    decision: Decision,
+    model: Path,
+    probing: Probing | None = None,
 ) -> ModelVersion:
     """Makes the candidate a version of the registry; candidates that were not promoted are kept, too.
 
+    Every instance of the run becomes an MLflow run. The ledger says first that registration began, and last what was
+    decided: a run that is killed between the two is completed by `perennial.reconciling`.
+
     Raises:
-        IntegrityError: The model's files are not those that were evaluated.
+        IntegrityError: The model's files are not those that were evaluated, or more than a SavedModel and weights.
+        ServingError: The model has no contract.
     """
-    training = next(t for t in evaluation.trainings if t.instance.name == evaluation.candidate)
-    candidate = Candidate(
-        saved_model=model / SAVED_MODEL,
+    verify_model(model / SAVED_MODEL, evaluation.digest)
+    candidate = make_candidate(selection, evaluation, decision, model / SAVED_MODEL, probing)
+    registry, ledger, run = Registry(project), Ledger(project.ledger_url), selection.run
+    with ledger.exclusive():
+        if not any(event.run == run for event in ledger.events("decision")):
+            ledger.append(NewEvent("registration_begun", RegistrationBegun(digest=candidate.digest), run))
+        version = registry.register(candidate)
+        champion = ledger.champion()
+        registry.set_aliases(champion.version if champion else None)
+        made = DecisionMade(decision=decision, version=version.version, digest=version.digest)
+        ledger.append_once(NewEvent("decision", made, run, key=decision_key(run)))
+    return version
+
+
+def make_candidate(
+    selection: Selection, evaluation: Evaluation, decision: Decision, saved_model: Path, probing: Probing | None
+) -> Candidate:
+    """All that is registered: the candidate, what was judged of it, and the other instances of the run."""
+    (training,) = (t for t in evaluation.trainings if t.instance.name == evaluation.candidate)
+    return Candidate(
+        saved_model=saved_model,
         digest=evaluation.digest,
-        parameters=describe_parameters(training),
+        parameters={**describe_parameters(training), "features": describe_features(saved_model)},
         metrics=describe_metrics(evaluation),
         curves=describe_curves(training),
         lineage=describe_lineage(selection, evaluation.window, decision),
+        instance=evaluation.candidate,
+        documents=describe_judgement(evaluation, decision, probing),
+        others=[describe_instance(other, evaluation) for other in evaluation.trainings if other is not training],
     )
-    version = Registry(project).register(candidate)
-    made = DecisionMade(decision=decision, version=version.version, digest=version.digest)
-    Ledger(project.ledger_url).append_once(NewEvent("decision", made, selection.run, key=f"decision:{selection.run}"))
-    return version
+
+
+def describe_judgement(evaluation: Evaluation, decision: Decision, probing: Probing | None) -> Mapping[str, str]:
+    """The documents that are kept with a version, by file name; what was not probed has none."""
+    records = {EVALUATION_DOCUMENT: evaluation, DECISION_DOCUMENT: decision, PROBING_DOCUMENT: probing}
+    return {name: record.model_dump_json(indent=2) for name, record in records.items() if record is not None}
+
+
+def describe_instance(training: Training, evaluation: Evaluation) -> TrainedInstance:
+    """An instance that did not become the candidate."""
+    return TrainedInstance(
+        name=training.instance.name,
+        digest=training.digest,
+        parameters=describe_parameters(training),
+        metrics=describe_metrics(evaluation, training.instance.name),
+        curves=describe_curves(training),
+    )
 
 
 def describe_parameters(training: Training) -> dict[str, str | int | float]:
@@ -63,8 +120,17 @@ def describe_parameters(training: Training) -> dict[str, str | int | float]:
     }
 
 
-def describe_metrics(evaluation: Evaluation) -> dict[str, float]:
-    """The candidate's overall metrics on the test split: `test_accuracy`, or `test_<task>_accuracy` of several tasks.
+def describe_features(saved_model: Path) -> str:
+    """The names of the features that clients send.
+
+    Raises:
+        ServingError: The model has no contract: nothing could serve it.
+    """
+    return _fit(", ".join(feature.name for feature in read_contract(saved_model).features))
+
+
+def describe_metrics(evaluation: Evaluation, model: str = "candidate") -> dict[str, float]:
+    """A model's overall metrics on the test split: `test_accuracy`, or `test_<task>_accuracy` of several tasks.
 
     What could not be measured is left out.
     """
@@ -72,7 +138,7 @@ def describe_metrics(evaluation: Evaluation) -> dict[str, float]:
     found = {
         f"test_{row.task + '_' if several else ''}{metric}": value
         for row in evaluation.slices
-        if (row.model, row.slice) == ("candidate", "overall")
+        if (row.model, row.slice, row.view) == (model, "overall", False)
         for metric, value in row.values.items()
         if math.isfinite(value)
     }
@@ -92,6 +158,7 @@ def describe_lineage(selection: Selection, window: Sequence[Span], decision: Dec
     """Where the candidate comes from: spans, fingerprints, digests, commit and run."""
     return {
         "run": selection.run,
+        "attempt": str(selection.attempt),
         "spans": _fit(", ".join(f"{span.name}@{span.version}" for span in window)),
         "fingerprints": _fit(", ".join(span.fingerprint for span in window)),
         "schema_digest": selection.schema_digest,

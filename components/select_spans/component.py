@@ -6,7 +6,7 @@ from components.kubeflow import component
 
 
 @component()
-def select_spans(project: str, run: str, job: str, retrain: bool, tune: bool) -> NamedTuple(  # type: ignore[valid-type]
+def select_spans(project: str, run: str, job: str, retrain: bool, tune: bool, attempt: int) -> NamedTuple(  # type: ignore[valid-type]
     "Selected",
     [
         ("work", str),
@@ -19,6 +19,8 @@ def select_spans(project: str, run: str, job: str, retrain: bool, tune: bool) ->
         ("tuned", str),
         ("tune_reason", str),
         ("unlabelled", str),
+        ("served", str),
+        ("seed", int),
         ("data_digest", str),
         ("rules_digest", str),
         ("checks_digest", str),
@@ -29,13 +31,13 @@ def select_spans(project: str, run: str, job: str, retrain: bool, tune: bool) ->
     """Chooses what the run works on; `work` is `train` or `nothing_new`."""
     from components.select_spans.step import select_spans
     from perennial.project import load_project
-    from perennial.unlabelled import unlabelled_fingerprint
+    from perennial.watched_files import unlabelled_fingerprint
 
     loaded = load_project(project)
-    chosen = select_spans(loaded, run or job, tune)
+    chosen = select_spans(loaded, run or job, tune, attempt)
     record = chosen.model_dump(mode="json", exclude_none=True)
     return (
-        "train" if chosen.new_spans or ((retrain or tune) and chosen.window) else "nothing_new",
+        "train" if chosen.new_spans or ((retrain or tune or attempt) and chosen.window) else "nothing_new",
         record,
         record["window"],
         record["new_spans"],
@@ -46,6 +48,8 @@ def select_spans(project: str, run: str, job: str, retrain: bool, tune: bool) ->
         chosen.tuned.model_dump_json() if chosen.tuned else "",
         chosen.tune_reason,
         unlabelled_fingerprint(loaded),
+        chosen.served,
+        chosen.seed,
         chosen.data_digest,
         chosen.rules_digest,
         chosen.checks_digest,

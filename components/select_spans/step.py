@@ -9,13 +9,19 @@ from perennial.ledger import Ledger, NewEvent, started
 from perennial.project import Project
 from perennial.spans import find_landed
 from perennial.tuning import usable
+from perennial.watched_files import served_fingerprint
 from perennial.window import choose_window, number_versions
 from schemas.project import ProjectSettings
 from schemas.records import Champion, Instance, RunStarted, Selection, Span, Tuned
 
+# Between the seeds of repetitions of a run; more than its draws and instances take.
+_SEEDS_PER_ATTEMPT = 1000
 
-def select_spans(project: Project, run: str, tune: bool = False) -> Selection:
+
+def select_spans(project: Project, run: str, tune: bool = False, attempt: int = 0) -> Selection:
     """Selects the window of a run and records in the ledger that the run began; `tune`: a person asks for a search.
+
+    `attempt` counts the repetitions of a run whose candidate was not good enough: each draws other weights.
 
     A run that was cut short is taken up again: the same window and the same champion to compare with, so
     that everything it had finished is found in the cache.
@@ -31,6 +37,7 @@ def select_spans(project: Project, run: str, tune: bool = False) -> Selection:
     interrupted = find_interrupted(started(ledger.runs()), chosen.spans, chosen.new, project.project_digest())
     compared = comparison_champion(champion, interrupted, ledger)
     tuned, why = _tuned(project, ledger, interrupted, tune)
+    seed = project.settings.train.seed + attempt * _SEEDS_PER_ATTEMPT
     selection = Selection(
         run=run,
         resumes=interrupted.run if interrupted else None,
@@ -38,9 +45,12 @@ def select_spans(project: Project, run: str, tune: bool = False) -> Selection:
         new_spans=chosen.new,
         released=chosen.released,
         champion=compared,
-        instances=make_instances(project.settings, compared is not None),
+        instances=make_instances(project.settings, compared is not None, seed),
         tuned=tuned,
         tune_reason=why,
+        attempt=attempt,
+        seed=seed,
+        served=served_fingerprint(project),
         data_digest=project.data_digest(),
         rules_digest=project.rules_digest(),
         checks_digest=project.checks_digest(),
@@ -76,12 +86,12 @@ def comparison_champion(current: Champion | None, interrupted: Selection | None,
     return interrupted.champion if deployed_by in family else current
 
 
-def make_instances(settings: ProjectSettings, champion: bool) -> list[Instance]:
-    """The instances of a run, with seeds that follow each other; they share the tuner's best hyperparameters.
+def make_instances(settings: ProjectSettings, champion: bool, seed: int) -> list[Instance]:
+    """The instances of a run, with seeds from `seed` on; they share the tuner's best hyperparameters.
 
     Where there is a champion, some more start from its weights.
     """
-    seed, best = settings.train.seed, settings.tune.best
+    best = settings.tune.best
     cold = [
         Instance(name=f"instance-{number + 1}", seed=seed + number, rank=number % best)
         for number in range(settings.train.instances)

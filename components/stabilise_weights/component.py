@@ -13,6 +13,7 @@ def stabilise_weights(
     pretrained: Input[Artifact],
     weights: Output[Artifact],
     tuned: str = "",
+    seed: int = 0,
 ):
     """Finds weights to start from."""
     from pathlib import Path
@@ -24,4 +25,5 @@ def stabilise_weights(
     loaded = load_project(project)
     verify_digest("settings and module", digest, loaded.project_digest())
     earlier = Tuned.model_validate_json(tuned) if tuned else None
-    stabilise_weights(loaded, Path(features.path), Path(pretrained.path), earlier, Path(weights.path))
+    drawn = loaded.with_seed(seed) if seed else loaded
+    stabilise_weights(drawn, Path(features.path), Path(pretrained.path), earlier, Path(weights.path))

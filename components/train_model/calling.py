@@ -45,13 +45,13 @@ def train_by_calling(job: Job, window: Path) -> Training:
     features = TransformedFeatures(job.features, project.tasks)
     base, notes = _base_model(job)
     output = job.output / SAVED_MODEL
-    work = job.checkpoints.folder / "run_fn"
-    train_by_run_fn(project, job.instance, features, job.hyperparameters, base, work, job.output / LOGS, output)
-    train, held_out = (
+    work, logs, held_out = job.checkpoints.folder / "run_fn", job.output / LOGS, split_files(window, "eval")
+    notes += train_by_run_fn(project, job.instance, features, job.hyperparameters, base, work, logs, output, held_out)
+    train, evaluated = (
         measure_served(output, split_files(window, split), project.tasks, most)
         for split, most in (("train", _MOST_TRAIN), ("eval", None))
     )
-    epoch = Epoch(train_loss=train.loss, eval_loss=held_out.loss, eval_metric=held_out.metric)
+    epoch = Epoch(train_loss=train.loss, eval_loss=evaluated.loss, eval_metric=evaluated.metric)
     _check_finite(job, epoch)
     record = Training(
         instance=job.instance,

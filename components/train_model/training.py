@@ -17,6 +17,7 @@ from perennial.digests import digest_folder
 from perennial.errors import ProjectError, TrainingError
 from perennial.modelling.batches import BatchPlan, TrainingBatches
 from perennial.modelling.building import ModelBuilder
+from perennial.modelling.calibrating import eval_answers, fit_temperatures
 from perennial.modelling.devices import choose_strategy
 from perennial.modelling.export import export_model
 from perennial.modelling.features import TransformedFeatures
@@ -134,7 +135,9 @@ class _Run:
             if not fitted.whole:
                 where, received = function_line(self.project.module().build_model), next(iter(fitted.left.items()))
                 raise ProjectError(where, "must build the same model each time", received, "Name its layers.")
-            export_model(model, self.project, self.features, folder)
+            calibrated = fit_temperatures(self.project, eval_answers(model, self.features))
+            self.notes += calibrated.notes
+            export_model(model, self.project, self.features, folder, calibrated.temperatures)
             digest = bytes.fromhex(digest_folder(folder))
         return bytes(int(value) for value in self.agreement.with_chief(list(digest))).hex()
 

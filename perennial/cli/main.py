@@ -10,6 +10,9 @@ from typing import Annotated
 
 import typer
 
+from perennial.cli.comparing import compare
+from perennial.cli.explaining import explain
+from perennial.cli.history import history
 from perennial.cli.schema import app as schema_app
 from perennial.cli.spans import app as spans_app
 from perennial.cli.tensorboard import tensorboard
@@ -140,6 +143,9 @@ def predict(
 
 
 app.command()(tensorboard)
+app.command()(history)
+app.command()(explain)
+app.command()(compare)
 
 
 @app.command()

@@ -16,19 +16,24 @@ from rich.console import Console
 from perennial.cli.console import COLOURS, StepDisplay
 from perennial.cli.task import TaskFailure
 from perennial.errors import ProjectError, RunInProgressError
-from perennial.project import Project, check_project
+from perennial.project import Project
+from perennial.project_checks import check_project
 from perennial.schema_proposals import finish_acceptance
-from schemas.records import Outcome, RunEnded, Selection
+from schemas.records import DecisionMade, Outcome, RunEnded, Selection
 
 EXIT_CODES: dict[Outcome, int] = {"promoted": 0, "kept_champion": 0, "nothing_new": 0, "data_rejected": 3, "failed": 1}
 
 
 @dataclass(frozen=True)
 class Asked:
-    """What a person asks of a run: to train without new data, to search for hyperparameters anew."""
+    """What is asked of a run: to train without new data, to search for hyperparameters anew, to draw other weights.
+
+    `attempt` counts the repetitions of a run whose candidate was not good enough, from 0.
+    """
 
     retrain: bool = False
     tune: bool = False
+    attempt: int = 0
 
 
 @dataclass(frozen=True)
@@ -46,38 +51,57 @@ class RunResult:
 
 
 def run_project(project: Project, asked: Asked, console: Console) -> RunResult:
-    """Runs the loop once.
+    """Runs the loop once; again with other draws, at most `gate.repeats` times, while the candidate is not good enough.
 
     Raises:
         ProjectError: The project has a mistake.
         RunInProgressError: Another run of this project is going on.
     """
-    from perennial.cli.local_runner import LocalRun
-    from pipelines.compile import compile_pipeline
-
     finish_acceptance(project)  # of a schema, where that command was killed
     check_project(project)
     if asked.tune and not project.settings.tune.wanted:
         where, remedy = "project.yaml: tune", "Set tune.trials or tune.minutes."
         raise ProjectError(where, "must have a budget for --tune", "neither trials nor minutes", remedy)
     with _locked(project):
-        run = new_run_name()
-        folder = project.state / "runs" / run
-        compile_pipeline(folder / "pipeline.yaml")
-        with StepDisplay(console) as display:
-            local = LocalRun(
-                pipeline=folder / "pipeline.yaml",
-                artifacts=project.state / "artifacts",
-                cache=project.state / "cache",
-                folder=folder,
-                log=folder / "kubeflow.log",
-                observer=display,
-            )
-            succeeded = local.execute({"project": str(project.folder), "run": run, **asdict(asked)})
-        if succeeded:
-            return _finished(project, run, display.seconds())
-        failure = local.failures[0]
-        return _failed(project, run, failure, display.seconds())
+        run, result = _run_once(project, asked, console)
+        repeats = project.settings.gate.repeats
+        for attempt in range(1, repeats + 1):
+            if not _worth_repeating(project, run):
+                break
+            console.print(f"\nnot good enough; repetition {attempt} of {repeats}, with other draws", highlight=False)
+            run, result = _run_once(project, Asked(retrain=True, attempt=attempt), console)
+        return result
+
+
+def _run_once(project: Project, asked: Asked, console: Console) -> tuple[str, RunResult]:
+    """The name of the run, and how it ended."""
+    from perennial.cli.local_runner import LocalRun
+    from pipelines.compile import compile_pipeline
+
+    run = new_run_name()
+    folder = project.state / "runs" / run
+    compile_pipeline(folder / "pipeline.yaml")
+    with StepDisplay(console) as display:
+        local = LocalRun(
+            pipeline=folder / "pipeline.yaml",
+            artifacts=project.state / "artifacts",
+            cache=project.state / "cache",
+            folder=folder,
+            log=folder / "kubeflow.log",
+            observer=display,
+        )
+        succeeded = local.execute({"project": str(project.folder), "run": run, **asdict(asked)})
+    if succeeded:
+        return run, _finished(project, run, display.seconds())
+    return run, _failed(project, run, local.failures[0], display.seconds())
+
+
+def _worth_repeating(project: Project, run: str) -> bool:
+    """Whether the gate kept the champion for a reason that other draws may change."""
+    from perennial.ledger import Ledger, body_of
+
+    decided = [body_of(e, DecisionMade) for e in Ledger(project.ledger_url).events("decision") if e.run == run]
+    return bool(decided) and decided[-1].decision.worth_repeating
 
 
 def show_result(result: RunResult, project: Project, console: Console) -> None:

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from perennial.errors import ProjectError, describe_error
-from perennial.project import Project, check_project
+from perennial.project import Project
+from perennial.project_checks import check_project
 from perennial.publishing import publish_text
 from perennial.schema_text import read_text
 from perennial.spans import find_landed

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 from perennial.errors import IntegrityError
 from perennial.examples import serving_features
 from perennial.modelling.building import latent_tensor
+from perennial.modelling.calibrating import Temperatures, both_classes, scale
 from perennial.modelling.calling import call_model
 from perennial.modelling.contract import EXTRA, parsing_specs, served_features, write_contract
+from perennial.modelling.explaining import Halves, add_halves
 from perennial.modelling.features import TransformedFeatures
 from perennial.modelling.losses import predicted_classes, task_outputs
 from perennial.modelling.weights import Weights, load_weights, save_weights, weights_of
@@ -31,13 +33,27 @@ WEIGHTS_FILE = "weights.npz"
 Tensors = dict[str, "tf.Tensor"]
 
 
-def export_model(model: keras.Model, project: Project, features: TransformedFeatures, folder: Path) -> None:
+def export_model(
+    model: keras.Model,
+    project: Project,
+    features: TransformedFeatures,
+    folder: Path,
+    temperatures: Temperatures | None = None,
+) -> None:
     """Writes a SavedModel with three signatures, its contract, and its weights by path.
 
     `serving_default` takes the raw features of the schema's SERVING environment by name, each [n, ...];
     `serve_examples` takes serialised tf.Examples, string [n]. Both give what `perennial.tasks.PARTS` says of each task,
     and `latent` float32 [n, d] where the model has a latent vector. `label_examples` takes serialised labelled
-    tf.Examples and gives each task's label.
+    tf.Examples and gives each task's label. Beside the signatures stand the functions of `explaining`. The weights are
+    those of the model that is not calibrated.
+
+    Args:
+        model: A model of transformed features.
+        project: Whose tasks and schema decide.
+        features: What `transform_features` left.
+        folder: Is made.
+        temperatures: What each task's logits are divided by (`calibrating.fit_temperatures`).
 
     Raises:
         ProjectError: A feature that clients send has no fixed shape in the schema.
@@ -48,13 +64,22 @@ def export_model(model: keras.Model, project: Project, features: TransformedFeat
     module.model = with_latent(model, project)
     module.transform = features.transform_output().transform_features_layer()
 
+    def predict_transformed(transformed: Tensors) -> Tensors:
+        outputs = call_model(module.model, transformed, training=False)
+        return named_outputs(outputs, project.tasks, temperatures)
+
     def predict(raw: Tensors) -> Tensors:
-        return named_outputs(call_model(module.model, module.transform(raw), training=False), project.tasks)
+        return predict_transformed(module.transform(raw))
+
+    def transform_examples(examples: tf.Tensor) -> Tensors:
+        parsing = parsing_specs(project.schema, serving_features(project.schema))
+        return module.transform(tf.io.parse_example(examples, parsing))
 
     signatures = serving_signatures(predict, project.schema)
+    add_halves(module, Halves(transform_examples, predict_transformed))
     signatures[LABELS_SIGNATURE] = labels_signature(module, project, features)
     tf.saved_model.save(module, str(folder), signatures=signatures)
-    write_contract(make_contract(signatures[EXAMPLES_SIGNATURE], project), folder)
+    write_contract(make_contract(signatures[EXAMPLES_SIGNATURE], project, temperatures), folder)
     save_weights(weights_of(model), folder / EXTRA / WEIGHTS_FILE)
 
 
@@ -73,8 +98,8 @@ def with_latent(model: keras.Model, project: Project) -> keras.Model:
     return keras.Model(model.input, {**outputs, LATENT: tensor})
 
 
-def named_outputs(outputs: Any, tasks: Sequence[Task]) -> Tensors:
-    """A model's outputs as they are served, by name."""
+def named_outputs(outputs: Any, tasks: Sequence[Task], temperatures: Temperatures | None = None) -> Tensors:
+    """A model's outputs as they are served, by name; a temperature changes probabilities, never a class."""
     import tensorflow as tf
 
     names, served = [task.name for task in tasks], {}
@@ -84,10 +109,9 @@ def named_outputs(outputs: Any, tasks: Sequence[Task]) -> Tensors:
             served[output_name(names, task.name, "value")] = tf.reshape(output, [-1])
             continue
         served[output_name(names, task.name, "class")] = predicted_classes(task, output)
-        if task.kind == "binary":
-            one = tf.reshape(output, [-1, 1])
-            output = tf.concat([1 - one, one], axis=1)
-        served[output_name(names, task.name, "probabilities")] = output
+        probabilities = both_classes(output) if task.kind == "binary" else output
+        temperature = (temperatures or {}).get(task.name)
+        served[output_name(names, task.name, "probabilities")] = scale(probabilities, temperature)
     if isinstance(outputs, dict) and LATENT in outputs:
         latent = tf.cast(outputs[LATENT], tf.float32)
         length = int(tf.reduce_prod([size for size in latent.shape[1:]] or [1]))
@@ -133,7 +157,7 @@ def labels_signature(module: tf.Module, project: Project, features: TransformedF
     return tf.function(label_examples).get_concrete_function(tf.TensorSpec([None], tf.string, name="examples"))
 
 
-def make_contract(serve_examples: Any, project: Project) -> ModelContract:
+def make_contract(serve_examples: Any, project: Project, temperatures: Temperatures | None = None) -> ModelContract:
     """The contract of a model with this signature."""
     names = [task.name for task in project.tasks]
     outputs = serve_examples.structured_outputs
@@ -142,6 +166,7 @@ def make_contract(serve_examples: Any, project: Project) -> ModelContract:
             name=task.name,
             kind=task.kind,
             classes=outputs[output_name(names, task.name, "probabilities")].shape[1] if task.is_classes else None,
+            temperature=(temperatures or {}).get(task.name),
         )
         for task in project.tasks
     ]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -42,8 +42,9 @@ def train_by_run_fn(
     work: Path,
     logs: Path,
     output: Path,
-) -> None:
-    """Runs the user's `run_fn`, and publishes what it saved as a served model.
+    held_out: Sequence[str] = (),
+) -> list[str]:
+    """Runs the user's `run_fn`, and publishes what it saved as a served model; gives what a person should know.
 
     Args:
         project: Whose module has the `run_fn`.
@@ -54,6 +55,7 @@ def train_by_run_fn(
         work: Folder for what is not kept.
         logs: Folder for TensorBoard, `fn_args.model_run_dir`.
         output: Folder of the SavedModel, which this makes.
+        held_out: Gzipped TFRecords of the raw examples of the eval split, which the model is calibrated on.
 
     Raises:
         ProjectError: `run_fn` raises, saves nothing, or saves a model that cannot be served.
@@ -75,7 +77,7 @@ def train_by_run_fn(
         remedy = "End it with tf.saved_model.save(model, fn_args.serving_model_dir, signatures=...)."
         where, expected = function_line(run_fn), "must save a SavedModel at fn_args.serving_model_dir"
         raise ProjectError(where, expected, found, remedy)
-    wrap_model(project, features, function_line(run_fn), saved, output)
+    return wrap_model(project, features, function_line(run_fn), saved, output, held_out)
 
 
 def call_tuner_fn(project: Project, features: TransformedFeatures, work: Path) -> dict[str, Value] | None:

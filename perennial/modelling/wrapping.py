@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from perennial.errors import ProjectError, TrainingError, describe_error
+from perennial.modelling.calibrating import fit_temperatures
 from perennial.modelling.contract import EXTRA, write_contract
 from perennial.modelling.export import (
     EXAMPLES_SIGNATURE,
@@ -28,12 +30,16 @@ from perennial.tasks import LATENT
 USER_MODEL = "user_model"
 _SUFFIX = "/.ATTRIBUTES/VARIABLE_VALUE"
 _LABELS_READ = 2000
+_BATCH = 512
 
 
-def wrap_model(project: Project, features: TransformedFeatures, where: str, saved: Path, output: Path) -> None:
+def wrap_model(
+    project: Project, features: TransformedFeatures, where: str, saved: Path, output: Path, held_out: Sequence[str]
+) -> list[str]:
     """Writes a SavedModel with the signatures and the contract of `export_model`, around a user's SavedModel.
 
-    The user's own stays in it (`user_model`), as the base of later models; nothing refers to the folder `saved`.
+    The user's own stays in it (`user_model`), as the base of later models; nothing refers to the folder `saved`. Gives
+    what a person should know.
 
     Args:
         project: Whose tasks and schema decide.
@@ -41,6 +47,7 @@ def wrap_model(project: Project, features: TransformedFeatures, where: str, save
         where: Where the `run_fn` stands, for messages.
         saved: The user's SavedModel.
         output: Folder to make.
+        held_out: Gzipped TFRecords of the raw examples of the eval split, which it is calibrated on.
 
     Raises:
         ProjectError: The user's SavedModel cannot be loaded, or does not fit what clients send or the tasks.
@@ -53,25 +60,40 @@ def wrap_model(project: Project, features: TransformedFeatures, where: str, save
     signature = find_signature(module.user, project.schema, where)
     chosen, latent = _outputs(signature, project, features)
 
-    def predict(raw: Tensors) -> Tensors:
+    def answer(raw: Tensors) -> Tensors:
         given = signature(raw)
         found = {output.task.name: output.read(given) for output in chosen}
-        if latent is not None:
-            found[LATENT] = tf.reshape(given[LATENT], [-1, latent])
-        return named_outputs(found, project.tasks)
+        return found if latent is None else {**found, LATENT: tf.reshape(given[LATENT], [-1, latent])}
 
-    signatures = serving_signatures(predict, project.schema)
-    signatures[LABELS_SIGNATURE] = labels_signature(module, project, features)
+    labels = labels_signature(module, project, features)
+    calibrated = fit_temperatures(project, _eval_answers(answer, labels, project, held_out))
+
+    def predict(raw: Tensors) -> Tensors:
+        return named_outputs(answer(raw), project.tasks, calibrated.temperatures)
+
+    signatures = {**serving_signatures(predict, project.schema), LABELS_SIGNATURE: labels}
     shutil.rmtree(output, ignore_errors=True)  # of an attempt that was killed
     tf.saved_model.save(module, str(output), signatures=signatures)
-    write_contract(make_contract(signatures[EXAMPLES_SIGNATURE], project), output)
+    write_contract(make_contract(signatures[EXAMPLES_SIGNATURE], project, calibrated.temperatures), output)
     shutil.copytree(saved, output / EXTRA / USER_MODEL)
+    return calibrated.notes
 
 
 def user_model(saved_model: Path) -> Path | None:
     """The SavedModel that `run_fn` saved, inside the served one; None in a model that no `run_fn` made."""
     folder = saved_model / EXTRA / USER_MODEL
     return folder if folder.is_dir() else None
+
+
+def _eval_answers(
+    answer: Callable[[Tensors], Tensors], labels: Any, project: Project, held_out: Sequence[str]
+) -> Iterator[tuple[Tensors, Tensors]]:
+    """What a function of raw features gives for labelled raw examples, and their labels, in batches by task."""
+    import tensorflow as tf
+
+    predict = serving_signatures(answer, project.schema)[EXAMPLES_SIGNATURE]
+    for examples in tf.data.TFRecordDataset(list(held_out), compression_type="GZIP").batch(_BATCH):
+        yield predict(examples=examples), labels(examples=examples)
 
 
 def _load(saved: Path, where: str) -> Any:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from schemas.project import Metric, TaskKind
 from schemas.records.base import Record
 from schemas.records.data import Span
@@ -9,17 +11,27 @@ from schemas.records.models import Champion, Training
 
 
 class SliceMetrics(Record):
-    """Metrics of one model's task on one slice (`overall`, or `feature=value`), by their names."""
+    """Metrics of one model's task on one slice, by their names.
+
+    `slice` is `overall`, `feature=value`, or `a=1, b=2` of a cross; of a view (`view`) its name: `newest span`,
+    `serving distribution`, `drifted: feature`. `model` is `candidate`, `champion`, or the name of another instance.
+    """
 
     model: str
     task: str
     slice: str
     examples: int
     values: dict[Metric, float]
+    view: bool = False
 
 
 class Difference(Record):
-    """Candidate minus champion on one metric, oriented so that positive is better, with a paired interval."""
+    """A model minus the champion on one metric, oriented so that positive is better, with a paired interval.
+
+    `model` is `candidate`, or the name of another instance. `family` counts the intervals that hold together with
+    `confidence`: each is widened for it (Bonferroni). `clusters` counts the groups that were resampled; None: examples.
+    A slice with too few examples has no interval: `low` and `high` are NaN.
+    """
 
     metric: Metric
     task: str
@@ -29,6 +41,96 @@ class Difference(Record):
     low: float
     high: float
     confidence: float
+    model: str = "candidate"
+    view: bool = False
+    family: int = 1
+    clusters: int | None = None
+
+
+class ServingDistribution(Record):
+    """How the test split was re-weighted to what serving sees.
+
+    `requests` counts the served requests that it was estimated from; `effective` is the effective number of test
+    examples that is left. `served` and `tested` are each class's estimated share in serving and its share of the test
+    split (label shift), or empty.
+    """
+
+    method: Literal["label_shift", "covariate_shift"]
+    requests: int
+    effective: float
+    served: dict[str, float] = {}
+    tested: dict[str, float] = {}
+
+
+GroupMeasure = Literal["score", "error_rate", "false_positive_rate", "false_negative_rate", "absolute_error"]
+
+
+class GroupTest(Record):
+    """The candidate on one group beside all other examples.
+
+    `value` and `rest` are the measure on the group and on the others (for `score` their means); `gap` is the distance:
+    Kolmogorov-Smirnov's of scores and absolute errors, the absolute difference of rates. `p_value` is corrected for
+    the number of tests. `flagged`: the gap is larger than is tolerated, and not chance.
+    """
+
+    feature: str
+    group: str
+    examples: int
+    measure: GroupMeasure
+    value: float
+    rest: float
+    gap: float
+    p_value: float
+    flagged: bool
+
+
+class ScoreDistribution(Record):
+    """Scores of the candidate in one group: 21 quantiles, from the least to the greatest."""
+
+    feature: str
+    group: str
+    examples: int
+    quantiles: list[float]
+
+
+class Fairness(Record):
+    """The candidate compared between groups. `score` says in words what the scores are."""
+
+    score: str
+    tests: list[GroupTest]
+    scores: list[ScoreDistribution]
+
+    @property
+    def flagged(self) -> list[GroupTest]:
+        """The tests that found a difference."""
+        return [test for test in self.tests if test.flagged]
+
+
+class CalibrationBin(Record):
+    """The test examples whose confidence lies in [low, high): their mean confidence, and how often they were right."""
+
+    low: float
+    high: float
+    examples: int
+    confidence: float
+    accuracy: float
+
+
+class Calibration(Record):
+    """How far confidence is from being right: the expected calibration error, with a bootstrap interval.
+
+    Confidence is the probability of the predicted class. `temperature` is what the served model divides its logits by;
+    None: it was not scaled.
+    """
+
+    model: str
+    task: str
+    bins: list[CalibrationBin]
+    error: float
+    low: float
+    high: float
+    confidence: float
+    temperature: float | None = None
 
 
 class ConfusionMatrix(Record):
@@ -64,8 +166,8 @@ class Evaluation(Record):
     """Everything measured on the test split. `candidate` names the instance that faces the champion.
 
     `window` holds the spans that were trained and tested on, oldest first. `differences` hold the gate's metric of
-    the first task, and of each other task its own. Confusion and mistakes are of the first task; there is no
-    confusion of a regression, nor of more than 100 classes.
+    the first task, and of each other task its own. Confusion, mistakes and fairness are of the first task; there is no
+    confusion of a regression, nor of more than 100 classes. Calibration is of every task with classes.
     """
 
     candidate: str
@@ -79,6 +181,9 @@ class Evaluation(Record):
     differences: list[Difference]
     confusion: list[ConfusionMatrix]
     mistakes: list[Mistake]
+    serving: ServingDistribution | None = None
+    fairness: Fairness | None = None
+    calibration: list[Calibration] = []
     not_compared: list[str]
 
     def overall(self, model: str) -> SliceMetrics | None:
@@ -88,12 +193,115 @@ class Evaluation(Record):
         return next(found, None)
 
 
+class CovariateProbe(Record):
+    """What one probe of a suspect feature gave beside what chance gives.
+
+    `permute`: the loss on the examples as they are (`value`), and with the feature permuted (`chance`: mean; `spread`:
+    standard deviation). `invert`: the loss with the feature turned into its opposite, beside the same permutations.
+    `latent`: how well the latent vector tells the feature, beside what it tells of one shuffled among equal labels.
+    `p_value` is corrected for the number of probes; `flagged`: the feature's own is more than chance.
+    """
+
+    feature: str
+    probe: Literal["permute", "invert", "latent"]
+    value: float
+    chance: float
+    spread: float
+    p_value: float
+    flagged: bool
+    unit: str
+
+
+class FeatureImportance(Record):
+    """What permuting a raw feature loses of the metric, with an interval; positive: the model needs the feature."""
+
+    feature: str
+    loss: float
+    low: float
+    high: float
+    cost: float | None = None
+
+
+class DroppedFeatures(Record):
+    """What is lost when features are permuted together, and what not acquiring them saves for each example."""
+
+    features: list[str]
+    saved: float
+    loss: float
+    low: float
+    high: float
+
+
+class Attribution(Record):
+    """Integrated gradients of a transformed feature: the mean absolute attribution over the explained examples.
+
+    `elements` are those of each element of a feature that is a vector or image, flat, in `shape`; else empty.
+    """
+
+    feature: str
+    mean: float
+    elements: list[float] = []
+    shape: list[int] = []
+
+
+class ExampleAttribution(Record):
+    """Why the candidate gave one example its answer: what each transformed feature adds to the output.
+
+    `output` is the probability of the predicted class, or the value; `baseline` is that of the average example.
+    `attributions` sum to `output - baseline`, but for `gap`.
+    """
+
+    key: str
+    span: str
+    label: int | float
+    predicted: int | float
+    output: float
+    baseline: float
+    attributions: dict[str, float]
+    gap: float
+
+
+class Probing(Record):
+    """What the candidate's answers rest on: probes for hidden covariates, importances, costs, attributions.
+
+    `metric` is that of importances and `drops`; `suspects` are the features that were to be probed; `not_probed` says
+    what could not be looked at, and why.
+    """
+
+    digest: str
+    metric: Metric
+    examples: int
+    suspects: list[str] = []
+    covariates: list[CovariateProbe] = []
+    importances: list[FeatureImportance] = []
+    drops: list[DroppedFeatures] = []
+    attributions: list[Attribution] = []
+    explained: list[ExampleAttribution] = []
+    not_probed: list[str] = []
+
+
+CriterionKind = Literal["floor", "difference", "slice", "fairness", "covariate"]
+
+
 class Criterion(Record):
-    """One thing the gate asked. `numbers` holds what was compared."""
+    """One thing the gate asked: its numbers, interval and verdict.
+
+    `value` is what was measured, with its interval (`low`, `high`, at `confidence`) where it has one; `limit` is what
+    it was held against. What was not `compared` did not pass. Only a `blocking` one that did not pass keeps the
+    champion; any other is a warning.
+    """
 
     name: str
     passed: bool
     explanation: str
+    kind: CriterionKind = "difference"
+    blocking: bool = True
+    compared: bool = True
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+    limit: float | None = None
+    confidence: float | None = None
 
 
 class Decision(Record):
@@ -103,6 +311,17 @@ class Decision(Record):
     criteria: list[Criterion]
     reasons: list[str]
     not_compared: list[str]
+
+    @property
+    def worth_repeating(self) -> bool:
+        """Whether other draws could come to another decision: all that failed was compared."""
+        failed = [criterion for criterion in self.criteria if criterion.blocking and not criterion.passed]
+        return not self.promote and bool(failed) and all(criterion.compared for criterion in failed)
+
+    @property
+    def warnings(self) -> list[Criterion]:
+        """The criteria that did not pass and only warn."""
+        return [criterion for criterion in self.criteria if not criterion.passed and not criterion.blocking]
 
 
 class ModelVersion(Record):

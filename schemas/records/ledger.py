@@ -18,6 +18,7 @@ EventKind = Literal[
     "span_rejected",
     "schema_accepted",
     "hyperparameters_tuned",
+    "registration_begun",
     "decision",
     "deployment",
     "run_ended",
@@ -53,6 +54,15 @@ class SchemaAccepted(Record):
     changes: list[str]
     by: str
     why: str
+
+
+class RegistrationBegun(Record):
+    """A run began to register its candidate; the decision that follows says that it is done.
+
+    Where none follows, the run was cut short, and the next command completes what it had begun.
+    """
+
+    digest: str
 
 
 class DecisionMade(Record):

@@ -59,7 +59,9 @@ class Selection(Record):
 
     What may be absent has a default: Kubeflow's parameters cannot hold a null. `released` names those of the new
     spans that a person released from quarantine. `tuned` are the hyperparameters of an earlier search that are still
-    to be used; where there are none, `tune_reason` says why, as the end of "searched because ...".
+    to be used; where there are none, `tune_reason` says why, as the end of "searched because ...". `attempt` counts
+    the repetitions of a run whose candidate was not good enough, from 0; `seed` is that of its first weight draw and
+    instance. `served` changes whenever the serving log does, where evaluation reads it.
     """
 
     run: str
@@ -74,6 +76,9 @@ class Selection(Record):
     schema_digest: str
     tuned: Tuned | None = None
     tune_reason: str = ""
+    attempt: int = 0
+    seed: int = 1
+    served: str = ""
     resumes: str | None = None
     champion: Champion | None = None
     git_commit: str | None = None
@@ -239,11 +244,15 @@ class ServedFeature(Record):
 
 
 class ServedTask(Record):
-    """What a model predicts; `classes` is None for a regression, and 2 for a binary task."""
+    """What a model predicts; `classes` is None for a regression, and 2 for a binary task.
+
+    `temperature` is what the model divides its logits by; None: its probabilities are as it was trained.
+    """
 
     name: str
     kind: TaskKind
     classes: int | None = None
+    temperature: float | None = None
 
 
 class ModelContract(Record):

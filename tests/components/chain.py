@@ -16,7 +16,7 @@ from tests.perennial.folders import make_project
 QUICK: dict[str, Any] = {
     "stabilise": {"draws": 2, "steps": 6},
     "train": {"epochs": 4, "learning_rate": 0.004},
-    "gate": {"floor": None},
+    "gate": {"floors": {}},
 }
 
 FOLDERS = (

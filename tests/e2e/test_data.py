@@ -84,7 +84,7 @@ def test_a_check_that_stops_ends_the_run_with_exit_code_3(digits):
 
 def test_days_as_csv_and_as_rows_of_a_table_give_the_examples_of_parquet(tmp_path):
     """The same digits from three sources: the same examples in the same splits."""
-    digits = make_digits(tmp_path / "digits", train={"instances": 1, "epochs": 1}, gate={"floor": None})
+    digits = make_digits(tmp_path / "digits", train={"instances": 1, "epochs": 1}, gate={"floors": {}})
     digits.land("--days", "1")
     parquet = digits.folder / "data" / "2026-01-01.parquet"
     rows = pq.read_table(parquet).to_pylist()

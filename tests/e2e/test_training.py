@@ -46,7 +46,7 @@ SETTINGS = {
     "designs": {"compare": True, "samples": 5, "epochs": 1},
     "patch": {"instances": 1},
     "train": {"epochs": 20, "instances": 2},
-    "gate": {"floor": 0.4},
+    "gate": {"floors": {"accuracy": 0.4}},
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import shutil
 
 import pytest
@@ -43,3 +44,19 @@ def project(tmp_path, blank_registry):
     project.state.mkdir()
     shutil.copy(blank_registry, project.state / "registry.db")
     return project
+
+
+@pytest.fixture(scope="session")
+def mlflow_server(postgres, tmp_path_factory):
+    """Address of a real MLflow server on PostgreSQL; a project of its own name has it to itself."""
+    from tests.perennial.mlflow_server import serve as serve_mlflow
+
+    with serve_mlflow(postgres.new_database(), tmp_path_factory.mktemp("mlflow")) as address:
+        yield address
+
+
+@pytest.fixture
+def server_project(mlflow_server, postgres, tmp_path):
+    """The digits project with its registry on the server and its ledger on PostgreSQL."""
+    name, ledger = f"digits-{secrets.token_hex(4)}", {"url": postgres.new_database()}
+    return make_project(tmp_path / "digits", name=name, registry={"uri": mlflow_server}, ledger=ledger)

@@ -33,6 +33,15 @@ def test_promote_deploys_the_version_and_says_who_and_why(project, versions):
     assert made.by.startswith("user ")
 
 
+def test_the_alias_follows_what_serves(project, versions):
+    registry = Registry(project)
+    promote_version(project, "1", "")
+    promote_version(project, "3", "")
+    assert registry.aliases() == {"champion": "3"}
+    roll_back(project, "")
+    assert registry.aliases() == {"champion": "1", "challenger": "3"}
+
+
 def test_promote_without_a_number_takes_the_newest(project, versions):
     assert promote_version(project, None, "").version == "3"
 

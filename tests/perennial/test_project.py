@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from perennial.errors import ProjectError
-from perennial.project import check_project, load_project, verify_digest
+from perennial.project import load_project, verify_digest
+from perennial.project_checks import check_project
 from perennial.settings import parse_settings
 from tests.perennial.folders import DIGITS, make_project
 
@@ -177,6 +178,11 @@ def test_functions_may_be_imported_or_assigned(tmp_path):
         ({"data": {"key": "idd"}}, "project.yaml: data.key", "Did you mean `id`?"),
         ({"evaluate": {"slices": ["label", "dat"]}}, "project.yaml: evaluate.slices[1]", "Did you mean `date`?"),
         ({"label": "species"}, "project.yaml: label", "Name one of them."),
+        ({"evaluate": {"crosses": [["label", "dat"]]}}, "project.yaml: evaluate.crosses[0][1]", "mean `date`?"),
+        ({"evaluate": {"group": "dat"}}, "project.yaml: evaluate.group", "Did you mean `date`?"),
+        ({"evaluate": {"fairness": {"features": ["dat"]}}}, "evaluate.fairness.features[0]", "Did you mean `date`?"),
+        ({"evaluate": {"covariates": {"features": ["dat"]}}}, "evaluate.covariates.features[0]", "mean `date`?"),
+        ({"features": {"imag": {"cost": 1}}}, "project.yaml: features.imag", "Did you mean `image`?"),
     ],
 )
 def test_feature_that_is_not_in_the_schema(tmp_path, changes, where, remedy):
@@ -184,6 +190,29 @@ def test_feature_that_is_not_in_the_schema(tmp_path, changes, where, remedy):
         check_project(make_project(tmp_path / "digits", **changes))
     message = str(refused.value)
     assert where in message and "id, date, image, label" in message and remedy in message
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"gate": {"floors": {"auc": 0.7}}}, r"gate.floors.auc must be a metric of the multi_class task"),
+        ({"gate": {"distribution": "serving"}}, r"gate.distribution must be `test` while nothing is re-weighted"),
+        ({"evaluate": {"serving": "label_shift"}}, r"evaluate.serving must have a serving log"),
+        (
+            {
+                "label": "image",
+                "data": {"serving_log": "served/*.parquet"},
+                "evaluate": {"serving": "label_shift"},
+                "model": {"tasks": [{"kind": "regression", "label": "x"}]},
+                "gate": {"metric": "mean_absolute_error", "floors": {}},
+            },
+            r"evaluate.serving must fit the task `prediction`",
+        ),
+    ],
+)
+def test_a_judgement_that_could_not_be_made_is_refused_at_once(tmp_path, changes, message):
+    with pytest.raises(ProjectError, match=message):
+        check_project(make_project(tmp_path / "digits", **changes))
 
 
 def test_label_that_is_no_class_number(tmp_path):
@@ -213,7 +242,7 @@ def test_tasks_that_do_not_fit_their_label_or_the_gate(tmp_path, changes, messag
 
 
 def test_tasks_that_fit(tmp_path):
-    gate = {"metric": "mean_absolute_error"}
+    gate = {"metric": "mean_absolute_error", "floors": {}}
     check_project(make_project(tmp_path / "value", label="image", model=VALUES, gate=gate))
     tasks = [{"name": "day", "label": "day_xf"}]
     check_project(make_project(tmp_path / "text", label="date", model={"tasks": tasks}))

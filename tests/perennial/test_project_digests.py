@@ -27,7 +27,7 @@ def _digests(project):
         ({"state": "elsewhere"}, NONE),
         ({"beam": {"options": []}}, NONE),
         ({"train": {"epochs": 3}}, PROJECT),
-        ({"gate": {"floor": 0.1}}, PROJECT),
+        ({"gate": {"floors": {"accuracy": 0.1}}}, PROJECT),
         ({"data": {"window": 3}}, PROJECT),
         ({"data": {"splits": {"train": 0.8, "eval": 0.1, "test": 0.1}}}, DATA | PROJECT),
         ({"data": {"key": "date"}}, DATA | PROJECT),

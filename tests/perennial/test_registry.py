@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 
 from perennial.digests import digest_folder
 from perennial.errors import IntegrityError, RegistryError
-from perennial.registry import CHAMPION_ALIAS, Registry
+from perennial.mlflow_runs import DIGEST_TAG, TrainedInstance
+from perennial.registry import Registry
 from tests.perennial.folders import make_model
 
 
@@ -122,11 +126,81 @@ def test_registry_folder_that_is_gone(registry, version, project):
         registry.fetch(version)
 
 
-def test_champion_alias_follows(registry, version, tmp_path):
-    second = registry.register(make_model(tmp_path / "b", "b"))
-    for number in (version.version, second.version, version.version):
-        registry.mark_champion(number)
-        assert str(registry._client.get_model_version_by_alias("digits", CHAMPION_ALIAS).version) == number
+def test_aliases_follow_the_champion(registry, version, tmp_path):
+    assert registry.aliases() == {} and registry.set_aliases(None)
+    assert registry.aliases() == {"challenger": "1"}
+    assert registry.set_aliases("1") and registry.aliases() == {"champion": "1"}
+    registry.register(make_model(tmp_path / "b", "b"))
+    assert registry.set_aliases("1") and registry.aliases() == {"champion": "1", "challenger": "2"}
+    assert not registry.set_aliases("1")
+    assert registry.set_aliases("2") and registry.aliases() == {"champion": "2"}
+    assert registry.set_aliases("1") and registry.aliases() == {"champion": "1", "challenger": "2"}
+
+
+def test_aliases_of_a_registry_without_the_model(registry):
+    assert not registry.set_aliases(None) and registry.aliases() == {}
+
+
+def test_files_of_elsewhere_are_refused(registry, version, tmp_path):
+    """Whoever can write to the database can point a version at anything; the bytes may even be the right ones."""
+    elsewhere = make_model(tmp_path / "b", "b")
+    other = registry.register(make_model(tmp_path / "c", "c"))
+    for source, run in ((str(elsewhere.saved_model), version.mlflow_run), (other.source, version.mlflow_run)):
+        tags = {DIGEST_TAG: digest_folder(Path(source.removeprefix("file://")))}
+        made = registry._client.create_model_version("digits", source=source, run_id=run, tags=tags)
+        foreign = registry.version(str(made.version))
+        with pytest.raises(IntegrityError, match=f"version {made.version} of digits must hold files of its own MLflow"):
+            registry.fetch(foreign)
+    with pytest.raises(IntegrityError, match="must hold files of its own MLflow run"):
+        registry.register(elsewhere)  # the version that has its bytes is the foreign one
+
+
+def test_a_version_without_a_run_is_refused(registry, version):
+    made = registry._client.create_model_version("digits", source=version.source, tags={DIGEST_TAG: version.digest})
+    with pytest.raises(IntegrityError, match="must hold files of its own MLflow run"):
+        registry.fetch(registry.version(str(made.version)))
+
+
+def test_a_pickle_beside_the_model_is_refused(registry, tmp_path):
+    model = make_model(tmp_path / "a", "a")
+    (model.saved_model / "encoder.pkl").write_bytes(b"")
+    model = replace(model, digest=digest_folder(model.saved_model))
+    with pytest.raises(IntegrityError, match=r"encoder\.pkl: a pickle"):
+        registry.register(model)
+    assert registry.versions() == []
+
+
+def test_a_pickle_that_someone_put_beside_a_registered_model_is_refused(registry, version, project):
+    stored = next((project.state / "registry").rglob("saved_model.pb")).parent
+    (stored / "assets").mkdir()
+    (stored / "assets" / "words").write_bytes(b"\x80\x04N.")
+    with pytest.raises(IntegrityError, match="assets/words: a pickle"):
+        registry.fetch(version)
+
+
+def test_long_curves_and_many_parameters(registry, tmp_path):
+    curve = [float(value) for value in range(2500)]
+    parameters = {f"model.{number}": number for number in range(250)}
+    model = replace(make_model(tmp_path / "a", "a"), curves={"eval_loss": curve}, parameters=parameters)
+    story = registry.story(registry.register(model))
+    assert story.parameters == {name: str(value) for name, value in parameters.items()}
+    assert story.metrics["eval_loss"] == 2499
+    (version,) = registry.versions()
+    assert len(registry._client.get_metric_history(version.mlflow_run, "eval_loss")) == 2500
+
+
+def test_documents_and_other_instances(registry, tmp_path):
+    other = TrainedInstance("instance-2", "e" * 64, {"seed": 2}, {"test_accuracy": 0.8}, {"eval_loss": [3.0]})
+    documents = {"decision.json": '{"promote": "ŁódŹ"}'}
+    model = replace(make_model(tmp_path / "a", "a"), instance="instance-1", documents=documents, others=[other])
+    version = registry.register(model)
+    assert registry.document(version, "decision.json") == documents["decision.json"]
+    assert registry.document(version, "probing.json") is None
+    (found,) = registry._runs._search("tags.`perennial.instance` = 'instance-2'")
+    assert found.data.params == {"seed": "2"} and found.data.metrics == {"test_accuracy": 0.8, "eval_loss": 3.0}
+    assert (found.data.tags["perennial.judged"], found.data.tags["perennial.run"]) == ("false", "run-a")
+    judged = registry._client.get_run(version.mlflow_run).data.tags
+    assert (judged["perennial.judged"], judged["perennial.instance"]) == ("true", "instance-1")
 
 
 def test_database_that_is_garbage(project):

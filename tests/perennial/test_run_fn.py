@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from perennial.modelling.contract import read_contract
-from perennial.project import check_project, load_project
+from perennial.project import load_project
+from perennial.project_checks import check_project
 from tests.components.forked import forked
 from tests.perennial.folders import TAXI
 from tests.perennial.run_fn_jobs import (

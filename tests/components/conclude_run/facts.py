@@ -230,7 +230,7 @@ BASE: dict[str, Any] = {
     "started_at": "2026-01-03T06:00:12+00:00",
     "ended_at": "2026-01-03T06:04:40+00:00",
     "git_commit": "4f1c2a9d8e7b6a5f4f1c2a9d8e7b6a5f4f1c2a9d",
-    "gate": GateSettings(metric="accuracy", mode="not_worse", margin=0.05, confidence=0.9, floor=0.7),
+    "gate": GateSettings(metric="accuracy", mode="not_worse", margin=0.05, confidence=0.9, floors={"accuracy": 0.7}),
     "champion_before": "3",
     "champion_after": "3",
     "links": Links(

@@ -225,7 +225,7 @@ def test_one_space_has_nothing_to_be_compared_with() -> None:
 
 
 def test_instances_say_how_they_were_trained(taxi_text: str) -> None:
-    told = section(taxi_text, "Instances 3", "The candidate beside the champion")
+    told = section(taxi_text, "Instances 3", "Serving and deployment")
     for fact in (
         "patched-1 (candidate) the champion, patched",
         "instance-2 the chosen draw",
@@ -241,7 +241,7 @@ def test_instances_say_how_they_were_trained(taxi_text: str) -> None:
 
 
 def test_tasks_are_measured_each_in_its_own_way(taxi_text: str) -> None:
-    told = section(taxi_text, "The candidate beside the champion", "The decision")
+    told = section(taxi_text, "The candidate beside the champion", "What landed")
     for fact in (
         "fare (regression; the gate reads this task)",
         "mean absolute error (decides) 2.214 2.431 +0.217 [+0.107, +0.327]",

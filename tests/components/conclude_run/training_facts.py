@@ -184,7 +184,7 @@ def taxi(compared: bool = True, **changes: Any) -> RunFacts:
         "project": "taxi",
         "tasks": [VALUES, TIPPED],
         "evaluation": several_tasks(compared),
-        "gate": GateSettings(metric="mean_absolute_error", floor=3.0),
+        "gate": GateSettings(metric="mean_absolute_error", floors={"mean_absolute_error": 3.0}),
         "settings_own": OWN,
         "reasons": [
             "gain in mean absolute error +0.2170, 95% interval +0.1070 to +0.3270 on 3010 examples, so it is better",

@@ -5,13 +5,23 @@ from __future__ import annotations
 import math
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import given
 from hypothesis import strategies as st
 
 from components.decide_promotion.step import decide_promotion, read_decision, write_decision
 from perennial.tasks import LOWER_IS_BETTER, METRICS
 from schemas.project import GateSettings
-from schemas.records import Champion, Difference, EvaluatedTask, Evaluation, SliceMetrics
+from schemas.records import (
+    Champion,
+    CovariateProbe,
+    Difference,
+    EvaluatedTask,
+    Evaluation,
+    Fairness,
+    GroupTest,
+    Probing,
+    SliceMetrics,
+)
 
 CHAMPION = Champion(version="3", digest="d", deployment=7)
 VALUES = st.floats(-1, 1)
@@ -58,6 +68,54 @@ def with_task(found, name="fare", differences=()):
     """The evaluation with a second task, on which the candidate gains so much over the champion."""
     tasks = [*found.tasks, EvaluatedTask(name=name, kind="regression")]
     return found.model_copy(update={"tasks": tasks, "differences": [*differences, *found.differences]})
+
+
+def with_slice(found, gain, where="label=7", examples=200, view=False):
+    """The evaluation with a slice on which the candidate gains so much over the champion."""
+    low, middle, high = gain
+    row = Difference(
+        metric=found.differences[0].metric,
+        task="tipped",
+        slice=where,
+        examples=examples,
+        value=middle,
+        low=low,
+        high=high,
+        confidence=0.95,
+        view=view,
+        family=10,
+    )
+    return found.model_copy(update={"differences": [*found.differences, row]})
+
+
+def fairness_of(*flags):
+    tests = [
+        GroupTest(
+            feature="sex",
+            group=f"g{number}",
+            examples=200,
+            measure="error_rate",
+            value=0.3,
+            rest=0.1,
+            gap=0.2,
+            p_value=0.001,
+            flagged=flag,
+        )
+        for number, flag in enumerate(flags)
+    ]
+    return Fairness(score="probability of 1", tests=tests, scores=[])
+
+
+def probing_of(**flags):
+    probes = [
+        CovariateProbe(
+            feature=name, probe=probe, value=1, chance=2, spread=0.1, p_value=0.001, flagged=flag, unit="log loss"
+        )
+        for name, flag in flags.items()
+        if flag is not None
+        for probe in ("permute", "latent")
+    ]
+    return Probing(digest="d", metric="accuracy", examples=99, suspects=list(flags), covariates=probes)
 
 
 def promotes(found, **gate):
@@ -133,13 +191,17 @@ def test_a_champion_that_was_not_compared_keeps_its_place(gain, gate):
 @given(st.floats(0, 1), st.floats(0, 1), HIGHER)
 def test_floor_of_a_metric_where_more_is_better(value, floor, metric):
     for champion, gain in ((None, None), (CHAMPION, (0.1, 0.2, 0.3))):
-        assert promotes(evaluation(gain, metric, value, champion), metric=metric, floor=floor) is (value >= floor)
+        assert promotes(evaluation(gain, metric, value, champion), metric=metric, floors={metric: floor}) is (
+            value >= floor
+        )
 
 
 @given(st.floats(0, 5), st.floats(0, 5), LOWER)
 def test_floor_of_a_metric_where_less_is_better(value, floor, metric):
     for champion, gain in ((None, None), (CHAMPION, (0.1, 0.2, 0.3))):
-        assert promotes(evaluation(gain, metric, value, champion), metric=metric, floor=floor) is (value <= floor)
+        assert promotes(evaluation(gain, metric, value, champion), metric=metric, floors={metric: floor}) is (
+            value <= floor
+        )
 
 
 @given(GAINS, GATES, GAINS)
@@ -153,8 +215,7 @@ def test_another_task_is_told_and_has_no_say(gain, gate, other):
 
 @given(GAINS, st.floats(0, 1), GATES)
 def test_a_floor_never_promotes_what_would_be_kept_without_it(gain, floor, gate):
-    assume(gate.floor is None)
-    with_floor = gate.model_copy(update={"floor": floor})
+    with_floor = gate.model_copy(update={"floors": {gate.metric: floor}})
     found = evaluation(gain, gate.metric)
     assert decide_promotion(found, gate).promote or not decide_promotion(found, with_floor).promote
 
@@ -162,7 +223,7 @@ def test_a_floor_never_promotes_what_would_be_kept_without_it(gain, floor, gate)
 def test_the_first_candidate_serves_when_it_reaches_the_floor():
     decision = decide_promotion(evaluation(champion=None, not_compared=["there is no champion yet"]), GateSettings())
     assert decision.promote and "there was no champion" in decision.reasons[0]
-    assert decision.not_compared == ["there is no champion yet", "no floor is set (gate.floor)"]
+    assert decision.not_compared == ["there is no champion yet", "no floor is set (gate.floors)"]
 
 
 @given(GAINS, GATES, st.booleans())
@@ -184,3 +245,110 @@ def test_a_small_gain_is_not_shown_as_zero():
         evaluation((0.00001, 0.00002, 0.00003), "mean_squared_error"), GateSettings(metric="mean_squared_error")
     )
     assert "gain in mean squared error +2.0e-05, 95% interval +1.0e-05 to +3.0e-05" in decision.reasons[1]
+
+
+WON = (0.01, 0.02, 0.03)
+
+
+@given(GAINS, st.floats(0, 0.5))
+def test_a_slice_that_is_shown_to_lose_more_than_tolerated_keeps_the_champion(gain, tolerated):
+    found = with_slice(evaluation(WON), gain)
+    lost = gain[1] < -tolerated and gain[2] < 0
+    decision = decide_promotion(found, GateSettings(slice_loss=tolerated))
+    assert decision.promote is not lost
+    if lost:
+        assert any("label=7 loses" in reason for reason in decision.reasons)
+
+
+@given(GAINS)
+def test_slices_do_not_decide_unless_they_are_asked_to_and_that_is_told(gain):
+    decision = decide_promotion(with_slice(evaluation(WON), gain), GateSettings())
+    assert decision.promote and any("gate.slice_loss is not set" in said for said in decision.not_compared)
+
+
+def test_views_decide_as_slices_do():
+    found = with_slice(evaluation(WON), (-0.3, -0.2, -0.1), "newest span", view=True)
+    assert not promotes(found, slice_loss=0.05)
+
+
+def test_a_slice_without_an_interval_does_not_decide_and_is_told():
+    found = with_slice(evaluation(WON), (math.nan, -0.5, math.nan), examples=4)
+    decision = decide_promotion(found, GateSettings(slice_loss=0.05))
+    assert decision.promote and "slice label=7: 4 examples are too few for an interval" in decision.not_compared
+    assert [c.compared for c in decision.criteria if c.kind == "slice"] == [False]
+
+
+def test_slices_that_could_lose_more_are_counted():
+    found = with_slice(evaluation(WON), (-0.3, -0.01, 0.3))
+    criterion = next(c for c in decide_promotion(found, GateSettings(slice_loss=0.1)).criteria if c.kind == "slice")
+    assert criterion.passed and "for 1 of them such a loss cannot be ruled out" in criterion.explanation
+
+
+def test_slices_of_another_instance_or_task_have_no_say():
+    found = with_slice(evaluation(WON), (-0.9, -0.8, -0.7))
+    row = found.differences[-1]
+    for change in ({"model": "instance-2"}, {"task": "fare"}):
+        others = found.model_copy(update={"differences": [found.differences[0], row.model_copy(update=change)]})
+        assert promotes(others, slice_loss=0.05)
+
+
+@given(GAINS, GAINS)
+def test_the_serving_distribution_decides_where_it_is_to(overall, served):
+    found = with_slice(evaluation(overall), served, "serving distribution", view=True)
+    assert promotes(found, distribution="serving") is (served[0] > 0)
+    assert promotes(found, distribution="test") is (overall[0] > 0)
+
+
+def test_without_the_serving_distribution_nothing_is_promoted_on_it():
+    decision = decide_promotion(
+        evaluation(WON, not_compared=["serving distribution: no serving log"]), GateSettings(distribution="serving")
+    )
+    assert not decision.promote and "no serving log" in decision.reasons[0] and not decision.worth_repeating
+
+
+@pytest.mark.parametrize("flags, flagged", [((False, False), False), ((False, True), True)])
+def test_a_flagged_group_blocks_or_warns(flags, flagged):
+    found = evaluation(WON).model_copy(update={"fairness": fairness_of(*flags)})
+    blocked, warned = (decide_promotion(found, GateSettings(fairness=what)) for what in ("block", "warn"))
+    assert blocked.promote is not flagged and warned.promote
+    assert bool(warned.warnings) is flagged
+    if flagged:
+        assert any("error rate of sex=g1 0.3000 beside 0.1000" in reason for reason in blocked.reasons)
+        assert any(reason.startswith("warning: groups differ") for reason in warned.reasons)
+
+
+def test_groups_that_could_not_be_compared_do_not_pass():
+    found = evaluation(WON).model_copy(update={"fairness": fairness_of()})
+    assert not promotes(found, fairness="block")
+    assert decide_promotion(found, GateSettings(fairness="warn")).warnings
+
+
+@pytest.mark.parametrize("flag", [True, False, None], ids=["flagged", "innocent", "not probed"])
+@pytest.mark.parametrize("champion", [CHAMPION, None])
+def test_a_suspect_feature_blocks_or_warns_and_not_probing_it_is_no_pass(flag, champion):
+    found, probing = evaluation(WON, champion=champion), probing_of(scanner=flag)
+    blocked, warned = (decide_promotion(found, GateSettings(covariates=what), probing) for what in ("block", "warn"))
+    assert blocked.promote is (flag is False) and warned.promote
+    assert bool(warned.warnings) is (flag is not False)
+
+
+@given(st.sampled_from(["accuracy", "log_loss", "auc"]), st.floats(0, 1), st.floats(0, 1))
+def test_every_floor_counts(metric, value, floor):
+    found = evaluation(WON, metric, value)
+    passed = value <= floor if metric in LOWER_IS_BETTER else value >= floor
+    first = found.model_copy(update={"differences": [difference(WON, "accuracy")]})
+    assert promotes(first, metric="accuracy", floors={metric: floor}) is passed
+
+
+@given(GAINS, GATES)
+def test_only_what_was_compared_is_worth_repeating(gain, gate):
+    decision = decide_promotion(evaluation(gain, gate.metric), gate)
+    assert decision.worth_repeating is not decision.promote
+    assert not decide_promotion(evaluation(None, gate.metric), gate).worth_repeating
+
+
+@given(GAINS)
+def test_a_difference_tells_its_numbers(gain):
+    criterion = decide_promotion(evaluation(gain), GateSettings()).criteria[-1]
+    assert (criterion.low, criterion.value, criterion.high) == tuple(gain)
+    assert criterion.limit == 0 and criterion.confidence == 0.95

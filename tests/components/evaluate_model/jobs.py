@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from components.evaluate_model.champion import Comparable
 from perennial.digests import digest_folder
 from perennial.project import Project
-from schemas.records import Champion, Training
+from schemas.records import Champion, Evaluation, Training
 from tests.components.kinds import Kind, copy_kind_project
 
 Change = Callable[[dict[str, Any]], dict[str, Any]]
@@ -105,10 +106,48 @@ def spoil_instance(kind: Kind, folder: Path, spoiled: Training) -> dict[str, Pat
     return folders | {name: folder / name}
 
 
-def predict_spoiled(kind: Kind, folder: Path, spoiled: Training, candidate: str) -> Any:
-    """What `predict_instances` makes of instances of which one gives NaN."""
-    from components.evaluate_model.step import predict_instances
+def predict_spoiled(
+    kind: Kind, folder: Path, spoiled: Training, candidate: str
+) -> tuple[dict[str, dict[str, Any]], list[str]]:
+    """Predictions of instances of which one gives NaN, and what was not measured."""
+    from components.evaluate_model.predictions import predict_instances
     from components.evaluate_model.tables import read_examples
 
-    folders = spoil_instance(kind, folder, spoiled)
-    return predict_instances(kind.project, folders, candidate, read_examples(kind.window, "id", []))
+    saved = {name: path / "saved_model" for name, path in spoil_instance(kind, folder, spoiled).items()}
+    found = predict_instances(kind.project.tasks, saved, candidate, read_examples(kind.window, "id", []))
+    return found.predictions, found.not_measured
+
+
+@dataclass
+class Shown:
+    """What the wrapper writes, and the metadata that it gives Kubeflow's artifacts."""
+
+    evaluation: Evaluation
+    folder: Path
+    metadata: dict[str, dict[str, Any]]
+
+
+def run_wrapper(project: Project, kind: Kind, folder: Path, validation: Path | None = None) -> Shown:
+    """Runs the Kubeflow wrapper with Kubeflow's own artifacts, as its executor does."""
+    from kfp.dsl import Artifact, ClassificationMetrics, Dataset, Metrics, Model, SlicedClassificationMetrics
+
+    from components.evaluate_model.component import evaluate_model
+    from components.evaluate_model.step import read_evaluation
+
+    made = {
+        "evaluation": Artifact,
+        "model": Model,
+        "metrics": Metrics,
+        "confusion": ClassificationMetrics,
+        "sliced": SlicedClassificationMetrics,
+    }
+    outputs = {name: type_(name=name, uri=str(folder / name)) for name, type_ in made.items()}
+    champion = kind.champion.model_dump() if kind.champion else {}
+    window = Dataset(name="window", uri=str(kind.window))
+    models = [Model(name=path.name, uri=str(path)) for path in kind.models]
+    checks = Artifact(name="validation", uri=str(validation)) if validation else None
+    evaluate_model.python_func(
+        str(project.folder), project.project_digest(), champion, window, models, **outputs, validation=checks
+    )
+    metadata = {name: dict(artifact.metadata) for name, artifact in outputs.items()}
+    return Shown(read_evaluation(folder / "evaluation"), folder, metadata)

@@ -1,54 +1,52 @@
-"""The paired interval: its sign, its mean, its coverage, and that the same examples give the same one."""
+"""Bootstrap intervals: what they cover, alone and together, of clusters and weights; the same examples, the same one."""
 
 from __future__ import annotations
 
 import math
 
 import numpy as np
-import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 
-from components.evaluate_model.differences import auc_of, compare, example_gains, interval
-from components.evaluate_model.mistakes import MOST_CLASSES, confusion, find_mistakes
-from perennial.tasks import Task
+from components.evaluate_model.intervals import effective_number, gain_interval, mean_interval, per_interval
 
 FEW = settings(max_examples=15, deadline=None)  # each draws thousands of resamples
-GAINS = st.lists(st.floats(-5, 5), min_size=1, max_size=40).map(np.array)
-LABELS = np.array([0, 1, 2, 1])
-RIGHT = np.eye(3)[LABELS] * 0.8 + 0.1 * (1 - np.eye(3)[LABELS])
-WRONG = np.roll(RIGHT, 1, axis=1)
-DIGIT, FARE, TIPPED = Task("digit", "multi_class", "l"), Task("fare", "regression", "l"), Task("tipped", "binary", "l")
+GAINS = st.lists(st.floats(-5, 5), min_size=2, max_size=40).map(np.array)
+SEEDS = st.integers(0, 99)
 
 
-def mean_interval(gains, confidence):
-    """The interval of a mean gain: (value, low, high)."""
-    return interval(lambda rows: float(gains[rows].mean()), np.arange(len(gains)), confidence)
+def mean_of(gains):
+    """The mean as a function of counts."""
+    return lambda counts: counts @ gains / counts.sum(axis=1)
 
 
 @FEW
 @given(GAINS, st.floats(0.51, 0.99))
-def test_interval_holds_the_mean_between_the_extremes_and_is_deterministic(gains, confidence):
+def test_interval_holds_its_value_and_is_deterministic(gains, confidence):
     value, low, high = mean_interval(gains, confidence)
     assert (value, low, high) == mean_interval(gains.copy(), confidence)
-    # The resampled means' quantiles may miss the mean of few, skewed examples, never their range.
-    assert gains.min() - 1e-9 <= low <= high <= gains.max() + 1e-9
+    assert low <= value <= high
     assert value == pytest.approx(gains.mean())
 
 
 @FEW
-@given(st.integers(20, 300), st.integers(0, 99))
-def test_interval_of_many_examples_holds_the_mean(size, seed):
-    value, low, high = mean_interval(np.random.default_rng(seed).normal(size=size), 0.9)
-    assert low < value < high
+@given(st.integers(20, 300), SEEDS)
+def test_interval_of_many_examples_is_students(size, seed):
+    gains = np.random.default_rng(seed).normal(size=size)
+    found = mean_interval(gains, 0.9)
+    reach = stats.t.isf(0.05, size - 1) * gains.std(ddof=1) / math.sqrt(size)
+    assert [found.value - found.low, found.high - found.value] == pytest.approx([reach, reach], rel=0.15)
 
 
 @FEW
-@given(GAINS, st.floats(-3, 3))
-def test_interval_moves_with_the_gains(gains, shift):
+@given(st.lists(st.integers(-200, 200), min_size=2, max_size=40), st.integers(-90, 90))
+def test_interval_moves_with_the_gains(sixteenths, shift):
+    # In binary fractions gains that are equal stay so.
+    gains, shift = np.array(sixteenths) / 16, shift / 16
     one, moved = (mean_interval(g, 0.9) for g in (gains, gains + shift))
-    assert [moved[1] - one[1], moved[2] - one[2]] == pytest.approx([shift, shift], abs=1e-9)
+    assert [moved.low - one.low, moved.high - one.high] == pytest.approx([shift, shift], abs=1e-9)
 
 
 @FEW
@@ -66,130 +64,145 @@ def test_interval_of_what_is_no_number_is_no_number():
     assert all(map(math.isnan, mean_interval(np.array([0.1, math.nan, 0.2]), 0.95)))
 
 
-def test_coverage():
-    """90% intervals hold the true gain in about 90% of 80 draws of 80 examples (four standard deviations: 0.13)."""
-    random, truth, held = np.random.default_rng(1), 0.1, 0
-    for _ in range(80):
-        gains = random.choice([-1.0, 0.0, 1.0], size=80, p=[0.15, 0.6, 0.25])
-        _, low, high = mean_interval(gains, 0.9)
-        held += low <= truth <= high
-    assert held / 80 == pytest.approx(0.9, abs=0.13)
+@pytest.mark.parametrize("clusters", [None, np.zeros(1)])
+def test_one_example_has_no_interval(clusters):
+    value, low, high = mean_interval(np.array([0.5]), 0.95, clusters)
+    assert value == 0.5 and math.isnan(low) and math.isnan(high)
 
 
-@pytest.mark.parametrize("metric", ["accuracy", "log_loss"])
-def test_positive_is_better(metric):
-    assert (example_gains(RIGHT, WRONG, LABELS, metric) > 0).all()
-    assert (example_gains(WRONG, RIGHT, LABELS, metric) < 0).all()
-    assert (example_gains(RIGHT, RIGHT, LABELS, metric) == 0).all()
+def test_one_cluster_has_no_interval():
+    assert math.isnan(mean_interval(np.arange(30.0), 0.95, np.full(30, "a")).low)
 
 
-@pytest.mark.parametrize("metric", ["mean_absolute_error", "mean_squared_error"])
-def test_smaller_errors_are_better(metric):
-    fares, near, far = np.array([3.0, 8.0]), np.array([3.5, 7.0]), np.array([1.0, 12.0])
-    gains = {"mean_absolute_error": [1.5, 3.0], "mean_squared_error": [3.75, 15.0]}[metric]
-    np.testing.assert_allclose(example_gains(near, far, fares, metric), gains)
-    np.testing.assert_allclose(example_gains(far, near, fares, metric), np.negative(gains))
+@pytest.mark.parametrize("size, confidence", [(10, 0.9), (30, 0.9), (30, 0.99), (200, 0.95)])
+def test_coverage(size, confidence):
+    """The true gain is held as often as promised, also of few examples; 600 draws know it to about 2.5 points."""
+    random, truth = np.random.default_rng(1), 0.1
+    found = [mean_interval(random.choice([-1.0, 0, 1], size, p=[0.15, 0.6, 0.25]), confidence) for _ in range(600)]
+    held = np.mean([row.low <= truth <= row.high for row in found])
+    assert held >= confidence - 0.025
 
 
-def test_a_class_that_a_model_does_not_know_costs_it_the_most():
-    labels, small = np.array([0, 7]), np.eye(3)[[0, 1]]
-    np.testing.assert_allclose(example_gains(np.eye(8)[labels], small, labels, "accuracy"), [0, 1])
-    np.testing.assert_allclose(example_gains(np.eye(8)[labels], small, labels, "log_loss"), [0, -math.log(1e-7)])
+@pytest.mark.parametrize("family", [3, 8])
+def test_intervals_of_a_family_hold_together(family):
+    """Simultaneous coverage of a table's slices of 30 to 120 examples: at least what is promised, less 2 points."""
+    random, confidence, tables, held = np.random.default_rng(10 * family), 0.95, 200, 0
+    for _ in range(tables):
+        sizes = random.integers(30, 120, family)
+        slices = [random.choice([-1.0, 0.0, 1.0], size, p=[0.2, 0.5, 0.3]) for size in sizes]
+        found = [mean_interval(gains, per_interval(confidence, family)) for gains in slices]
+        held += all(row.low <= 0.1 <= row.high for row in found)
+    assert held / tables >= confidence - 0.02
 
 
-def test_gains_are_those_of_the_definition():
-    np.testing.assert_allclose(example_gains(RIGHT, WRONG, LABELS, "accuracy"), 1)
-    np.testing.assert_allclose(example_gains(RIGHT, WRONG, LABELS, "log_loss"), math.log(0.8 / 0.1))
-
-
-def test_certainty_in_the_wrong_is_a_finite_loss():
-    certain = np.eye(3)[(LABELS + 1) % 3]
-    assert np.isfinite(example_gains(certain, RIGHT, LABELS, "log_loss")).all()
+def test_uncorrected_intervals_do_not_hold_together():
+    """What the correction is for: of 20 slices some interval misses in most tables."""
+    random, held = np.random.default_rng(2), 0
+    for _ in range(100):
+        slices = random.choice([-1.0, 0.0, 1.0], (20, 60), p=[0.2, 0.5, 0.3])
+        held += all(row.low <= 0.1 <= row.high for row in (mean_interval(gains, 0.95) for gains in slices))
+    assert held / 100 < 0.6
 
 
 @FEW
-@given(st.lists(st.tuples(st.sampled_from([0.1, 0.2, 0.3, 0.8]), st.booleans()), min_size=2, max_size=30))
-def test_area_is_the_share_of_pairs_in_the_right_order(rows):
-    scores, labels = np.array([score for score, _ in rows]), np.array([int(label) for _, label in rows])
-    pairs = [(s > t) + (s == t) / 2 for s in scores[labels == 1] for t in scores[labels == 0]]
-    found = auc_of(scores, labels)(np.arange(len(rows)))
-    assert found == pytest.approx(np.mean(pairs)) if pairs else math.isnan(found)
+@given(st.integers(1, 200), st.floats(0.6, 0.99))
+def test_a_larger_family_asks_for_more(family, confidence):
+    assert confidence <= per_interval(confidence, family) < per_interval(confidence, family + 1) < 1
+    assert family * (1 - per_interval(confidence, family)) == pytest.approx(1 - confidence)
 
 
-@pytest.fixture
-def table():
-    return pd.DataFrame(
-        {
-            "span": "2026-01-01",
-            "key": [f"digit-{row}" for row in range(4)],
-            "label": LABELS,
-            "slice:label": [str(label) for label in LABELS],
-            "new": list(RIGHT),
-            "champion": list(np.vstack([WRONG[:1], RIGHT[1:]])),
-        }
-    )
+def test_far_tails_agree_with_more_resamples():
+    """A corrected interval is told by nearer tails; a bootstrap with enough resamples says the same."""
+    random = np.random.default_rng(5)
+    gains = random.choice([-1.0, 0.0, 1.0], 2000, p=[0.1, 0.75, 0.15])
+    found, tail = mean_interval(gains, per_interval(0.95, 200)), 0.025 / 200
+    draws = random.multinomial(2000, [0.1, 0.75, 0.15], 400_000) @ [-1, 0, 1] / 2000 - 0.05 + gains.mean()
+    low, high = np.quantile(draws, [tail, 1 - tail])
+    assert [found.low, found.high] == pytest.approx([low, high], rel=0.1, abs=0.003)
 
 
-def test_differences_of_every_slice(table):
-    found = {row.slice: row for row in compare(table, DIGIT, "accuracy", ["label"], 0.9, "new", "champion")}
-    assert {name: (row.examples, row.value) for name, row in found.items()} == {
-        "overall": (4, 0.25),
-        "label=0": (1, 1.0),
-        "label=1": (2, 0.0),
-        "label=2": (1, 0.0),
-    }
-    assert {row.task for row in found.values()} == {"digit"}
+@FEW
+@given(SEEDS)
+def test_equal_gains_within_clusters_are_known_to_as_many_units_as_there_are_clusters(seed):
+    """40 clusters of 25 equal examples tell as much as 40 examples, and not as 1,000."""
+    of_each = np.random.default_rng(seed).normal(size=40)
+    gains, clusters = np.repeat(of_each, 25), np.repeat(np.arange(40), 25)
+    whole, plain, alone = mean_interval(gains, 0.9, clusters), mean_interval(gains, 0.9), mean_interval(of_each, 0.9)
+    assert whole == pytest.approx(alone)
+    assert whole.high - whole.low > 4 * (plain.high - plain.low)
 
 
-def test_confusion_counts_every_example_once(table):
-    (matrix,) = confusion(table, "champion", "champion")
-    assert matrix.labels == ["0", "1", "2"] and matrix.counts == [[0, 1, 0], [0, 2, 0], [0, 0, 1]]
+def test_clusters_of_different_sizes_are_a_ratio():
+    gains, clusters = np.array([1.0, 1, 1, 1, 0, 0]), np.array(["a", "a", "a", "b", "c", "d"])
+    assert mean_interval(gains, 0.9, clusters).value == pytest.approx(4 / 6)
 
 
-def test_confusion_has_room_for_a_class_that_the_model_does_not_know(table):
-    table["label"] = [0, 1, 4, 1]
-    (matrix,) = confusion(table, "new", "candidate")
-    assert matrix.labels == ["0", "1", "2", "3", "4"] and matrix.counts[4] == [0, 0, 1, 0, 0]
+def test_coverage_of_clusters():
+    """Gains that agree within patients: clusters hold the truth as promised, examples alone do not."""
+    random, held, plain, truth = np.random.default_rng(3), 0, 0, 0.0
+    for _ in range(400):
+        clusters = np.repeat(np.arange(30), random.integers(5, 15, 30))
+        gains = random.normal(size=30)[clusters] + random.normal(scale=0.5, size=len(clusters))
+        one, other = mean_interval(gains, 0.95, clusters), mean_interval(gains, 0.95)
+        held, plain = held + (one.low <= truth <= one.high), plain + (other.low <= truth <= other.high)
+    assert held / 400 >= 0.92 and plain / 400 < 0.8
 
 
-@pytest.mark.parametrize("label", [MOST_CLASSES, 2**60])
-def test_confusion_of_too_many_classes_is_left_out(table, label):
-    table["label"] = [0, 1, label, 1]
-    assert confusion(table, "new", "candidate") == []
+@FEW
+@given(GAINS, SEEDS)
+def test_weighted_value_is_the_weighted_mean(gains, seed):
+    weights = np.random.default_rng(seed).uniform(0.1, 3, len(gains))
+    found = mean_interval(gains, 0.9, weights=weights)
+    assert found.value == pytest.approx(np.average(gains, weights=weights))
+    assert mean_interval(gains, 0.9, weights=7 * weights) == pytest.approx(found, nan_ok=True)
 
 
-def test_mistakes_are_the_wrong_answers_most_certain_first(table):
-    table["new"] = [WRONG[0], RIGHT[1], np.array([0.95, 0.05, 0.0]), RIGHT[3]]
-    found = [(m.key, m.label, m.predicted, m.probability) for m in find_mistakes(table, DIGIT, "new")]
-    assert found == [("digit-2", 2, 0, 0.95), ("digit-0", 0, 1, pytest.approx(0.8))]
+def test_what_weighs_nothing_says_nothing():
+    random = np.random.default_rng(4)
+    gains, weights = random.normal(size=200), np.repeat([1.0, 0.0], 100)
+    found, half = mean_interval(gains, 0.9, weights=weights), mean_interval(gains[:100], 0.9)
+    assert found.value == pytest.approx(half.value)
+    assert found.high - found.low == pytest.approx(half.high - half.low, rel=0.15)
 
 
-def test_mistakes_of_values_are_the_largest_errors_first(table):
-    table["label"], table["new"] = np.float32([3, 8, 20, 5]), np.float32([4, 8, 10.5, 5.25])
-    found = [(m.key, m.label, m.predicted, m.probability) for m in find_mistakes(table, FARE, "new")]
-    assert found == [("digit-2", 20.0, 10.5, None), ("digit-0", 3.0, 4.0, None), ("digit-3", 5.0, 5.25, None)]
+@FEW
+@given(SEEDS, st.booleans(), st.booleans())
+def test_any_gain_has_the_interval_that_a_mean_has(seed, clustered, weighted):
+    random = np.random.default_rng(seed)
+    gains = random.normal(size=150)
+    clusters = random.integers(0, 40, 150) if clustered else None
+    weights = random.uniform(0.5, 2, 150) if weighted else None
+    mean = mean_interval(gains, 0.9, clusters, weights)
+    other = gain_interval(mean_of(gains), 150, 0.9, clusters, weights)
+    assert other.value == pytest.approx(mean.value)
+    assert [other.low, other.high] == pytest.approx([mean.low, mean.high], abs=0.15 * (mean.high - mean.low))
 
 
-@pytest.fixture
-def trips():
-    """300 trips: whether there was a tip, a model that knows something of it, and one that knows nothing."""
-    random = np.random.default_rng(3)
-    labels = random.integers(0, 2, 300)
-    scores = {"new": np.clip(0.3 * labels + random.uniform(0, 0.7, 300), 0, 1), "champion": random.uniform(size=300)}
-    columns = {name: list(np.stack([1 - found, found], axis=1)) for name, found in scores.items()}
-    return pd.DataFrame({"label": labels, "slice:kind": np.where(labels == 1, "tip", "none"), **columns})
+def test_weights_that_are_estimated_anew_widen_the_interval():
+    """Half of the examples gain 1, half nothing, so all depends on their weights; what is not known of them counts."""
+    gains = np.tile([0.0, 1.0], 200)
+
+    def guess(random, rows):
+        share = random.uniform(0.2, 0.8)
+        return np.where(gains[rows] == 1, share, 1 - share)
+
+    given_weights = gain_interval(mean_of(gains), 400, 0.9, weights=np.ones(400))
+    anew = gain_interval(mean_of(gains), 400, 0.9, weights=np.ones(400), reweigh=guess)
+    assert anew.value == given_weights.value == 0.5
+    assert anew.high - anew.low > 4 * (given_weights.high - given_weights.low)
+    assert [anew.low, anew.high] == pytest.approx([0.23, 0.77], abs=0.04)
 
 
-def test_gain_in_auc_is_the_difference_of_the_areas_with_an_interval(trips):
-    overall, *slices = compare(trips, TIPPED, "auc", ["kind"], 0.9, "new", "champion")
-    areas = [auc_of(np.stack(trips[m])[:, 1], trips["label"].to_numpy())(np.arange(300)) for m in ("new", "champion")]
-    assert overall.value == pytest.approx(areas[0] - areas[1]) and 0 < overall.low < overall.value < overall.high
-    # A slice with one class has no area, so nothing is claimed of it.
-    assert [row.slice for row in slices] == ["kind=none", "kind=tip"]
-    assert all(math.isnan(number) for row in slices for number in (row.value, row.low, row.high))
+def test_weights_that_stay_the_same_when_estimated_anew_change_nothing():
+    random = np.random.default_rng(6)
+    gains, weights = random.normal(size=100), random.uniform(0.5, 2, 100)
+    plain = gain_interval(mean_of(gains), 100, 0.9, weights=weights)
+    anew = gain_interval(mean_of(gains), 100, 0.9, weights=weights, reweigh=lambda _, rows: weights[rows])
+    assert anew == pytest.approx(plain)
 
 
-def test_interval_of_an_auc_with_few_of_one_class_leaves_out_resamples_without_them(trips):
-    rare = trips[(trips["label"] == 0) | (trips.index == int(trips["label"].idxmax()))].reset_index(drop=True)
-    (overall,) = compare(rare, TIPPED, "auc", [], 0.9, "new", "champion")
-    assert math.isfinite(overall.low) and overall.low <= overall.high
+@pytest.mark.parametrize(
+    "sizes, expected", [([1, 1, 1, 1], 4), ([3, 1], 1.6), ([5, 0, 0], 1), ([2, 2, 0], 2), ([0, 0], 0)]
+)
+def test_effective_number(sizes, expected):
+    assert effective_number(np.array(sizes, dtype=float)) == pytest.approx(expected)

@@ -82,12 +82,37 @@ def test_metrics_are_those_of_scikit_learn(kinds, found, kind, task):
 )
 def test_differences_agree_with_the_metrics_and_positive_is_better(found, kind, task, metric, sign):
     rows = {(row.model, row.slice): row.values for row in found[kind].slices if row.task == task}
-    differences = [row for row in found[kind].differences if row.task == task]
+    differences = [row for row in found[kind].differences if row.task == task and row.model == "candidate"]
     assert {row.slice for row in differences} == {"overall", "sex=1", "sex=2"}
     for row in differences:
         gain = rows["candidate", row.slice][metric] - rows["champion", row.slice][metric]
         assert row.metric == metric and row.value == pytest.approx(sign * gain, rel=1e-3, abs=5e-3)
         assert row.low <= row.value <= row.high and row.confidence == 0.9
+        assert row.family == (1 if row.slice == "overall" else 2)
+
+
+def test_the_other_instance_is_compared_on_the_first_task(kinds, found):
+    """It is the champion itself, so that it gains nothing over it."""
+    for kind in ("binary", "several"):
+        others = [row for row in found[kind].differences if row.model != "candidate"]
+        (name,) = {path.name for path in kinds[kind].models} - {found[kind].candidate}
+        assert [(row.model, row.slice, row.family, row.task) for row in others] == [(name, "overall", 2, "severe")]
+        assert (others[0].value, others[0].low, others[0].high) == (0, 0, 0)
+
+
+def test_what_could_not_be_looked_at_is_said(found):
+    for evaluation in found.values():
+        assert "newest span: the window has one span" in evaluation.not_compared
+        assert "what drifted: there is no record of the data checks" in evaluation.not_compared
+
+
+def test_calibration_of_every_task_with_classes(found):
+    told = {kind: [(row.model, row.task) for row in evaluation.calibration] for kind, evaluation in found.items()}
+    both = [("candidate", "severe"), ("champion", "severe")]
+    assert told == {"binary": both, "several": both, "regression": []}
+    for row in found["binary"].calibration:
+        assert sum(part.examples for part in row.bins) == 84 and 0 <= row.low <= row.high <= 1
+        assert row.temperature is None
 
 
 def test_record_names_its_tasks_and_the_gate_reads_the_first(kinds, found):
@@ -159,11 +184,9 @@ def test_candidate_that_gives_nan_is_refused_by_its_name(kinds, tmp_path):
 
 def test_another_instance_that_gives_nan_is_left_out_and_told(kinds, tmp_path):
     best, worse = _trainings(kinds["several"])
-    found = forked(predict_spoiled, kinds["several"], tmp_path, worse, best.instance.name)
-    assert list(found.predictions) == [best.instance.name]
-    assert found.not_measured[0].startswith(
-        f"{worse.instance.name} was not measured: it gives NaN or infinity for 1 of"
-    )
+    predictions, not_measured = forked(predict_spoiled, kinds["several"], tmp_path, worse, best.instance.name)
+    assert list(predictions) == [best.instance.name]
+    assert not_measured[0].startswith(f"{worse.instance.name} was not measured: it gives NaN or infinity for 1 of")
 
 
 @pytest.mark.parametrize(

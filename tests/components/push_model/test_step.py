@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import multiprocessing
+from pathlib import Path
 
 import pytest
 
 from components.push_model.step import push_model
-from perennial.errors import LedgerError, ServingError
+from perennial.errors import IntegrityError, LedgerError, ServingError
 from perennial.ledger import Ledger
-from perennial.registry import CHAMPION_ALIAS, Registry
+from perennial.registry import Registry
 from schemas.records import ServingCheck
-from tests.perennial.folders import make_model
+from tests.perennial.folders import make_model, make_project
 
 PASSED = ServingCheck(passed=True, requests=16, largest_difference=0, seconds_to_ready=1, message="")
 FAILED = ServingCheck(passed=False, requests=16, largest_difference=1, seconds_to_ready=1, message="they differ")
 FORK = multiprocessing.get_context("fork")
+
+
+@pytest.fixture
+def project(tmp_path):
+    return make_project(tmp_path / "digits")
 
 
 @pytest.fixture
@@ -32,8 +38,7 @@ def test_the_first_champion(project, versions):
     champion = push_model(project, "r1", versions[0], None, PASSED)
     assert (champion.version, champion.digest) == ("1", versions[0].digest)
     assert Ledger(project.ledger_url).champion() == champion and _deployed(project) == [("r1", "1", None)]
-    alias = Registry(project)._client.get_model_version_by_alias("digits", CHAMPION_ALIAS)
-    assert str(alias.version) == "1"
+    assert Registry(project).aliases() == {"champion": "1", "challenger": "3"}
 
 
 def test_the_next_champion_replaces_the_one_that_it_was_compared_with(project, versions):
@@ -61,6 +66,24 @@ def test_stale_champion_is_refused(project, versions):
 def test_failed_check_is_refused(project, versions):
     with pytest.raises(ServingError, match=r"must pass the serving check\. Received: they differ"):
         push_model(project, "r1", versions[0], None, FAILED)
+    assert _deployed(project) == []
+
+
+@pytest.mark.parametrize("name", ["saved_model.pb", "variables.index"])
+def test_a_flipped_byte_is_refused_and_the_champion_stays(project, versions, name):
+    first = push_model(project, "r1", versions[0], None, PASSED)
+    stored = next(Path(versions[1].source.removeprefix("file://")).rglob(name))
+    healthy = stored.read_bytes()
+    stored.write_bytes(healthy[:-1] + bytes([healthy[-1] ^ 1]))
+    with pytest.raises(IntegrityError, match=f"must have the SHA-256 {versions[1].digest}"):
+        push_model(project, "r2", versions[1], first, PASSED)
+    assert Ledger(project.ledger_url).champion() == first and Registry(project).aliases()["champion"] == "1"
+
+
+def test_a_version_of_other_bytes_is_refused(project, versions):
+    swapped = versions[0].model_copy(update={"digest": versions[1].digest})
+    with pytest.raises(IntegrityError, match="version 1 in the registry must have the digest"):
+        push_model(project, "r1", swapped, None, PASSED)
     assert _deployed(project) == []
 
 

@@ -167,7 +167,7 @@ def test_the_same_file_under_two_dates_is_two_spans_that_are_each_judged_once():
 @given(st.integers(1, 20), st.integers(1, 1000), st.integers(0, 3), st.integers(1, 4), st.booleans())
 def test_instances_have_names_of_their_own_and_share_the_best_hyperparameters(count, seed, patched, best, champion):
     sections = {"train": {"instances": count, "seed": seed}, "patch": {"instances": patched}, "tune": {"best": best}}
-    instances = make_instances(ProjectSettings.model_validate(LEAST | sections), champion)
+    instances = make_instances(ProjectSettings.model_validate(LEAST | sections), champion, seed)
     cold = [i for i in instances if i.start == "cold"]
     assert len({i.name for i in instances}) == len(instances) == count + patched * champion
     assert len({i.seed for i in cold}) == count and cold[0].seed == seed

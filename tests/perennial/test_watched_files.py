@@ -7,7 +7,7 @@ import os
 import pytest
 
 from perennial.files import find_files
-from perennial.unlabelled import MEMO_FILE, unlabelled_fingerprint
+from perennial.watched_files import UNLABELLED_MEMO, unlabelled_fingerprint
 from tests.perennial.folders import make_project
 
 
@@ -67,4 +67,4 @@ def test_file_that_cannot_be_read_is_no_fault(project):
 def test_nothing_is_read_where_pretraining_reads_nothing(tmp_path):
     for number, changes in enumerate(({"pretext": {"task": "rotation"}}, {"data": {"unlabelled": "new/*.csv"}})):
         project = make_project(tmp_path / str(number), **changes)
-        assert unlabelled_fingerprint(project) == "" and not (project.state / MEMO_FILE).exists()
+        assert unlabelled_fingerprint(project) == "" and not (project.state / UNLABELLED_MEMO).exists()

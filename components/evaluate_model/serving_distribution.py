@@ -1,0 +1,195 @@
+"""The test split re-weighted to what serving sees, by the log of served requests."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from components.evaluate_model.covariate_shift import estimate_ratio
+from components.evaluate_model.intervals import effective_number
+from components.evaluate_model.label_shift import ClassShares, count_pairs, estimate_shares, solve_shares
+from components.evaluate_model.predictions import Contender
+from components.evaluate_model.tables import Array, Examples, read_values
+from perennial.errors import PerennialError
+from perennial.examples import serving_features, to_example
+from perennial.modelling.contract import parsing_specs
+from perennial.project import Project
+from perennial.reading.conforming import Conformed
+from perennial.served import ServingLog, find_log, no_requests, unreadable
+from perennial.tasks import Task
+from schemas.records import ServingDistribution
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+MOST_REQUESTS = 5_000
+"""So many requests are drawn from the newest: the share of a class is then known to within 1.4 points."""
+
+Resample = Callable[[np.random.Generator, Array], Array]
+"""Weights of resampled test examples (row numbers, which may repeat, [m]), estimated anew from them; NaN: they cannot
+be. The requests are resampled, too."""
+
+
+@dataclass(frozen=True)
+class ServingWeights:
+    """How much each test example counts in serving.
+
+    Attributes:
+        record: How that was estimated.
+        weights: float64 [n], with mean 1.
+        resample: Estimates the weights anew; None: they are taken as they are.
+        notes: What a person should know, such as features that were not used.
+    """
+
+    record: ServingDistribution
+    weights: Array
+    resample: Resample | None = None
+    notes: tuple[str, ...] = ()
+
+
+def estimate_weights(
+    project: Project, task: Task, contender: Contender, examples: Examples, labels: Array, predictions: Array
+) -> ServingWeights | str:
+    """The weights by `evaluate.serving`, or in a sentence why there are none.
+
+    Args:
+        project: Its settings name the method and the log.
+        task: The task that is re-weighted.
+        contender: The candidate, which predicts the requests.
+        examples: The test split.
+        labels: Their labels, int [n] or float [n].
+        predictions: What the candidate gives for them: float [n, classes], or [n].
+    """
+    method = project.settings.evaluate.serving
+    if method == "none":
+        return _refused("project.yaml sets evaluate.serving: none")
+    if method == "label_shift" and not task.is_classes:
+        return _refused(f"label_shift is of classes, and `{task.name}` is a regression; set covariate_shift")
+    log = find_log(project)
+    if isinstance(log, str):
+        return _refused(log)
+    try:
+        requests = log.sample(MOST_REQUESTS)
+    except PerennialError as error:
+        return _refused(unreadable(error))
+    if not requests:
+        return _refused(no_requests(project))
+    if method == "covariate_shift":
+        found = _by_covariates(project, log, examples, requests)
+    else:
+        found = _by_labels(project, task, contender, requests, labels, predictions)
+    return _refused(found) if isinstance(found, str) else _large_enough(found, project)
+
+
+def _refused(why: str) -> str:
+    return f"metrics were not re-weighted to serving: {why}"
+
+
+def _large_enough(found: ServingWeights, project: Project) -> ServingWeights | str:
+    effective, least = found.record.effective, project.settings.evaluate.least_effective
+    if effective >= least:
+        return found
+    return _refused(
+        f"the effective number of test examples would be {effective:.1f} of {len(found.weights):,}, below "
+        f"evaluate.least_effective ({least:g}); serving sees what the test split hardly holds"
+    )
+
+
+def _by_covariates(
+    project: Project, log: ServingLog, examples: Examples, requests: Sequence[Conformed]
+) -> ServingWeights | str:
+    known = {project.settings.label, project.settings.data.key, *(task.label for task in project.tasks)}
+    names = [name for name in log.columns if name not in known]
+    requested = {name: [_as_list(row.get(name)) for row in requests] for name in names}
+    found = estimate_ratio(read_values(examples.records, names), requested)
+    if isinstance(found, str):
+        return found
+    record = ServingDistribution(
+        method="covariate_shift", requests=len(requests), effective=effective_number(found.weights)
+    )
+    notes = tuple(f"covariate shift of `{name}` was not looked at: {why}" for name, why in found.unused.items())
+    return ServingWeights(record, found.weights, notes=notes)
+
+
+def _by_labels(
+    project: Project,
+    task: Task,
+    contender: Contender,
+    requests: Sequence[Conformed],
+    labels: Array,
+    predictions: Array,
+) -> ServingWeights | str:
+    needed = parsing_specs(project.schema, serving_features(project.schema))
+    usable = [row for row in requests if all(_fits(row.get(name), spec) for name, spec in needed.items())]
+    if not usable:
+        return "no served request has all features that the model needs"
+    records = [to_example(row).SerializeToString(deterministic=True) for row in usable]
+    try:
+        scores = contender.predict(records)[task.name]
+    except PerennialError as error:
+        return f"the served requests could not be predicted: {error}"
+    scores = scores[np.isfinite(scores).all(axis=1)]
+    found = weigh_by_labels(labels, predictions.argmax(axis=1), scores.argmax(axis=1))
+    left_out = len(requests) - len(scores)
+    if isinstance(found, str) or not left_out:
+        return found
+    note = f"{left_out:,} of {len(requests):,} served requests were left out: the model has no answer to them"
+    return ServingWeights(found.record, found.weights, found.resample, (note,))
+
+
+def weigh_by_labels(labels: Array, predicted: Array, requested: Array) -> ServingWeights | str:
+    """The weights by label shift, or why they cannot be told.
+
+    Args:
+        labels: True classes of the test examples, int [n].
+        predicted: Their predicted classes, int [n].
+        requested: Predicted classes of the served requests, int [requests].
+    """
+    shares = estimate_shares(labels, predicted, requested)
+    if isinstance(shares, str):
+        return shares
+    classes = len(shares.served)
+    asked = np.bincount(requested, minlength=classes) / len(requested)
+
+    def resample(random: np.random.Generator, rows: Array) -> Array:
+        counts = count_pairs(labels[rows], predicted[rows], classes)
+        try:
+            again = solve_shares(counts, random.multinomial(len(requested), asked))
+        except RuntimeError:  # the solver gave up on this one draw
+            return np.full(len(rows), np.nan)
+        return _normalised(again.weights[labels[rows]])
+
+    weights = _normalised(shares.weights[labels])
+    return ServingWeights(_record(shares, len(requested), weights), weights, resample)
+
+
+def _record(shares: ClassShares, requests: int, weights: Array) -> ServingDistribution:
+    held = np.flatnonzero((shares.tested > 0) | (shares.served > 0)).tolist()
+    return ServingDistribution(
+        method="label_shift",
+        requests=requests,
+        effective=effective_number(weights),
+        served={str(place): float(shares.served[place]) for place in held},
+        tested={str(place): float(shares.tested[place]) for place in held},
+    )
+
+
+def _normalised(weights: Array) -> Array:
+    """Weights with mean 1; NaN where none is above 0."""
+    mean = weights.mean()
+    return np.asarray(weights / mean if mean > 0 else np.full(len(weights), np.nan), dtype=np.float64)
+
+
+def _fits(value: Any, spec: tf.io.FixedLenFeature) -> bool:
+    """Whether the model can read a value of a request: one without default is there, and it is of its shape."""
+    values = _as_list(value)
+    if values is None:
+        return spec.default_value is not None
+    return len(values) == int(np.prod(spec.shape, dtype=int))
+
+
+def _as_list(value: Any) -> list[Any] | None:
+    return value if value is None or isinstance(value, list) else [value]

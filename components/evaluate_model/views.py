@@ -1,0 +1,138 @@
+"""Views of the test split that matter in production: the newest span, and the examples that stand for what drifted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from components.evaluate_model.tables import SPAN, VIEW, Array, Examples, read_values
+from schemas.records import Span, Validation
+
+NEWEST = "newest span"
+DRIFTED = "drifted: "
+_DRIFTS = ("drift", "label_drift", "skew")
+# Numbers with more different values are looked at by tenths.
+_SMALL = 20
+# Texts with more different values, most of them seen once, are written by people.
+_FREE_TEXT = 100
+# A share that grew by less than so many standard errors may not have grown at all.
+_STANDARD_ERRORS = 2
+
+Raw = Sequence[list[Any] | None]
+"""Raw values of a feature, one list for each example; None where it is missing."""
+
+
+@dataclass(frozen=True)
+class Views:
+    """Which examples are in each view, bool [n] by its name, and which views there are not, and why."""
+
+    masks: dict[str, Array] = field(default_factory=dict)
+    not_compared: list[str] = field(default_factory=list)
+
+    def add(self, name: str, found: Array | str) -> None:
+        """Adds a view, or why there is none."""
+        if isinstance(found, str):
+            self.not_compared.append(f"{name}: {found}")
+        else:
+            self.masks[name] = found
+
+
+def find_views(examples: Examples, window: Sequence[Span], validation: Validation | None) -> Views:
+    """The views of test examples.
+
+    Args:
+        examples: The test split.
+        window: Its spans, oldest first.
+        validation: What the run's data checks found; None: it is not known what drifted.
+    """
+    spans = examples.named[SPAN].to_numpy()
+    views, newest = Views(), newest_rows(spans, [span.name for span in window])
+    views.add(NEWEST, newest)
+    if validation is None:
+        views.not_compared.append("what drifted: there is no record of the data checks")
+        return views
+    drifted = drifted_features(validation, window)
+    values = read_values(examples.records, drifted) if drifted else {}
+    for feature in drifted:
+        views.add(DRIFTED + feature, newest if isinstance(newest, str) else grown_rows(values[feature], newest))
+    return views
+
+
+def with_views(examples: Examples, views: Views) -> Examples:
+    """The examples with a column for each view."""
+    return Examples(examples.records, examples.named.assign(**{VIEW + name: of for name, of in views.masks.items()}))
+
+
+def drifted_features(validation: Validation, window: Sequence[Span]) -> list[str]:
+    """The features that the checks of the window's spans say are distributed otherwise than before, or in serving."""
+    names = {span.name for span in window}
+    checks = [check for span in validation.spans if span.span.name in names for check in span.checks]
+    return sorted({check.subject for check in checks if check.kind in _DRIFTS and check.verdict == "failed"})
+
+
+def newest_rows(spans: Array, window: Sequence[str]) -> Array | str:
+    """Which examples are of the window's newest span, bool [n]; or why that is no view of its own.
+
+    Args:
+        spans: Each example's span [n].
+        window: Names of the spans, oldest first.
+    """
+    if len(window) < 2:
+        return "the window has one span"
+    newest: Array = spans == window[-1]
+    if newest.all():
+        return f"all test examples are of span {window[-1]}"
+    return newest if newest.any() else f"no test example is of span {window[-1]}"
+
+
+def grown_rows(values: Raw, newest: Array) -> Array | str:
+    """Which examples have a value that became more frequent in the newest span, bool [n]; or why that is not told.
+
+    Categories and small numbers are compared value by value, other numbers by the tenths of the older spans.
+    A value that is missing is one more. A share has grown if chance does not explain it.
+
+    Args:
+        values: The feature's values.
+        newest: Which examples are of the newest span, bool [n], some and not all.
+    """
+    if max((len(row) for row in values if row), default=0) > 1:
+        return "the feature is a vector"
+    codes = _codes([row[0] if row else None for row in values], ~newest)
+    if isinstance(codes, str):
+        return codes
+    grown = _grown(codes, newest)
+    return grown[codes] if grown.any() else "no value became more frequent among the test examples than chance explains"
+
+
+def _codes(values: Sequence[Any], older: Array) -> Array | str:
+    """The number of each example's value, or of the bin that it lies in, int [n]; missing has one of its own."""
+    known = [value for value in values if value is not None]
+    different = {value: code for code, value in enumerate(sorted(set(known)), start=1)}
+    texts = any(isinstance(value, bytes | str) for value in known)
+    if texts and len(different) > _FREE_TEXT and len(different) > len(known) / 2:
+        return "the feature is free text"
+    if texts or len(different) <= _SMALL:
+        return np.array([different.get(value, 0) for value in values])
+    numbers = np.array([np.nan if value is None else value for value in values], dtype=np.float64)
+    there = np.isfinite(numbers)
+    if not (older & there).any():
+        return "no older test example has it"
+    edges = np.unique(np.quantile(numbers[older & there], np.arange(0.1, 1.0, 0.1)))
+    return np.where(there, np.searchsorted(edges, numbers, side="right") + 1, 0)
+
+
+def _grown(codes: Array, newest: Array) -> Array:
+    """Which codes are more frequent in the newest span, bool [codes].
+
+    Source: the two-proportion z-test with the pooled share.
+    """
+    every = int(codes.max()) + 1
+    now, before = (np.bincount(codes[rows], minlength=every) for rows in (newest, ~newest))
+    new, old = now.sum(), before.sum()
+    pooled = (now + before) / (new + old)
+    error = np.sqrt(pooled * (1 - pooled) * (1 / new + 1 / old))
+    grown: Array = now / new - before / old > _STANDARD_ERRORS * error
+    return grown

@@ -1,0 +1,88 @@
+"""What the model loses without features: permutation importance, and what not acquiring the cheapest would save.
+
+Sources: Breiman 2001, "Random Forests", section 10; Fisher, Rudin and Dominici 2019, "All Models are Wrong, but Many
+are Useful" (model reliance).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from components.evaluate_model.differences import area_of, example_gains
+from components.evaluate_model.intervals import Interval, gain_interval, mean_interval
+from components.evaluate_model.tables import Array
+from components.probe_model.examined import Examined
+from schemas.project import Metric
+from schemas.records import DroppedFeatures, FeatureImportance
+
+CONFIDENCE = 0.95
+"""Of the interval of each loss, over the examples (or clusters) that there might have been."""
+_SEED = 20170
+_MOST_DROPS = 12
+
+
+def measure_importances(
+    model: Examined, metric: Metric, repeats: int, costs: Mapping[str, float]
+) -> list[FeatureImportance]:
+    """What permuting each column loses of the metric, the greatest loss first.
+
+    Args:
+        model: The model and the examples.
+        metric: Of which is lost.
+        repeats: Permutations; the same ones for every column.
+        costs: What some of the columns cost for one example.
+    """
+    found = []
+    for name in model.columns:
+        lost = lose(model, metric, [name], repeats)
+        found.append(
+            FeatureImportance(feature=name, loss=lost.value, low=lost.low, high=lost.high, cost=costs.get(name))
+        )
+    return sorted(found, key=lambda row: -row.loss)
+
+
+def drop_cheapest(
+    model: Examined, metric: Metric, repeats: int, importances: Sequence[FeatureImportance]
+) -> list[DroppedFeatures]:
+    """What is lost when the features that contribute least for their cost are permuted together: one, two, ...
+
+    A feature without a cost saves nothing, and stays. At most the first 12 steps are measured.
+    """
+    costs = {row.feature: row.cost for row in importances if row.cost}
+    worth = {row.feature: row.loss / row.cost for row in importances if row.cost}
+    names = sorted(worth, key=lambda name: (worth[name], name))
+    steps = [names[: count + 1] for count in range(min(len(names), _MOST_DROPS))]
+    found = []
+    for features in steps:
+        lost = lose(model, metric, features, repeats)
+        saved = sum(costs[name] for name in features)
+        found.append(DroppedFeatures(features=features, saved=saved, loss=lost.value, low=lost.low, high=lost.high))
+    return found
+
+
+def lose(model: Examined, metric: Metric, features: list[str], repeats: int) -> Interval:
+    """What is lost of a metric, on average over permutations, when columns are permuted together; with its interval.
+
+    The columns stay together: in each permutation an example gets all of them from one other. Positive: the model needs
+    them. An AUC that is not defined, of one class, is NaN.
+    """
+    random = np.random.default_rng(_SEED)
+    orders = [random.permutation(len(model.labels)) for _ in range(repeats)]
+    permuted = [model.permuted(features, order) for order in orders]
+    if metric == "auc":
+        return _lost_area(model, permuted)
+    lost = [example_gains(model.predictions, other, model.labels, metric) for other in permuted]
+    return mean_interval(np.mean(lost, axis=0), CONFIDENCE, model.clusters)
+
+
+def _lost_area(model: Examined, permuted: Sequence[Array]) -> Interval:
+    own = area_of(model.predictions[:, 1], model.labels)
+    others = [area_of(other[:, 1], model.labels) for other in permuted]
+
+    def lost(counts: Array) -> Array:
+        return own(counts) - np.mean([other(counts) for other in others], axis=0)
+
+    scarcer = min(int((model.labels == label).sum()) for label in (0, 1))
+    return gain_interval(lost, len(model.labels), CONFIDENCE, model.clusters, effective=scarcer)

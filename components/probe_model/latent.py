@@ -1,0 +1,118 @@
+"""How much of a feature the latent vector tells, beside what it tells of one that is shuffled among equal labels.
+
+A linear model predicts the feature from the latent vector, on examples that it was not fitted on. What the label itself
+tells of the feature is not held against the model: the shuffles keep it. Labels that are values are hardly ever equal:
+there, what a smooth function of the label leaves of the feature is shuffled among examples with neighbouring labels.
+Sources: Alain and Bengio 2016, "Understanding intermediate layers using linear classifier probes"; Anderson and
+Robinson 2001, "Permutation tests for linear models" (residuals under the reduced model).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from components.evaluate_model.tables import Array
+from components.probe_model.examined import Examined
+
+EXPLAINED = "share of variance explained"
+_FOLDS = 5
+_PENALTIES = tuple(10.0**power for power in range(-1, 5))
+# Rarer names than these are one.
+_MOST_NAMES = 20
+# Examples whose values lie next to each other, so that their labels are all but equal.
+_NEIGHBOURS = 10
+# Powers of the label's rank, which a smooth function of it is made of.
+_CURVE = 5
+
+
+def tell_apart(
+    model: Examined, values: Array, is_number: bool, repeats: int, random: np.random.Generator
+) -> tuple[float, Array]:
+    """The share of the feature's variance that is told, and that of `repeats` shuffles among equal labels, [repeats].
+
+    Numbers are told by their ranks, names by one indicator for each, both without what a regression's label tells of
+    them. Below 0: worse than the mean tells.
+
+    Args:
+        model: With its latent vectors.
+        values: Of the feature, [n].
+        is_number: Whether they have an order.
+        repeats: How many shuffles.
+        random: Draws the shuffles.
+    """
+    assert model.latent is not None
+    is_classes = model.predictions.ndim > 1
+    targets = _ranks(values) if is_number else _indicators(values)
+    targets = targets if is_classes else _untold(targets, model.labels)
+    alike = _equal_labels(model.labels, is_classes)
+    orders = [np.arange(len(values)), *(shuffle_within(alike, random) for _ in range(repeats))]
+    told = explained(model.latent, np.stack([targets[order] for order in orders], axis=1))
+    return float(told[0]), told[1:]
+
+
+def explained(latent: Array, targets: Array) -> Array:
+    """The share of variance that ridge regression explains out of fold, float64 [several].
+
+    Args:
+        latent: float [n, d].
+        targets: float [n, several, k]; the k columns are told together.
+    """
+    from sklearn.linear_model import RidgeCV
+    from sklearn.model_selection import KFold
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    flat = targets.reshape(len(targets), -1)
+    wrong, all_ = np.zeros(flat.shape[1]), np.zeros(flat.shape[1])
+    for train, test in KFold(_FOLDS, shuffle=True, random_state=0).split(latent):
+        ridge = make_pipeline(StandardScaler(), RidgeCV(_PENALTIES, alpha_per_target=True))
+        told = ridge.fit(latent[train], flat[train]).predict(latent[test]).reshape(len(test), -1)
+        wrong += np.square(flat[test] - told).sum(axis=0)
+        all_ += np.square(flat[test] - flat[train].mean(axis=0)).sum(axis=0)
+    shape = targets.shape[1:]
+    return np.asarray(1 - wrong.reshape(shape).sum(axis=1) / all_.reshape(shape).sum(axis=1))
+
+
+def shuffle_within(groups: Array, random: np.random.Generator) -> Array:
+    """Row numbers [n] that shuffle examples among those of the same group, int [n]."""
+    found = np.empty(len(groups), dtype=np.int64)
+    found[np.argsort(groups, kind="stable")] = np.lexsort((random.random(len(groups)), groups))
+    return found
+
+
+def _equal_labels(labels: Array, is_classes: bool) -> Array:
+    """A number for each example, int [n]: the same where labels are equal, or next to each other."""
+    if is_classes:
+        return labels
+    ranks = np.empty(len(labels), dtype=np.int64)
+    ranks[np.argsort(labels, kind="stable")] = np.arange(len(labels))
+    return np.asarray(ranks // _NEIGHBOURS)
+
+
+def _untold(targets: Array, labels: Array) -> Array:
+    """What a smooth function of the labels (values) leaves of the targets, float64 [n, k].
+
+    Neighbouring labels are not quite equal; a shuffle among them would lose what their difference tells.
+    """
+    ranks = _ranks(labels)[:, 0]
+    place = (ranks - ranks.mean()) / max(float(np.ptp(ranks)), 1.0)
+    basis = np.stack([labels - labels.mean(), *(place**power for power in range(_CURVE + 1))], axis=1)
+    found, *_ = np.linalg.lstsq(basis, targets, rcond=None)
+    return np.asarray(targets - basis @ found)
+
+
+def _ranks(values: Array) -> Array:
+    """Ranks of the numbers, float64 [n, 1]; what is missing (NaN) comes first, equal ones share the mean of theirs."""
+    from scipy import stats
+
+    known = np.where(np.isnan(values.astype(np.float64)), -np.inf, values)
+    return np.asarray(stats.rankdata(known), dtype=np.float64)[:, np.newaxis]
+
+
+def _indicators(values: Array) -> Array:
+    """Which name each example has, float64 [n, names]; the rare ones count as one."""
+    _, which, counts = np.unique(values, return_inverse=True, return_counts=True)
+    place = np.empty(len(counts), dtype=np.int64)
+    place[np.argsort(-counts, kind="stable")] = np.arange(len(counts))
+    kept = np.minimum(place, _MOST_NAMES)[which]
+    return np.asarray(np.eye(int(kept.max()) + 1)[kept])

@@ -1,0 +1,129 @@
+"""Looks into the candidate: what do its answers rest on?
+
+All of it is of the first task and of the test split, on examples that a hash of span and key chooses: the same ones in
+every run, whatever lands beside them.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from components.evaluate_model.step import read_evaluation, read_table
+from components.evaluate_model.tables import KEY, SPAN, Examples, read_examples
+from components.probe_model.attributions import attribute
+from components.probe_model.candidate import Candidate
+from components.probe_model.covariates import Findings, probe_covariates
+from components.probe_model.examined import Examined
+from components.probe_model.importance import drop_cheapest, measure_importances
+from components.probe_model.probed import Probed
+from components.probe_model.sampling import sample_rows
+from components.probe_model.suspects import find_suspects
+from components.train_model.step import SAVED_MODEL
+from perennial.digests import verify_folder
+from perennial.errors import IntegrityError, TrainingError
+from perennial.project import Project
+from perennial.publishing import publish_text
+from schemas.records import DroppedFeatures, FeatureImportance, Probing
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+RECORD_FILE = "probing.json"
+_MOST_PROBED = 2000
+
+
+def probe_model(project: Project, window: Path, evaluation: Path, model: Path, output: Path) -> Probing:
+    """Probes the candidate for hidden covariates, and explains its answers; writes `output/probing.json`.
+
+    Args:
+        project: The settings `evaluate.covariates`, `evaluate.explain`, `evaluate.group` and `features`.
+        window: Folder with the examples of each span.
+        evaluation: Folder of `evaluate_model`, for the same window.
+        model: Folder with the candidate's SavedModel.
+        output: Folder of the record.
+
+    Raises:
+        IntegrityError: The model is not the one that was evaluated, or the window is another.
+    """
+    judged = read_evaluation(evaluation)
+    verify_folder(model / SAVED_MODEL, judged.digest)
+    task, settings = project.tasks[0], project.settings
+    examples = read_examples(window, settings.data.key, [], settings.evaluate.group)
+    table = read_table(evaluation, judged, task.name)
+    _check_rows(examples, table, evaluation)
+    probed = Probed(Candidate(model / SAVED_MODEL, task), judged, examples, table)
+    covariates = _probe_covariates(project, probed)
+    explained = _explain(project, probed)
+    record = explained.model_copy(
+        update={"covariates": covariates.probes, "not_probed": [*covariates.not_probed, *explained.not_probed]}
+    )
+    publish_text(record.model_dump_json(indent=2), output / RECORD_FILE)
+    return record
+
+
+def read_probing(folder: Path) -> Probing:
+    """The record that `probe_model` left in a folder."""
+    return Probing.model_validate_json((folder / RECORD_FILE).read_text(encoding="utf-8"))
+
+
+def _check_rows(examples: Examples, table: pd.DataFrame, evaluation: Path) -> None:
+    """Checks that the table's rows are the window's examples.
+
+    Raises:
+        IntegrityError: They are not.
+    """
+    same = len(table) == len(examples.named) and all(
+        (examples.named[name].astype(str).to_numpy() == table[name].astype(str).to_numpy()).all()
+        for name in (SPAN, KEY)
+    )
+    if not same:
+        expected = f"must hold the {len(examples.named)} test examples of the window, in their order"
+        raise IntegrityError(str(evaluation), expected, f"{len(table)} rows of others", "Evaluate the model again.")
+
+
+def _probe_covariates(project: Project, probed: Probed) -> Findings:
+    settings = project.settings.evaluate.covariates
+    if not settings.features:
+        return Findings()
+    rows = sample_rows(probed.examples.named, _MOST_PROBED)
+    try:
+        model = probed.examined(rows)
+        suspects, missing = find_suspects(settings.features, model.columns, probed.records(rows), project.schema)
+        found = probe_covariates(model, suspects, settings)
+    except TrainingError as error:  # of values that never came together before
+        return Findings([], [f"suspect features {', '.join(settings.features)}: {error}"])
+    return Findings(found.probes, [*missing, *found.not_probed])
+
+
+def _explain(project: Project, probed: Probed) -> Probing:
+    """Importances, costs and attributions; the record without the probes for covariates."""
+    settings, metric = project.settings.evaluate.explain, project.settings.gate.metric
+    rows = sample_rows(probed.examples.named, settings.examples)
+    record = Probing(digest=probed.evaluation.digest, metric=metric, examples=len(rows))
+    if not settings.examples:
+        return record.model_copy(update={"not_probed": ["explanations: evaluate.explain.examples is 0"]})
+    importances, drops, unmeasured = _measure(project, probed.examined(rows))
+    found = attribute(probed, rows, settings)
+    return record.model_copy(
+        update={
+            "importances": importances,
+            "drops": drops,
+            "attributions": found.attributions,
+            "explained": found.explained,
+            "not_probed": [*unmeasured, *found.not_probed],
+        }
+    )
+
+
+def _measure(project: Project, model: Examined) -> tuple[list[FeatureImportance], list[DroppedFeatures], list[str]]:
+    """Importances of what the model reads, what dropping costly features loses, and what could not be measured."""
+    repeats, metric = project.settings.evaluate.explain.repeats, project.settings.gate.metric
+    costs = {name: feature.cost for name, feature in project.settings.features.items()}
+    unread = [name for name, cost in costs.items() if cost and name not in model.columns]
+    said = [f"importance of `{name}`, which costs {costs[name]:g}: the model does not read it" for name in unread]
+    try:
+        importances = measure_importances(model, metric, repeats, costs)
+        return importances, drop_cheapest(model, metric, repeats, importances), said
+    except TrainingError as error:  # of values that never came together before
+        return [], [], [*said, f"permutation importance: {error}"]

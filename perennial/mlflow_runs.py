@@ -1,0 +1,181 @@
+"""MLflow runs: every instance that a run trained is one, found again by its bytes, however often it is recorded.
+
+Only one process at a time writes here (`Ledger.exclusive`): a run that MLflow shows as running was left by a process
+that is gone. Recording the same instance again completes it; `delete_unfinished` removes what nobody completed.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+
+TAG = "perennial."
+DIGEST_TAG, INSTANCE_TAG, JUDGED_TAG = f"{TAG}digest", f"{TAG}instance", f"{TAG}judged"
+DOCUMENTS = "judgement"
+# Most that MLflow takes at once. Source: mlflow.utils.validation, MAX_METRICS_PER_BATCH, MAX_PARAMS_TAGS_PER_BATCH.
+_METRICS_AT_ONCE, _PARAMETERS_AT_ONCE = 1000, 100
+
+
+@dataclass(frozen=True)
+class TrainedInstance:
+    """What is recorded of a trained instance: its name, the SHA-256 of its SavedModel, and what is known of it.
+
+    `curves` maps a metric's name to its values by epoch; `judged` says whether it faced the champion and the gate.
+    """
+
+    name: str
+    digest: str
+    parameters: Mapping[str, str | int | float]
+    metrics: Mapping[str, float]
+    curves: Mapping[str, list[float]]
+    judged: bool = False
+
+
+@dataclass(frozen=True)
+class RunStory:
+    """What MLflow tells of a run. `metrics` has the last value of each curve."""
+
+    parameters: dict[str, str] = field(default_factory=dict)
+    metrics: dict[str, float] = field(default_factory=dict)
+
+
+class MlflowRuns:
+    """The MLflow runs of one project's experiment.
+
+    Args:
+        client: MLflow's.
+        name: The experiment's name.
+        artifacts: URI of the folder for artifacts; None: MLflow's server decides.
+    """
+
+    def __init__(self, client: MlflowClient, name: str, artifacts: str | None) -> None:
+        self._client, self._name, self._artifacts = client, name, artifacts
+
+    def record(self, instance: TrainedInstance, lineage: Mapping[str, str]) -> None:
+        """Records an instance, unless it is recorded already."""
+        run = self._open(instance, lineage)
+        if run.info.status != "FINISHED":
+            self._log(run.info.run_id, instance)
+            self._client.set_terminated(run.info.run_id)
+
+    def record_candidate(
+        self,
+        instance: TrainedInstance,
+        lineage: Mapping[str, str],
+        documents: Mapping[str, str],
+        folders: Mapping[str, Path],
+    ) -> Run:
+        """Records the candidate, with its documents (name -> text) and folders; what is there already is written again.
+
+        Args:
+            instance: The candidate.
+            lineage: Where it comes from, as tags.
+            documents: Texts by file name, kept under `judgement`.
+            folders: Folders by the path that they get among the artifacts.
+        """
+        run = self._open(instance, lineage)
+        run_id = run.info.run_id
+        self._log(run_id, instance)
+        for name, folder in folders.items():
+            self._client.log_artifacts(run_id, str(folder), name)
+        with tempfile.TemporaryDirectory() as aside:
+            for name, text in documents.items():
+                file = Path(aside) / name
+                file.write_text(text, encoding="utf-8")
+                self._client.log_artifact(run_id, str(file), DOCUMENTS)
+        self._client.set_terminated(run_id)
+        return run
+
+    def delete_unfinished(self) -> int:
+        """Deletes the runs that a process left unfinished when it was cut short; gives their number.
+
+        Of others who use the same experiment nothing is touched: their runs lack the digest's tag.
+        """
+        found = self._search(f"attributes.status = 'RUNNING' AND tags.`{DIGEST_TAG}` != ''")
+        for run in found:
+            self._client.delete_run(run.info.run_id)
+        return len(found)
+
+    def story(self, run_id: str) -> RunStory:
+        """The parameters and metrics of a run."""
+        data = self._client.get_run(run_id).data
+        return RunStory(dict(data.params), dict(data.metrics))
+
+    def document(self, run_id: str, name: str) -> str | None:
+        """The text of a document of a run, or None where there is none."""
+        if f"{DOCUMENTS}/{name}" not in {item.path for item in self._client.list_artifacts(run_id, DOCUMENTS)}:
+            return None
+        with tempfile.TemporaryDirectory() as aside:
+            fetched = self._client.download_artifacts(run_id, f"{DOCUMENTS}/{name}", aside)
+            return Path(fetched).read_text(encoding="utf-8")
+
+    def artifacts_of(self, run_id: str) -> str:
+        """URI of a run's artifacts."""
+        return str(self._client.get_run(run_id).info.artifact_uri)
+
+    def _open(self, instance: TrainedInstance, lineage: Mapping[str, str]) -> Run:
+        """The run of these bytes: the one that there is, or a new one."""
+        known: list[Run] = self._search(
+            f"tags.`{DIGEST_TAG}` = '{instance.digest}' AND tags.`{INSTANCE_TAG}` = '{instance.name}'"
+        )
+        if known:
+            return known[-1]
+        judged = {INSTANCE_TAG: instance.name, JUDGED_TAG: json.dumps(instance.judged)}
+        name = f"{lineage.get('run', self._name)} {instance.name}"
+        tags = lineage_tags(lineage, instance.digest) | judged
+        return self._client.create_run(self._experiment(), tags=tags, run_name=name)
+
+    def _search(self, wanted: str) -> list[Run]:
+        """The runs that fit a filter and were not deleted, newest first."""
+        experiment = self._client.get_experiment_by_name(self._name)
+        found: list[Run] = []
+        token: str | None = None
+        while experiment is not None:
+            page = self._client.search_runs([experiment.experiment_id], wanted, page_token=token)
+            found.extend(page)
+            token = page.token
+            if not token:
+                break
+        return found
+
+    def _log(self, run_id: str, instance: TrainedInstance) -> None:
+        """Logs everything; the same again changes nothing, as all points carry the same time."""
+        from mlflow.entities import Metric, Param
+
+        points = [Metric(name, value, 0, 0) for name, value in instance.metrics.items()]
+        points += [
+            Metric(name, value, 0, epoch)
+            for name, curve in instance.curves.items()
+            for epoch, value in enumerate(curve)
+        ]
+        params = [Param(name, str(value)) for name, value in instance.parameters.items()]
+        for first in range(0, len(points), _METRICS_AT_ONCE):
+            self._client.log_batch(run_id, metrics=points[first : first + _METRICS_AT_ONCE])
+        for first in range(0, len(params), _PARAMETERS_AT_ONCE):
+            self._client.log_batch(run_id, params=params[first : first + _PARAMETERS_AT_ONCE])
+
+    def _experiment(self) -> str:
+        from mlflow.exceptions import MlflowException
+
+        found = self._client.get_experiment_by_name(self._name)
+        if found is None:
+            try:
+                return str(self._client.create_experiment(self._name, artifact_location=self._artifacts))
+            except MlflowException as error:
+                found = self._client.get_experiment_by_name(self._name)
+                if found is None:  # else it was made meanwhile, by a project with another ledger
+                    raise error from None
+        return str(found.experiment_id)
+
+
+def lineage_tags(lineage: Mapping[str, str], digest: str) -> dict[str, Any]:
+    """The tags of a run or version."""
+    return {DIGEST_TAG: digest} | {f"{TAG}{name}": value for name, value in lineage.items()}

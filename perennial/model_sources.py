@@ -1,0 +1,31 @@
+"""Where a registered version's files may lie: among the artifacts of the run that made it, and nowhere else.
+
+Whoever can write to a registry could point a version at any folder that the reader can open. MLflow's server checks
+this when a version is made (`_validate_source_run`); its database behind SQLite does not, so that it is checked here.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+
+def lies_within(source: str, root: str) -> bool:
+    """Whether a version's source, a path or URI, is `root` or lies below it, links and dots followed."""
+    inner, outer = urlsplit(source), urlsplit(root)
+    if _is_local(inner.scheme) and _is_local(outer.scheme):
+        return bool(inner.path) and Path(_path(source)).resolve().is_relative_to(Path(_path(root)).resolve())
+    parts, roots = (unquote(url.path).strip("/").split("/") for url in (inner, outer))
+    plain = not (inner.query or inner.fragment) and not {"..", "."} & set(parts) and "%" not in unquote(inner.path)
+    same = (inner.scheme, inner.netloc) == (outer.scheme, outer.netloc)
+    return plain and same and bool(outer.path.strip("/")) and parts[: len(roots)] == roots
+
+
+def _is_local(scheme: str) -> bool:
+    return scheme in ("", "file")
+
+
+def _path(uri: str) -> str:
+    """The path of a local URI; a plain path is taken as it is, with whatever percent signs it has."""
+    split = urlsplit(uri)
+    return unquote(split.path) if split.scheme else uri

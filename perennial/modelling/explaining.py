@@ -1,0 +1,55 @@
+"""Functions that a SavedModel has beside its signatures, so that its answers can be traced to what its layers read.
+
+Between raw and transformed features lie vocabularies, which no gradient passes; so each half is a function of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+Tensors = dict[str, "tf.Tensor"]
+
+TRANSFORM_EXAMPLES = "transform_examples"
+PREDICT_TRANSFORMED = "predict_transformed"
+
+
+@dataclass(frozen=True)
+class Halves:
+    """The served model in two halves.
+
+    Attributes:
+        transform: Serialised tf.Examples, string [n] -> transformed features by name, each [n, ...].
+        predict: Transformed features -> what the signatures give, calibrated as served.
+    """
+
+    transform: Callable[[tf.Tensor], Tensors]
+    predict: Callable[[Tensors], Tensors]
+
+
+def add_halves(module: tf.Module, halves: Halves) -> None:
+    """Makes the halves functions of a module that is going to be saved.
+
+    A model with a transformed feature that is not dense gets none: there is no path from a baseline to such a one.
+    """
+    import tensorflow as tf
+
+    transform = tf.function(halves.transform, input_signature=[tf.TensorSpec([None], tf.string, name="examples")])
+    specs = transform.get_concrete_function().structured_outputs
+    if not all(isinstance(spec, tf.TensorSpec) for spec in specs.values()):
+        return
+    taken = {name: tf.TensorSpec(spec.shape, spec.dtype, name=name) for name, spec in specs.items()}
+    predict = tf.function(halves.predict, input_signature=[taken])
+    predict.get_concrete_function()
+    setattr(module, TRANSFORM_EXAMPLES, transform)
+    setattr(module, PREDICT_TRANSFORMED, predict)
+
+
+def halves_of(loaded: Any) -> Halves | None:
+    """The halves of a loaded SavedModel; None where it has none: one of `run_fn`, or of sparse features."""
+    transform, predict = (getattr(loaded, name, None) for name in (TRANSFORM_EXAMPLES, PREDICT_TRANSFORMED))
+    return Halves(transform, predict) if transform is not None and predict is not None else None

@@ -1,0 +1,31 @@
+"""Re-weighting of a trained model's test split; runs in a process of its own."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from perennial.project import Project
+from tests.components.evaluate_model.jobs import saved_model
+from tests.components.kinds import Kind
+
+
+def reweigh(project: Project, kind: Kind) -> dict[str, Any] | str:
+    """What `estimate_weights` makes of the project's log, and the mean weights of some examples."""
+    from components.evaluate_model.predictions import Contender
+    from components.evaluate_model.serving_distribution import estimate_weights
+    from components.evaluate_model.tables import read_examples, read_values
+
+    task, contender = project.tasks[0], Contender("the candidate", saved_model(kind))
+    examples = read_examples(kind.window, "id", [])
+    labels = contender.labels(examples.records)[task.name]
+    predictions = contender.predict(examples.records)[task.name]
+    found = estimate_weights(project, task, contender, examples, labels, predictions)
+    if isinstance(found, str):
+        return found
+    heavy = np.array([row[0] > 28 for row in read_values(examples.records, ["bmi"])["bmi"]])
+    severe = np.asarray(labels) > (0 if task.is_classes else 140)
+    means = {"severe": severe, "other": ~severe, "heavy": heavy, "light": ~heavy}
+    told = {name: float(found.weights[rows].mean()) for name, rows in means.items()}
+    return {**found.record.model_dump(), **told, "mean": float(found.weights.mean()), "notes": list(found.notes)}

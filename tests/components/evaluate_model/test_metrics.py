@@ -1,0 +1,77 @@
+"""TFMA over a table: crosses, views, and the serving distribution, beside NumPy's and scikit-learn's numbers."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.metrics import log_loss, roc_auc_score
+
+from perennial.tasks import Task
+from tests.components.forked import forked
+
+TIPPED = Task("tipped", "binary", "l")
+
+
+def make_table():
+    """400 trips with two features, a view, weights and two models."""
+    random = np.random.default_rng(0)
+    labels = random.integers(0, 2, 400)
+    scores = {name: np.clip(0.3 * labels + width * random.uniform(size=400), 0, 1) for name, width in MODELS.items()}
+    return pd.DataFrame(
+        {
+            "label": labels,
+            "slice:hour": random.choice(["1", "2"], 400),
+            "slice:company": random.choice(["x", "y"], 400),
+            "view:newest span": random.uniform(size=400) < 0.4,
+            "weight": random.uniform(size=400) * 3,
+            **{name: list(np.stack([1 - found, found], axis=1)) for name, found in scores.items()},
+        }
+    )
+
+
+MODELS = {"new": 0.7, "champion": 0.9}
+SLICINGS = [("hour",), ("hour", "company")]
+
+
+def measure(output):
+    from components.evaluate_model.metrics import analyse
+
+    return analyse(make_table(), TIPPED, list(MODELS), SLICINGS, output)
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory):
+    rows = forked(measure, tmp_path_factory.mktemp("tfma"))
+    return {(row.model, row.slice): row for row in rows}
+
+
+def expected(table, model, weights=None):
+    ones = np.stack(table[model])[:, 1]
+    return {
+        "accuracy": np.average((ones > 0.5) == table["label"], weights=weights),
+        "log_loss": log_loss(table["label"], np.clip(ones, 1e-7, 1 - 1e-7), sample_weight=weights),
+        "auc": roc_auc_score(table["label"], ones, sample_weight=weights),
+    }
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_every_slice_cross_and_view_is_measured(measured, model):
+    table = make_table()
+    hour, company = table["slice:hour"], table["slice:company"]
+    groups = {"overall": hour != "", "newest span": table["view:newest span"]}
+    groups |= {f"hour={value}": hour == value for value in "12"}
+    groups |= {f"hour={h}, company={c}": (hour == h) & (company == c) for h in "12" for c in "xy"}
+    assert {where for of, where in measured if of == model} == {*groups, "serving distribution"}
+    for where, rows in groups.items():
+        row = measured[model, where]
+        assert (row.examples, row.view, row.task) == (rows.sum(), where == "newest span", "tipped")
+        assert row.values == pytest.approx(expected(table[rows], model), rel=1e-3, abs=2e-3)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_serving_distribution_is_the_weighted_mean(measured, model):
+    table, row = make_table(), measured[model, "serving distribution"]
+    assert row.view and row.examples == 400
+    assert row.values == pytest.approx(expected(table, model, table["weight"]), rel=1e-3, abs=2e-3)
+    assert abs(row.values["accuracy"] - measured[model, "overall"].values["accuracy"]) > 1e-3

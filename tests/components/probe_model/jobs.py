@@ -1,0 +1,98 @@
+"""What the tests of `probe_model` run in processes of their own: everything with TensorFlow."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from components.probe_model.gradients import Explanations
+from components.probe_model.step import probe_model
+from perennial.digests import digest_folder
+from schemas.project import CovariateSettings, EvaluateSettings, ExplainSettings, FeatureSettings
+from schemas.records import Probing
+from tests.components.chain import with_settings
+from tests.components.kinds import Kind
+
+Features = dict[str, np.ndarray[Any, np.dtype[Any]]]
+
+
+def explain_linear(features: Features, weights: list[float]) -> Explanations:
+    """A linear model of `numbers` [n, d], which is also given `ignored`."""
+    import tensorflow as tf
+
+    from components.probe_model.gradients import average_example, explain
+
+    def answer(given: Any) -> Any:
+        return tf.linalg.matvec(given["numbers"], tf.constant(weights)) + 5.0
+
+    return explain(answer, features, average_example(features), 8)
+
+
+def explain_classes(features: Features, steps: int) -> Explanations:
+    """A softmax of `numbers` [n, 3], of which each is squared, and of an embedding of `word` int64 [n]."""
+    import tensorflow as tf
+
+    from components.probe_model.gradients import average_example, explain
+
+    words = tf.constant([[0.0, 0.0, 0.0], [2.0, 0.0, -1.0], [0.0, -2.0, 1.0]])
+
+    def answer(given: Any) -> Any:
+        return tf.nn.softmax(given["numbers"] ** 2 + tf.gather(words, given["word"]))
+
+    return explain(answer, features, average_example(features), steps)
+
+
+def compare_columns(kind: Kind) -> dict[str, Any]:
+    """The candidate's predictions by columns and by serialised examples, and through its two halves."""
+    import tensorflow as tf
+
+    from components.evaluate_model.predictions import Contender
+    from components.evaluate_model.tables import read_examples
+    from components.probe_model.candidate import Candidate
+
+    folder, records = kind.candidate / "saved_model", read_examples(kind.window, "id", []).records
+    task = kind.project.tasks[0]
+    candidate = Candidate(folder, task)
+    assert candidate.halves is not None
+    transformed = candidate.halves.transform(tf.constant(records))
+    columns = candidate.columns(records)
+    return {
+        "examples": Contender("candidate", folder).predict(records)[task.name],
+        "columns": candidate.predict(columns),
+        "halves": candidate.answer(candidate.halves.predict(transformed)).numpy(),
+        "latent": candidate.latent(columns),
+        "pressure": columns["pressure"],
+    }
+
+
+def probe_kind(kind: Kind, output: Path, costs: dict[str, float], **evaluate: Any) -> Probing:
+    """The step on one kind's candidate, with settings of `evaluate`, and features that cost something."""
+    project = with_settings(kind.project, "evaluate", **evaluate)
+    features = {name: FeatureSettings(cost=cost) for name, cost in costs.items()}
+    project = replace(project, settings=project.settings.model_copy(update={"features": features}))
+    return probe_model(project, kind.window, kind.evaluation, kind.candidate, output)
+
+
+def probe_without_halves(kind: Kind, folder: Path) -> Probing:
+    """The step on a candidate whose SavedModel has signatures only, as those of `run_fn` and of older versions."""
+    import tensorflow as tf
+
+    from components.evaluate_model.step import RECORD_FILE, read_evaluation
+
+    module = tf.Module()
+    module.inner = tf.saved_model.load(str(kind.candidate / "saved_model"))
+    saved = folder / "model" / "saved_model"
+    tf.saved_model.save(module, str(saved), signatures=dict(module.inner.signatures))
+    shutil.copytree(kind.candidate / "saved_model" / "assets.extra", saved / "assets.extra")
+    shutil.copytree(kind.evaluation, folder / "evaluation")
+    judged = read_evaluation(kind.evaluation).model_copy(update={"digest": digest_folder(saved)})
+    (folder / "evaluation" / RECORD_FILE).write_text(judged.model_dump_json())
+    settings = EvaluateSettings(
+        covariates=CovariateSettings(features=["sex"]), explain=ExplainSettings(repeats=2, steps=8)
+    )
+    project = replace(kind.project, settings=kind.project.settings.model_copy(update={"evaluate": settings}))
+    return probe_model(project, kind.window, folder / "evaluation", folder / "model", folder / "probing")

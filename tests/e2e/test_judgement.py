@@ -1,0 +1,48 @@
+"""Whole runs: a candidate that is not good enough is tried again with other draws, and only then."""
+
+import pytest
+
+from perennial.ledger import body_of
+from schemas.records import DecisionMade
+from tests.e2e.conftest import make_digits
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+
+
+@pytest.fixture(scope="module")
+def repeated(tmp_path_factory):
+    """A first champion, then a run whose candidate reaches no floor of 100%, repeated once."""
+    digits = make_digits(
+        tmp_path_factory.mktemp("judgement") / "digits",
+        train={"instances": 1, "epochs": 15},
+        gate={"mode": "not_worse", "margin": 0.05, "floors": {"accuracy": 0.3}},
+    )
+    digits.land("--days", "1")
+    assert digits.run().ended.outcome == "promoted"
+    settings = digits.folder / "project.yaml"
+    text = settings.read_text().replace("accuracy: 0.3", "accuracy: 1.0").replace("gate:", "gate:\n  repeats: 1")
+    settings.write_text(text)
+    digits.land("--days", "2")
+    return digits, digits.run()
+
+
+def test_a_rejected_run_is_repeated_as_often_as_is_set(repeated):
+    digits, result = repeated
+    runs = [start.selection for _, start, _ in digits.ledger.runs()]
+    assert [run.attempt for run in runs] == [0, 0, 1]
+    assert result.ended.outcome == "kept_champion" and digits.ledger.champion().version == "1"
+
+
+def test_a_repetition_draws_other_weights_on_the_same_window(repeated):
+    digits, _ = repeated
+    first, again = [start.selection for _, start, _ in digits.ledger.runs()][1:]
+    assert again.window == first.window and again.new_spans == []
+    assert {i.seed for i in first.instances}.isdisjoint(i.seed for i in again.instances)
+    assert len({body_of(e, DecisionMade).digest for e in digits.ledger.events("decision")}) == 3
+
+
+def test_every_decision_of_a_repeated_run_is_in_the_ledger(repeated):
+    digits, _ = repeated
+    decisions = [body_of(e, DecisionMade).decision for e in digits.ledger.events("decision")]
+    assert [decision.promote for decision in decisions] == [True, False, False]
+    assert all(decision.worth_repeating for decision in decisions[1:])

@@ -1,0 +1,62 @@
+"""A real MLflow server process, as docs/registry.md starts it: PostgreSQL behind it, artifacts in a folder."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+MLFLOW = Path(sys.executable).with_name("mlflow")
+# A version's source must be the model of a run. The server checks by itself that it is that version's own run.
+SOURCES = "^mlflow-artifacts:/[0-9]+/[0-9a-f]{32}/artifacts/model$"
+_READY_SECONDS = 120
+
+
+@contextlib.contextmanager
+def serve(database: str, folder: Path) -> Iterator[str]:
+    """Starts a server on a free port of loopback and stops it; gives its address."""
+    port = _free_port()
+    command = [MLFLOW, "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "2"]
+    command += ["--backend-store-uri", database, "--serve-artifacts", "--artifacts-destination", folder / "artifacts"]
+    environment = {
+        **os.environ,
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "DO_NOT_TRACK": "true",
+        "MLFLOW_CREATE_MODEL_VERSION_SOURCE_VALIDATION_REGEX": SOURCES,
+    }
+    log = folder / "log"
+    with log.open("w") as output:
+        server = subprocess.Popen(
+            list(map(str, command)), cwd=folder, env=environment, stdout=output, stderr=output, start_new_session=True
+        )
+        try:
+            _wait(server, f"http://127.0.0.1:{port}/health", log)
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            server.terminate()  # its workers go with it
+            server.wait(30)
+
+
+def _wait(server: subprocess.Popen[bytes], url: str, log: Path) -> None:
+    until = time.monotonic() + _READY_SECONDS
+    while time.monotonic() < until:
+        assert server.poll() is None, log.read_text()
+        try:
+            with urllib.request.urlopen(url, timeout=5):
+                return
+        except (urllib.error.URLError, ConnectionError, TimeoutError):
+            time.sleep(0.2)
+    raise AssertionError(log.read_text())
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
