@@ -48,8 +48,8 @@ def estimate_ratio(tested: Mapping[str, Values], requested: Mapping[str, Values]
     """The weight of each test example, or why it cannot be told.
 
     Probabilities are those of classifiers that have not seen the example (5 folds), calibrated; how strongly they are
-    held back is what tells unseen examples apart best. Weights above their 99th percentile are cut off, which leaves the weighted
-    metrics somewhat nearer to the test split's.
+    held back is what tells unseen examples apart best. Weights above their 99th percentile are cut off, which leaves
+    the weighted metrics somewhat nearer to the test split's.
 
     Args:
         tested: Raw values of the test examples by feature, each [n].

@@ -31,6 +31,8 @@ _SEED = 20170
 _IN_TAIL = 50
 _LEAST_RESAMPLES = 2_000
 _MOST_RESAMPLES = 40_000
+# A resample of a gain that is no mean takes a hundred times as long.
+_MOST_SLOW_RESAMPLES = 4_000
 _NUMBERS_AT_ONCE = 2_000_000
 # So few different units are drawn by how often each comes, which is the same and much faster.
 _FEW_DIFFERENT = 64
@@ -112,7 +114,7 @@ def gain_interval(
         return np.concatenate(found)
 
     units = effective_number(sizes) if effective is None else min(effective, effective_number(sizes))
-    return _stretched(value, draw, confidence, units)
+    return _stretched(value, draw, confidence, units, _MOST_SLOW_RESAMPLES)
 
 
 def effective_number(sizes: Array) -> float:
@@ -127,7 +129,9 @@ def divide(sums: Array, sizes: Array) -> Array:
     return np.asarray(np.divide(sums, sizes, out=found, where=sizes > 0))
 
 
-def _stretched(value: float, draw: Callable[[int], Array], confidence: float, effective: float) -> Interval:
+def _stretched(
+    value: float, draw: Callable[[int], Array], confidence: float, effective: float, most: int = _MOST_RESAMPLES
+) -> Interval:
     """The percentile interval of the gains that `draw` gives, stretched about the value."""
     from scipy import stats
 
@@ -135,7 +139,7 @@ def _stretched(value: float, draw: Callable[[int], Array], confidence: float, ef
     if not math.isfinite(value) or effective < 2 - 1e-9:
         return Interval(value, math.nan, math.nan)
     tail = (1 - confidence) / 2
-    count = min(max(math.ceil(_IN_TAIL / tail), _LEAST_RESAMPLES), _MOST_RESAMPLES)
+    count = min(max(math.ceil(_IN_TAIL / tail), _LEAST_RESAMPLES), most)
     read = max(tail, _IN_TAIL / count)
     gains = draw(count)
     gains = gains[np.isfinite(gains)]
@@ -164,8 +168,10 @@ def _ratios(random: np.random.Generator, sums: Array, sizes: Array, resamples: i
 def _rows(random: np.random.Generator, units: int, resamples: int, width: int) -> Iterator[Array]:
     """Row numbers of resampled units, [some, units]; `width` numbers of each resample are in memory at once."""
     step = max(1, _NUMBERS_AT_ONCE // width)
+    # Drawing takes most of the time, and small numbers are drawn faster.
+    small = np.min_scalar_type(units - 1)
     for start in range(0, resamples, step):
-        yield random.integers(0, units, (min(step, resamples - start), units))
+        yield random.integers(0, units, (min(step, resamples - start), units), dtype=small)
 
 
 def _counts(random: np.random.Generator, units: int, resamples: int, width: int) -> Iterator[Array]:

@@ -6,15 +6,15 @@ import json
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 
 from perennial.cli.explaining import to_json
-from perennial.cli.history import tell_repairs
 from perennial.cli.version_stories import VersionStory, read_story
 from perennial.cli.words import plain_console, print_lines
+from perennial.project import Project
+from perennial.registry import Registry
 from perennial.tasks import metric_words
 from schemas.records import Difference, Evaluation
 
@@ -44,19 +44,12 @@ class Direct:
     differences: list[Difference]
 
 
-def compare(
-    folder: Annotated[Path, typer.Argument(metavar="PROJECT", help="Project folder.")],
-    first: Annotated[str, typer.Argument(metavar="V1", help="Registry version.")],
-    second: Annotated[str, typer.Argument(metavar="V2", help="Another one.")],
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of lines.")] = False,
-) -> None:
-    """Show two versions side by side: spans, parameters, metrics."""
-    from perennial.project import load_project
-    from perennial.reconciling import reconcile_or_tell
-    from perennial.registry import Registry
+def tell_comparison(project: Project, first: str, second: str, as_json: bool) -> None:
+    """Prints two versions beside each other.
 
-    project = load_project(folder)
-    tell_repairs(reconcile_or_tell(project))
+    Raises:
+        RegistryError: One of them does not exist.
+    """
     registry = Registry(project)
     pair = read_story(project, registry, first), read_story(project, registry, second)
     if as_json:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import asdict
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 
-from perennial.cli.history import tell_repairs
 from perennial.cli.version_stories import SpanStory, VersionStory, read_story
 from perennial.cli.words import plain_console, print_lines, when
+from perennial.project import Project
+from perennial.registry import Registry
 from perennial.tasks import metric_words
 from schemas.records import Criterion, Decision, Evaluation, Probing, SliceMetrics
 
@@ -20,18 +20,12 @@ _SHORT = 12
 _TOLD_APART = ("features", "instance")
 
 
-def explain(
-    folder: Annotated[Path, typer.Argument(metavar="PROJECT", help="Project folder.")],
-    version: Annotated[str, typer.Argument(metavar="VERSION", help="Registry version, such as 3.")],
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of lines.")] = False,
-) -> None:
-    """Tell a version's whole story, from the spans to how long it served."""
-    from perennial.project import load_project
-    from perennial.reconciling import reconcile_or_tell
-    from perennial.registry import Registry
+def tell_story(project: Project, version: str, as_json: bool) -> None:
+    """Prints a version's story.
 
-    project = load_project(folder)
-    tell_repairs(reconcile_or_tell(project))
+    Raises:
+        RegistryError: There is no such version.
+    """
     story = read_story(project, Registry(project), version)
     if as_json:
         typer.echo(json.dumps(to_json(story), indent=2))

@@ -6,8 +6,6 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime, timedelta
-from pathlib import Path
-from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -48,37 +46,19 @@ class Period:
         )
 
 
-def history(
-    folder: Annotated[Path, typer.Argument(metavar="PROJECT", help="Project folder.")],
-    at: Annotated[
-        str | None,
-        typer.Option(
-            metavar="TIME",
-            help="Tell only what served at this time: ISO date or date-time, UTC unless it has an offset; a date "
-            "means its end.",
-        ),
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of lines.")] = False,
-) -> None:
-    """Show what served when, who or what decided, and why."""
-    from perennial.project import load_project
-    from perennial.reconciling import reconcile_or_tell
+def tell_history(project: Project, at: str | None, as_json: bool) -> None:
+    """Prints every deployment, or what served at a time.
 
+    Raises:
+        BadParameter: The time cannot be read, or lies in the future.
+    """
     now = datetime.now(UTC)
     moment = None if at is None else parse_moment(at, now)
-    project = load_project(folder)
-    tell_repairs(reconcile_or_tell(project))
     periods = read_periods(project, now)
     if moment is None:
         _show_all(periods, plain_console(), as_json)
     else:
         _show_one(served_at(periods, moment), moment, plain_console(), as_json)
-
-
-def tell_repairs(lines: Sequence[str]) -> None:
-    """Tells on stderr what was completed before a command."""
-    for line in lines:
-        typer.echo(f"note: {line}", err=True)
 
 
 def parse_moment(text: str, now: datetime) -> datetime:

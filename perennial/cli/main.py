@@ -10,12 +10,10 @@ from typing import Annotated
 
 import typer
 
-from perennial.cli.comparing import compare
-from perennial.cli.explaining import explain
-from perennial.cli.history import history
 from perennial.cli.schema import app as schema_app
 from perennial.cli.spans import app as spans_app
 from perennial.cli.tensorboard import tensorboard
+from perennial.cli.versions import compare, explain, history, tell_repairs
 from perennial.errors import PerennialError, describe_error, is_full_disk
 from perennial.tfx_compat import prepare_process
 
@@ -106,8 +104,11 @@ def status(folder: Folder) -> None:
 
     from perennial.cli.status import show_status
     from perennial.project import load_project
+    from perennial.reconciling import reconcile_or_tell
 
-    show_status(load_project(folder), Console(soft_wrap=True))
+    project = load_project(folder)
+    tell_repairs(reconcile_or_tell(project))
+    show_status(project, Console(soft_wrap=True))
 
 
 @app.command()

@@ -39,10 +39,10 @@ def add_halves(module: tf.Module, halves: Halves) -> None:
     import tensorflow as tf
 
     transform = tf.function(halves.transform, input_signature=[tf.TensorSpec([None], tf.string, name="examples")])
-    specs = transform.get_concrete_function().structured_outputs
-    if not all(isinstance(spec, tf.TensorSpec) for spec in specs.values()):
+    given = transform.get_concrete_function().structured_outputs
+    if not all(isinstance(tensor, tf.Tensor) for tensor in given.values()):
         return
-    taken = {name: tf.TensorSpec(spec.shape, spec.dtype, name=name) for name, spec in specs.items()}
+    taken = {name: tf.TensorSpec(tensor.shape, tensor.dtype, name=name) for name, tensor in given.items()}
     predict = tf.function(halves.predict, input_signature=[taken])
     predict.get_concrete_function()
     setattr(module, TRANSFORM_EXAMPLES, transform)

@@ -16,7 +16,7 @@ from pathlib import Path
 MLFLOW = Path(sys.executable).with_name("mlflow")
 # A version's source must be the model of a run. The server checks by itself that it is that version's own run.
 SOURCES = "^mlflow-artifacts:/[0-9]+/[0-9a-f]{32}/artifacts/model$"
-_READY_SECONDS = 120
+_READY_SECONDS = 240  # on a machine that is busy with other tests
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""The registry on a real MLflow server on PostgreSQL: what is registered comes back over HTTP, and sources are checked."""
+"""The registry on a real MLflow server on PostgreSQL: models go over HTTP, and sources are checked."""
 
 from __future__ import annotations
 

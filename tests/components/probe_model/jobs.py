@@ -14,7 +14,6 @@ from components.probe_model.step import probe_model
 from perennial.digests import digest_folder
 from schemas.project import CovariateSettings, EvaluateSettings, ExplainSettings, FeatureSettings
 from schemas.records import Probing
-from tests.components.chain import with_settings
 from tests.components.kinds import Kind
 
 Features = dict[str, np.ndarray[Any, np.dtype[Any]]]
@@ -69,9 +68,9 @@ def compare_columns(kind: Kind) -> dict[str, Any]:
     }
 
 
-def probe_kind(kind: Kind, output: Path, costs: dict[str, float], **evaluate: Any) -> Probing:
-    """The step on one kind's candidate, with settings of `evaluate`, and features that cost something."""
-    project = with_settings(kind.project, "evaluate", **evaluate)
+def probe_kind(kind: Kind, output: Path, settings: EvaluateSettings, costs: dict[str, float]) -> Probing:
+    """The step on one kind's candidate, with its own settings `evaluate`, and with features that cost something."""
+    project = replace(kind.project, settings=kind.project.settings.model_copy(update={"evaluate": settings}))
     features = {name: FeatureSettings(cost=cost) for name, cost in costs.items()}
     project = replace(project, settings=project.settings.model_copy(update={"features": features}))
     return probe_model(project, kind.window, kind.evaluation, kind.candidate, output)

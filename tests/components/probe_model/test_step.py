@@ -12,23 +12,21 @@ import pytest
 from components.evaluate_model.step import read_evaluation
 from components.probe_model.step import probe_model, read_probing
 from perennial.errors import IntegrityError, ProjectError
-from schemas.project import CovariateSettings, ExplainSettings
+from schemas.project import CovariateSettings, EvaluateSettings, ExplainSettings
 from tests.components.forked import forked
 from tests.components.kinds import KINDS
 from tests.components.probe_model.jobs import compare_columns, probe_kind, probe_without_halves
 
 COSTS = {"bmi": 1.0, "ltg": 20.0, "pressure": 2.0, "smell": 3.0}
-COVARIATES = CovariateSettings(features=["sex", "bmi", "colour"])
+SETTINGS = EvaluateSettings(
+    covariates=CovariateSettings(features=["sex", "bmi", "colour"]), explain=ExplainSettings(examples=60, single=4)
+)
 
 
 @pytest.fixture(scope="module")
 def found(kinds, tmp_path_factory):
     folder = tmp_path_factory.mktemp("probed")
-    explain = ExplainSettings(examples=60, single=4)
-    return {
-        kind: forked(probe_kind, made, folder / kind, COSTS, covariates=COVARIATES, explain=explain)
-        for kind, made in kinds.items()
-    }
+    return {kind: forked(probe_kind, made, folder / kind, SETTINGS, COSTS) for kind, made in kinds.items()}
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -106,14 +104,13 @@ def test_explained_examples_are_the_worst_mistakes_and_add_up(kinds, found, kind
 
 
 def test_same_inputs_give_the_same_record(kinds, found, tmp_path):
-    explain = ExplainSettings(examples=60, single=4)
-    again = forked(probe_kind, kinds["binary"], tmp_path, COSTS, covariates=COVARIATES, explain=explain)
+    again = forked(probe_kind, kinds["binary"], tmp_path, SETTINGS, COSTS)
     assert again == found["binary"] == read_probing(tmp_path)
 
 
 def test_nothing_is_explained_where_no_example_is_wanted(kinds, tmp_path):
-    none = ExplainSettings(examples=0)
-    probed = forked(probe_kind, kinds["binary"], tmp_path, {}, covariates=CovariateSettings(), explain=none)
+    none = EvaluateSettings(explain=ExplainSettings(examples=0))
+    probed = forked(probe_kind, kinds["binary"], tmp_path, none, {})
     assert probed.importances == probed.drops == probed.attributions == probed.explained == probed.covariates == []
     assert probed.not_probed == ["explanations: evaluate.explain.examples is 0"]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 
 import pytest
@@ -20,7 +21,7 @@ from perennial.digests import digest_folder
 from perennial.errors import IntegrityError
 from perennial.ledger import Ledger
 from perennial.registry import Registry
-from schemas.records import Decision, DecisionMade, Hyperparameters, Instance, Span
+from schemas.records import Decision, DecisionMade, Hyperparameters, Instance, Probing, Span
 from tests.components.kinds import copy_kind_project
 
 PROMOTE = Decision(promote=True, criteria=[], reasons=["it is better"], not_compared=[])
@@ -49,6 +50,7 @@ def test_lineage_tags(arguments):
     lineage = Registry(project).lineage(register_model(*arguments).version)
     assert lineage == {
         "run": selection.run,
+        "attempt": "0",
         "spans": "2026-01-01@1, 2026-01-02@1",
         "fingerprints": ", ".join(span.fingerprint for span in selection.window),
         "schema_digest": project.schema_digest(),
@@ -108,6 +110,59 @@ def test_metrics_have_the_names_of_the_task(chain):
         "test_log_loss",
         "test_examples",
     }
+
+
+def test_every_instance_is_an_mlflow_run_with_its_own_metrics(arguments):
+    project, selection, evaluation, *_ = arguments
+    version = register_model(*arguments)
+    client = Registry(project)._client
+    experiment = client.get_experiment_by_name("digits")
+    runs = {run.data.tags["perennial.instance"]: run for run in client.search_runs([experiment.experiment_id])}
+    assert runs.keys() == {training.instance.name for training in evaluation.trainings} and len(runs) == 2
+    for training in evaluation.trainings:
+        name = training.instance.name
+        run, candidate = runs[name], name == evaluation.candidate
+        measured = evaluation.overall("candidate" if candidate else name)
+        assert run.info.status == "FINISHED" and run.data.tags["perennial.run"] == selection.run
+        assert run.data.tags["perennial.judged"] == ("true" if candidate else "false")
+        assert (run.info.run_id == version.mlflow_run) == candidate
+        assert run.data.metrics["test_accuracy"] == pytest.approx(measured.values["accuracy"])
+        assert run.data.params["seed"] == str(training.instance.seed)
+        assert len(client.get_metric_history(run.info.run_id, "eval_loss")) == len(training.epochs)
+    assert runs[evaluation.candidate].data.params["features"] == "image"
+
+
+def test_what_was_judged_is_kept_with_the_version(arguments):
+    project, _, evaluation, *_ = arguments
+    probing = Probing(digest=evaluation.digest, metric="accuracy", examples=9, not_probed=["nothing was asked for"])
+    version, registry = register_model(*arguments, probing), Registry(project)
+    for name, record in (("evaluation", evaluation), ("decision", PROMOTE), ("probing", probing)):
+        text = registry.document(version, f"{name}.json")
+        assert json.loads(text) == json.loads(record.model_dump_json())
+
+
+def test_what_was_not_probed_has_no_document(arguments):
+    version = register_model(*arguments)
+    assert Registry(arguments[0]).document(version, "probing.json") is None
+
+
+def test_a_kept_candidate_is_the_challenger(arguments):
+    project, selection, evaluation, _, model = arguments
+    kept = PROMOTE.model_copy(update={"promote": False})
+    version = register_model(project, selection, evaluation, kept, model)
+    assert Registry(project).aliases() == {"challenger": version.version}
+    assert Registry(project).lineage(version.version)["decision"] == "keep"
+
+
+def test_a_pickle_in_the_model_is_refused_before_anything_is_recorded(arguments, tmp_path):
+    project, selection, evaluation, decision, model = arguments
+    shutil.copytree(model, tmp_path / "model")
+    (tmp_path / "model" / SAVED_MODEL / "encoder.pkl").write_bytes(b"")
+    digest = digest_folder(tmp_path / "model" / SAVED_MODEL)
+    swapped = evaluation.model_copy(update={"digest": digest})
+    with pytest.raises(IntegrityError, match=r"encoder\.pkl: a pickle"):
+        register_model(project, selection, swapped, decision, tmp_path / "model")
+    assert Ledger(project.ledger_url).events() == [] and Registry(project).versions() == []
 
 
 def test_metrics_of_several_tasks_have_theirs(kinds):
