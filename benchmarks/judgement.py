@@ -24,7 +24,7 @@ from schemas.records import Champion, EvaluatedTask, Evaluation, SliceMetrics
 Array = np.ndarray[Any, np.dtype[Any]]
 
 EXAMPLES, SLICES = 2000, 10
-RUNS = 600
+RUNS = 300
 CHAMPION = 0.85
 GATE = GateSettings(metric="accuracy", mode="better", confidence=0.95, slice_loss=0.05)
 # How much the examples differ in how hard they are: the models then disagree on 17% of them.

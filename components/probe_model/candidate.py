@@ -93,5 +93,6 @@ class Candidate:
 def _spec(feature: ServedFeature) -> tf.io.FixedLenFeature:
     import tensorflow as tf
 
-    default = None if feature.default is None else np.reshape(feature.default, feature.shape)
+    shape = [-1 if size is None else size for size in feature.shape]
+    default = None if feature.default is None else np.array(feature.default, dtype=object).reshape(shape)
     return tf.io.FixedLenFeature(feature.shape, tf.as_dtype(feature.dtype), default)

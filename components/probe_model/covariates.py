@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -172,7 +172,7 @@ def _record(
     )
 
 
-def _left_out(model: Examined, suspect: Suspect, done: set[str]) -> list[str]:
+def _left_out(model: Examined, suspect: Suspect, done: Set[str]) -> list[str]:
     said = []
     if not suspect.is_read:
         said.append("was not permuted or inverted: the model does not read it")

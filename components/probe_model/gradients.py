@@ -56,7 +56,7 @@ class Explanations:
 
         By the steps of the path, and by what occluded features do together with others.
         """
-        return self.outputs - self.baselines - np.sum(list(self.totals.values()), axis=0)
+        return np.asarray(self.outputs - self.baselines - np.sum(list(self.totals.values()), axis=0))
 
 
 def average_example(features: Mapping[str, Array]) -> dict[str, Array]:

@@ -82,7 +82,8 @@ def _lost_area(model: Examined, permuted: Sequence[Array]) -> Interval:
     others = [area_of(other[:, 1], model.labels) for other in permuted]
 
     def lost(counts: Array) -> Array:
-        return own(counts) - np.mean([other(counts) for other in others], axis=0)
+        area = own(counts)
+        return np.asarray(np.mean([area - other(counts) for other in others], axis=0))
 
     scarcer = min(int((model.labels == label).sum()) for label in (0, 1))
     return gain_interval(lost, len(model.labels), CONFIDENCE, model.clusters, effective=scarcer)

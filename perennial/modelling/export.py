@@ -73,7 +73,8 @@ def export_model(
 
     def transform_examples(examples: tf.Tensor) -> Tensors:
         parsing = parsing_specs(project.schema, serving_features(project.schema))
-        return module.transform(tf.io.parse_example(examples, parsing))
+        found: Tensors = module.transform(tf.io.parse_example(examples, parsing))
+        return found
 
     signatures = serving_signatures(predict, project.schema)
     add_halves(module, Halves(transform_examples, predict_transformed))

@@ -124,9 +124,7 @@ def test_the_story_for_programs(project):
 
 @pytest.mark.parametrize("arguments", [("explain", "9"), ("compare", "1", "9"), ("compare", "9", "1")])
 def test_unknown_versions_name_the_known(project, arguments):
-    with pytest.raises(
-        RegistryError, match=r"version 9 of digits must be in the .*it has 1, 2, 3, 4\."
-    ):
+    with pytest.raises(RegistryError, match=r"version 9 of digits must be in the .*it has 1, 2, 3, 4\."):
         invoke(project, *arguments)
 
 
