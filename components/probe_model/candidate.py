@@ -94,5 +94,6 @@ def _spec(feature: ServedFeature) -> tf.io.FixedLenFeature:
     import tensorflow as tf
 
     shape = [-1 if size is None else size for size in feature.shape]
-    default = None if feature.default is None else np.array(feature.default, dtype=object).reshape(shape)
+    dtype = object if feature.dtype == "string" else feature.dtype
+    default = None if feature.default is None else np.array(feature.default, dtype).reshape(shape)
     return tf.io.FixedLenFeature(feature.shape, tf.as_dtype(feature.dtype), default)

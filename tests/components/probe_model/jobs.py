@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -95,3 +96,10 @@ def probe_without_halves(kind: Kind, folder: Path) -> Probing:
     )
     project = replace(kind.project, settings=kind.project.settings.model_copy(update={"evaluate": settings}))
     return probe_model(project, kind.window, folder / "evaluation", folder / "model", folder / "probing")
+
+
+def call_wrapper(project: Path, digest: str, folders: list[Path]) -> None:
+    """The Kubeflow wrapper on folders: window, evaluation, model, probing."""
+    from components.probe_model.component import probe_model as wrapper
+
+    wrapper.python_func(str(project), digest, *(SimpleNamespace(path=str(folder)) for folder in folders))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import shutil
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,7 +14,7 @@ from perennial.errors import IntegrityError, ProjectError
 from schemas.project import CovariateSettings, EvaluateSettings, ExplainSettings
 from tests.components.forked import forked
 from tests.components.kinds import KINDS
-from tests.components.probe_model.jobs import compare_columns, probe_kind, probe_without_halves
+from tests.components.probe_model.jobs import call_wrapper, compare_columns, probe_kind, probe_without_halves
 
 COSTS = {"bmi": 1.0, "ltg": 20.0, "pressure": 2.0, "smell": 3.0}
 SETTINGS = EvaluateSettings(
@@ -141,11 +140,9 @@ def test_other_window_than_the_evaluated_one_is_refused(kinds, chain, tmp_path):
 
 @pytest.fixture(scope="module")
 def digits(chain, tmp_path_factory):
-    from components.probe_model.component import probe_model as wrapper
-
     folder = tmp_path_factory.mktemp("digits")
-    places = [SimpleNamespace(path=str(path)) for path in (chain.window, chain.evaluation, chain.candidate, folder)]
-    forked(wrapper.python_func, str(chain.project.folder), chain.project.project_digest(), *places)
+    folders = [chain.window, chain.evaluation, chain.candidate, folder]
+    forked(call_wrapper, chain.project.folder, chain.project.project_digest(), folders)
     return read_probing(folder)
 
 
@@ -162,7 +159,5 @@ def test_images_through_the_wrapper(chain, digits):
 
 
 def test_wrapper_refuses_a_project_that_changed(chain):
-    from components.probe_model.component import probe_model as wrapper
-
     with pytest.raises(ProjectError, match="settings and module"):
-        wrapper.python_func(str(chain.project.folder), "another", None, None, None, None)
+        forked(call_wrapper, chain.project.folder, "another", [chain.window] * 4)
