@@ -25,6 +25,7 @@ STAGES = [
     "decide-promotion",
     "register-model",
     "validate-serving",
+    "probe-model",
     "push-model",
     "conclude-run",
 ]
