@@ -9,8 +9,8 @@ import numpy as np
 
 from components.evaluate_model.predictions import Contender, not_finite
 from components.evaluate_model.tables import Array, Examples
-from perennial.digests import verify_folder
 from perennial.errors import describe_error
+from perennial.model_files import verify_model
 from perennial.project import Project
 from perennial.registry import Registry
 from perennial.tasks import Task
@@ -66,7 +66,7 @@ def predict_champion(
 def _load(project: Project, champion: Champion, name: str) -> Contender:
     registry = Registry(project)
     folder = registry.fetch(registry.version(champion.version))
-    verify_folder(folder, champion.digest)
+    verify_model(folder, champion.digest)
     return Contender(name, folder)
 
 

@@ -27,7 +27,7 @@ from components.evaluate_model.tables import WEIGHT, Examples, make_table, read_
 from components.evaluate_model.views import find_views, with_views
 from components.train_model.step import SAVED_MODEL, read_training
 from components.validate_data.step import read_validation
-from perennial.digests import verify_folder
+from perennial.model_files import verify_model
 from perennial.project import Project
 from perennial.publishing import link_tree, publish_text
 from perennial.spans import span_order
@@ -79,7 +79,7 @@ def evaluate_model(
     trainings = [read_training(folder) for folder in models]
     folders = {training.instance.name: folder for training, folder in zip(trainings, models, strict=True)}
     for training in trainings:
-        verify_folder(folders[training.instance.name] / SAVED_MODEL, training.digest)
+        verify_model(folders[training.instance.name] / SAVED_MODEL, training.digest)
     chosen = choose_candidate(trainings)
     examples = _read_examples(project, window)
     spans = read_window(window)

@@ -20,8 +20,8 @@ from components.probe_model.probed import Probed
 from components.probe_model.sampling import sample_rows
 from components.probe_model.suspects import find_suspects
 from components.train_model.step import SAVED_MODEL
-from perennial.digests import verify_folder
 from perennial.errors import IntegrityError, TrainingError
+from perennial.model_files import verify_model
 from perennial.project import Project
 from perennial.publishing import publish_text
 from schemas.records import DroppedFeatures, FeatureImportance, Probing
@@ -47,7 +47,7 @@ def probe_model(project: Project, window: Path, evaluation: Path, model: Path, o
         IntegrityError: The model is not the one that was evaluated, or the window is another.
     """
     judged = read_evaluation(evaluation)
-    verify_folder(model / SAVED_MODEL, judged.digest)
+    verify_model(model / SAVED_MODEL, judged.digest)
     task, settings = project.tasks[0], project.settings
     examples = read_examples(window, settings.data.key, [], settings.evaluate.group)
     table = read_table(evaluation, judged, task.name)

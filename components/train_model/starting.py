@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from perennial.digests import verify_folder
 from perennial.errors import IntegrityError, RegistryError, TrainingError
+from perennial.model_files import verify_model
 from perennial.modelling.export import read_exported_weights
 from perennial.modelling.weights import Weights, fit_weights, load_weights, weights_of
 from perennial.project import Project
@@ -74,7 +74,7 @@ def champion_folder(project: Project, champion: Champion) -> Path:
     """
     registry = Registry(project)
     folder = registry.fetch(registry.version(champion.version))
-    verify_folder(folder, champion.digest)
+    verify_model(folder, champion.digest)
     return folder
 
 
