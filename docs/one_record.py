@@ -20,7 +20,7 @@ from components.validate_serving.step import TOLERANCE
 from perennial.examples import split_of
 from perennial.project import load_project
 from schemas.project import SplitSettings
-from schemas.records import DecisionMade, Deployment, Record, RunEnded, RunStarted, SpanJudged
+from schemas.records import DecisionMade, Deployment, Record, RegistrationBegun, RunEnded, RunStarted, SpanJudged
 
 ROOT = Path(__file__).resolve().parents[1]
 SIDE = 8
@@ -228,6 +228,8 @@ def _tell(body: Record) -> str:
             return f"span {span.name} version {span.version}, {rows} rows"
         case RunEnded(outcome=outcome, version=version, champion=champion):
             return f"{outcome}: version {version}, the champion is version {champion}"
+        case RegistrationBegun():
+            return "the candidate is being registered"
     raise TypeError(type(body).__name__)
 
 

@@ -57,12 +57,16 @@ def run_project(project: Project, asked: Asked, console: Console) -> RunResult:
         ProjectError: The project has a mistake.
         RunInProgressError: Another run of this project is going on.
     """
+    from perennial.reconciling import reconcile_or_tell
+
     finish_acceptance(project)  # of a schema, where that command was killed
     check_project(project)
     if asked.tune and not project.settings.tune.wanted:
         where, remedy = "project.yaml: tune", "Set tune.trials or tune.minutes."
         raise ProjectError(where, "must have a budget for --tune", "neither trials nor minutes", remedy)
     with _locked(project):
+        for line in reconcile_or_tell(project):
+            console.print(f"note: {line}", highlight=False, markup=False)
         run, result = _run_once(project, asked, console)
         repeats = project.settings.gate.repeats
         for attempt in range(1, repeats + 1):
