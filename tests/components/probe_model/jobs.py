@@ -103,3 +103,37 @@ def call_wrapper(project: Path, digest: str, folders: list[Path]) -> None:
     from components.probe_model.component import probe_model as wrapper
 
     wrapper.python_func(str(project), digest, *(SimpleNamespace(path=str(folder)) for folder in folders))
+
+
+def suspects_of(names: list[str], columns: Features, rows: list[dict[str, Any]], schema: str) -> Any:
+    """What `find_suspects` makes of examples with these raw values."""
+    from google.protobuf import text_format
+    from tensorflow_metadata.proto.v0 import schema_pb2
+
+    from components.probe_model.suspects import find_suspects
+    from perennial.examples import to_example
+
+    records = [to_example(row).SerializeToString() for row in rows]
+    return find_suspects(names, columns, records, text_format.Parse(schema, schema_pb2.Schema()))
+
+
+def ask_with_defaults(folder: Path) -> dict[str, Any]:
+    """Columns of two examples, of which one lacks every feature that has a default."""
+    import tensorflow as tf
+
+    from components.probe_model.candidate import Candidate
+    from perennial.examples import to_example
+    from perennial.modelling.contract import write_contract
+    from perennial.tasks import Task
+    from schemas.records import ModelContract, ServedFeature, ServedTask
+
+    features = [
+        ServedFeature(name="town", dtype="string", shape=[], default=["nowhere"]),
+        ServedFeature(name="pair", dtype="float32", shape=[2], default=[1.5, 2.5]),
+        ServedFeature(name="count", dtype="int64", shape=[1]),
+    ]
+    tf.saved_model.save(tf.Module(), str(folder))
+    write_contract(ModelContract(features=features, tasks=[ServedTask(name="t", kind="regression")]), folder)
+    rows = [{"count": 3}, {"count": 4, "town": "Oslo", "pair": [0.0, 1.0]}]
+    candidate = Candidate(folder, Task("t", "regression", "t"))
+    return candidate.columns([to_example(row).SerializeToString() for row in rows])

@@ -1,0 +1,65 @@
+"""Suspect features: where their values come from, and whether they have an order."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tests.components.forked import forked
+from tests.components.probe_model.jobs import ask_with_defaults, suspects_of
+
+SCHEMA = """
+feature { name: "flag" type: INT int_domain { is_categorical: true } }
+feature { name: "yes" type: INT bool_domain {} }
+feature { name: "age" type: INT int_domain { min: 0 } }
+feature { name: "scanner" type: BYTES }
+feature { name: "view" type: BYTES }
+feature { name: "dose" type: FLOAT }
+"""
+COLUMNS = {
+    "flag": np.array([0, 1]),
+    "yes": np.array([0, 1]),
+    "age": np.array([[30], [40]]),
+    "scanner": np.array([b"a", b"b"], dtype=object),
+    "image": np.zeros((2, 3)),
+}
+ROWS = [{"view": "left", "dose": 0.5, "many": [1, 2]}, {"dose": None, "view": None, "many": [3]}]
+
+
+@pytest.fixture(scope="module")
+def found():
+    names = ["flag", "yes", "age", "scanner", "image", "view", "dose", "many", "nowhere"]
+    suspects, missing = forked(suspects_of, names, COLUMNS, ROWS, SCHEMA)
+    return {suspect.name: suspect for suspect in suspects}, missing
+
+
+def test_order_is_what_the_schema_says(found):
+    suspects, _ = found
+    orders = {name: suspect.is_number for name, suspect in suspects.items()}
+    expected = {"flag": False, "yes": False, "age": True, "scanner": False, "image": True, "view": False, "dose": True}
+    assert orders == expected
+
+
+def test_what_the_model_reads_is_told_from_what_the_examples_hold(found):
+    suspects, _ = found
+    assert {name for name, suspect in suspects.items() if not suspect.is_read} == {"view", "dose"}
+    assert list(suspects["view"].values) == ["left", "None"]
+    np.testing.assert_array_equal(suspects["dose"].values, [0.5, np.nan])
+
+
+def test_single_values_are_flat(found):
+    suspects, _ = found
+    assert suspects["age"].values.shape == (2,) and suspects["image"].values.shape == (2, 3)
+
+
+def test_missing_features_are_said(found):
+    _, missing = found
+    why = "no test example has it, or some have several values"
+    assert missing == [f"suspect feature `{name}`: {why}" for name in ("many", "nowhere")]
+
+
+def test_defaults_stand_for_what_an_example_lacks(tmp_path):
+    columns = forked(ask_with_defaults, tmp_path)
+    assert list(columns["town"]) == [b"nowhere", b"Oslo"]
+    np.testing.assert_array_equal(columns["pair"], [[1.5, 2.5], [0, 1]])
+    np.testing.assert_array_equal(columns["count"], [[3], [4]])
