@@ -11,8 +11,8 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from judgement_probes import flag_rates
-from judgement_serving import serving_errors
+from _judgement_probes import flag_rates
+from _judgement_serving import Errors, serving_errors
 from numpy.random import Generator
 
 from components.decide_promotion.step import decide_promotion
@@ -24,7 +24,7 @@ from schemas.records import Champion, EvaluatedTask, Evaluation, SliceMetrics
 Array = np.ndarray[Any, np.dtype[Any]]
 
 EXAMPLES, SLICES = 2000, 10
-RUNS = 300
+RUNS = 400
 CHAMPION = 0.85
 GATE = GateSettings(metric="accuracy", mode="better", confidence=0.95, slice_loss=0.05)
 # How much the examples differ in how hard they are: the models then disagree on 17% of them.
@@ -38,11 +38,7 @@ def main() -> int:
     for truth, right, target, found, _ in rows:
         print(f"| {truth} | {right} | {target} | {found} |")
     missed = [f"{truth}: {found} (target {target})" for truth, _, target, found, met in rows if not met]
-    print(
-        "missed: " + "; ".join(missed)
-        if missed
-        else f"all targets met: {'; '.join(f'{row[0]} {row[3]} ({row[2]})' for row in rows)}"
-    )
+    print("missed: " + "; ".join(missed) if missed else "all targets met")
     return 1 if missed else 0
 
 
@@ -60,7 +56,7 @@ def gate_rows() -> list[Row]:
     return [
         ("candidate as good as the champion", "kept", "promoted ≤ 5%", f"{wrong:.1%}", wrong <= 0.05),
         ("candidate 3 points better", "promoted", "≥ 80%", f"{right:.1%}", right >= 0.8),
-        ("the same, errors apart: the hardest case", "promoted", "none", f"{apart:.1%}", True),
+        ("the same, errors apart: the hardest case", "promoted", "–", f"{apart:.1%}", True),
         ("one slice (10%) 15 points worse, the rest 2 better", "kept", "≥ 95%", f"{refused:.1%}", refused >= 0.95),
     ]
 
@@ -76,9 +72,38 @@ def probe_rows() -> list[Row]:
 
 def serving_rows() -> list[Row]:
     """Re-weighting to what serving sees: nine classes at 98%, one at 70% that production mostly sees."""
-    typical, high, plain = serving_errors()
-    found = f"{100 * typical:.2f} points off (95% of runs: {100 * high:.2f}; not re-weighted: {100 * plain:.1f})"
-    return [("80% of requests of the class at 70%", "accuracy in serving", "within 2 points", found, typical <= 0.02)]
+    measured, drawn = serving_errors(as_measured=True), serving_errors(as_measured=False)
+    high = high_error(measured)
+    return [
+        (
+            "nine classes measured at 98%, one at 70%: 80% of requests are of that one",
+            "accuracy in serving",
+            "off ≤ 2 points",
+            points(measured),
+            high <= 0.02,
+        ),
+        (
+            "the same, test split drawn at random: 500 examples of the class",
+            "accuracy in serving",
+            "–",
+            points(drawn),
+            True,
+        ),
+    ]
+
+
+def high_error(errors: Errors) -> float:
+    """The error that 95% of the runs stay below, of 1."""
+    return float(np.quantile(errors.weighted, 0.95))
+
+
+def points(errors: Errors) -> str:
+    """Errors in points, for the table."""
+    mean, known, plain = (100 * float(found.mean()) for found in (errors.weighted, errors.known, errors.plain))
+    return (
+        f"{mean:.2f} points off, {100 * high_error(errors):.2f} at most in 95% of runs "
+        f"(shares known: {known:.2f}; not re-weighted: {plain:.1f})"
+    )
 
 
 def rate(gains: Array, right: Callable[[bool], bool], apart: bool = False) -> float:

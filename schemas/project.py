@@ -334,7 +334,7 @@ class CovariateSettings(Settings):
 
     features: list[str] = Field(default_factory=list, description="Suspect features.")
     repeats: int = Field(30, ge=10, description="Permutations that show what chance gives.")
-    false_alarms: float = Field(0.05, gt=0, lt=0.5, description="Chance that an innocent feature is flagged.")
+    false_alarms: float = Field(0.02, gt=0, lt=0.5, description="Chance that an innocent feature is flagged.")
 
 
 class ExplainSettings(Settings):

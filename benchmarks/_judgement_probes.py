@@ -13,7 +13,7 @@ from schemas.project import CovariateSettings
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
-MODELS, EXAMPLES, STEPS, RATE = 200, 1000, 200, 0.5
+MODELS, EXAMPLES, STEPS, RATE = 400, 1000, 200, 0.5
 # Signal of the features that should be learned: alone they are right about 80% of the time.
 SIGNAL = np.array([0.8, -0.6, 0.5, 0.0])
 
