@@ -155,9 +155,10 @@ def _of_difference(
 
 
 def _none_told(count: int, limit: float) -> Criterion:
+    """Nothing was compared, so nothing passed; it warns, or a project with little data could never promote."""
     said = f"none of {count} slices has enough examples to tell whether it loses more than {_show(-limit)}"
     return Criterion(
-        name="slices", kind="slice", passed=True, blocking=False, compared=False, limit=limit, explanation=said
+        name="slices", kind="slice", passed=False, blocking=False, compared=False, limit=limit, explanation=said
     )
 
 

@@ -75,8 +75,8 @@ def _not_compared(evaluation: Evaluation, gate: GateSettings, probing: Probing |
         ["slices are shown, but do not decide (gate.slice_loss is not set)"] if _slices_unread(evaluation, gate) else []
     )
     probed = probing.not_probed if probing is not None else []
-    small = [_too_small(row) for row in evaluation.differences if champion and _unmeasured(row, first)]
-    return [*evaluation.not_compared, *probed, *unread, *unset, *slices, *small]
+    unmeasured = [row for row in evaluation.differences if champion and _unmeasured(row, first)]
+    return [*evaluation.not_compared, *probed, *unread, *unset, *slices, *_too_small(unmeasured)]
 
 
 def _slices_unread(evaluation: Evaluation, gate: GateSettings) -> bool:
@@ -88,7 +88,9 @@ def _unmeasured(row: Difference, task: str) -> bool:
     return row.task == task and row.slice != "overall" and row.model == "candidate" and no_interval
 
 
-def _too_small(row: Difference) -> str:
-    if not math.isfinite(row.value):
-        return f"slice {row.slice}: no difference could be measured"
-    return f"slice {row.slice}: {row.examples} examples are too few for an interval"
+def _too_small(rows: list[Difference]) -> list[str]:
+    """Slices without an interval, in one line for each reason: there may be hundreds."""
+    nothing = [row.slice for row in rows if not math.isfinite(row.value)]
+    small = [f"{row.slice} ({row.examples})" for row in rows if math.isfinite(row.value)]
+    said = [f"no difference could be measured on the slices {', '.join(nothing)}"] if nothing else []
+    return said + ([f"too few examples for an interval: {', '.join(small)}"] if small else [])

@@ -267,7 +267,7 @@ def judged(*criteria: r.Criterion, **changes: Any) -> RunFacts:
         promote=not failed,
         criteria=asked,
         reasons=failed,
-        not_compared=["slice site=Mobile unit: 21 examples are too few for an interval"],
+        not_compared=["too few examples for an interval: site=Mobile unit (21)"],
     )
     facts: dict[str, Any] = {
         "project": "xray",

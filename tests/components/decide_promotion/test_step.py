@@ -274,8 +274,9 @@ def test_views_decide_as_slices_do():
 def test_a_slice_without_an_interval_does_not_decide_and_is_told():
     found = with_slice(evaluation(WON), (math.nan, -0.5, math.nan), examples=4)
     decision = decide_promotion(found, GateSettings(slice_loss=0.05))
-    assert decision.promote and "slice label=7: 4 examples are too few for an interval" in decision.not_compared
-    assert [c.compared for c in decision.criteria if c.kind == "slice"] == [False]
+    assert decision.promote and "too few examples for an interval: label=7 (4)" in decision.not_compared
+    assert [(c.compared, c.passed) for c in decision.criteria if c.kind == "slice"] == [(False, False)]
+    assert any("warning: none of 1 slices" in reason for reason in decision.reasons)
 
 
 def test_slices_that_could_lose_more_are_counted():

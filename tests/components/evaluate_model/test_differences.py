@@ -147,6 +147,31 @@ def test_no_share_differs_by_more_than_one(metric):
     assert -1 <= found.low < found.value < found.high == 1
 
 
+@pytest.mark.parametrize(("examples", "known"), [(20, 0.1684), (69, 0.0521), (2000, 0.0018)])
+def test_agreement_on_few_examples_does_not_show_that_models_are_equal(examples, known):
+    """Clopper-Pearson's bound of a share that was not seen in so many trials, at 97.5%."""
+    found = right_and_wrong(np.zeros(examples)).interval(0.95)
+    assert (found.value, found.low, found.high) == (0, pytest.approx(-known, abs=1e-4), pytest.approx(known, abs=1e-4))
+
+
+def test_what_no_example_lost_bounds_the_interval_until_a_gain_is_shown():
+    few, many = (right_and_wrong([1] * gained + [0] * (60 - gained)).interval(0.95) for gained in (2, 12))
+    assert few.low == pytest.approx(0.025 ** (1 / 60) - 1) and many.low > 0
+    lost = right_and_wrong([-1, -1] + [0] * 58).interval(0.95)
+    assert (lost.low, lost.high) == pytest.approx((-few.high, -few.low))
+
+
+def test_agreement_of_few_clusters_tells_less():
+    clusters = np.repeat(np.arange(10), 6)
+    assert right_and_wrong(np.zeros(60), clusters).interval(0.95).low == pytest.approx(0.025 ** (1 / 10) - 1)
+
+
+def test_a_candidate_that_loses_a_tenth_is_seldom_called_not_worse_on_few_examples():
+    random = np.random.default_rng(8)
+    called = [right_and_wrong(-(random.random(30) < 0.1).astype(int)).interval(0.9).low >= -0.05 for _ in range(300)]
+    assert np.mean(called) <= 0.05
+
+
 def test_differences_of_every_slice():
     table = pd.DataFrame({"slice:label": [str(label) for label in LABELS]})
     pair = Pair(RIGHT, np.vstack([WRONG[:1], RIGHT[1:]]), LABELS, "accuracy")
