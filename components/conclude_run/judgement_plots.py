@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 MOST_INTERVALS, MOST_GROUPS = 30, 30
 ROW, AROUND = 0.28, 1.0  # inches: one row of a plot with rows, and what stands around them
 _GAP = 0.6  # rows between overall, views and slices
+_LONGEST_LABEL = 26  # characters beside a plot
 _STRIP = 21  # quantiles of a score distribution: every twentieth
 
 
@@ -56,7 +57,7 @@ def forest(differences: Sequence[Difference], gate: GateSettings | None) -> str 
             tolerated = _tolerated(difference, gate)
             if tolerated:
                 axes.plot([-tolerated * scale] * 2, [place - 0.5, place + 0.5], color=WORSE, lw=2, ls=(0, (2, 1)))
-        axes.set_yticks(places, [f"{shorten_middle(row.slice, 26)}  ({row.examples:,})" for row in drawn])
+        axes.set_yticks(places, [f"{slice_label(row.slice)}  ({row.examples:,})" for row in drawn])
         for label, row in zip(axes.get_yticklabels(), drawn, strict=True):
             label.set_fontweight("bold" if row.slice == OVERALL or decides(row, gate) else "normal")
         axes.set_ylim(places[-1] + 0.6, -0.6)
@@ -112,7 +113,9 @@ def score_strips(fairness: Fairness, feature: str, number: int) -> str | None:
     def paint(axes: Axes) -> None:
         for place, row in enumerate(rows):
             _strip(axes, place, row.quantiles, WORSE if row.group in flagged else SERIES[0])
-        axes.set_yticks(range(len(rows)), [f"{shorten_middle(row.group, 26)}  ({row.examples:,})" for row in rows])
+        axes.set_yticks(
+            range(len(rows)), [f"{shorten_middle(row.group, _LONGEST_LABEL)}  ({row.examples:,})" for row in rows]
+        )
         for label, row in zip(axes.get_yticklabels(), rows, strict=True):
             label.set_fontweight("bold" if row.group in flagged else "normal")
         axes.set(ylim=(len(rows) - 0.4, -0.6), xlabel=shorten(fairness.score, 60))
@@ -151,6 +154,14 @@ def class_shares(tested: Mapping[str, float], served: Mapping[str, float]) -> st
         axes.grid(axis="x", visible=False)
 
     return draw("served", "Share of each class in the test split and in serving", 3.7 if crowded else 2.7, paint)
+
+
+def slice_label(name: str) -> str:
+    """A slice's name; of a long cross each feature's name is shortened, and its values stay."""
+    parts = [part.partition("=") for part in name.split(", ")]
+    if len(name) <= _LONGEST_LABEL or len(parts) == 1 or not all(equals for _, equals, _ in parts):
+        return shorten_middle(name, _LONGEST_LABEL)
+    return ", ".join(f"{shorten(feature, 7)}={shorten(value, 12)}" for feature, _, value in parts)
 
 
 def _places(drawn: Sequence[Difference]) -> list[float]:

@@ -17,6 +17,7 @@ from schemas.project import GateSettings
 from schemas.records import Criterion, Decision, Difference, Evaluation, Probing
 
 RECORD_FILE = "decision.json"
+_LISTED = 10
 
 
 def decide_promotion(evaluation: Evaluation, gate: GateSettings, probing: Probing | None = None) -> Decision:
@@ -92,5 +93,11 @@ def _too_small(rows: list[Difference]) -> list[str]:
     """Slices without an interval, in one line for each reason: there may be hundreds."""
     nothing = [row.slice for row in rows if not math.isfinite(row.value)]
     small = [f"{row.slice} ({row.examples})" for row in rows if math.isfinite(row.value)]
-    said = [f"no difference could be measured on the slices {', '.join(nothing)}"] if nothing else []
-    return said + ([f"too few examples for an interval: {', '.join(small)}"] if small else [])
+    said = [f"no difference could be measured on {_slices(nothing)}"] if nothing else []
+    return said + ([f"too few examples for an interval on {_slices(small)}"] if small else [])
+
+
+def _slices(names: list[str]) -> str:
+    """How many slices, and their names; those beyond the tenth stand in the evaluation."""
+    more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
+    return f"{len(names)} slice{'s' * (len(names) > 1)}: {', '.join(names[:_LISTED])}{more}"

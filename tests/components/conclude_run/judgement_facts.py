@@ -267,7 +267,7 @@ def judged(*criteria: r.Criterion, **changes: Any) -> RunFacts:
         promote=not failed,
         criteria=asked,
         reasons=failed,
-        not_compared=["too few examples for an interval: site=Mobile unit (21)"],
+        not_compared=["too few examples for an interval on 1 slice: site=Mobile unit (21)"],
     )
     facts: dict[str, Any] = {
         "project": "xray",

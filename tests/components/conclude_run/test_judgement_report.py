@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from components.conclude_run.facts import RunFacts
+from components.conclude_run.judgement_plots import slice_label
 from components.conclude_run.report import render_report
 from schemas import records as r
 from schemas.project import GateSettings
@@ -269,3 +270,15 @@ def test_records_of_earlier_versions_and_first_runs_show_nothing_that_was_not_me
 
 def test_the_same_facts_give_the_same_bytes() -> None:
     assert render_report(judged()) == render_report(judged())
+
+
+@pytest.mark.parametrize(
+    ("name", "label"),
+    [
+        ("site=North", "site=North"),
+        ("payment_type=Credit Card, trip_start_day=1", "paymen…=Credit Card, trip_s…=1"),
+        ("company=Taxi Affiliation Services, Inc", "company=Taxi…Services, Inc"),
+    ],
+)
+def test_values_of_a_long_cross_stay_readable(name: str, label: str) -> None:
+    assert slice_label(name) == label

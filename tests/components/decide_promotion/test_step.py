@@ -274,9 +274,17 @@ def test_views_decide_as_slices_do():
 def test_a_slice_without_an_interval_does_not_decide_and_is_told():
     found = with_slice(evaluation(WON), (math.nan, -0.5, math.nan), examples=4)
     decision = decide_promotion(found, GateSettings(slice_loss=0.05))
-    assert decision.promote and "too few examples for an interval: label=7 (4)" in decision.not_compared
+    assert decision.promote and "too few examples for an interval on 1 slice: label=7 (4)" in decision.not_compared
     assert [(c.compared, c.passed) for c in decision.criteria if c.kind == "slice"] == [(False, False)]
     assert any("warning: none of 1 slices" in reason for reason in decision.reasons)
+
+
+def test_hundreds_of_slices_without_an_interval_are_counted_in_one_line():
+    found = evaluation(WON)
+    for number in range(12):
+        found = with_slice(found, (math.nan, -0.5, math.nan), f"label={number}", examples=4)
+    (said,) = (line for line in decide_promotion(found, GateSettings()).not_compared if "too few" in line)
+    assert "on 12 slices: label=0 (4)" in said and said.endswith("label=9 (4) and 2 more")
 
 
 def test_slices_that_could_lose_more_are_counted():
