@@ -11,6 +11,7 @@ import math
 from collections.abc import Mapping, Sequence
 from statistics import median
 
+from perennial.multiplicity import holm
 from schemas.records import SpaceTest
 
 SIGNIFICANCE = 0.05
@@ -54,20 +55,6 @@ def kolmogorov_smirnov(first: Sequence[float], second: Sequence[float]) -> tuple
     ranks = {value: float(rank) for rank, value in enumerate(sorted({*first, *second}))}
     found = ks_2samp([ranks[value] for value in first], [ranks[value] for value in second])
     return float(found.statistic), float(found.pvalue)
-
-
-def holm(p_values: Sequence[float]) -> list[float]:
-    """P-values corrected for their number, in the order given.
-
-    The chance that any of them is below a threshold by chance alone is then at most that threshold.
-
-    Source: Holm 1979, "A Simple Sequentially Rejective Multiple Test Procedure".
-    """
-    corrected, greatest = [0.0] * len(p_values), 0.0
-    for rank, place in enumerate(sorted(range(len(p_values)), key=lambda place: p_values[place])):
-        greatest = max(greatest, min(1.0, (len(p_values) - rank) * p_values[place]))
-        corrected[place] = greatest
-    return corrected
 
 
 def distribution(errors: Sequence[float | None]) -> list[tuple[float, float]]:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import ks_2samp
 
-from components.compare_designs.comparing import SIGNIFICANCE, compare_spaces, distribution, holm, kolmogorov_smirnov
+from components.compare_designs.comparing import SIGNIFICANCE, compare_spaces, distribution, kolmogorov_smirnov
 
 SAMPLES = 20  # the default of designs.samples
 DRAWS = 400
@@ -87,20 +87,6 @@ def test_same_medians_have_no_better_space():
     wide, narrow = [1.0] * 3 + [5.0] * 14 + [9.0] * 15, [4.0] * 15 + [5.0] * 14 + [6.0] * 3
     (test,) = compare_spaces({"wide": wide, "narrow": narrow})
     assert test.p_value < SIGNIFICANCE and test.better is None
-
-
-def test_holm_as_worked_by_hand():
-    # Source: the definition; 0.005 * 4, 0.01 * 3, then 0.03 * 2 = 0.06, which 0.04 * 1 may not fall below.
-    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
-    assert holm([]) == [] and holm([0.2]) == [0.2] and holm([0.9, 0.8]) == [1.0, 1.0]
-
-
-@given(st.lists(st.floats(0, 1), max_size=10))
-def test_holm_never_lowers_a_p_value_and_keeps_their_order(p_values):
-    corrected = holm(p_values)
-    assert all(before <= after <= 1 for before, after in zip(p_values, corrected, strict=True))
-    order = sorted(range(len(p_values)), key=p_values.__getitem__)
-    assert [corrected[place] for place in order] == sorted(corrected)
 
 
 def test_distribution_function():
