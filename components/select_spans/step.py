@@ -10,9 +10,9 @@ from perennial.project import Project
 from perennial.spans import find_landed
 from perennial.tuning import usable
 from perennial.watched_files import served_fingerprint
-from perennial.window import choose_window, number_versions
+from perennial.window import Judgements, Window, choose_window, number_versions
 from schemas.project import ProjectSettings
-from schemas.records import Champion, Instance, RunStarted, Selection, Span, Tuned
+from schemas.records import Champion, Instance, RunStarted, Selection, Tuned
 
 # Between the seeds of repetitions of a run; more than its draws and instances take.
 _SEEDS_PER_ATTEMPT = 1000
@@ -32,9 +32,9 @@ def select_spans(project: Project, run: str, tune: bool = False, attempt: int = 
     """
     ledger = Ledger(project.ledger_url)
     judged = ledger.judged_spans()
-    chosen = choose_window(number_versions(find_landed(project), judged), judged, project.settings.data.window)
+    chosen = find_window(project, judged)
     champion = ledger.champion()
-    interrupted = find_interrupted(started(ledger.runs()), chosen.spans, chosen.new, project.project_digest())
+    interrupted = find_interrupted(started(ledger.runs()), chosen, project.project_digest(), attempt)
     compared = comparison_champion(champion, interrupted, ledger)
     tuned, why = _tuned(project, ledger, interrupted, tune)
     seed = project.settings.train.seed + attempt * _SEEDS_PER_ATTEMPT
@@ -62,17 +62,28 @@ def select_spans(project: Project, run: str, tune: bool = False, attempt: int = 
     return selection
 
 
+def find_window(project: Project, judged: Judgements) -> Window:
+    """The window of what has landed, by what the ledger says of it.
+
+    Raises:
+        ProjectError: The span pattern does not work.
+        DataError: Spans cannot be found or read, or a judged version changed in its place.
+    """
+    return choose_window(number_versions(find_landed(project), judged), judged, project.settings.data.window)
+
+
 def find_interrupted(
-    unfinished: Sequence[RunStarted], window: Sequence[Span], new: Sequence[str], project_digest: str
+    unfinished: Sequence[RunStarted], window: Window, project_digest: str, attempt: int = 0
 ) -> Selection | None:
-    """The newest unfinished run that worked on the same spans with the same project, if there is one."""
+    """The newest unfinished run that worked on the same spans with the same project and draws, if there is one.
+
+    A run without new data is only taken up again where it is a repetition: whoever asks to train again wants that.
+    """
+    wanted = (window.spans, window.new, project_digest, attempt)
     for start in reversed(unfinished):
         earlier = start.selection
-        if new and (earlier.window, earlier.new_spans, earlier.project_digest) == (
-            list(window),
-            list(new),
-            project_digest,
-        ):
+        found = (earlier.window, earlier.new_spans, earlier.project_digest, earlier.attempt)
+        if (window.new or attempt) and found == wanted:
             return earlier
     return None
 

@@ -14,12 +14,13 @@ from datetime import UTC, datetime
 from rich.console import Console
 
 from perennial.cli.console import COLOURS, StepDisplay
+from perennial.cli.repetitions import find_due_attempt
 from perennial.cli.task import TaskFailure
 from perennial.errors import ProjectError, RunInProgressError
 from perennial.project import Project
 from perennial.project_checks import check_project
 from perennial.schema_proposals import finish_acceptance
-from schemas.records import DecisionMade, Outcome, RunEnded, Selection
+from schemas.records import Outcome, RunEnded, Selection
 
 EXIT_CODES: dict[Outcome, int] = {"promoted": 0, "kept_champion": 0, "nothing_new": 0, "data_rejected": 3, "failed": 1}
 
@@ -53,6 +54,8 @@ class RunResult:
 def run_project(project: Project, asked: Asked, console: Console) -> RunResult:
     """Runs the loop once; again with other draws, at most `gate.repeats` times, while the candidate is not good enough.
 
+    Where a repetition was killed, failed or never began, and nothing has landed since, the run goes on with that.
+
     Raises:
         ProjectError: The project has a mistake.
         RunInProgressError: Another run of this project is going on.
@@ -67,18 +70,21 @@ def run_project(project: Project, asked: Asked, console: Console) -> RunResult:
     with _locked(project):
         for line in reconcile_or_tell(project):
             console.print(f"note: {line}", highlight=False, markup=False)
-        run, result = _run_once(project, asked, console)
-        repeats = project.settings.gate.repeats
-        for attempt in range(1, repeats + 1):
-            if not _worth_repeating(project, run):
-                break
+        due = None if asked.retrain or asked.tune else find_due_attempt(project)
+        if due is None:
+            result = _run_once(project, asked, console)
+            due = find_due_attempt(project)
+        while due is not None:
+            attempt, repeats = due, project.settings.gate.repeats
             console.print(f"\nnot good enough; repetition {attempt} of {repeats}, with other draws", highlight=False)
-            run, result = _run_once(project, Asked(retrain=True, attempt=attempt), console)
+            result = _run_once(project, Asked(retrain=True, attempt=attempt), console)
+            due = find_due_attempt(project)
+            if due == attempt:  # it failed: the next command tries it again
+                break
         return result
 
 
-def _run_once(project: Project, asked: Asked, console: Console) -> tuple[str, RunResult]:
-    """The name of the run, and how it ended."""
+def _run_once(project: Project, asked: Asked, console: Console) -> RunResult:
     from perennial.cli.local_runner import LocalRun
     from pipelines.compile import compile_pipeline
 
@@ -96,16 +102,8 @@ def _run_once(project: Project, asked: Asked, console: Console) -> tuple[str, Ru
         )
         succeeded = local.execute({"project": str(project.folder), "run": run, **asdict(asked)})
     if succeeded:
-        return run, _finished(project, run, display.seconds())
-    return run, _failed(project, run, local.failures[0], display.seconds())
-
-
-def _worth_repeating(project: Project, run: str) -> bool:
-    """Whether the gate kept the champion for a reason that other draws may change."""
-    from perennial.ledger import Ledger, body_of
-
-    decided = [body_of(e, DecisionMade) for e in Ledger(project.ledger_url).events("decision") if e.run == run]
-    return bool(decided) and decided[-1].decision.worth_repeating
+        return _finished(project, run, display.seconds())
+    return _failed(project, run, local.failures[0], display.seconds())
 
 
 def show_result(result: RunResult, project: Project, console: Console) -> None:

@@ -2,9 +2,12 @@
 
 import io
 import json
+import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -80,3 +83,44 @@ def make_digits(folder: Path, **changes) -> Digits:
 def digits(tmp_path_factory):
     """One project for the tests of a module, which follow each other."""
     return make_digits(tmp_path_factory.mktemp("project") / "digits")
+
+
+def start(digits: Digits) -> subprocess.Popen:
+    """`perennial run` in the background, its lines readable."""
+    return subprocess.Popen(
+        [PERENNIAL, "run", str(digits.folder)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+
+
+def kill_when_done(digits: Digits, step: str, repetition: int = 0) -> None:
+    """Starts a run and kills it -9 when the line of `step` appears, which is when the next step begins."""
+    process, seen = start(digits), 0
+    for line in process.stdout:
+        seen += "; repetition " in line
+        if f" {step} " in line and seen == repetition:
+            time.sleep(0.15)
+            break
+        assert "promoted" not in line, f"the run ended before {step} was seen"
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    wait_for(lambda: not workers_of(digits))
+
+
+def workers_of(digits: Digits) -> list[str]:
+    """Processes that still have this project's files open or named: steps that outlived their run."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdecimal() and int(entry.name) != os.getpid():
+            try:
+                files = [os.readlink(handle) for handle in (entry / "fd").iterdir()]
+            except OSError:
+                continue
+            found += [file for file in files if file.startswith(str(digits.folder))]
+    return found
+
+
+def wait_for(condition, seconds: float = 20.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited too long"
+        time.sleep(0.05)

@@ -1,10 +1,7 @@
 """Runs that are killed, started twice, out of disk, or given a project with a mistake in it."""
 
 import json
-import os
-import signal
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
@@ -12,7 +9,7 @@ import pytest
 from perennial.digests import verify_folder
 from perennial.registry import Registry
 
-from .conftest import PERENNIAL, make_digits
+from .conftest import kill_when_done, make_digits, start, wait_for
 
 pytestmark = [pytest.mark.timeout(900), pytest.mark.slow]
 
@@ -130,39 +127,6 @@ def test_mistake_that_shows_only_while_training_names_its_line(tmp_path):
     assert digits.run_command()[1]["outcome"] == "promoted"
 
 
-def start(digits) -> subprocess.Popen:
-    """`perennial run` in the background, its lines readable."""
-    return subprocess.Popen(
-        [PERENNIAL, "run", str(digits.folder)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
-
-
-def kill_when_done(digits, step: str) -> None:
-    """Starts a run and kills it -9 when the line of `step` appears, which is when the next step begins."""
-    process = start(digits)
-    for line in process.stdout:
-        if f" {step} " in line:
-            time.sleep(0.15)
-            break
-        assert "promoted" not in line, f"the run ended before {step} was seen"
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
-    wait_for(lambda: not workers_of(digits))
-
-
-def workers_of(digits) -> list[str]:
-    """Processes that still have this project's files open or named: steps that outlived their run."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdecimal() and int(entry.name) != os.getpid():
-            try:
-                files = [os.readlink(handle) for handle in (entry / "fd").iterdir()]
-            except OSError:
-                continue
-            found += [file for file in files if file.startswith(str(digits.folder))]
-    return found
-
-
 def nothing_half_published(digits) -> bool:
     """Every version is whole and every deployment is of a version that is."""
     registry = Registry(digits.project)
@@ -175,13 +139,6 @@ def nothing_half_published(digits) -> bool:
 def finished(digits, pattern: str) -> list[Path]:
     """Artifacts of finished steps."""
     return list((digits.project.state / "artifacts").glob(f"**/{pattern}"))
-
-
-def wait_for(condition, seconds: float = 20.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited too long"
-        time.sleep(0.05)
 
 
 def _edit(path: Path, old: str, new: str) -> None:

@@ -4,7 +4,7 @@ import pytest
 
 from perennial.ledger import body_of
 from schemas.records import DecisionMade
-from tests.e2e.conftest import make_digits
+from tests.e2e.conftest import kill_when_done, make_digits
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -18,19 +18,19 @@ def repeated(tmp_path_factory):
         gate={"mode": "not_worse", "margin": 0.05, "floors": {"accuracy": 0.3}},
     )
     digits.land("--days", "1")
-    assert digits.run().ended.outcome == "promoted"
+    assert digits.run_command()[1]["outcome"] == "promoted"
     settings = digits.folder / "project.yaml"
     text = settings.read_text().replace("accuracy: 0.3", "accuracy: 1.0").replace("gate:", "gate:\n  repeats: 1")
     settings.write_text(text)
     digits.land("--days", "2")
-    return digits, digits.run()
+    return digits, digits.run_command()[1]
 
 
 def test_a_rejected_run_is_repeated_as_often_as_is_set(repeated):
     digits, result = repeated
     runs = [start.selection for _, start, _ in digits.ledger.runs()]
     assert [run.attempt for run in runs] == [0, 0, 1]
-    assert result.ended.outcome == "kept_champion" and digits.ledger.champion().version == "1"
+    assert result["outcome"] == "kept_champion" and digits.ledger.champion().version == "1"
 
 
 def test_a_repetition_draws_other_weights_on_the_same_window(repeated):
@@ -46,3 +46,14 @@ def test_every_decision_of_a_repeated_run_is_in_the_ledger(repeated):
     decisions = [body_of(e, DecisionMade).decision for e in digits.ledger.events("decision")]
     assert [decision.promote for decision in decisions] == [True, False, False]
     assert all(decision.worth_repeating for decision in decisions[1:])
+
+
+def test_a_repetition_that_was_killed_is_taken_up_again_and_no_other_follows(repeated):
+    digits, _ = repeated
+    digits.land("--days", "3")
+    kill_when_done(digits, "tune_model", repetition=1)
+    assert digits.run_command()[1]["outcome"] == "kept_champion"
+    killed, again = (start.selection for _, start, _ in digits.ledger.runs()[-2:])
+    assert (killed.attempt, again.attempt, again.resumes) == (1, 1, killed.run)
+    assert again.instances == killed.instances and again.window == killed.window
+    assert digits.run_command()[1]["outcome"] == "nothing_new"

@@ -300,6 +300,19 @@ class TestInterrupted:
         history.land(DAYS[0], "other bytes")
         assert history.start().resumes is None
 
+    def test_a_repetition_of_a_run_whose_data_is_known(self, history):
+        history.land(DAYS[0])
+        history.run()
+        cut_short, again = (select_spans(history.project, run, attempt=1) for run in ("first", "second"))
+        assert again.resumes == cut_short.run and again.instances == cut_short.instances
+        assert select_spans(history.project, "third", attempt=2).resumes is None
+
+    def test_not_when_somebody_asks_to_train_again_on_known_data(self, history):
+        history.land(DAYS[0])
+        history.run()
+        history.start()
+        assert history.start().resumes is None
+
     def test_not_when_it_ended(self, history):
         history.land(DAYS[0])
         history.run()
