@@ -17,8 +17,8 @@ setup: ## make .venv from requirements.lock; does nothing when that is done
 demo: setup ## land digits day by day, train, compare, serve
 	@$(RUN) examples/digits/demo.py
 
-test: setup ## run all tests; ARGS="tests/setup -k word" runs some
-	@$(RUN) -m pytest $(ARGS)
+test: setup ## run all tests, several files at once; ARGS="tests/setup -k word" runs some, one after the other
+	@$(RUN) -m pytest $(or $(ARGS),-n logical --maxprocesses 4 --dist loadfile)
 
 check: setup ## format, lint, types, imports and docs; changes nothing
 	@$(MAKE) --keep-going check-format check-lint check-types check-imports check-docs
