@@ -5,12 +5,14 @@ from __future__ import annotations
 import difflib
 import threading
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from perennial.errors import PerennialError
-from perennial.project import Project
+
+if TYPE_CHECKING:
+    from perennial.project import Project
 
 # Where the end of a run leaves the logs of its instances, beside the report.
 LOGS = "tensorboard"
