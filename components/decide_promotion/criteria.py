@@ -79,7 +79,7 @@ def judge_fairness(evaluation: Evaluation, gate: GateSettings) -> list[Criterion
     flagged = sorted(fairness.flagged, key=lambda test: -test.gap)
     said = f"{len(fairness.tests)} comparisons of groups found no difference that matters"
     if flagged:
-        said = f"groups differ: {_list([_group(test) for test in flagged])}"
+        said = f"groups differ: {list_first([_group(test) for test in flagged])}"
     return [Criterion(name="fairness", kind="fairness", passed=not flagged, blocking=blocking, explanation=said)]
 
 
@@ -95,12 +95,12 @@ def judge_covariates(probing: Probing | None, gate: GateSettings) -> list[Criter
     flagged = list(dict.fromkeys(probe.feature for probe in probing.covariates if probe.flagged))
     criteria = []
     if features:
-        said = f"the answers do not rest on {_list([f'`{name}`' for name in features])} more than by chance"
+        said = f"the answers do not rest on {list_first([f'`{name}`' for name in features])} more than by chance"
         if flagged:
-            said = f"the answers rest on {_list([_covariate(feature, probing.covariates) for feature in flagged])}"
+            said = f"the answers rest on {list_first([_covariate(feature, probing.covariates) for feature in flagged])}"
         criteria = [Criterion(name=name, kind="covariate", passed=not flagged, blocking=blocking, explanation=said)]
     if unseen := [feature for feature in probing.suspects if feature not in features]:
-        said = f"not compared: {_list([f'`{feature}`' for feature in unseen])} could not be probed"
+        said = f"not compared: {list_first([f'`{feature}`' for feature in unseen])} could not be probed"
         criteria.append(
             Criterion(name=name, kind="covariate", passed=False, compared=False, blocking=blocking, explanation=said)
         )
@@ -190,9 +190,10 @@ def _covariate(feature: str, probes: Sequence[CovariateProbe]) -> str:
     return f"the suspect feature `{feature}` ({how})"
 
 
-def _list(items: Sequence[str]) -> str:
-    more = len(items) - _LISTED
-    return ", ".join(items[:_LISTED]) + (f" and {more} more" if more > 0 else "")
+def list_first(items: Sequence[str], most: int = _LISTED) -> str:
+    """The first items, and how many more there are."""
+    more = len(items) - most
+    return ", ".join(items[:most]) + (f" and {more} more" if more > 0 else "")
 
 
 def _show(value: float, sign: str = "-") -> str:

@@ -11,13 +11,14 @@ from components.decide_promotion.criteria import (
     judge_fairness,
     judge_floors,
     judge_slices,
+    list_first,
 )
 from perennial.publishing import publish_text
 from schemas.project import GateSettings
 from schemas.records import Criterion, Decision, Difference, Evaluation, Probing
 
 RECORD_FILE = "decision.json"
-_LISTED = 10
+_LISTED_SLICES = 10
 
 
 def decide_promotion(evaluation: Evaluation, gate: GateSettings, probing: Probing | None = None) -> Decision:
@@ -99,5 +100,4 @@ def _too_small(rows: list[Difference]) -> list[str]:
 
 def _slices(names: list[str]) -> str:
     """How many slices, and their names; those beyond the tenth stand in the evaluation."""
-    more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
-    return f"{len(names)} slice{'s' * (len(names) > 1)}: {', '.join(names[:_LISTED])}{more}"
+    return f"{len(names)} slice{'s' * (len(names) > 1)}: {list_first(names, _LISTED_SLICES)}"

@@ -73,13 +73,13 @@ class Pair:
                 found = mean_interval(gains, confidence, self.clusters, weights)
             else:
                 found = gain_interval(_mean(gains), len(gains), confidence, self.clusters, weights, reweigh)
-        if self.metric == "accuracy":
-            found = self._with_unseen(found, confidence, weights)
+            if self.metric == "accuracy":
+                found = self._with_unseen(found, gains, confidence, weights)
         if self.metric not in _SHARES:
             return found
         return Interval(found.value, *(float(np.clip(end, -1.0, 1.0)) for end in found[1:]))
 
-    def _with_unseen(self, found: Interval, confidence: float, weights: Array | None) -> Interval:
+    def _with_unseen(self, found: Interval, gains: Array, confidence: float, weights: Array | None) -> Interval:
         """The interval, reaching as far as outcomes that no example has could move it.
 
         Where no example is lost and the interval does not lie above 0, or the reverse, resampling knows nothing of
@@ -90,7 +90,6 @@ class Pair:
         """
         if not math.isfinite(found.low):
             return found
-        gains = example_gains(self.model, self.champion, self.labels, self.metric)
         sizes = np.ones(len(gains)) if weights is None else weights
         if self.clusters is not None:
             sizes = np.bincount(np.unique(self.clusters, return_inverse=True)[1], sizes)

@@ -73,7 +73,7 @@ def find_window(project: Project, judged: Judgements) -> Window:
 
 
 def find_interrupted(
-    unfinished: Sequence[RunStarted], window: Window, project_digest: str, attempt: int = 0
+    unfinished: Sequence[RunStarted], window: Window, project_digest: str, attempt: int
 ) -> Selection | None:
     """The newest unfinished run that worked on the same spans with the same project and draws, if there is one.
 

@@ -13,7 +13,7 @@ import typer
 from perennial.cli.schema import app as schema_app
 from perennial.cli.spans import app as spans_app
 from perennial.cli.tensorboard import tensorboard
-from perennial.cli.versions import compare, explain, history, tell_repairs
+from perennial.cli.versions import compare, explain, history, load_repaired
 from perennial.errors import PerennialError, describe_error, is_full_disk
 from perennial.tfx_compat import prepare_process
 
@@ -103,12 +103,8 @@ def status(folder: Folder) -> None:
     from rich.console import Console
 
     from perennial.cli.status import show_status
-    from perennial.project import load_project
-    from perennial.reconciling import reconcile_or_tell
 
-    project = load_project(folder)
-    tell_repairs(reconcile_or_tell(project))
-    show_status(project, Console(soft_wrap=True))
+    show_status(load_repaired(folder), Console(soft_wrap=True))
 
 
 @app.command()

@@ -17,6 +17,8 @@ def find_due_attempt(project: Project) -> int | None:
     """
     from components.select_spans.step import find_window
 
+    if not project.settings.gate.repeats:
+        return None
     ledger = Ledger(project.ledger_url)
     runs = ledger.runs()
     newest = runs[-1][0].run if runs else None

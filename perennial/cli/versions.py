@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from perennial.project import Project
 
 Folder = Annotated[Path, typer.Argument(metavar="PROJECT", help="Project folder.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of lines.")]
@@ -26,12 +28,8 @@ def history(
 ) -> None:
     """Show what served when, who or what decided, and why."""
     from perennial.cli.history import tell_history
-    from perennial.project import load_project
-    from perennial.reconciling import reconcile_or_tell
 
-    project = load_project(folder)
-    tell_repairs(reconcile_or_tell(project))
-    tell_history(project, at, as_json)
+    tell_history(load_repaired(folder), at, as_json)
 
 
 def explain(
@@ -41,12 +39,8 @@ def explain(
 ) -> None:
     """Tell a version's whole story, from the spans to how long it served."""
     from perennial.cli.explaining import tell_story
-    from perennial.project import load_project
-    from perennial.reconciling import reconcile_or_tell
 
-    project = load_project(folder)
-    tell_repairs(reconcile_or_tell(project))
-    tell_story(project, version, as_json)
+    tell_story(load_repaired(folder), version, as_json)
 
 
 def compare(
@@ -57,15 +51,20 @@ def compare(
 ) -> None:
     """Show two versions side by side: spans, parameters, metrics."""
     from perennial.cli.comparing import tell_comparison
+
+    tell_comparison(load_repaired(folder), first, second, as_json)
+
+
+def load_repaired(folder: Path) -> Project:
+    """The project, after what an earlier command left unfinished was completed; tells on stderr what that was.
+
+    Raises:
+        ProjectError: The folder holds no project, or one with a mistake in its settings.
+    """
     from perennial.project import load_project
     from perennial.reconciling import reconcile_or_tell
 
     project = load_project(folder)
-    tell_repairs(reconcile_or_tell(project))
-    tell_comparison(project, first, second, as_json)
-
-
-def tell_repairs(lines: Sequence[str]) -> None:
-    """Tells on stderr what was completed before a command."""
-    for line in lines:
+    for line in reconcile_or_tell(project):
         typer.echo(f"note: {line}", err=True)
+    return project
