@@ -163,6 +163,7 @@ def signed_parts(found: ExampleAttribution, number: int) -> str | None:
         axes.barh(range(len(rows)), [value for _, value in rows], 0.62, color=colours, alpha=0.75, lw=0)
         _name_rows(axes, [name for name, _ in rows])
         axes.margins(x=0.1)
+        axes.locator_params(axis="x", nbins=5)  # small numbers have long labels
         axes.set_xlabel("lowers  ←  added to the output  →  raises")
 
     return draw(f"parts-{number}", f"Attributions of {len(finite)} features", AROUND + ROW * len(rows), paint)
