@@ -176,9 +176,9 @@ def land(folder: Path, number: int) -> None:
 
 def run(folder: Path, window: int) -> Cost:
     """Runs the loop once with this window; gives what its data steps cost."""
-    from perennial.cli.local_runner import LocalRun
     from perennial.cli.running import new_run_name
     from perennial.project import load_project
+    from perennial.runner.local_run import LocalRun
     from pipelines.compile import compile_pipeline
 
     configure(folder, window)

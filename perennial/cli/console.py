@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from perennial.cli.local_runner import How
+from perennial.runner.local_run import How
 
 COLOURS = {
     "promoted": "green",

@@ -41,9 +41,9 @@ def init(folder: Folder) -> None:
 @app.command()
 def validate(folder: Folder) -> None:
     """Check a project: settings, schema, expectations, module."""
-    from perennial.cli.quiet import libraries_log_to
     from perennial.cli.starting import validate_project
     from perennial.project import load_project
+    from perennial.runner.quiet import libraries_log_to
 
     project = load_project(folder)
     with libraries_log_to(project.state / "validate.log"):
@@ -128,8 +128,8 @@ def predict(
     ] = None,
 ) -> None:
     """Score a file with the champion."""
-    from perennial.cli.quiet import libraries_log_to
     from perennial.project import load_project
+    from perennial.runner.quiet import libraries_log_to
 
     project = load_project(folder)
     with libraries_log_to(project.state / "predict.log"):

@@ -15,10 +15,10 @@ from rich.console import Console
 
 from perennial.cli.console import COLOURS, StepDisplay
 from perennial.cli.repetitions import find_due_attempt
-from perennial.cli.task import TaskFailure
 from perennial.errors import ProjectError, RunInProgressError
 from perennial.project import Project
 from perennial.project_checks import check_project
+from perennial.runner.task import TaskFailure
 from perennial.schema_proposals import finish_acceptance
 from schemas.records import Outcome, RunEnded, Selection
 
@@ -85,7 +85,7 @@ def run_project(project: Project, asked: Asked, console: Console) -> RunResult:
 
 
 def _run_once(project: Project, asked: Asked, console: Console) -> RunResult:
-    from perennial.cli.local_runner import LocalRun
+    from perennial.runner.local_run import LocalRun
     from pipelines.compile import compile_pipeline
 
     run = new_run_name()

@@ -149,7 +149,7 @@ def _load(folder: Path) -> Project:
 @contextmanager
 def _measuring(project: Project, spans: list[Span]) -> Iterator[Path]:
     """A folder to measure in, with what libraries print kept in a log."""
-    from perennial.cli.quiet import libraries_log_to
+    from perennial.runner.quiet import libraries_log_to
 
     names = spans[0].name if len(spans) == 1 else f"{len(spans)} spans, {spans[0].name} to {spans[-1].name}"
     typer.echo(f"measuring {names}", err=True)

@@ -28,8 +28,8 @@ def tensorboard(
     ] = None,
 ) -> None:
     """Show the curves of training in TensorBoard, until Ctrl-C."""
-    from perennial.cli.quiet import libraries_log_to
     from perennial.project import load_project
+    from perennial.runner.quiet import libraries_log_to
 
     project = load_project(folder)
     logs = find_logs(project, run)

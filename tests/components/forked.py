@@ -12,7 +12,7 @@ from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import Any
 
-WARM = "perennial.cli.warm"
+WARM = "perennial.runner.warm_imports"
 
 
 def forked(function: Callable[..., Any], *arguments: Any) -> Any:

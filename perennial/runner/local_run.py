@@ -20,8 +20,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from perennial.cli.quiet import libraries_log_to
-from perennial.cli.task import TaskFailure, parse_command, read_failure, run_task
+from perennial.runner.quiet import libraries_log_to
+from perennial.runner.task import TaskFailure, parse_command, read_failure, run_task
 
 # These import nothing heavy. Until the warm process is ready they start on their own: "nothing new" must not wait for
 # TensorFlow.
@@ -161,7 +161,7 @@ def _warm_up(log: Path) -> None:
     """Starts importing everything heavy in the process that steps are forked from; does not wait for it."""
     from multiprocessing import forkserver
 
-    multiprocessing.get_context("forkserver").set_forkserver_preload(["perennial.cli.warm"])
+    multiprocessing.get_context("forkserver").set_forkserver_preload(["perennial.runner.warm_imports"])
     # It keeps the standard error that this process has now.
     with libraries_log_to(log):
         forkserver.ensure_running()
