@@ -19,7 +19,7 @@ OLDEST, NEWEST = (3, 11), (3, 13)
 PLATFORM = "linux-x86_64"
 # Lowest glibc that the wheels in requirements.lock run on; requirements.overrides says why they differ.
 GLIBC: Dict[Version, Version] = {(3, 11): (2, 28), (3, 12): (2, 39), (3, 13): (2, 39)}
-# The environment and uv's cache share 3.4 GB when on one disk; the rest is room to unpack.
+# The environment and uv's cache share 3.9 GB when on one disk; the rest is room to unpack.
 FREE_GB = 6
 
 SUPPORTED = "Python {}.{} to {}.{}".format(*(OLDEST + NEWEST))
