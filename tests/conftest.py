@@ -1,8 +1,33 @@
-"""How property tests draw: the same examples in every run, so that a red build is the fault of a change."""
+"""How property tests draw, what a session shares, and the order of the files."""
 
+from __future__ import annotations
+
+import os
+
+import pytest
 from hypothesis import settings
 
+from tests.perennial.postgres import Postgres, find_binaries, start
+from tests.session import FOLDER, close_session, open_session, serve_once
+
+# The same examples in every run, so that a red build is the fault of a change.
 settings.register_profile("steady", derandomize=True)
 # Other examples each time, and more: `make test ARGS="--hypothesis-profile=hunt"`.
 settings.register_profile("hunt", max_examples=1000)
 settings.load_profile("steady")
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Makes the folder of the session, before its workers start."""
+    if FOLDER not in os.environ:
+        open_session()
+        session.config.add_cleanup(close_session)
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Postgres:
+    """The session's PostgreSQL server, where its programs are installed."""
+    binaries = find_binaries()
+    if binaries is None:
+        pytest.skip("PostgreSQL's programs are not installed: sudo sh tools/system-packages.sh")
+    return Postgres(serve_once("postgres", lambda _: start(binaries)))

@@ -7,21 +7,19 @@ import pytest
 from tests.components.chain import Chain, copy_project, run_chain
 from tests.components.forked import forked
 from tests.components.kinds import KINDS, Kind, run_kinds
+from tests.session import make_once
 
 
 @pytest.fixture(scope="session")
-def chain(tmp_path_factory):
+def chain():
     """What the steps made of two days of digits. Read it, never change it."""
-    folder = tmp_path_factory.mktemp("chain")
-    forked(run_chain, folder)
-    return Chain(folder)
+    return Chain(make_once("chain", lambda folder: forked(run_chain, folder)))
 
 
 @pytest.fixture(scope="session")
-def kinds(tmp_path_factory):
+def kinds():
     """Kind -> what the steps made of it. Read it, never change it."""
-    folder = tmp_path_factory.mktemp("kinds")
-    forked(run_kinds, folder)
+    folder = make_once("kinds", lambda folder: forked(run_kinds, folder))
     return {kind: Kind(folder / kind) for kind in KINDS}
 
 

@@ -1,4 +1,4 @@
-"""Databases for the ledger: SQLite always, PostgreSQL where its programs are installed."""
+"""Databases for the ledger and registries: SQLite always, servers where PostgreSQL's programs are installed."""
 
 from __future__ import annotations
 
@@ -9,16 +9,8 @@ import pytest
 
 from perennial.registry import Registry
 from tests.perennial.folders import make_project
-from tests.perennial.postgres import find_binaries, serve
-
-
-@pytest.fixture(scope="session")
-def postgres():
-    binaries = find_binaries()
-    if binaries is None:
-        pytest.skip("PostgreSQL's programs are not installed: sudo sh tools/system-packages.sh")
-    with serve(binaries) as server:
-        yield server
+from tests.perennial.mlflow_server import start
+from tests.session import make_once, serve_once
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -30,11 +22,13 @@ def ledger_url(request, tmp_path):
 
 
 @pytest.fixture(scope="session")
-def blank_registry(tmp_path_factory):
+def blank_registry():
     """An MLflow database without a model: making one takes seconds, copying it nothing."""
-    project = make_project(tmp_path_factory.mktemp("registry") / "digits")
-    Registry(project).versions()
-    return project.state / "registry.db"
+    return make_once("registry", _make_registry) / "digits" / ".perennial" / "registry.db"
+
+
+def _make_registry(folder):
+    Registry(make_project(folder / "digits")).versions()
 
 
 @pytest.fixture
@@ -47,16 +41,13 @@ def project(tmp_path, blank_registry):
 
 
 @pytest.fixture(scope="session")
-def mlflow_server(postgres, tmp_path_factory):
-    """Address of a real MLflow server on PostgreSQL; a project of its own name has it to itself."""
-    from tests.perennial.mlflow_server import serve as serve_mlflow
-
-    with serve_mlflow(postgres.new_database(), tmp_path_factory.mktemp("mlflow")) as address:
-        yield address
+def mlflow_server(postgres):
+    """A real MLflow server on PostgreSQL; a project of its own name has it to itself."""
+    return serve_once("mlflow", lambda folder: start(postgres.new_database(), folder))
 
 
 @pytest.fixture
 def server_project(mlflow_server, postgres, tmp_path):
     """The digits project with its registry on the server and its ledger on PostgreSQL."""
     name, ledger = f"digits-{secrets.token_hex(4)}", {"url": postgres.new_database()}
-    return make_project(tmp_path / "digits", name=name, registry={"uri": mlflow_server}, ledger=ledger)
+    return make_project(tmp_path / "digits", name=name, registry={"uri": mlflow_server.address}, ledger=ledger)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import socket
 import subprocess
@@ -10,8 +9,9 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
+
+from tests.session import Server
 
 MLFLOW = Path(sys.executable).with_name("mlflow")
 # A version's source must be the model of a run. The server checks by itself that it is that version's own run.
@@ -19,9 +19,8 @@ SOURCES = "^mlflow-artifacts:/[0-9]+/[0-9a-f]{32}/artifacts/model$"
 _READY_SECONDS = 240  # on a machine that is busy with other tests
 
 
-@contextlib.contextmanager
-def serve(database: str, folder: Path) -> Iterator[str]:
-    """Starts a server on a free port of loopback and stops it; gives its address."""
+def start(database: str, folder: Path) -> Server:
+    """Starts a server on a free port of loopback; a version's files are in `folder`."""
     port = _free_port()
     command = [MLFLOW, "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "2"]
     command += ["--backend-store-uri", database, "--serve-artifacts", "--artifacts-destination", folder / "artifacts"]
@@ -36,12 +35,8 @@ def serve(database: str, folder: Path) -> Iterator[str]:
         server = subprocess.Popen(
             list(map(str, command)), cwd=folder, env=environment, stdout=output, stderr=output, start_new_session=True
         )
-        try:
-            _wait(server, f"http://127.0.0.1:{port}/health", log)
-            yield f"http://127.0.0.1:{port}"
-        finally:
-            server.terminate()  # its workers go with it
-            server.wait(30)
+    _wait(server, f"http://127.0.0.1:{port}/health", log)
+    return Server(f"http://127.0.0.1:{port}", server.pid, str(folder))
 
 
 def _wait(server: subprocess.Popen[bytes], url: str, log: Path) -> None:

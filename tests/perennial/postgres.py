@@ -1,16 +1,18 @@
-"""A PostgreSQL server of the test's own, from Debian's binaries, in a temporary folder."""
+"""PostgreSQL servers of the tests, from Debian's binaries, in temporary folders."""
 
 from __future__ import annotations
 
-import contextlib
 import os
 import secrets
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+
+from tests.session import Server, stop
 
 ACCOUNT = "postgres"
 
@@ -21,46 +23,39 @@ def find_binaries() -> Path | None:
     return max(found, key=lambda path: int(path.parent.name), default=None)
 
 
+@dataclass(frozen=True)
 class Postgres:
     """A running server; every database it gives is new and empty."""
 
-    def __init__(self, port: int, binaries: Path, data: Path) -> None:
-        self.port, self._binaries, self._data = port, binaries, data
-
-    def stop(self) -> None:
-        """Ends it at once, whoever is connected, as a crash would; once stopped it stays so."""
-        if (self._data / "postmaster.pid").exists():
-            _as_account([self._binaries / "pg_ctl", "-D", self._data, "-w", "-m", "immediate", "stop"])
+    server: Server
 
     def new_database(self) -> str:
         """SQLAlchemy URL of a database that nobody has used."""
         import psycopg
 
-        name = f"ledger_{secrets.token_hex(4)}"
-        with psycopg.connect(f"host=127.0.0.1 port={self.port} user={ACCOUNT}", autocommit=True) as connection:
+        host, name = f"{ACCOUNT}@{self.server.address}", f"ledger_{secrets.token_hex(4)}"
+        with psycopg.connect(f"postgresql://{host}", autocommit=True) as connection:
             connection.execute(f"CREATE DATABASE {name}")
-        return f"postgresql+psycopg://{ACCOUNT}@127.0.0.1:{self.port}/{name}"
+        return f"postgresql+psycopg://{host}/{name}"
+
+    def crash(self) -> None:
+        """Ends it at once, whoever is connected, and removes its folder. Source: pg_ctl's immediate mode."""
+        os.kill(self.server.pid, signal.SIGQUIT)
+        stop(self.server)
 
 
-@contextlib.contextmanager
-def serve(binaries: Path) -> Iterator[Postgres]:
-    """Starts a server on a free port of loopback, and stops it."""
-    folder = Path(tempfile.mkdtemp(prefix="postgres-"))  # not pytest's: the server's account cannot look into that
+def start(binaries: Path) -> Server:
+    """Starts a server on a free port of loopback."""
+    folder = Path(tempfile.mkdtemp(prefix="postgres-"))  # not the session's: the server's account cannot look into that
     port = _free_port()
-    try:
-        if os.geteuid() == 0:
-            shutil.chown(folder, ACCOUNT)
-        data = folder / "data"
-        _as_account([binaries / "initdb", "-D", data, "-A", "trust", "-U", ACCOUNT, "--no-sync"])
-        options = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories= -c fsync=off"
-        _as_account([binaries / "pg_ctl", "-D", data, "-w", "-l", folder / "log", "-o", options, "start"])
-        server = Postgres(port, binaries, data)
-        try:
-            yield server
-        finally:
-            server.stop()
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    if os.geteuid() == 0:
+        shutil.chown(folder, ACCOUNT)
+    data = folder / "data"
+    _as_account([binaries / "initdb", "-D", data, "-A", "trust", "-U", ACCOUNT, "--no-sync"])
+    options = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories= -c fsync=off"
+    _as_account([binaries / "pg_ctl", "-D", data, "-w", "-l", folder / "log", "-o", options, "start"])
+    pid = int((data / "postmaster.pid").read_text().split()[0])
+    return Server(f"127.0.0.1:{port}", pid, str(folder))
 
 
 def _as_account(command: list[str | Path]) -> None:

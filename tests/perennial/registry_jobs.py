@@ -10,26 +10,33 @@ from pathlib import Path
 from typing import Any
 
 from perennial.project import load_project
-from tests.components.forked import WARM
+from tests.components.forked import forked
 from tests.perennial.judged import PASSED, Judged
 
-# Forked from the suite's one process that has imported everything and opened nothing, as steps are.
-CLEAN = multiprocessing.get_context("forkserver")
-CLEAN.set_forkserver_preload([WARM])
+# In a process that has imported everything and opened nothing, as steps are.
+FORK = multiprocessing.get_context("fork")
 
 
 def killed(job: Callable[..., None], *arguments: Any) -> None:
     """Runs a job that ends by SIGKILL."""
-    process = CLEAN.Process(target=job, args=arguments)
-    process.start()
-    process.join(120)
-    assert process.exitcode == -signal.SIGKILL
+    assert forked(_exit_code, job, *arguments) == -signal.SIGKILL
 
 
 def together(job: Callable[..., Any], *each: tuple[Any, ...]) -> list[Any]:
     """Runs a job with each of these arguments at the same time; gives what they return, or the name of their error."""
-    barrier, results = CLEAN.Barrier(len(each)), CLEAN.SimpleQueue()
-    racers = [CLEAN.Process(target=_race, args=(n, job, args, barrier, results)) for n, args in enumerate(each)]
+    return forked(_race_all, job, each)
+
+
+def _exit_code(job: Callable[..., None], *arguments: Any) -> int | None:
+    process = FORK.Process(target=job, args=arguments)
+    process.start()
+    process.join(120)
+    return process.exitcode
+
+
+def _race_all(job: Callable[..., Any], each: tuple[tuple[Any, ...], ...]) -> list[Any]:
+    barrier, results = FORK.Barrier(len(each)), FORK.SimpleQueue()
+    racers = [FORK.Process(target=_race, args=(n, job, args, barrier, results)) for n, args in enumerate(each)]
     for racer in racers:
         racer.start()
     found = dict(results.get() for _ in racers)

@@ -41,10 +41,10 @@ def test_aliases(registry, tmp_path):
     assert registry.set_aliases("2") and registry.aliases() == {"champion": "2"} and not registry.set_aliases("2")
 
 
-def test_damage_on_the_server_is_refused(registry, server_project, tmp_path):
+def test_damage_on_the_server_is_refused(registry, server_project, mlflow_server, tmp_path):
     version = registry.register(make_model(tmp_path / "a", "a"))
     folder = Path(str(registry._client.get_run(version.mlflow_run).info.artifact_uri))
-    stored = tmp_path.parent.parent.rglob(f"artifacts/*/{version.mlflow_run}/artifacts/model/saved_model.pb")
+    stored = Path(mlflow_server.folder).glob(f"artifacts/*/{version.mlflow_run}/artifacts/model/saved_model.pb")
     next(stored).write_bytes(b"b")
     assert folder  # its address is not a folder of this machine
     with pytest.raises(IntegrityError, match=version.digest):

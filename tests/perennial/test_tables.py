@@ -13,7 +13,7 @@ from sqlalchemy import create_engine, text
 from perennial.errors import DataError, ProjectError
 from perennial.tables import find_table_spans, read_table_rows, table_uri
 from schemas.project import TableSettings
-from tests.perennial.postgres import find_binaries, serve
+from tests.perennial.postgres import Postgres, find_binaries, start
 
 ROOT = Path(__file__).parents[2]
 MANY = 200_000
@@ -227,17 +227,17 @@ def test_a_server_that_goes_away_while_it_is_read():
     binaries = find_binaries()
     if binaries is None:
         pytest.skip("PostgreSQL's programs are not installed: sudo sh tools/system-packages.sh")
-    with serve(binaries) as server:
-        url = server.new_database()
-        rows = "SELECT n, repeat('x', 1000) FROM generate_series(1, 50000) AS n"
-        _execute(
-            url,
-            "CREATE TABLE big (n INTEGER, body TEXT)",
-            f"INSERT INTO big SELECT 1, body FROM ({rows}) AS r(n, body)",
-        )
-        reading = read_table_rows(TableSettings(url=url, table="big", span="n"), "1")
-        next(reading)
-        server.stop()
-        with pytest.raises(DataError, match=r"#big must be readable.*Check that the database runs") as told:
-            list(reading)
+    server = Postgres(start(binaries))
+    url = server.new_database()
+    rows = "SELECT n, repeat('x', 1000) FROM generate_series(1, 50000) AS n"
+    _execute(
+        url,
+        "CREATE TABLE big (n INTEGER, body TEXT)",
+        f"INSERT INTO big SELECT 1, body FROM ({rows}) AS r(n, body)",
+    )
+    reading = read_table_rows(TableSettings(url=url, table="big", span="n"), "1")
+    next(reading)
+    server.crash()
+    with pytest.raises(DataError, match=r"#big must be readable.*Check that the database runs") as told:
+        list(reading)
     assert told.value.exit_code == 3 and "127.0.0.1" in told.value.where
