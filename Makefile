@@ -18,7 +18,7 @@ demo: setup ## land digits day by day, train, compare, serve
 	@$(RUN) examples/digits/demo.py
 
 test: setup ## run all tests, several files at once; ARGS="tests/setup -k word" runs some, one after the other
-	@$(RUN) -m pytest $(or $(ARGS),-n logical --maxprocesses 4 --dist loadfile)
+	@$(RUN) -m pytest $(or $(ARGS),-n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder)
 
 check: setup ## format, lint, types, imports and docs; changes nothing
 	@$(MAKE) --keep-going check-format check-lint check-types check-imports check-docs

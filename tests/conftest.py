@@ -7,6 +7,7 @@ import os
 import pytest
 from hypothesis import settings
 
+from tests.budget import Budget
 from tests.perennial.postgres import Postgres, find_binaries, start
 from tests.session import FOLDER, close_session, open_session, serve_once
 
@@ -15,6 +16,11 @@ settings.register_profile("steady", derandomize=True)
 # Other examples each time, and more: `make test ARGS="--hypothesis-profile=hunt"`.
 settings.register_profile("hunt", max_examples=1000)
 settings.load_profile("steady")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Has the files ordered and their seconds added up."""
+    config.pluginmanager.register(Budget(), "budget")
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
