@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-
-import numpy as np
 
 from components.evaluate_model.calibration import measure_calibration
 from components.evaluate_model.differences import (
@@ -18,11 +15,11 @@ from components.evaluate_model.differences import (
     compare_serving,
     compare_slices,
 )
-from components.evaluate_model.groups import make_groups, slicings
-from components.evaluate_model.metrics import analyse
+from components.evaluate_model.groups import make_groups
+from components.evaluate_model.metrics import measure
 from components.evaluate_model.mistakes import confusion
 from components.evaluate_model.serving_distribution import ServingWeights
-from components.evaluate_model.tables import GROUP, LABEL, Array, TaskTable, class_scores
+from components.evaluate_model.tables import GROUP, LABEL, TaskTable, class_scores, predictions_of
 from perennial.project import Project
 from perennial.tasks import Task
 from schemas.project import Metric
@@ -52,14 +49,12 @@ class Measured:
         return {self.candidate: CANDIDATE, CHAMPION: CHAMPION}
 
 
-def measure_slices(measured: Measured, folder: Path) -> list[SliceMetrics]:
-    """Every model's metrics of every task, overall, on slices and on views; TFMA's results are left in the folder."""
-    first = measured.tables[0].task
+def measure_slices(measured: Measured) -> list[SliceMetrics]:
+    """Every model's metrics of every task, overall, on slices and on views."""
     rows = []
     for table in measured.tables:
-        output = folder / ("tfma" if table.task == first else f"tfma.{table.task.name}")
-        features = slicings(measured.project.settings.evaluate)
-        rows += analyse(table.frame, table.task, table.models, features, output)
+        groups = make_groups(table.frame, measured.project.settings.evaluate)
+        rows += measure(table.frame, table.task, table.models, groups)
     return [row.model_copy(update={"model": CANDIDATE}) if row.model == measured.candidate else row for row in rows]
 
 
@@ -128,12 +123,5 @@ def _terms(project: Project, task: Task, repeats: int) -> Terms:
 def _pair(table: TaskTable, model: str, metric: Metric) -> Pair:
     labels = table.frame[LABEL].to_numpy()
     clusters = table.frame[GROUP].to_numpy() if GROUP in table.frame else None
-    said, champion = (_predictions(table, name) for name in (model, CHAMPION))
+    said, champion = (predictions_of(table.frame, table.task, name) for name in (model, CHAMPION))
     return Pair(said, champion, labels, metric, clusters)
-
-
-def _predictions(table: TaskTable, model: str) -> Array:
-    """Class probabilities, float64 [n, classes], or values, float64 [n]."""
-    if table.task.is_classes:
-        return class_scores(table.frame, model)
-    return np.asarray(table.frame[model], dtype=np.float64)

@@ -60,8 +60,8 @@ def evaluate_model(
 ) -> Evaluation:
     """Evaluates all instances and the champion; the instance with the lowest eval loss is the candidate.
 
-    Writes `evaluation.json`, a table of predictions for each task, TFMA's results, the instances' TensorBoard logs and
-    the candidate's SavedModel.
+    Writes `evaluation.json`, a table of predictions for each task, the instances' TensorBoard logs and the candidate's
+    SavedModel.
 
     Args:
         project: Whose settings say what is measured.
@@ -91,7 +91,7 @@ def evaluate_model(
     weights = _weigh(project, chosen.instance.name, instances, examples)
     measured = _write_tables(project, chosen, examples, instances, against, weights, outputs.evaluation)
     told = [*instances.not_measured, *against.not_compared, *views.not_compared, *_unweighed(weights)]
-    evaluation = _evaluate(measured, trainings, outputs.evaluation, told).model_copy(
+    evaluation = _evaluate(measured, trainings, told).model_copy(
         update={"champion": champion, "window": spans}
     )
     publish_text(evaluation.model_dump_json(indent=2), outputs.evaluation / RECORD_FILE)
@@ -186,7 +186,7 @@ def _write_tables(
     return Measured(project, chosen.instance.name, chosen.digest, tables, serves, serving)
 
 
-def _evaluate(measured: Measured, trainings: Sequence[Training], folder: Path, told: Sequence[str]) -> Evaluation:
+def _evaluate(measured: Measured, trainings: Sequence[Training], told: Sequence[str]) -> Evaluation:
     first, name = measured.tables[0], measured.candidate
     fairness, alone = compare_groups(first.frame, first.task, name, measured.project.settings.evaluate.fairness)
     return Evaluation(
@@ -196,7 +196,7 @@ def _evaluate(measured: Measured, trainings: Sequence[Training], folder: Path, t
         tasks=[EvaluatedTask(name=table.task.name, kind=table.task.kind) for table in measured.tables],
         trainings=list(trainings),
         examples=len(first.frame),
-        slices=measure_slices(measured, folder),
+        slices=measure_slices(measured),
         differences=compare_models(measured),
         confusion=confuse(measured),
         mistakes=find_mistakes(first.frame, first.task, name),

@@ -106,6 +106,11 @@ def class_scores(table: pd.DataFrame, model: str) -> Array:
     return np.stack(table[model].tolist()).astype(np.float64)
 
 
+def predictions_of(table: pd.DataFrame, task: Task, model: str) -> Array:
+    """A model's class probabilities, float64 [n, classes], or values, float64 [n]."""
+    return class_scores(table, model) if task.is_classes else np.asarray(table[model], dtype=np.float64)
+
+
 def _each_alone(named: pd.DataFrame) -> pd.Series:
     """The column `group`, where an example whose group is not known is a group of its own."""
     return named[GROUP].where(named[GROUP] != _MISSING, "example " + named[KEY])

@@ -1,11 +1,11 @@
 """Imported once by the process that steps are forked from: everything heavy, nothing run.
 
-Importing TensorFlow, Beam, TFDV, TFT, TFMA, Great Expectations and MLflow takes about 18 s. A step that is forked
+Importing TensorFlow, Beam, TFDV, TFT, Great Expectations and MLflow takes about 18 s. A step that is forked
 from a process that has imported them starts at once.
 """
 
 from perennial.processes import die_with_parent
-from perennial.tfx_compat import import_tfdv, import_tfma, prepare_process
+from perennial.tfx_compat import import_tfdv, prepare_process
 
 die_with_parent()  # a run that is killed must not leave this importing
 prepare_process()
@@ -22,4 +22,3 @@ import tensorflow_transform.beam  # noqa: E402, F401
 import tfx_bsl.public.tfxio  # noqa: E402, F401
 
 import_tfdv()
-import_tfma()

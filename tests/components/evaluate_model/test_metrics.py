@@ -1,4 +1,4 @@
-"""TFMA over a table: crosses, views, and the serving distribution, beside NumPy's and scikit-learn's numbers."""
+"""Metrics of a table: crosses, views and the serving distribution, beside scikit-learn's and TFMA's numbers."""
 
 from __future__ import annotations
 
@@ -7,7 +7,11 @@ import pandas as pd
 import pytest
 from sklearn.metrics import log_loss, roc_auc_score
 
-from perennial.tasks import Task
+from components.evaluate_model.groups import make_groups
+from components.evaluate_model.metrics import measure
+from perennial.tasks import METRICS, Task
+from schemas.project import EvaluateSettings
+from tests.components.evaluate_model.tfma_metrics import measure_by_tfma
 from tests.components.forked import forked
 
 TIPPED = Task("tipped", "binary", "l")
@@ -31,18 +35,13 @@ def make_table():
 
 
 MODELS = {"new": 0.7, "champion": 0.9}
-SLICINGS = [("hour",), ("hour", "company")]
-
-
-def measure(output):
-    from components.evaluate_model.metrics import analyse
-
-    return analyse(make_table(), TIPPED, list(MODELS), SLICINGS, output)
+SETTINGS = EvaluateSettings(slices=["hour"], crosses=[["hour", "company"]])
 
 
 @pytest.fixture(scope="module")
-def measured(tmp_path_factory):
-    rows = forked(measure, tmp_path_factory.mktemp("tfma"))
+def measured():
+    table = make_table()
+    rows = measure(table, TIPPED, list(MODELS), make_groups(table, SETTINGS))
     return {(row.model, row.slice): row for row in rows}
 
 
@@ -66,12 +65,47 @@ def test_every_slice_cross_and_view_is_measured(measured, model):
     for where, rows in groups.items():
         row = measured[model, where]
         assert (row.examples, row.view, row.task) == (rows.sum(), where == "newest span", "tipped")
-        assert row.values == pytest.approx(expected(table[rows], model), rel=1e-3, abs=2e-3)
+        assert row.values == pytest.approx(expected(table[rows], model), rel=1e-6)
 
 
 @pytest.mark.parametrize("model", MODELS)
 def test_serving_distribution_is_the_weighted_mean(measured, model):
     table, row = make_table(), measured[model, "serving distribution"]
     assert row.view and row.examples == 400
-    assert row.values == pytest.approx(expected(table, model, table["weight"]), rel=1e-3, abs=2e-3)
+    assert row.values == pytest.approx(expected(table, model, table["weight"]), rel=1e-6)
     assert abs(row.values["accuracy"] - measured[model, "overall"].values["accuracy"]) > 1e-3
+
+
+def make_kinds():
+    """100 examples with a label and a prediction of each kind of task, in two slices."""
+    random = np.random.default_rng(1)
+    labels, classes, values = random.integers(0, 2, 100), random.integers(0, 3, 100), random.normal(size=100)
+    return pd.DataFrame(
+        {
+            "slice:hour": random.choice(["1", "2"], 100),
+            "label:binary": labels,
+            "prediction:binary": np.clip(0.3 * labels + 0.7 * random.uniform(size=100), 0, 1),
+            "label:multi_class": classes,
+            "prediction:multi_class": list(random.dirichlet(np.ones(3), 100)),
+            "label:regression": values,
+            "prediction:regression": values + random.normal(size=100),
+        }
+    )
+
+
+def test_numbers_are_those_of_tfma(tmp_path):
+    table = make_kinds()
+    oracle = forked(measure_by_tfma, table, "hour", tmp_path)
+    ones = table["prediction:binary"]
+    table["prediction:binary"] = list(np.stack([1 - ones, ones], axis=1))
+    for kind in METRICS:
+        columns = {f"label:{kind}": "label", f"prediction:{kind}": "model", "slice:hour": "slice:hour"}
+        task, one = Task("task", kind, "l"), table[[*columns]].rename(columns=columns)
+        for row in measure(one, task, ["model"], make_groups(one, EvaluateSettings(slices=["hour"]))):
+            expected = oracle.pop((kind, row.slice))
+            assert row.examples == expected.pop("example_count")
+            assert set(row.values) == set(expected)
+            for metric, value in expected.items():
+                # TFMA's AUC takes probabilities within 1/10,000 for ties.
+                assert row.values[metric] == pytest.approx(value, abs=2e-3 if metric == "auc" else 1e-5), (kind, metric)
+    assert not oracle
