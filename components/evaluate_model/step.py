@@ -91,9 +91,7 @@ def evaluate_model(
     weights = _weigh(project, chosen.instance.name, instances, examples)
     measured = _write_tables(project, chosen, examples, instances, against, weights, outputs.evaluation)
     told = [*instances.not_measured, *against.not_compared, *views.not_compared, *_unweighed(weights)]
-    evaluation = _evaluate(measured, trainings, told).model_copy(
-        update={"champion": champion, "window": spans}
-    )
+    evaluation = _evaluate(measured, trainings, told).model_copy(update={"champion": champion, "window": spans})
     publish_text(evaluation.model_dump_json(indent=2), outputs.evaluation / RECORD_FILE)
     _link_logs(folders, outputs.evaluation)
     link_tree(saved[chosen.instance.name], outputs.model / SAVED_MODEL)
