@@ -1,16 +1,18 @@
-"""Rows of a file to be scored: Parquet, CSV with a header, or JSON Lines."""
+"""Reads the rows of a file to be scored, batch by batch: Parquet, CSV with a header, or JSON Lines."""
 
 from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
-from typing import Any
-
-import apache_beam as beam
+from typing import TYPE_CHECKING, Any
 
 from perennial.errors import DataError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 FORMATS = (".parquet", ".csv", ".jsonl", ".json", ".ndjson")
 Row = dict[str, Any]
@@ -41,13 +43,28 @@ def read_columns(data: Path, needed: Sequence[str]) -> list[str]:
     return columns
 
 
-def read_rows(data: Path, columns: Sequence[str]) -> beam.PTransform:  # type: ignore[type-arg]
-    """A Beam source of the file's rows as dictionaries."""
-    if data.suffix == ".parquet":
-        return beam.io.ReadFromParquet(str(data))
-    if data.suffix == ".csv":
-        return _TextRows(str(data), 1, CsvRow(list(columns)))
-    return _TextRows(str(data), 0, json_row)
+def read_batches(data: Path, size: int) -> Iterator[pa.RecordBatch]:
+    """The rows of a Parquet file in their order, at most `size` at a time."""
+    import pyarrow.parquet as pq
+
+    with pq.ParquetFile(data) as file:
+        yield from file.iter_batches(batch_size=size)
+
+
+def read_rows(data: Path, columns: Sequence[str], size: int) -> Iterator[list[Row]]:
+    """The rows of a text file in their order, at most `size` at a time; lines that are blank are none.
+
+    Raises:
+        DataError: A line is no row; the message shows it.
+    """
+    with data.open(encoding="utf-8", newline="\n") as lines:
+        filled = (line.rstrip("\r\n") for line in lines if line.strip())
+        parse: Callable[[str], Row] = json_row
+        if data.suffix == ".csv":
+            next(filled, None)
+            parse = CsvRow(list(columns))
+        while rows := [parse(line) for line in islice(filled, size)]:
+            yield rows
 
 
 def plain_fields(data: Path, columns: Sequence[str]) -> list[Any]:
@@ -58,18 +75,6 @@ def plain_fields(data: Path, columns: Sequence[str]) -> list[Any]:
     if data.suffix == ".parquet":
         return [field for field in pq.read_schema(data) if not pa.types.is_nested(field.type)]
     return [pa.field(name, pa.string()) for name in columns]
-
-
-class _TextRows(beam.PTransform):  # type: ignore[type-arg]
-    """Reads a text file and parses each line that is not blank."""
-
-    def __init__(self, path: str, header_lines: int, parse: Callable[[str], Row]) -> None:
-        super().__init__()
-        self._path, self._header_lines, self._parse = path, header_lines, parse
-
-    def expand(self, pipeline: Any) -> Any:
-        lines = pipeline | beam.io.ReadFromText(self._path, skip_header_lines=self._header_lines)
-        return lines | beam.Filter(str.strip) | beam.Map(self._parse).with_output_types(Row)
 
 
 class CsvRow:

@@ -1,4 +1,4 @@
-"""Scores a file with the champion, with Beam."""
+"""Scores a file with the champion, batch by batch."""
 
 from __future__ import annotations
 
@@ -7,12 +7,10 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import apache_beam as beam
-
-from components.predict_batch.rows import Row, plain_fields, read_columns, read_rows
-from perennial.beam import make_pipeline
+from components.predict_batch.arrays import to_arrays
+from components.predict_batch.rows import Row, plain_fields, read_batches, read_columns, read_rows
 from perennial.errors import DataError, PerennialError, ServingError
 from perennial.ledger import Ledger
 from perennial.modelling.contract import read_contract
@@ -20,12 +18,16 @@ from perennial.project import Project
 from perennial.registry import Registry
 from perennial.tasks import Part
 from schemas.records import ModelContract
-from serving.inputs import from_v1
+from serving.inputs import Arrays, from_v1
 from serving.outputs import prediction_outputs, task_outputs
-from serving.runtime import LoadedModel, load_model
+from serving.runtime import LoadedModel, Predictions, load_model
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 MODEL_VERSION = "model_version"
-_LONGEST_BATCH = 512
+BATCH_ROWS = 1024
+_BATCHES_IN_GROUP = 64  # of one row group of what is written: few large ones are read faster
 _COLUMNS: dict[Part, str] = {
     "class": "predicted_class",
     "probabilities": "probabilities",
@@ -47,8 +49,8 @@ def predict_batch(project: Project, data: Path, output: Path) -> BatchResult:
 
     Columns added: `predicted_class` int64 and `probabilities` list of float32, or `predicted_value` float32 of a
     regression, behind `<task>_` where there are several tasks; and `model_version` text. A feature with a default may
-    be missing from the file or from a row. The order of the rows is not kept; the input's own columns tell them apart.
-    The file appears whole or not at all.
+    be missing from the file or from a row. The rows keep their order, and a set number of batches is in memory
+    at a time. The file appears whole or not at all.
 
     Raises:
         ServingError: Nothing was deployed yet.
@@ -63,40 +65,76 @@ def predict_batch(project: Project, data: Path, output: Path) -> BatchResult:
     contract = read_contract(folder)
     columns = read_columns(data, [feature.name for feature in contract.features if feature.default is None])
     schema = make_schema(plain_fields(data, columns), contract)
-    predictor = Predictor(project.settings.name, champion.version, folder, champion.digest)
+    model = load_model(project.settings.name, champion.version, folder, champion.digest)
     output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=output.parent, prefix=".predictions.") as aside:
+        written = Path(aside) / "predictions.parquet"
         try:
-            _run(project, read_rows(data, columns), predictor, schema, Path(aside) / "predictions")
-        except Exception as error:
-            raise _told(data, error) or error from error
-        (written,) = Path(aside).glob("predictions*")
+            rows = _write(_read(data, columns, schema, contract), model, schema, written)
+        except PerennialError as error:  # a row does not fit
+            raise DataError(f"{data}: {error.where}", error.expected, error.received, error.remedy) from error
         os.replace(written, output)
-    return BatchResult(_count_rows(output), champion.version, output)
+    return BatchResult(rows, champion.version, output)
 
 
-class Predictor(beam.DoFn):
-    """Predicts batches of rows; loads the model once in each worker."""
+@dataclass(frozen=True)
+class _Batch:
+    """Rows of a file: as columns, and as dictionaries where they come from text. `plain` is what is passed on."""
 
-    def __init__(self, name: str, version: str, folder: Path, digest: str) -> None:
-        self._model_at = (name, version, folder, digest)
-        self._model: LoadedModel | None = None
+    plain: pa.RecordBatch
+    columns: pa.RecordBatch | None
+    rows: list[Row] | None
 
-    def setup(self) -> None:
-        """Loads the model, verified."""
-        self._model = load_model(*self._model_at)
+    def arrays(self, model: LoadedModel) -> Arrays:
+        """What the model takes.
 
-    def process(self, rows: list[Row]) -> Iterator[Row]:
-        """Predicts a batch of rows."""
-        assert self._model is not None
-        model = self._model
+        Raises:
+            InputError: A row does not fit it.
+        """
+        found = None if self.columns is None else to_arrays(self.columns, model.features)
+        if found is not None:
+            return found
+        rows = self.rows if self.columns is None else self.columns.to_pylist()
         names = [feature.name for feature in model.features]
-        instances = [{name: row[name] for name in names if name in row} for row in rows]
-        wanted = [output.name for output in prediction_outputs(model.contract)]
-        found = model.predict(from_v1({"instances": instances}, model.features), wanted)
-        columns = {column: found[name].tolist() for column, name in output_columns(model.contract).items()}
-        for row, *answer in zip(rows, *columns.values(), strict=True):
-            yield row | dict(zip(columns, answer, strict=True)) | {MODEL_VERSION: model.version}
+        instances = [{name: row[name] for name in names if name in row} for row in rows or []]
+        return from_v1({"instances": instances}, model.features)
+
+
+def _read(data: Path, columns: Sequence[str], schema: pa.Schema, contract: ModelContract) -> Iterator[_Batch]:
+    import pyarrow as pa
+
+    added = {*output_columns(contract), MODEL_VERSION}
+    plain = pa.schema([field for field in schema if field.name not in added])
+    if data.suffix == ".parquet":
+        for batch in read_batches(data, BATCH_ROWS):
+            yield _Batch(batch.select(plain.names), batch, None)
+        return
+    for rows in read_rows(data, columns, BATCH_ROWS):
+        yield _Batch(pa.RecordBatch.from_pylist([_as_text(row, plain.names) for row in rows], plain), None, rows)
+
+
+def _write(batches: Iterator[_Batch], model: LoadedModel, schema: pa.Schema, path: Path) -> int:
+    """Writes the plain columns and the predictions of every batch; gives the number of rows."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    wanted = [output.name for output in prediction_outputs(model.contract)]
+    outputs, count = output_columns(model.contract), 0
+    waiting: list[pa.RecordBatch] = []
+    with pq.ParquetWriter(path, schema) as writer:
+        for batch in batches:
+            columns = _to_columns(model.predict(batch.arrays(model), wanted), outputs, schema)
+            size = len(columns[next(iter(outputs))])
+            columns[MODEL_VERSION] = pa.repeat(pa.scalar(model.version, pa.string()), size)
+            columns |= dict(zip(batch.plain.schema.names, batch.plain.columns, strict=True))
+            waiting.append(pa.RecordBatch.from_arrays([columns[name] for name in schema.names], schema=schema))
+            count += size
+            if len(waiting) == _BATCHES_IN_GROUP:
+                writer.write_table(pa.Table.from_batches(waiting))
+                waiting.clear()
+        if waiting:
+            writer.write_table(pa.Table.from_batches(waiting))
+    return count
 
 
 def output_columns(contract: ModelContract) -> dict[str, str]:
@@ -107,6 +145,21 @@ def output_columns(contract: ModelContract) -> dict[str, str]:
         for task in contract.tasks
         for part, output in task_outputs(contract, task).items()
     }
+
+
+def _to_columns(predictions: Predictions, outputs: dict[str, str], schema: pa.Schema) -> dict[str, pa.Array]:
+    """Column -> what the model says of each row: a list of each row of a matrix."""
+    import pyarrow as pa
+
+    found = {}
+    for column, name in outputs.items():
+        values = predictions[name]
+        if values.ndim > 1:
+            offsets = pa.array(range(0, values.size + 1, values.shape[1]), pa.int32())
+            found[column] = pa.ListArray.from_arrays(offsets, pa.array(values.reshape(-1)))
+        else:
+            found[column] = pa.array(values, schema.field(column).type)
+    return found
 
 
 def make_schema(fields: Sequence[Any], contract: ModelContract) -> Any:
@@ -127,38 +180,5 @@ def make_schema(fields: Sequence[Any], contract: ModelContract) -> Any:
     return pa.schema([*(field for field in fields if field.name not in names), *added])
 
 
-def _run(project: Project, rows: Any, predictor: Predictor, schema: Any, prefix: Path) -> None:
-    with make_pipeline(project.settings.beam.options) as pipeline:
-        (
-            pipeline
-            | "Read" >> rows
-            | "Batch" >> beam.BatchElements(min_batch_size=16, max_batch_size=_LONGEST_BATCH)
-            | "Predict" >> beam.ParDo(predictor)
-            | "Fit" >> beam.Map(_fit, schema)
-            | "Write" >> beam.io.WriteToParquet(str(prefix), schema, file_name_suffix=".parquet", num_shards=1)
-        )
-
-
-def _fit(row: Row, schema: Any) -> Row:
-    """The columns of the output, text where the schema says so."""
-    import pyarrow as pa
-
-    as_text = {field.name for field in schema if pa.types.is_string(field.type)}
-    fitted = {name: row.get(name) for name in schema.names}
-    return {n: str(v) if n in as_text and v is not None else v for n, v in fitted.items()}
-
-
-def _count_rows(path: Path) -> int:
-    import pyarrow.parquet as pq
-
-    return int(pq.read_metadata(path).num_rows)
-
-
-def _told(data: Path, error: BaseException) -> DataError | None:
-    """What a row that does not fit says to a person; Beam wraps the error that says it. None: not a row's fault."""
-    cause: BaseException | None = error
-    while cause is not None and not isinstance(cause, PerennialError):
-        cause = cause.__cause__ or cause.__context__
-    if cause is None:
-        return None
-    return DataError(f"{data}: {cause.where}", cause.expected, cause.received, cause.remedy)
+def _as_text(row: Row, names: Sequence[str]) -> dict[str, str | None]:
+    return {name: None if row.get(name) is None else str(row[name]) for name in names}

@@ -101,3 +101,28 @@ def test_file_without_a_feature_that_has_no_default(predicted, tmp_path):
         forked(predict_again, load_project(predicted / "regression"), tmp_path / "rows.csv")
     assert "rows.csv must have the features that the model needs (sex, age, bmi, ltg)" in str(caught.value)
     assert not (tmp_path / "rows.parquet").exists()
+
+
+@pytest.mark.parametrize("kind", ["regression", "several"])
+def test_parquet_gives_the_same_in_the_same_order(predicted, kind, tmp_path):
+    """Numbers are read as columns; an optional feature that a row lacks is null there."""
+    rows = pd.read_csv(predicted / kind / "data" / "2026-01-01.csv")
+    rows.to_parquet(tmp_path / "rows.parquet", index=False)
+    forked(predict_to, load_project(predicted / kind), tmp_path / "rows.parquet", tmp_path / "written.parquet")
+    found, expected = pd.read_parquet(tmp_path / "written.parquet"), pd.read_parquet(predicted / f"{kind}.parquet")
+    assert found["id"].tolist() == rows["id"].tolist() == expected["id"].tolist()
+    for column in COLUMNS[kind]:
+        np.testing.assert_allclose(np.vstack(found[column]), np.vstack(expected[column]), rtol=1e-5)
+
+
+def predict_to(project, data, output):
+    predict_batch(project, data, output)
+
+
+def test_row_that_does_not_fit_is_named(predicted, tmp_path):
+    rows = pd.read_csv(predicted / "regression" / "data" / "2026-01-01.csv").head(3)
+    rows.loc[1, "bmi"] = np.inf
+    rows.to_parquet(tmp_path / "rows.parquet", index=False)
+    with pytest.raises(DataError, match=r"rows\.parquet: instances\[1\]\.bmi must be a number"):
+        forked(predict_to, load_project(predicted / "regression"), tmp_path / "rows.parquet", tmp_path / "w.parquet")
+    assert not (tmp_path / "w.parquet").exists()
