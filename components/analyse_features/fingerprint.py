@@ -35,7 +35,9 @@ def fingerprint(preprocessing: Preprocessing, specs: Mapping[str, tf.TypeSpec], 
     import tensorflow_transform as tft
     from tensorflow_transform import impl_helper
 
-    graph, _, _ = impl_helper.trace_preprocessing_function(preprocessing, specs, use_tf_compat_v1=False)
+    # The order of the specs is that of a set in each process; operations would be numbered by it.
+    ordered = dict(sorted(specs.items()))
+    graph, _, _ = impl_helper.trace_preprocessing_function(preprocessing, ordered, use_tf_compat_v1=False)
     types = [f"{name} {spec}" for name, spec in sorted(specs.items())]
     versions = [_FORMAT, __version__, tft.__version__]
     return digest_value([*versions, types, [key.hex() for key in keys], _describe(graph), list(_assets(graph))])

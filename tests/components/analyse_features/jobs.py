@@ -66,3 +66,17 @@ def plainly(project: Project, window: Path, output: Path) -> None:
         batches = read_batches(pipeline, "all", split_files(window, "train"), examples)
         graph = (batches, examples.TensorAdapterConfig()) | tft_beam.AnalyzeDataset(load_preprocessing(project))
         graph | tft_beam.WriteTransformFn(str(output / "transform_graph"))
+
+
+def fingerprints_of_both_orders() -> list[str]:
+    """Fingerprints of one function over the same features, named in one order and in the other."""
+    import tensorflow as tf
+    import tensorflow_transform as tft
+
+    from components.analyse_features.fingerprint import fingerprint
+
+    def preprocessing(inputs: dict[str, Any]) -> dict[str, Any]:
+        return {"z": tft.scale_to_z_score(inputs["fare"]), "word": tft.compute_and_apply_vocabulary(inputs["payment"])}
+
+    specs = {"fare": tf.TensorSpec([None], tf.float32), "payment": tf.TensorSpec([None], tf.string)}
+    return [fingerprint(preprocessing, order, []) for order in (specs, dict(reversed(specs.items())))]

@@ -11,7 +11,14 @@ import numpy as np
 import pytest
 
 from perennial.digests import digest_file
-from tests.components.analyse_features.jobs import analyse, build, features, message, plainly
+from tests.components.analyse_features.jobs import (
+    analyse,
+    build,
+    features,
+    fingerprints_of_both_orders,
+    message,
+    plainly,
+)
 from tests.components.analyse_features.windows import make_rides, record_span, rides, spoil, with_body
 from tests.components.forked import forked
 
@@ -116,6 +123,12 @@ def test_changed_function_reads_every_span_again(again):
         changed = with_body(project, f'return {{"z": {change}}}')
         assert forked(analyse, changed, window, folder / "graph") == (DAYS, []), change
     assert forked(analyse, with_body(project, body), window, folder / "graph") == ([], DAYS)
+
+
+def test_order_of_features_does_not_change_the_fingerprint():
+    """It differs from process to process, and all spans were read again."""
+    first, second = forked(fingerprints_of_both_orders)
+    assert first == second
 
 
 def _entries(project):
