@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from perennial.beam import make_pipeline
 from perennial.combining import LENGTH_BUCKETS, rank_values
 from perennial.distributions import Distribution, write_distributions
-from perennial.examples import split_files
+from perennial.examples import read_batches, split_files
 from perennial.publishing import publish_bytes
 from perennial.tfx_compat import import_tfdv
 
@@ -42,7 +42,6 @@ def compute_statistics(
     tfdv = import_tfdv()
     import apache_beam as beam
     from tensorflow_metadata.proto.v0 import statistics_pb2
-    from tfx_bsl.public import tfxio
 
     from components.compute_statistics.measuring import measure_distributions
 
@@ -51,10 +50,10 @@ def compute_statistics(
         empty = statistics_pb2.DatasetFeatureStatisticsList(datasets=[statistics_pb2.DatasetFeatureStatistics()])
         write_statistics(empty, {}, output, schema)
         return
-    source = tfxio.TFExampleRecord(file_pattern=files, telemetry_descriptors=["perennial", "compute_statistics"])
     options = tfdv.StatsOptions(schema=schema, num_values_histogram_buckets=LENGTH_BUCKETS)
     with make_pipeline(beam_options) as pipeline:
-        batches = pipeline | "Read" >> source.BeamSource()
+        # Whole batches go through the pipeline: one record at a time, most of the time would go into their passing.
+        batches = pipeline | "Files" >> beam.Create(files) | "Read" >> beam.FlatMap(lambda file: read_batches([file]))
         counted = batches | "Count" >> beam.CombineGlobally(measure_distributions(schema, categorical))
         measured = batches | "Measure" >> tfdv.GenerateStatistics(options)
         _ = measured | "Write" >> beam.Map(write_statistics, beam.pvalue.AsSingleton(counted), output, schema)

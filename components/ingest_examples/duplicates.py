@@ -10,22 +10,17 @@ import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
 from perennial.reading.rows import Reason, shorten
 
 SHARDS = 64
 _DIGEST_BYTES = 16
-
-
-class KeyAt(NamedTuple):
-    """Where a key stands: digests of the key and of its example, and the part and number of its row."""
-
-    key: bytes
-    example: bytes
-    part: int
-    number: int
-
-
-PlainKeyAt = tuple[bytes, bytes, int, int]
+# `V`, not `S`: NumPy takes zeros from the end of an S.
+_PACKED = np.dtype(
+    [("key", f"V{_DIGEST_BYTES}"), ("example", f"V{_DIGEST_BYTES}"), ("part", np.int64), ("number", np.int64)]
+)
 
 
 class Duplicate(NamedTuple):
@@ -42,26 +37,40 @@ def digest(data: bytes) -> bytes:
     return hashlib.blake2b(data, digest_size=_DIGEST_BYTES).digest()
 
 
-def by_shard(keys: Iterable[KeyAt]) -> Iterator[tuple[int, list[PlainKeyAt]]]:
+def pack_keys(
+    keys: Sequence[bytes], examples: Sequence[bytes], part: int, numbers: NDArray[np.int64]
+) -> NDArray[np.void]:
+    """Where keys stand, at 48 bytes a row: digests of the key and of its example, the part, and the row's number."""
+    packed = np.empty(len(keys), _PACKED)
+    packed["key"] = np.frombuffer(b"".join(keys), packed.dtype["key"])
+    packed["example"] = np.frombuffer(b"".join(examples), packed.dtype["example"])
+    packed["part"], packed["number"] = part, numbers
+    return packed
+
+
+def by_shard(packed: NDArray[np.void]) -> Iterator[tuple[int, bytes]]:
     """Shares keys out, so that all rows of a key come together and no more than a share has to be held at once."""
-    shards: dict[int, list[PlainKeyAt]] = {}
-    for key in keys:
-        shards.setdefault(key.key[0] % SHARDS, []).append((*key,))  # Beam writes plain tuples fast
-    yield from shards.items()
+    shards = _halves(packed["key"])[:, 0] >> np.uint64(64 - 8)
+    shards = shards % np.uint64(SHARDS)
+    for shard in np.unique(shards).tolist():
+        yield shard, packed[shards == shard].tobytes()
 
 
-def find_duplicates(batches: Iterable[Sequence[PlainKeyAt]]) -> Iterator[tuple[bytes, Duplicate]]:
+def find_duplicates(batches: Iterable[bytes]) -> Iterator[tuple[bytes, Duplicate]]:
     """The keys of a share that stand in several rows."""
-    first: dict[bytes, KeyAt] = {}
-    found: dict[bytes, Duplicate] = {}
-    for place in (KeyAt(*place) for batch in batches for place in batch):
-        known = first.setdefault(place.key, place)
-        if known is place:
-            continue
-        before = found.get(place.key, Duplicate(1, True, known.part, known.number))
-        part, number = min((before.part, before.number), (place.part, place.number))
-        found[place.key] = Duplicate(before.rows + 1, before.same and known.example == place.example, part, number)
-    yield from found.items()
+    packed = np.frombuffer(b"".join(batches), _PACKED)
+    keys = _halves(packed["key"])
+    packed = packed[np.lexsort((packed["number"], packed["part"], keys[:, 1], keys[:, 0]))]
+    starts = np.flatnonzero(np.concatenate([[True], packed["key"][1:] != packed["key"][:-1]]))
+    sizes = np.diff(np.append(starts, len(packed)))
+    for start, size in zip(starts[sizes > 1].tolist(), sizes[sizes > 1].tolist(), strict=True):
+        rows = packed[start : start + size]
+        same = bool((rows["example"] == rows["example"][0]).all())
+        yield rows["key"][0].tobytes(), Duplicate(size, same, int(rows["part"][0]), int(rows["number"][0]))
+
+
+def _halves(digests: NDArray[np.void]) -> NDArray[np.uint64]:
+    return np.ascontiguousarray(digests).view(">u8").reshape(-1, 2).astype(np.uint64)
 
 
 def explain(setting: str, key: str, duplicate: Duplicate, first: str) -> Reason:

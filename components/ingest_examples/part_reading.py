@@ -5,26 +5,33 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
-from components.ingest_examples.duplicates import Duplicate, KeyAt, by_shard, digest, explain
+import numpy as np
+import pyarrow as pa
+
+from components.ingest_examples.duplicates import Duplicate, by_shard, digest, explain, pack_keys
 from components.ingest_examples.row_rules import RowRules
 from components.ingest_examples.tallies import Counts, Fault
 from perennial.errors import DataError
-from perennial.examples import split_of, text_of, to_example
+from perennial.example_encoding import encode_examples
+from perennial.examples import split_of, splits_of, text_of, to_example
+from perennial.reading.blocks import Block, Columns
 from perennial.reading.columns import Column, SeenKinds
 from perennial.reading.conforming import Conformer, kind_of
-from perennial.reading.read import read_rows
+from perennial.reading.read import columns_of, read_blocks, read_rows, rows_of
 from perennial.reading.rows import BrokenFileError, Part, Reason, Row
-from schemas.project import SplitSettings
+from perennial.reading.typed_columns import to_typed_columns
+from schemas.project import SPLITS, SplitSettings
 from schemas.records import SetAside
 
 SET_ASIDE, KEYS, TALLY = "set_aside", "keys", "tally"
-_KEYS_AT_ONCE = 10_000
+_BYTES_AT_ONCE = 1 << 20
+_ROWS_ONE_BY_ONE = 64  # in so few rows the one at fault is found by looking at each
 _LONGEST_TEXT, _LONGEST_LIST = 200, 20
 
 Outcome = tuple[str, Any]
-"""An output and what goes there: to a split a serialised example, to SET_ASIDE and TALLY a line, to KEYS a batch."""
+"""An output and what goes there: to a split serialised examples, to SET_ASIDE and TALLY a line, to KEYS a batch."""
 
 
 @dataclass(frozen=True)
@@ -54,13 +61,10 @@ def read_part(plan: Plan, index: int) -> Iterator[Outcome]:
     """Reads a part to its end, or to the fault that ends it, which its tally then tells."""
     reading = _Reading(plan, index)
     try:
-        for row in read_rows(plan.parts[index], plan.max_value_mb):
-            yield reading.judge(row)
-            if len(reading.keys) >= _KEYS_AT_ONCE:
-                yield from reading.pop_keys()
+        for block in read_blocks(plan.parts[index], plan.max_value_mb):
+            yield from reading.read(block)
     except DataError as error:
         reading.counts.fault = _fault_of(error)
-    yield from reading.pop_keys()
     yield TALLY, reading.counts.tally(index).model_dump_json()
 
 
@@ -86,10 +90,62 @@ class _Reading:
         self._conformer = Conformer(plan.columns, plan.max_value_mb)
         self._kept: set[bytes] = set()
         self.counts = Counts(plan.columns, plan.rules.label)
-        self.keys: list[KeyAt] = []
 
-    def judge(self, row: Row) -> Outcome:
-        """Makes an example of a row, or a line that tells why it is none."""
+    def read(self, block: Block) -> Iterator[Outcome]:
+        """Reads a block as columns; where a row is at fault, finds it in smaller and smaller pieces."""
+        columns = columns_of(block, self._part)
+        outcomes = self._read_columns(columns) if columns is not None else None
+        if outcomes is not None:
+            yield from outcomes
+        elif block.size > _ROWS_ONE_BY_ONE:
+            for piece in block.divide():
+                yield from self.read(piece)
+        else:
+            yield from self._read_rows(block)
+
+    def _read_columns(self, columns: Columns) -> list[Outcome] | None:
+        """What becomes of rows that are all examples; None where one is none, or nobody knows."""
+        plan, rows = self._plan, columns.batch.num_rows
+        typed = to_typed_columns(columns.batch, plan.columns, plan.max_value_mb)
+        if typed is None or not plan.rules.all_met(typed, rows):
+            return None
+        keys = _texts(typed[plan.rules.key])
+        identities = [digest(key) for key in keys]
+        if plan.duplicates is not None and not plan.duplicates.keys().isdisjoint(identities):
+            return None
+        splits = splits_of(keys, plan.splits)
+        serialised = encode_examples(typed, rows)
+        self.counts.see_columns(columns.batch.schema.names, typed, rows)
+        self.counts.add_examples(
+            {split: int((splits == place).sum()) for place, split in enumerate(SPLITS)},
+            typed[plan.rules.label],
+        )
+        outcomes: list[Outcome] = []
+        for place, split in enumerate(SPLITS):
+            if chosen := serialised.filter(pa.array(splits == place)).to_pylist():
+                outcomes.append((split, chosen))
+        if plan.duplicates is None:
+            examples = [digest(example) for example in serialised.to_pylist()]
+            packed = pack_keys(identities, examples, self._index, columns.numbers)
+            outcomes += [(KEYS, shard) for shard in by_shard(packed)]
+        return outcomes
+
+    def _read_rows(self, block: Block) -> Iterator[Outcome]:
+        """What becomes of rows that are looked at one by one."""
+        batch = _Batch()
+        for row in rows_of(block, self._part):
+            judged = self._judge(row)
+            if isinstance(judged, SetAside):
+                yield SET_ASIDE, judged.model_dump_json()
+                continue
+            batch.add(judged, row.number)
+            if batch.size >= _BYTES_AT_ONCE:
+                yield from batch.outcomes(self._index, self._plan.duplicates is None)
+                batch = _Batch()
+        yield from batch.outcomes(self._index, self._plan.duplicates is None)
+
+    def _judge(self, row: Row) -> _Example | SetAside:
+        """Makes an example of a row, or tells why it is none."""
         if row.reason is not None:
             self.counts.see(row, {})
             return self._set_aside(row, [row.reason])
@@ -99,25 +155,16 @@ class _Reading:
         if reasons:
             return self._set_aside(row, reasons)
         key = text_of(values[self._plan.rules.key])
-        serialised: bytes = to_example(values).SerializeToString(deterministic=True)
-        if reason := self._check_unique(row, key, serialised):
+        identity = digest(key.encode())
+        if reason := self._check_unique(row, key, identity):
             return self._set_aside(row, [reason])
         split = split_of(key, self._plan.splits)
         self.counts.add_example(split, text_of(values[self._plan.rules.label]))
-        return split, serialised
+        return _Example(split, identity, to_example(values).SerializeToString(deterministic=True))
 
-    def pop_keys(self) -> Iterator[Outcome]:
-        """The keys since the last time, in batches."""
-        for batch in by_shard(self.keys):
-            yield KEYS, batch
-        self.keys = []
-
-    def _check_unique(self, row: Row, key: str, serialised: bytes) -> Reason | None:
-        identity, plan = digest(key.encode()), self._plan
-        if plan.duplicates is None:
-            self.keys.append(KeyAt(identity, digest(serialised), self._index, row.number))
-            return None
-        duplicate = plan.duplicates.get(identity)
+    def _check_unique(self, row: Row, key: str, identity: bytes) -> Reason | None:
+        plan = self._plan
+        duplicate = plan.duplicates.get(identity) if plan.duplicates else None
         if duplicate is None:
             return None
         if duplicate.same and duplicate.part == self._index and identity not in self._kept:
@@ -126,12 +173,58 @@ class _Reading:
         first = plan.parts[duplicate.part].place(duplicate.number)
         return explain(plan.rules.key, key, duplicate, first)
 
-    def _set_aside(self, row: Row, reasons: list[Reason]) -> Outcome:
+    def _set_aside(self, row: Row, reasons: list[Reason]) -> SetAside:
         place = self._part.place(row.number)
         self.counts.add_set_aside(place, reasons)
         values = {name: _presentable(value) for name, value in row.values.items()}
-        record = SetAside(span=self._plan.span, place=place, reasons=[str(reason) for reason in reasons], values=values)
-        return SET_ASIDE, record.model_dump_json()
+        return SetAside(span=self._plan.span, place=place, reasons=[str(reason) for reason in reasons], values=values)
+
+
+class _Example(NamedTuple):
+    """An example: its split, the digest of its key, and the example itself."""
+
+    split: str
+    identity: bytes
+    serialised: bytes
+
+
+class _Batch:
+    """Examples of rows that were read one by one, until there are enough to pass on."""
+
+    def __init__(self) -> None:
+        self.size = 0
+        self._examples: list[_Example] = []
+        self._numbers: list[int] = []
+
+    def add(self, example: _Example, number: int) -> None:
+        """Adds the example of the row with this number."""
+        self._examples.append(example)
+        self._numbers.append(number)
+        self.size += len(example.serialised)
+
+    def outcomes(self, part: int, with_keys: bool) -> Iterator[Outcome]:
+        """The examples by split, and where their keys stand."""
+        for split in SPLITS:
+            if chosen := [example.serialised for example in self._examples if example.split == split]:
+                yield split, chosen
+        if with_keys and self._examples:
+            identities = [example.identity for example in self._examples]
+            digests = [digest(example.serialised) for example in self._examples]
+            for shard in by_shard(pack_keys(identities, digests, part, np.array(self._numbers, np.int64))):
+                yield KEYS, shard
+
+
+def _texts(column: pa.Array) -> list[bytes]:
+    """The keys of a column as `text_of` gives them, in UTF-8."""
+    values = column.to_pylist()
+    if not pa.types.is_large_binary(column.type):
+        return [str(value).encode() for value in values]
+    try:
+        column.cast(pa.large_string())  # then text_of() would only decode what is encoded again
+    except pa.ArrowInvalid:
+        return [text_of(value).encode() for value in values]
+    found: list[bytes] = values
+    return found
 
 
 def _fault_of(error: DataError) -> Fault:

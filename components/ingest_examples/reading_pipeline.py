@@ -16,6 +16,7 @@ from components.ingest_examples.duplicates import Duplicate, find_duplicates
 from components.ingest_examples.part_reading import KEYS, SET_ASIDE, TALLY, Plan, read_part
 from components.ingest_examples.tallies import Tally, Total
 from perennial.beam import make_pipeline
+from perennial.example_sink import TFRecordBatchSink
 from perennial.examples import split_prefix
 from schemas.project import SPLITS
 
@@ -43,7 +44,7 @@ def read_parts(plan: Plan, options: Sequence[str], output: Path, work: Path) -> 
             | "Read" >> beam.FlatMap(_read, plan).with_outputs(*splits, SET_ASIDE, KEYS, TALLY)
         )
         for split in splits:
-            sink = beam.io.WriteToTFRecord(split_prefix(output, split), file_name_suffix=".gz")
+            sink = beam.io.iobase.Write(TFRecordBatchSink(split_prefix(output, split)))
             _ = outcomes[split] | f"Write[{split}]" >> sink
         for name in (SET_ASIDE, TALLY):
             _ = outcomes[name] | f"Write[{name}]" >> beam.io.WriteToText(str(work / name))

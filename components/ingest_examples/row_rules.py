@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ from perennial.reading.conforming import Conformed, Plain
 from perennial.reading.rows import Reason, shorten
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from tensorflow_metadata.proto.v0.schema_pb2 import Schema
 
 
@@ -48,6 +50,22 @@ class RowRules:
     def check(self, values: Conformed) -> list[Reason]:
         """Why a row of conformed values is no example; empty when it is one."""
         return [reason for reason in (self._check_key(values), self._check_label(values)) if reason]
+
+    def all_met(self, columns: Mapping[str, pa.Array], rows: int) -> bool:
+        """Whether all rows of typed columns are examples, as far as columns tell; lists are left to `check`."""
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        key, label = columns.get(self.key), columns.get(self.label)
+        if key is None or label is None or key.null_count or label.null_count:
+            return False
+        if pa.types.is_large_list(key.type) or pa.types.is_large_list(label.type):
+            return False
+        if pa.types.is_large_binary(key.type) and pc.min(pc.binary_length(key)).as_py() == 0:
+            return False
+        if pa.types.is_floating(label.type) and pc.any(pc.is_nan(label)).as_py():
+            return False
+        return all(self.domain.allows(value) for value in pc.unique(label).to_pylist())
 
     def _check_key(self, values: Conformed) -> Reason | None:
         key = values.get(self.key)

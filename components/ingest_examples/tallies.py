@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+
+import pyarrow as pa
 
 from perennial.errors import DataError
+from perennial.examples import text_of
 from perennial.reading.columns import Column, Kind, SeenKinds
 from perennial.reading.conforming import Conformed, kind_of
 from perennial.reading.rows import BrokenFileError, Reason, Row
@@ -67,6 +70,24 @@ class Counts:
         self._labelled += row.values.get(self._label) is not None
         for name in conformed.keys() - self._known:
             self._seen.see(name, kind_of(conformed[name]), not isinstance(conformed[name], list))
+
+    def see_columns(self, names: Iterable[str], typed: Mapping[str, pa.Array], rows: int) -> None:
+        """Counts rows that are all examples; `typed` are those of their columns that hold values."""
+        self._columns.update(dict.fromkeys(names))
+        self._labelled += rows
+        for name in typed.keys() - self._known:
+            several = pa.types.is_large_list(typed[name].type)
+            items = typed[name].flatten() if several else typed[name]
+            kind: Kind = "int" if pa.types.is_int64(items.type) else "float"
+            kind = "bytes" if pa.types.is_large_binary(items.type) else kind
+            self._seen.see(name, kind if len(items) else None, not several)
+
+    def add_examples(self, splits: Mapping[str, int], labels: pa.Array) -> None:
+        """Counts examples: how many each split gets, and their labels, of which none is missing."""
+        self._rows.update({split: count for split, count in splits.items() if count})
+        if len(self._labels) <= MOST_LABELS:
+            for item in labels.value_counts().to_pylist():
+                self._labels[text_of(item["values"])] += item["counts"]
 
     def add_example(self, split: str, label: str) -> None:
         """Counts an example."""

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, BinaryIO
 
+from perennial.reading.blocks import BatchBlock
 from perennial.reading.rows import Part, Row
 
 _BATCH_BYTES = 32 << 20
@@ -29,15 +30,20 @@ def parquet_row_groups(stream: BinaryIO) -> list[int]:
 
 def read_parquet(stream: BinaryIO, part: Part) -> Iterator[Row]:
     """The rows of the part's row group, or of the whole file."""
+    for block in read_parquet_blocks(stream, part):
+        yield from block.rows()
+
+
+def read_parquet_blocks(stream: BinaryIO, part: Part) -> Iterator[BatchBlock]:
+    """The same rows in record batches."""
     with _opened(stream) as parquet:
         groups = range(parquet.metadata.num_row_groups) if part.row_group is None else [part.row_group]
-        number, names = part.first_row, parquet.schema_arrow.names
+        number = part.first_row + 1
         for group in groups:
             rows = _rows_of_a_batch(parquet.metadata.row_group(group))
             for batch in parquet.iter_batches(batch_size=rows, row_groups=[group], use_threads=False):
-                for values in zip(*(column.to_pylist() for column in batch.columns), strict=True):
-                    number += 1
-                    yield Row(number, dict(zip(names, values, strict=True)))
+                yield BatchBlock(batch, number)
+                number += batch.num_rows
 
 
 def _rows_of_a_batch(group: Any) -> int:

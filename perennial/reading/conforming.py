@@ -18,7 +18,7 @@ Plain = int | float | bytes
 Conformed = dict[str, Value]
 
 # The greatest number that rounds to one of 32 bits, in which tf.Example holds numbers. Source: IEEE 754.
-_LARGEST = (2 - 2**-24) * 2.0**127 * (1 - 2**-53)
+LARGEST = (2 - 2**-24) * 2.0**127 * (1 - 2**-53)
 # Made once: this runs for every value.
 _NUMBERS, _FRACTIONS, _BYTES = (int, float, Decimal), (float, Decimal), (bytes, bytearray, memoryview)
 _SIZED, _LARGE, _LISTS = (str, bytes, list), (bytes, list), (list, tuple)
@@ -122,7 +122,7 @@ def _to_int(value: Any) -> int:
 
 def _to_float(value: Any) -> float:
     number = float(_as_digits(value) if isinstance(value, str) or not isinstance(value, _NUMBERS) else value)
-    if not -_LARGEST <= number <= _LARGEST and math.isfinite(number):
+    if not -LARGEST <= number <= LARGEST and math.isfinite(number):
         raise OverflowError(number)
     return number
 

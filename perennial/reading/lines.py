@@ -3,11 +3,52 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO, NamedTuple, Protocol
 
 from perennial.reading.rows import MEGABYTE, BrokenFileError, Part, Reason, in_megabytes
 
 _HEAD = 4096
+
+
+class ByteStream(Protocol):
+    """What lines are read from."""
+
+    def readline(self, limit: int = -1, /) -> bytes:
+        """The bytes up to the next line feed, or as many as the limit says."""
+
+
+class PushbackStream:
+    """A stream of bytes to which bytes that were read can be given back."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+        self._again = b""
+
+    def read(self, size: int) -> bytes:
+        """So many bytes; fewer only at the end."""
+        blocks = [self._again[:size]]
+        self._again = self._again[size:]
+        missing = size - len(blocks[0])
+        while missing and (block := self._stream.read(missing)):
+            blocks.append(block)
+            missing -= len(block)
+        return b"".join(blocks)
+
+    def readline(self, limit: int = -1, /) -> bytes:
+        """The bytes up to the next line feed, or as many as the limit says."""
+        if not self._again:
+            return self._stream.readline(limit)
+        end = self._again.find(b"\n") + 1
+        size = end or len(self._again)
+        size = min(size, limit) if limit >= 0 else size
+        line, self._again = self._again[:size], self._again[size:]
+        if end or self._again or len(line) == limit:
+            return line
+        return line + self._stream.readline(limit - len(line) if limit >= 0 else -1)
+
+    def give_back(self, data: bytes) -> None:
+        """Puts bytes in front of what is still to be read."""
+        self._again = data + self._again
 
 
 class Line(NamedTuple):
@@ -23,13 +64,13 @@ def longest_line(max_value_mb: float) -> int:
     return int(4 * max_value_mb * MEGABYTE) + 4096
 
 
-def read_lines(stream: BinaryIO, part: Part, longest: int) -> Iterator[Line]:
-    """The lines of a text in UTF-8, with or without a byte order mark.
+def read_lines(stream: ByteStream, part: Part, longest: int, first: int = 1) -> Iterator[Line]:
+    """The lines of a text in UTF-8, with or without a byte order mark; `first` is the number of the first of them.
 
     Raises:
         BrokenFileError: The file holds no text in UTF-8 at all: UTF-16, or bytes of another format.
     """
-    for number, raw in enumerate(_raw_lines(stream, longest), start=1):
+    for number, raw in enumerate(_raw_lines(stream, longest), start=first):
         if number == 1:
             _check_text(raw[:_HEAD], part)
             raw = raw.removeprefix(b"\xef\xbb\xbf")
@@ -44,7 +85,7 @@ def read_lines(stream: BinaryIO, part: Part, longest: int) -> Iterator[Line]:
             yield Line(number, raw.decode("utf-8", errors="replace"), reason)
 
 
-def _raw_lines(stream: BinaryIO, longest: int) -> Iterator[bytes]:
+def _raw_lines(stream: ByteStream, longest: int) -> Iterator[bytes]:
     while raw := stream.readline(longest + 1):
         yield raw
 
@@ -57,7 +98,7 @@ def _check_text(head: bytes, part: Part) -> None:
         raise BrokenFileError(part.name, "must be text in UTF-8", f"{kind}: {head[:12]!r} at its beginning")
 
 
-def _too_long(raw: bytes, stream: BinaryIO, number: int, longest: int) -> Line:
+def _too_long(raw: bytes, stream: ByteStream, number: int, longest: int) -> Line:
     """Passes over the rest of a line; the stand-in opens and closes quotes just as the line does."""
     size, quotes = len(raw), raw.count(b'"')
     while not raw.endswith(b"\n") and (raw := stream.readline(1 << 20)):

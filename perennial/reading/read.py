@@ -7,9 +7,10 @@ from typing import BinaryIO, get_args
 
 from perennial.errors import ProjectError
 from perennial.files import open_bytes
-from perennial.reading.columnar import parquet_columns, parquet_row_groups, read_parquet
-from perennial.reading.delimited import read_csv, read_csv_header
-from perennial.reading.jsonlines import read_jsonl
+from perennial.reading.blocks import Block, Columns, RowBlock
+from perennial.reading.columnar import parquet_columns, parquet_row_groups, read_parquet, read_parquet_blocks
+from perennial.reading.delimited import read_csv, read_csv_blocks, read_csv_header
+from perennial.reading.jsonlines import read_jsonl, read_jsonl_blocks
 from perennial.reading.records import read_tfrecord
 from perennial.reading.rows import BrokenFileError, Part, Row, told_as
 from schemas.project import Format
@@ -67,6 +68,46 @@ def read_rows(part: Part, max_value_mb: float) -> Iterator[Row]:
         return
     with told_as(part, _KINDS[part.format]), open_bytes(part.uri) as stream:
         yield from _read(stream, part, max_value_mb)
+
+
+def read_blocks(part: Part, max_value_mb: float) -> Iterator[Block]:
+    """The rows of a part in blocks, each of which is to be read with `columns_of` or `rows_of` before the next.
+
+    Raises:
+        BrokenFileError: The file as a whole is at fault.
+        DataError: The file or the database cannot be read.
+    """
+    if part.format not in ("csv", "jsonl", "parquet"):
+        yield RowBlock(lambda: read_rows(part, max_value_mb))
+        return
+    with told_as(part, _KINDS[part.format]), open_bytes(part.uri) as stream:
+        if part.format == "csv":
+            yield from read_csv_blocks(stream, part, max_value_mb)
+        elif part.format == "jsonl":
+            yield from read_jsonl_blocks(stream, part, max_value_mb)
+        else:
+            yield from read_parquet_blocks(stream, part)
+
+
+def columns_of(block: Block, part: Part) -> Columns | None:
+    """The rows of a block as columns; None where they can only be read one by one.
+
+    Raises:
+        BrokenFileError: The file as a whole is at fault.
+    """
+    with told_as(part, _KINDS[part.format]):
+        return block.columns()
+
+
+def rows_of(block: Block, part: Part) -> Iterator[Row]:
+    """The rows of a block one by one.
+
+    Raises:
+        BrokenFileError: The file as a whole is at fault.
+        DataError: The file or the database cannot be read.
+    """
+    with told_as(part, _KINDS[part.format]):
+        yield from block.rows()
 
 
 def read_columns(part: Part, max_value_mb: float) -> list[str] | None:

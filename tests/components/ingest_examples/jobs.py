@@ -147,7 +147,9 @@ def _read_twice(project: Project, path: Path) -> tuple[list[dict[str, Any]], lis
             batches.setdefault(value[0], []).append(value[1])
     found = dict(duplicate for shard in batches.values() for duplicate in find_duplicates(shard))
     outcomes = list(read_part(dataclasses.replace(plan, duplicates=found), 0))
-    examples = [_values(tf.train.Example.FromString(value)) for name, value in outcomes if name in SPLITS]
+    examples = [
+        _values(tf.train.Example.FromString(one)) for name, value in outcomes if name in SPLITS for one in value
+    ]
     return examples, [SetAside.model_validate_json(value) for name, value in outcomes if name == SET_ASIDE]
 
 

@@ -11,7 +11,7 @@ from components.ingest_examples.step import ingest_examples, read_ingestion
 from perennial.examples import split_of
 from schemas.project import SPLITS
 from tests.components.forked import forked
-from tests.components.ingest_examples import jobs
+from tests.components.ingest_examples import column_jobs, jobs
 
 DAY = "2026-01-01"
 
@@ -74,6 +74,10 @@ def test_repeating_it_gives_the_same(chain, rows, tmp_path):
 
 def test_rows_and_rules_never_lose_a_row(tmp_path):
     forked(jobs.check_no_row_is_lost, tmp_path)
+
+
+def test_columns_give_what_rows_give(tmp_path):
+    forked(column_jobs.check_columns_give_what_rows_give, tmp_path)
 
 
 def test_the_record_is_json_that_a_person_can_read(chain):
