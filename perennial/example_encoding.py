@@ -1,7 +1,7 @@
 """Columns as serialised tf.Examples and TFRecords, written by Arrow and NumPy for a whole batch at once.
 
 The bytes are those that `to_example(row).SerializeToString(deterministic=True)` gives for each row: features by name,
-and a missing one left out. tfx_bsl's encoder writes missing features too, as empty ones, and all in an order that changes.
+and a missing one left out. tfx_bsl's encoder writes missing features too, as empty ones, in an order that changes.
 
 Source: https://protobuf.dev/programming-guides/encoding; tensorflow/core/example/{example,feature}.proto;
 tensorflow/core/lib/io/record_writer.h.

@@ -23,7 +23,9 @@ class TFRecordBatchSink(FileBasedSink):
     def __init__(self, prefix: str) -> None:
         # The files are compressed here: Beam would ask for another level.
         plain = CompressionTypes.UNCOMPRESSED
-        super().__init__(prefix, coder=BytesCoder(), file_name_suffix=".gz", compression_type=plain)
+        super().__init__(  # type: ignore[no-untyped-call]
+            prefix, coder=BytesCoder(), file_name_suffix=".gz", compression_type=plain
+        )
 
     def open(self, temp_path: str) -> Any:
         """The file as it is, and the stream that compresses into it."""

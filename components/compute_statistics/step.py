@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from perennial.beam import make_pipeline
 from perennial.combining import LENGTH_BUCKETS, rank_values
@@ -50,13 +50,32 @@ def compute_statistics(
         empty = statistics_pb2.DatasetFeatureStatisticsList(datasets=[statistics_pb2.DatasetFeatureStatistics()])
         write_statistics(empty, {}, output, schema)
         return
-    options = tfdv.StatsOptions(schema=schema, num_values_histogram_buckets=LENGTH_BUCKETS)
     with make_pipeline(beam_options) as pipeline:
         # Whole batches go through the pipeline: one record at a time, most of the time would go into their passing.
         batches = pipeline | "Files" >> beam.Create(files) | "Read" >> beam.FlatMap(lambda file: read_batches([file]))
         counted = batches | "Count" >> beam.CombineGlobally(measure_distributions(schema, categorical))
-        measured = batches | "Measure" >> tfdv.GenerateStatistics(options)
+        measured = batches | "Measure" >> tfdv.GenerateStatistics(statistics_options(schema))
         _ = measured | "Write" >> beam.Map(write_statistics, beam.pvalue.AsSingleton(counted), output, schema)
+
+
+def statistics_options(schema: Schema | None) -> Any:
+    """What TFDV measures: all that it does by default, with the frequent values counted in columns."""
+    tfdv = import_tfdv()
+    from tensorflow_data_validation.statistics.generators.basic_stats_generator import BasicStatsGenerator
+
+    from components.compute_statistics.top_values import TopValues
+
+    options = tfdv.StatsOptions(schema=schema, num_values_histogram_buckets=LENGTH_BUCKETS)
+    basic = BasicStatsGenerator(
+        schema=schema,
+        num_values_histogram_buckets=options.num_values_histogram_buckets,
+        num_histogram_buckets=options.num_histogram_buckets,
+        num_quantiles_histogram_buckets=options.num_quantiles_histogram_buckets,
+        epsilon=options.epsilon,
+    )
+    options.add_default_generators = False
+    options.generators = [basic, TopValues(schema)]
+    return options
 
 
 def write_statistics(
