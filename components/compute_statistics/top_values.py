@@ -24,7 +24,7 @@ Counted = dict[types.FeaturePath, list[pa.Table]]
 """Feature -> tables of different values and their counts; the first is that of all that was added up."""
 
 
-class TopValues(CombinerStatsGenerator):
+class TopValues(CombinerStatsGenerator):  # type: ignore[misc]
     """Gives what `TopKUniquesStatsGenerator` gives. What it holds is 8 bytes and the value for each different one."""
 
     def __init__(self, schema: schema_pb2.Schema | None) -> None:
