@@ -10,9 +10,12 @@ from .conftest import make_digits, start, wait_for
 
 pytestmark = [pytest.mark.timeout(900), pytest.mark.slow]
 
+# One instance, trained for a moment: how good it is does not matter here.
+QUICK = {"train": {"instances": 1, "epochs": 2}, "gate": {"floors": {}}}
+
 
 def test_second_run_at_once_says_so_and_stops(tmp_path):
-    digits = make_digits(tmp_path / "digits")
+    digits = make_digits(tmp_path / "digits", **QUICK)
     digits.land("--days", "1")
     first = start(digits)
     try:
@@ -30,7 +33,7 @@ def test_second_run_at_once_says_so_and_stops(tmp_path):
 
 def test_full_disk_ends_in_a_message_and_loses_nothing(tmp_path):
     """Artifacts go to a file system with room for nothing."""
-    digits = make_digits(tmp_path / "digits")
+    digits = make_digits(tmp_path / "digits", **QUICK)
     digits.land("--days", "1")
     artifacts = digits.project.state / "artifacts"
     artifacts.mkdir(parents=True)
@@ -79,7 +82,7 @@ def test_mistake_in_the_project_is_one_clear_message(tmp_path, name):
 
 
 def test_mistake_that_shows_only_while_training_names_its_line(tmp_path):
-    digits = make_digits(tmp_path / "digits")
+    digits = make_digits(tmp_path / "digits", **QUICK)
     digits.land("--days", "1")
     _edit(digits.folder / "model.py", "keras.layers.Reshape((SIDE, SIDE, 1))", "keras.layers.Reshape((SIDE, 9, 1))")
     code, result = digits.run_command()
