@@ -9,7 +9,7 @@ from perennial.registry import Registry
 
 from .conftest import kill_when_done, make_digits
 
-pytestmark = [pytest.mark.timeout(900), pytest.mark.slow]
+pytestmark = [pytest.mark.timeout(1800), pytest.mark.slow]  # nine runs
 
 # Killed as soon as the step before is done, that is, while this step works.
 KILLED_IN = {
