@@ -103,13 +103,3 @@ def train_calibrated(project: Project, by_run_fn: Project, chain: Chain, folder:
         case: {"record": record, **answers_of(folder / case / SAVED_MODEL, chain.window, "test")}
         for case, record in found.items()
     }
-
-
-def train_on_two_workers(project: Project, chain: Chain, output: Path) -> dict[str, Any]:
-    """A calibrated instance that was trained by two workers of this machine."""
-    from components.train_model.step import SAVED_MODEL
-    from tests.components.train_model.jobs import train
-
-    wanted = with_settings(calibrated(project), "train", strategy="multi_worker", workers=2, epochs=2)
-    record = train(wanted, chain, output)
-    return {"record": record, **answers_of(output / SAVED_MODEL, chain.window, "test")}

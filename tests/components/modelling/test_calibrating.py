@@ -174,11 +174,3 @@ def test_a_calibrated_champion_is_patched_and_calibrated_anew(trained):
     found = trained[1]["patched"]
     assert found["record"].notes == [] and found["record"].instance.start == "patched"
     assert temperature_of(found) not in (None, temperature_of(trained[1]["scaled"]))
-
-
-@pytest.mark.timeout(900)
-def test_what_several_workers_train_is_calibrated(chain, tmp_path):
-    project = copy_project(chain, tmp_path / "digits")
-    found = forked(jobs.train_on_two_workers, project, chain, tmp_path / "model")
-    assert found["record"].workers == 2 and found["record"].notes == []
-    assert COLDEST < temperature_of(found) < HOTTEST

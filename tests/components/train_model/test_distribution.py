@@ -11,6 +11,8 @@ import pytest
 from components.train_model.logs import LOGS
 from components.train_model.step import RECORD_FILE, SAVED_MODEL, read_training
 from perennial.digests import digest_folder
+from perennial.modelling.calibrating import COLDEST, HOTTEST
+from perennial.modelling.contract import read_contract
 from tests.components.chain import copy_project, with_module, with_settings
 from tests.components.forked import forked
 from tests.components.train_model.jobs import (
@@ -62,6 +64,7 @@ def test_a_worker_that_is_killed_is_started_again_and_two_workers_train_as_one_d
     chain, plain, devices, tmp_path
 ):
     project = with_settings(plain, "train", strategy="multi_worker", checkpoint_steps=4)
+    project = with_settings(project, "model", calibration="temperature")
     found = forked(train_while_a_worker_dies, project, chain, tmp_path)
     record = found["record"]
     assert len(found["killed"]) == 1 and found["left"] == []
@@ -70,6 +73,8 @@ def test_a_worker_that_is_killed_is_started_again_and_two_workers_train_as_one_d
     assert_same(devices[1]["one_device"], record)
     assert read_training(tmp_path) == record
     assert record.digest == digest_folder(tmp_path / SAVED_MODEL)
+    (task,) = read_contract(tmp_path / SAVED_MODEL).tasks
+    assert record.notes == [] and COLDEST < task.temperature < HOTTEST, "it is calibrated"
     assert sorted(path.name for path in (tmp_path / LOGS).iterdir()) == ["eval", "train"]
     assert not list((project.state / "checkpoints").iterdir())
 
