@@ -19,6 +19,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 FOLDER = "PERENNIAL_TEST_SESSION"
+_OWNER = "PERENNIAL_TEST_SESSION_OWNER"
 _STOP_SECONDS = 10
 
 
@@ -34,6 +35,7 @@ class Server:
 def open_session() -> None:
     """Makes the session's folder."""
     os.environ[FOLDER] = tempfile.mkdtemp(prefix="perennial-tests-")
+    os.environ[_OWNER] = str(os.getpid())
 
 
 def close_session() -> None:
@@ -42,6 +44,11 @@ def close_session() -> None:
     for record in sorted(folder.glob("*.server"), key=lambda path: path.stat().st_mtime, reverse=True):
         stop(Server(**json.loads(record.read_text())))
     shutil.rmtree(folder, ignore_errors=True)
+
+
+def owner_is_running() -> bool:
+    """Tells a session that goes on from one whose owner was killed."""
+    return _is_running(int(os.environ[_OWNER]))
 
 
 def make_once(name: str, make: Callable[[Path], None]) -> Path:

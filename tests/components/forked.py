@@ -17,7 +17,7 @@ from multiprocessing.connection import Client, Connection, Listener
 from pathlib import Path
 from typing import Any
 
-from tests.session import Server, serve_once
+from tests.session import Server, owner_is_running, serve_once
 
 ROOT = Path(__file__).parents[2]
 
@@ -56,6 +56,8 @@ def serve(address: str) -> None:
     import perennial.runner.warm_imports  # noqa: F401
 
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the children
+    signal.signal(signal.SIGALRM, _end_without_owner)
+    signal.setitimer(signal.ITIMER_REAL, 5, 5)  # seconds; what is forked does not inherit it
     with Listener(address, "AF_UNIX", backlog=32) as listener:
         while True:
             with listener.accept() as answers:
@@ -63,8 +65,15 @@ def serve(address: str) -> None:
                     _call(answers)
 
 
+def _end_without_owner(*_: Any) -> None:
+    """Ends this process when the session was killed, so that nobody will."""
+    if not owner_is_running():
+        os._exit(1)
+
+
 def _call(answers: Connection) -> None:
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # Beam logs every error that it raises
     try:
         function, arguments = answers.recv()
