@@ -12,16 +12,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Literal, TypeVar
-
-from sqlalchemy import Connection, insert, select
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import IntegrityError as DuplicateKey
-from sqlalchemy.exc import SQLAlchemyError
+from typing import Literal, TypeVar, cast
 
 from perennial.errors import LedgerError
-from perennial.ledger_table import EVENTS, create_table, open_engine
-from perennial.locking import hold_lock
+from perennial.ledger_table import DuplicateKeyError, NewRow, Row, StorageError, open_table, public_url
 from schemas.records import (
     Champion,
     DecisionMade,
@@ -100,7 +94,7 @@ class Ledger:
     """Reads and appends events.
 
     Args:
-        url: SQLAlchemy URL: SQLite for one machine, PostgreSQL for many.
+        url: SQLAlchemy URL: `sqlite:///PATH` for one machine, PostgreSQL for many.
 
     Raises:
         LedgerError: The database cannot be opened.
@@ -109,14 +103,12 @@ class Ledger:
     def __init__(self, url: str) -> None:
         self._where = "ledger"
         with self._reported("be readable"):
-            parsed = make_url(url)
-            self._where = f"ledger at {parsed.render_as_string(hide_password=True)}"
-            self._engine = open_engine(parsed)
-            create_table(self._engine)
+            self._where = f"ledger at {public_url(url)}"
+            self._table = open_table(url)
 
     def close(self) -> None:
         """Gives the connections back."""
-        self._engine.dispose()
+        self._table.close()
 
     def append(self, *new: NewEvent) -> None:
         """Appends events in one transaction: all of them, or none.
@@ -124,13 +116,11 @@ class Ledger:
         Raises:
             LedgerError: An event's key is taken already, or the database does not accept it.
         """
-        rows = [
-            {"at": _now(), "kind": e.kind, "run": e.run, "key": e.key, "body": e.body.model_dump_json()} for e in new
-        ]
+        rows = [NewRow(_now(), e.kind, e.run, e.key, e.body.model_dump_json()) for e in new]
         try:
-            with self._reported("accept new events"), self._engine.begin() as connection:
-                connection.execute(insert(EVENTS), rows)
-        except DuplicateKey as error:
+            with self._reported("accept new events"):
+                self._table.insert(rows)
+        except DuplicateKeyError as error:
             keys = ", ".join(e.key for e in new if e.key)
             raise LedgerError(
                 "ledger", "must not hold the same event twice", keys, "It was recorded before."
@@ -141,7 +131,7 @@ class Ledger:
         try:
             self.append(new)
         except LedgerError as error:
-            if not isinstance(error.__cause__, DuplicateKey):
+            if not isinstance(error.__cause__, DuplicateKeyError):
                 raise
             return False
         return True
@@ -155,19 +145,29 @@ class Ledger:
         """
         with ExitStack() as stack:
             with self._reported("be readable"):
-                held = stack.enter_context(hold_lock(self._engine, patience))
+                held = stack.enter_context(self._table.hold_lock(patience))
             if not held:
                 remedy = "Try again when it is done."
                 raise BusyError(self._where, "must be free to change the registry", "another process at work", remedy)
             yield
 
-    def events(self, *kinds: EventKind) -> list[Event]:
-        """All events of the given kinds (of every kind, when none is given), oldest first."""
-        query = select(EVENTS).order_by(EVENTS.c.number)
-        if kinds:
-            query = query.where(EVENTS.c.kind.in_(kinds))
-        with self._reported("be readable"), self._engine.connect() as connection:
-            return list(_read(connection, query))
+    def events(self, *kinds: EventKind, run: str | None = None, after: int = 0) -> list[Event]:
+        """All events of the given kinds (of every kind, when none is given), oldest first.
+
+        Args:
+            kinds: Of what.
+            run: Only of this run.
+            after: Only those with a higher number.
+        """
+        with self._reported("be readable"):
+            rows = self._table.select(kinds, run=run, after=after)
+        return [_parse(row) for row in rows]
+
+    def newest(self, kind: EventKind) -> Event | None:
+        """The newest event of a kind, if there is one; the others are not read."""
+        with self._reported("be readable"):
+            rows = self._table.select([kind], newest=1)
+        return _parse(rows[0]) if rows else None
 
     def deployments(self) -> list[tuple[Event, Deployment]]:
         """Every deployment, oldest first."""
@@ -175,9 +175,7 @@ class Ledger:
 
     def champion(self) -> Champion | None:
         """The version that serves now: the newest deployment."""
-        query = select(EVENTS).where(EVENTS.c.kind == "deployment").order_by(EVENTS.c.number.desc()).limit(1)
-        with self._reported("be readable"), self._engine.connect() as connection:
-            newest = next(_read(connection, query), None)
+        newest = self.newest("deployment")
         if newest is None:
             return None
         deployment = body_of(newest, Deployment)
@@ -197,7 +195,7 @@ class Ledger:
             # The key lets only one of two concurrent deployments replace the same champion.
             self.append(NewEvent("deployment", deployment, run, key=f"deployment-after:{number}"))
         except LedgerError as error:
-            if isinstance(error.__cause__, DuplicateKey):
+            if isinstance(error.__cause__, DuplicateKeyError):
                 raise _stale_champion(deployment, self.champion()) from error
             raise
 
@@ -214,28 +212,34 @@ class Ledger:
         ends = {e.run: e for e in self.events("run_ended")}
         return [(e, body_of(e, RunStarted), ends.get(e.run)) for e in self.events("run_started")]
 
+    def newest_run(self) -> tuple[Event, RunStarted, Event | None] | None:
+        """The same of the newest run alone, without reading the others; None: there was none."""
+        start = self.newest("run_started")
+        if start is None:
+            return None
+        ends = self.events("run_ended", run=start.run)
+        return start, body_of(start, RunStarted), ends[-1] if ends else None
+
     def tuned(self) -> Tuned | None:
         """The outcome of the newest search for hyperparameters."""
-        found = self.events("hyperparameters_tuned")
-        return body_of(found[-1], Tuned) if found else None
+        found = self.newest("hyperparameters_tuned")
+        return body_of(found, Tuned) if found else None
 
     def run_end(self, run: str) -> RunEnded | None:
         """How a run ended, or None while it has not."""
-        found = (body_of(e, RunEnded) for e in self.events("run_ended") if e.run == run)
-        return next(found, None)
+        found = self.events("run_ended", run=run)
+        return body_of(found[0], RunEnded) if found else None
 
     @contextmanager
     def _reported(self, expected: str) -> Iterator[None]:
         """Turns database errors, other than a taken key, into a message."""
         try:
             yield
-        except DuplicateKey:
+        except DuplicateKeyError:
             raise
-        except (SQLAlchemyError, OSError, ImportError) as error:
-            cause = str(getattr(error, "orig", None) or error).splitlines()[0]
-            raise LedgerError(
-                self._where, f"must {expected}", cause, "Check ledger.url and free disk space."
-            ) from error
+        except (StorageError, OSError) as error:
+            remedy = "Check ledger.url and free disk space."
+            raise LedgerError(self._where, f"must {expected}", error, remedy) from error
 
 
 def body_of(event: Event, kind: type[B]) -> B:
@@ -254,10 +258,9 @@ def started(runs: Sequence[tuple[Event, RunStarted, Event | None]]) -> list[RunS
     return [start for _, start, end in runs if end is None or body_of(end, RunEnded).outcome == "failed"]
 
 
-def _read(connection: Connection, query: object) -> Iterator[Event]:
-    for row in connection.execute(query):  # type: ignore[call-overload]
-        body = BODIES[row.kind].model_validate(json.loads(row.body))
-        yield Event(row.number, row.at, row.kind, row.run, body)
+def _parse(row: Row) -> Event:
+    kind = cast("EventKind", row.kind)
+    return Event(row.number, row.at, kind, row.run, BODIES[kind].model_validate(json.loads(row.body)))
 
 
 def _stale_champion(deployment: Deployment, current: Champion | None) -> LedgerError:

@@ -76,7 +76,7 @@ def follow_ledger(project: Project, ledger: Ledger, registry: Registry) -> None:
 
 def unfinished(ledger: Ledger, mark: Reconciled) -> list[Event]:
     """The registrations after the mark without their decision."""
-    begun = [event for event in ledger.events("registration_begun") if event.number > mark.registration]
+    begun = ledger.events("registration_begun", after=mark.registration)
     decided = {event.run for event in ledger.events("decision")} if begun else set()
     return [event for event in begun if event.run not in decided]
 

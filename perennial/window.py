@@ -12,6 +12,7 @@ from schemas.records import Span
 
 Judgements = Mapping[str, Sequence[SpanVerdict]]
 State = Verdict | Literal["new"]
+Work = Literal["train", "nothing_new"]
 
 
 class Window(NamedTuple):
@@ -71,6 +72,17 @@ def choose_window(spans: Sequence[Span], judged: Judgements, size: int) -> Windo
         new=[name for name, state in states.items() if state in ("new", "released")],
         released=[name for name, state in states.items() if state == "released"],
     )
+
+
+def decide_work(window: Sequence[Span], new: Sequence[str], asked: bool) -> Work:
+    """Decides whether a run has anything to do: `perennial run` asks before it starts a pipeline, and the pipeline too.
+
+    Args:
+        window: The spans that the run could train on.
+        new: The names of those that no run has trained on yet.
+        asked: Whether a person or a repetition asks for training without new data.
+    """
+    return "train" if new or (asked and window) else "nothing_new"
 
 
 def _changed_in_place(found: LandedSpan, free: int) -> DataError:

@@ -441,7 +441,9 @@ class GateSettings(Settings):
 class LedgerSettings(Settings):
     """Where the append-only record lives."""
 
-    url: str | None = Field(None, description="SQLAlchemy URL; none: SQLite inside the state folder.")
+    url: str | None = Field(
+        None, description="SQLAlchemy URL, `sqlite:///PATH` for SQLite; none: SQLite inside the state folder."
+    )
 
 
 class RegistrySettings(Settings):

@@ -13,6 +13,7 @@ from urllib.parse import quote
 from components.compare_designs.step import RECORD_FILE as DESIGNS_FILE
 from components.compare_designs.step import read_designs
 from components.conclude_run.facts import Links, RunFacts, SpanLinks
+from components.conclude_run.nothing_new import nothing_new_reason
 from components.decide_promotion.step import read_decision
 from components.evaluate_model.step import read_evaluation
 from components.pretrain_learner.step import read_pretraining
@@ -105,9 +106,7 @@ def explain(
 ) -> Sequence[str]:
     """Why a run ended as it did."""
     if outcome == "nothing_new":
-        data = project.settings.data
-        source = data.spans or (data.table.table or "the query" if data.table else "")
-        return [f"no span of {source} has landed that was not judged before"]
+        return [nothing_new_reason(project)]
     refused = validation.reasons if validation is not None else []
     return [*refused, *(decision.reasons if decision is not None else [])]
 

@@ -32,12 +32,14 @@ def select_spans(project: str, run: str, job: str, retrain: bool, tune: bool, at
     from components.select_spans.step import select_spans
     from perennial.project import load_project
     from perennial.watched_files import unlabelled_fingerprint
+    from perennial.window import decide_work
 
     loaded = load_project(project)
-    chosen = select_spans(loaded, run or job, tune, attempt)
+    chosen = select_spans(loaded, run or job, tune, attempt, retrain)
+    work = decide_work(chosen.window, chosen.new_spans, asked=retrain or tune or attempt > 0)
     record = chosen.model_dump(mode="json", exclude_none=True)
     return (
-        "train" if chosen.new_spans or ((retrain or tune or attempt) and chosen.window) else "nothing_new",
+        work,
         record,
         record["window"],
         record["new_spans"],
@@ -47,7 +49,7 @@ def select_spans(project: str, run: str, job: str, retrain: bool, tune: bool, at
         # As text: Kubeflow makes every number of a structure a float, and a layer has no 48.0 units.
         chosen.tuned.model_dump_json() if chosen.tuned else "",
         chosen.tune_reason,
-        unlabelled_fingerprint(loaded),
+        unlabelled_fingerprint(loaded) if work == "train" else "",
         chosen.served,
         chosen.seed,
         chosen.data_digest,

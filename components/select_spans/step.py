@@ -10,7 +10,7 @@ from perennial.project import Project
 from perennial.spans import find_landed
 from perennial.tuning import usable
 from perennial.watched_files import served_fingerprint
-from perennial.window import Judgements, Window, choose_window, number_versions
+from perennial.window import Judgements, Window, choose_window, decide_work, number_versions
 from schemas.project import ProjectSettings
 from schemas.records import Champion, Instance, RunStarted, Selection, Tuned
 
@@ -18,27 +18,42 @@ from schemas.records import Champion, Instance, RunStarted, Selection, Tuned
 _SEEDS_PER_ATTEMPT = 1000
 
 
-def select_spans(project: Project, run: str, tune: bool = False, attempt: int = 0) -> Selection:
-    """Selects the window of a run and records in the ledger that the run began; `tune`: a person asks for a search.
-
-    `attempt` counts the repetitions of a run whose candidate was not good enough: each draws other weights.
+def select_spans(project: Project, run: str, tune: bool = False, attempt: int = 0, retrain: bool = False) -> Selection:
+    """Selects the window of a run and records in the ledger that the run began.
 
     A run that was cut short is taken up again: the same window and the same champion to compare with, so
     that everything it had finished is found in the cache.
+
+    Args:
+        project: The project.
+        run: Name of the run.
+        tune: Whether a person asks for a search for hyperparameters.
+        attempt: Counts the repetitions of a run whose candidate was not good enough: each draws other weights.
+        retrain: Whether a person asks to train without new data.
 
     Raises:
         ProjectError: The span pattern does not work.
         DataError: Spans cannot be found or read, or a judged version changed in its place.
     """
     ledger = Ledger(project.ledger_url)
-    judged = ledger.judged_spans()
-    chosen = find_window(project, judged)
-    champion = ledger.champion()
-    interrupted = find_interrupted(started(ledger.runs()), chosen, project.project_digest(), attempt)
-    compared = comparison_champion(champion, interrupted, ledger)
+    chosen = find_window(project, ledger.judged_spans())
+    trains = decide_work(chosen.spans, chosen.new, asked=retrain or tune or attempt > 0) == "train"
+    selection = make_selection(project, ledger, chosen, run, tune, attempt, trains)
+    ledger.append_once(start_of(selection))
+    return selection
+
+
+def make_selection(
+    project: Project, ledger: Ledger, chosen: Window, run: str, tune: bool, attempt: int, trains: bool
+) -> Selection:
+    """What a run works on, given its window; what only training reads is left out where it does not train."""
+    interrupted = None
+    if chosen.new or attempt:  # whoever asks to train again without new data does not want an earlier run's results
+        interrupted = find_interrupted(started(ledger.runs()), chosen, project.project_digest(), attempt)
+    compared = comparison_champion(ledger.champion(), interrupted, ledger)
     tuned, why = _tuned(project, ledger, interrupted, tune)
     seed = project.settings.train.seed + attempt * _SEEDS_PER_ATTEMPT
-    selection = Selection(
+    return Selection(
         run=run,
         resumes=interrupted.run if interrupted else None,
         window=chosen.spans,
@@ -50,7 +65,7 @@ def select_spans(project: Project, run: str, tune: bool = False, attempt: int = 
         tune_reason=why,
         attempt=attempt,
         seed=seed,
-        served=served_fingerprint(project),
+        served=served_fingerprint(project) if trains else "",
         data_digest=project.data_digest(),
         rules_digest=project.rules_digest(),
         checks_digest=project.checks_digest(),
@@ -58,8 +73,12 @@ def select_spans(project: Project, run: str, tune: bool = False, attempt: int = 
         schema_digest=project.schema_digest(),
         git_commit=project.git_commit(),
     )
-    ledger.append_once(NewEvent("run_started", RunStarted(selection=selection), run, key=f"run-started:{run}"))
-    return selection
+
+
+def start_of(selection: Selection) -> NewEvent:
+    """The event that records that a run began; once, however often it is tried."""
+    key = f"run-started:{selection.run}"
+    return NewEvent("run_started", RunStarted(selection=selection), selection.run, key=key)
 
 
 def find_window(project: Project, judged: Judgements) -> Window:
@@ -75,15 +94,12 @@ def find_window(project: Project, judged: Judgements) -> Window:
 def find_interrupted(
     unfinished: Sequence[RunStarted], window: Window, project_digest: str, attempt: int
 ) -> Selection | None:
-    """The newest unfinished run that worked on the same spans with the same project and draws, if there is one.
-
-    A run without new data is only taken up again where it is a repetition: whoever asks to train again wants that.
-    """
+    """The newest unfinished run that worked on the same spans with the same project and draws, if there is one."""
     wanted = (window.spans, window.new, project_digest, attempt)
     for start in reversed(unfinished):
         earlier = start.selection
         found = (earlier.window, earlier.new_spans, earlier.project_digest, earlier.attempt)
-        if (window.new or attempt) and found == wanted:
+        if found == wanted:
             return earlier
     return None
 

@@ -7,12 +7,14 @@ import time
 from collections import Counter
 from dataclasses import dataclass, field
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from perennial.runner.local_run import How
+if TYPE_CHECKING:
+    from perennial.runner.local_run import How
 
 COLOURS = {
     "promoted": "green",
@@ -106,6 +108,11 @@ class StepDisplay:
             line.ended[how] += 1
             if not line.running:
                 line.seconds += time.monotonic() - line.began
+
+    def ran(self, step: str, seconds: float) -> None:
+        """A step ran to its end in this process."""
+        with self._lock:
+            self._lines[step] = StepLine(Counter(done=1), seconds=seconds)
 
     def imported(self, seconds: float) -> None:
         """The libraries were imported while the running steps waited; that gets a line of its own."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from perennial.ledger import Event, Ledger, body_of
 from perennial.project import Project
 from schemas.records import Decision, DecisionMade, RunEnded, RunStarted
@@ -20,16 +18,17 @@ def find_due_attempt(project: Project) -> int | None:
     if not project.settings.gate.repeats:
         return None
     ledger = Ledger(project.ledger_url)
-    runs = ledger.runs()
-    newest = runs[-1][0].run if runs else None
-    made = [body_of(event, DecisionMade) for event in ledger.events("decision") if event.run == newest]
+    newest = ledger.newest_run()
+    if newest is None:
+        return None
+    made = [body_of(event, DecisionMade) for event in ledger.events("decision", run=newest[0].run)]
     decision = made[-1].decision if made else None
-    due = due_attempt(runs, decision, project.settings.gate.repeats, project.project_digest())
+    due = due_attempt(newest, decision, project.settings.gate.repeats, project.project_digest())
     return None if due is None or find_window(project, ledger.judged_spans()).new else due
 
 
 def due_attempt(
-    runs: Sequence[tuple[Event, RunStarted, Event | None]], decision: Decision | None, repeats: int, project_digest: str
+    newest: tuple[Event, RunStarted, Event | None], decision: Decision | None, repeats: int, project_digest: str
 ) -> int | None:
     """The number of the repetition that follows the newest run, or None where none does.
 
@@ -37,14 +36,12 @@ def due_attempt(
     repetition was killed or failed. After a change of the project nothing is due: that run is not the one it was.
 
     Args:
-        runs: Every run with its start and its end, oldest first, as `Ledger.runs` gives them.
+        newest: The newest run's start, what it selected, and its end, as `Ledger.newest_run` gives them.
         decision: Of the newest run; None: it came to none.
         repeats: How often a run may be repeated.
         project_digest: Of the project as it is now.
     """
-    if not runs:
-        return None
-    _, start, end = runs[-1]
+    _, start, end = newest
     done = start.selection.attempt
     if start.selection.project_digest != project_digest:
         return None

@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import secrets
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -15,11 +16,12 @@ from rich.console import Console
 
 from perennial.cli.console import COLOURS, StepDisplay
 from perennial.cli.repetitions import find_due_attempt
-from perennial.errors import ProjectError, RunInProgressError
+from perennial.errors import PerennialError, ProjectError, RunInProgressError
 from perennial.project import Project
 from perennial.project_checks import check_project
-from perennial.runner.task import TaskFailure
+from perennial.runner.task import TaskFailure, describe
 from perennial.schema_proposals import finish_acceptance
+from perennial.window import decide_work
 from schemas.records import Outcome, RunEnded, Selection
 
 EXIT_CODES: dict[Outcome, int] = {"promoted": 0, "kept_champion": 0, "nothing_new": 0, "data_rejected": 3, "failed": 1}
@@ -35,6 +37,11 @@ class Asked:
     retrain: bool = False
     tune: bool = False
     attempt: int = 0
+
+    @property
+    def training(self) -> bool:
+        """Whether training is asked for even though nothing new has landed."""
+        return self.retrain or self.tune or self.attempt > 0
 
 
 @dataclass(frozen=True)
@@ -85,10 +92,46 @@ def run_project(project: Project, asked: Asked, console: Console) -> RunResult:
 
 
 def _run_once(project: Project, asked: Asked, console: Console) -> RunResult:
+    """Decides in this process whether there is anything to do, and only then compiles and starts the pipeline."""
+    run = new_run_name()
+    with StepDisplay(console) as display:
+        try:
+            ended = _end_if_nothing_new(project, run, asked, display)
+        except PerennialError as error:
+            return _failed(project, run, describe("select_spans", error), display.seconds())
+    if ended is not None:
+        return RunResult(ended, display.seconds(), EXIT_CODES[ended.outcome])
+    return _run_pipeline(project, run, asked, console)
+
+
+def _end_if_nothing_new(project: Project, run: str, asked: Asked, display: StepDisplay) -> RunEnded | None:
+    """Records a run that has nothing to do, begun and ended at once; None where there is something to do.
+
+    Raises:
+        PerennialError: The spans cannot be found, or the ledger cannot be used.
+    """
+    from components.conclude_run.nothing_new import end_without_work
+    from components.select_spans.step import find_window, make_selection, start_of
+    from perennial.ledger import Ledger, NewEvent
+
+    ledger = Ledger(project.ledger_url)
+    began = time.monotonic()
+    chosen = find_window(project, ledger.judged_spans())
+    if decide_work(chosen.spans, chosen.new, asked.training) == "train":
+        return None
+    selection = make_selection(project, ledger, chosen, run, asked.tune, asked.attempt, trains=False)
+    display.ran("select_spans", time.monotonic() - began)
+    began = time.monotonic()
+    ended = end_without_work(project, ledger, selection)
+    ledger.append(start_of(selection), NewEvent("run_ended", ended, run, key=f"run-ended:{run}"))
+    display.ran("conclude_run", time.monotonic() - began)
+    return ended
+
+
+def _run_pipeline(project: Project, run: str, asked: Asked, console: Console) -> RunResult:
     from perennial.runner.local_run import LocalRun
     from pipelines.compile import compile_pipeline
 
-    run = new_run_name()
     folder = project.state / "runs" / run
     compile_pipeline(folder / "pipeline.yaml")
     with StepDisplay(console) as display:

@@ -30,7 +30,7 @@ def due(ledger: Ledger, attempt: int, outcome: str | None, made: Decision | None
     ledger.append(run_started("r", selection("r", attempt=attempt, **changes)))
     if outcome is not None:
         ledger.append(run_ended("r", outcome))
-    return due_attempt(ledger.runs(), made, REPEATS, PROJECT)
+    return due_attempt(ledger.newest_run(), made, REPEATS, PROJECT)
 
 
 @pytest.mark.parametrize(("attempt", "expected"), [(0, 1), (1, 2), (2, None)])
@@ -67,7 +67,7 @@ def test_nothing_is_due_where_other_draws_could_not_help(ledger, outcome, made):
 
 
 def test_nothing_is_due_in_another_project_or_in_a_new_one(ledger):
-    assert due_attempt([], None, REPEATS, PROJECT) is None
+    assert ledger.newest_run() is None
     assert due(ledger, 0, "kept_champion", decision(), project_digest="changed since") is None
 
 
@@ -75,4 +75,4 @@ def test_only_the_newest_run_counts(ledger):
     assert due(ledger, 0, "kept_champion", decision()) == 1
     ledger.append(run_started("later"))
     ledger.append(run_ended("later", "nothing_new"))
-    assert due_attempt(ledger.runs(), None, REPEATS, PROJECT) is None
+    assert due_attempt(ledger.newest_run(), None, REPEATS, PROJECT) is None

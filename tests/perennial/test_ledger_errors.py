@@ -8,7 +8,7 @@ import sqlite3
 
 import pytest
 
-from perennial import ledger_table
+from perennial import ledger_sqlite
 from perennial.errors import LedgerError
 from perennial.ledger import Ledger
 from tests.perennial.records import run_started
@@ -54,7 +54,7 @@ def test_file_in_the_way_of_the_folder(tmp_path):
 
 
 def test_locked_by_another_program(tmp_path, monkeypatch):
-    monkeypatch.setattr(ledger_table, "_BUSY_SECONDS", 0.1)
+    monkeypatch.setattr(ledger_sqlite, "_BUSY_SECONDS", 0.1)
     path = tmp_path / "ledger.db"
     Ledger(f"sqlite:///{path}").close()
     other = sqlite3.connect(path, isolation_level=None)
@@ -69,7 +69,7 @@ def test_locked_by_another_program(tmp_path, monkeypatch):
 
 
 def test_a_reader_does_not_wait_for_a_writer(tmp_path, monkeypatch):
-    monkeypatch.setattr(ledger_table, "_BUSY_SECONDS", 0.1)
+    monkeypatch.setattr(ledger_sqlite, "_BUSY_SECONDS", 0.1)
     path = tmp_path / "ledger.db"
     Ledger(f"sqlite:///{path}").append(run_started("r1"))
     writer = sqlite3.connect(path, isolation_level=None)

@@ -1,0 +1,28 @@
+"""Ends a run that found nothing new, importing nothing that only a report needs."""
+
+from __future__ import annotations
+
+from perennial.ledger import Ledger
+from perennial.project import Project
+from schemas.records import RunEnded, Selection
+
+
+def nothing_new_reason(project: Project) -> str:
+    """Where it was looked for new spans, in a sentence."""
+    data = project.settings.data
+    source = data.spans or (data.table.table or "the query" if data.table else "")
+    return f"no span of {source} has landed that was not judged before"
+
+
+def end_without_work(project: Project, ledger: Ledger, selection: Selection) -> RunEnded:
+    """How such a run ended: without a report, as there is no more to say than this."""
+    champion = ledger.champion()
+    return RunEnded(
+        outcome="nothing_new",
+        reasons=[nothing_new_reason(project)],
+        window=[span.name for span in selection.window],
+        new_spans=[],
+        version=None,
+        champion=champion.version if champion else None,
+        report=None,
+    )
