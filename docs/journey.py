@@ -118,7 +118,7 @@ def travel(work: Path) -> Journey:
 def _steps(work: Path) -> Iterator[_Do]:
     """Gives a function that runs another one in a forked process; what libraries print goes to a log."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["perennial.runner.warm_imports"])
+    context.set_forkserver_preload(["perennial.runner.preload"])
     log = os.open(work / "journey.log", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     kept = [os.dup(stream) for stream in (1, 2)]
     for stream in (1, 2):

@@ -6,8 +6,10 @@ import ctypes
 import multiprocessing
 import os
 import signal
+from pathlib import Path
 
 _PR_SET_PDEATHSIG = 1
+_PR_SET_CHILD_SUBREAPER = 36
 
 
 def die_with_parent() -> None:
@@ -19,6 +21,59 @@ def die_with_parent() -> None:
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent or _started_by_one_that_ended():
         os.kill(os.getpid(), signal.SIGKILL)
+
+
+def adopt_orphans() -> None:
+    """Makes this process the parent of every descendant whose own parent ends, so that `kill_descendants` finds it.
+
+    Source: prctl(2), PR_SET_CHILD_SUBREAPER.
+    """
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1)
+
+
+def kill_descendants() -> None:
+    """Kills every process that descends from this one, and waits for them."""
+    while children := _children(os.getpid()):
+        for child in children:
+            for process in [*_descendants(child), child]:
+                _kill(process)
+        for child in children:
+            try:
+                os.waitpid(child, 0)
+            except ChildProcessError:  # waited for by somebody else
+                continue
+
+
+def is_alive(process: int) -> bool:
+    """Tells whether a process runs, which one that has ended and is not waited for does not."""
+    return _state_and_parent(process)[0] not in ("Z", "X", "")
+
+
+def _descendants(process: int) -> list[int]:
+    return [found for child in _children(process) for found in (*_descendants(child), child)]
+
+
+def _children(parent: int) -> list[int]:
+    """The processes whose parent is this one."""
+    processes = [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdecimal()]
+    return [process for process in processes if _state_and_parent(process)[1] == parent]
+
+
+def _state_and_parent(process: int) -> tuple[str, int]:
+    """The letter of a process's state and its parent, or nothing when there is none. Source: proc(5)."""
+    try:
+        stat = Path(f"/proc/{process}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:  # it has ended
+        return "", 0
+    state, parent = stat.rpartition(")")[2].split()[:2]
+    return state, int(parent)
+
+
+def _kill(process: int) -> None:
+    try:
+        os.kill(process, signal.SIGKILL)
+    except ProcessLookupError:
+        return
 
 
 def _started_by_one_that_ended() -> bool:

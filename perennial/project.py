@@ -138,7 +138,8 @@ class Project:
 
     def project_digest(self) -> str:
         """Digest of everything in the project that decides what a model becomes and how it is judged."""
-        settings = self.settings.model_dump(exclude={"state", "beam", "ledger", "registry", "serving", "kubeflow"})
+        aside = {"state", "beam", "ledger", "registry", "serving", "runner", "kubeflow"}
+        settings = self.settings.model_dump(exclude=aside)
         return digest_value([FORMAT, settings, self.checks_digest(), digest_file(self.module_path)])
 
     def with_seed(self, seed: int) -> Project:

@@ -459,6 +459,17 @@ class ServingSettings(Settings):
     poll_seconds: float = Field(1.0, gt=0, le=2, description="How often the server looks for a new deployment.")
 
 
+class RunnerSettings(Settings):
+    """Commands on one machine."""
+
+    warm: bool = Field(
+        True,
+        description="Whether commands share a process that has imported all libraries and stays when they end; "
+        "`PERENNIAL_WARM=off` switches it off for one command.",
+    )
+    warm_minutes: float = Field(15.0, gt=0, description="How long that process stays when nobody uses it.")
+
+
 class KubeflowSettings(Settings):
     """What the compiled pipeline needs on a cluster."""
 
@@ -496,4 +507,5 @@ class ProjectSettings(Settings):
     ledger: LedgerSettings = LedgerSettings()
     registry: RegistrySettings = RegistrySettings()
     serving: ServingSettings = ServingSettings()
+    runner: RunnerSettings = RunnerSettings()
     kubeflow: KubeflowSettings = KubeflowSettings()

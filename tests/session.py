@@ -18,6 +18,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from perennial.runner import warm
+
 FOLDER = "PERENNIAL_TEST_SESSION"
 _OWNER = "PERENNIAL_TEST_SESSION_OWNER"
 _STOP_SECONDS = 10
@@ -36,10 +38,13 @@ def open_session() -> None:
     """Makes the session's folder."""
     os.environ[FOLDER] = tempfile.mkdtemp(prefix="perennial-tests-")
     os.environ[_OWNER] = str(os.getpid())
+    # Where the session's commands find their warm process, apart from that of whoever runs the tests.
+    os.environ["XDG_RUNTIME_DIR"] = os.environ[FOLDER]
 
 
 def close_session() -> None:
     """Stops the session's servers, the newest first, and removes what they and the session wrote."""
+    warm.stop()
     folder = Path(os.environ.pop(FOLDER))
     for record in sorted(folder.glob("*.server"), key=lambda path: path.stat().st_mtime, reverse=True):
         stop(Server(**json.loads(record.read_text())))

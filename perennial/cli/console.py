@@ -88,7 +88,7 @@ class StepDisplay:
         if self._live:
             self._live.stop()
         else:
-            self._print_finished()
+            self._print_finished(ended=True)
 
     def started(self, step: str) -> None:
         """A task of this step began."""
@@ -114,15 +114,20 @@ class StepDisplay:
         with self._lock:
             self._lines[step] = StepLine(Counter(done=1), seconds=seconds)
 
-    def imported(self, seconds: float) -> None:
-        """The libraries were imported while the running steps waited; that gets a line of its own."""
+    def imported(self, step: str, seconds: float) -> None:
+        """A task of this step waited this much longer for libraries; that gets a line of its own."""
         with self._lock:
-            waiting = [line for line in self._lines.values() if line.running]
-            for line in waiting:
-                line.began += seconds
-            # Shown before the steps that waited and before those of the same loop that were found in the cache.
-            first = dict(list(self._lines.items())[:1])
-            self._lines = {**first, IMPORTS: StepLine(Counter(done=1), seconds=seconds), **self._lines}
+            if step in self._lines:
+                self._lines[step].began += seconds
+            if IMPORTS not in self._lines:
+                # Shown before the steps that waited and before those of the same loop that were found in the cache.
+                first = dict(list(self._lines.items())[: 1 if len(self._lines) > 1 else 0])
+                self._lines = {**first, IMPORTS: StepLine(Counter(done=1)), **self._lines}
+            self._lines[IMPORTS].seconds += seconds
+
+    def noted(self, line: str) -> None:
+        """Something happened that a person should know of."""
+        self._console.print(f"note: {line}", highlight=False, markup=False)
 
     def seconds(self) -> dict[str, float]:
         """Seconds that each step took, in the order of their first start."""
@@ -135,11 +140,11 @@ class StepDisplay:
                 table.add_row(line.mark(), step, f"[dim]{line.note()}[/]", f"[dim]{line.time()}[/]")
             return table
 
-    def _print_finished(self) -> None:
-        """On what is no terminal: prints the steps of which no task runs any more."""
+    def _print_finished(self, ended: bool = False) -> None:
+        """On what is no terminal: prints the steps of which no task runs any more; of imports, when the run ended."""
         if self._live:
             return
         for step, line in self._lines.items():
-            if not line.running and not line.printed:
+            if not line.running and not line.printed and (ended or step != IMPORTS):
                 line.printed = True
                 self._console.print(f"{line.mark()} {step:<20} {line.note():<20} {line.time():>8}", highlight=False)

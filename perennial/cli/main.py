@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -14,7 +13,9 @@ from perennial.cli.schema import app as schema_app
 from perennial.cli.spans import app as spans_app
 from perennial.cli.tensorboard import tensorboard
 from perennial.cli.versions import compare, explain, history, load_repaired
-from perennial.errors import PerennialError, describe_error, is_full_disk
+from perennial.cli.warm import NEEDS_DATA, NEEDS_MODEL, carry_out, run_reporting
+from perennial.cli.warm import app as warm_app
+from perennial.errors import PerennialError
 from perennial.tfx_compat import prepare_process
 
 app = typer.Typer(
@@ -25,6 +26,7 @@ app = typer.Typer(
 )
 app.add_typer(schema_app, name="schema")
 app.add_typer(spans_app, name="spans")
+app.add_typer(warm_app, name="warm")
 Folder = Annotated[Path, typer.Argument(metavar="PROJECT", help="Project folder.")]
 Why = Annotated[str, typer.Option(help="Why; it is kept in the ledger.")]
 
@@ -41,11 +43,19 @@ def init(folder: Folder) -> None:
 @app.command()
 def validate(folder: Folder) -> None:
     """Check a project: settings, schema, expectations, module."""
+    from perennial.project import load_project
+
+    settings = load_project(folder).settings.runner
+    carry_out(settings, (*NEEDS_DATA, "features", "training"), "perennial.cli.main:validate_folder", str(folder))
+
+
+def validate_folder(folder: str) -> None:
+    """The body of `validate`."""
     from perennial.cli.starting import validate_project
     from perennial.project import load_project
     from perennial.runner.quiet import libraries_log_to
 
-    project = load_project(folder)
+    project = load_project(Path(folder))
     with libraries_log_to(project.state / "validate.log"):
         for line in validate_project(project):
             typer.echo(line)
@@ -129,13 +139,22 @@ def predict(
 ) -> None:
     """Score a file with the champion."""
     from perennial.project import load_project
+
+    settings = load_project(folder).settings.runner
+    paths = (str(folder), str(data), str(output or data.with_suffix(".predictions.parquet")))
+    carry_out(settings, NEEDS_MODEL, "perennial.cli.main:predict_file", *paths)
+
+
+def predict_file(folder: str, data: str, output: str) -> None:
+    """The body of `predict`."""
+    from perennial.project import load_project
     from perennial.runner.quiet import libraries_log_to
 
-    project = load_project(folder)
+    project = load_project(Path(folder))
     with libraries_log_to(project.state / "predict.log"):
         from components.predict_batch.step import predict_batch
 
-        result = predict_batch(project, data, output or data.with_suffix(".predictions.parquet"))
+        result = predict_batch(project, Path(data), Path(output))
     typer.echo(f"{result.rows} predictions by version {result.version}: {result.path}")
 
 
@@ -172,19 +191,7 @@ def rollback(folder: Folder, why: Why = "a person decided") -> None:
 def main() -> None:
     """Entry point: turns errors made for people into one message and their exit code."""
     prepare_process()
-    try:
-        app()
-    except PerennialError as error:
-        typer.secho(f"error: {error}", fg="red", err=True)
-        sys.exit(error.exit_code)
-    except BrokenPipeError:
-        sys.exit(1)
-    except Exception as error:
-        if os.environ.get("PERENNIAL_TRACEBACK"):
-            raise
-        hint = "" if is_full_disk(error) else " (PERENNIAL_TRACEBACK=1 shows where)"
-        typer.secho(f"error: {describe_error(error)}{hint}", fg="red", err=True)
-        sys.exit(1)
+    sys.exit(run_reporting(app))
 
 
 def _not_begun(message: str) -> dict[str, object]:

@@ -142,6 +142,8 @@ def _run_pipeline(project: Project, run: str, asked: Asked, console: Console) ->
             folder=folder,
             log=folder / "kubeflow.log",
             observer=display,
+            warm=project.settings.runner.warm,
+            warm_minutes=project.settings.runner.warm_minutes,
         )
         succeeded = local.execute({"project": str(project.folder), "run": run, **asdict(asked)})
     if succeeded:

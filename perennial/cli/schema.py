@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
+from perennial.cli.warm import NEEDS_DATA, carry_out
+
 if TYPE_CHECKING:
     from tensorflow_metadata.proto.v0.schema_pb2 import Schema
 
@@ -35,6 +37,12 @@ def infer(
     ] = None,
 ) -> None:
     """Write schema.pbtxt from what has landed; one that exists stays."""
+    settings = _load(folder).settings.runner
+    carry_out(settings, NEEDS_DATA, "perennial.cli.schema:infer_schema", str(folder), spans or [])
+
+
+def infer_schema(folder: str, spans: list[str]) -> None:
+    """The body of `schema infer`."""
     from rich.console import Console
 
     from perennial.cli.schema_measuring import choose_spans, measure_anew
@@ -43,8 +51,8 @@ def infer(
     from perennial.schema_inference import first_schema
     from perennial.schema_text import schema_text
 
-    project = _load(folder)
-    chosen = choose_spans(project, spans or [])
+    project = _load(Path(folder))
+    chosen = choose_spans(project, spans)
     settings = project.settings
     with _measuring(project, chosen) as work:
         measured = measure_anew(project, chosen, work)
@@ -79,13 +87,19 @@ def diff(
     text: Annotated[bool, typer.Option("--text", help="Show the change of the file, too.")] = False,
 ) -> None:
     """Propose what to change for a span to be as the schema says; nothing changes before `accept`."""
+    settings = _load(folder).settings.runner
+    carry_out(settings, NEEDS_DATA, "perennial.cli.schema:propose", str(folder), span, text)
+
+
+def propose(folder: str, span: str | None, text: bool) -> None:
+    """The body of `schema diff`; `text` tells whether to show the change of the file."""
     from perennial.cli.schema_measuring import choose_span, measure_span
     from perennial.schema_changes import find_refusal, propose_schema
     from perennial.schema_proposals import keep_proposal
     from perennial.schema_text import patch_text, read_text, unified_diff
     from perennial.schema_words import describe_changes
 
-    project = _load(folder)
+    project = _load(Path(folder))
     current, before = read_text(project.schema_path), project.schema
     chosen = choose_span(project, span)
     with _measuring(project, [chosen]) as work:

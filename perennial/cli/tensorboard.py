@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from perennial.cli.warm import carry_out
 from perennial.errors import PerennialError
 
 if TYPE_CHECKING:
@@ -29,9 +30,19 @@ def tensorboard(
 ) -> None:
     """Show the curves of training in TensorBoard, until Ctrl-C."""
     from perennial.project import load_project
-    from perennial.runner.quiet import libraries_log_to
 
     project = load_project(folder)
+    find_logs(project, run)
+    body = "perennial.cli.tensorboard:show_curves"
+    carry_out(project.settings.runner, ("report",), body, str(folder), run, port)
+
+
+def show_curves(folder: str, run: str | None, port: int | None) -> None:
+    """The body of `tensorboard`."""
+    from perennial.project import load_project
+    from perennial.runner.quiet import libraries_log_to
+
+    project = load_project(Path(folder))
     logs = find_logs(project, run)
     with libraries_log_to(project.state / "tensorboard.log"):
         address = start_tensorboard(logs, port)

@@ -1,8 +1,8 @@
 """Runs a compiled pipeline on this machine with `kfp.local`.
 
 `kfp.local` orchestrates: it resolves inputs, evaluates conditions, loops, caches and retries. Two of its functions are
-replaced while a pipeline runs: the one that starts a task's process, so that a step is forked from a process
-that has imported everything (docs/adr/0002), and the one that executes a task, so that a person sees it.
+replaced while a pipeline runs: the one that starts a task's process, so that a step is forked from the warm process,
+which has imported everything (docs/adr/0002), and the one that executes a task, so that a person sees it.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import builtins
 import contextlib
 import io
 import logging
-import multiprocessing
+import os
 import threading
 import time
 import warnings
@@ -20,12 +20,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from perennial.runner.quiet import libraries_log_to
-from perennial.runner.task import TaskFailure, parse_command, read_failure, run_task
+from perennial.runner.task import TaskFailure, parse_command, read_failure
+from perennial.runner.warm import MINUTES, CallLostError, OwnWarmProcess, Running, WarmProcess, is_off
+from perennial.runner.warm_imports import ALL, STEP_GROUPS
+from perennial.runner.warm_place import WarmUnavailableError
+from perennial.runner.warm_wire import Call
 
-# These import nothing heavy. Until the warm process is ready they start on their own: "nothing new" must not wait for
-# TensorFlow.
-LIGHT_STEPS = ("select_spans", "conclude_run")
+# A task that waited for less had its imports, and only its fork to wait for (seconds).
+_FORKED_AT_ONCE = 1.0
 How = Literal["done", "cached", "failed"]
 
 
@@ -38,15 +40,19 @@ class Observer(Protocol):
     def finished(self, step: str, how: How, seconds: float) -> None:
         """A task of this step ended."""
 
-    def imported(self, seconds: float) -> None:
-        """The tasks that had begun waited this long for the libraries to be imported."""
+    def imported(self, step: str, seconds: float) -> None:
+        """A task of this step that had begun waited this much longer for libraries to be imported."""
+
+    def noted(self, line: str) -> None:
+        """Something happened that a person should know of."""
 
 
 @dataclass
 class LocalRun:
     """One execution of a compiled pipeline.
 
-    `failures` holds the message of each task that failed, in the order they ended.
+    `warm` tells whether to use the warm process that outlives the run, for `warm_minutes` after it. `failures` holds
+    the message of each task that failed, in the order they ended.
     """
 
     pipeline: Path
@@ -55,18 +61,22 @@ class LocalRun:
     folder: Path
     log: Path
     observer: Observer
+    warm: bool = True
+    warm_minutes: float = MINUTES
     failures: list[TaskFailure] = field(default_factory=list)
     _counter: int = 0
-    _warm: bool = False
     _lock: Any = field(default_factory=threading.Lock)
-    _importing: Any = field(default_factory=threading.Lock)
+    _process: WarmProcess | OwnWarmProcess | None = None
+    _processes: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
+    _waited_until: float = 0.0
 
     def execute(self, arguments: dict[str, Any]) -> bool:
         """Runs the pipeline to its end; tells whether every task succeeded."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        _warm_up(self.log)
-        with self.log.open("a", encoding="utf-8") as log, _quiet(log), self._instead_of_kfp():
-            return self._run(arguments)
+        with self._processes:
+            self._warm_process()
+            with self.log.open("a", encoding="utf-8") as log, _quiet(log), self._instead_of_kfp():
+                return self._run(arguments)
 
     def _run(self, arguments: dict[str, Any]) -> bool:
         from kfp import components, local
@@ -126,45 +136,66 @@ class LocalRun:
         with self._lock:
             self._counter += 1
             failure = self.folder / f"failure-{self._counter}.json"
-        forked = self._warm or task.function not in LIGHT_STEPS
-        if forked:
-            self._wait_for_imports()
-        context: Any = multiprocessing.get_context("forkserver" if forked else "spawn")
-        arguments = (task, dict(env_vars or {}), self.log, failure)
-        process = context.Process(target=run_task, args=arguments, name=task.function)
-        process.start()
-        process.join()
-        if process.exitcode != 0:
-            told = read_failure(failure)
-            ended = f"{task.function} was ended by signal {-(process.exitcode or 0)}"
-            self.failures.append(told or TaskFailure(ended, 1, task.function))
-        return process.exitcode or 0
+        arguments = (*task, str(failure))
+        call = Call.here(
+            "perennial.runner.task:run_task", arguments, STEP_GROUPS.get(task.function, ALL), dict(env_vars or {})
+        )
+        try:
+            code = self._start(call, task.function).wait()
+            ended = f"{task.function} was ended by signal {-code}"
+        except CallLostError as error:
+            code, ended = -1, f"{task.function} was ended: {error}"
+        if code != 0:
+            self.failures.append(read_failure(failure) or TaskFailure(ended, 1, task.function))
+        return code
 
-    def _wait_for_imports(self) -> None:
-        """Waits, once in a run, until the process that steps are forked from has imported everything."""
-        with self._importing:
-            if self._warm:
-                return
-            began = time.monotonic()
-            first = multiprocessing.get_context("forkserver").Process(target=_nothing)
-            first.start()
-            first.join()
-            self._warm = True
-            self.observer.imported(time.monotonic() - began)
+    def _start(self, call: Call, step: str) -> Running:
+        """Begins a task; where the warm process has ended, in another one."""
+        with self.log.open("ab") as log, open(os.devnull, "rb") as nothing:
+            files = (nothing.fileno(), log.fileno(), log.fileno())
+            for _ in range(2):
+                process = self._warm_process()
+                try:
+                    running = process.start(call, files)
+                    break
+                except WarmUnavailableError as error:
+                    self._replace(process, error)
+            else:
+                running = self._own_process().start(call, files)
+        self._tell_waited(step, running.waited)
+        return running
 
+    def _warm_process(self) -> WarmProcess | OwnWarmProcess:
+        """What tasks are forked from: the shared one, or this run's own where that is off or cannot be used."""
+        with self._lock:
+            if self._process is None and is_off(self.warm):
+                self._process = self._own_process()
+            if self._process is None:
+                try:
+                    self._process = self._processes.enter_context(WarmProcess(self.warm_minutes))
+                except WarmUnavailableError as error:
+                    self.observer.noted(f"the warm process cannot be used ({error}); this run has its own")
+                    self._process = self._own_process()
+            return self._process
 
-def _nothing() -> None:
-    """What the first process that is forked does."""
+    def _own_process(self) -> OwnWarmProcess:
+        return self._processes.enter_context(OwnWarmProcess(self.log))
 
+    def _replace(self, process: WarmProcess | OwnWarmProcess, error: WarmUnavailableError) -> None:
+        """Lets the next task find another warm process, unless another thread has seen to that."""
+        with self._lock:
+            if self._process is process:
+                self.observer.noted(f"the warm process ended ({error}); the run goes on with another")
+                self._process = None
 
-def _warm_up(log: Path) -> None:
-    """Starts importing everything heavy in the process that steps are forked from; does not wait for it."""
-    from multiprocessing import forkserver
-
-    multiprocessing.get_context("forkserver").set_forkserver_preload(["perennial.runner.warm_imports"])
-    # It keeps the standard error that this process has now.
-    with libraries_log_to(log):
-        forkserver.ensure_running()
+    def _tell_waited(self, step: str, seconds: float) -> None:
+        """Tells of the time that tasks waited for imports; what several waited at once counts once."""
+        with self._lock:
+            now = time.monotonic()
+            new = now - max(now - seconds, self._waited_until)
+            if seconds > _FORKED_AT_ONCE and new > 0:
+                self._waited_until = now
+                self.observer.imported(step, new)
 
 
 @contextlib.contextmanager

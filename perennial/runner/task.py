@@ -8,17 +8,15 @@ import os
 import sys
 import tempfile
 import traceback
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from perennial.errors import PerennialError, describe_error
-from perennial.processes import die_with_parent
 from perennial.publishing import publish_text
 
 
-@dataclass(frozen=True)
-class TaskCommand:
+class TaskCommand(NamedTuple):
     """The parts of a Kubeflow task's command: the wrapper's source, its name and its inputs as JSON."""
 
     source: str
@@ -32,8 +30,7 @@ class TaskCommand:
         return str(outputs.get("outputFile", ""))
 
 
-@dataclass(frozen=True)
-class TaskFailure:
+class TaskFailure(NamedTuple):
     """What a failed step says to a person, the exit code of the command that ran it, and which step it was."""
 
     message: str
@@ -48,19 +45,16 @@ def parse_command(command: Sequence[str]) -> TaskCommand:
     return TaskCommand(source, options["--function_to_execute"], options["--executor_input"])
 
 
-def run_task(task: TaskCommand, environment: Mapping[str, str], log: Path, failure: Path) -> None:
-    """Runs a task as Kubeflow's executor does, with all output appended to `log`.
+def run_task(source: str, function: str, executor_input: str, failure: str) -> None:
+    """Runs a task as Kubeflow's executor does; the arguments are the parts of a `TaskCommand`.
 
-    Leaves the process with code 0, or writes what went wrong to `failure` and leaves it with code 1.
+    Leaves the process with code 0, or writes what went wrong to the file `failure` and leaves it with code 1.
     """
-    die_with_parent()
-    _redirect(log)
-    os.environ.update(environment)
     try:
-        _execute(task)
+        _execute(TaskCommand(source, function, executor_input))
     except BaseException as error:
         traceback.print_exc()
-        publish_text(json.dumps(vars(describe(task.function, error))), failure)
+        publish_text(json.dumps(describe(function, error)._asdict()), Path(failure))
         sys.exit(1)
 
 
@@ -74,14 +68,6 @@ def describe(step: str, error: BaseException) -> TaskFailure:
 def read_failure(path: Path) -> TaskFailure | None:
     """What `run_task` wrote, or None when the process ended before it could."""
     return TaskFailure(**json.loads(path.read_text(encoding="utf-8"))) if path.exists() else None
-
-
-def _redirect(log: Path) -> None:
-    """Sends this process's output, that of C libraries too, to the log."""
-    handle = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-    for stream in (1, 2):
-        os.dup2(handle, stream)
-    os.close(handle)
 
 
 def _execute(task: TaskCommand) -> None:

@@ -53,7 +53,7 @@ def serve(address: str) -> None:
     """Imports everything, then forks a process for each connection, which calls what it receives."""
     if os.fork():
         os._exit(0)  # what is imported asks to end with its parent, and the worker that started this ends before others
-    import perennial.runner.warm_imports  # noqa: F401
+    import perennial.runner.preload  # noqa: F401
 
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the children
     signal.signal(signal.SIGALRM, _end_without_owner)

@@ -15,7 +15,7 @@ _PRELUDE = """
 import os, sys
 from pathlib import Path
 sys.path.insert(0, {root!r})
-import fsspec, perennial.cli.main, perennial.spans, perennial.files, perennial.fingerprints
+import fsspec, perennial.cli.main, perennial.spans, perennial.files, perennial.fingerprints, perennial.runner.warm_wire
 folder = {folder!r}
 if os.geteuid() == 0:
     os.setgroups([])
