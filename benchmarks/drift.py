@@ -16,6 +16,7 @@ from concurrent.futures import ProcessPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from _figures import Figure, conclude
 from numpy.random import Generator
 
 if TYPE_CHECKING:
@@ -51,13 +52,11 @@ def main() -> int:
         peers = {size: pool.submit(count_peer_alarms, size) for size in SIZES}
         worst = print_alarms({s: alarms[s].result() for s in SIZES}, {s: peers[s].result() for s in SIZES})
         least = print_detected([future.result() for future in detected])
-    met = worst <= MOST_FALSE_ALARMS and least >= LEAST_DETECTED
-    print(f"\n{time.monotonic() - began:.0f} s")
-    print(
-        f"false alarms {worst:.1%}, detected {least:.1%} "
-        f"(targets: at most {MOST_FALSE_ALARMS:.0%}, at least {LEAST_DETECTED:.0%})"
-    )
-    return 0 if met else 1
+    figures = [
+        Figure("false alarms, worst size", 100 * worst, at_most=100 * MOST_FALSE_ALARMS, unit="%"),
+        Figure("shifts detected, worst feature", 100 * least, at_least=100 * LEAST_DETECTED, unit="%"),
+    ]
+    return conclude("drift", figures, began)
 
 
 def be_quiet() -> None:

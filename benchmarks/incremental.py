@@ -31,6 +31,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
+from _figures import Figure, conclude, print_table
 
 DIGITS = Path(__file__).resolve().parents[1] / "examples" / "digits"
 WINDOWS = (1, 10, 50)
@@ -94,6 +95,7 @@ class Cost:
 
 def main() -> int:
     """Measures every window and prints the table."""
+    began = time.monotonic()
     with tempfile.TemporaryDirectory() as scratch, access_times_kept(Path(scratch)):
         folder = make_project(Path(scratch) / "digits")
         for number in range(max(WINDOWS)):
@@ -106,25 +108,26 @@ def main() -> int:
                 land(folder, number)
                 number += 1
                 costs[window].append(run(folder, window))
-    print_table(everything, costs)
+    print_costs(everything, costs)
     medians = {window: median(costs[window]) for window in WINDOWS}
     ratio = medians[max(WINDOWS)].seconds / medians[1].seconds
     spared = everything.seconds / medians[max(WINDOWS)].seconds
-    print(
-        f"a new span at a window of {max(WINDOWS)} costs {ratio:.2f} times what it costs at 1 "
-        f"(target: at most {TARGET}); doing everything again costs {spared:.1f} times as much"
-    )
-    return 0 if ratio <= TARGET else 1
+    figures = [
+        Figure(f"a new span at a window of {max(WINDOWS)} beside 1", ratio, at_most=TARGET),
+        Figure("everything again beside a new span", spared, at_least=1),
+    ]
+    return conclude("incremental", figures, began)
 
 
-def print_table(everything: Cost, costs: dict[int, list[Cost]]) -> None:
+def print_costs(everything: Cost, costs: dict[int, list[Cost]]) -> None:
     """The medians, and the peer."""
-    print(f"| window, spans of {ROWS:,} rows | data steps | landed data read | artifacts read | transform_features |")
-    print("| --- | ---: | ---: | ---: | ---: |")
+    head = (f"window, spans of {ROWS:,} rows", "data steps", "landed data read", "artifacts read", "transform_features")
+    cells = []
     rows = {f"{window}, one of them new": median(found) for window, found in costs.items()}
     for name, cost in {**rows, f"{max(WINDOWS)}, all of them new": everything}.items():
         landed, artifacts = (f"{size / 1e6:.2f} MB" for size in (cost.landed_bytes, cost.artifact_bytes))
-        print(f"| {name} | {cost.seconds:.1f} s | {landed} | {artifacts} | {cost.transform_seconds:.1f} s |")
+        cells.append((name, f"{cost.seconds:.1f} s", landed, artifacts, f"{cost.transform_seconds:.1f} s"))
+    print_table(head, cells)
 
 
 def median(costs: list[Cost]) -> Cost:

@@ -7,10 +7,12 @@ a retrained candidate do; `apart` are the harder case of models whose errors hav
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from _figures import Figure, conclude, print_table
 from _judgement_probes import flag_rates
 from _judgement_serving import Errors, serving_errors
 from numpy.random import Generator
@@ -35,16 +37,13 @@ HARDNESS = 2.0
 
 def main() -> int:
     """Measures every promise and prints the table."""
+    began = time.monotonic()
     rows = [*gate_rows(), *interval_rows(), *probe_rows(), *serving_rows()]
-    print("| simulated truth | what is right | target | measured |\n| --- | --- | ---: | ---: |")
-    for truth, right, target, found, _ in rows:
-        print(f"| {truth} | {right} | {target} | {found} |")
-    missed = [f"{truth}: {found} (target {target})" for truth, _, target, found, met in rows if not met]
-    print("missed: " + "; ".join(missed) if missed else "all targets met")
-    return 1 if missed else 0
+    print_table(("simulated truth", "what is right", "target", "measured"), [row[:4] for row in rows])
+    return conclude("judgement", [row[4] for row in rows], began)
 
 
-Row = tuple[str, str, str, str, bool]
+Row = tuple[str, str, str, str, Figure]
 
 
 def gate_rows() -> list[Row]:
@@ -56,10 +55,34 @@ def gate_rows() -> list[Row]:
     apart = rate(better, lambda promoted: promoted, apart=True)
     refused = rate(one_bad, lambda promoted: not promoted)
     return [
-        ("candidate as good as the champion", "kept", "promoted ≤ 5%", f"{wrong:.1%}", wrong <= 0.05),
-        ("candidate 3 points better", "promoted", "≥ 80%", f"{right:.1%}", right >= 0.8),
-        ("the same, errors apart: the hardest case", "promoted", "–", f"{apart:.1%}", True),
-        ("one slice (10%) 15 points worse, the rest 2 better", "kept", "≥ 95%", f"{refused:.1%}", refused >= 0.95),
+        (
+            "candidate as good as the champion",
+            "kept",
+            "promoted ≤ 5%",
+            f"{wrong:.1%}",
+            percent("equal, promoted", wrong, at_most=5),
+        ),
+        (
+            "candidate 3 points better",
+            "promoted",
+            "≥ 80%",
+            f"{right:.1%}",
+            percent("better, promoted", right, at_least=80),
+        ),
+        (
+            "the same, errors apart: the hardest case",
+            "promoted",
+            "–",
+            f"{apart:.1%}",
+            percent("better with errors apart, promoted", apart, at_least=0),
+        ),
+        (
+            "one slice (10%) 15 points worse, the rest 2 better",
+            "kept",
+            "≥ 95%",
+            f"{refused:.1%}",
+            percent("bad slice, kept", refused, at_least=95),
+        ),
     ]
 
 
@@ -71,38 +94,55 @@ def interval_rows() -> list[Row]:
         found = [mean_interval(gains, per_interval(confidence, 5)) for gains in slices]
         held += all(row.low <= truth <= row.high for row in found)
     share = held / TABLES
-    return [("five small slices", "all intervals hold", "≥ 93%", f"{share:.1%}", share >= confidence - 0.02)]
+    figure = percent("five small slices, all intervals hold", share, at_least=93)
+    return [("five small slices", "all intervals hold", "≥ 93%", f"{share:.1%}", figure)]
 
 
 def probe_rows() -> list[Row]:
     """The probes for hidden covariates."""
     planted, innocent = flag_rates()
     return [
-        ("planted covariate", "flagged", "≥ 95%", f"{planted:.1%}", planted >= 0.95),
-        ("innocent features", "not flagged", "flagged ≤ 5%", f"{innocent:.1%}", innocent <= 0.05),
+        (
+            "planted covariate",
+            "flagged",
+            "≥ 95%",
+            f"{planted:.1%}",
+            percent("planted covariate, flagged", planted, at_least=95),
+        ),
+        (
+            "innocent features",
+            "not flagged",
+            "flagged ≤ 5%",
+            f"{innocent:.1%}",
+            percent("innocent features, flagged", innocent, at_most=5),
+        ),
     ]
 
 
 def serving_rows() -> list[Row]:
     """Re-weighting to what serving sees: nine classes at 98%, one at 70% that production mostly sees."""
     measured, drawn = serving_errors(as_measured=True), serving_errors(as_measured=False)
-    high = high_error(measured)
     return [
         (
             "nine classes measured at 98%, one at 70%: 80% of requests are of that one",
             "accuracy in serving",
             "off ≤ 2 points",
             points(measured),
-            high <= 0.02,
+            Figure("accuracy in serving, off", 100 * high_error(measured), at_most=2, unit=" points"),
         ),
         (
             "the same, test split drawn at random: 500 examples of the class",
             "accuracy in serving",
             "–",
             points(drawn),
-            True,
+            Figure("accuracy in serving by a random split, off", 100 * high_error(drawn), unit=" points"),
         ),
     ]
+
+
+def percent(name: str, share: float, at_most: float | None = None, at_least: float | None = None) -> Figure:
+    """A share of 1 as a figure in percent."""
+    return Figure(name, 100 * share, at_most, at_least, "%")
 
 
 def high_error(errors: Errors) -> float:

@@ -17,6 +17,8 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 
+from _figures import Figure, conclude, print_table
+
 ROOT = Path(__file__).resolve().parents[1]
 DIGITS = ROOT / "examples" / "digits"
 FILES = ("project.yaml", "model.py", "schema.pbtxt", "expectations.json", "land.py")
@@ -25,14 +27,13 @@ TARGET = 2.0  # times as fast as the peer
 
 def main() -> int:
     """Measures both and prints the table."""
+    began = time.monotonic()
     with tempfile.TemporaryDirectory() as scratch:
         peer = measure(Path(scratch) / "peer", run_by_kfp)
         ours = measure(Path(scratch) / "ours", run_by_perennial)
-    print("| runner | seconds for day 1 of examples/digits |\n| --- | ---: |")
-    print(f"| kfp.local, SubprocessRunner | {peer:.1f} |\n| perennial run | {ours:.1f} |")
-    ratio = peer / ours
-    print(f"{ratio:.1f} times as fast as kfp.local (target: at least {TARGET:g})")
-    return 0 if ratio >= TARGET else 1
+    rows = [("kfp.local, SubprocessRunner", f"{peer:.1f}"), ("perennial run", f"{ours:.1f}")]
+    print_table(("runner", "seconds for day 1 of examples/digits"), rows)
+    return conclude("local_runner", [Figure("times as fast as kfp.local", peer / ours, at_least=TARGET)], began)
 
 
 def measure(folder: Path, run: Callable[[Path], None]) -> float:

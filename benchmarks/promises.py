@@ -14,6 +14,7 @@ import urllib.request
 from datetime import UTC, datetime
 from pathlib import Path
 
+from _figures import Figure, conclude, print_table
 from local_runner import measure, run_by_perennial
 
 from perennial.ledger import Ledger
@@ -27,17 +28,22 @@ REPEATS = 7
 
 def main() -> int:
     """Measures both promises and prints the table."""
+    began = time.monotonic()
     with tempfile.TemporaryDirectory() as scratch:
         follow, requests, failed = time_to_follow(Path(scratch) / "digits")
     shown = time_help()
-    print("| promise | target | measured |\n| --- | ---: | ---: |")
-    print(f"| `perennial --help`, median of {REPEATS} | {HELP_SECONDS} s | {shown:.2f} s |")
-    print(f"| a deployment changes what serves, slowest of 2 | {FOLLOW_SECONDS:g} s | {follow:.2f} s |")
-    print(f"| failed requests meanwhile, of {requests} | 0 | {failed} |")
-    met = shown <= HELP_SECONDS and follow <= FOLLOW_SECONDS and failed == 0
-    targets = f"{HELP_SECONDS} s, {FOLLOW_SECONDS:g} s, 0 failed"
-    print(f"help {shown:.2f} s, follow {follow:.2f} s, {failed} failed requests (targets: at most {targets})")
-    return 0 if met else 1
+    rows = [
+        (f"`perennial --help`, median of {REPEATS}", f"{HELP_SECONDS:g} s", f"{shown:.2f} s"),
+        ("a deployment changes what serves, slowest of 2", f"{FOLLOW_SECONDS:g} s", f"{follow:.2f} s"),
+        (f"failed requests meanwhile, of {requests}", 0, failed),
+    ]
+    print_table(("promise", "target", "measured"), rows)
+    figures = [
+        Figure("help", shown, at_most=HELP_SECONDS, unit=" s"),
+        Figure("follow", follow, at_most=FOLLOW_SECONDS, unit=" s"),
+        Figure("failed requests", failed, at_most=0),
+    ]
+    return conclude("promises", figures, began)
 
 
 def time_help() -> float:

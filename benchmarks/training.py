@@ -17,6 +17,7 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
+from _figures import Figure, conclude, print_table
 from local_runner import DIGITS, FILES, run_by_perennial
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ class OneBatch:
 
 def main() -> int:
     """Measures and prints the table."""
+    began = time.monotonic()
     from perennial.tfx_compat import prepare_process
 
     prepare_process()
@@ -62,16 +64,14 @@ def main() -> int:
         seconds = measure(contenders)
     rates = {name: examples * EPOCHS / median(found) for name, found in seconds.items()}
     ours, fit, _, free = rates.values()
-    print("| training | examples/s | beside `fit` |\n| --- | ---: | ---: |")
-    for name, rate in rates.items():
-        print(f"| {name} | {rate:,.0f} | {rate / fit:.2f} |")
+    rows = [(name, f"{rate:,.0f}", f"{rate / fit:.2f}") for name, rate in rates.items()]
+    print_table(("training", "examples/s", "beside `fit`"), rows)
     wait = max(0.0, 1 - ours / free)
-    met = ours / fit >= LEAST_RATIO and wait < GREATEST_WAIT
-    print(
-        f"{ours / fit:.2f} times Keras's fit, {wait:.1%} of the time waiting for input "
-        f"(targets: at least {LEAST_RATIO} times, below {GREATEST_WAIT:.0%})"
-    )
-    return 0 if met else 1
+    figures = [
+        Figure("examples/s beside Keras's fit", ours / fit, at_least=LEAST_RATIO),
+        Figure("time waiting for input", 100 * wait, at_most=100 * GREATEST_WAIT, unit="%"),
+    ]
+    return conclude("training", figures, began)
 
 
 def prepare(folder: Path) -> tuple[Any, Any]:
