@@ -20,6 +20,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from _figures import TAXI_CSV, Figure, conclude, print_table, skip_without
+
 LEAST_RATIO = 0.8
 GREATEST_GROWTH = 100  # MB of peak memory that three times the rows may add
 ROWS, ROUNDS = 240_000, 3
@@ -38,6 +40,8 @@ def main() -> int:
     """Measures and prints the table."""
     from perennial.tfx_compat import prepare_process
 
+    skip_without(TAXI_CSV)
+    began = time.monotonic()
     prepare_process()
     with tempfile.TemporaryDirectory() as scratch:
         project = train(Path(scratch) / "taxi")
@@ -48,17 +52,16 @@ def main() -> int:
         grown = peak() - before
         loop = bare_loop(project, large)
         rounds = [(measure(lambda: predict(project, large)), measure(loop)) for _ in range(ROUNDS)]
-    print("| 240,000 rows | rows/s | rows per processor second |\n| --- | ---: | ---: |")
-    for name, found in zip(("perennial predict", "bare loop"), zip(*rounds, strict=True), strict=True):
-        wall, processor = median(took.wall for took in found), median(took.processor for took in found)
-        print(f"| {name} | {ROWS / wall:,.0f} | {ROWS / processor:,.0f} |")
-    ratio = median(bare.wall / ours.wall for ours, bare in rounds)
-    met = ratio >= LEAST_RATIO and grown <= GREATEST_GROWTH
-    print(
-        f"{ratio:.2f} of a bare loop, {grown:.0f} MB more at peak for three times the rows "
-        f"(targets: at least {LEAST_RATIO}, at most {GREATEST_GROWTH} MB)"
-    )
-    return 0 if met else 1
+    rows = []
+    for name, costs in zip(("perennial predict", "bare loop"), zip(*rounds, strict=True), strict=True):
+        wall, processor = median(took.wall for took in costs), median(took.processor for took in costs)
+        rows.append((name, f"{ROWS / wall:,.0f}", f"{ROWS / processor:,.0f}"))
+    print_table((f"{ROWS:,} rows", "rows/s", "rows per processor second"), rows)
+    figures = [
+        Figure("beside a bare loop", median(bare.wall / ours.wall for ours, bare in rounds), at_least=LEAST_RATIO),
+        Figure("more at peak for three times the rows", grown, at_most=GREATEST_GROWTH, unit=" MB"),
+    ]
+    return conclude("predict", figures, began)
 
 
 def train(folder: Path) -> Any:
@@ -69,7 +72,7 @@ def train(folder: Path) -> Any:
     settings = (folder / "project.yaml").read_text(encoding="utf-8")
     brief = settings.replace("train_steps: 2000", "train_steps: 50").replace("floors: {log_loss: 0.4}", "floors: {}")
     (folder / "project.yaml").write_text(brief, encoding="utf-8")
-    land = [sys.executable, "land.py", "--months", "6", "--csv", str(TAXI.parents[2] / "shared/data/taxi/data.csv")]
+    land = [sys.executable, "land.py", "--months", "6", "--csv", str(TAXI_CSV)]
     subprocess.run(land, cwd=folder, check=True, stdout=subprocess.DEVNULL)
     subprocess.run([str(Path(sys.executable).with_name("perennial")), "run", str(folder)], check=True)
     return load_project(str(folder))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import textwrap
 from pathlib import Path
 
 from rich.console import Console
@@ -67,24 +68,26 @@ class Picture:
     def run(self, output: list[str]) -> None:
         """Draws the output of `perennial run`: its steps side by side, without seconds, then outcome and reasons."""
         matches = [match for line in output if (match := STEP.match(line))]
-        steps = Text()
+        steps = [Text()]
         for mark, name in dict.fromkeys(
             (match["mark"], match["name"]) for match in matches if match["name"] != IMPORTS
         ):
-            # The spaces are no-break spaces: a mark stays with its step.
-            steps.append(mark, MARKS[mark]).append(f"\u00a0{name}").append("  ")
-        self._print(steps)
+            if len(steps[-1]) + len(name) + 2 > WIDTH:
+                steps.append(Text())
+            steps[-1].append(mark, MARKS[mark]).append(f" {name}  ")
+        for line_of_steps in steps:
+            self._print(line_of_steps)
         for line in output:
             outcome, _, rest = line.partition(" ")
             if outcome in OUTCOMES:
                 self._print(Text(outcome, OUTCOMES[outcome]).append(f" {rest}"))
             elif line.startswith("  • "):
-                self._print(Text(line), wrap=False)
+                self.lines(textwrap.wrap(line, WIDTH, subsequent_indent="    "))
 
     def save(self, path: Path) -> None:
         """Writes the picture."""
         svg = self._console.export_svg(title="make demo", code_format=FORMAT, unique_id="demo")
         path.write_text("\n".join(line.rstrip() for line in svg.splitlines()) + "\n", encoding="utf-8")
 
-    def _print(self, text: Text, wrap: bool = True) -> None:
-        self._console.print(text, no_wrap=not wrap, overflow="fold" if wrap else "ellipsis")
+    def _print(self, text: Text) -> None:
+        self._console.print(text, overflow="fold")
