@@ -9,7 +9,7 @@ from pathlib import Path
 import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
-GOLDEN = ROOT / "pipelines" / "compiled" / "digits.yaml"
+GOLDEN = ROOT / "pipelines" / "compiled" / "continuous_training.yaml"
 
 
 def drawn_text() -> str:
