@@ -3,7 +3,7 @@
 Works in a copy of this project, so that the example itself stays as it is.
 
     python examples/digits/demo.py                          # what `make demo` runs
-    python examples/digits/demo.py --picture docs/demo.svg  # the same, and draws the picture in README.md again
+    python examples/digits/demo.py --picture demo.svg       # the same, and draws it as a terminal
 """
 
 from __future__ import annotations
