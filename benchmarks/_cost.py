@@ -1,4 +1,4 @@
-"""What a command costs: wall seconds, CPU seconds and the peak memory of all its processes together.
+"""Measures what a command costs: wall seconds, CPU seconds and the peak memory of all its processes together.
 
 A warm process that is kept ready works for a command without being its child: its processor time meanwhile, and its
 memory, count as the command's own.

@@ -1,4 +1,4 @@
-"""What every benchmark ends with: a table, one line of figures beside their targets, and a record for later days.
+"""Ends every benchmark: with a table, one line of figures beside their targets, and a record for later days.
 
     if __name__ == "__main__":
         sys.exit(conclude("cycle", [Figure("cold, beside TFX", 0.7, at_most=0.8)], began))
@@ -43,7 +43,7 @@ class Figure:
     unit: str = ""
 
     def met(self) -> bool:
-        """Whether the target is met; a figure without one always is."""
+        """Tells whether the target is met; a figure without one always meets it."""
         above = self.at_most is not None and not self.value <= self.at_most
         below = self.at_least is not None and not self.value >= self.at_least
         return not (above or below)
