@@ -21,7 +21,6 @@ from pathlib import Path
 from perennial.runner import warm
 
 FOLDER = "PERENNIAL_TEST_SESSION"
-_OWNER = "PERENNIAL_TEST_SESSION_OWNER"
 _STOP_SECONDS = 10
 
 
@@ -37,7 +36,6 @@ class Server:
 def open_session() -> None:
     """Makes the session's folder."""
     os.environ[FOLDER] = tempfile.mkdtemp(prefix="perennial-tests-")
-    os.environ[_OWNER] = str(os.getpid())
     # Where the session's commands find their warm process, apart from that of whoever runs the tests.
     os.environ["XDG_RUNTIME_DIR"] = os.environ[FOLDER]
 
@@ -49,11 +47,6 @@ def close_session() -> None:
     for record in sorted(folder.glob("*.server"), key=lambda path: path.stat().st_mtime, reverse=True):
         stop(Server(**json.loads(record.read_text())))
     shutil.rmtree(folder, ignore_errors=True)
-
-
-def owner_is_running() -> bool:
-    """Tells a session that goes on from one whose owner was killed."""
-    return _is_running(int(os.environ[_OWNER]))
 
 
 def make_once(name: str, make: Callable[[Path], None]) -> Path:

@@ -1,90 +1,74 @@
-"""Runs steps as the product does: each in a process forked from one that has imported everything and run nothing.
+"""Runs steps as the product does: each in a process forked from the warm process, which the whole session shares.
 
-The tests' own process never runs TensorFlow, so that the whole session shares one warm process.
+The tests' own process never runs TensorFlow.
 """
 
 from __future__ import annotations
 
-import contextlib
+import importlib
 import os
-import signal
-import subprocess
+import pickle
 import sys
-import time
+import tempfile
 import traceback
 from collections.abc import Callable
-from multiprocessing.connection import Client, Connection, Listener
 from pathlib import Path
 from typing import Any
 
-from tests.session import Server, owner_is_running, serve_once
-
-ROOT = Path(__file__).parents[2]
+from perennial.runner.warm import WarmProcess
+from perennial.runner.warm_imports import ALL
+from perennial.runner.warm_wire import Call
 
 
 def forked(function: Callable[..., Any], *arguments: Any) -> Any:
     """Calls a function of a module in a process of its own; gives what it returns, raises what it raises."""
-    with Client(serve_once("warm", _start).address, "AF_UNIX") as answers:
-        answers.send((function, arguments))
-        try:
-            worked, result, trace = answers.recv()
-        except EOFError:
-            raise RuntimeError(f"{function.__name__} ended without an answer") from None
+    with tempfile.TemporaryDirectory() as folder:
+        request, answer = Path(folder) / "request", Path(folder) / "answer"
+        request.write_bytes(pickle.dumps((function, arguments)))
+        _call_and_wait(request, answer)
+        if not answer.exists():
+            raise RuntimeError(f"{function.__name__} ended without an answer")
+        worked, result, trace = pickle.loads(answer.read_bytes())
     if worked:
         return result
     result.add_note(trace)
     raise result
 
 
-def _start(folder: Path) -> Server:
-    address, log = folder / "socket", folder / "log"
-    program = f"from tests.components.forked import serve; serve({str(address)!r})"
-    command = [sys.executable, "-c", program]
-    with log.open("w") as stream:
-        process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.DEVNULL, stderr=stream, start_new_session=True)
-    process.wait()
-    while not address.exists():
-        os.killpg(process.pid, 0)  # raises when the process ended before it could listen: see the log
-        time.sleep(0.05)
-    return Server(str(address), process.pid)
-
-
-def serve(address: str) -> None:
-    """Imports everything, then forks a process for each connection, which calls what it receives."""
-    if os.fork():
-        os._exit(0)  # what is imported asks to end with its parent, and the worker that started this ends before others
-    import perennial.runner.preload  # noqa: F401
-
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the children
-    signal.signal(signal.SIGALRM, _end_without_owner)
-    signal.setitimer(signal.ITIMER_REAL, 5, 5)  # seconds; what is forked does not inherit it
-    with Listener(address, "AF_UNIX", backlog=32) as listener:
-        while True:
-            with listener.accept() as answers:
-                if os.fork() == 0:
-                    _call(answers)
-
-
-def _end_without_owner(*_: Any) -> None:
-    """Ends this process when the session was killed, so that nobody will."""
-    if not owner_is_running():
-        os._exit(1)
-
-
-def _call(answers: Connection) -> None:
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    signal.signal(signal.SIGALRM, signal.SIG_DFL)
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # Beam logs every error that it raises
+def _call_and_wait(request: Path, answer: Path) -> None:
+    call = Call.here(f"{__name__}:answer_request", [str(request), str(answer)], ALL)
+    nowhere = os.open(os.devnull, os.O_RDWR)  # Beam logs every error that it raises
     try:
-        function, arguments = answers.recv()
-        answers.send((True, function(*arguments), ""))
-    except Exception as error:
-        trace = traceback.format_exc()
-        try:
-            answers.send((False, error, trace))
-        except Exception:  # an error that does not travel between processes
-            answers.send((False, RuntimeError(f"{type(error).__name__}: {error}"), trace))
+        with WarmProcess() as process:
+            process.start(call, [nowhere, 1, nowhere]).wait()
     finally:
-        with contextlib.suppress(Exception):
-            sys.stdout.flush()
-        os._exit(0)
+        os.close(nowhere)
+
+
+def answer_request(request: str, answer: str) -> None:
+    """Calls what `forked` has written, in the process that was forked for it, and writes what comes of it."""
+    try:
+        function, arguments = pickle.loads(Path(request).read_bytes())
+        outcome: tuple[bool, Any, str] = (True, function(*arguments), "")
+    except Exception as error:
+        outcome = (False, error, traceback.format_exc())
+    Path(answer).write_bytes(_pickled(outcome))
+
+
+def _pickled(outcome: tuple[bool, Any, str]) -> bytes:
+    try:
+        data = pickle.dumps(outcome)
+        pickle.loads(data)
+    except Exception as problem:  # an error, or a result, that does not travel between processes
+        error = outcome[1] if not outcome[0] else problem
+        return pickle.dumps((False, RuntimeError(f"{type(error).__name__}: {error}"), outcome[2]))
+    return data
+
+
+def import_wrapper(step: str) -> Any:
+    """The Kubeflow wrapper of a step, in a process made by `forked`.
+
+    There kfp lacks what defines components, as in a task: it is loaded first.
+    """
+    importlib.reload(sys.modules["kfp.dsl"])
+    return getattr(importlib.import_module(f"components.{step}.component"), step)

@@ -10,14 +10,13 @@ import shutil
 
 import pytest
 
-from components.check_examples.component import check_examples
 from components.check_examples.step import read_checked
 from perennial.digests import digest_folder
 from perennial.errors import ProjectError
 from perennial.project import load_project
 from schemas.records import SetAside, Span
 from tests.components.check_examples import jobs
-from tests.components.forked import forked
+from tests.components.forked import forked, import_wrapper
 from tests.perennial.folders import make_project
 
 SPAN = Span(name="a/b [1]", version=1, uri="data/day.csv", fingerprint="f")
@@ -326,5 +325,5 @@ def test_wrapper_tells_what_it_published_and_refuses_other_rules(good, tmp_path)
 
 
 def _wrapped(project, digest, examples, checked):
-    check_examples.python_func(project, digest, _Artifact(examples), checked)
+    import_wrapper("check_examples").python_func(project, digest, _Artifact(examples), checked)
     return checked.metadata

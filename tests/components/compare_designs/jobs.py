@@ -9,6 +9,7 @@ from perennial.errors import PerennialError
 from perennial.project import Project, load_project
 from schemas.records import DesignComparison
 from tests.components.chain import with_settings
+from tests.components.forked import import_wrapper
 
 SPACES = """
 
@@ -76,7 +77,5 @@ class _Artifact:
 
 
 def wrapped(project: Project, features: Path, output: Path) -> Any:
-    from components.compare_designs.component import compare_designs
-
     arguments = str(project.folder), project.project_digest(), _Artifact(features), _Artifact(output)
-    return compare_designs.python_func(*arguments)
+    return import_wrapper("compare_designs").python_func(*arguments)

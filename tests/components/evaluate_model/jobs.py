@@ -12,6 +12,7 @@ from components.evaluate_model.champion import Comparable
 from perennial.digests import digest_folder
 from perennial.project import Project
 from schemas.records import Champion, Evaluation, Training
+from tests.components.forked import import_wrapper
 from tests.components.kinds import Kind, copy_kind_project
 
 Change = Callable[[dict[str, Any]], dict[str, Any]]
@@ -131,7 +132,6 @@ def run_wrapper(project: Project, kind: Kind, folder: Path, validation: Path | N
     """Runs the Kubeflow wrapper with Kubeflow's own artifacts, as its executor does."""
     from kfp.dsl import Artifact, ClassificationMetrics, Dataset, Metrics, Model, SlicedClassificationMetrics
 
-    from components.evaluate_model.component import evaluate_model
     from components.evaluate_model.step import read_evaluation
 
     made = {
@@ -146,7 +146,7 @@ def run_wrapper(project: Project, kind: Kind, folder: Path, validation: Path | N
     window = Dataset(name="window", uri=str(kind.window))
     models = [Model(name=path.name, uri=str(path)) for path in kind.models]
     checks = Artifact(name="validation", uri=str(validation)) if validation else None
-    evaluate_model.python_func(
+    import_wrapper("evaluate_model").python_func(
         str(project.folder), project.project_digest(), champion, window, models, **outputs, validation=checks
     )
     metadata = {name: dict(artifact.metadata) for name, artifact in outputs.items()}

@@ -10,6 +10,7 @@ from typing import Any
 from perennial.project import Project
 from schemas.records import Pretraining
 from tests.components.chain import with_settings
+from tests.components.forked import import_wrapper
 
 
 @dataclass(frozen=True)
@@ -168,7 +169,5 @@ class _Artifact:
 
 
 def wrapped(project: Project, features: Path, output: Path) -> None:
-    from components.pretrain_learner.component import pretrain_learner
-
     arguments = str(project.folder), project.project_digest(), "", _Artifact(features), _Artifact(output)
-    pretrain_learner.python_func(*arguments)
+    import_wrapper("pretrain_learner").python_func(*arguments)

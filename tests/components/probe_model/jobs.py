@@ -15,6 +15,7 @@ from components.probe_model.step import probe_model
 from perennial.digests import digest_folder
 from schemas.project import CovariateSettings, EvaluateSettings, ExplainSettings, FeatureSettings
 from schemas.records import Probing
+from tests.components.forked import import_wrapper
 from tests.components.kinds import Kind
 
 Features = dict[str, np.ndarray[Any, np.dtype[Any]]]
@@ -100,9 +101,9 @@ def probe_without_halves(kind: Kind, folder: Path) -> Probing:
 
 def call_wrapper(project: Path, digest: str, folders: list[Path]) -> None:
     """The Kubeflow wrapper on folders: window, evaluation, model, probing."""
-    from components.probe_model.component import probe_model as wrapper
-
-    wrapper.python_func(str(project), digest, *(SimpleNamespace(path=str(folder)) for folder in folders))
+    import_wrapper("probe_model").python_func(
+        str(project), digest, *(SimpleNamespace(path=str(folder)) for folder in folders)
+    )
 
 
 def suspects_of(names: list[str], columns: Features, rows: list[dict[str, Any]], schema: str) -> Any:

@@ -8,6 +8,7 @@ from typing import Any
 from perennial.errors import PerennialError
 from perennial.project import Project
 from tests.components.analyse_features.windows import with_body
+from tests.components.forked import import_wrapper
 
 
 def build_and_transform(project: Project, folder: Path, *spans: int) -> tuple[int, tuple[str, ...]]:
@@ -122,10 +123,7 @@ class _Artifact:
 
 def wrapped(project: Project, digest: str, window: Path, folder: Path) -> list[str]:
     """Runs both wrappers; gives what they left."""
-    from components.analyse_features.component import analyse_features
-    from components.transform_features.component import transform_features
-
     graph, features = _Artifact(folder / "graph"), _Artifact(folder / "features")
-    analyse_features.python_func(str(project.folder), digest, _Artifact(window), graph)
-    transform_features.python_func(str(project.folder), digest, _Artifact(window), graph, features)
+    import_wrapper("analyse_features").python_func(str(project.folder), digest, _Artifact(window), graph)
+    import_wrapper("transform_features").python_func(str(project.folder), digest, _Artifact(window), graph, features)
     return sorted(path.name for path in (folder / "features").iterdir())

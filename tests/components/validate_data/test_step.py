@@ -6,7 +6,6 @@ import os
 
 import pytest
 
-from components.validate_data.component import validate_data as wrapper
 from components.validate_data.step import read_validation
 from perennial.digests import digest_folder
 from perennial.errors import DataError
@@ -254,5 +253,7 @@ def test_broken_day_is_refused_with_what_is_broken(refused, kind):
 
 
 def test_wrapper_has_the_inputs_of_the_pipeline():
-    names = list(wrapper.component_spec.inputs)
+    from components.validate_data.component import validate_data
+
+    names = list(validate_data.component_spec.inputs)
     assert names == ["project", "digest", "new_spans", "released", "examples", "statistics"]
