@@ -1,4 +1,4 @@
-"""How seconds and memory of each step grow with the rows of a span, and with the number of spans in the window.
+"""Measures how seconds and memory of each step grow with the rows of a span, and with the spans in the window.
 
 The real taxi trips again and again, with jitter and ids of their own. Memory is the peak of the proportional set sizes
 (PSS) of all processes of the run while a step's tasks were at work; the libraries alone are about a gigabyte of it.
@@ -37,7 +37,7 @@ MOST_GROWTH = 1.15  # times the memory at the smaller window, for the step that 
 
 @dataclass
 class StepCosts:
-    """What each step of one run took: seconds, and the peak memory in bytes while it was at work."""
+    """Holds what each step of one run took: seconds, and the peak memory in bytes while it was at work."""
 
     seconds: dict[str, float] = field(default_factory=dict)
     memory: dict[str, int] = field(default_factory=lambda: defaultdict(int))
@@ -65,7 +65,7 @@ def main() -> int:
 
 
 def measure_size(folder: Path, trips: Trips, size: int) -> StepCosts:
-    """The first run on one span of so many rows."""
+    """Measures the first run on one span of so many rows."""
     project = make_project(folder, 1, STEPS, eval_steps=25)
     trips.write_span(project / "data" / "1.csv", 0, size, jitter=True)
     return run(project)
@@ -99,7 +99,7 @@ def run(folder: Path) -> StepCosts:
     at_work: dict[str, int] = defaultdict(int)
 
     class Watched(running.StepDisplay):
-        """The display, which hears of every task."""
+        """Hears of every task, as the display does."""
 
         def started(self, step: str) -> None:
             at_work[step] += 1

@@ -1,4 +1,4 @@
-"""What a new span costs when the window is 1, 10 or 50 spans: seconds and bytes read by the data steps.
+"""Measures what a new span costs when the window is 1, 10 or 50 spans: seconds and bytes read by the data steps.
 
 One project with real handwritten digits, drawn again and again into spans of the same size. All spans but the newest
 were there in earlier runs. The peer is the same pipeline with everything to do: its first run over 50 new spans.

@@ -1,4 +1,4 @@
-"""What `perennial run` costs when nothing new has landed: CPU seconds of the command, after a history of 1,000 spans.
+"""Measures `perennial run` when nothing new has landed: CPU seconds of the command, after a history of 1,000 spans.
 
 A project with 1,000 landed files, of which the newest 50 are the window. Its ledger holds what a thousand daily runs
 leave there: each run's start with its window, the verdict on its span, its decision and deployment, and its end. The
@@ -7,6 +7,7 @@ memo of fingerprints and the mark that says that ledger and registry agree are t
 
 from __future__ import annotations
 
+import argparse
 import json
 import resource
 import shutil
@@ -14,9 +15,11 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 import yaml
+from _figures import ROOT, Figure, conclude, print_table
 
 from perennial.ledger import Ledger, NewEvent
 from perennial.project import Project, load_project
@@ -37,7 +40,7 @@ from schemas.records import (
     SpanJudged,
 )
 
-DIGITS = Path(__file__).resolve().parents[1] / "examples" / "digits"
+DIGITS = ROOT / "examples" / "digits"
 FILES = ("project.yaml", "model.py", "schema.pbtxt", "expectations.json")
 LANDED = 1000
 WINDOW = 50
@@ -47,19 +50,24 @@ TARGET = 1.5  # CPU seconds
 
 def main() -> int:
     """Measures and prints the table."""
+    parser = argparse.ArgumentParser(description="Measure a run that finds nothing new.")
+    parser.add_argument("--save", action="store_true", help="keep the figures in benchmarks/results")
+    parser.parse_args()
+    began = time.monotonic()
     with tempfile.TemporaryDirectory() as scratch:
         project = make_project(Path(scratch) / "digits")
         record_history(project)
         measured = [cpu_seconds(project) for _ in range(REPEATS)]
     median = statistics.median(measured)
-    print("| landed spans | window | CPU seconds of each of the runs | median |\n| ---: | ---: | --- | ---: |")
-    print(f"| {LANDED} | {WINDOW} | {', '.join(f'{seconds:.2f}' for seconds in measured)} | {median:.2f} |")
-    print(f"nothing new: {median:.2f} CPU seconds (target: at most {TARGET:g})")
-    return 0 if median <= TARGET else 1
+    runs = ", ".join(f"{seconds:.2f}" for seconds in measured)
+    print_table(
+        ("landed spans, window", "CPU seconds of each run", "median"), [(f"{LANDED}, {WINDOW}", runs, f"{median:.2f}")]
+    )
+    return conclude("nothing_new", [Figure("nothing new", median, at_most=TARGET, unit=" CPU s")], began)
 
 
 def make_project(folder: Path) -> Project:
-    """The digits project with a window of 50, and small files that nothing will read but their fingerprints."""
+    """Makes the digits project with a window of 50, and small files of which only the fingerprints will be read."""
     (folder / "data").mkdir(parents=True)
     for name in FILES:
         shutil.copy(DIGITS / name, folder / name)
@@ -122,7 +130,7 @@ def _events(number: int, span: Span, window: list[Span]) -> list[NewEvent]:
 
 
 def cpu_seconds(project: Project) -> float:
-    """CPU seconds, user and system, of one `perennial run` with all that it starts; it must find nothing new."""
+    """Measures one `perennial run` with all that it starts, user and system seconds; it must find nothing new."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     command = [Path(sys.executable).parent / "perennial", "run", str(project.folder), "--json"]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
