@@ -1,4 +1,4 @@
-"""The whole cycle beside TFX's own: its taxi pipeline under LocalDagRunner, and `perennial run`, in turn, in one go.
+"""Measures the cycle beside TFX: its taxi pipeline under LocalDagRunner, and `perennial run`, in turn, in one go.
 
 Both train on the same 15,000 real taxi trips, with the same number of steps, as commands of their own. Perennial gets
 them as spans; the window holds them all, so a new span takes the place of the oldest and the number of rows stays. TFX
@@ -11,27 +11,22 @@ gets the same files. Every candidate is promoted and every model pushed.
 from __future__ import annotations
 
 import argparse
-import json
-import socket
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-import urllib.error
-import urllib.request
 from collections import defaultdict
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 
 from _cost import Cost, measure, median_cost, wait_for_warm_process
 from _figures import ROOT, TAXI_CSV, Figure, conclude, print_table, skip_without
+from _server import PERENNIAL, Server, serve
 from _taxi import Trips, make_project
 
-PERENNIAL = Path(sys.executable).parent / "perennial"
 ROWS = 15_000
 WINDOWS = (10, 50)
 TRIP = {
@@ -80,7 +75,7 @@ def main() -> int:
 
 @dataclass
 class Cycle:
-    """The rounds: each starts from nothing, but for the project with 50 spans, which is prepared once."""
+    """Measures in rounds: each starts from nothing, but for the project with 50 spans, which is prepared once."""
 
     folder: Path
     trips: Trips
@@ -112,8 +107,8 @@ class Cycle:
         (data / "0.csv").unlink()
         self.run_tfx(NEW_SPAN[WINDOWS[0]], data, root)
         for run, project in few.items():
-            with server(project) as url:
-                self.follow(project, url, run)
+            with serve(project, "taxi", TRIP) as server:
+                self.follow(project, server, run)
         # Its rows are the same at a window of 50, so TFX, which does everything again, is not measured twice.
         self.costs[NEW_SPAN[WINDOWS[1]], TFX] = self.costs[NEW_SPAN[WINDOWS[0]], TFX]
         for run in few:
@@ -127,7 +122,7 @@ class Cycle:
             run(NOTHING, project)
 
     def runs(self) -> dict[str, Run]:
-        """The ways to run the loop."""
+        """Gives the ways to run the loop."""
         return {"own": self.run_ours} | ({"ready": self.run_ready} if self.with_ready else {})
 
     def report(self) -> list[Figure]:
@@ -153,7 +148,7 @@ class Cycle:
         return figures
 
     def make_project(self, folder: Path, window: int) -> Path:
-        """A project with its window full."""
+        """Makes a project with its window full."""
         project = make_project(folder, window, self.steps, eval_steps=150)
         for _ in range(window):
             self.land(project, window)
@@ -166,7 +161,7 @@ class Cycle:
         self.landed[project] += 1
 
     def write_for_tfx(self, data: Path, number: int) -> None:
-        """The same span for TFX, whose schema has no key."""
+        """Writes the same span for TFX, whose schema has no key."""
         self.trips.write_span(data / f"{number}.csv", number, ROWS // WINDOWS[0], keys=False)
 
     def run_tfx(self, case: str, data: Path, root: Path) -> None:
@@ -182,14 +177,14 @@ class Cycle:
         wait_for_warm_process(PERENNIAL, project)
         self.keep(case, READY, measure([PERENNIAL, "run", project]))
 
-    def follow(self, project: Path, url: str, run: Run) -> None:
+    def follow(self, project: Path, server: Server, run: Run) -> None:
         """Lands a span beside a server and runs the loop; notes when a version answers that did not before."""
-        before, done = ask(url), threading.Event()
+        before, done = server.version(), threading.Event()
         contender = READY if run == self.run_ready else OURS
 
         def watch(began: float) -> None:
             while not done.wait(0.2):
-                if (version := ask(url)) and version != before:
+                if (version := server.version()) and version != before:
                     self.answers[contender].append(time.monotonic() - began)
                     return
 
@@ -210,41 +205,8 @@ class Cycle:
 
 
 def tfx_command(data: Path, root: Path, steps: int) -> list[str | Path]:
-    """The command that runs TFX's pipeline."""
+    """Gives the command that runs TFX's pipeline."""
     return [sys.executable, Path(__file__).parent / "_tfx_taxi.py", data, root, str(steps), "150"]
-
-
-@contextmanager
-def server(project: Path) -> Iterator[str]:
-    """A server of this project that answers; gives the URL of its predictions."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    process = subprocess.Popen(
-        [PERENNIAL, "serve", project, "--port", str(port)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    url = f"http://127.0.0.1:{port}/v1/models/taxi:predict"
-    try:
-        deadline = time.monotonic() + 120
-        while ask(url) is None:
-            if time.monotonic() > deadline or process.poll() is not None:
-                sys.exit("error: the server must answer within two minutes. Received: no answer")
-            time.sleep(0.5)
-        yield url
-    finally:
-        process.terminate()
-        process.wait(30)
-
-
-def ask(url: str) -> str | None:
-    """The version that answers a request now; None when the request fails."""
-    body = json.dumps({"instances": [TRIP]}).encode()
-    try:
-        with urllib.request.urlopen(urllib.request.Request(url, body), timeout=10) as response:
-            version: str = json.load(response)["model_version"]
-            return version
-    except (urllib.error.URLError, OSError):
-        return None
 
 
 if __name__ == "__main__":

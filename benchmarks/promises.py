@@ -1,26 +1,22 @@
-"""The times that the product promises, measured: the help text, and how soon a server follows the ledger."""
+"""Measures the times that the product promises: the help text, and how soon a server follows the ledger."""
 
 from __future__ import annotations
 
-import json
-import socket
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-import urllib.error
-import urllib.request
 from datetime import UTC, datetime
 from pathlib import Path
 
 from _figures import Figure, conclude, print_table
+from _server import PERENNIAL, serve
 from local_runner import measure, run_by_perennial
 
 from perennial.ledger import Ledger
 from perennial.project import load_project
 
-PERENNIAL = Path(sys.executable).parent / "perennial"
 HELP_SECONDS = 0.5
 FOLLOW_SECONDS = 5.0
 REPEATS = 7
@@ -47,7 +43,7 @@ def main() -> int:
 
 
 def time_help() -> float:
-    """Median seconds of `perennial --help`, after one that fills the file cache."""
+    """Gives the median seconds of `perennial --help`, after one that fills the file cache."""
     subprocess.run([PERENNIAL, "--help"], check=True, capture_output=True)
     seconds = []
     for _ in range(REPEATS):
@@ -61,26 +57,18 @@ def time_to_follow(folder: Path) -> tuple[float, int, int]:
     """Slowest seconds from a deployment's command to an answer by that version, and all and failed requests."""
     measure(folder, run_by_perennial)
     measure_second_version(folder)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    server = subprocess.Popen([PERENNIAL, "serve", folder, "--port", str(port)], stderr=subprocess.DEVNULL)
-    try:
-        url = f"http://127.0.0.1:{port}/v1/models/digits:predict"
-        before = wait_for_answer(url)
+    with serve(folder, "digits", {"image": [0.0] * 64}) as server:
+        before = server.version()
         slowest, requests, failed = 0.0, 0, 0
         other = "1" if before == "2" else "2"
         for command, wanted in (["promote", folder, other], other), (["promote", folder, before], before):
             with subprocess.Popen([PERENNIAL, *command], stdout=subprocess.DEVNULL):
                 deadline = time.monotonic() + 60
-                while (version := ask(url)) != wanted and time.monotonic() < deadline:
+                while (version := server.version()) != wanted and time.monotonic() < deadline:
                     requests, failed = requests + 1, failed + (version is None)
                 seen = datetime.now(UTC)
             slowest = max(slowest, (seen - newest_deployment(folder)).total_seconds())
         return slowest, requests, failed
-    finally:
-        server.terminate()
-        server.wait(30)
 
 
 def measure_second_version(folder: Path) -> None:
@@ -90,29 +78,9 @@ def measure_second_version(folder: Path) -> None:
 
 
 def newest_deployment(folder: Path) -> datetime:
-    """When the ledger took the newest deployment."""
+    """Tells when the ledger took the newest deployment."""
     event, _ = Ledger(load_project(folder).ledger_url).deployments()[-1]
     return datetime.fromisoformat(event.at)
-
-
-def wait_for_answer(url: str) -> str:
-    """The version of the first answer of a starting server."""
-    for _ in range(600):
-        if version := ask(url):
-            return version
-        time.sleep(0.1)
-    sys.exit("error: the server did not answer within a minute")
-
-
-def ask(url: str) -> str | None:
-    """The version that answers a request now; None when the request fails."""
-    body = json.dumps({"instances": [{"image": [0.0] * 64}]}).encode()
-    try:
-        with urllib.request.urlopen(urllib.request.Request(url, body), timeout=10) as response:
-            version: str = json.load(response)["model_version"]
-            return version
-    except (urllib.error.URLError, OSError):
-        return None
 
 
 if __name__ == "__main__":
