@@ -235,7 +235,7 @@ class Server:
     def _is_unwanted(self) -> bool:
         """Whether it was not used for long, its socket is gone with the login session, or it has grown."""
         idle = self._idle_left() <= 0
-        grown = self._imports.finished and memory_used() > self._memory + _GROWTH
+        grown = self._memory > 0 and memory_used() > self._memory + _GROWTH
         return idle or grown or _identity(self.path) != self._file
 
     def _retire(self) -> None:
