@@ -70,9 +70,15 @@ class Watch:
             self.landed_bytes = self.read(self.folder / "data")
             self.artifact_bytes = self.read(self.folder / ".perennial")
 
-    def imported(self, seconds: float) -> None:
-        """The steps waited for imports, once in a run: no part of a span's cost."""
-        self.imports = seconds
+    def step_ended(self, step: str) -> None:
+        """No more tasks of a step will come."""
+
+    def imported(self, step: str, seconds: float) -> None:
+        """The steps waited for imports: no part of a span's cost."""
+        self.imports += seconds
+
+    def noted(self, line: str) -> None:
+        """Something happened that a person should know of."""
 
     def read(self, folder: Path) -> int:
         """Bytes of the files below a folder that were there before and have been read since; hard links count once."""

@@ -468,6 +468,12 @@ class RunnerSettings(Settings):
         "`PERENNIAL_WARM=off` switches it off for one command.",
     )
     warm_minutes: float = Field(15.0, gt=0, description="How long that process stays when nobody uses it.")
+    at_once: int | None = Field(
+        None,
+        ge=1,
+        description="How many tasks of a run may work at the same time; none: one for each processor, as far as 2 GB "
+        "of free memory are there for each.",
+    )
 
 
 class KubeflowSettings(Settings):

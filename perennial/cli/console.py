@@ -88,13 +88,12 @@ class StepDisplay:
         if self._live:
             self._live.stop()
         else:
-            self._print_finished(ended=True)
+            for step in list(self._lines):
+                self._print(step)
 
     def started(self, step: str) -> None:
         """A task of this step began."""
         with self._lock:
-            if step not in self._lines:
-                self._print_finished()
             line = self._lines.setdefault(step, StepLine())
             if not line.running:
                 line.began = time.monotonic()
@@ -113,6 +112,12 @@ class StepDisplay:
         """A step ran to its end in this process."""
         with self._lock:
             self._lines[step] = StepLine(Counter(done=1), seconds=seconds)
+
+    def step_ended(self, step: str) -> None:
+        """No more tasks of this step will come; nothing is shown of one that had none."""
+        with self._lock:
+            if step in self._lines:
+                self._print(step)
 
     def imported(self, step: str, seconds: float) -> None:
         """A task of this step waited this much longer for libraries; that gets a line of its own."""
@@ -140,11 +145,9 @@ class StepDisplay:
                 table.add_row(line.mark(), step, f"[dim]{line.note()}[/]", f"[dim]{line.time()}[/]")
             return table
 
-    def _print_finished(self, ended: bool = False) -> None:
-        """On what is no terminal: prints the steps of which no task runs any more; of imports, when the run ended."""
-        if self._live:
-            return
-        for step, line in self._lines.items():
-            if not line.running and not line.printed and (ended or step != IMPORTS):
-                line.printed = True
-                self._console.print(f"{line.mark()} {step:<20} {line.note():<20} {line.time():>8}", highlight=False)
+    def _print(self, step: str) -> None:
+        """On what is no terminal: prints the line of a step that has ended, once."""
+        line = self._lines[step]
+        if not self._live and not line.printed:
+            line.printed = True
+            self._console.print(f"{line.mark()} {step:<20} {line.note():<20} {line.time():>8}", highlight=False)

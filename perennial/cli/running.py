@@ -144,6 +144,7 @@ def _run_pipeline(project: Project, run: str, asked: Asked, console: Console) ->
             observer=display,
             warm=project.settings.runner.warm,
             warm_minutes=project.settings.runner.warm_minutes,
+            at_once=project.settings.runner.at_once,
         )
         succeeded = local.execute({"project": str(project.folder), "run": run, **asdict(asked)})
     if succeeded:

@@ -1,13 +1,13 @@
 """Runs a compiled pipeline on this machine with `kfp.local`.
 
-`kfp.local` orchestrates: it resolves inputs, evaluates conditions, loops, caches and retries. Two of its functions are
+`kfp.local` orchestrates: it resolves inputs, evaluates conditions, loops, caches and retries. Some of its functions are
 replaced while a pipeline runs: the one that starts a task's process, so that a step is forked from the warm process,
-which has imported everything (docs/adr/0002), and the one that executes a task, so that a person sees it.
+which has imported everything (docs/adr/0002); the one that executes a task, so that a person sees it; and the one that
+walks through a DAG, so that tasks run side by side (docs/adr/0019).
 """
 
 from __future__ import annotations
 
-import builtins
 import contextlib
 import io
 import logging
@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+from perennial.runner.capacity import tasks_at_once
 from perennial.runner.task import TaskFailure, parse_command, read_failure
 from perennial.runner.warm import MINUTES, CallLostError, OwnWarmProcess, Running, WarmProcess, is_off
 from perennial.runner.warm_imports import ALL, STEP_GROUPS
@@ -43,6 +44,9 @@ class Observer(Protocol):
     def imported(self, step: str, seconds: float) -> None:
         """A task of this step that had begun waited this much longer for libraries to be imported."""
 
+    def step_ended(self, step: str) -> None:
+        """No more tasks of this step will come."""
+
     def noted(self, line: str) -> None:
         """Something happened that a person should know of."""
 
@@ -51,8 +55,9 @@ class Observer(Protocol):
 class LocalRun:
     """One execution of a compiled pipeline.
 
-    `warm` tells whether to use the warm process that outlives the run, for `warm_minutes` after it. `failures` holds
-    the message of each task that failed, in the order they ended.
+    `warm` tells whether to use the warm process that outlives the run, for `warm_minutes` after it; `at_once` how many
+    tasks may run at the same time (none: as many as the machine can take). `failures` holds the message of each task
+    that failed, in the order they ended.
     """
 
     pipeline: Path
@@ -63,12 +68,15 @@ class LocalRun:
     observer: Observer
     warm: bool = True
     warm_minutes: float = MINUTES
+    at_once: int | None = None
     failures: list[TaskFailure] = field(default_factory=list)
     _counter: int = 0
     _lock: Any = field(default_factory=threading.Lock)
     _process: WarmProcess | OwnWarmProcess | None = None
     _processes: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
     _waited_until: float = 0.0
+    _running: set[Running] = field(default_factory=set)
+    _interrupted: bool = False
 
     def execute(self, arguments: dict[str, Any]) -> bool:
         """Runs the pipeline to its end; tells whether every task succeeded."""
@@ -101,23 +109,33 @@ class LocalRun:
 
     @contextlib.contextmanager
     def _instead_of_kfp(self) -> Iterator[None]:
-        from kfp.local import subprocess_task_handler
-        from kfp.local.orchestrator import task_executor
+        from kfp.local import logging_utils, subprocess_task_handler
+        from kfp.local.orchestrator import dag_orchestrator, enhanced_dag_orchestrator, task_executor
 
-        with (
-            _replaced(subprocess_task_handler, "run_local_subprocess", lambda _: self._start_process),
-            _replaced(task_executor, "execute_single_task", self._observed),
-        ):
+        from perennial.runner.side_by_side import SideBySide
+
+        dag = SideBySide(self.at_once or tasks_at_once(), self.observer.step_ended, self._kill)
+        with contextlib.ExitStack() as replaced:
+            for module, name, make in (
+                (subprocess_task_handler, "run_local_subprocess", lambda _: self._start_process),
+                (task_executor, "execute_single_task", lambda execute: dag.limited(self._observed(execute))),
+                (enhanced_dag_orchestrator, "run_enhanced_dag", lambda _: dag.run_dag),
+                (dag_orchestrator, "run_dag", lambda _: dag.run_dag),
+                # These two change the logging and the `print` of the whole process, which threads cannot do in turn.
+                (logging_utils, "local_logger_context", lambda _: contextlib.nullcontext),
+                (logging_utils, "indented_print", lambda _: contextlib.nullcontext),
+            ):
+                replaced.enter_context(_replaced(module, name, make))
             yield
 
     def _observed(self, execute: Callable[..., tuple[Any, Any]]) -> Callable[..., tuple[Any, Any]]:
         """Wraps kfp.local's function that executes one task: cached, or by `_start_process`."""
         from kfp.local.status import Status
 
+        from perennial.runner.side_by_side import step_of
+
         def observed(**task: Any) -> tuple[Any, Any]:
-            step = (
-                str(task["task_spec"].component_ref.name).removeprefix("comp-").replace("-", "_").rstrip("_0123456789")
-            )
+            step = step_of(task["task_spec"])
             started, ran = time.monotonic(), threading.current_thread()
             ran.perennial_ran = False  # type: ignore[attr-defined]
             self.observer.started(step)
@@ -141,7 +159,7 @@ class LocalRun:
             "perennial.runner.task:run_task", arguments, STEP_GROUPS.get(task.function, ALL), dict(env_vars or {})
         )
         try:
-            code = self._start(call, task.function).wait()
+            code = self._wait(self._start(call, task.function))
             ended = f"{task.function} was ended by signal {-code}"
         except CallLostError as error:
             code, ended = -1, f"{task.function} was ended: {error}"
@@ -164,6 +182,25 @@ class LocalRun:
                 running = self._own_process().start(call, files)
         self._tell_waited(step, running.waited)
         return running
+
+    def _wait(self, running: Running) -> int:
+        """The exit code of a task, which `_kill` may end before."""
+        with self._lock:
+            self._running.add(running)
+        if self._interrupted:
+            running.kill()
+        try:
+            return running.wait()
+        finally:
+            with self._lock:
+                self._running.remove(running)
+
+    def _kill(self) -> None:
+        """Kills the tasks that run, and those that begin after all."""
+        self._interrupted = True
+        with self._lock:
+            for running in self._running:
+                running.kill()
 
     def _warm_process(self) -> WarmProcess | OwnWarmProcess:
         """What tasks are forked from: the shared one, or this run's own where that is off or cannot be used."""
@@ -211,10 +248,16 @@ def _replaced(module: Any, name: str, make: Callable[[Any], Any]) -> Iterator[No
 @contextlib.contextmanager
 def _quiet(log: io.TextIOBase) -> Iterator[None]:
     """Sends what kfp.local prints, logs and warns to the log."""
-    printing = builtins.print
+    handler = logging.StreamHandler(log)
+    handler.setFormatter(logging.Formatter("%(asctime)s - %(levelname)s - %(message)s"))
+    logger = logging.getLogger()
+    level, handlers = logger.level, logger.handlers[:]
     with contextlib.redirect_stdout(log), contextlib.redirect_stderr(log), warnings.catch_warnings():
         warnings.simplefilter("ignore")
+        logger.setLevel(logging.INFO)
+        logger.handlers[:] = [handler]
         try:
             yield
         finally:
-            builtins.print = printing  # kfp.local leaves its own behind when tasks ran in threads
+            logger.setLevel(level)
+            logger.handlers[:] = handlers

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -27,9 +27,10 @@ PERENNIAL = Path(sys.executable).parent / "perennial"
 
 @dataclass(frozen=True)
 class Digits:
-    """A project folder in a test."""
+    """A project folder in a test; `printed` is what each run in this process printed, on what is no terminal."""
 
     folder: Path
+    printed: list[str] = field(default_factory=list)
 
     @property
     def project(self):
@@ -43,7 +44,11 @@ class Digits:
         subprocess.run([sys.executable, self.folder / "land.py", *arguments], check=True, capture_output=True)
 
     def run(self, retrain: bool = False, tune: bool = False) -> RunResult:
-        return run_project(self.project, Asked(retrain, tune), Console(file=io.StringIO()))
+        output = io.StringIO()
+        try:
+            return run_project(self.project, Asked(retrain, tune), Console(file=output))
+        finally:
+            self.printed.append(output.getvalue())
 
     def command(self, *arguments: str) -> subprocess.CompletedProcess:
         name, *rest = arguments
@@ -93,7 +98,7 @@ def start(digits: Digits) -> subprocess.Popen:
 
 
 def kill_when_done(digits: Digits, step: str, repetition: int = 0) -> None:
-    """Starts a run and kills it -9 when the line of `step` appears, which is when the next step begins."""
+    """Starts a run and kills it -9 when the line of `step` appears: it has ended, and the next step begins."""
     process, seen = start(digits), 0
     for line in process.stdout:
         seen += "; repetition " in line

@@ -57,6 +57,17 @@ def test_second_day_ingests_one_span_and_judges_against_the_champion(digits):
     assert any("gain in accuracy" in reason or "floor" in reason for reason in result.ended.reasons)
 
 
+def test_each_step_was_printed_once_when_all_its_tasks_had_ended(digits):
+    lines = [line.split() for line in digits.printed[-1].splitlines() if line[:1] in ("✓", "=", "✗", "…")]
+    steps = [name for _, name, *_ in lines]
+    assert len(steps) == len(set(steps))
+    notes = {name: " ".join(note[:-2]) for _, name, *note in lines}  # without the seconds
+    assert notes["ingest_examples"] == notes["compute_statistics"] == "2 tasks, 1 cached"
+    assert notes["train_model"] == "2 tasks" and notes["evaluate_model"] == ""
+    order = ("select_spans", "ingest_examples", "validate_data", "train_model", "evaluate_model", "conclude_run")
+    assert [step for step in steps if step in order] == list(order)
+
+
 @pytest.mark.parametrize(
     "kind, says",
     [

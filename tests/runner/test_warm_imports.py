@@ -1,0 +1,16 @@
+"""What the warm process holds when it has imported everything."""
+
+from __future__ import annotations
+
+import json
+
+from perennial.runner import warm
+
+# Libraries that others import, and that no step needs; together a quarter of the imports' time.
+NOT_NEEDED = ["IPython", "altair", "jedi", "nltk", "pymongo", "kubernetes.client", "docker", "prompt_toolkit"]
+NEEDED = ["tensorflow", "apache_beam", "great_expectations", "mlflow", "components.train_model.step"]
+
+
+def test_libraries_that_no_step_needs_are_not_imported(tmp_path):
+    assert warm.call("tests.runner.jobs:loaded", str(tmp_path / "loaded"), [*NOT_NEEDED, *NEEDED]) == 0
+    assert json.loads((tmp_path / "loaded").read_text()) == NEEDED
