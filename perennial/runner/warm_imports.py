@@ -7,14 +7,16 @@ once, and one that needs little of it is forked as soon as that is there.
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import os
 import pkgutil
 import sys
+import threading
 import traceback
 from collections.abc import Iterable, Mapping, Sequence
+from importlib.abc import Loader
 from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
+from typing import Any
 
 from perennial.tfx_compat import import_tfdv, prepare_process
 
@@ -25,8 +27,8 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
     "checks": ("great_expectations",),
     "statistics": ("tensorflow_data_validation",),
     "features": ("tensorflow_transform.beam",),
-    "training": ("keras",),
-    "registry": ("mlflow",),
+    "training": ("keras", "keras_tuner"),
+    "registry": ("mlflow", "mlflow.store.tracking.sqlalchemy_store"),
     "serving": ("kserve",),
     "report": ("matplotlib.pyplot", "tensorboard.default", "tensorboard.program"),
     # The product's own, which import the rest of it. The user's module is imported by the task that needs it.
@@ -44,8 +46,8 @@ STEP_GROUPS: Mapping[str, tuple[str, ...]] = {
     "transform_features": ("pipeline", "data", "statistics", "features"),
 }
 
-# Modules that libraries import at their top and no step uses: they are loaded at the first use of one of their
-# attributes, by whoever uses it, so that nothing behaves differently.
+# Modules that libraries import at their top and no step uses: they are loaded at the first use of what they define, by
+# whoever uses it, so that nothing behaves differently.
 LAZY = frozenset(
     {
         "altair",  # Great Expectations: the chart of one expectation in a rendered page
@@ -82,8 +84,58 @@ class _Finder:
             return None
         spec = PathFinder.find_spec(name, path, target)
         if spec is not None and spec.loader is not None:
-            spec.loader = importlib.util.LazyLoader(spec.loader)
+            spec.loader = _LazyLoader(spec.loader)
         return spec
+
+
+class _LazyLoader(Loader):
+    """Loads a module when something is looked up in it that is not there.
+
+    `importlib.util.LazyLoader` loads it at any look, and every task has some: TensorFlow compares the `__file__` of all
+    modules with that of a function that it traces, and Beam visits the variables of all modules.
+    """
+
+    def __init__(self, loader: Loader) -> None:
+        self.loader = loader
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
+        """Part of the import system: see `importlib.abc.Loader`."""
+        return self.loader.create_module(spec)
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Leaves the module as it is, until it is used."""
+        # Whoever imports a part of a package looks this up first, and so the package is there before its parts.
+        module.__dict__.pop("__path__", None)
+        module.__class__ = _LazyModule
+
+
+class _LazyModule(ModuleType):
+    """A module that was imported and not loaded."""
+
+    def __getattr__(self, name: str) -> Any:
+        with _loading:
+            if type(self) is _LazyModule:
+                _load(self)
+        return getattr(self, name)
+
+
+_loading = threading.RLock()
+
+
+def _load(module: ModuleType) -> None:
+    spec = module.__spec__
+    assert spec is not None and isinstance(spec.loader, _LazyLoader)
+    lazy, spec.loader = spec.loader, spec.loader.loader
+    module.__loader__ = spec.loader
+    if spec.submodule_search_locations is not None:
+        module.__path__ = spec.submodule_search_locations
+    module.__class__ = ModuleType
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:  # whoever looks again gets the same error
+        spec.loader = lazy
+        lazy.exec_module(module)
+        raise
 
 
 class Imports:

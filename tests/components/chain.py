@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import importlib.util
 import shutil
+import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from perennial.digests import digest_file
@@ -136,6 +138,9 @@ def run_chain(folder: Path) -> None:
     _train(chain, selection)
     _register(chain)
     _evaluate(chain, selection)
+    # Those that are imported and wait to be used are of another type.
+    loaded = sorted(name for name, module in sys.modules.items() if type(module) is ModuleType)
+    (folder / "loaded.txt").write_text("\n".join(loaded))
 
 
 def _ingest(chain: Chain, span: Span) -> None:
