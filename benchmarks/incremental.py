@@ -188,12 +188,13 @@ def run(folder: Path, window: int) -> Cost:
     from perennial.cli.running import new_run_name
     from perennial.project import load_project
     from perennial.runner.local_run import LocalRun
+    from perennial.stages import choose_stages
     from pipelines.compile import compile_pipeline
 
     configure(folder, window)
     project, name = load_project(folder), new_run_name()
     place = project.state / "runs" / name
-    compile_pipeline(place / "pipeline.yaml")
+    compile_pipeline(place / "pipeline.yaml", choose_stages(project))
     watch = Watch(folder)
     local = LocalRun(
         place / "pipeline.yaml", project.state / "artifacts", project.state / "cache", place, place / "log", watch

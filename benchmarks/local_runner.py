@@ -64,10 +64,12 @@ def run_by_kfp(folder: Path) -> None:
     from kfp import components, local
 
     from perennial.project import load_project
+    from perennial.stages import choose_stages
     from pipelines.compile import compile_pipeline
 
-    state = load_project(folder).state
-    compile_pipeline(state / "pipeline.yaml")
+    project = load_project(folder)
+    state = project.state
+    compile_pipeline(state / "pipeline.yaml", choose_stages(project))
     local.init(local.SubprocessRunner(use_venv=False), pipeline_root=str(state / "artifacts"), enable_caching=True)
     pipeline = components.load_component_from_file(str(state / "pipeline.yaml"))
     warnings.simplefilter("ignore")

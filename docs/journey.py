@@ -30,14 +30,12 @@ from components.conclude_run.step import Findings, conclude_run
 from components.decide_promotion.step import decide_promotion, write_decision
 from components.evaluate_model.step import TABLE_FILE, Outputs, evaluate_model
 from components.ingest_examples.step import ingest_examples
-from components.pretrain_learner.step import pretrain_learner
 from components.push_model.step import push_model
 from components.register_model.step import register_model
 from components.select_spans.step import select_spans
 from components.stabilise_weights.step import stabilise_weights
 from components.train_model.step import Inputs, train_model
 from components.transform_features.step import transform_features
-from components.tune_model.step import tune_model
 from components.validate_data.step import validate_data
 from components.validate_serving.step import validate_serving
 from perennial.examples import read_records, split_files
@@ -154,15 +152,13 @@ def _take_in(do: _Do, project: Project, selection: Selection, work: Path) -> Spa
 
 def _train_and_judge(do: _Do, project: Project, selection: Selection, work: Path) -> tuple[str, Decision, ServingCheck]:
     """From the window to the recorded deployment; gives the candidate's name and what decided on it."""
-    features, weights, tuned = work / "features", work / "weights", work / "hyperparameters"
+    features, weights = work / "features", work / "weights"
     do(analyse_features, project, work / "window", work / "graph")
     do(transform_features, project, work / "window", work / "graph", features)
-    do(pretrain_learner, project, features, work / "pretrained")
-    do(stabilise_weights, project, features, work / "pretrained", None, weights)
-    do(tune_model, project, features, weights, work / "validation", None, "", tuned)
+    do(stabilise_weights, project, features, None, None, weights)
     models = [work / instance.name for instance in selection.instances]
     for instance, folder in zip(selection.instances, models, strict=True):
-        do(train_model, project, instance, Inputs(features, weights, tuned, work / "window"), None, folder)
+        do(train_model, project, instance, Inputs(features, work / "window", weights), None, folder)
     judged, model = work / "evaluation", work / "model"
     evaluation = do(evaluate_model, project, selection.champion, work / "window", models, Outputs(judged, model))
     decision = decide_promotion(evaluation, project.settings.gate)
@@ -175,7 +171,6 @@ def _train_and_judge(do: _Do, project: Project, selection: Selection, work: Path
         selection=selection,
         validation=work / "validation",
         stabilisation=weights,
-        tuning=tuned,
         evaluation=judged,
         decision=work / "decision",
         version=version,

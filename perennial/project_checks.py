@@ -7,6 +7,7 @@ import difflib
 from perennial.errors import ProjectError
 from perennial.project import NATIVE, PREPROCESSING, RUN_FN, SCHEMA_FILE, Project, read_text
 from perennial.settings import SETTINGS_FILE
+from perennial.stages import choose_stages
 from perennial.tasks import METRICS
 from perennial.user_module import defined_names
 from schemas.project import ProjectSettings
@@ -28,6 +29,7 @@ def check_project(project: Project) -> None:
             raise _unknown_feature(setting, name, list(names))
     _check_tasks(project)
     _check_judgement(project)
+    choose_stages(project)
     _ = project.expectations
 
 

@@ -9,13 +9,15 @@ from typing import Any
 import yaml
 
 from perennial.publishing import publish_text
+from perennial.stages import Stages
 
 
-def compile_pipeline(destination: Path, image: str | None = None, project: str | None = None) -> None:
+def compile_pipeline(destination: Path, stages: Stages, image: str | None = None, project: str | None = None) -> None:
     """Writes the pipeline as IR YAML.
 
     Args:
         destination: The file to write.
+        stages: Which steps it has, of those that it may go without.
         image: Image of every step; none: the one that the wrappers name.
         project: Default of the parameter `project`; none: it has to be given when a run is started.
     """
@@ -25,7 +27,7 @@ def compile_pipeline(destination: Path, image: str | None = None, project: str |
 
     with tempfile.TemporaryDirectory() as scratch:
         compiled = Path(scratch) / "pipeline.yaml"
-        compiler.Compiler().compile(continuous_training, str(compiled))
+        compiler.Compiler().compile(continuous_training(stages), str(compiled))
         text = compiled.read_text(encoding="utf-8")
     publish_text(text if image is None and project is None else _adapt(text, image, project), destination)
 

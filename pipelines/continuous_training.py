@@ -1,6 +1,9 @@
 """The loop: what runs and in what order, from landed labels to a deployed model."""
 
+from typing import Any
+
 from kfp import dsl
+from kfp.dsl import graph_component
 
 from components.analyse_features.component import analyse_features
 from components.check_examples.component import check_examples
@@ -21,152 +24,173 @@ from components.transform_features.component import transform_features
 from components.tune_model.component import tune_model
 from components.validate_data.component import validate_data
 from components.validate_serving.component import validate_serving
+from perennial.stages import Stages
 
 NAME = "continuous-training"
+Outputs = dict[str, Any]
 
 
-@dsl.pipeline(name=NAME, description="From landed labels to a deployed model.")
-def continuous_training(project: str, run: str = "", retrain: bool = False, tune: bool = False, attempt: int = 0):
-    """One run of the loop.
-
-    Args:
-        project: Path of the project folder, as every step sees it.
-        run: Name of the run; empty: Kubeflow's own.
-        retrain: Train even though nothing new has landed.
-        tune: Train, and search for hyperparameters even though an earlier search is still good.
-        attempt: Repetition of a run whose candidate was not good enough, from 1: train with other draws. 0: none.
+def continuous_training(stages: Stages) -> graph_component.GraphComponent:
+    """Makes the pipeline with these stages.
 
     What reads or writes the ledger or the registry is never cached; everything else is, by its inputs, so a run
     that was cut short goes on where it stopped and a daily run ingests one span.
+
+    Kubeflow's backend asks for three things that the compiler does not: an Else for every If, no name for a loop
+    whose outputs are collected, and dictionaries in every list that is looped over.
     """
-    selected = select_spans(
-        project=project,
-        run=run,
-        job=dsl.PIPELINE_JOB_ID_PLACEHOLDER,
-        retrain=retrain,
-        tune=tune,
-        attempt=attempt,
-    )
-    selected.set_caching_options(False)
-    selection = selected.outputs["selection"]
-    digest = selected.outputs["project_digest"]
 
-    with dsl.If(selected.outputs["work"] == "train", name="something-new"):
-        with dsl.ParallelFor(selected.outputs["window"], name="each-span") as span:
-            ingested = ingest_examples(project=project, digest=selected.outputs["data_digest"], span=span)
-            checked = check_examples(
-                project=project, digest=selected.outputs["rules_digest"], examples=ingested.outputs["examples"]
-            )
-            measured = compute_statistics(
-                project=project, digest=selected.outputs["schema_digest"], examples=checked.outputs["checked"]
-            )
+    @dsl.pipeline(name=NAME, description="From landed labels to a deployed model.")
+    def pipeline(project: str, run: str = "", retrain: bool = False, tune: bool = False, attempt: int = 0):
+        """One run of the loop.
 
-        validated = validate_data(
+        Args:
+            project: Path of the project folder, as every step sees it.
+            run: Name of the run; empty: Kubeflow's own.
+            retrain: Train even though nothing new has landed.
+            tune: Train, and search for hyperparameters even though an earlier search is still good.
+            attempt: Repetition of a run whose candidate was not good enough, from 1: train with other draws. 0: none.
+        """
+        selected = select_spans(
             project=project,
-            digest=selected.outputs["checks_digest"],
-            new_spans=selected.outputs["new_spans"],
-            released=selected.outputs["released"],
-            examples=dsl.Collected(checked.outputs["checked"]),
-            statistics=dsl.Collected(measured.outputs["statistics"]),
+            stages=stages.names,
+            run=run,
+            job=dsl.PIPELINE_JOB_ID_PLACEHOLDER,
+            retrain=retrain,
+            tune=tune,
+            attempt=attempt,
         )
-        window, validation = validated.outputs["window"], validated.outputs["validation"]
+        selected.set_caching_options(False)
+        chosen = selected.outputs
 
-        with dsl.If(validated.outputs["Output"] == "accepted", name="data-accepted"):
-            analysed = analyse_features(project=project, digest=digest, window=window)
-            transformed = transform_features(
-                project=project, digest=digest, window=window, graph=analysed.outputs["graph"]
-            )
-            features = transformed.outputs["features"]
-            pretrained = pretrain_learner(
-                project=project, digest=digest, unlabelled=selected.outputs["unlabelled"], features=features
-            )
-            pretraining = pretrained.outputs["pretrained"]
-            stabilised = stabilise_weights(
-                project=project,
-                digest=digest,
-                features=features,
-                pretrained=pretraining,
-                tuned=selected.outputs["tuned"],
-                seed=selected.outputs["seed"],
-            )
-            weights = stabilised.outputs["weights"]
-            tuned = tune_model(
-                project=project,
-                digest=digest,
-                features=features,
-                weights=weights,
-                validation=validation,
-                tuned=selected.outputs["tuned"],
-                reason=selected.outputs["tune_reason"],
-            )
-            hyperparameters = tuned.outputs["hyperparameters"]
-            compared = compare_designs(project=project, digest=digest, features=features)
-
-            with dsl.ParallelFor(selected.outputs["instances"], name="each-instance") as instance:
-                trained = train_model(
+        with dsl.If(chosen["work"] == "train", name="something-new"):
+            validated = _validate_window(project, chosen)
+            with dsl.If(validated["Output"] == "accepted", name="data-accepted"):
+                trained = _train_models(project, stages, chosen, validated)
+                _judge_candidate(project, stages, chosen, validated, trained)
+            with dsl.Else(name="data-rejected"):
+                conclude_run(
                     project=project,
-                    digest=digest,
-                    instance=instance,
-                    champion=selected.outputs["champion"],
-                    window=window,
-                    features=features,
-                    weights=weights,
-                    hyperparameters=hyperparameters,
-                )
-
-            evaluated = evaluate_model(
-                project=project,
-                digest=digest,
-                champion=selected.outputs["champion"],
-                served=selected.outputs["served"],
-                window=window,
-                validation=validation,
-                models=dsl.Collected(trained.outputs["model"]),
+                    outcome="data_rejected",
+                    selection=chosen["selection"],
+                    validation=validated["validation"],
+                ).set_caching_options(False)
+        with dsl.Else(name="nothing-new"):
+            conclude_run(project=project, outcome="nothing_new", selection=chosen["selection"]).set_caching_options(
+                False
             )
-            evaluation, model = evaluated.outputs["evaluation"], evaluated.outputs["model"]
-            probed = probe_model(project=project, digest=digest, window=window, evaluation=evaluation, model=model)
-            probing = probed.outputs["probing"]
-            decided = decide_promotion(project=project, digest=digest, evaluation=evaluation, probing=probing)
-            decision = decided.outputs["decision"]
-            registered = register_model(
-                project=project,
-                selection=selection,
-                evaluation=evaluation,
-                probing=probing,
-                decision=decision,
-                model=model,
-            )
-            registered.set_caching_options(False)
 
-            findings = {
-                "project": project,
-                "selection": selection,
-                "version": registered.output,
-                "validation": validation,
-                "pretraining": pretraining,
-                "weights": weights,
-                "tuning": hyperparameters,
-                "designs": compared.outputs["designs"],
-                "evaluation": evaluation,
-                "probing": probing,
-                "decision": decision,
-            }
-            with dsl.If(decided.outputs["Output"] == "promote", name="promoted"):
-                checked = validate_serving(
-                    project=project, version=registered.output, window=window, evaluation=evaluation, model=model
-                )
-                serving_check = checked.outputs["serving_check"]
-                pushed = push_model(
-                    project=project, selection=selection, version=registered.output, serving_check=serving_check
-                )
-                pushed.set_caching_options(False)
-                concluded = conclude_run(outcome="promoted", serving_check=serving_check, **findings)
-                concluded.after(pushed).set_caching_options(False)
-            with dsl.Else(name="kept"):
-                conclude_run(outcome="kept_champion", **findings).set_caching_options(False)
-        with dsl.Else(name="data-rejected"):
-            conclude_run(
-                project=project, outcome="data_rejected", selection=selection, validation=validation
-            ).set_caching_options(False)
-    with dsl.Else(name="nothing-new"):
-        conclude_run(project=project, outcome="nothing_new", selection=selection).set_caching_options(False)
+    return pipeline
+
+
+def _validate_window(project: str, selected: Outputs) -> Outputs:
+    """Gives the outputs of `validate_data`."""
+    with dsl.ParallelFor(selected["window"]) as span:
+        ingested = ingest_examples(project=project, digest=selected["data_digest"], span=span)
+        checked = check_examples(
+            project=project, digest=selected["rules_digest"], examples=ingested.outputs["examples"]
+        )
+        measured = compute_statistics(
+            project=project, digest=selected["schema_digest"], examples=checked.outputs["checked"]
+        )
+    validated = validate_data(
+        project=project,
+        digest=selected["checks_digest"],
+        new_spans=selected["new_spans"],
+        released=selected["released"],
+        examples=dsl.Collected(checked.outputs["checked"]),
+        statistics=dsl.Collected(measured.outputs["statistics"]),
+    )
+    outputs: Outputs = validated.outputs
+    return outputs
+
+
+def _train_models(project: str, stages: Stages, selected: Outputs, validated: Outputs) -> Outputs:
+    """Gives the models of all instances as `models`, and what each stage that is there made, by its own name."""
+    inputs: Outputs = {"project": project, "digest": selected["project_digest"]}
+    analysed = analyse_features(window=validated["window"], **inputs)
+    transformed = transform_features(window=validated["window"], graph=analysed.outputs["graph"], **inputs)
+    inputs["features"] = transformed.outputs["features"]
+    made: Outputs = {}
+    if stages.compare_designs:
+        made["designs"] = compare_designs(**inputs).outputs["designs"]
+    if stages.pretrain_learner:
+        made["pretrained"] = pretrain_learner(unlabelled=selected["unlabelled"], **inputs).outputs["pretrained"]
+    if stages.stabilise_weights:
+        made["weights"] = stabilise_weights(
+            **_those(made, "pretrained"),
+            **({"tuned": selected["tuned"]} if stages.tune_model else {}),
+            seed=selected["seed"],
+            **inputs,
+        ).outputs["weights"]
+    if stages.tune_model:
+        made["hyperparameters"] = tune_model(
+            **_those(made, "weights"),
+            validation=validated["validation"],
+            tuned=selected["tuned"],
+            reason=selected["tune_reason"],
+            **inputs,
+        ).outputs["hyperparameters"]
+    with dsl.ParallelFor(selected["instances"]) as instance:
+        trained = train_model(
+            instance=instance,
+            champion=selected["champion"],
+            window=validated["window"],
+            **_those(made, "weights", "hyperparameters"),
+            **inputs,
+        )
+    return made | {"models": dsl.Collected(trained.outputs["model"])}
+
+
+def _judge_candidate(project: str, stages: Stages, selected: Outputs, validated: Outputs, trained: Outputs) -> None:
+    """Compares the candidate with the champion, and deploys it where the gate says so."""
+    inputs: Outputs = {"project": project, "digest": selected["project_digest"]}
+    window, selection = validated["window"], selected["selection"]
+    evaluated = evaluate_model(
+        champion=selected["champion"],
+        served=selected["served"],
+        window=window,
+        validation=validated["validation"],
+        models=trained["models"],
+        **inputs,
+    )
+    evaluation, model = evaluated.outputs["evaluation"], evaluated.outputs["model"]
+    probing: Outputs = {}
+    if stages.probe_model:
+        probed = probe_model(window=window, evaluation=evaluation, model=model, **inputs)
+        probing["probing"] = probed.outputs["probing"]
+    decided = decide_promotion(evaluation=evaluation, **probing, **inputs)
+    decision = decided.outputs["decision"]
+    registered = register_model(
+        project=project, selection=selection, evaluation=evaluation, decision=decision, model=model, **probing
+    )
+    registered.set_caching_options(False)
+
+    findings = {
+        "project": project,
+        "selection": selection,
+        "version": registered.output,
+        "validation": validated["validation"],
+        "evaluation": evaluation,
+        "decision": decision,
+        **_those(trained, "pretrained", "weights", "hyperparameters", "designs"),
+        **probing,
+    }
+    with dsl.If(decided.outputs["Output"] == "promote", name="promoted"):
+        checked = validate_serving(
+            project=project, version=registered.output, window=window, evaluation=evaluation, model=model
+        )
+        serving_check = checked.outputs["serving_check"]
+        pushed = push_model(
+            project=project, selection=selection, version=registered.output, serving_check=serving_check
+        )
+        pushed.set_caching_options(False)
+        concluded = conclude_run(outcome="promoted", serving_check=serving_check, **findings)
+        concluded.after(pushed).set_caching_options(False)
+    with dsl.Else(name="kept"):
+        conclude_run(outcome="kept_champion", **findings).set_caching_options(False)
+
+
+def _those(made: Outputs, *names: str) -> Outputs:
+    """Gives the outputs of these names whose stage is in the pipeline; the inputs that they are for are optional."""
+    return {name: made[name] for name in names if name in made}

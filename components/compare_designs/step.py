@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from pydantic import ValidationError
 
 from components.compare_designs.comparing import compare_spaces
-from components.compare_designs.spaces import FUNCTION, DesignSpace, Sampler, Values, find_spaces
+from components.compare_designs.spaces import DesignSpace, Sampler, Values, find_spaces
 from perennial.digests import digest_folder, digest_value
 from perennial.errors import ProjectError, describe_error
 from perennial.modelling.batches import TrainingBatches
@@ -27,7 +27,6 @@ from perennial.modelling.loop import Trainer, learning_rate_of, quick_train
 from perennial.project import Project
 from perennial.publishing import publish_text
 from perennial.tuning import balance_classes, one_process, plan_batches, settings_hyperparameters
-from perennial.user_module import defined_names
 from schemas.project import TrainSettings
 from schemas.records import DesignComparison, DesignSample
 
@@ -60,10 +59,10 @@ def compare_designs(project: Project, features: Path, output: Path) -> DesignCom
     after the last sample that was finished; these lie in the state folder until then. Writes `output/designs.json`.
 
     Raises:
-        ProjectError: `designs.compare` is set and the module names less than two spaces, or no model of a space trains.
+        ProjectError: The module names less than two spaces, or no model of a space trains.
     """
     output.mkdir(parents=True, exist_ok=True)
-    record = _compare(project, features) if project.settings.designs.compare else _not_asked(project)
+    record = _compare(project, features)
     publish_text(record.model_dump_json(indent=2), output / RECORD_FILE)
     shutil.rmtree(project.state / KEPT_FOLDER, ignore_errors=True)
     return record
@@ -72,13 +71,6 @@ def compare_designs(project: Project, features: Path, output: Path) -> DesignCom
 def read_designs(folder: Path) -> DesignComparison:
     """The record that `compare_designs` left in a folder."""
     return DesignComparison.model_validate_json((folder / RECORD_FILE).read_text(encoding="utf-8"))
-
-
-def _not_asked(project: Project) -> DesignComparison:
-    why = "project.yaml does not ask for it (designs.compare: false)"
-    if FUNCTION not in defined_names(project.module_path):
-        why += f", and {project.module_path.name} names no `{FUNCTION}`"
-    return DesignComparison(spaces=[], samples=[], tests=[], why=why)
 
 
 def _compare(project: Project, folder: Path) -> DesignComparison:

@@ -13,9 +13,9 @@ def conclude_run(
     report: Output[HTML],
     version: dict = {},  # type: ignore[type-arg]  # noqa: B006  Kubeflow reads the default
     validation: Input[Artifact] = None,
-    pretraining: Input[Artifact] = None,
+    pretrained: Input[Artifact] = None,
     weights: Input[Artifact] = None,
-    tuning: Input[Artifact] = None,
+    hyperparameters: Input[Artifact] = None,
     designs: Input[Artifact] = None,
     evaluation: Input[Artifact] = None,
     probing: Input[Artifact] = None,
@@ -37,9 +37,9 @@ def conclude_run(
     findings = Findings(
         selection=chosen,
         validation=folder(validation),
-        pretraining=folder(pretraining),
+        pretraining=folder(pretrained),
         stabilisation=folder(weights),
-        tuning=folder(tuning),
+        tuning=folder(hyperparameters),
         designs=folder(designs),
         evaluation=folder(evaluation),
         probing=folder(probing),

@@ -76,21 +76,11 @@ class RunFacts(records.Record):
     links: Links = Links()
 
     @property
-    def pretrained(self) -> bool:
-        """Whether there was pretraining, and not only a record that there was none."""
-        return self.pretraining is not None and self.pretraining.task != "none"
-
-    @property
     def attempt(self) -> int:
         """Which repetition of a run whose candidate was not good enough this is; 0: none."""
         return self.selection.attempt if self.selection else 0
 
     @property
     def by_run_fn(self) -> bool:
-        """Whether the project's module has TFX's `run_fn`, which owns its weights and its loop."""
-        return self.stabilisation is not None and self.stabilisation.chosen is None
-
-    @property
-    def designs_compared(self) -> bool:
-        """Whether design spaces were sampled."""
-        return self.designs is not None and bool(self.designs.spaces)
+        """Whether TFX's `run_fn` of the project's module trained, which owns its weights and its loop."""
+        return self.evaluation is not None and any(t.strategy == "run_fn" for t in self.evaluation.trainings)

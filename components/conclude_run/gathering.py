@@ -95,7 +95,7 @@ def gather_facts(project: Project, ledger: Ledger, run: str, outcome: Outcome, f
         links=_links(project, run, findings, validation).model_copy(
             update={
                 "tuning": TUNING_FILE if tuning and tuning.outcome == "searched" else None,
-                "designs": DESIGNS_FILE if designs and designs.spaces else None,
+                "designs": DESIGNS_FILE if designs else None,
             }
         ),
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -12,6 +12,7 @@ from components.conclude_run.formats import format_loss
 from components.conclude_run.judging import probed_in_words, why_failed
 from components.conclude_run.tables import span_rows
 from components.stabilise_weights.health import final_loss, healthy
+from perennial.stages import OPTIONAL_STEPS
 from schemas import records
 
 LONGEST_QUOTE = 140  # characters of a reason that still make a headline
@@ -31,8 +32,6 @@ STOPS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("served", "Serving check", ("validate_serving",)),
     ("deployed", "Deployment", ("push_model",)),
 )
-# What a run may do without, or what the report has no section for: a stop only where it was done or broke off.
-_OPTIONAL = {"transformed", "pretrained", "designs", "probed", "registered"}
 
 
 @dataclass(frozen=True)
@@ -73,9 +72,9 @@ def list_stops(facts: RunFacts) -> list[Stop]:
     anchors = [anchor for anchor, _, _ in STOPS]
     before_end = anchors[: anchors.index(ended)] if ended and facts.outcome == "failed" else []
     stops = []
-    for anchor, name, _ in STOPS:
+    for anchor, name, steps in STOPS:
         note = _NOTES[anchor](facts) if anchor in _NOTES else None
-        if note or anchor == ended or anchor not in _OPTIONAL:
+        if note or anchor == ended or (_has_section(anchor, facts) and _in_pipeline(steps, facts)):
             stops.append(_stop(anchor, name, note, anchor == ended, anchor in before_end))
     return stops
 
@@ -88,9 +87,7 @@ def is_quoted(facts: RunFacts) -> bool:
 
 
 def why_chosen(stabilisation: records.Stabilisation) -> str:
-    """Why the chosen draw goes on; empty for a module that owns its weights."""
-    if stabilisation.chosen is None:
-        return ""
+    """Why the chosen draw goes on."""
     draws, chosen = stabilisation.draws, stabilisation.draws[stabilisation.chosen]
     if len(draws) == 1:
         return "there was no other"
@@ -156,6 +153,17 @@ def _end(facts: RunFacts) -> str | None:
     return {"data_rejected": "checked", "nothing_new": "landed", "kept_champion": "decided"}.get(facts.outcome)
 
 
+def _in_pipeline(steps: Sequence[str], facts: RunFacts) -> bool:
+    """Tells whether the run's pipeline has these steps, as far as that is known."""
+    present = (facts.selection.stages if facts.selection else None) or []
+    return all(step in present for step in steps if step in OPTIONAL_STEPS)
+
+
+def _has_section(anchor: str, facts: RunFacts) -> bool:
+    """Tells whether the page has a section for a stop; probes that found nothing to tell have none."""
+    return anchor not in ("transformed", "registered") and not (anchor == "probed" and facts.probing)
+
+
 def _stop(anchor: str, name: str, note: str | None, ends: bool, before_end: bool) -> Stop:
     if note:
         return Stop(anchor, name, "stopped" if ends else "done", note, True)
@@ -188,8 +196,6 @@ def _stabilised(facts: RunFacts) -> str | None:
     draws = facts.stabilisation
     if draws is None:
         return None
-    if draws.chosen is None:
-        return "left to run_fn"
     return f"seed {draws.draws[draws.chosen].seed} of {_count(len(draws.draws), 'draw')}"
 
 
@@ -197,7 +203,7 @@ def _tuned(facts: RunFacts) -> str | None:
     if facts.tuning is None:
         return None
     trials = _count(len(facts.tuning.trials), "trial")
-    return {"not_set": "as the settings say", "searched": trials, "reused": "reused"}[facts.tuning.outcome]
+    return trials if facts.tuning.outcome == "searched" else "reused"
 
 
 def _decided(facts: RunFacts) -> str | None:
@@ -215,10 +221,10 @@ def _served(facts: RunFacts) -> str | None:
 _NOTES: dict[str, Callable[[RunFacts], str | None]] = {
     "landed": _landed,
     "checked": _checked,
-    "pretrained": lambda f: _count(len(f.pretraining.losses), "epoch") if f.pretraining and f.pretrained else None,
+    "pretrained": lambda f: _count(len(f.pretraining.losses), "epoch") if f.pretraining else None,
     "stabilised": _stabilised,
     "tuned": _tuned,
-    "designs": lambda f: f"{len(f.designs.spaces)} spaces" if f.designs and f.designs_compared else None,
+    "designs": lambda f: f"{len(f.designs.spaces)} spaces" if f.designs else None,
     "compared": lambda f: _count(len(f.evaluation.trainings), "instance") if f.evaluation else None,
     "probed": lambda f: probed_in_words(f.probing) if f.probing else None,
     "decided": _decided,

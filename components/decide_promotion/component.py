@@ -7,7 +7,11 @@ from components.kubeflow import component
 
 @component()
 def decide_promotion(
-    project: str, digest: str, evaluation: Input[Artifact], probing: Input[Artifact], decision: Output[Artifact]
+    project: str,
+    digest: str,
+    evaluation: Input[Artifact],
+    decision: Output[Artifact],
+    probing: Input[Artifact] = None,
 ) -> str:
     """Asks the gate; gives `promote` or `keep`."""
     from pathlib import Path
@@ -19,7 +23,8 @@ def decide_promotion(
 
     loaded = load_project(project)
     verify_digest("settings and module", digest, loaded.project_digest())
-    judged, probed = read_evaluation(Path(evaluation.path)), read_probing(Path(probing.path))
+    judged = read_evaluation(Path(evaluation.path))
+    probed = read_probing(Path(probing.path)) if probing else None
     decided = decide_promotion(judged, loaded.settings.gate, probed)
     write_decision(decided, Path(decision.path))
     return "promote" if decided.promote else "keep"

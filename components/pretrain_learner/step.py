@@ -12,7 +12,6 @@ from components.pretrain_learner.learning import Learner, Learnt
 from components.pretrain_learner.pool import Pool, make_pool
 from components.pretrain_learner.transforming import transform_rows
 from components.pretrain_learner.unlabelled_rows import UnlabelledRows
-from perennial.errors import ProjectError
 from perennial.modelling.building import ModelBuilder, trunk
 from perennial.modelling.devices import choose_strategy
 from perennial.modelling.features import TransformedFeatures
@@ -35,8 +34,7 @@ def pretrain_learner(project: Project, features: Path, output: Path) -> Pretrain
 
     It learns from the train split and from all files of `data.unlabelled`, but for a tenth that it is measured on; the
     epoch that does best there is kept. What cannot be read of the unlabelled files is told in notes. Writes
-    `output/pretraining.json`, and `output/weights.npz` with the weights by their paths in the user's model; with
-    `pretext.task: none` only the record.
+    `output/weights.npz` with the weights by their paths in the user's model, and `output/pretraining.json`.
 
     Args:
         project: Its module builds the model, with the defaults of its hyperparameters.
@@ -44,14 +42,12 @@ def pretrain_learner(project: Project, features: Path, output: Path) -> Pretrain
         output: Folder that is written.
 
     Raises:
-        ProjectError: No feature fits the pretext, the module has a `run_fn`, or the model does not build.
+        ProjectError: No feature fits the pretext, or the model does not build.
         TrainingError: A loss is not finite.
     """
     output.mkdir(parents=True, exist_ok=True)
     (output / WEIGHTS_FILE).unlink(missing_ok=True)  # of an attempt that was killed
-    record = Pretraining(task="none")
-    if project.settings.pretext.task != "none":
-        record = _pretrain(project, TransformedFeatures(features, project.tasks), output)
+    record = _pretrain(project, TransformedFeatures(features, project.tasks), output)
     publish_text(record.model_dump_json(indent=2), output / RECORD_FILE)
     return record
 
@@ -62,13 +58,9 @@ def read_pretraining(folder: Path) -> Pretraining:
 
 
 def _pretrain(project: Project, features: TransformedFeatures, output: Path) -> Pretraining:
-    settings = project.settings
-    if project.uses_run_fn:
-        expected = f"must be none, as the module's `run_fn` owns its weights ({project.module_path.name})"
-        remedy = "Remove the section, or give the module a `build_model`."
-        raise ProjectError("project.yaml: pretext.task", expected, settings.pretext.task, remedy)
     import keras
 
+    settings = project.settings
     train = one_process(settings.train)
     strategy = choose_strategy(train)
     keras.utils.set_random_seed(train.seed)

@@ -1,21 +1,29 @@
 """Kubeflow wrapper of `select_spans`."""
 
-from typing import NamedTuple
+from typing import List, NamedTuple  # noqa: UP035  Kubeflow reads this spelling
 
 from components.kubeflow import component
 
 
 @component()
-def select_spans(project: str, run: str, job: str, retrain: bool, tune: bool, attempt: int) -> NamedTuple(  # type: ignore[valid-type]
+def select_spans(
+    project: str,
+    stages: list,  # type: ignore[type-arg]
+    run: str,
+    job: str,
+    retrain: bool,
+    tune: bool,
+    attempt: int,
+) -> NamedTuple(  # type: ignore[valid-type]
     "Selected",
     [
         ("work", str),
         ("selection", dict),
-        ("window", list),
+        ("window", List[dict]),  # noqa: UP006
         ("new_spans", list),
         ("released", list),
         ("champion", dict),
-        ("instances", list),
+        ("instances", List[dict]),  # noqa: UP006
         ("tuned", str),
         ("tune_reason", str),
         ("unlabelled", str),
@@ -28,13 +36,21 @@ def select_spans(project: str, run: str, job: str, retrain: bool, tune: bool, at
         ("project_digest", str),
     ],
 ):
-    """Chooses what the run works on; `work` is `train` or `nothing_new`."""
+    """Chooses what the run works on; `work` is `train` or `nothing_new`.
+
+    `stages` are those that the pipeline was compiled with. Kubeflow's backend takes the items of a loop for text
+    unless the list says that they are dictionaries.
+    """
     from components.select_spans.step import select_spans
     from perennial.project import load_project
+    from perennial.stages import check_search_asked, verify_stages
     from perennial.watched_files import unlabelled_fingerprint
     from perennial.window import decide_work
 
     loaded = load_project(project)
+    verify_stages(loaded, stages)
+    if tune:
+        check_search_asked(loaded)
     chosen = select_spans(loaded, run or job, tune, attempt, retrain)
     work = decide_work(chosen.window, chosen.new_spans, asked=retrain or tune or attempt > 0)
     record = chosen.model_dump(mode="json", exclude_none=True)

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from perennial.ledger import Ledger, NewEvent, started
 from perennial.project import Project
 from perennial.spans import find_landed
+from perennial.stages import choose_stages
 from perennial.tuning import usable
 from perennial.watched_files import served_fingerprint
 from perennial.window import Judgements, Window, choose_window, decide_work, number_versions
@@ -66,6 +67,7 @@ def make_selection(
         attempt=attempt,
         seed=seed,
         served=served_fingerprint(project) if trains else "",
+        stages=choose_stages(project).names,
         data_digest=project.data_digest(),
         rules_digest=project.rules_digest(),
         checks_digest=project.checks_digest(),

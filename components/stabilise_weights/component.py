@@ -10,8 +10,8 @@ def stabilise_weights(
     project: str,
     digest: str,
     features: Input[Artifact],
-    pretrained: Input[Artifact],
     weights: Output[Artifact],
+    pretrained: Input[Artifact] = None,
     tuned: str = "",
     seed: int = 0,
 ):
@@ -26,4 +26,5 @@ def stabilise_weights(
     verify_digest("settings and module", digest, loaded.project_digest())
     earlier = Tuned.model_validate_json(tuned) if tuned else None
     drawn = loaded.with_seed(seed) if seed else loaded
-    stabilise_weights(drawn, Path(features.path), Path(pretrained.path), earlier, Path(weights.path))
+    learnt = Path(pretrained.path) if pretrained else None
+    stabilise_weights(drawn, Path(features.path), learnt, earlier, Path(weights.path))

@@ -50,17 +50,17 @@ class Drawing:
 
 
 def stabilise_weights(
-    project: Project, features: Path, pretrained: Path, tuned: Tuned | None, output: Path
+    project: Project, features: Path, pretrained: Path | None, tuned: Tuned | None, output: Path
 ) -> Stabilisation:
     """Trains `stabilise.draws` draws for `stabilise.steps` steps each; keeps the weights of the best.
 
-    Writes `output/weights.npz`, and a record of every draw. A module with `run_fn` owns its weights: then there is
-    a record without draws, and no weights.
+    Writes `output/weights.npz`, and a record of every draw.
 
     Args:
         project: Its module builds the model.
         features: Folder of `transform_features`.
-        pretrained: Folder of `pretrain_learner`; each draw takes the weights of its `weights.npz` that fit.
+        pretrained: Folder of `pretrain_learner`, of whose weights each draw takes those that fit; None: there was no
+            pretraining.
         tuned: An earlier search, whose best hyperparameters the model has where they are still of the same space.
         output: Folder that is written.
 
@@ -69,10 +69,7 @@ def stabilise_weights(
         TrainingError: No draw stays finite.
     """
     output.mkdir(parents=True, exist_ok=True)
-    record = Stabilisation(draws=[], chosen=None)
-    if not project.uses_run_fn:
-        drawing = _prepare(project, TransformedFeatures(features, project.tasks), pretrained, tuned)
-        record = _choose_weights(drawing, output)
+    record = _choose_weights(_prepare(project, TransformedFeatures(features, project.tasks), pretrained, tuned), output)
     publish_text(record.model_dump_json(indent=2), output / RECORD_FILE)
     return record
 
@@ -82,12 +79,11 @@ def read_stabilisation(folder: Path) -> Stabilisation:
     return Stabilisation.model_validate_json((folder / RECORD_FILE).read_text(encoding="utf-8"))
 
 
-def _prepare(project: Project, features: TransformedFeatures, pretrained: Path, tuned: Tuned | None) -> Drawing:
+def _prepare(project: Project, features: TransformedFeatures, pretrained: Path | None, tuned: Tuned | None) -> Drawing:
     fits = tuned is not None and tuned.space == space_digest(project)
     hyperparameters = tuned.best[0] if tuned is not None and fits else settings_hyperparameters(project.settings)
-    file = pretrained / WEIGHTS_FILE
     train = one_process(project.settings.train)
-    weights = load_weights(file) if file.is_file() else {}
+    weights = load_weights(pretrained / WEIGHTS_FILE) if pretrained is not None else {}
     balance = balance_classes(features, train)
     return Drawing(project, features, hyperparameters, weights, choose_strategy(train), train, balance)
 

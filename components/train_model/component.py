@@ -13,9 +13,9 @@ def train_model(
     champion: dict,  # type: ignore[type-arg]
     window: Input[Dataset],
     features: Input[Artifact],
-    weights: Input[Artifact],
-    hyperparameters: Input[Artifact],
     model: Output[Model],
+    weights: Input[Artifact] = None,
+    hyperparameters: Input[Artifact] = None,
 ):
     """Trains one instance."""
     from pathlib import Path
@@ -26,7 +26,12 @@ def train_model(
 
     loaded = load_project(project)
     verify_digest("settings and module", digest, loaded.project_digest())
-    inputs = Inputs(Path(features.path), Path(weights.path), Path(hyperparameters.path), Path(window.path))
+    inputs = Inputs(
+        features=Path(features.path),
+        window=Path(window.path),
+        weights=Path(weights.path) if weights else None,
+        hyperparameters=Path(hyperparameters.path) if hyperparameters else None,
+    )
     serving = Champion.model_validate(champion) if champion else None
     record = train_model(loaded, Instance.model_validate(instance), inputs, serving, Path(model.path))
     model.metadata.update({"framework": "tensorflow", "digest": record.digest, "eval_loss": record.best.eval_loss})

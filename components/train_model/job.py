@@ -23,7 +23,7 @@ class Job(Record):
     instance: Instance
     hyperparameters: Hyperparameters
     features: Path
-    weights: Path
+    weights: Path | None
     champion: Champion | None
     output: Path
     key: str
@@ -35,7 +35,8 @@ class Job(Record):
 
     @property
     def start_weights(self) -> Path:
-        """File of the stabilised weights."""
+        """File of the stabilised weights, which a module with `build_model` has."""
+        assert self.weights is not None
         return self.weights / WEIGHTS_FILE
 
     @property
@@ -50,7 +51,7 @@ def make_job(
     hyperparameters: Hyperparameters,
     champion: Champion | None,
     features: Path,
-    weights: Path,
+    weights: Path | None,
     output: Path,
 ) -> Job:
     """The job of one instance. A champion that it does not start from decides nothing."""
@@ -61,7 +62,7 @@ def make_job(
         hyperparameters.model_dump(),
         patched.digest if patched else None,
         digest_folder(features),
-        digest_file(weights / WEIGHTS_FILE) if (weights / WEIGHTS_FILE).is_file() else None,
+        digest_file(weights / WEIGHTS_FILE) if weights is not None else None,
     ]
     return Job(
         folder=project.folder,
@@ -69,7 +70,7 @@ def make_job(
         instance=instance,
         hyperparameters=hyperparameters,
         features=features.absolute(),
-        weights=weights.absolute(),
+        weights=weights.absolute() if weights is not None else None,
         champion=patched,
         output=output.absolute(),
         key=digest_value(decides)[:32],

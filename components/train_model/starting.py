@@ -79,8 +79,6 @@ def champion_folder(project: Project, champion: Champion) -> Path:
 
 
 def _set_stabilised(model: keras.Model, file: Path) -> list[str]:
-    if not file.is_file():
-        return [f"there are no stabilised weights in {file.parent.name}; started from a draw of the instance's seed"]
     try:
         fitted = fit_weights(model, load_weights(file))
     except (OSError, ValueError) as error:

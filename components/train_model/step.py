@@ -13,19 +13,23 @@ from perennial.modelling.checkpoints import prune_checkpoints
 from perennial.modelling.devices import cluster_size
 from perennial.project import Project
 from perennial.publishing import publish_text
-from schemas.records import Champion, Instance, Training
+from perennial.tuning import settings_hyperparameters
+from schemas.records import Champion, Hyperparameters, Instance, Training
 
 __all__ = ["RECORD_FILE", "SAVED_MODEL", "Inputs", "read_training", "should_stop", "train_model"]
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """Folders that the steps before left: transformed features, stabilised weights, hyperparameters, raw window."""
+    """Folders that the steps before left: transformed features, raw window, stabilised weights, hyperparameters.
+
+    A module with `run_fn` has no stabilised weights; without `hyperparameters` the settings' own are used.
+    """
 
     features: Path
-    weights: Path
-    hyperparameters: Path
     window: Path
+    weights: Path | None = None
+    hyperparameters: Path | None = None
 
 
 def train_model(
@@ -51,13 +55,19 @@ def train_model(
     """
     output.mkdir(parents=True, exist_ok=True)
     prune_checkpoints(checkpoints_root(project))
-    best = read_tuning(inputs.hyperparameters).best
-    chosen = best[min(instance.rank, len(best) - 1)]
+    chosen = _hyperparameters(project, inputs, instance.rank)
     job = make_job(project, instance, chosen, champion, inputs.features, inputs.weights, output)
     record = _train(job, inputs.window)
     if (output / RECORD_FILE).is_file():  # only the chief of a cluster knows that it is published
         job.checkpoints.remove()
     return record
+
+
+def _hyperparameters(project: Project, inputs: Inputs, rank: int) -> Hyperparameters:
+    if inputs.hyperparameters is None:
+        return settings_hyperparameters(project.settings)
+    best = read_tuning(inputs.hyperparameters).best
+    return best[min(rank, len(best) - 1)]
 
 
 def _train(job: Job, window: Path) -> Training:

@@ -10,9 +10,9 @@ def tune_model(
     project: str,
     digest: str,
     features: Input[Artifact],
-    weights: Input[Artifact],
     validation: Input[Artifact],
     hyperparameters: Output[Artifact],
+    weights: Input[Artifact] = None,
     tuned: str = "",
     reason: str = "",
 ):
@@ -25,5 +25,6 @@ def tune_model(
 
     loaded = load_project(project)
     verify_digest("settings and module", digest, loaded.project_digest())
-    earlier, output = Tuned.model_validate_json(tuned) if tuned else None, Path(hyperparameters.path)
-    tune_model(loaded, Path(features.path), Path(weights.path), Path(validation.path), earlier, reason, output)
+    earlier = Tuned.model_validate_json(tuned) if tuned else None
+    start, output = Path(weights.path) if weights else None, Path(hyperparameters.path)
+    tune_model(loaded, Path(features.path), start, Path(validation.path), earlier, reason, output)

@@ -1,7 +1,6 @@
 """Chooses the hyperparameters of the full training, from the stabilised weights.
 
-They are the settings' own where there is no budget for a search, those of an earlier search while they are good, and
-else those that a search by this run finds.
+They are those of an earlier search while they are good, and else those that a search by this run finds.
 """
 
 from __future__ import annotations
@@ -21,28 +20,32 @@ from perennial.modelling.features import TRANSFORM_GRAPH, TransformedFeatures
 from perennial.project import FORMAT, Project
 from perennial.publishing import publish_text
 from perennial.tuning import settings_hyperparameters, space_digest
-from perennial.user_module import defined_names
 from schemas.records import Hyperparameters, Tuned, Tuning
 
 RECORD_FILE = "tuning.json"
 WEIGHTS_FILE = "weights.npz"
-TUNER_FN = "tuner_fn"
 
 
 @dataclass(frozen=True)
 class Searched:
-    """What a search works on, and why there is one."""
+    """What a search works on, and why there is one. A `tuner_fn` starts from no weights."""
 
     project: Project
     features: Path
-    weights: Path
+    weights: Path | None
     space: str
     earlier: Hyperparameters | None
     why: str
 
 
 def tune_model(
-    project: Project, features: Path, weights: Path, validation: Path, tuned: Tuned | None, reason: str, output: Path
+    project: Project,
+    features: Path,
+    weights: Path | None,
+    validation: Path,
+    tuned: Tuned | None,
+    reason: str,
+    output: Path,
 ) -> Tuning:
     """Writes `output/tuning.json`.
 
@@ -52,7 +55,7 @@ def tune_model(
     Args:
         project: `tune` holds the budget and the ranges.
         features: Folder of `transform_features`.
-        weights: Folder of `stabilise_weights`.
+        weights: Folder of `stabilise_weights`; None: the module has a `run_fn`, which owns its weights.
         validation: Folder of `validate_data`; drift asks for a new search.
         tuned: An earlier search that is young enough.
         reason: Why there is none, as the end of "searched because ...".
@@ -63,17 +66,13 @@ def tune_model(
         TrainingError: Every trial failed.
     """
     space = space_digest(project)
-    unset = _why_not(project)
-    if unset:
-        own = settings_hyperparameters(project.settings)
-        return _publish(Tuning(outcome="not_set", why=unset, best=[own], space=space), output)
     why = why_search(tuned, space, read_validation(validation), reason)
     if tuned is not None and why is None:
         said = describe_reuse(tuned, datetime.now(UTC))
         return _publish(Tuning(outcome="reused", why=said, best=tuned.best, space=space, tuned=tuned), output)
-    find = _ask_tuner_fn if project.uses_run_fn else _search
+    find = _ask_tuner_fn if weights is None else _search
     # The weights were trained on the features, and the graph made them: either stands for the data.
-    data = digest_folder(features / TRANSFORM_GRAPH) if project.uses_run_fn else digest_file(weights / WEIGHTS_FILE)
+    data = digest_folder(features / TRANSFORM_GRAPH) if weights is None else digest_file(weights / WEIGHTS_FILE)
     kept = _kept_folder(project, data)
     earlier = tuned.best[0] if tuned is not None and tuned.space == space else None
     try:
@@ -91,16 +90,8 @@ def read_tuning(folder: Path) -> Tuning:
     return Tuning.model_validate_json((folder / RECORD_FILE).read_text(encoding="utf-8"))
 
 
-def _why_not(project: Project) -> str | None:
-    """Why nothing is searched, or None."""
-    if project.uses_run_fn and TUNER_FN not in defined_names(project.module_path):
-        return "run_fn chooses its own hyperparameters; a tuner_fn in the module would search for some"
-    if not project.settings.tune.wanted:
-        return "there is no budget for a search (tune.trials, tune.minutes): the settings' own are used"
-    return None
-
-
 def _search(searched: Searched, kept: Path) -> Tuning:
+    assert searched.weights is not None
     settings = searched.project.settings
     transformed = TransformedFeatures(searched.features, searched.project.tasks)
     trials = search(searched.project, transformed, searched.weights / WEIGHTS_FILE, searched.earlier, kept)

@@ -14,7 +14,7 @@ from perennial.cli.words import plain_console, print_lines, when
 from perennial.project import Project
 from perennial.registry import Registry
 from perennial.tasks import metric_words
-from schemas.records import Criterion, Decision, Evaluation, Probing, SliceMetrics
+from schemas.records import Criterion, Decision, Evaluation, SliceMetrics
 
 _SHORT = 12
 _TOLD_APART = ("features", "instance")
@@ -79,7 +79,7 @@ def describe(story: VersionStory) -> Iterator[str]:
     yield "decision"
     yield from (f"  {line}" for line in describe_decision(story.decision))
     yield "probing"
-    yield from (f"  {line}" for line in _probing(story.probing))
+    yield from (f"  {line}" for line in _probing(story))
     yield "serving"
     yield from (f"  {line}" for line in _serving(story))
     if story.unknown:
@@ -172,9 +172,10 @@ def _losing(evaluation: Evaluation) -> str:
     )
 
 
-def _probing(probing: Probing | None) -> Iterator[str]:
+def _probing(story: VersionStory) -> Iterator[str]:
+    probing = story.probing
     if probing is None:
-        yield "not known"
+        yield "not known" if story.probed else "not asked for (evaluate.covariates, evaluate.explain)"
         return
     flagged = sorted({probe.feature for probe in probing.covariates if probe.flagged})
     yield f"probes for hidden covariates: {len(probing.covariates)}, flagged: {', '.join(flagged) or 'none'}"

@@ -98,12 +98,14 @@ def compile(
     folder: Folder,
     output: Annotated[Path, typer.Option("--output", "-o", help="File to write.")] = Path("pipeline.yaml"),
 ) -> None:
-    """Write the pipeline as Kubeflow IR YAML."""
+    """Write the pipeline that the project's settings ask for, as Kubeflow IR YAML."""
     from perennial.project import load_project
+    from perennial.stages import choose_stages
     from pipelines.compile import compile_pipeline
 
-    settings = load_project(folder).settings.kubeflow
-    compile_pipeline(output, settings.image, settings.project)
+    project = load_project(folder)
+    kubeflow = project.settings.kubeflow
+    compile_pipeline(output, choose_stages(project), kubeflow.image, kubeflow.project)
     typer.echo(f"wrote {output}")
 
 

@@ -16,11 +16,12 @@ from rich.console import Console
 
 from perennial.cli.console import COLOURS, StepDisplay
 from perennial.cli.repetitions import find_due_attempt
-from perennial.errors import PerennialError, ProjectError, RunInProgressError
+from perennial.errors import PerennialError, RunInProgressError
 from perennial.project import Project
 from perennial.project_checks import check_project
 from perennial.runner.task import TaskFailure, describe
 from perennial.schema_proposals import finish_acceptance
+from perennial.stages import check_search_asked, choose_stages
 from perennial.window import decide_work
 from schemas.records import Outcome, RunEnded, Selection
 
@@ -71,9 +72,8 @@ def run_project(project: Project, asked: Asked, console: Console) -> RunResult:
 
     finish_acceptance(project)  # of a schema, where that command was killed
     check_project(project)
-    if asked.tune and not project.settings.tune.wanted:
-        where, remedy = "project.yaml: tune", "Set tune.trials or tune.minutes."
-        raise ProjectError(where, "must have a budget for --tune", "neither trials nor minutes", remedy)
+    if asked.tune:
+        check_search_asked(project)
     with _locked(project):
         for line in reconcile_or_tell(project):
             console.print(f"note: {line}", highlight=False, markup=False)
@@ -133,7 +133,7 @@ def _run_pipeline(project: Project, run: str, asked: Asked, console: Console) ->
     from pipelines.compile import compile_pipeline
 
     folder = project.state / "runs" / run
-    compile_pipeline(folder / "pipeline.yaml")
+    compile_pipeline(folder / "pipeline.yaml", choose_stages(project))
     with StepDisplay(console) as display:
         local = LocalRun(
             pipeline=folder / "pipeline.yaml",

@@ -52,6 +52,11 @@ class VersionStory:
     unknown: list[str]
 
     @property
+    def probed(self) -> bool:
+        """Tells whether its run was to look into it, as far as that is known."""
+        return _may_have_probed(self.selection)
+
+    @property
     def run(self) -> str | None:
         """The run that registered it."""
         return self.lineage.get("run")
@@ -72,7 +77,8 @@ def read_story(project: Project, registry: Registry, number: str) -> VersionStor
     judged = _decision_event(ledger, run)
     evaluation = _document(registry, version, EVALUATION_DOCUMENT, Evaluation, unknown)
     kept = _document(registry, version, DECISION_DOCUMENT, Decision, unknown)
-    probing = _document(registry, version, PROBING_DOCUMENT, Probing, unknown)
+    probes = _may_have_probed(start[1] if start else None)
+    probing = _document(registry, version, PROBING_DOCUMENT, Probing, unknown) if probes else None
     if judged is None:
         unknown.append("when it was registered: the ledger holds no decision of its run")
     if start is None:
@@ -97,6 +103,10 @@ def read_story(project: Project, registry: Registry, number: str) -> VersionStor
     )
     ledger.close()
     return story
+
+
+def _may_have_probed(selection: Selection | None) -> bool:
+    return selection is None or selection.stages is None or "probe_model" in selection.stages
 
 
 def _decision_event(ledger: Ledger, run: str | None) -> Event | None:

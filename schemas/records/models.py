@@ -61,7 +61,8 @@ class Selection(Record):
     spans that a person released from quarantine. `tuned` are the hyperparameters of an earlier search that are still
     to be used; where there are none, `tune_reason` says why, as the end of "searched because ...". `attempt` counts
     the repetitions of a run whose candidate was not good enough, from 0; `seed` is that of its first weight draw and
-    instance. `served` changes whenever the serving log does, where evaluation reads it.
+    instance. `served` changes whenever the serving log does, where evaluation reads it. `stages` names the steps that
+    the pipeline has because the settings ask for them; None: the run was before pipelines differed.
     """
 
     run: str
@@ -79,19 +80,20 @@ class Selection(Record):
     attempt: int = 0
     seed: int = 1
     served: str = ""
+    stages: list[str] | None = None
     resumes: str | None = None
     champion: Champion | None = None
     git_commit: str | None = None
 
 
 class Pretraining(Record):
-    """What pretraining without labels did. With task `none` nothing was done and all else is empty.
+    """What pretraining without labels did.
 
     `losses` and `held_out_losses` are by epoch, in the unit of the task. `notes` tell what a person should know.
     """
 
     task: PretextTask
-    examples: int = 0
+    examples: int
     unlabelled: int = 0
     losses: list[float] = []
     held_out_losses: list[float] = []
@@ -117,12 +119,11 @@ class WeightDraw(Record):
 class Stabilisation(Record):
     """All draws, and the index of the one whose weights go on.
 
-    `pretrained` counts the weights that came from pretraining. A module with `run_fn` owns its weights: then there
-    are no draws, and `chosen` is None.
+    `pretrained` counts the weights that came from pretraining.
     """
 
     draws: list[WeightDraw]
-    chosen: int | None
+    chosen: int
     pretrained: int = 0
 
 
@@ -144,11 +145,11 @@ class Trial(Record):
 class Tuning(Record):
     """How the hyperparameters were chosen. `best` has at least one, the best first.
 
-    `outcome`: `not_set` (the settings' own), `searched` (by this run) or `reused` (of an earlier search, `tuned`).
+    `outcome`: `searched` (by this run) or `reused` (of an earlier search, `tuned`).
     `why` is a sentence for people. `space` is as in `Tuned`.
     """
 
-    outcome: Literal["not_set", "searched", "reused"]
+    outcome: Literal["searched", "reused"]
     why: str
     best: list[Hyperparameters]
     space: str
@@ -182,12 +183,11 @@ class SpaceTest(Record):
 
 
 class DesignComparison(Record):
-    """The compared design spaces. With no spaces nothing was compared, and `why` says why."""
+    """The compared design spaces, with every model that was sampled of them."""
 
     spaces: list[str]
     samples: list[DesignSample]
     tests: list[SpaceTest]
-    why: str = ""
 
 
 class Epoch(Record):

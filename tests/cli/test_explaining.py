@@ -24,7 +24,7 @@ from tests.perennial.records import span
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory):
-    """Version 1 pushed, 2 kept, 3 pushed and rolled back, 4 foreign: registered by nobody's run."""
+    """Version 1 pushed, 2 kept, 3 pushed without probes and rolled back, 4 foreign: registered by nobody's run."""
     project = make_project(tmp_path_factory.mktemp("told") / "digits")
     ledger = Ledger(project.ledger_url)
     released = SpanJudged(span=WINDOW[0], rows=300, reasons=["the label was checked"], by="user ada")
@@ -34,7 +34,7 @@ def project(tmp_path_factory):
     ledger.append(NewEvent("span_released", released))
     whole_run(project, "run-1", "a", accuracy=0.85)
     register_kept(project)
-    whole_run(project, "run-3", "c", window=[*WINDOW[1:], span("2026-01-03", "c" * 64)], examples=210)
+    whole_run(project, "run-3", "c", window=[*WINDOW[1:], span("2026-01-03", "c" * 64)], examples=210, stages=[])
     roll_back(project, "answers look odd")
     Registry(project).register(make_model(project.folder.parent / "d", "d"))
     ledger.close()
@@ -119,7 +119,12 @@ def test_the_story_for_programs(project):
     assert found["parameters"]["seed"] == "2" and found["metrics"]["test_accuracy"] == 0.9
     assert found["evaluation"]["champion"]["version"] == "1" and found["decision"]["promote"] is True
     assert [each["action"] for each in found["deployments"]] == ["push"]
-    assert found["unknown"] == ["probing.json: not kept with this version"]
+    assert found["unknown"] == []
+
+
+def test_probes_that_nobody_asked_for_are_not_missing(project):
+    assert "not asked for (evaluate.covariates, evaluate.explain)" in invoke(project, "explain", "3")
+    assert "probing.json: not kept with this version" in invoke(project, "explain", "1")
 
 
 @pytest.mark.parametrize("arguments", [("explain", "9"), ("compare", "1", "9"), ("compare", "9", "1")])

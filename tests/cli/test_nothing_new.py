@@ -18,6 +18,7 @@ from perennial.cli import running
 from perennial.cli.running import Asked, run_project
 from perennial.ledger import Ledger
 from perennial.spans import find_landed
+from perennial.stages import choose_stages
 from perennial.window import number_versions
 from schemas.records import RunEnded, RunStarted
 from tests.perennial.folders import make_project
@@ -98,7 +99,8 @@ def test_the_command_and_the_pipeline_decide_the_same(project, monkeypatch, land
         raise PipelineBegan
 
     monkeypatch.setattr(running, "_run_pipeline", begin)
-    selected = select_spans.python_func(str(project.folder), "in-the-pipeline", "", retrain, False, 0)
+    stages = choose_stages(project).names
+    selected = select_spans.python_func(str(project.folder), stages, "in-the-pipeline", "", retrain, False, 0)
     began = nullcontext() if selected[0] == "nothing_new" else pytest.raises(PipelineBegan)
     with began:
         assert run_project(project, Asked(retrain=retrain), Console(file=io.StringIO())).ended.outcome == "nothing_new"

@@ -27,9 +27,7 @@ FOLDERS = (
     "validation",
     "graph",
     "features",
-    "pretrained",
     "weights",
-    "hyperparameters",
     "evaluation",
     "candidate",
 )
@@ -158,18 +156,14 @@ def _ingest(chain: Chain, span: Span) -> None:
 
 def _train(chain: Chain, selection: Selection) -> None:
     from components.analyse_features.step import analyse_features
-    from components.pretrain_learner.step import pretrain_learner
     from components.stabilise_weights.step import stabilise_weights
     from components.train_model.step import Inputs, train_model
     from components.transform_features.step import transform_features
-    from components.tune_model.step import tune_model
 
     analyse_features(chain.project, chain.window, chain.graph)
     transform_features(chain.project, chain.window, chain.graph, chain.features)
-    pretrain_learner(chain.project, chain.features, chain.pretrained)
-    stabilise_weights(chain.project, chain.features, chain.pretrained, None, chain.weights)
-    tune_model(chain.project, chain.features, chain.weights, chain.validation, None, "", chain.hyperparameters)
-    inputs = Inputs(chain.features, chain.weights, chain.hyperparameters, chain.window)
+    stabilise_weights(chain.project, chain.features, None, None, chain.weights)
+    inputs = Inputs(chain.features, chain.window, chain.weights)
     for instance in selection.instances:
         train_model(chain.project, instance, inputs, None, chain.model(instance.name))
 

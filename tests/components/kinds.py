@@ -200,14 +200,11 @@ def train_kind(project: Project, window: Path, folder: Path, instances: int) -> 
     from components.stabilise_weights.step import stabilise_weights
     from components.train_model.step import Inputs, train_model
     from components.transform_features.step import transform_features
-    from components.tune_model.step import tune_model
 
     analyse_features(project, window, folder / "graph")
     transform_features(project, window, folder / "graph", folder / "features")
-    (folder / "pretrained").mkdir()
-    stabilise_weights(project, folder / "features", folder / "pretrained", None, folder / "weights")
-    tune_model(project, folder / "features", folder / "weights", folder / "none", None, "", folder / "tuning")
-    inputs = Inputs(folder / "features", folder / "weights", folder / "tuning", window)
+    stabilise_weights(project, folder / "features", None, None, folder / "weights")
+    inputs = Inputs(folder / "features", window, folder / "weights")
     for number in range(instances):
         instance = Instance(name=f"try-{number}", seed=3 + number)
         train_model(project, instance, inputs, None, folder / "models" / instance.name)

@@ -51,7 +51,7 @@ def test_every_decision_of_a_repeated_run_is_in_the_ledger(repeated):
 def test_a_repetition_that_was_killed_is_taken_up_again_and_no_other_follows(repeated):
     digits, _ = repeated
     digits.land("--days", "3")
-    kill_when_done(digits, "tune_model", repetition=1)
+    kill_when_done(digits, "stabilise_weights", repetition=1)
     assert digits.run_command()[1]["outcome"] == "kept_champion"
     killed, again = (start.selection for _, start, _ in digits.ledger.runs()[-2:])
     assert (killed.attempt, again.attempt, again.resumes) == (1, 1, killed.run)

@@ -16,7 +16,7 @@ KILLED_IN = {
     "ingest_examples": "select_spans",
     "validate_data": "compute_statistics",
     "analyse_features": "validate_data",
-    "train_model": "tune_model",
+    "train_model": "stabilise_weights",
     "register_model": "decide_promotion",
     "validate_serving": "register_model",
     "push_model": "validate_serving",

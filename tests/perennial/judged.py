@@ -114,7 +114,9 @@ class Judged:
         return register_model(project, self.selection, self.evaluation, self.decision, self.model, self.probing)
 
 
-def judged(project: Project, run: str, contents: str, promote: bool = True, **changes: Any) -> Judged:
+def judged(
+    project: Project, run: str, contents: str, promote: bool = True, stages: list[str] | None = None, **changes: Any
+) -> Judged:
     """A run that was decided on, against the champion of now. `changes` are those of the evaluation."""
     folder = project.folder.parent / "candidates" / contents
     if not folder.exists():
@@ -123,7 +125,7 @@ def judged(project: Project, run: str, contents: str, promote: bool = True, **ch
     champion = ledger.champion()
     digest = digest_folder(folder / SAVED_MODEL)
     found = evaluation(digest, champion, **changes)
-    chosen = selection(run, found.window, champion, git_commit="c0ffee", attempt=0)
+    chosen = selection(run, found.window, champion, git_commit="c0ffee", attempt=0, stages=stages)
     ledger.append_once(NewEvent("run_started", RunStarted(selection=chosen), run, key=f"run-started:{run}"))
     ledger.close()
     return Judged(chosen, found, decision(promote), folder)

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from perennial.errors import PerennialError
 from perennial.project import Project, load_project
 from schemas.records import DesignComparison
 from tests.components.chain import with_settings
-from tests.components.forked import import_wrapper
 
 SPACES = """
 
@@ -69,13 +67,3 @@ def messages(project: Project, features: Path, cases: dict[str, str], output: Pa
             found[case] = f"{type(error).__name__}: {error}"
         found[case] += "" if not (project.state / "designs").exists() else " Samples were kept."
     return found
-
-
-class _Artifact:
-    def __init__(self, path: Path) -> None:
-        self.path = str(path)
-
-
-def wrapped(project: Project, features: Path, output: Path) -> Any:
-    arguments = str(project.folder), project.project_digest(), _Artifact(features), _Artifact(output)
-    return import_wrapper("compare_designs").python_func(*arguments)

@@ -5,10 +5,9 @@ from __future__ import annotations
 import pytest
 
 from components.compare_designs.comparing import compare_spaces
-from components.compare_designs.step import read_designs
 from schemas.records import DesignSample
 from tests.components.chain import copy_project
-from tests.components.compare_designs.jobs import KILLED, SPACES, compare, messages, with_spaces, wrapped
+from tests.components.compare_designs.jobs import KILLED, SPACES, compare, messages, with_spaces
 from tests.components.forked import forked
 
 BROKEN = "\n\ndef broken(transform_output, hp):\n    raise ValueError('no such layer')\n"
@@ -105,12 +104,3 @@ def test_mistakes_in_the_module_name_their_line(said, chain, case, place, says):
         assert message.endswith("Correct it, or leave the space out.")
     else:
         assert '{"plain": build_plain, "residual": build_residual}' in message
-
-
-def test_not_asked(chain, project, tmp_path):
-    forked(wrapped, project, chain.features, tmp_path / "designs")
-    record = read_designs(tmp_path / "designs")
-    assert (record.spaces, record.samples, record.tests) == ([], [], [])
-    assert record.why == (
-        "project.yaml does not ask for it (designs.compare: false), and model.py names no `design_spaces`"
-    )

@@ -76,6 +76,7 @@ def selection(new: list[str], champion: r.Champion | None) -> r.Selection:
         checks_digest="c" * 64,
         project_digest="p" * 64,
         schema_digest="s" * 64,
+        stages=["stabilise_weights"],
         git_commit=None,
     )
 
@@ -209,12 +210,6 @@ def evaluation(champion: r.Champion | None, compared: bool = True, better: bool 
 
 
 OWN = r.Hyperparameters(learning_rate=0.003, batch_size=32)
-NOT_SET = r.Tuning(
-    outcome="not_set",
-    why="there is no budget for a search (tune.trials, tune.minutes): the settings' own are used",
-    best=[OWN],
-    space="5" * 64,
-)
 CHAMPION = r.Champion(version="3", digest="9" * 64, deployment=3)
 NOT_WORSE = r.Criterion(
     name="accuracy not worse", passed=True, explanation="+2.0 points, interval [-0.3, 4.3]; at least -5 was asked"
@@ -248,7 +243,6 @@ TRAINED: dict[str, Any] = {
     "selection": selection(["2026-01-03"], CHAMPION),
     "validation": validation(),
     "stabilisation": STABILISATION,
-    "tuning": NOT_SET,
     "settings_own": OWN,
     "evaluation": evaluation(CHAMPION),
 }

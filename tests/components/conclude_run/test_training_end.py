@@ -10,11 +10,9 @@ from components.conclude_run.step import Findings, conclude_run, remember_search
 from perennial.ledger import Ledger
 from perennial.project import Project
 from schemas import records as r
-from tests.components.conclude_run.facts import CHAMPION, NOT_SET, STABILISATION, evaluation
+from tests.components.conclude_run.facts import CHAMPION, STABILISATION, evaluation
 from tests.components.conclude_run.training_facts import (
     FOUND,
-    NO_DESIGNS,
-    NO_PRETRAINING,
     PRETRAINING,
     REUSED,
     SEARCHED,
@@ -71,7 +69,7 @@ def test_a_search_that_is_cut_short_before_the_ledger_is_not_remembered(project,
 
 
 @pytest.mark.parametrize("outcome", ["promoted", "kept_champion", "failed", "data_rejected", "nothing_new"])
-@pytest.mark.parametrize("tuning", [SEARCHED, REUSED, NOT_SET, None], ids=["searched", "reused", "not set", "none"])
+@pytest.mark.parametrize("tuning", [SEARCHED, REUSED, None], ids=["searched", "reused", "none"])
 def test_only_a_search_of_a_run_that_came_to_a_decision_is_remembered(outcome, tuning) -> None:
     events = remember_search(outcome, tuning, "r1")
     remembered = tuning is SEARCHED and outcome in ("promoted", "kept_champion")
@@ -97,9 +95,7 @@ def test_logs_and_results_lie_beside_the_report_that_links_them(project: Project
 
 
 def test_what_was_not_done_is_neither_published_nor_linked(project: Project, tmp_path: Path) -> None:
-    compared = left(tmp_path / "designs", "designs.json", NO_DESIGNS)
-    pretrained = left(tmp_path / "pretrained", "pretraining.json", NO_PRETRAINING)
-    found = trained(tmp_path, NOT_SET, designs=compared, pretraining=pretrained)
+    found = trained(tmp_path, REUSED)
     (found.evaluation / "logs").rename(tmp_path / "elsewhere")
     report = project.folder / conclude_run(project, "r1", "kept_champion", found).report
     assert sorted(path.name for path in report.parent.iterdir()) == ["report.html"]

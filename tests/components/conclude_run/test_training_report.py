@@ -10,16 +10,13 @@ import pytest
 from components.conclude_run.facts import Links, RunFacts
 from components.conclude_run.report import render_report
 from schemas import records as r
-from tests.components.conclude_run.facts import BASE, NOT_SET, OWN, STABILISATION, falling
+from tests.components.conclude_run.facts import BASE, CHAMPION, OWN, STABILISATION, falling, promoted, selection
 from tests.components.conclude_run.pages import Page
 from tests.components.conclude_run.training_facts import (
     FOUND,
-    NO_DESIGNS,
-    NO_PRETRAINING,
     PRETRAINING,
     REUSED,
     SEARCHED,
-    UNDRAWN,
     designs,
     everything,
     run_fn_training,
@@ -64,13 +61,10 @@ def test_every_stage_in_the_order_it_happened(page: Page) -> None:
 
 
 def test_stages_that_did_not_happen_do_not_look_as_if_they_had() -> None:
-    told = text(stages(pretraining=NO_PRETRAINING, tuning=NOT_SET, designs=NO_DESIGNS))
-    for absent in ("Pretraining without labels", "trials were", "sampled from", "TensorBoard", "Kolmogorov"):
+    told = text(promoted(selection=selection(["2026-01-03"], CHAMPION)))
+    for absent in ("Pretraining", "Tuning", "Hyperparameters", "trials", "Design spaces", "TensorBoard", "Kolmogorov"):
         assert absent not in told, absent
-    assert "Not part of this run: pretraining without labels; a comparison of design spaces" in told
-    assert "Hyperparameters: not searched There is no budget for a search" in told
-    assert [stop for stop in ("Pretraining 8 epochs", "Design spaces 3") if stop in told] == []
-    assert "Tuning as the settings say" in told
+    assert "Weight draws seed 18 of 3 draws" in told
 
 
 @pytest.mark.parametrize("left_out", ["pretraining", "tuning", "designs", "stabilisation"])
@@ -81,10 +75,9 @@ def test_a_stage_without_a_record_is_not_mentioned(left_out: str) -> None:
         "tuning": "Hyperparameters:",
         "designs": "Design spaces 60",
     }
-    found = {"pretraining": PRETRAINING, "stabilisation": UNDRAWN, "tuning": SEARCHED, "designs": designs()}
+    found = {"pretraining": PRETRAINING, "stabilisation": STABILISATION, "tuning": SEARCHED, "designs": designs()}
     told = text(stages(**(found | {left_out: None})))
     assert [name for name, heading in headings.items() if heading not in told] == [left_out]
-    assert "Not part of this run" not in told
 
 
 def test_pretraining_says_on_what_and_what_goes_on(page: Page) -> None:
@@ -105,14 +98,14 @@ def run_fn_text(*trainings: r.Training, **changes: Any) -> str:
     evaluated = several_tasks(compared=False).model_copy(
         update={"trainings": list(trainings), "candidate": trainings[0].instance.name}
     )
-    facts = taxi(compared=False, champion_before=None, stabilisation=UNDRAWN, evaluation=evaluated)
+    begun = selection(["2026-01-03"], None).model_copy(update={"stages": []})
+    facts = taxi(compared=False, champion_before=None, stabilisation=None, evaluation=evaluated, selection=begun)
     return text(facts.model_copy(update=changes))
 
 
 def test_a_module_with_run_fn_owns_its_weights_and_its_loop() -> None:
     told = run_fn_text(run_fn_training(1))
-    assert "run_fn , which owns its weights: no draws were made" in told
-    assert "Weight draws left to run_fn" in told and "There is no champion yet" in told
+    assert "Weight draws" not in told and "There is no champion yet" in told
     assert "instance-1 (candidate) what run_fn makes 0.330 86.0%" in told
     assert "run_fn trained; each model was measured once" in told
     for absent in ("Gradient norm", "Best epoch", "Learning rate", "epoch, whose weights", "stop early"):
@@ -216,14 +209,6 @@ def test_design_spaces_are_told_apart_in_words(page: Page) -> None:
     assert "wide with depth 4, units 64: training loss must be finite" in told
 
 
-def test_one_space_has_nothing_to_be_compared_with() -> None:
-    every = designs()
-    alone = r.DesignComparison(
-        spaces=["plain"], samples=[s for s in every.samples if s.space == "plain"], tests=[], why="one space only"
-    )
-    assert "No two spaces were tested against each other: one space only" in text(stages(designs=alone))
-
-
 def test_instances_say_how_they_were_trained(taxi_text: str) -> None:
     told = section(taxi_text, "Instances 3", "Serving and deployment")
     for fact in (
@@ -262,11 +247,13 @@ def test_the_gates_metric_leads_and_is_no_percent(taxi_text: str) -> None:
 
 
 def test_failed_steps_say_what_was_done_before_and_what_was_not() -> None:
-    facts = RunFacts(**(BASE | {"outcome": "failed", "reasons": ["a reason"]}), failed_step="pretrain_learner")
-    told = text(facts)
+    begun = selection(["2026-01-03"], CHAMPION)
+    begun = begun.model_copy(update={"stages": ["pretrain_learner", "stabilise_weights"]})
+    facts = BASE | {"outcome": "failed", "reasons": ["a reason"], "selection": begun}
+    told = text(RunFacts(**facts, failed_step="pretrain_learner"))
     assert "The run failed in pretrain_learner" in told
-    assert "Checks see the log Pretraining not finished Weight draws not reached" in told
-    assert "Deployment not reached" in told
+    assert "Checks see the log Pretraining not finished Weight draws not reached Training not reached" in told
+    assert "Deployment not reached" in told and "Tuning" not in told and "Probes" not in told
 
 
 def test_numbers_that_are_none_are_said() -> None:
@@ -284,7 +271,7 @@ def test_what_users_name_is_text() -> None:
     trials = [trial(1, 0.3, values={evil: evil}, started_from=evil), trial(2, None, message=evil)]
     sample = r.DesignSample(space=evil, values={evil: 1}, error=None, message=evil)
     good = r.DesignSample(space=evil, values={evil: 1}, error=0.5)
-    compared = r.DesignComparison(spaces=[evil], samples=[sample, good], tests=[], why=evil)
+    compared = r.DesignComparison(spaces=[evil], samples=[sample, good], tests=[])
     tuning = SEARCHED.model_copy(update={"best": [best], "trials": trials, "why": evil})
     notes = PRETRAINING.model_copy(update={"notes": [evil]})
     page = Page(render_report(stages(tuning=tuning, designs=compared, pretraining=notes)))

@@ -32,7 +32,6 @@ PRETRAINING = r.Pretraining(
     parameters=58_240,
     notes=["labelled examples of the eval and test splits were left out"],
 )
-NO_PRETRAINING = r.Pretraining(task="none")
 
 
 def trial(number: int, loss: float | None, **changes: Any) -> r.Trial:
@@ -97,9 +96,6 @@ def designs() -> r.DesignComparison:
     ]
     return r.DesignComparison(spaces=["plain", "wide", "residual"], samples=samples, tests=tests)
 
-
-NO_DESIGNS = r.DesignComparison(spaces=[], samples=[], tests=[], why="`designs.compare` is not set")
-UNDRAWN = r.Stabilisation(draws=[], chosen=None)
 
 VALUES = r.EvaluatedTask(name="fare", kind="regression")
 TIPPED = r.EvaluatedTask(name="tipped", kind="binary")

@@ -10,7 +10,6 @@ from typing import Any
 from perennial.project import Project
 from schemas.records import Pretraining
 from tests.components.chain import with_settings
-from tests.components.forked import import_wrapper
 
 
 @dataclass(frozen=True)
@@ -161,13 +160,3 @@ def _entropy(values: Any) -> float:
 
     shares = np.unique(values, return_counts=True)[1] / values.size
     return float(-(shares * np.log(shares)).sum())
-
-
-class _Artifact:
-    def __init__(self, path: Path) -> None:
-        self.path = str(path)
-
-
-def wrapped(project: Project, features: Path, output: Path) -> None:
-    arguments = str(project.folder), project.project_digest(), "", _Artifact(features), _Artifact(output)
-    import_wrapper("pretrain_learner").python_func(*arguments)

@@ -9,14 +9,11 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from components.pretrain_learner.step import RECORD_FILE, WEIGHTS_FILE, pretrain_learner, read_pretraining
-from perennial.errors import ProjectError
+from components.pretrain_learner.step import RECORD_FILE, WEIGHTS_FILE
 from perennial.examples import split_of
-from perennial.project import load_project
-from schemas.records import Pretraining
 from tests.components.chain import copy_project, landing, with_settings
 from tests.components.forked import forked
-from tests.components.pretrain_learner.jobs import pretrain_digits, pretrain_taxi, read_unlabelled, wrapped
+from tests.components.pretrain_learner.jobs import pretrain_digits, pretrain_taxi, read_unlabelled
 from tests.components.pretrain_learner.taxi import make_taxi, trips
 from tests.perennial.folders import TAXI
 
@@ -71,22 +68,6 @@ def test_learner_goes_on_and_its_head_does_not(digits):
         assert found.record.parameters == sum(weights.size for weights in found.weights.values())
         assert found.files == {RECORD_FILE, WEIGHTS_FILE}
     assert digits[1]["stabilised"].pretrained == 6
-
-
-def test_nothing_is_done_unless_it_is_set(chain, project, tmp_path):
-    (tmp_path / "pretrained").mkdir()
-    (tmp_path / "pretrained" / WEIGHTS_FILE).write_text("of an attempt that was killed")
-    forked(wrapped, project, chain.features, tmp_path / "pretrained")
-    assert read_pretraining(tmp_path / "pretrained") == Pretraining(task="none")
-    assert [path.name for path in (tmp_path / "pretrained").iterdir()] == [RECORD_FILE]
-
-
-def test_module_that_owns_its_weights_cannot_be_pretrained(project, tmp_path):
-    project.module_path.write_text("def preprocessing_fn(inputs): ...\n\n\ndef run_fn(fn_args): ...\n")
-    changed = with_settings(load_project(project.folder), "pretext", task="rotation")
-    with pytest.raises(ProjectError, match=r"project.yaml: pretext.task must be none, as the module's `run_fn`"):
-        pretrain_learner(changed, tmp_path / "features", tmp_path / "pretrained")
-    assert not (tmp_path / "pretrained" / RECORD_FILE).exists()
 
 
 def unlabelled(project, pattern):

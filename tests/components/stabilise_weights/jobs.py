@@ -10,8 +10,6 @@ from perennial.project import Project
 from schemas.records import Hyperparameters, Stabilisation, Tuned
 from tests.components.chain import Chain, with_module, with_settings
 
-RUN_FN = "def preprocessing_fn(inputs):\n    return inputs\n\n\ndef run_fn(fn_args):\n    pass\n"
-
 
 def start_from_pretrained(project: Project, features: Path, output: Path) -> tuple[Stabilisation, dict[str, float]]:
     """With weights of every kind in `pretrained/weights.npz`; the record, and how far each weight is from them."""
@@ -58,20 +56,10 @@ def start_from_tuned(project: Project, features: Path, output: Path) -> dict[str
     found = {}
     for case, space in (("same space", space_digest(project)), ("another space", "of last year")):
         tuned = Tuned(best=[best], space=space, at="2026-01-01T00:00:00+00:00", run="run-0")
-        stabilise_weights(project, features, output / "none", tuned, output / case)
+        stabilise_weights(project, features, None, tuned, output / case)
         weights = load_weights(output / case / "weights.npz")
         found[case] = list(weights["dense/kernel"].shape)
     return found
-
-
-def leave_to_run_fn(project: Project, features: Path, output: Path) -> tuple[Stabilisation, list[str]]:
-    """What is done with a module that trains by itself."""
-    from components.stabilise_weights.step import stabilise_weights
-    from perennial.project import load_project
-
-    project.module_path.write_text(RUN_FN)
-    record = stabilise_weights(load_project(project.folder), features, output / "none", None, output / "weights")
-    return record, [path.name for path in (output / "weights").iterdir()]
 
 
 def fail_each(project: Project, features: Path, output: Path) -> dict[str, str]:
@@ -95,7 +83,7 @@ def _message(project: Project, features: Path, output: Path) -> str:
     from components.stabilise_weights.step import stabilise_weights
 
     try:
-        stabilise_weights(project, features, output / "none", None, output / "weights")
+        stabilise_weights(project, features, None, None, output / "weights")
     except PerennialError as error:
         return f"{type(error).__name__}: {error}"
     return "no error"

@@ -12,7 +12,6 @@ from tests.components.stabilise_weights.jobs import (
     count_dead_units,
     fail_each,
     fit_chosen,
-    leave_to_run_fn,
     start_from_pretrained,
     start_from_tuned,
 )
@@ -45,12 +44,6 @@ def test_an_earlier_search_decides_the_model_while_its_space_is_the_same(chain, 
     project = copy_project(chain, tmp_path / "digits")
     found = forked(start_from_tuned, project, chain.features, tmp_path)
     assert found["same space"][1] == 24 and found["another space"][1] == 64
-
-
-def test_run_fn_owns_its_weights(chain, tmp_path):
-    project = copy_project(chain, tmp_path / "digits")
-    record, files = forked(leave_to_run_fn, project, chain.features, tmp_path)
-    assert (record.draws, record.chosen, files) == ([], None, ["stabilisation.json"])
 
 
 @pytest.fixture(scope="module")

@@ -22,7 +22,7 @@ COLD = Instance(name="instance-1", seed=17)
 
 
 def inputs_of(chain: Chain) -> Inputs:
-    return Inputs(chain.features, chain.weights, chain.hyperparameters, chain.window)
+    return Inputs(chain.features, chain.window, chain.weights)
 
 
 def train(
@@ -101,7 +101,7 @@ def train_and_die(project: Project, chain: Chain, output: Path, call: int) -> No
 def go_on(project: Project, chain: Chain, folder: Path) -> dict[str, Any]:
     """Goes on with a killed training in three ways: as it is, its newest checkpoint cut, its model changed since."""
     from components.train_model.job import make_job
-    from components.tune_model.step import read_tuning
+    from perennial.tuning import settings_hyperparameters
 
     projects = {name: _moved(project, folder / name) for name in ("cut", "changed")}
     (newest,) = sorted((projects["cut"].state / "checkpoints").glob("*/step-*.npz"))[-1:]
@@ -109,7 +109,7 @@ def go_on(project: Project, chain: Chain, folder: Path) -> dict[str, Any]:
     changed = projects["changed"]
     (left,) = (changed.state / "checkpoints").iterdir()
     changed.module_path.write_text(changed.module_path.read_text().replace("Dense(64", "Dense(65"))
-    hyperparameters = read_tuning(chain.hyperparameters).best[0]
+    hyperparameters = settings_hyperparameters(changed.settings)
     job = make_job(changed, COLD, hyperparameters, None, chain.features, chain.weights, folder / "changed-output")
     left.rename(job.checkpoints.folder)  # as if only a module that model.py imports had changed
     return {
@@ -185,26 +185,11 @@ def train_with_each(project: Project, chain: Chain, settings: dict[str, Any], ou
     found: dict[str, Any] = {}
     for case, changes in settings.items():
         changed = with_settings(project, "train", **changes)
-        inputs = replace(inputs_of(chain), hyperparameters=output / "tuning" / case)
-        write_tuning(inputs.hyperparameters, settings_of(changed))
         try:
-            found[case] = train_model(changed, COLD, inputs, None, output / case)
+            found[case] = train_model(changed, COLD, inputs_of(chain), None, output / case)
         except PerennialError as error:
             found[case] = f"{type(error).__name__}: {error}"
     return found
-
-
-def settings_of(project: Project) -> Hyperparameters:
-    """What the settings say, as where nothing is tuned."""
-    train_settings = project.settings.train
-    return Hyperparameters(learning_rate=train_settings.learning_rate, batch_size=train_settings.batch_size)
-
-
-def write_tuning(folder: Path, *best: Hyperparameters) -> None:
-    """What `tune_model` leaves."""
-    record = Tuning(outcome="not_set", why="a test", best=list(best), space="")
-    folder.mkdir(parents=True)
-    (folder / "tuning.json").write_text(record.model_dump_json())
 
 
 def train_from_champion(project: Project, chain: Chain, instance: Instance, folder: Path) -> dict[str, Any]:
@@ -241,8 +226,11 @@ def train_each(
     """The training of each instance by its name, with these best hyperparameters of the tuner."""
     from components.train_model.step import train_model
 
-    inputs = replace(inputs_of(chain), hyperparameters=folder / "tuning")
-    write_tuning(inputs.hyperparameters, *best)
+    tuning = folder / "tuning"
+    tuning.mkdir()
+    record = Tuning(outcome="searched", why="a test", best=best, space="")
+    (tuning / "tuning.json").write_text(record.model_dump_json())
+    inputs = replace(inputs_of(chain), hyperparameters=tuning)
     return {each.name: train_model(project, each, inputs, None, folder / each.name) for each in instances}
 
 

@@ -15,11 +15,13 @@ from tests.components.chain import Chain, with_module, with_settings
 
 HP = ("def build_model(transform_output)", "def build_model(transform_output, hp)")
 RANGES: dict[str, Any] = {"learning_rate": (0.001, 0.02), "batch_size": [16, 64, 100_000]}
-RUN_FN = "def preprocessing_fn(inputs):\n    return inputs\n\n\ndef run_fn(fn_args):\n    pass\n"
+TUNER_FN = """
+def preprocessing_fn(inputs):
+    return inputs
 
-TUNER_FN = (
-    RUN_FN
-    + """
+
+def run_fn(fn_args):
+    pass
 
 def tuner_fn(fn_args):
     import collections
@@ -36,7 +38,6 @@ def tuner_fn(fn_args):
     fit = {"x": x, "y": 3 * x, "validation_data": (x, 3 * x), "epochs": 20, "verbose": 0}
     return collections.namedtuple("Result", "tuner fit_kwargs")(tuner, fit)
 """
-)
 
 
 def searching(project: Project, trials: int = 3, **changes: Any) -> Project:
@@ -50,7 +51,8 @@ def searching(project: Project, trials: int = 3, **changes: Any) -> Project:
 def search(project: Project, chain: Chain, output: Path, tuned: Tuned | None = None) -> Tuning:
     from components.tune_model.step import tune_model
 
-    return tune_model(project, chain.features, chain.weights, chain.validation, tuned, "a person asked for it", output)
+    weights = None if project.uses_run_fn else chain.weights
+    return tune_model(project, chain.features, weights, chain.validation, tuned, "a person asked for it", output)
 
 
 def search_killed(project: Project, chain: Chain, output: Path) -> tuple[Trial, Tuning, list[str]]:
@@ -121,12 +123,8 @@ def leave_alone(project: Project, chain: Chain, output: Path) -> dict[str, Tunin
     best = [Hyperparameters(learning_rate=rate, batch_size=16, source="tuner") for rate in (0.05, 0.06)]
     tuned = Tuned(best=best, space=space_digest(budget), at="2026-01-01T00:00:00+00:00", run="run-0")
     found = {
-        "no budget": search(project, chain, output / "no budget", tuned),
         "earlier": search(budget, chain, output / "earlier", tuned),
     }
-    project.module_path.write_text(RUN_FN)
-    own = with_settings(load_project(project.folder), "tune", trials=2)
-    found["run_fn"] = search(own, chain, output / "run_fn", tuned)
     project.module_path.write_text(TUNER_FN)
     asked = with_settings(load_project(project.folder), "tune", trials=2)
     found["tuner_fn"] = search(asked, chain, output / "tuner_fn", tuned)

@@ -31,18 +31,6 @@ def searched(chain, places):
     return forked(search, project, chain, folder / "searched")
 
 
-def test_without_a_budget_the_settings_choose(chain):
-    record, train = read_tuning(chain.hyperparameters), chain.project.settings.train
-    (best,) = record.best
-    assert (best.learning_rate, best.batch_size, best.model, best.source) == (
-        train.learning_rate,
-        train.batch_size,
-        {},
-        "settings",
-    )
-    assert record.outcome == "not_set" and "tune.trials" in record.why and record.trials == []
-
-
 def test_the_first_trial_has_the_settings_own_values(searched, chain):
     train, first = chain.project.settings.train, searched.trials[0]
     assert first.number == 1 and first.values == {
@@ -113,15 +101,6 @@ def test_an_earlier_search_is_used_again(untouched):
     record = untouched["earlier"]
     assert record.outcome == "reused" and record.best == record.tuned.best and len(record.best) == 2
     assert "run-0" in record.why and "days ago" in record.why and record.trials == []
-
-
-def test_without_a_budget_an_earlier_search_is_not_used(untouched):
-    assert untouched["no budget"].outcome == "not_set" and untouched["no budget"].best[0].source == "settings"
-
-
-def test_run_fn_chooses_its_own(untouched):
-    record = untouched["run_fn"]
-    assert record.outcome == "not_set" and record.why.startswith("run_fn chooses its own hyperparameters")
 
 
 def test_tuner_fn_searches_in_its_own_way(untouched, chain):

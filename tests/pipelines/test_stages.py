@@ -1,0 +1,171 @@
+"""Whatever stages a pipeline has, it has no others, and it keeps the rules of Kubeflow's backend."""
+
+import itertools
+
+import pytest
+import yaml
+
+from perennial.stages import OPTIONAL_STEPS, Stages
+
+ALWAYS = {
+    "select_spans",
+    "ingest_examples",
+    "check_examples",
+    "compute_statistics",
+    "validate_data",
+    "analyse_features",
+    "transform_features",
+    "train_model",
+    "evaluate_model",
+    "decide_promotion",
+    "register_model",
+    "validate_serving",
+    "push_model",
+    "conclude_run",
+}
+# A stage, what it makes, and who reads that where it is there.
+READERS = {
+    "pretrain_learner": ("pretrained", {"stabilise_weights", "conclude_run"}),
+    "stabilise_weights": ("weights", {"tune_model", "train_model", "conclude_run"}),
+    "tune_model": ("hyperparameters", {"train_model", "conclude_run"}),
+    "compare_designs": ("designs", {"conclude_run"}),
+    "probe_model": ("probing", {"decide_promotion", "register_model", "conclude_run"}),
+}
+
+
+COMBINATIONS = [Stages(*present) for present in itertools.product([False, True], repeat=len(OPTIONAL_STEPS))]
+
+
+@pytest.fixture(scope="module", params=COMBINATIONS, ids=lambda stages: " ".join(stages.names) or "none")
+def compiled(request):
+    """Stages, and the pipeline that has them."""
+    from google.protobuf.json_format import MessageToDict
+
+    from pipelines.continuous_training import continuous_training
+
+    return request.param, MessageToDict(continuous_training(request.param).pipeline_spec)
+
+
+def dags(spec):
+    """Each graph: its declared inputs, and its tasks by name."""
+    for component in (spec["root"], *spec["components"].values()):
+        if "dag" in component:
+            yield component.get("inputDefinitions", {}), component["dag"]["tasks"]
+
+
+def tasks(spec):
+    """Each task of a step: the step's name, the task, the inputs that its component declares."""
+    for _, inner in dags(spec):
+        for task in inner.values():
+            component = spec["components"][task["componentRef"]["name"]]
+            if "executorLabel" in component:
+                step = component["executorLabel"].removeprefix("exec-").rstrip("-0123456789").replace("-", "_")
+                yield step, task, component.get("inputDefinitions", {})
+
+
+def test_the_steps_are_those_that_were_asked_for(compiled):
+    stages, spec = compiled
+    assert {step for step, _, _ in tasks(spec)} == ALWAYS | set(stages.names)
+
+
+def test_the_run_is_told_what_was_compiled(compiled):
+    stages, spec = compiled
+    (selecting,) = (task for step, task, _ in tasks(spec) if step == "select_spans")
+    assert selecting["inputs"]["parameters"]["stages"]["runtimeValue"]["constant"] == stages.names
+
+
+def test_what_a_stage_makes_reaches_all_who_read_it(compiled):
+    stages, spec = compiled
+    for stage, (made, readers) in READERS.items():
+        reading = {step for step, task, _ in tasks(spec) if made in task.get("inputs", {}).get("artifacts", {})}
+        present = ALWAYS | set(stages.names)
+        assert reading == (readers & present if stage in stages.names else set()), stage
+    concluding = [task["inputs"].get("artifacts", {}) for step, task, _ in tasks(spec) if step == "conclude_run"]
+    after_training = [artifacts for artifacts in concluding if "evaluation" in artifacts]
+    expected = {READERS[stage][0] for stage in stages.names}
+    assert len(after_training) == 2 and all(expected <= set(artifacts) for artifacts in after_training)
+
+
+def test_only_an_earlier_search_that_would_be_used_decides_the_draws(compiled):
+    stages, spec = compiled
+    for step, task, _ in tasks(spec):
+        if step == "stabilise_weights":
+            assert ("tuned" in task["inputs"]["parameters"]) == stages.tune_model
+
+
+def test_every_input_is_declared_and_comes_from_somewhere(compiled):
+    """What is left out is optional; what is given comes from a task of the same graph, or from outside of it."""
+    _, spec = compiled
+    for outer, inner in dags(spec):
+        for name, task in inner.items():
+            declared = spec["components"][task["componentRef"]["name"]].get("inputDefinitions", {})
+            for kind in ("parameters", "artifacts"):
+                given = task.get("inputs", {}).get(kind, {})
+                required = {key for key, one in declared.get(kind, {}).items() if not one.get("isOptional")}
+                item = {task.get("parameterIterator", {}).get("itemInput")}
+                assert required - item <= set(given) <= set(declared.get(kind, {})), name
+                for source in given.values():
+                    _check_source(source, kind, outer, inner, task)
+
+
+def _check_source(source, kind, outer, inner, task):
+    one = kind.removesuffix("s")
+    if (key := source.get(f"componentInput{one.title()}")) is not None:
+        assert key in outer[kind]
+    elif (made := source.get(f"taskOutput{one.title()}")) is not None:
+        assert made["producerTask"] in inner and made["producerTask"] in task["dependentTasks"]
+    else:
+        assert "runtimeValue" in source
+
+
+def test_every_if_has_an_else(compiled):
+    _, spec = compiled
+    branched = 0
+    for _, inner in dags(spec):
+        conditions = [task["triggerPolicy"]["condition"] for task in inner.values() if "triggerPolicy" in task]
+        if conditions:
+            branched += 1
+            asked, otherwise = conditions
+            assert otherwise == f"!({asked})" and len(inner) == 2
+    assert branched == 3
+
+
+def test_loops_have_no_name_and_go_over_dictionaries(compiled):
+    """A named loop's outputs cannot be collected by older backends, and items of an untyped list count as text."""
+    _, spec = compiled
+    loops = [(name, task) for _, inner in dags(spec) for name, task in inner.items() if "parameterIterator" in task]
+    assert len(loops) == 2
+    for name, task in loops:
+        assert name.rstrip("0123456789") == "for-loop-" and task["taskInfo"]["name"] == name
+        item = task["parameterIterator"]["itemInput"]
+        component = spec["components"][task["componentRef"]["name"]]
+        assert component["inputDefinitions"]["parameters"][item]["parameterType"] == "STRUCT"
+
+
+def test_what_touches_the_ledger_is_never_cached(compiled):
+    _, spec = compiled
+    uncached = {step for step, task, _ in tasks(spec) if not task.get("cachingOptions")}
+    assert uncached == {"select_spans", "register_model", "push_model", "conclude_run"}
+
+
+def test_run_and_job_are_no_input_of_a_cached_step(compiled):
+    """Else no run would ever find the results of the run before."""
+    _, spec = compiled
+    for step, task, _ in tasks(spec):
+        if task.get("cachingOptions"):
+            text = yaml.safe_dump(task.get("inputs", {}))
+            assert "selection" not in text and "job" not in text, step
+
+
+def test_what_the_settings_decide_is_cached_by_a_digest_of_them(compiled):
+    """So that a stage that is switched on, and all that reads what it makes, is never served an older result."""
+    stages, spec = compiled
+    digests = {
+        step: task["inputs"]["parameters"]["digest"]["componentInputParameter"].rpartition("-")[2]
+        for step, task, _ in tasks(spec)
+        if "digest" in task.get("inputs", {}).get("parameters", {})
+    }
+    data = {"ingest_examples", "check_examples", "compute_statistics", "validate_data"}
+    made = {"analyse_features", "transform_features", "train_model", "evaluate_model", "decide_promotion"}
+    assert {step for step, digest in digests.items() if digest == "project_digest"} == made | set(stages.names)
+    assert set(digests) == data | made | set(stages.names)
