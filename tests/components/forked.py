@@ -25,9 +25,9 @@ def forked(function: Callable[..., Any], *arguments: Any) -> Any:
     with tempfile.TemporaryDirectory() as folder:
         request, answer = Path(folder) / "request", Path(folder) / "answer"
         request.write_bytes(pickle.dumps((function, arguments)))
-        _call_and_wait(request, answer)
+        code = _call_and_wait(request, answer)
         if not answer.exists():
-            raise RuntimeError(f"{function.__name__} ended without an answer")
+            raise RuntimeError(f"{function.__name__} ended with code {code}")
         worked, result, trace = pickle.loads(answer.read_bytes())
     if worked:
         return result
@@ -35,12 +35,12 @@ def forked(function: Callable[..., Any], *arguments: Any) -> Any:
     raise result
 
 
-def _call_and_wait(request: Path, answer: Path) -> None:
+def _call_and_wait(request: Path, answer: Path) -> int:
     call = Call.here(f"{__name__}:answer_request", [str(request), str(answer)], ALL)
     nowhere = os.open(os.devnull, os.O_RDWR)  # Beam logs every error that it raises
     try:
         with WarmProcess() as process:
-            process.start(call, [nowhere, 1, nowhere]).wait()
+            return process.start(call, [nowhere, 1, nowhere]).wait()
     finally:
         os.close(nowhere)
 
