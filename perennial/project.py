@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import sys
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,6 +15,7 @@ from perennial.digests import digest_file, digest_value
 from perennial.errors import ProjectError
 from perennial.settings import SETTINGS_FILE, parse_settings
 from perennial.tasks import Task, tasks_of
+from perennial.tfx_compat import spare_conversions
 from perennial.user_module import defined_names, find_module, load_module, load_named
 from schemas.project import ProjectSettings
 
@@ -67,7 +69,10 @@ class Project:
             ProjectError: It does not exist, or fails while it is imported.
         """
         name = self.settings.model.module
-        return load_module(self.module_path) if _is_file_name(name) else load_named(name)
+        module = load_module(self.module_path) if _is_file_name(name) else load_named(name)
+        if "tensorflow" in sys.modules:
+            spare_conversions()
+        return module
 
     @cached_property
     def uses_run_fn(self) -> bool:

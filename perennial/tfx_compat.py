@@ -28,6 +28,25 @@ def prepare_process() -> None:
     os.environ["LANGUAGE"] = "C"
 
 
+# They are written in TensorFlow's operations, or run outside its graphs.
+_UNCONVERTED = ("google.protobuf", "tensorflow_metadata", "tensorflow_transform", "tfx_bsl")
+
+
+def spare_conversions() -> None:
+    """Has TensorFlow trace the TFX libraries as they are; call it in each process that traces functions.
+
+    AutoGraph translates the source of every function that it meets, in each process anew; of the processor time of
+    training a small model, half went into translating these libraries while the model was exported. Functions of the
+    user's module are translated as before. Source of the rules: tensorflow/python/autograph/core/config.py, which has
+    the same for NumPy, Keras and TensorFlow itself.
+    """
+    from tensorflow.python.autograph.core import config
+
+    known = config.CONVERSION_RULES
+    new = [name for name in _UNCONVERTED if not any(rule.matches(name) for rule in known)]
+    config.CONVERSION_RULES = (*map(config.DoNotConvert, new), *known)
+
+
 def import_tfdv() -> Any:
     """Imports TensorFlow Data Validation.
 

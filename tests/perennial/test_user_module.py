@@ -9,6 +9,8 @@ import pytest
 
 from perennial.errors import ProjectError, describe_error
 from perennial.user_module import defined_names, find_module, function_line, load_module
+from tests.components.forked import forked
+from tests.perennial.folders import make_project
 
 
 def _write(folder, text):
@@ -105,3 +107,38 @@ def test_the_line_that_tells_most_is_told(message, told):
     found = describe_error(ValueError(message))
     assert told in found and "\n" not in found and "\x1b" not in found
     assert "Arguments" not in found and "second" not in found and "Graph execution" not in found
+
+
+CONTROL_FLOW = """
+import tensorflow as tf
+
+
+def preprocessing_fn(inputs):
+    if tf.reduce_sum(inputs["x"]) > 0:
+        return {"x": inputs["x"]}
+    return {"x": -inputs["x"]}
+
+
+def build_model(graph, hp): ...
+"""
+
+
+def test_python_of_the_user_becomes_part_of_the_graph_and_that_of_libraries_is_left(tmp_path):
+    project = make_project(tmp_path / "project")
+    project.module_path.write_text(CONTROL_FLOW)
+    assert forked(trace, project) == ([1.0, 2.0], [True, True, False])
+
+
+def trace(project):
+    """What a traced function of the module gives, and whether two of libraries, and it, are left as they are."""
+    import tensorflow as tf
+    from tensorflow.python.autograph.impl.conversion import is_allowlisted
+    from tensorflow_transform.tf_metadata.schema_utils import schema_as_feature_spec
+    from tfx_bsl.tfxio.tensor_adapter import TensorAdapter
+
+    function = project.module().preprocessing_fn
+    for _ in range(2):
+        project.module()
+    given = tf.function(function)({"x": tf.constant([-1.0, -2.0])})["x"]
+    left = [is_allowlisted(each) for each in (schema_as_feature_spec, TensorAdapter.OriginalTypeSpecs, function)]
+    return given.numpy().tolist(), left
