@@ -4,7 +4,7 @@ Both train on the same 15,000 real taxi trips, with the same number of steps, as
 them as spans; the window holds them all, so a new span takes the place of the oldest and the number of rows stays. TFX
 gets the same files. Every candidate is promoted and every model pushed.
 
-    python benchmarks/cycle.py                # three rounds, 15 to 20 minutes on a quiet machine of two cores
+    python benchmarks/cycle.py                # three rounds
     python benchmarks/cycle.py --rounds 1     # one, for a first look
 """
 
