@@ -27,7 +27,7 @@ def flag_rates() -> tuple[float, float]:
 
 
 def flags(rng: Generator, suspects: dict[str, bool]) -> bool:
-    """Whether any suspect feature of a newly trained logistic model is flagged; True: it was planted."""
+    """Tells whether any suspect feature of a newly trained logistic model is flagged; True: it was planted."""
     features = {"signal": rng.normal(size=(2 * EXAMPLES, len(SIGNAL)))}
     noise = rng.logistic(size=2 * EXAMPLES)
     labels = (features["signal"] @ SIGNAL + 0.5 * noise > 0).astype(int)

@@ -53,7 +53,7 @@ def one_error(rng: Generator, as_measured: bool) -> tuple[float, float, float]:
 
 
 def measure(labels: Array) -> Array:
-    """Which test examples are right, if each class is measured at just its true accuracy."""
+    """Tells which test examples are right, if each class is measured at just its true accuracy."""
     right = np.zeros(len(labels), dtype=bool)
     for number, accuracy in enumerate(ACCURACY):
         places = np.flatnonzero(labels == number)
@@ -62,7 +62,7 @@ def measure(labels: Array) -> Array:
 
 
 def mistake(rng: Generator, labels: Array, right: Array) -> Array:
-    """What the model predicts: a wrong answer is most often the next class, else any other."""
+    """Draws what the model predicts: a wrong answer is most often the next class, else any other."""
     away = np.where(rng.random(len(labels)) < 0.5, 1, rng.integers(1, CLASSES, len(labels)))
     return np.where(right, labels, (labels + away) % CLASSES)
 

@@ -71,14 +71,14 @@ class Watch:
             self.artifact_bytes = self.read(self.folder / ".perennial")
 
     def step_ended(self, step: str) -> None:
-        """No more tasks of a step will come."""
+        """Hears that no more tasks of a step will come."""
 
     def imported(self, step: str, seconds: float) -> None:
-        """The steps waited for imports: no part of a span's cost."""
+        """Adds what the steps waited for imports: no part of a span's cost."""
         self.imports += seconds
 
     def noted(self, line: str) -> None:
-        """Something happened that a person should know of."""
+        """Hears of something that a person should know of."""
 
     def read(self, folder: Path) -> int:
         """Bytes of the files below a folder that were there before and have been read since; hard links count once."""

@@ -166,7 +166,7 @@ def rate(gains: Array, right: Callable[[bool], bool], apart: bool = False) -> fl
 
 
 def promoted(rng: Generator, gains: Array, apart: bool) -> bool:
-    """What the gate says of one simulated candidate."""
+    """Gives what the gate says of one simulated candidate."""
     where = rng.permutation(np.arange(EXAMPLES) % SLICES)
     champion = correct(rng, np.full(EXAMPLES, CHAMPION), hardness := rng.random(EXAMPLES))
     candidate = correct(rng, CHAMPION + gains[where], rng.random(EXAMPLES) if apart else hardness)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from perennial.runner.warm_imports import LAZY, REFUSED
+from tests.runner.test_warm_imports import NOT_NEEDED
 
-UNUSED = LAZY | REFUSED | {"docker", "jedi", "nltk", "prompt_toolkit", "tensorflow_model_analysis"}
+UNUSED = LAZY | REFUSED | {*NOT_NEEDED, "tensorflow_model_analysis"}
 
 
 @pytest.mark.parametrize("name", sorted(UNUSED))
