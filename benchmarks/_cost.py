@@ -12,14 +12,14 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 
 WARM_SERVER = "perennial.runner.warm_server"
 TICKS = os.sysconf("SC_CLK_TCK")
-INTERVAL = 0.5  # seconds between samples of memory
+_INTERVAL, _SHARE = 0.5, 0.03  # seconds between samples of memory, and what sampling may take of a core
 
 
 @dataclass(frozen=True)
@@ -80,8 +80,19 @@ class _MemorySampler(threading.Thread):
     __hash__ = threading.Thread.__hash__
 
     def run(self) -> None:
-        while not self.stopped.wait(INTERVAL):
-            self.peak = max(self.peak, memory_of_tree(self.root, *_warm_servers()))
+        sample_until(self.stopped, self._sample)
+
+    def _sample(self) -> None:
+        self.peak = max(self.peak, memory_of_tree(self.root, *_warm_servers()))
+
+
+def sample_until(stopped: threading.Event, sample: Callable[[], None]) -> None:
+    """Calls a function again and again, the less often the longer it takes: it works beside what is measured."""
+    pause = _INTERVAL
+    while not stopped.wait(pause):
+        began = time.thread_time()
+        sample()
+        pause = max(_INTERVAL, (time.thread_time() - began) / _SHARE)
 
 
 def memory_of_tree(*roots: int) -> int:

@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from perennial.tfx_compat import import_tfdv, import_tfma
+from perennial.tfx_compat import import_tfdv
 
 MODULE = "tfx.examples.chicago_taxi_pipeline.taxi_utils_native_keras"
 ALWAYS = -1e6  # a model whose metric changed by no less than this is blessed
@@ -93,7 +93,6 @@ def make_components(data: Path, serving: Path, train_steps: int, eval_steps: int
 
 def make_eval_config() -> Any:
     """Accuracy over all examples, beside the model that was blessed before."""
-    tfma = import_tfma()
     from tensorflow_model_analysis.proto import config_pb2
 
     threshold = config_pb2.MetricThreshold(
@@ -103,7 +102,7 @@ def make_eval_config() -> Any:
         ),
     )
     metric = config_pb2.MetricConfig(class_name="BinaryAccuracy", threshold=threshold)
-    return tfma.EvalConfig(
+    return config_pb2.EvalConfig(
         model_specs=[
             config_pb2.ModelSpec(
                 signature_name="serving_default",

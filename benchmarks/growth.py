@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from _cost import INTERVAL, memory_of_tree
+from _cost import memory_of_tree, sample_until
 from _figures import TAXI_CSV, Figure, conclude, print_table, skip_without
 from _taxi import Trips, make_project
 
@@ -112,13 +112,12 @@ def run(folder: Path) -> StepCosts:
     ended = threading.Event()
 
     def sample() -> None:
-        while not ended.wait(INTERVAL):
-            memory = memory_of_tree(os.getpid())
-            for step in [step for step, tasks in list(at_work.items()) if tasks]:
-                costs.memory[step] = max(costs.memory[step], memory)
+        memory = memory_of_tree(os.getpid())
+        for step in [step for step, tasks in list(at_work.items()) if tasks]:
+            costs.memory[step] = max(costs.memory[step], memory)
 
     original, running.StepDisplay = running.StepDisplay, Watched  # type: ignore[misc]
-    sampler = threading.Thread(target=sample, daemon=True)
+    sampler = threading.Thread(target=sample_until, args=(ended, sample), daemon=True)
     sampler.start()
     output = io.StringIO()
     try:

@@ -222,6 +222,7 @@ def schema_page() -> str:
 
 def one_record_page() -> str:
     """One digit's journey; really runs the loop."""
+    sys.path.insert(0, str(ROOT))  # for `tests`, which is not installed
     from journey import travel
     from one_record import render
 

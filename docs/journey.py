@@ -1,7 +1,7 @@
 """Takes one handwritten digit through every step of the loop, for docs/one-record.md.
 
-The steps are the product's own functions. Each runs in a process of its own, forked from one that has imported the
-heavy libraries, as `perennial run` does it.
+The steps are the product's own functions. Each runs in a process of its own, forked from the warm process, as
+`perennial run` does it.
 """
 
 from __future__ import annotations
@@ -16,8 +16,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,13 +43,13 @@ from perennial.modelling.features import TransformedFeatures
 from perennial.processes import die_with_parent
 from perennial.project import Project, load_project
 from schemas.records import Check, Decision, Selection, ServingCheck, SpanValidation, Validation
+from tests.components.forked import forked
 
 DIGIT = "digit-0460"
 RUN = "one-record"
 EXAMPLE = Path(__file__).resolve().parents[1] / "examples" / "digits"
 FILES = ("project.yaml", "model.py", "schema.pbtxt", "expectations.json", "land.py")
 _READY_SECONDS = 120
-_Do = Callable[..., Any]
 
 
 @dataclass(frozen=True)
@@ -89,41 +88,38 @@ class Journey:
 def travel(work: Path) -> Journey:
     """Lands day 1 of the digits in a copy of the example project, runs the loop on it and follows one digit."""
     project = _land(work / "digits")
-    with _steps(work) as do:
-        selection = do(select_spans, project, RUN)
-        span = _take_in(do, project, selection, work)
-        candidate, decision, check = _train_and_judge(do, project, selection, work)
+    with _quiet(work / "journey.log"):
+        selection = forked(select_spans, project, RUN)
+        span = _take_in(project, selection, work)
+        candidate, decision, check = _train_and_judge(project, selection, work)
         row = _read_row(Path(selection.window[0].uri))
         return Journey(
             span_file=str(Path(selection.window[0].uri).relative_to(project.folder)),
             row=row,
             split_counts=span.rows,
-            example=do(_read_example, work / "window"),
-            statistics=do(_read_span_statistics, work / "statistics"),
+            example=forked(_read_example, work / "window"),
+            statistics=forked(_read_span_statistics, work / "statistics"),
             checks=span.checks,
-            transformed=do(_transform, project, work),
+            transformed=forked(_transform, project, work),
             judged=_read_judged(work / "evaluation" / TABLE_FILE),
             models=[instance.name for instance in selection.instances],
             candidate=candidate,
             decision=decision,
             serving_check=check,
-            response=do(_ask_server, project, {"instances": [{"image": row["image"]}]}),
+            response=forked(_ask_server, project, {"instances": [{"image": row["image"]}]}),
             events=Ledger(project.ledger_url).events(),
         )
 
 
 @contextmanager
-def _steps(work: Path) -> Iterator[_Do]:
-    """Gives a function that runs another one in a forked process; what libraries print goes to a log."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["perennial.runner.preload"])
-    log = os.open(work / "journey.log", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+def _quiet(log: Path) -> Iterator[None]:
+    """Sends what this process and those that it has forked print to a log."""
+    file = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     kept = [os.dup(stream) for stream in (1, 2)]
     for stream in (1, 2):
-        os.dup2(log, stream)
+        os.dup2(file, stream)
     try:
-        with ProcessPoolExecutor(1, mp_context=context, max_tasks_per_child=1) as pool:
-            yield lambda function, *arguments: pool.submit(function, *arguments).result()
+        yield
     finally:
         for stream, before in zip((1, 2), kept, strict=True):
             os.dup2(before, stream)
@@ -137,36 +133,36 @@ def _land(folder: Path) -> Project:
     return load_project(folder)
 
 
-def _take_in(do: _Do, project: Project, selection: Selection, work: Path) -> SpanValidation:
+def _take_in(project: Project, selection: Selection, work: Path) -> SpanValidation:
     """From the landed file to the validated window."""
     options = project.settings.beam.options
-    do(ingest_examples, project, selection.window[0], work / "examples")
-    do(check_examples, project, work / "examples", work / "checked")
+    forked(ingest_examples, project, selection.window[0], work / "examples")
+    forked(check_examples, project, work / "examples", work / "checked")
     label = (project.settings.label,)
-    do(compute_statistics, work / "checked", options, work / "statistics", project.schema, label)
+    forked(compute_statistics, work / "checked", options, work / "statistics", project.schema, label)
     folders = ([work / "checked"], [work / "statistics"], work / "window", work / "measured", work / "validation")
-    validation: Validation = do(validate_data, project, selection.new_spans, selection.released, *folders)
+    validation: Validation = forked(validate_data, project, selection.new_spans, selection.released, *folders)
     assert validation.accepted, validation.reasons
     return validation.spans[0]
 
 
-def _train_and_judge(do: _Do, project: Project, selection: Selection, work: Path) -> tuple[str, Decision, ServingCheck]:
+def _train_and_judge(project: Project, selection: Selection, work: Path) -> tuple[str, Decision, ServingCheck]:
     """From the window to the recorded deployment; gives the candidate's name and what decided on it."""
     features, weights = work / "features", work / "weights"
-    do(analyse_features, project, work / "window", work / "graph")
-    do(transform_features, project, work / "window", work / "graph", features)
-    do(stabilise_weights, project, features, None, None, weights)
+    forked(analyse_features, project, work / "window", work / "graph")
+    forked(transform_features, project, work / "window", work / "graph", features)
+    forked(stabilise_weights, project, features, None, None, weights)
     models = [work / instance.name for instance in selection.instances]
     for instance, folder in zip(selection.instances, models, strict=True):
-        do(train_model, project, instance, Inputs(features, work / "window", weights), None, folder)
+        forked(train_model, project, instance, Inputs(features, work / "window", weights), None, folder)
     judged, model = work / "evaluation", work / "model"
-    evaluation = do(evaluate_model, project, selection.champion, work / "window", models, Outputs(judged, model))
+    evaluation = forked(evaluate_model, project, selection.champion, work / "window", models, Outputs(judged, model))
     decision = decide_promotion(evaluation, project.settings.gate)
     write_decision(decision, work / "decision")
     assert decision.promote, decision.reasons
-    version = do(register_model, project, selection, evaluation, decision, model)
-    check = do(validate_serving, project, version, work / "window", judged, model, work / "serving_check")
-    do(push_model, project, RUN, version, selection.champion, check)
+    version = forked(register_model, project, selection, evaluation, decision, model)
+    check = forked(validate_serving, project, version, work / "window", judged, model, work / "serving_check")
+    forked(push_model, project, RUN, version, selection.champion, check)
     findings = Findings(
         selection=selection,
         validation=work / "validation",
@@ -176,7 +172,7 @@ def _train_and_judge(do: _Do, project: Project, selection: Selection, work: Path
         version=version,
         serving_check=work / "serving_check",
     )
-    do(conclude_run, project, RUN, "promoted", findings)
+    forked(conclude_run, project, RUN, "promoted", findings)
     return evaluation.candidate, decision, check
 
 

@@ -105,7 +105,10 @@ class Server:
             *self._holding,
             *(waiting.connection for waiting in self._waiting),
         ]
-        pause = 0.0 if self._retired or self._is_importing() else min(_LOOK, max(self._idle_left(), 0.0))
+        if self._is_importing() or (self._retired and not self._in_use()):
+            pause = 0.0
+        else:
+            pause = min(_LOOK, max(self._idle_left(), 0.0))
         ready, _, _ = select.select(watched, [], [], pause)
         if self._wakeups[0] in ready:
             os.read(self._wakeups[0], 4096)

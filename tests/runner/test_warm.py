@@ -74,6 +74,11 @@ def wait_for(condition, seconds: float = 30.0) -> None:
         time.sleep(0.02)
 
 
+def processor_seconds(process: int) -> float:
+    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return sum(map(int, fields[11:13])) / os.sysconf("SC_CLK_TCK")  # proc(5): utime and stime
+
+
 def begin_work(folder: Path, seconds: float, **options) -> tuple[subprocess.Popen, list[int]]:
     """A command at work: itself, and its process, that one's child and the one that watches it."""
     command = call("work", str(folder), seconds, **options)
@@ -174,6 +179,9 @@ def test_older_code_ends_when_a_newer_starts(place, tmp_path):
         socket_path.rename(place / f"{surroundings}-{code[::-1]}.socket")
         assert warm.call(f"{JOBS}:end", 0, needs=()) == 0
         assert is_alive(old.process)  # a command still holds it
+        used = processor_seconds(old.process)
+        time.sleep(0.5)
+        assert processor_seconds(old.process) - used < 0.1  # it waits, and does not look again and again
     wait_for(lambda: not is_alive(old.process), 60)
     assert len(warm.statuses()) == 1
 
