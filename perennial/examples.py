@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +11,6 @@ from schemas.project import SPLITS, SplitSettings
 
 if TYPE_CHECKING:
     import numpy as np
-    import pandas as pd
     import pyarrow as pa
     import tensorflow as tf
     from numpy.typing import NDArray
@@ -113,34 +112,6 @@ def read_batches(files: list[str], rows: int = BATCH_ROWS) -> Iterator[pa.Record
         yield decode_records(list(batch))
 
 
-def to_frame(files: list[str], without: Container[int] = ()) -> pd.DataFrame:
-    """Reads examples into a table that business rules can be stated on; row i is the i-th record of the files.
-
-    Records whose position is in `without` are left out, and the rows are counted without them. A feature with one value
-    per example is a column of that value. A feature with more (an image) is shown by `<name>.length`, `<name>.min`,
-    `<name>.max` and `<name>.mean`. Bytes are decoded as UTF-8.
-    """
-    import numpy as np
-    import pandas as pd
-    import pyarrow as pa
-
-    batches, rows = [], 0
-    for batch in read_batches(files):
-        kept = np.array([place not in without for place in range(rows, rows + batch.num_rows)])
-        rows += batch.num_rows
-        batches.append(batch if kept.all() else batch.filter(pa.array(kept)))
-    if not sum(batch.num_rows for batch in batches):
-        return pd.DataFrame()
-    # A feature that a batch lacks is missing in it; one that has no value there has no type there.
-    table = pa.concat_tables([pa.Table.from_batches([batch]) for batch in batches], promote_options="permissive")
-    del batches
-    columns: dict[str, Any] = {}
-    for name in sorted(table.schema.names):
-        columns |= _frame_columns(name, table.column(name).combine_chunks())
-        table = table.drop_columns([name])
-    return pd.DataFrame(columns)
-
-
 def serving_features(schema: Schema) -> list[str]:
     """Names of the features that a client sends: those that the schema has in its SERVING environment."""
     return [f.name for f in schema.feature if SERVING not in f.not_in_environment and is_alive(f)]
@@ -151,51 +122,6 @@ def is_alive(feature: Feature) -> bool:
     from tensorflow_metadata.proto.v0 import schema_pb2
 
     return feature.lifecycle_stage in (schema_pb2.UNKNOWN_STAGE, schema_pb2.BETA, schema_pb2.PRODUCTION)
-
-
-def _frame_columns(name: str, lists: pa.Array) -> dict[str, Any]:
-    """The columns that show a feature, of a list of values for each example, null where it is missing."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    if pa.types.is_null(lists.type):
-        return {name: [None] * len(lists)}
-    lengths = pc.list_value_length(lists)
-    if (pc.max(lengths).as_py() or 0) > 1:
-        return _summary_columns(name, lists)
-    # Each list holds one value, or none where the value is missing.
-    places = pc.if_else(pc.equal(lengths, 1), pc.subtract(pc.cumulative_sum(lengths.fill_null(0)), 1), None)
-    values = pc.take(lists.flatten(), places)
-    if pa.types.is_large_binary(values.type) or pa.types.is_binary(values.type):
-        return {name: _as_texts(values)}
-    if pa.types.is_floating(values.type):
-        values = values.cast(pa.float64())
-    if values.null_count == len(values):
-        return {name: [None] * len(lists)}
-    return {name: values.to_pandas()}
-
-
-def _as_texts(values: pa.Array) -> Any:
-    """Text of bytes, None where there are none; equal ones share their memory."""
-    import pyarrow as pa
-
-    try:
-        return values.cast(pa.large_string()).to_pandas()
-    except pa.ArrowInvalid:  # not UTF-8
-        return [as_text(value) for value in values.to_pylist()]
-
-
-def _summary_columns(name: str, lists: pa.Array) -> dict[str, Any]:
-    """Length, least, greatest and mean of each list of numbers; of bytes, the length alone tells something."""
-    found: dict[str, list[Any]] = {f"{name}.{measure}": [] for measure in ("length", "min", "max", "mean")}
-    for start in range(0, len(lists), BATCH_ROWS):
-        for values in lists.slice(start, BATCH_ROWS).to_pylist():
-            numbers = [value for value in values or () if not isinstance(value, bytes)]
-            found[f"{name}.length"].append(len(values) if values else 0)
-            found[f"{name}.min"].append(min(numbers, default=None))
-            found[f"{name}.max"].append(max(numbers, default=None))
-            found[f"{name}.mean"].append(sum(numbers) / len(numbers) if numbers else None)
-    return found
 
 
 def as_text(value: Any) -> Any:

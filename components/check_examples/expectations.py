@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import re
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from components.check_examples.data_docs import finish_site
+from components.check_examples.example_table import BLOCK_ROWS, Table
+from components.check_examples.in_parts import ROW_BY_ROW, add_up, frame_for
 from perennial.errors import ProjectError
 from perennial.project import EXPECTATIONS_FILE
 from perennial.publishing import publish_folder
@@ -33,7 +36,7 @@ _COMPLETE = {"result_format": "COMPLETE", "return_unexpected_index_query": False
 
 @dataclass(frozen=True)
 class Finding:
-    """What one expectation found in a frame.
+    """What one expectation found in a table.
 
     `reasons` tells, for the position of every row that broke it, why; it is empty where the expectation passed, only
     warns, or did not fail for single rows. `rule` is what the expectation wants, in words.
@@ -45,28 +48,78 @@ class Finding:
 
 
 class Suite:
-    """The expectations of a project, ready to judge frames of one span."""
+    """The expectations of a project, ready to judge tables of one span."""
 
-    def __init__(self, context: Any, definition: Any, expectations: list[dict[str, Any]], default: Severity) -> None:
+    def __init__(self, context: Any, definition: Any, items: list[dict[str, Any]], default: Severity) -> None:
         self._context, self._definition = context, definition
-        self._items = expectations
-        self._severities = [read_severity(number, item) or default for number, item in enumerate(expectations)]
+        self._items = items
+        self._severities = [read_severity(number, item) or default for number, item in enumerate(items)]
         # Great Expectations gives every expectation an identifier, and its results in an order of its own.
         self._numbers = {expectation.id: number for number, expectation in enumerate(definition.suite.expectations)}
 
-    def judge(self, frame: pd.DataFrame, span: str) -> list[Finding]:
-        """Runs every expectation on a frame whose index counts the rows from 0; in the order of expectations.json."""
+    def judge(self, table: Table, span: str, most: int = BLOCK_ROWS) -> list[Finding]:
+        """Runs every expectation on a table; in the order of expectations.json.
+
+        A table of more than `most` rows is judged in parts (`in_parts`), which gives the same.
+        """
         store = self._context.validation_results_store
         for key in store.list_keys():  # the Data Docs show the newest run only
             store.remove_key(key)
-        result = self._definition.run(
+        whole = table.frame() if len(table) <= most else None
+        frame = next(table.blocks(most)) if whole is None else whole
+        results = self._definition.run(
             batch_parameters={"dataframe": frame}, result_format=_COMPLETE, run_id=_run_identifier(span)
         )
-        found = {self._numbers[item.expectation_config.id]: item.to_json_dict() for item in result.results}
+        found = self._by_number(results)
+        if whole is None:
+            found = self._judge_in_parts(table, most, frame)
+            self._show(results, found)
         return [
-            _as_finding(self._items[number], self._severities[number], found[number], frame)
+            _as_finding(self._items[number], self._severities[number], found[number], table)
             for number in range(len(self._items))
         ]
+
+    def _judge_in_parts(self, table: Table, most: int, first: pd.DataFrame) -> dict[int, dict[str, Any]]:
+        """Judges each expectation on blocks or on as little of the table as it needs."""
+        import great_expectations as gx
+
+        whole = self._definition.suite.expectations
+        apart = [number for number, item in enumerate(self._items) if item["type"] in ROW_BY_ROW]
+        suite = gx.ExpectationSuite(name="row by row", expectations=[copy.copy(whole[number]) for number in apart])
+        for copied, number in zip(suite.expectations, apart, strict=True):
+            copied.id = whole[number].id  # by which its results are known
+        parts: dict[int, list[dict[str, Any]]] = {number: [] for number in apart}
+        for block in table.blocks(most) if apart else ():
+            for number, found in self._by_number(self._validate(suite, block)).items():
+                parts[number].append(found)
+        added = {number: add_up(parts[number], self._items[number]["kwargs"].get("mostly", 1)) for number in apart}
+        for number, item in enumerate(self._items):
+            if number not in added:
+                added[number] = self._validate(whole[number], frame_for(item, table, first)).to_json_dict()
+        return added
+
+    def _validate(self, expected: Any, frame: pd.DataFrame) -> Any:
+        batch = self._definition.data.get_batch(batch_parameters={"dataframe": frame})
+        return batch.validate(expected, result_format=_COMPLETE)
+
+    def _show(self, results: Any, found: Mapping[int, dict[str, Any]]) -> None:
+        """Puts what was found in parts into the results that the Data Docs show."""
+        for item in results.results:
+            part = found[self._numbers[item.expectation_config.id]]
+            item.success, item.result, item.exception_info = part["success"], part["result"], part["exception_info"]
+        met = sum(item.success for item in results.results)
+        results.success = met == len(results.results)
+        results.statistics |= {
+            "successful_expectations": met,
+            "unsuccessful_expectations": len(results.results) - met,
+            "success_percent": 100 * met / len(results.results) if results.results else None,
+        }
+        store = self._context.validation_results_store
+        (key,) = store.list_keys()
+        store.set(key, results)
+
+    def _by_number(self, results: Any) -> dict[int, dict[str, Any]]:
+        return {self._numbers[item.expectation_config.id]: item.to_json_dict() for item in results.results}
 
     def not_compared(self, why: str) -> list[Check]:
         """One check for each expectation, of a span that there is nothing to judge of."""
@@ -170,7 +223,7 @@ def _where(number: int) -> str:
     return f"{EXPECTATIONS_FILE}: expectations[{number}]"
 
 
-def _as_finding(item: dict[str, Any], severity: Severity, found: dict[str, Any], frame: pd.DataFrame) -> Finding:
+def _as_finding(item: dict[str, Any], severity: Severity, found: dict[str, Any], table: Table) -> Finding:
     subject = _subject(item)
     name, wanted = _describe_rule(item)
     rule = f"expected {name} {wanted}".rstrip()
@@ -178,13 +231,14 @@ def _as_finding(item: dict[str, Any], severity: Severity, found: dict[str, Any],
         message = f"{name}: {wanted}".rstrip(": ")
         check = Check(kind="expectation", subject=subject, verdict="passed", message=message, severity=severity)
         return Finding(check, f"{subject}: {rule}")
-    rows = find_rows(found, len(frame))
+    rows = find_rows(found, len(table))
     unnamed = rows is None and "unexpected_count" in (found.get("result") or {})
     why = "; Great Expectations did not name them all, so none was set aside" if unnamed else ""
     message = f"{rule}; {_observed(found)}{why}"
     check = Check(kind="expectation", subject=subject, verdict="failed", message=message, severity=severity)
     if rows is None or severity == "warn":
         return Finding(check, f"{subject}: {rule}")
+    frame = table.frame([subject])
     values = frame[subject].iloc[rows] if subject in frame else [None] * len(rows)
     reasons = {row: _reason(f"{subject}: {rule}", value) for row, value in zip(rows, values, strict=True)}
     return Finding(check, f"{subject}: {rule}", reasons)

@@ -101,24 +101,27 @@ def write_examples(source: Path, output: Path, aside: Collection[int]) -> list[t
         return left_out
     start = 0
     for file in map(Path, split_files(source)):
-        records = list(read_records([str(file)]))
-        kept = [record for place, record in enumerate(records, start) if place not in aside]
-        gone = [record for place, record in enumerate(records, start) if place in aside]
-        start += len(records)
+        end, gone = start, []
+        for end, record in enumerate(read_records([str(file)]), start + 1):
+            if end - 1 in aside:
+                gone.append(record)
         if gone:
-            _rewrite(output / file.relative_to(source), kept)
+            _rewrite(file, output / file.relative_to(source), start, aside)
         name = file.parent.name.removeprefix("Split-")
         left_out += [(name, tf.train.Example.FromString(record)) for record in gone]
+        start = end
     return left_out
 
 
-def _rewrite(file: Path, records: list[bytes]) -> None:
+def _rewrite(source: Path, file: Path, start: int, aside: Collection[int]) -> None:
+    """Writes the records of `source`, whose positions begin at `start`, but for those to set aside."""
     import tensorflow as tf
 
     file.unlink()  # the bytes are shared with the source: writing into them would change it
     with tf.io.TFRecordWriter(str(file), "GZIP") as writer:
-        for record in records:
-            writer.write(record)
+        for place, record in enumerate(read_records([str(source)]), start):
+            if place not in aside:
+                writer.write(record)
 
 
 def values_of(example: tf.train.Example) -> dict[str, Any]:

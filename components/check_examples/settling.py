@@ -6,9 +6,9 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from components.check_examples.example_table import ExampleTable
 from components.check_examples.expectations import Finding, Suite
 from components.check_examples.rows import RowsDecision
-from perennial.examples import to_frame
 from schemas.records import Check
 
 _ROUNDS = 5
@@ -30,7 +30,7 @@ class Settled:
     causes: dict[str, int] = field(default_factory=dict)
 
 
-def settle(suite: Suite, span: str, files: list[str], decide: Callable[[int, bool], RowsDecision]) -> Settled:
+def settle(suite: Suite, span: str, table: ExampleTable, decide: Callable[[int, bool], RowsDecision]) -> Settled:
     """Judges a span and finds the rows to set aside.
 
     A rule may compare a row with the others (outliers, order), so that others break it once some are gone. So what is
@@ -40,23 +40,21 @@ def settle(suite: Suite, span: str, files: list[str], decide: Callable[[int, boo
     Args:
         suite: The expectations.
         span: The span's name.
-        files: Its examples; positions count through them.
+        table: Its examples; positions count through them.
         decide: `decide_rows` of the number of rows that broke an expectation, and whether that settles the suite.
     """
-    frame = to_frame(files)
-    size, findings = len(frame), suite.judge(frame, span)
-    del frame  # one at a time
+    findings = suite.judge(table, span)
     first, found = findings, _Found()
     for _ in range(_ROUNDS):
         if not any(finding.reasons for finding in findings):
             checks = [_judged(finding, found.checks.get(number)) for number, finding in enumerate(findings)]
             return Settled(checks, decide(len(found.rows), True), len(found.rows), found.rows, found.causes)
-        found.add(findings, [place for place in range(size) if place not in found.rows])
+        found.add(findings, [place for place in range(len(table)) if place not in found.rows])
         if not decide(len(found.rows), True).aside:
             break
-        findings = suite.judge(to_frame(files, without=found.rows), span)
+        findings = suite.judge(table.without(found.rows), span)
     if findings is not first:
-        first = suite.judge(to_frame(files), span)
+        first = suite.judge(table, span)
     return Settled([finding.check for finding in first], decide(len(found.rows), False), len(found.rows))
 
 

@@ -7,10 +7,12 @@ quarantine file.
 from __future__ import annotations
 
 import shutil
+import tempfile
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from components.check_examples.example_table import make_table
 from components.check_examples.expectations import open_suite
 from components.check_examples.rows import (
     RowsDecision,
@@ -81,7 +83,7 @@ def _check_readable(
 ) -> tuple[CheckedSpan, list[str]]:
     """Judges and publishes a span's examples; gives also the lines of the rows that an expectation set aside."""
     settings, span = project.settings.checks, ingestion.span
-    found = _settle(project, ingestion, split_files(examples), output / DATA_DOCS)
+    found = _settle(project, ingestion, split_files(examples), output)
     counts = (sum(ingestion.rows.values()), ingestion.set_aside, found.failing)
     causes = Counter(ingestion.causes) + Counter(found.causes)
     checks = [
@@ -98,7 +100,7 @@ def _check_readable(
     return _record(project, ingestion, checks, rows, labels, len(lines)), lines
 
 
-def _settle(project: Project, ingestion: Ingestion, files: list[str], docs: Path) -> Settled:
+def _settle(project: Project, ingestion: Ingestion, files: list[str], output: Path) -> Settled:
     """Runs the suite on a span and writes the Data Docs of the run that counts."""
     settings, span = project.settings.checks, ingestion.span.name
     ingested = sum(ingestion.rows.values())
@@ -109,8 +111,9 @@ def _settle(project: Project, ingestion: Ingestion, files: list[str], docs: Path
     with open_suite(project.expectations, settings.expectations) as suite:
         if not ingested:
             return Settled(suite.not_compared("there are no rows"), decide(0, True))
-        found = settle(suite, span, files, decide)
-        suite.publish_docs(span, found.checks, docs)
+        with tempfile.TemporaryDirectory(dir=output) as scratch:
+            found = settle(suite, span, make_table(files, Path(scratch)), decide)
+        suite.publish_docs(span, found.checks, output / DATA_DOCS)
     return found
 
 

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from perennial.project import Project
 from schemas.records import Check, CheckedSpan
+
+if TYPE_CHECKING:
+    from components.check_examples.example_table import ExampleTable
 
 
 def check(
@@ -23,6 +28,30 @@ def check_again(project: Project, folder: Path) -> CheckedSpan:
     from components.check_examples.step import check_examples
 
     return check_examples(project, folder / "examples", folder / "checked")
+
+
+def check_in_parts(project: Project, folder: Path, most: int) -> CheckedSpan:
+    """Checks laid out rows as a span is that has too many to be held: more than `most`."""
+    from components.check_examples.expectations import Suite
+
+    Suite.judge.__defaults__ = (most,)
+    _read_small_batches()
+    return check_again(project, folder)
+
+
+def frame_and_blocks(folder: Path, without: set[int], scratch: Path, rows: int) -> tuple[Any, list[Any]]:
+    """A span's examples as one frame and as frames of so many rows."""
+    _read_small_batches()
+    table = table_of(folder, scratch).without(without)
+    return table.frame(), list(table.blocks(rows))
+
+
+def _read_small_batches() -> None:
+    """Has examples read in batches of nine."""
+    from components.check_examples import example_table
+    from perennial.examples import read_batches
+
+    example_table.read_batches = lambda files: read_batches(files, 9)
 
 
 def lay_out(project: Project, rows: list[dict[str, Any]], folder: Path, files: int, ingested: Any = None) -> None:
@@ -71,17 +100,46 @@ def read_ids(folder: Path) -> dict[str, list[str]]:
     return {split: [id_of(record) for record in read_records(split_files(folder, split))] for split in SPLITS}
 
 
-def frame_and_records(folder: Path, without: set[int]) -> tuple[list[str], list[str]]:
-    """The ids of the frame's rows, and those of the records that it is made of."""
-    from perennial.examples import split_files, to_frame
+def table_of(folder: Path, scratch: Path) -> ExampleTable:
+    """The table of a span's examples."""
+    from components.check_examples.example_table import make_table
+    from perennial.examples import split_files
 
+    return make_table(split_files(folder), scratch)
+
+
+def frame_and_records(folder: Path, without: set[int], scratch: Path) -> tuple[list[str], list[str]]:
+    """The ids of the frame's rows, and those of the records that it is made of."""
     ids = read_ids(folder)
     # the order of split_files: by path, so eval before test before train
-    return list(to_frame(split_files(folder), without)["id"]), [*ids["eval"], *ids["test"], *ids["train"]]
+    return list(table_of(folder, scratch).without(without).frame()["id"]), [*ids["eval"], *ids["test"], *ids["train"]]
 
 
-def judge(columns: dict[str, list[Any]], expectations: list[dict[str, Any]]) -> list[tuple[Check, list[int], int]]:
-    """For each expectation: its check, the rows it names, and how many Great Expectations counts as unexpected."""
+@dataclass(frozen=True)
+class FrameTable:
+    """A table that is a frame already."""
+
+    whole: Any
+
+    def __len__(self) -> int:
+        return len(self.whole)
+
+    def frame(self, columns: Collection[str] | None = None) -> Any:
+        kept = self.whole.columns if columns is None else [name for name in self.whole.columns if name in columns]
+        return self.whole[kept]
+
+    def blocks(self, rows: int) -> Iterator[Any]:
+        for start in range(0, len(self), rows):
+            yield self.whole.iloc[start : start + rows]
+
+
+def judge(
+    columns: dict[str, list[Any]], expectations: list[dict[str, Any]], most: int = 1 << 30
+) -> list[tuple[Check, list[int], int]]:
+    """For each expectation: its check, the rows it names, and how many Great Expectations counts as unexpected.
+
+    More rows than `most` are judged in parts.
+    """
     import pandas as pd
 
     from components.check_examples.expectations import open_suite
@@ -91,7 +149,7 @@ def judge(columns: dict[str, list[Any]], expectations: list[dict[str, Any]]) -> 
     with open_suite(expectations, "quarantine") as suite:
         batch = suite._definition.data.get_batch(batch_parameters={"dataframe": frame})
         for finding, expectation in zip(
-            suite.judge(frame, "a span"), suite._definition.suite.expectations, strict=True
+            suite.judge(FrameTable(frame), "a span", most), suite._definition.suite.expectations, strict=True
         ):
             result = batch.validate(expectation, result_format="BASIC").result
             counted.append((finding.check, list(finding.reasons), result.get("unexpected_count") or 0))

@@ -123,11 +123,13 @@ def _expectation(kind, kwargs, **more):
     return {"type": f"expect_{kind}", "kwargs": kwargs, **more}
 
 
+ALL = [_expectation(kind, kwargs) for kind, kwargs, _ in CASES]
+ALL += [_expectation(kind, kwargs) for kind, kwargs in NOT_FOR_FRAMES.items()]
+
+
 @pytest.fixture(scope="module")
 def judged():
-    cases = [_expectation(kind, kwargs) for kind, kwargs, _ in CASES]
-    cases += [_expectation(kind, kwargs) for kind, kwargs in NOT_FOR_FRAMES.items()]
-    return forked(jobs.judge, COLUMNS, cases)
+    return forked(jobs.judge, COLUMNS, ALL)
 
 
 @pytest.mark.parametrize("number", range(len(CASES)), ids=[kind for kind, _, _ in CASES])
@@ -136,6 +138,36 @@ def test_every_row_that_breaks_it_is_found(judged, number):
     expected = CASES[number][2]
     assert check.verdict == "failed" and f"not so in {len(expected)} of " in check.message
     assert rows == expected and len(rows) == counted
+
+
+# Those that look at a whole column or table.
+OTHERS = [
+    _expectation("column_max_to_be_between", {"column": "n", "max_value": 5}),
+    _expectation("column_max_to_be_between", {"column": "n", "max_value": 9}),
+    _expectation("column_mean_to_be_between", {"column": "wide", "min_value": 0, "max_value": 1}),
+    _expectation(
+        "column_median_to_be_between", {"column": "n", "row_condition": "n < 3", "condition_parser": "pandas"}
+    ),
+    _expectation("column_proportion_of_unique_values_to_be_between", {"column": "n", "max_value": 0.001}),
+    _expectation("column_pair_values_to_be_equal", {"column_A": "n", "column_B": "n"}),
+    _expectation("column_to_exist", {"column": "n"}),
+    _expectation("column_to_exist", {"column": "nowhere"}),
+    _expectation("column_values_to_be_between", {"column": "nowhere", "max_value": 1}),
+    _expectation("column_values_to_be_unique", {"column": "nowhere"}),
+    _expectation("column_values_to_be_between", {"column": "holes", "min_value": 4, "mostly": 0.5}),
+    _expectation("column_values_to_not_be_null", {"column": "holes", "mostly": 0.8}),
+    _expectation("table_row_count_to_equal", {"value": ROWS}),
+    _expectation("table_row_count_to_equal", {"value": 100}),
+    _expectation("table_column_count_to_equal", {"value": len(COLUMNS)}),
+    _expectation("table_columns_to_match_set", {"column_set": ["n"]}),
+]
+
+
+def test_what_is_judged_in_parts_is_what_is_judged_as_a_whole(judged):
+    parts = forked(jobs.judge, COLUMNS, ALL + OTHERS, 64)
+    for part, whole in zip(parts, judged + forked(jobs.judge, COLUMNS, OTHERS), strict=True):
+        assert part == whole
+    assert {check.verdict for check, _, _ in parts} == {"passed", "failed"}
 
 
 def test_most_cases_go_past_the_caps():

@@ -8,6 +8,7 @@ import random
 import re
 import shutil
 
+import pandas as pd
 import pytest
 
 from components.check_examples.step import read_checked
@@ -83,9 +84,9 @@ def test_data_docs_lead_from_their_index_to_the_span_and_load_nothing(good):
         assert not re.findall(r'<(?:link|script|img)[^>]*(?:href|src)="https?://', page.read_text()), page
 
 
-def test_row_of_the_frame_is_the_record_of_the_files(good):
+def test_row_of_the_frame_is_the_record_of_the_files(good, tmp_path):
     for without in (set(), {0, 17, 299}):
-        frame, records = forked(jobs.frame_and_records, good[0] / "examples", without)
+        frame, records = forked(jobs.frame_and_records, good[0] / "examples", without, tmp_path)
         assert len(records) == 300
         assert frame == [name for place, name in enumerate(records) if place not in without]
 
@@ -327,3 +328,34 @@ def test_wrapper_tells_what_it_published_and_refuses_other_rules(good, tmp_path)
 def _wrapped(project, digest, examples, checked):
     import_wrapper("check_examples").python_func(project, digest, _Artifact(examples), checked)
     return checked.metadata
+
+
+def test_span_that_is_judged_in_parts_gives_what_it_gives_as_a_whole(spoiled, tmp_path):
+    folder, checked = spoiled
+    (tmp_path / "examples").symlink_to(folder / "examples")
+    parts = forked(jobs.check_in_parts, load_project(folder / "project"), tmp_path, 37)
+    assert parts == checked
+    assert _aside(tmp_path) == _aside(folder)
+    for pages in ("index.html", "validations/*/*/*/*.html"):
+        (one,), (other,) = (list((each / "checked" / "data_docs").glob(pages)) for each in (folder, tmp_path))
+        assert _numbers_in(one) == _numbers_in(other)
+
+
+def _numbers_in(page):
+    """What a page of Great Expectations says, without when it was made and its identifiers."""
+    text = re.sub(r"<(style|script).*?</\1>|<[^>]*>", " ", page.read_text(), flags=re.DOTALL)
+    time = r"\d{4}-\d\d-\d\d[^ ]*|\d{8}T[^ ]*|T\d{6}[^ ]*|\d\d:\d\d:\d\d[^ ]*"
+    return re.sub(rf"[0-9a-f]{{8,}}(-[0-9a-f]+)*|{time}", "", text).split()
+
+
+def test_blocks_are_the_frame_in_parts(tmp_path):
+    rows = _spoiled()
+    rows[20] = {name: value for name, value in rows[20].items() if name not in ("image", "label")}
+    rows[21]["image"] = []
+    rows = [{**row, "late": 5} if number > 250 else row for number, row in enumerate(rows)]
+    forked(jobs.check, _project(tmp_path / "project", []), rows, tmp_path, 3)
+    (tmp_path / "scratch").mkdir()
+    whole, blocks = forked(jobs.frame_and_blocks, tmp_path / "examples", {0, 7, 150, 299}, tmp_path / "scratch", 40)
+    assert len(blocks) > 3 and len(whole) == 296
+    assert all((block.dtypes == whole.dtypes).all() for block in blocks)
+    pd.testing.assert_frame_equal(pd.concat(blocks), whole, check_index_type=False)
