@@ -1,4 +1,4 @@
-"""One local worker process: `python -m components.train_model.worker SPEC.json NUMBER`, with TF_CONFIG set.
+"""What a local worker process does: its part of a training.
 
 It ends with code 0, or with code 1 and, when the project or the training is at fault, a file that says why.
 """
@@ -6,7 +6,9 @@ It ends with code 0, or with code 1 and, when the project or the training is at 
 from __future__ import annotations
 
 import json
+import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from components.train_model.job import Job
@@ -15,14 +17,16 @@ from perennial import errors
 from perennial.errors import PerennialError
 from perennial.processes import die_with_parent
 from perennial.publishing import publish_text
-from perennial.tfx_compat import prepare_process
-
-SPEC_FILE = "job.json"
 
 
 def error_file(folder: Path, number: int) -> Path:
     """Where a worker says what is wrong."""
     return folder / f"error-{number}.json"
+
+
+def log_file(folder: Path, number: int) -> Path:
+    """Where what a worker prints is kept."""
+    return folder / f"worker-{number}.log"
 
 
 def write_error(folder: Path, number: int, error: PerennialError) -> None:
@@ -41,17 +45,15 @@ def read_error(folder: Path, number: int) -> PerennialError | None:
     return kind(*arguments)
 
 
-def main(spec: Path, number: int) -> int:
-    """Does one worker's part of a job; gives the exit code."""
-    try:
-        train_here(Job.model_validate_json(spec.read_text(encoding="utf-8")))
-    except PerennialError as error:
-        write_error(spec.parent, number, error)
-        return 1
-    return 0
-
-
-if __name__ == "__main__":
+def work(job: Job, number: int, folder: Path, environment: Mapping[str, str]) -> None:
+    """Does one worker's part of a job, in a process forked for it, and ends that process; prints to its log."""
     die_with_parent()  # a killed step must not leave workers behind
-    prepare_process()
-    sys.exit(main(Path(sys.argv[1]), int(sys.argv[2])))
+    with open(os.devnull, "rb") as nothing, log_file(folder, number).open("ab") as log:
+        for stream, file in enumerate((nothing, log, log)):
+            os.dup2(file.fileno(), stream)
+    os.environ.update(environment)
+    try:
+        train_here(job)
+    except PerennialError as error:
+        write_error(folder, number, error)
+        sys.exit(1)

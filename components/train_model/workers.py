@@ -1,22 +1,22 @@
-"""Local worker processes of strategy `multi_worker`: started together, watched, and started again when one dies."""
+"""Local worker processes of strategy `multi_worker`: started together, watched, and started again when one dies.
+
+They are forked from the step's own process, which has imported TensorFlow and not used it yet.
+"""
 
 from __future__ import annotations
 
 import json
-import os
+import multiprocessing
 import socket
-import subprocess
-import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
 from components.train_model.job import Job
 from components.train_model.training import read_training
-from components.train_model.worker import SPEC_FILE, error_file, read_error
+from components.train_model.worker import error_file, log_file, read_error, work
 from perennial.errors import TrainingError
 from perennial.modelling.devices import CLUSTER
-from perennial.publishing import publish_text
 from schemas.records import Training
 
 _POLL_SECONDS = 0.1
@@ -27,7 +27,7 @@ _LINES = 12
 @dataclass
 class _Worker:
     number: int
-    process: subprocess.Popen[bytes]
+    process: multiprocessing.process.BaseProcess
     log: Path
 
 
@@ -40,7 +40,6 @@ def train_on_workers(job: Job) -> Training:
     """
     folder = job.checkpoints.folder / "workers"
     folder.mkdir(parents=True, exist_ok=True)
-    publish_text(job.model_dump_json(), folder / SPEC_FILE)
     began = time.monotonic()
     restarts = 0
     while (dead := _attempt(job, folder)) is not None:
@@ -61,38 +60,34 @@ def _attempt(job: Job, folder: Path) -> _Worker | None:
     workers: list[_Worker] = []
     try:
         for number in range(count):
-            workers.append(_start(number, addresses, folder))
+            workers.append(_start(job, number, addresses, folder))
         return _watch(workers)
     finally:
         for worker in workers:
             worker.process.kill()
         for worker in workers:
-            worker.process.wait(_STOP_SECONDS)
+            worker.process.join(_STOP_SECONDS)
 
 
-def _start(number: int, addresses: list[str], folder: Path) -> _Worker:
+def _start(job: Job, number: int, addresses: list[str], folder: Path) -> _Worker:
     error_file(folder, number).unlink(missing_ok=True)
     task = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": number}}
-    # The worker finds the product where this process found it.
-    found = os.pathsep.join(path for path in sys.path if path)
-    environment = {**os.environ, CLUSTER: json.dumps(task), "PYTHONPATH": found}
-    command = [sys.executable, "-m", "components.train_model.worker", str(folder / SPEC_FILE), str(number)]
-    log = folder / f"worker-{number}.log"
-    with log.open("ab") as stream:
-        process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=stream, stderr=stream)
-    return _Worker(number, process, log)
+    environment = {CLUSTER: json.dumps(task)}
+    process = multiprocessing.get_context("fork").Process(target=work, args=(job, number, folder, environment))
+    process.start()
+    return _Worker(number, process, log_file(folder, number))
 
 
 def _watch(workers: list[_Worker]) -> _Worker | None:
     """Waits until the first worker, which publishes, ended well, or any did not."""
     while True:
-        codes = [worker.process.poll() for worker in workers]
+        codes = [worker.process.exitcode for worker in workers]
         if codes[0] == 0:  # everything is published; how the others then part is of no matter
             return None
-        dead = [worker for worker in workers if worker.process.returncode]
+        dead = [worker for worker in workers if worker.process.exitcode]
         if dead:
             # One that was killed takes the others with it: they only say that they lost it.
-            return min(dead, key=lambda worker: worker.process.returncode)
+            return min(dead, key=lambda worker: worker.process.exitcode or 0)
         time.sleep(_POLL_SECONDS)
 
 
@@ -109,7 +104,7 @@ def _free_ports(count: int) -> list[int]:
 
 
 def _gave_up(job: Job, dead: _Worker) -> TrainingError:
-    code = dead.process.returncode
+    code = dead.process.exitcode or 0
     how = f"was ended by signal {-code}" if code < 0 else f"ended with code {code}"
     lines = dead.log.read_text(encoding="utf-8", errors="replace").splitlines()[-_LINES:]
     received = f"worker {dead.number} {how}, after {job.settings.train.restarts} restarts:\n" + "\n".join(lines) + "\n"
