@@ -28,17 +28,17 @@ def prepare_process() -> None:
     os.environ["LANGUAGE"] = "C"
 
 
-# They are written in TensorFlow's operations, or run outside its graphs.
-_UNCONVERTED = ("google.protobuf", "tensorflow_metadata", "tensorflow_transform", "tfx_bsl")
+# They are written in TensorFlow's operations, or run outside its graphs; the product's own loops over steps are the
+# functions that tf.function is given, which it translates in any case.
+_UNCONVERTED = ("google.protobuf", "tensorflow_metadata", "tensorflow_transform", "tfx_bsl", "perennial", "components")
 
 
 def spare_conversions() -> None:
-    """Has TensorFlow trace the TFX libraries as they are; call it in each process that traces functions.
+    """Has TensorFlow trace the product and the TFX libraries as they are; call it in each process that traces functions.
 
-    AutoGraph translates the source of every function that it meets, in each process anew; of the processor time of
-    training a small model, half went into translating these libraries while the model was exported. Functions of the
-    user's module are translated as before. Source of the rules: tensorflow/python/autograph/core/config.py, which has
-    the same for NumPy, Keras and TensorFlow itself.
+    AutoGraph translates the source of every function that it meets, in each process anew; that was four fifths of the
+    processor time of training a small model. Functions of the user's module are translated as before. Source of the
+    rules: tensorflow/python/autograph/core/config.py, which has the same for NumPy, Keras and TensorFlow itself.
     """
     from tensorflow.python.autograph.core import config
 

@@ -55,10 +55,12 @@ class Learner:
                 self._optimizer = keras.optimizers.LossScaleOptimizer(self._optimizer)
             self._optimizer.build(self._variables)
         self._replica_step = (
-            tf.function(self._step_on_replica, jit_compile=True) if train.xla else self._step_on_replica
+            tf.function(self._step_on_replica, jit_compile=True, autograph=False)
+            if train.xla
+            else self._step_on_replica
         )
         self._run = tf.function(self._run_steps, reduce_retracing=True)
-        self._measure = tf.function(self._loss_of, reduce_retracing=True)
+        self._measure = tf.function(self._loss_of, reduce_retracing=True, autograph=False)
 
     def learn(self, pool: Pool, epochs: int) -> Learnt:
         """Trains some epochs, and measures after each on what is held out.

@@ -120,7 +120,7 @@ def eval_answers(
         inputs, labels = features.parse(records)
         return task_outputs(call_model(model, inputs, training=False), features.tasks), labels
 
-    function = tf.function(answer).get_concrete_function(tf.TensorSpec([None], tf.string))
+    function = tf.function(answer, autograph=False).get_concrete_function(tf.TensorSpec([None], tf.string))
     for records in features.records("eval").batch(_BATCH):
         yield function(records)
 

@@ -38,12 +38,13 @@ def add_halves(module: tf.Module, halves: Halves) -> None:
     """
     import tensorflow as tf
 
-    transform = tf.function(halves.transform, input_signature=[tf.TensorSpec([None], tf.string, name="examples")])
+    given = [tf.TensorSpec([None], tf.string, name="examples")]
+    transform = tf.function(halves.transform, input_signature=given, autograph=False)
     given = transform.get_concrete_function().structured_outputs
     if not all(isinstance(tensor, tf.Tensor) for tensor in given.values()):
         return
     taken = {name: tf.TensorSpec(tensor.shape, tensor.dtype, name=name) for name, tensor in given.items()}
-    predict = tf.function(halves.predict, input_signature=[taken])
+    predict = tf.function(halves.predict, input_signature=[taken], autograph=False)
     predict.get_concrete_function()
     setattr(module, TRANSFORM_EXAMPLES, transform)
     setattr(module, PREDICT_TRANSFORMED, predict)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -115,7 +116,7 @@ def named_outputs(outputs: Any, tasks: Sequence[Task], temperatures: Temperature
         served[output_name(names, task.name, "probabilities")] = scale(probabilities, temperature)
     if isinstance(outputs, dict) and LATENT in outputs:
         latent = tf.cast(outputs[LATENT], tf.float32)
-        length = int(tf.reduce_prod([size for size in latent.shape[1:]] or [1]))
+        length = math.prod(latent.shape[1:])
         served[LATENT] = tf.reshape(latent, [-1, length])
     return served
 
@@ -134,8 +135,8 @@ def serving_signatures(predict: Callable[[Tensors], Tensors], schema: Schema) ->
         return predict(tf.io.parse_example(examples, parsing))
 
     return {
-        SERVING_SIGNATURE: tf.function(predict).get_concrete_function(serving_specs(schema)),
-        EXAMPLES_SIGNATURE: tf.function(serve_examples).get_concrete_function(
+        SERVING_SIGNATURE: tf.function(predict, autograph=False).get_concrete_function(serving_specs(schema)),
+        EXAMPLES_SIGNATURE: tf.function(serve_examples, autograph=False).get_concrete_function(
             tf.TensorSpec([None], tf.string, name="examples")
         ),
     }
@@ -155,7 +156,8 @@ def labels_signature(module: tf.Module, project: Project, features: TransformedF
         found = {task.name: transformed[task.label] for task in project.tasks}
         return {name: tf.reshape(tf.cast(label, kinds[name]), [-1]) for name, label in found.items()}
 
-    return tf.function(label_examples).get_concrete_function(tf.TensorSpec([None], tf.string, name="examples"))
+    function = tf.function(label_examples, autograph=False)
+    return function.get_concrete_function(tf.TensorSpec([None], tf.string, name="examples"))
 
 
 def make_contract(serve_examples: Any, project: Project, temperatures: Temperatures | None = None) -> ModelContract:

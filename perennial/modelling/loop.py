@@ -74,11 +74,16 @@ class Trainer:
             self._optimizer.build(self.model.trainable_variables)
         self._weights = None if class_weights is None else tf.constant(class_weights, tf.float32)
         self._replica_step = (
-            tf.function(self._step_on_replica, jit_compile=True) if train.xla else self._step_on_replica
+            tf.function(self._step_on_replica, jit_compile=True, autograph=False)
+            if train.xla
+            else self._step_on_replica
         )
+        # AutoGraph is for its loop.
         self._run = tf.function(self._run_steps, reduce_retracing=True)
         self._predict = tf.function(
-            lambda features: call_model(self.model, features, training=False), reduce_retracing=True
+            lambda features: call_model(self.model, features, training=False),
+            reduce_retracing=True,
+            autograph=False,
         )
         self._batches: Iterator[Any] | None = None
 
