@@ -109,20 +109,24 @@ def draw(name: str, alt: str, height: float, paint: Callable[[Axes], None]) -> s
     import matplotlib
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-    out = io.StringIO()
+    out, layout = io.StringIO(), ConstrainedLayoutEngine()
     # A label may hold characters that matplotlib's own font lacks; the browser's fonts draw them.
     with matplotlib.rc_context(_STYLE), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing")
-        figure = Figure(figsize=(WIDTH, height), layout="constrained")
-        FigureCanvasSVG(figure)
+        figure = Figure(figsize=(WIDTH, height), dpi=FigureCanvasSVG.fixed_dpi, layout=layout)
+        canvas: Any = FigureCanvasSVG(figure)
         axes = figure.add_subplot()
         paint(axes)
         labels = axes.get_legend_handles_labels()[1]
         if labels:
             columns = 4 if sum(map(len, labels)) < 40 else 3
             figure.legend(loc="outside upper left", ncols=columns, handlelength=1.4, columnspacing=1.4)
-        figure.savefig(out, format="svg", metadata={"Date": None})
+        # `savefig` would draw everything twice, to lay it out.
+        layout.execute(figure)
+        figure.set_layout_engine("none")
+        canvas.print_svg(out, metadata={"Date": None})
     return _inline(out.getvalue(), name, alt)
 
 
