@@ -35,14 +35,13 @@ class Trips:
             columns, *rows = csv.reader(stream)
         return cls(columns, rows)
 
-    def write_span(self, path: Path, number: int, size: int, *, keys: bool = True, jitter: bool = False) -> None:
+    def write_span(self, path: Path, number: int, size: int, *, jitter: bool = False) -> None:
         """Writes span `number` (from 0) of spans of this size; it is complete before it is visible.
 
         Args:
             path: The file to write.
             number: Which span.
             size: Rows of each span.
-            keys: Whether each trip gets a `trip_id`.
             jitter: Whether numbers are moved by up to 1%, so that repeated trips are not the same.
         """
         draw = random.Random(number)
@@ -51,14 +50,14 @@ class Trips:
         temporary = path.with_suffix(".landing")
         with temporary.open("w", newline="", encoding="utf-8") as stream:
             writer = csv.writer(stream)
-            writer.writerow([KEY, *self.columns] if keys else self.columns)
+            writer.writerow([KEY, *self.columns])
             for place in range(number * size, (number + 1) * size):
                 row = self.rows[place % len(self.rows)]
                 if moved:
                     row = list(row)
                     for column in moved:
                         row[column] = row[column] and repr(float(row[column]) * (1 + draw.uniform(-0.01, 0.01)))
-                writer.writerow([f"trip-{place:09d}", *row] if keys else row)
+                writer.writerow([f"trip-{place:09d}", *row])
         os.replace(temporary, path)
 
 

@@ -1,11 +1,12 @@
 """Runs TFX's own taxi pipeline under its LocalDagRunner.
 
-    python benchmarks/_tfx_taxi.py DATA ROOT TRAIN_STEPS EVAL_STEPS
+    python benchmarks/_tfx_taxi.py DATA SCHEMA ROOT TRAIN_STEPS EVAL_STEPS
 
 The components and their wiring are those of `tfx.examples.chicago_taxi_pipeline.taxi_pipeline_native_keras`, the module
-is the one that ships with it. Three things differ, all in TFX's favour or for a fair comparison: the module is named
+is the one that ships with it. Four things differ, all in TFX's favour or for a fair comparison: the module is named
 rather than packed into a wheel and installed in every run, Beam runs in the process rather than in two started for
-each component, and every model is pushed, as it is on the other side.
+each component, every model is pushed, as it is on the other side, and the schema is given, as there, too: with one that
+is inferred, a model fails on the first new trip that lacks what no earlier one lacked.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ ALWAYS = -1e6  # a model whose metric changed by no less than this is blessed
 
 def main() -> None:
     """Runs the pipeline once, with its cache."""
-    data, root, train_steps, eval_steps = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
+    data, schema, root = map(Path, sys.argv[1:4])
+    train_steps, eval_steps = map(int, sys.argv[4:6])
     import_tfdv()
     from tfx.orchestration import metadata, pipeline
     from tfx.orchestration.local.local_dag_runner import LocalDagRunner
@@ -32,7 +34,7 @@ def main() -> None:
         pipeline.Pipeline(
             pipeline_name="taxi",
             pipeline_root=str(root / "pipeline"),
-            components=make_components(data, root / "serving", train_steps, eval_steps),
+            components=make_components(data, schema, root / "serving", train_steps, eval_steps),
             enable_cache=True,
             metadata_connection_config=metadata.sqlite_metadata_connection_config(str(root / "metadata.db")),
             beam_pipeline_args=["--direct_running_mode=in_memory"],
@@ -42,9 +44,10 @@ def main() -> None:
         sys.exit("error: TFX's pipeline must push a model. Received: none")
 
 
-def make_components(data: Path, serving: Path, train_steps: int, eval_steps: int) -> list[Any]:
+def make_components(data: Path, schema_file: Path, serving: Path, train_steps: int, eval_steps: int) -> list[Any]:
     """The nine components, in order."""
     from tfx import components
+    from tfx.components.schema_gen.import_schema_gen.component import ImportSchemaGen
     from tfx.dsl.components.common.resolver import Resolver
     from tfx.dsl.experimental.latest_blessed_model_resolver import LatestBlessedModelResolver
     from tfx.proto import pusher_pb2, trainer_pb2
@@ -53,7 +56,7 @@ def make_components(data: Path, serving: Path, train_steps: int, eval_steps: int
 
     examples = components.CsvExampleGen(input_base=str(data))
     statistics = components.StatisticsGen(examples=examples.outputs["examples"])
-    schema = components.SchemaGen(statistics=statistics.outputs["statistics"], infer_feature_shape=True)
+    schema = ImportSchemaGen(schema_file=str(schema_file))
     validator = components.ExampleValidator(
         statistics=statistics.outputs["statistics"], schema=schema.outputs["schema"]
     )

@@ -25,7 +25,7 @@ from statistics import median
 from _cost import Cost, measure, median_cost, wait_for_warm_process
 from _figures import ROOT, TAXI_CSV, Figure, conclude, print_table, skip_without
 from _server import PERENNIAL, Server, serve
-from _taxi import Trips, make_project
+from _taxi import TAXI, Trips, make_project
 
 ROWS = 15_000
 WINDOWS = (10, 50)
@@ -161,8 +161,8 @@ class Cycle:
         self.landed[project] += 1
 
     def write_for_tfx(self, data: Path, number: int) -> None:
-        """Writes the same span for TFX, whose schema has no key."""
-        self.trips.write_span(data / f"{number}.csv", number, ROWS // WINDOWS[0], keys=False)
+        """Writes the same span for TFX."""
+        self.trips.write_span(data / f"{number}.csv", number, ROWS // WINDOWS[0])
 
     def run_tfx(self, case: str, data: Path, root: Path) -> None:
         """Runs TFX's pipeline and keeps what it cost."""
@@ -206,7 +206,8 @@ class Cycle:
 
 def tfx_command(data: Path, root: Path, steps: int) -> list[str | Path]:
     """Gives the command that runs TFX's pipeline."""
-    return [sys.executable, Path(__file__).parent / "_tfx_taxi.py", data, root, str(steps), "150"]
+    program, schema = Path(__file__).parent / "_tfx_taxi.py", TAXI / "schema.pbtxt"
+    return [sys.executable, program, data, schema, root, str(steps), "150"]
 
 
 if __name__ == "__main__":
