@@ -1,30 +1,32 @@
 """Runs TFX's own taxi pipeline under its LocalDagRunner.
 
-    python benchmarks/_tfx_taxi.py DATA SCHEMA ROOT TRAIN_STEPS EVAL_STEPS
+    python benchmarks/_tfx_taxi.py DATA ROOT TRAIN_STEPS EVAL_STEPS
 
 The components and their wiring are those of `tfx.examples.chicago_taxi_pipeline.taxi_pipeline_native_keras`, the module
 is the one that ships with it. Four things differ, all in TFX's favour or for a fair comparison: the module is named
 rather than packed into a wheel and installed in every run, Beam runs in the process rather than in two started for
-each component, every model is pushed, as it is on the other side, and the schema is given, as there, too: with one that
-is inferred, a model fails on the first new trip that lacks what no earlier one lacked.
+each component, every model is pushed, as it is on the other side, and the schema is that which ships with the example:
+with one that is inferred, a model fails on the first new trip that lacks what no earlier one lacked.
 """
 
 from __future__ import annotations
 
 import sys
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from perennial.tfx_compat import import_tfdv
 
-MODULE = "tfx.examples.chicago_taxi_pipeline.taxi_utils_native_keras"
+EXAMPLE = "tfx.examples.chicago_taxi_pipeline"
+MODULE = f"{EXAMPLE}.taxi_utils_native_keras"
 ALWAYS = -1e6  # a model whose metric changed by no less than this is blessed
 
 
 def main() -> None:
     """Runs the pipeline once, with its cache."""
-    data, schema, root = map(Path, sys.argv[1:4])
-    train_steps, eval_steps = map(int, sys.argv[4:6])
+    data, root = map(Path, sys.argv[1:3])
+    train_steps, eval_steps = map(int, sys.argv[3:5])
     import_tfdv()
     from tfx.orchestration import metadata, pipeline
     from tfx.orchestration.local.local_dag_runner import LocalDagRunner
@@ -34,7 +36,7 @@ def main() -> None:
         pipeline.Pipeline(
             pipeline_name="taxi",
             pipeline_root=str(root / "pipeline"),
-            components=make_components(data, schema, root / "serving", train_steps, eval_steps),
+            components=make_components(data, root / "serving", train_steps, eval_steps),
             enable_cache=True,
             metadata_connection_config=metadata.sqlite_metadata_connection_config(str(root / "metadata.db")),
             beam_pipeline_args=["--direct_running_mode=in_memory"],
@@ -44,7 +46,7 @@ def main() -> None:
         sys.exit("error: TFX's pipeline must push a model. Received: none")
 
 
-def make_components(data: Path, schema_file: Path, serving: Path, train_steps: int, eval_steps: int) -> list[Any]:
+def make_components(data: Path, serving: Path, train_steps: int, eval_steps: int) -> list[Any]:
     """The nine components, in order."""
     from tfx import components
     from tfx.components.schema_gen.import_schema_gen.component import ImportSchemaGen
@@ -56,7 +58,7 @@ def make_components(data: Path, schema_file: Path, serving: Path, train_steps: i
 
     examples = components.CsvExampleGen(input_base=str(data))
     statistics = components.StatisticsGen(examples=examples.outputs["examples"])
-    schema = ImportSchemaGen(schema_file=str(schema_file))
+    schema = ImportSchemaGen(schema_file=str(Path(str(files(EXAMPLE))) / "data/user_provided_schema/schema.pbtxt"))
     validator = components.ExampleValidator(
         statistics=statistics.outputs["statistics"], schema=schema.outputs["schema"]
     )

@@ -25,7 +25,7 @@ from statistics import median
 from _cost import Cost, measure, median_cost, wait_for_warm_process
 from _figures import ROOT, TAXI_CSV, Figure, conclude, print_table, skip_without
 from _server import PERENNIAL, Server, serve
-from _taxi import TAXI, Trips, make_project
+from _taxi import Trips, make_project
 
 ROWS = 15_000
 WINDOWS = (10, 50)
@@ -206,8 +206,7 @@ class Cycle:
 
 def tfx_command(data: Path, root: Path, steps: int) -> list[str | Path]:
     """Gives the command that runs TFX's pipeline."""
-    program, schema = Path(__file__).parent / "_tfx_taxi.py", TAXI / "schema.pbtxt"
-    return [sys.executable, program, data, schema, root, str(steps), "150"]
+    return [sys.executable, Path(__file__).parent / "_tfx_taxi.py", data, root, str(steps), "150"]
 
 
 if __name__ == "__main__":
