@@ -14,7 +14,7 @@ from components.train_model.training import RECORD_FILE, SAVED_MODEL
 from perennial.digests import digest_folder
 from perennial.errors import RegistryError, TrainingError
 from perennial.examples import split_files
-from perennial.modelling.export import LABELS_SIGNATURE, load_signature
+from perennial.modelling.export import EXAMPLES_SIGNATURE, LABELS_SIGNATURE
 from perennial.modelling.features import TransformedFeatures
 from perennial.modelling.loop import Measured
 from perennial.modelling.losses import example_scores, total_losses
@@ -39,6 +39,8 @@ def train_by_calling(job: Job, window: Path) -> Training:
         TrainingError: The model's loss is not finite.
         IntegrityError: The champion that it starts from is not the one that was evaluated.
     """
+    import tensorflow as tf
+
     from perennial.modelling.run_fn import train_by_run_fn
 
     project, began = job.project, time.monotonic()
@@ -47,8 +49,9 @@ def train_by_calling(job: Job, window: Path) -> Training:
     output = job.output / SAVED_MODEL
     work, logs, held_out = job.checkpoints.folder / "run_fn", job.output / LOGS, split_files(window, "eval")
     notes += train_by_run_fn(project, job.instance, features, job.hyperparameters, base, work, logs, output, held_out)
+    model = tf.saved_model.load(str(output))  # once: it takes seconds
     train, evaluated = (
-        measure_served(output, split_files(window, split), project.tasks, most)
+        measure_served(model, split_files(window, split), project.tasks, most)
         for split, most in (("train", _MOST_TRAIN), ("eval", None))
     )
     epoch = Epoch(train_loss=train.loss, eval_loss=evaluated.loss, eval_metric=evaluated.metric)
@@ -57,7 +60,7 @@ def train_by_calling(job: Job, window: Path) -> Training:
         instance=job.instance,
         strategy="run_fn",
         replicas=1,
-        parameters=count_parameters(output),
+        parameters=count_parameters(model),
         train_examples=features.count("train"),
         eval_examples=features.count("eval"),
         hyperparameters=job.hyperparameters,
@@ -72,18 +75,18 @@ def train_by_calling(job: Job, window: Path) -> Training:
     return record
 
 
-def measure_served(saved_model: Path, files: list[str], tasks: Sequence[Task], most: int | None = None) -> Measured:
+def measure_served(model: Any, files: list[str], tasks: Sequence[Task], most: int | None = None) -> Measured:
     """The tasks' weighted mean loss and the first task's metric of a served model on raw examples.
 
     Args:
-        saved_model: Folder of the SavedModel.
+        model: The loaded SavedModel.
         files: Gzipped TFRecords of labelled raw examples.
         tasks: What it predicts.
         most: How many examples are measured, from the first; None: all.
     """
     import tensorflow as tf
 
-    predict, label = load_signature(saved_model), load_signature(saved_model, LABELS_SIGNATURE)
+    predict, label = model.signatures[EXAMPLES_SIGNATURE], model.signatures[LABELS_SIGNATURE]
     records = tf.data.TFRecordDataset(files, compression_type="GZIP").take(-1 if most is None else most)
     loss = metric = count = 0.0
     for examples in records.batch(_BATCH):
@@ -96,10 +99,10 @@ def measure_served(saved_model: Path, files: list[str], tasks: Sequence[Task], m
     return Measured(loss / max(count, 1), metric / max(count, 1))
 
 
-def count_parameters(saved_model: Path) -> int:
-    """How many trainable weights a SavedModel holds."""
-    function: Any = load_signature(saved_model)
-    return sum(int(variable.shape.num_elements() or 0) for variable in function.trainable_variables)
+def count_parameters(model: Any) -> int:
+    """How many trainable weights a loaded SavedModel's function holds."""
+    trainable = model.signatures[EXAMPLES_SIGNATURE].trainable_variables
+    return sum(int(variable.shape.num_elements() or 0) for variable in trainable)
 
 
 def _model_outputs(served: dict[str, tf.Tensor], tasks: Sequence[Task]) -> dict[str, tf.Tensor]:

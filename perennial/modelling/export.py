@@ -189,16 +189,6 @@ def serving_specs(schema: Schema) -> dict[str, tf.TensorSpec]:
     return {name: tf.TensorSpec([None, *spec.shape], spec.dtype, name=name) for name, spec in found.items()}
 
 
-def load_signature(folder: Path, name: str = EXAMPLES_SIGNATURE) -> Any:
-    """Loads a SavedModel and gives one of its functions; the model lives as long as the function."""
-    import tensorflow as tf
-
-    loaded = tf.saved_model.load(str(folder))
-    function = loaded.signatures[name]
-    function.model = loaded
-    return function
-
-
 def read_exported_weights(saved_model: Path) -> Weights:
     """The weights of an exported model by path.
 

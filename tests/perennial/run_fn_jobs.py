@@ -141,8 +141,9 @@ def answers(project: Project, model: Path, records: list[bytes]) -> dict[str, An
     """What a served model's three signatures give for raw labelled examples, and what the user's own model gives."""
     import tensorflow as tf
 
-    from perennial.modelling.export import LABELS_SIGNATURE, SERVING_SIGNATURE, load_signature
+    from perennial.modelling.export import LABELS_SIGNATURE, SERVING_SIGNATURE
     from perennial.modelling.wrapping import user_model
+    from tests.perennial.signatures import load_signature
 
     examples = tf.constant(records)
     served = {name: load_signature(model, name) for name in (SERVING_SIGNATURE, "serve_examples", LABELS_SIGNATURE)}
@@ -179,7 +180,7 @@ def outputs(project: Project, model: Path, features: Path) -> dict[str, Any]:
     """What `serve_examples` gives for the test split."""
     import tensorflow as tf
 
-    from perennial.modelling.export import load_signature
+    from tests.perennial.signatures import load_signature
 
     return _arrays(load_signature(model)(examples=tf.constant(records_of(features))))
 

@@ -52,7 +52,8 @@ def answers_of(saved_model: Path, window: Path, *splits: str) -> dict[str, Any]:
 
     from perennial.examples import read_records, split_files
     from perennial.modelling.contract import read_contract
-    from perennial.modelling.export import LABELS_SIGNATURE, load_signature
+    from perennial.modelling.export import LABELS_SIGNATURE
+    from tests.perennial.signatures import load_signature
 
     examples = tf.constant(list(read_records(split_files(window, *splits))))
     found = {name: value.numpy() for name, value in load_signature(saved_model)(examples=examples).items()}

@@ -78,10 +78,11 @@ def taxi(project: Project, data: Path, folder: Path) -> dict[str, Any]:
     import tensorflow as tf
 
     from perennial.examples import read_records, split_files
-    from perennial.modelling.export import export_model, load_signature
+    from perennial.modelling.export import export_model
     from perennial.modelling.features import TransformedFeatures
     from tests.components.analyse_features.windows import write_span
     from tests.components.transform_features.trips import trips
+    from tests.perennial.signatures import load_signature
 
     rows = trips(data)
     write_span(folder / "window", project, "trips", rows)
