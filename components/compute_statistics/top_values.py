@@ -86,7 +86,9 @@ def _sum(tables: list[pa.Table]) -> pa.Table:
     if len(tables) == 1:
         return tables[0]
     total = pa.concat_tables(tables).group_by("value").aggregate([("count", "sum")])
-    return total.select(["value", "count_sum"]).rename_columns(["value", "count"])
+    total = total.select(["value", "count_sum"]).rename_columns(["value", "count"])
+    # Its chunks share one buffer, which would be written with each of them wherever Beam hands the total on.
+    return total.combine_chunks()
 
 
 def _state(path: types.FeaturePath, total: pa.Table) -> Any:

@@ -73,3 +73,20 @@ def _measure(schema: Any, file: Path, own: bool) -> str:
     del statistics.datasets[0].features[:]
     statistics.datasets[0].features.extend(features)
     return str(statistics)  # as text: no NaN is equal to another
+
+
+def weigh_total(rows: int) -> tuple[int, int]:
+    """Bytes that a total of so many different texts has, and that it takes when Beam hands it on."""
+    import pickle
+
+    import pyarrow as pa
+
+    from components.compute_statistics.top_values import TopValues
+
+    counter = TopValues(None)
+    counted = counter.create_accumulator()
+    for start in range(0, rows, 10_000):
+        texts = [[f"trip-{number:09d}".encode()] for number in range(start, start + 10_000)]
+        counted = counter.add_input(counted, pa.RecordBatch.from_arrays([pa.array(texts)], ["trip"]))
+    ((total,),) = counter.compact(counted).values()
+    return total.nbytes, len(pickle.dumps(total))
