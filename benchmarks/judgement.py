@@ -179,7 +179,7 @@ def promoted(rng: Generator, gains: Array, apart: bool) -> bool:
 
 
 def correct(rng: Generator, accuracy: Array, hardness: Array) -> Array:
-    """Which examples a model gets right. Examples of equal hardness are as hard for every model."""
+    """Draws which examples a model gets right. Examples of equal hardness are as hard for every model."""
     from scipy import stats
 
     chance = stats.beta.ppf(hardness, accuracy * HARDNESS, (1 - accuracy) * HARDNESS)

@@ -54,7 +54,7 @@ def measure(folder: Path, run: Callable[[Path], None]) -> float:
 
 
 def run_by_perennial(folder: Path) -> None:
-    """What a user types."""
+    """Runs what a user types."""
     command = [Path(sys.executable).parent / "perennial", "run", folder]
     subprocess.run(command, check=True, capture_output=True)
 

@@ -1,4 +1,4 @@
-"""How fast the training loop is beside Keras's own `fit`, on the same model and data, and how long it waits for input.
+"""Measures the training loop beside Keras's own `fit`, on the same model and data, and how long it waits for input.
 
 The digits project's own model on all days of its data. Rates are medians over rounds in which every contender runs
 once, so that what else the machine does meets all of them.

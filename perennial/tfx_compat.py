@@ -36,7 +36,7 @@ _UNCONVERTED = ("google.protobuf", "tensorflow_metadata", "tensorflow_transform"
 def spare_conversions() -> None:
     """Has TensorFlow trace the product and the TFX libraries as they are; call it in each process that traces.
 
-    AutoGraph translates the source of every function that it meets, in each process anew; that was four fifths of the
+    AutoGraph translates the source of every function that it meets, in each process anew: three quarters of the
     processor time of training a small model. Functions of the user's module are translated as before. Source of the
     rules: tensorflow/python/autograph/core/config.py, which has the same for NumPy, Keras and TensorFlow itself.
     """

@@ -35,7 +35,7 @@ _NO_PLACE = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 class Entry(Record):
-    """What one analyzer accumulated over a span: TensorFlow Transform's key in hexadecimal digits, and the file."""
+    """Holds what one analyzer accumulated over a span: TensorFlow Transform's key in hexadecimal digits, the file."""
 
     key: str
     file: str

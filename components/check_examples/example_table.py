@@ -1,4 +1,4 @@
-"""The examples of one span as a table that business rules can be stated on; it lies on disk, and is read in parts."""
+"""Lays the examples of one span down as a table that business rules can be stated on, and reads it in parts."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ BLOCK_ROWS = 200_000
 
 
 class Table(Protocol):
-    """What rules are judged on."""
+    """Gives the rows that rules are judged on."""
 
     def __len__(self) -> int:
-        """The number of rows."""
+        """Counts the rows."""
 
     def frame(self, columns: Collection[str] | None = None) -> pd.DataFrame:
-        """All rows, with these columns as far as they are there, or with all; the index counts from 0."""
+        """Gives all rows, with these columns as far as they are there, or with all; the index counts from 0."""
 
     def blocks(self, rows: int) -> Iterator[pd.DataFrame]:
-        """Frames of about so many rows with all columns; the index goes on from one to the next."""
+        """Gives frames of about so many rows with all columns; the index goes on from one to the next."""
 
 
 @dataclass
 class _Feature:
-    """What is known of a feature when the whole span was read: each part of it is shown in the same columns."""
+    """Says how a feature is shown, as the whole span decides it: each part of it is shown in the same columns."""
 
     most: int = 0  # values in one example
     present: int = 0  # examples with at least one
@@ -52,7 +52,7 @@ class _Feature:
 
 @dataclass(frozen=True)
 class ExampleTable:
-    """Examples in the order of their files, on disk as Arrow record batches.
+    """Holds examples in the order of their files, on disk as Arrow record batches.
 
     A feature with one value per example is a column of that value. A feature with more (an image) is shown by
     `<name>.length`, `<name>.min`, `<name>.max` and `<name>.mean`. Bytes are decoded as UTF-8. What is held in memory is
@@ -68,15 +68,15 @@ class ExampleTable:
     gone: NDArray[np.int64]
 
     def __len__(self) -> int:
-        """The number of rows that are left."""
+        """Counts the rows that are left."""
         return self.rows - len(self.gone)
 
     def without(self, rows: Collection[int]) -> ExampleTable:
-        """The same table without the rows at these positions, which count through all rows on disk."""
+        """Leaves out the rows at these positions, which count through all rows on disk."""
         return replace(self, gone=np.array(sorted(rows), np.int64))
 
     def frame(self, columns: Collection[str] | None = None) -> pd.DataFrame:
-        """All rows, with these columns as far as they are there, or with all; the index counts from 0."""
+        """Gives all rows, with these columns as far as they are there, or with all; the index counts from 0."""
         wanted = [
             name
             for name, feature in self.features.items()
@@ -86,7 +86,7 @@ class ExampleTable:
         return frame if columns is None else frame[[column for column in frame.columns if column in columns]]
 
     def blocks(self, rows: int = BLOCK_ROWS) -> Iterator[pd.DataFrame]:
-        """Frames of at least so many rows, but for the last, with all columns; the index goes on through them."""
+        """Gives frames of at least so many rows, but for the last, with all columns; the index goes on through them."""
         names = list(self.features)
         held: list[pa.RecordBatch] = []
         shown = 0
@@ -99,7 +99,7 @@ class ExampleTable:
             yield self._show(held, names, shown)
 
     def _batches(self, names: Collection[str]) -> Iterator[pa.RecordBatch]:
-        """The rows that are left, with the features of these names."""
+        """Reads the rows that are left, with the features of these names."""
         start = 0
         for file in self.files:
             with pa.ipc.open_file(file) as everything:
@@ -119,13 +119,15 @@ class ExampleTable:
                     start = end
 
     def _show(self, batches: Sequence[pa.RecordBatch], names: Collection[str], first: int) -> pd.DataFrame:
-        """The frame of some batches; its index begins at `first`."""
+        """Makes the frame of some batches; its index begins at `first`."""
         import pandas as pd
 
         rows = sum(batch.num_rows for batch in batches)
         # A feature that a batch lacks is missing in it; one that has no value there has no type there.
         typed = pa.schema([self.schema.field(name) for name in names]).empty_table()
-        table = pa.concat_tables([typed, *map(_as_table, batches)], promote_options="permissive")
+        table = pa.concat_tables(
+            [typed, *(pa.Table.from_batches([batch]) for batch in batches)], promote_options="permissive"
+        )
         columns: dict[str, Any] = {}
         for name in names:
             columns |= _columns(name, self.features[name], table.column(name).combine_chunks(), self.rows)
@@ -159,12 +161,8 @@ def make_table(files: list[str], folder: Path) -> ExampleTable:
     return ExampleTable(written, schema, dict(sorted(features.items())), rows, np.empty(0, np.int64))
 
 
-def _as_table(batch: pa.RecordBatch) -> pa.Table:
-    return pa.Table.from_batches([batch])
-
-
 def _columns(name: str, feature: _Feature, lists: pa.Array, rows: int) -> dict[str, Any]:
-    """The columns that show a feature, of a list of values for each example, null where it is missing."""
+    """Makes the columns that show a feature, of a list of values for each example, null where it is missing."""
     if not feature.present:
         return {name: [None] * len(lists)}
     if feature.most > 1:
@@ -181,7 +179,7 @@ def _columns(name: str, feature: _Feature, lists: pa.Array, rows: int) -> dict[s
 
 
 def _as_texts(values: pa.Array) -> Any:
-    """Text of bytes, None where there are none; equal ones share their memory."""
+    """Decodes bytes, None where there are none; equal ones share their memory."""
     try:
         return values.cast(pa.large_string()).to_pandas()
     except pa.ArrowInvalid:  # not UTF-8
@@ -189,7 +187,7 @@ def _as_texts(values: pa.Array) -> Any:
 
 
 def _summary_columns(name: str, feature: _Feature, lists: pa.Array, rows: int) -> dict[str, Any]:
-    """Length, least, greatest and mean of each list of numbers; of bytes, the length alone tells something."""
+    """Measures length, least, greatest and mean of each list of numbers; of bytes, the length alone tells something."""
     lengths = pc.list_value_length(lists).fill_null(0).to_numpy(zero_copy_only=False).astype(np.int64)
     flat = lists.flatten()
     least, greatest, mean = (np.full(len(lists), np.nan) for _ in range(3))

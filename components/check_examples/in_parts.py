@@ -58,7 +58,7 @@ _SHOWN = 20  # values that a result of Great Expectations lists as examples
 
 
 def frame_for(item: Mapping[str, Any], table: Table, block: pd.DataFrame) -> pd.DataFrame:
-    """As little of a table as an expectation needs that is not judged row by row.
+    """Reads as little of a table as an expectation needs that is not judged row by row.
 
     Args:
         item: The expectation, as the file has it.
@@ -79,7 +79,7 @@ def frame_for(item: Mapping[str, Any], table: Table, block: pd.DataFrame) -> pd.
 
 
 def add_up(parts: Sequence[Mapping[str, Any]], mostly: float) -> dict[str, Any]:
-    """The result of an expectation on a whole span from its results on the blocks, as JSON.
+    """Adds up the results of an expectation on the blocks of a span, as JSON, to that on the whole.
 
     Source of the formulas: great_expectations 1.24, `_format_map_output` and `_mostly_success` in
     `expectations/expectation.py`.

@@ -1,4 +1,4 @@
-"""What a local worker process does: its part of a training.
+"""Does a local worker process's part of a training.
 
 It ends with code 0, or with code 1 and, when the project or the training is at fault, a file that says why.
 """
@@ -25,7 +25,7 @@ def error_file(folder: Path, number: int) -> Path:
 
 
 def log_file(folder: Path, number: int) -> Path:
-    """Where what a worker prints is kept."""
+    """Names the file for what a worker prints."""
     return folder / f"worker-{number}.log"
 
 

@@ -38,8 +38,8 @@ def add_halves(module: tf.Module, halves: Halves) -> None:
     """
     import tensorflow as tf
 
-    given = [tf.TensorSpec([None], tf.string, name="examples")]
-    transform = tf.function(halves.transform, input_signature=given, autograph=False)
+    examples = tf.TensorSpec([None], tf.string, name="examples")
+    transform = tf.function(halves.transform, input_signature=[examples], autograph=False)
     given = transform.get_concrete_function().structured_outputs
     if not all(isinstance(tensor, tf.Tensor) for tensor in given.values()):
         return
