@@ -9,6 +9,7 @@ complete reads the ledger alone and does not even import MLflow.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
@@ -16,8 +17,10 @@ from perennial.errors import PerennialError
 from perennial.ledger import BusyError, Event, Ledger, NewEvent, body_of
 from perennial.project import Project
 from perennial.publishing import publish_text
-from perennial.registry import Registry
 from schemas.records import Decision, DecisionMade, ModelVersion, Record, RegistrationBegun
+
+if TYPE_CHECKING:
+    from perennial.registry import Registry
 
 MARK_FILE = "reconciled.json"
 # What is kept with each version in its MLflow run.
@@ -83,6 +86,8 @@ def unfinished(ledger: Ledger, mark: Reconciled) -> list[Event]:
 
 def _complete(project: Project, ledger: Ledger, mark: Reconciled) -> list[str]:
     """Under the lock no registration is going on: what is unfinished was left by a process that is gone."""
+    from perennial.registry import Registry
+
     registry, begun = Registry(project), unfinished(ledger, mark)
     told = [line for event in begun for line in _record_decision(ledger, registry, event)]
     if begun and (deleted := registry.delete_unfinished()):

@@ -16,7 +16,6 @@ from perennial.ledger import Ledger, NewEvent
 from perennial.people import person
 from perennial.project import SCHEMA_FILE, Project
 from perennial.publishing import publish_text
-from perennial.schema_changes import find_refusal
 from perennial.schema_text import read_text, to_schema
 from schemas.records import Record, SchemaAccepted, Span
 
@@ -68,6 +67,8 @@ def accept_proposal(project: Project, why: str) -> SchemaProposal:
         ProjectError: There is no proposal, schema.pbtxt has changed since, or the label or the key would be lost.
         LedgerError: The ledger cannot be written; the next command goes on from there.
     """
+    from perennial.schema_changes import find_refusal
+
     proposal = read_proposal(project)
     command = f"`perennial schema diff {project.folder}`"
     if proposal is None:

@@ -16,7 +16,7 @@ SPLITS = ("train", "eval", "test")
 class Settings(BaseModel):
     """Base of all settings: unknown keys are refused, values never change after loading."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
 
 Severity = Literal["warn", "quarantine", "stop"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections import defaultdict
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -19,24 +21,31 @@ _KINDS = {
 def encode_examples(features: Mapping[str, tf.Tensor]) -> tf.Tensor:
     """Serialised tf.Examples, string [n], of features float32, int64 or string [n, ...]; works in a graph.
 
-    The values of a feature of more dimensions are written row by row, as `tf.io.parse_example` reads them.
+    All dimensions but the first are known. The values of a feature of more dimensions are written row by row, as
+    `tf.io.parse_example` reads them.
     """
     import tensorflow as tf
 
-    entries = [_entry(name, values) for name, values in features.items()]
-    held = _message("Features", {"feature": tf.stack(entries, axis=1)})
+    # Features alike in dtype and number of values are written at once: a graph with nodes for each is slow to save.
+    alike = defaultdict(list)
+    for name, values in features.items():
+        alike[values.dtype.name, math.prod(values.shape[1:])].append(name)
+    entries = [_entries({name: features[name] for name in names}, count) for (_, count), names in alike.items()]
+    held = _message("Features", {"feature": tf.concat(entries, axis=1)})
     return _message("Example", {"features": held[:, tf.newaxis]})
 
 
-def _entry(name: str, values: tf.Tensor) -> tf.Tensor:
-    """One entry of the map from names to features, serialised, string [n]."""
+def _entries(features: Mapping[str, tf.Tensor], count: int) -> tf.Tensor:
+    """Entries of the map from names to features, serialised, string [n, features]; all of one dtype, `count` values."""
     import tensorflow as tf
 
+    values = tf.stack([tf.reshape(tensor, [-1, count]) for tensor in features.values()], axis=1)
+    rows, flat = tf.shape(values)[0], tf.reshape(values, [-1, count])
     message, field = _KINDS[values.dtype.name]
-    rows = tf.shape(values)[0]
-    flat = tf.reshape(values, tf.stack([rows, tf.reduce_prod(tf.shape(values)[1:])]))
     feature = _message("Feature", {field: _message(message, {"value": flat})[:, tf.newaxis]})
-    return _message("Features.FeatureEntry", {"key": tf.fill([rows, 1], name), "value": feature[:, tf.newaxis]})
+    names = tf.tile(tf.constant(list(features)), [rows])
+    entries = _message("Features.FeatureEntry", {"key": names[:, tf.newaxis], "value": feature[:, tf.newaxis]})
+    return tf.reshape(entries, [rows, len(features)])
 
 
 def _message(kind: str, fields: Mapping[str, tf.Tensor]) -> tf.Tensor:

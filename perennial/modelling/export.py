@@ -63,23 +63,22 @@ def export_model(
 
     module = tf.Module()
     module.model = with_latent(model, project)
-    module.transform = features.transform_output().transform_features_layer()
+    transform = features.transform_within(module)
 
     def predict_transformed(transformed: Tensors) -> Tensors:
         outputs = call_model(module.model, transformed, training=False)
         return named_outputs(outputs, project.tasks, temperatures)
 
     def predict(raw: Tensors) -> Tensors:
-        return predict_transformed(module.transform(raw))
+        return predict_transformed(transform(raw))
 
     def transform_examples(examples: tf.Tensor) -> Tensors:
         parsing = parsing_specs(project.schema, serving_features(project.schema))
-        found: Tensors = module.transform(tf.io.parse_example(examples, parsing))
-        return found
+        return transform(tf.io.parse_example(examples, parsing))
 
     signatures = serving_signatures(predict, project.schema)
     add_halves(module, Halves(transform_examples, predict_transformed))
-    signatures[LABELS_SIGNATURE] = labels_signature(module, project, features)
+    signatures[LABELS_SIGNATURE] = labels_signature(transform, project)
     tf.saved_model.save(module, str(folder), signatures=signatures)
     write_contract(make_contract(signatures[EXAMPLES_SIGNATURE], project, temperatures), folder)
     save_weights(weights_of(model), folder / EXTRA / WEIGHTS_FILE)
@@ -142,16 +141,20 @@ def serving_signatures(predict: Callable[[Tensors], Tensors], schema: Schema) ->
     }
 
 
-def labels_signature(module: tf.Module, project: Project, features: TransformedFeatures) -> Any:
-    """The signature that gives the labels of labelled examples by task: int64 [n] of classes, float32 [n] of values."""
+def labels_signature(transform: Callable[[Tensors], Tensors], project: Project) -> Any:
+    """The signature that gives the labels of labelled examples by task: int64 [n] of classes, float32 [n] of values.
+
+    Args:
+        transform: The transform graph as a function of raw features.
+        project: Whose tasks and schema decide.
+    """
     import tensorflow as tf
     from tensorflow_transform.tf_metadata import schema_utils
 
     parsing = schema_utils.schema_as_feature_spec(project.schema).feature_spec
-    module.label_transform = features.transform_output().transform_features_layer()
 
     def label_examples(examples: tf.Tensor) -> Tensors:
-        transformed = module.label_transform(tf.io.parse_example(examples, parsing))
+        transformed = transform(tf.io.parse_example(examples, parsing))
         kinds = {task.name: tf.int64 if task.is_classes else tf.float32 for task in project.tasks}
         found = {task.name: transformed[task.label] for task in project.tasks}
         return {name: tf.reshape(tf.cast(label, kinds[name]), [-1]) for name, label in found.items()}

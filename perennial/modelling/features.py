@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from perennial.errors import ProjectError
 from perennial.examples import split_files
@@ -42,6 +43,19 @@ class TransformedFeatures:
         import tensorflow_transform as tft
 
         return tft.TFTransformOutput(str(self.graph))
+
+    def transform_within(self, module: tf.Module) -> Callable[[Mapping[str, Any]], Features]:
+        """The transform graph as a function of raw features, for functions that `module` is saved with.
+
+        TensorFlow Transform's own layer is a Keras model: saving it translates and traces the graph once more, for
+        Keras to load, which takes longer than the rest of the export.
+        """
+        from tensorflow_transform.saved.saved_transform_io_v2 import SavedModelLoader
+
+        loader = SavedModelLoader(self.transform_output().transform_savedmodel_dir)
+        module.transform_graph = vars(loader)  # what the function reads is saved with the module
+        function: Callable[[Mapping[str, Any]], Features] = loader.apply_transform_model
+        return function
 
     def files(self, split: str) -> list[str]:
         """The gzipped TFRecord files of a split."""

@@ -65,7 +65,7 @@ def wrap_model(
         found = {output.task.name: output.read(given) for output in chosen}
         return found if latent is None else {**found, LATENT: tf.reshape(given[LATENT], [-1, latent])}
 
-    labels = labels_signature(module, project, features)
+    labels = labels_signature(features.transform_within(module), project)
     calibrated = fit_temperatures(project, _eval_answers(answer, labels, project, held_out))
 
     def predict(raw: Tensors) -> Tensors:

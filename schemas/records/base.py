@@ -11,4 +11,4 @@ class Record(BaseModel):
     JSON has no NaN and no infinity; they are written as strings, so that a diverged loss survives the way.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="strings")
+    model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="strings", defer_build=True)
