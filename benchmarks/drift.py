@@ -163,7 +163,7 @@ def measure(day: pa.RecordBatch, schema: Any) -> Any:
     from perennial.tfx_compat import import_tfdv
 
     import_tfdv()
-    from components.compute_statistics.measuring import measure_distributions
+    from perennial.data.value_counts import measure_distributions
 
     counter = measure_distributions(schema, ["label"])
     accumulator = counter.create_accumulator()

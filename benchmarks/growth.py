@@ -92,13 +92,13 @@ def run(folder: Path) -> StepCosts:
     """Runs the loop once, and samples memory while each step is at work."""
     from rich.console import Console
 
-    from perennial.cli import running
+    from perennial.cli import run
     from perennial.project import load_project
 
     costs = StepCosts()
     at_work: dict[str, int] = defaultdict(int)
 
-    class Watched(running.StepDisplay):
+    class Watched(run.StepDisplay):
         """Hears of every task, as the display does."""
 
         def started(self, step: str) -> None:
@@ -116,14 +116,14 @@ def run(folder: Path) -> StepCosts:
         for step in [step for step, tasks in list(at_work.items()) if tasks]:
             costs.memory[step] = max(costs.memory[step], memory)
 
-    original, running.StepDisplay = running.StepDisplay, Watched  # type: ignore[misc]
+    original, run.StepDisplay = run.StepDisplay, Watched  # type: ignore[misc]
     sampler = threading.Thread(target=sample_until, args=(ended, sample), daemon=True)
     sampler.start()
     output = io.StringIO()
     try:
-        result = running.run_project(load_project(folder), running.Asked(), Console(file=output))
+        result = run.run_project(load_project(folder), run.Asked(), Console(file=output))
     finally:
-        running.StepDisplay = original  # type: ignore[misc]
+        run.StepDisplay = original  # type: ignore[misc]
         ended.set()
         sampler.join()
     if result.exit_code:

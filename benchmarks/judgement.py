@@ -18,9 +18,9 @@ from _judgement_serving import Errors, serving_errors
 from numpy.random import Generator
 
 from components.decide_promotion.step import decide_promotion
-from components.evaluate_model.differences import Pair, Terms, compare_overall, compare_slices
-from components.evaluate_model.groups import Group
-from components.evaluate_model.intervals import mean_interval, per_interval
+from perennial.evaluation.bootstrap import mean_interval, per_interval
+from perennial.evaluation.comparison import Pair, Terms, compare_overall, compare_slices
+from perennial.evaluation.groups import Group
 from schemas.project import GateSettings
 from schemas.records import Champion, EvaluatedTask, Evaluation, SliceMetrics
 

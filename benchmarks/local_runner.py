@@ -45,7 +45,7 @@ def measure(folder: Path, run: Callable[[Path], None]) -> float:
     began = time.monotonic()
     run(folder)
     seconds = time.monotonic() - began
-    from perennial.ledger import Ledger
+    from perennial.ledger.events import Ledger
     from perennial.project import load_project
 
     if Ledger(load_project(folder).ledger_url).champion() is None:
@@ -64,7 +64,7 @@ def run_by_kfp(folder: Path) -> None:
     from kfp import components, local
 
     from perennial.project import load_project
-    from perennial.stages import choose_stages
+    from perennial.training.stages import choose_stages
     from pipelines.compile import compile_pipeline
 
     project = load_project(folder)

@@ -21,12 +21,12 @@ from pathlib import Path
 import yaml
 from _figures import ROOT, Figure, conclude, print_table
 
-from perennial.ledger import Ledger, NewEvent
+from perennial.ledger.events import Ledger, NewEvent
 from perennial.project import Project, load_project
-from perennial.publishing import publish_text
-from perennial.reconciling import MARK_FILE, Reconciled
-from perennial.spans import find_landed
-from perennial.window import number_versions
+from perennial.registry.repair import MARK_FILE, Reconciled
+from perennial.spans.landed import find_landed
+from perennial.spans.window import number_versions
+from perennial.storage.atomic import publish_text
 from schemas.records import (
     Criterion,
     Decision,

@@ -93,7 +93,7 @@ def write_rows(project: Any, path: Path, rows: int) -> Path:
 
 def project_dtype(project: Any, column: str) -> str | None:
     """The type of a feature that the model takes; None: it takes no such feature."""
-    from perennial.modelling.export import serving_specs
+    from perennial.export.saved_model import serving_specs
 
     spec = serving_specs(project.schema).get(column)
     return None if spec is None else str(spec.dtype.name)
@@ -112,8 +112,8 @@ def bare_loop(project: Any, data: Path) -> Callable[[], None]:
     import tensorflow as tf
 
     from components.predict_batch.step import BATCH_ROWS
-    from perennial.ledger import Ledger
-    from perennial.registry import Registry
+    from perennial.ledger.events import Ledger
+    from perennial.registry.versions import Registry
     from serving.inputs import from_v1
     from serving.runtime import load_model
 

@@ -14,7 +14,7 @@ from _figures import Figure, conclude, print_table
 from _server import PERENNIAL, serve
 from local_runner import measure, run_by_perennial
 
-from perennial.ledger import Ledger
+from perennial.ledger.events import Ledger
 from perennial.project import load_project
 
 HELP_SECONDS = 0.5

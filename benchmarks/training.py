@@ -23,7 +23,7 @@ from local_runner import DIGITS, FILES, run_by_perennial
 if TYPE_CHECKING:
     import tensorflow as tf
 
-    from perennial.modelling.loop import Trainer
+    from perennial.training.trainer import Trainer
 
 LEAST_RATIO = 1.0
 GREATEST_WAIT = 0.10
@@ -76,8 +76,8 @@ def main() -> int:
 
 def prepare(folder: Path) -> tuple[Any, Any]:
     """Runs the project over all days, as a user would; gives it and the transformed features of that run."""
-    from perennial.modelling.features import TRANSFORM_GRAPH, TransformedFeatures
     from perennial.project import load_project
+    from perennial.training.transformed_features import TRANSFORM_GRAPH, TransformedFeatures
 
     folder.mkdir()
     for name in FILES:
@@ -91,7 +91,7 @@ def prepare(folder: Path) -> tuple[Any, Any]:
 
 def make_contenders(project: Any, features: Any) -> tuple[list[Contender], int]:
     """The loop as `perennial run` has it, two ways of `fit`, and the loop without an input pipeline."""
-    from perennial.modelling.batches import BatchPlan, TrainingBatches
+    from perennial.training.batches import BatchPlan, TrainingBatches
 
     train = project.settings.train
     batches = TrainingBatches(features, BatchPlan(train.batch_size, train.seed))
@@ -118,10 +118,10 @@ def measure(contenders: list[Contender]) -> dict[str, list[float]]:
 
 
 def _loop(project: Any, features: Any, batches: Any) -> Callable[[], None]:
-    from perennial.modelling.batches import BatchPlan, TrainingBatches
-    from perennial.modelling.building import ModelBuilder
-    from perennial.modelling.devices import choose_strategy
-    from perennial.modelling.loop import Trainer
+    from perennial.training.batches import BatchPlan, TrainingBatches
+    from perennial.training.model_builder import ModelBuilder
+    from perennial.training.strategy import choose_strategy
+    from perennial.training.trainer import Trainer
 
     train = project.settings.train
     builder = ModelBuilder(project, features)
@@ -134,7 +134,7 @@ def _loop(project: Any, features: Any, batches: Any) -> Callable[[], None]:
 def _fit(project: Any, features: Any, steps_per_execution: int) -> Callable[[], None]:
     import keras
 
-    from perennial.modelling.building import ModelBuilder
+    from perennial.training.model_builder import ModelBuilder
 
     train = project.settings.train
     model = ModelBuilder(project, features).build()

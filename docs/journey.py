@@ -37,13 +37,13 @@ from components.train_model.step import Inputs, train_model
 from components.transform_features.step import transform_features
 from components.validate_data.step import validate_data
 from components.validate_serving.step import validate_serving
-from perennial.examples import read_records, split_files
-from perennial.ledger import Event, Ledger
-from perennial.modelling.features import TransformedFeatures
+from perennial.data.examples import read_records, split_files
+from perennial.ledger.events import Event, Ledger
 from perennial.processes import die_with_parent
 from perennial.project import Project, load_project
+from perennial.training.transformed_features import TransformedFeatures
 from schemas.records import Check, Decision, Selection, ServingCheck, SpanValidation, Validation
-from tests.components.forked import forked
+from tests.forked import forked
 
 DIGIT = "digit-0460"
 RUN = "one-record"

@@ -17,7 +17,7 @@ from typing import Any
 from journey import DIGIT, FeatureStatistics, Journey
 
 from components.validate_serving.step import TOLERANCE
-from perennial.examples import split_of
+from perennial.data.examples import split_of
 from perennial.project import load_project
 from schemas.project import SplitSettings
 from schemas.records import DecisionMade, Deployment, Record, RegistrationBegun, RunEnded, RunStarted, SpanJudged
@@ -77,7 +77,7 @@ def _split(journey: Journey, splits: SplitSettings) -> str:
     return f"""\
 ## 2. Its key decides its split
 
-{_code("perennial/examples.py", "split_of")} hashes the key (`data.key`, here `id`), so the digit is in the same
+{_code("perennial/data/examples.py", "split_of")} hashes the key (`data.key`, here `id`), so the digit is in the same
 split in every span and every run:
 
 {_block(f"SHA-256({DIGIT}) = {sha[:16]}…  ->  0x{sha[:16]} / 2^64 = {point:.4f}")}
@@ -94,7 +94,7 @@ def _example(journey: Journey) -> str:
 ## 3. It becomes a tf.Example
 
 {_code("components/ingest_examples/step.py", "ingest_examples")} reads the file with Beam and writes the digit to
-`Split-test/data_tfrecord-*.gz` as a tf.Example ({_code("perennial/examples.py", "to_example")}):
+`Split-test/data_tfrecord-*.gz` as a tf.Example ({_code("perennial/data/examples.py", "to_example")}):
 
 {_table(("feature", "kind", "values"), rows)}
 """
@@ -203,9 +203,9 @@ def _ledger(journey: Journey) -> str:
     return f"""\
 ## 10. What the ledger holds
 
-{len(rows)} events, appended in this order ({_code("perennial/ledger.py", "append")}). The last two were appended in one
-transaction by {_code("components/conclude_run/step.py", "conclude_run")}: from here on the span is judged, and no run
-takes it for new again.
+{len(rows)} events, appended in this order ({_code("perennial/ledger/events.py", "append")}). The last two were
+appended in one transaction by {_code("components/conclude_run/step.py", "conclude_run")}: from here on the span is
+judged, and no run takes it for new again.
 
 {_table(("event", "kind", "what it says"), rows)}
 """

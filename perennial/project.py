@@ -11,9 +11,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from perennial.digests import digest_file, digest_value
 from perennial.errors import ProjectError
 from perennial.settings import SETTINGS_FILE, parse_settings
+from perennial.storage.digests import digest_file, digest_value
 from perennial.tasks import Task, tasks_of
 from perennial.tfx_compat import spare_conversions
 from perennial.user_module import defined_names, find_module, load_module, load_named

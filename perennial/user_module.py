@@ -12,8 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
-from perennial.digests import digest_file
 from perennial.errors import ProjectError, describe_error
+from perennial.storage.digests import digest_file
 
 
 def load_module(path: Path) -> ModuleType:

@@ -8,8 +8,8 @@ from typing import Any
 
 import yaml
 
-from perennial.publishing import publish_text
-from perennial.stages import Stages
+from perennial.storage.atomic import publish_text
+from perennial.training.stages import Stages
 
 
 def compile_pipeline(destination: Path, stages: Stages, image: str | None = None, project: str | None = None) -> None:

@@ -24,7 +24,7 @@ from components.transform_features.component import transform_features
 from components.tune_model.component import tune_model
 from components.validate_data.component import validate_data
 from components.validate_serving.component import validate_serving
-from perennial.stages import Stages
+from perennial.training.stages import Stages
 
 NAME = "continuous-training"
 Outputs = dict[str, Any]

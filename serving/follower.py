@@ -12,9 +12,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from perennial.errors import IntegrityError, PerennialError, ServingError
-from perennial.ledger import Ledger
+from perennial.ledger.events import Ledger
 from perennial.project import Project
-from perennial.registry import Registry
+from perennial.registry.versions import Registry
 from schemas.records import Champion
 from serving.runtime import LoadedModel, load_model
 

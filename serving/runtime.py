@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from perennial.errors import PerennialError, ServingError
-from perennial.model_files import verify_model
-from perennial.modelling.contract import read_contract
+from perennial.export.contract import read_contract
+from perennial.registry.model_files import verify_model
 from perennial.tfx_compat import prepare_process
 from schemas.records import ModelContract
 from serving.causes import tensorflow_cause

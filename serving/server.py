@@ -12,7 +12,7 @@ from pathlib import Path
 from types import FrameType
 
 from perennial.errors import ServingError
-from perennial.ledger import Ledger
+from perennial.ledger.events import Ledger
 from perennial.project import Project
 from perennial.tfx_compat import prepare_process
 from serving.follower import Follower, Slot, first_champion, registry_loader

@@ -9,7 +9,7 @@ from hypothesis import settings
 
 from tests.budget import Budget
 from tests.perennial.postgres import Postgres, find_binaries, start
-from tests.session import FOLDER, close_session, open_session, serve_once
+from tests.session import FOLDER, close_session, make_once, open_session, serve_once
 
 # The same examples in every run, so that a red build is the fault of a change.
 settings.register_profile("steady", derandomize=True)
@@ -37,3 +37,22 @@ def postgres() -> Postgres:
     if binaries is None:
         pytest.skip("PostgreSQL's programs are not installed: sudo sh tools/system-packages.sh")
     return Postgres(serve_once("postgres", lambda _: start(binaries)))
+
+
+@pytest.fixture(scope="session")
+def chain():
+    """What the steps made of two days of digits. Read it, never change it."""
+    from tests.chain import Chain, run_chain
+    from tests.forked import forked
+
+    return Chain(make_once("chain", lambda folder: forked(run_chain, folder)))
+
+
+@pytest.fixture(scope="session")
+def kinds():
+    """Kind -> what the steps made of it. Read it, never change it."""
+    from tests.forked import forked
+    from tests.kinds import KINDS, Kind, run_kinds
+
+    folder = make_once("kinds", lambda folder: forked(run_kinds, folder))
+    return {kind: Kind(folder / kind) for kind in KINDS}

@@ -23,10 +23,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from perennial.digests import digest_file
+from perennial.data.examples import read_records
 from perennial.errors import IntegrityError
-from perennial.examples import read_records
-from perennial.publishing import publish_folder, publish_text
+from perennial.storage.atomic import publish_folder, publish_text
+from perennial.storage.digests import digest_file
 from schemas.records import Record
 
 INDEX_FILE = "entries.json"

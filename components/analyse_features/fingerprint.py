@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from perennial import __version__
-from perennial.digests import digest_file, digest_value
-from perennial.modelling.preprocessing import Preprocessing
+from perennial.data.preprocessing import Preprocessing
+from perennial.storage.digests import digest_file, digest_value
 
 if TYPE_CHECKING:
     import tensorflow as tf

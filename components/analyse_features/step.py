@@ -11,18 +11,18 @@ from typing import TYPE_CHECKING, Any
 
 from components.analyse_features.cache import AnalyzerCache, read_entries, write_entries
 from components.analyse_features.fingerprint import fingerprint
-from perennial.beam import make_pipeline
-from perennial.errors import ProjectError
-from perennial.examples import split_files
-from perennial.modelling.features import TRANSFORM_GRAPH
-from perennial.modelling.preprocessing import (
+from perennial.data.beam import make_pipeline
+from perennial.data.examples import split_files
+from perennial.data.preprocessing import (
     Preprocessing,
     load_preprocessing,
     naming_user_line,
     raw_examples,
     read_batches,
 )
+from perennial.errors import ProjectError
 from perennial.project import Project
+from perennial.training.transformed_features import TRANSFORM_GRAPH
 from schemas.records import CheckedSpan
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import quote
 
-from perennial.publishing import publish_text
+from perennial.storage.atomic import publish_text
 from schemas.records import Check
 
 INDEX = "index.html"

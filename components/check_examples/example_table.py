@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from perennial.examples import as_text, read_batches
+from perennial.data.examples import as_text, read_batches
 
 if TYPE_CHECKING:
     import pandas as pd

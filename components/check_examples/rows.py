@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from perennial.examples import as_text, read_records, split_files
-from perennial.publishing import link_tree
+from perennial.data.examples import as_text, read_records, split_files
+from perennial.storage.atomic import link_tree
 from schemas.project import Severity
 from schemas.records import Check
 

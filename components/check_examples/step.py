@@ -23,12 +23,12 @@ from components.check_examples.rows import (
     values_of,
     write_examples,
 )
-from components.check_examples.settling import Settled, settle
+from components.check_examples.set_aside import Settled, settle
 from components.ingest_examples.step import read_ingestion
-from perennial.digests import digest_value
-from perennial.examples import split_files
+from perennial.data.examples import split_files
 from perennial.project import Project
-from perennial.publishing import publish_text
+from perennial.storage.atomic import publish_text
+from perennial.storage.digests import digest_value
 from schemas.records import Check, CheckedSpan, Ingestion, SetAside, Span
 
 if TYPE_CHECKING:

@@ -7,13 +7,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from perennial.digests import digest_value
 from perennial.errors import ProjectError, describe_error
-from perennial.modelling.building import check_output
-from perennial.modelling.calling import call_model
-from perennial.modelling.features import TransformedFeatures
-from perennial.modelling.losses import task_outputs
 from perennial.project import Project
+from perennial.storage.digests import digest_value
+from perennial.training.losses import task_outputs
+from perennial.training.model_builder import check_output
+from perennial.training.model_call import call_model
+from perennial.training.transformed_features import TransformedFeatures
 from perennial.user_module import function_line, user_line
 
 if TYPE_CHECKING:

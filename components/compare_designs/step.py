@@ -16,17 +16,17 @@ from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
-from components.compare_designs.comparing import compare_spaces
 from components.compare_designs.spaces import DesignSpace, Sampler, Values, find_spaces
-from perennial.digests import digest_folder, digest_value
 from perennial.errors import ProjectError, describe_error
-from perennial.modelling.batches import TrainingBatches
-from perennial.modelling.devices import choose_strategy
-from perennial.modelling.features import TransformedFeatures
-from perennial.modelling.loop import Trainer, learning_rate_of, quick_train
+from perennial.evaluation.error_distributions import compare_spaces
 from perennial.project import Project
-from perennial.publishing import publish_text
-from perennial.tuning import balance_classes, one_process, plan_batches, settings_hyperparameters
+from perennial.storage.atomic import publish_text
+from perennial.storage.digests import digest_folder, digest_value
+from perennial.training.batches import TrainingBatches
+from perennial.training.hyperparameters import balance_classes, one_process, plan_batches, settings_hyperparameters
+from perennial.training.strategy import choose_strategy
+from perennial.training.trainer import Trainer, learning_rate_of, quick_train
+from perennial.training.transformed_features import TransformedFeatures
 from schemas.project import TrainSettings
 from schemas.records import DesignComparison, DesignSample
 

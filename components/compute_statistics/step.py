@@ -6,11 +6,11 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from perennial.beam import make_pipeline
-from perennial.combining import LENGTH_BUCKETS, rank_values
-from perennial.distributions import Distribution, write_distributions
-from perennial.examples import read_batches, split_files
-from perennial.publishing import publish_bytes
+from perennial.data.beam import make_pipeline
+from perennial.data.distributions import Distribution, write_distributions
+from perennial.data.examples import read_batches, split_files
+from perennial.data.merge_statistics import LENGTH_BUCKETS, rank_values
+from perennial.storage.atomic import publish_bytes
 from perennial.tfx_compat import import_tfdv
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def compute_statistics(
     import apache_beam as beam
     from tensorflow_metadata.proto.v0 import statistics_pb2
 
-    from components.compute_statistics.measuring import measure_distributions
+    from perennial.data.value_counts import measure_distributions
 
     files = split_files(examples)
     if not files:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from perennial.ledger import Ledger
+from perennial.ledger.events import Ledger
 from perennial.project import Project
 from schemas.records import RunEnded, Selection
 

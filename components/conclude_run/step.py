@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from components.conclude_run.facts import RunFacts
-from components.conclude_run.gathering import LOGS, TENSORBOARD, Findings, gather_facts, now, run_folder
-from components.conclude_run.report import render_report
-from perennial.ledger import Ledger, NewEvent
+from components.conclude_run.collect import LOGS, TENSORBOARD, Findings, gather_facts, now, run_folder
+from perennial.ledger.events import Ledger, NewEvent
 from perennial.project import Project
-from perennial.publishing import publish_folder, publish_text
+from perennial.report.facts import RunFacts
+from perennial.report.page import render_report
+from perennial.storage.atomic import publish_folder, publish_text
 from schemas.records import Outcome, RunEnded, SpanJudged, SpanValidation, Tuned, Tuning, Validation
 
 __all__ = ["REPORT_FILE", "Findings", "conclude_run", "judge_spans", "remember_search", "run_folder"]

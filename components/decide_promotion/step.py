@@ -13,7 +13,7 @@ from components.decide_promotion.criteria import (
     judge_slices,
     list_first,
 )
-from perennial.publishing import publish_text
+from perennial.storage.atomic import publish_text
 from schemas.project import GateSettings
 from schemas.records import Criterion, Decision, Difference, Evaluation, Probing
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from components.evaluate_model.tables import Array
+from perennial.evaluation.prediction_table import Array
 from schemas.records import Calibration, CalibrationBin
 
 BINS = 15

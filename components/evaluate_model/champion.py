@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from components.evaluate_model.predictions import Contender, not_finite
-from components.evaluate_model.tables import Array, Examples
 from perennial.errors import describe_error
-from perennial.model_files import verify_model
+from perennial.evaluation.prediction_table import Array, Examples
 from perennial.project import Project
-from perennial.registry import Registry
+from perennial.registry.model_files import verify_model
+from perennial.registry.versions import Registry
 from perennial.tasks import Task
 from schemas.records import Champion, ServedTask
 

@@ -28,7 +28,7 @@ def evaluate_model(
     """
     from pathlib import Path
 
-    from components.evaluate_model.showing import show_confusion, show_slices
+    from components.evaluate_model.kubeflow_metrics import show_confusion, show_slices
     from components.evaluate_model.step import Outputs, describe_overall, evaluate_model
     from perennial.project import load_project, verify_digest
     from schemas.records import Champion

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from components.evaluate_model.tables import Array
+from perennial.evaluation.prediction_table import Array
 
 Values = Sequence[list[Any] | None]
 """The raw values of a feature, one list for each example; None or an empty list where it is missing."""

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from components.evaluate_model.tables import LABEL, SLICE, Array, class_scores
-from perennial.multiplicity import holm
+from perennial.evaluation.multiple_testing import holm
+from perennial.evaluation.prediction_table import LABEL, SLICE, Array, class_scores
 from perennial.tasks import Task
 from schemas.project import FairnessSettings
 from schemas.records import Fairness, GroupMeasure, GroupTest, ScoreDistribution

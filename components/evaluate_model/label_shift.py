@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from components.evaluate_model.tables import Array
+from perennial.evaluation.prediction_table import Array
 
 LEAST_OF_CLASS = 10
 """With fewer test examples of a class it is not known what it is predicted as: one of ten more or less is 10 points."""

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from components.evaluate_model.groups import OVERALL, Group
-from components.evaluate_model.tables import KEY, LABEL, SPAN, class_scores
+from perennial.evaluation.groups import OVERALL, Group
+from perennial.evaluation.prediction_table import KEY, LABEL, SPAN, class_scores
 from perennial.tasks import Task
 from schemas.records import ConfusionMatrix, Mistake
 

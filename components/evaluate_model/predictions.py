@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from components.evaluate_model.tables import KEY, Array, Examples, check_labels
 from perennial.errors import TrainingError
-from perennial.modelling.contract import read_contract
-from perennial.modelling.export import EXAMPLES_SIGNATURE, LABELS_SIGNATURE
+from perennial.evaluation.prediction_table import KEY, Array, Examples, check_labels
+from perennial.export.contract import read_contract
+from perennial.export.saved_model import EXAMPLES_SIGNATURE, LABELS_SIGNATURE
 from perennial.tasks import PARTS, Task, output_name
 from schemas.records import ServedTask
 from serving.causes import tensorflow_cause

@@ -9,16 +9,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from components.evaluate_model.covariate_shift import estimate_ratio
-from components.evaluate_model.intervals import effective_number
 from components.evaluate_model.label_shift import ClassShares, count_pairs, estimate_shares, solve_shares
 from components.evaluate_model.predictions import Contender
-from components.evaluate_model.tables import Array, Examples, read_values
+from perennial.data.examples import to_example
+from perennial.data.serving_log import ServingLog, find_log, no_requests, unreadable
 from perennial.errors import PerennialError
-from perennial.examples import serving_features, to_example
-from perennial.modelling.contract import parsing_specs
+from perennial.evaluation.bootstrap import effective_number
+from perennial.evaluation.prediction_table import Array, Examples, read_values
+from perennial.export.contract import parsing_specs
 from perennial.project import Project
-from perennial.reading.conforming import Conformed
-from perennial.served import ServingLog, find_log, no_requests, unreadable
+from perennial.readers.convert import Conformed
+from perennial.schema.environments import serving_features
 from perennial.tasks import Task
 from schemas.records import ServingDistribution
 

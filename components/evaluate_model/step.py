@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING
 from components.check_examples.step import read_checked
 from components.evaluate_model.champion import Comparable, predict_champion
 from components.evaluate_model.fairness import compare_groups
-from components.evaluate_model.groups import OVERALL, sliced_features
-from components.evaluate_model.measuring import (
+from components.evaluate_model.measurements import (
     CHAMPION,
     Measured,
     calibrate,
@@ -23,14 +22,15 @@ from components.evaluate_model.measuring import (
 from components.evaluate_model.mistakes import find_mistakes
 from components.evaluate_model.predictions import Instances, predict_instances
 from components.evaluate_model.serving_distribution import ServingWeights, estimate_weights
-from components.evaluate_model.tables import WEIGHT, Examples, make_table, read_examples
 from components.evaluate_model.views import find_views, with_views
 from components.train_model.step import SAVED_MODEL, read_training
 from components.validate_data.step import read_validation
-from perennial.model_files import verify_model
+from perennial.evaluation.groups import OVERALL, sliced_features
+from perennial.evaluation.prediction_table import WEIGHT, Examples, make_table, read_examples
 from perennial.project import Project
-from perennial.publishing import link_tree, publish_text
-from perennial.spans import span_order
+from perennial.registry.model_files import verify_model
+from perennial.spans.names import span_order
+from perennial.storage.atomic import link_tree, publish_text
 from perennial.tasks import metric_words
 from schemas.records import Champion, EvaluatedTask, Evaluation, Span, Training
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from components.evaluate_model.tables import SPAN, VIEW, Array, Examples, read_values
+from perennial.evaluation.prediction_table import SPAN, VIEW, Array, Examples, read_values
 from schemas.records import Span, Validation
 
 NEWEST = "newest span"

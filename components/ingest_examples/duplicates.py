@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from perennial.reading.rows import Reason, shorten
+from perennial.readers.rows import Reason, shorten
 
 SHARDS = 64
 _DIGEST_BYTES = 16

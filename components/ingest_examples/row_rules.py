@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from perennial.reading.conforming import Conformed, Plain
-from perennial.reading.rows import Reason, shorten
+from perennial.readers.convert import Conformed, Plain
+from perennial.readers.rows import Reason, shorten
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from perennial.errors import DataError
-from perennial.files import expand, shown_uri
-from perennial.fingerprints import fingerprint
 from perennial.project import Project
-from perennial.reading.read import format_of, read_columns, split_file
-from perennial.reading.rows import BrokenFileError, Part
+from perennial.readers.read import format_of, read_columns, split_file
+from perennial.readers.rows import BrokenFileError, Part
+from perennial.storage.files import expand, shown_uri
+from perennial.storage.fingerprints import fingerprint
 from schemas.records import Span
 
 

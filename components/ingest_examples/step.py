@@ -9,20 +9,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from components.ingest_examples.part_reading import Plan, infer_columns
+from components.ingest_examples.part_reader import Plan, infer_columns
 from components.ingest_examples.row_rules import RowRules, label_domain
 from components.ingest_examples.sources import Source, check_has_columns, check_unchanged, open_source
 from components.ingest_examples.tallies import Total
-from perennial.digests import digest_value
 from perennial.project import Project
-from perennial.publishing import publish_text
-from perennial.reading.columns import columns_of
-from perennial.reading.rows import BrokenFileError
+from perennial.readers.columns import columns_of
+from perennial.readers.rows import BrokenFileError
+from perennial.storage.atomic import publish_text
+from perennial.storage.digests import digest_value
 from schemas.project import SPLITS
 from schemas.records import Ingestion, Span
 
 if TYPE_CHECKING:
-    from components.ingest_examples.reading_pipeline import Reading
+    from components.ingest_examples.beam_pipeline import Reading
 
 RECORD_FILE = "ingestion.json"
 SET_ASIDE_FILE = "set_aside.jsonl"
@@ -106,7 +106,7 @@ def _read(plan: Plan, options: Sequence[str], output: Path) -> Reading:
     That is rare: columns that the schema does not have and whose values are of several kinds, and duplicate keys.
     Finding them first would cost every span a second reading.
     """
-    from components.ingest_examples.reading_pipeline import read_parts
+    from components.ingest_examples.beam_pipeline import read_parts
 
     reading = read_parts(plan, options, output, output / _WORK)
     if mixed := reading.total.mixed():
@@ -118,7 +118,7 @@ def _read(plan: Plan, options: Sequence[str], output: Path) -> Reading:
 
 
 def _read_again(plan: Plan, options: Sequence[str], output: Path) -> Reading:
-    from components.ingest_examples.reading_pipeline import read_parts
+    from components.ingest_examples.beam_pipeline import read_parts
 
     _clear(output)
     return read_parts(plan, options, output, output / _WORK)

@@ -7,11 +7,11 @@ from collections.abc import Iterable, Mapping
 
 import pyarrow as pa
 
+from perennial.data.examples import text_of
 from perennial.errors import DataError
-from perennial.examples import text_of
-from perennial.reading.columns import Column, Kind, SeenKinds
-from perennial.reading.conforming import Conformed, kind_of
-from perennial.reading.rows import BrokenFileError, Reason, Row
+from perennial.readers.columns import Column, Kind, SeenKinds
+from perennial.readers.convert import Conformed, kind_of
+from perennial.readers.rows import BrokenFileError, Reason, Row
 from schemas.records import Record
 
 MOST_LABELS = 1000

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 from components.predict_batch.arrays import to_arrays
 from components.predict_batch.rows import Row, plain_fields, read_batches, read_columns, read_rows
 from perennial.errors import DataError, PerennialError, ServingError
-from perennial.ledger import Ledger
-from perennial.modelling.contract import read_contract
+from perennial.export.contract import read_contract
+from perennial.ledger.events import Ledger
 from perennial.project import Project
-from perennial.registry import Registry
+from perennial.registry.versions import Registry
 from perennial.tasks import Part
 from schemas.records import ModelContract
 from serving.inputs import Arrays, from_v1

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from perennial.errors import ProjectError
-from perennial.modelling.features import Features
+from perennial.training.transformed_features import Features
 
 if TYPE_CHECKING:
     import numpy as np

@@ -7,19 +7,19 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from components.pretrain_learner.choosing import choose_features, held_by, make_pretext
-from components.pretrain_learner.learning import Learner, Learnt
 from components.pretrain_learner.pool import Pool, make_pool
-from components.pretrain_learner.transforming import transform_rows
+from components.pretrain_learner.pretext_features import choose_features, held_by, make_pretext
+from components.pretrain_learner.pretext_trainer import Learner, Learnt
+from components.pretrain_learner.transformed_rows import transform_rows
 from components.pretrain_learner.unlabelled_rows import UnlabelledRows
-from perennial.modelling.building import ModelBuilder, trunk
-from perennial.modelling.devices import choose_strategy
-from perennial.modelling.features import TransformedFeatures
-from perennial.modelling.loop import learning_rate_of
-from perennial.modelling.weights import save_weights
 from perennial.project import Project
-from perennial.publishing import publish_text
-from perennial.tuning import one_process, settings_hyperparameters
+from perennial.storage.atomic import publish_text
+from perennial.training.hyperparameters import one_process, settings_hyperparameters
+from perennial.training.model_builder import ModelBuilder, trunk
+from perennial.training.strategy import choose_strategy
+from perennial.training.trainer import learning_rate_of
+from perennial.training.transformed_features import TransformedFeatures
+from perennial.training.weights import save_weights
 from schemas.records import Pretraining
 
 if TYPE_CHECKING:

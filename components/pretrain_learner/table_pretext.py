@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from components.pretrain_learner.image_pretexts import pick
 from components.pretrain_learner.pool import Spread
-from perennial.modelling.features import Features
+from perennial.training.transformed_features import Features
 
 if TYPE_CHECKING:
     import keras

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from perennial.data.examples import split_of, text_of, to_example
 from perennial.errors import PerennialError, ProjectError
-from perennial.examples import serving_features, split_of, text_of, to_example
-from perennial.files import find_files
 from perennial.project import Project
-from perennial.reading.columns import columns_of
-from perennial.reading.conforming import Conformer
-from perennial.reading.read import format_of, read_rows
-from perennial.reading.rows import Part, Row
+from perennial.readers.columns import columns_of
+from perennial.readers.convert import Conformer
+from perennial.readers.read import format_of, read_rows
+from perennial.readers.rows import Part, Row
+from perennial.schema.environments import serving_features
+from perennial.storage.files import find_files
 from schemas.project import Format
 
 _TOLD = 3  # reasons that a note shows

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from perennial.modelling.features import Features
+from perennial.training.transformed_features import Features
 
 if TYPE_CHECKING:
     import keras

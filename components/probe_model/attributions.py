@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from components.evaluate_model.tables import KEY, LABEL, SPAN, Array, class_scores
 from components.probe_model.gradients import Explanations, average_example, explain
 from components.probe_model.probed import Probed
 from perennial.errors import describe_error
-from perennial.modelling.explaining import Halves
+from perennial.evaluation.prediction_table import KEY, LABEL, SPAN, Array, class_scores
+from perennial.export.gradient_functions import Halves
 from schemas.project import ExplainSettings
 from schemas.records import Attribution, Evaluation, ExampleAttribution
 

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from components.evaluate_model.tables import Array
 from components.probe_model.examined import Columns
 from perennial.errors import TrainingError
-from perennial.modelling.contract import read_contract
-from perennial.modelling.explaining import Halves, halves_of
-from perennial.modelling.export import SERVING_SIGNATURE
+from perennial.evaluation.prediction_table import Array
+from perennial.export.contract import read_contract
+from perennial.export.gradient_functions import Halves, halves_of
+from perennial.export.saved_model import SERVING_SIGNATURE
 from perennial.tasks import LATENT, PARTS, Task, output_name
 from schemas.records import ServedFeature
 from serving.causes import tensorflow_cause

@@ -27,10 +27,10 @@ from typing import Literal
 
 import numpy as np
 
-from components.evaluate_model.differences import example_losses
-from components.evaluate_model.tables import Array
 from components.probe_model.examined import Examined, is_constant
 from components.probe_model.latent import EXPLAINED, tell_apart
+from perennial.evaluation.comparison import example_losses
+from perennial.evaluation.prediction_table import Array
 from perennial.tasks import metric_words
 from schemas.project import CovariateSettings
 from schemas.records import CovariateProbe

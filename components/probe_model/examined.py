@@ -8,7 +8,7 @@ from functools import cached_property
 
 import numpy as np
 
-from components.evaluate_model.tables import Array
+from perennial.evaluation.prediction_table import Array
 from schemas.project import Metric
 
 Columns = Mapping[str, Array]

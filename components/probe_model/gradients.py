@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from components.evaluate_model.tables import Array
+from perennial.evaluation.prediction_table import Array
 
 if TYPE_CHECKING:
     import tensorflow as tf

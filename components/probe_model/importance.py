@@ -10,10 +10,10 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from components.evaluate_model.differences import area_of, example_gains
-from components.evaluate_model.intervals import Interval, gain_interval, mean_interval
-from components.evaluate_model.tables import Array
 from components.probe_model.examined import Examined
+from perennial.evaluation.bootstrap import Interval, gain_interval, mean_interval
+from perennial.evaluation.comparison import area_of, example_gains
+from perennial.evaluation.prediction_table import Array
 from schemas.project import Metric
 from schemas.records import DroppedFeatures, FeatureImportance
 

@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from components.evaluate_model.tables import Array
 from components.probe_model.examined import Examined
+from perennial.evaluation.prediction_table import Array
 
 EXPLAINED = "share of variance explained"
 _FOLDS = 5

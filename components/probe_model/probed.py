@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from components.evaluate_model.tables import GROUP, LABEL, Array, Examples
 from components.probe_model.candidate import Candidate
 from components.probe_model.examined import Examined
+from perennial.evaluation.prediction_table import GROUP, LABEL, Array, Examples
 from schemas.records import Evaluation
 
 if TYPE_CHECKING:

@@ -10,20 +10,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from components.evaluate_model.step import read_evaluation, read_table
-from components.evaluate_model.tables import KEY, SPAN, Examples, read_examples
 from components.probe_model.attributions import attribute
 from components.probe_model.candidate import Candidate
 from components.probe_model.covariates import Findings, probe_covariates
 from components.probe_model.examined import Examined
 from components.probe_model.importance import drop_cheapest, measure_importances
 from components.probe_model.probed import Probed
-from components.probe_model.sampling import sample_rows
+from components.probe_model.sample import sample_rows
 from components.probe_model.suspects import find_suspects
 from components.train_model.step import SAVED_MODEL
 from perennial.errors import IntegrityError, TrainingError
-from perennial.model_files import verify_model
+from perennial.evaluation.prediction_table import KEY, SPAN, Examples, read_examples
 from perennial.project import Project
-from perennial.publishing import publish_text
+from perennial.registry.model_files import verify_model
+from perennial.storage.atomic import publish_text
 from schemas.records import DroppedFeatures, FeatureImportance, Probing
 
 if TYPE_CHECKING:

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from components.evaluate_model.tables import Array, read_values
 from components.probe_model.covariates import Suspect
 from components.probe_model.examined import Columns
-from perennial.examples import as_text
+from perennial.data.examples import as_text
+from perennial.evaluation.prediction_table import Array, read_values
 
 if TYPE_CHECKING:
     from tensorflow_metadata.proto.v0.schema_pb2 import Feature, Schema

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from perennial.errors import IntegrityError, ServingError
-from perennial.ledger import Ledger
+from perennial.ledger.events import Ledger
 from perennial.project import Project
-from perennial.reconciling import follow_ledger
-from perennial.registry import Registry
+from perennial.registry.repair import follow_ledger
+from perennial.registry.versions import Registry
 from schemas.records import Champion, Deployment, ModelVersion, ServingCheck
 
 

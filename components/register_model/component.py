@@ -21,7 +21,7 @@ def register_model(
     from components.evaluate_model.step import read_evaluation
     from components.register_model.step import register_model
     from perennial.project import load_project
-    from perennial.reconciling import PROBING_DOCUMENT
+    from perennial.registry.repair import PROBING_DOCUMENT
     from schemas.records import Probing, Selection
 
     judged = read_evaluation(Path(evaluation.path))

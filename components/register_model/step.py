@@ -8,14 +8,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from components.train_model.step import SAVED_MODEL
-from perennial.digests import digest_value
-from perennial.ledger import Ledger, NewEvent
-from perennial.mlflow_runs import TrainedInstance
-from perennial.model_files import verify_model
-from perennial.modelling.contract import read_contract
+from perennial.export.contract import read_contract
+from perennial.ledger.events import Ledger, NewEvent
 from perennial.project import Project
-from perennial.reconciling import DECISION_DOCUMENT, EVALUATION_DOCUMENT, PROBING_DOCUMENT, decision_key
-from perennial.registry import Candidate, Registry
+from perennial.registry.mlflow_runs import TrainedInstance
+from perennial.registry.model_files import verify_model
+from perennial.registry.repair import DECISION_DOCUMENT, EVALUATION_DOCUMENT, PROBING_DOCUMENT, decision_key
+from perennial.registry.versions import Candidate, Registry
+from perennial.storage.digests import digest_value
 from schemas.records import (
     Decision,
     DecisionMade,
@@ -45,7 +45,7 @@ def register_model(
     """Makes the candidate a version of the registry; candidates that were not promoted are kept, too.
 
     Every instance of the run becomes an MLflow run. The ledger says first that registration began, and last what was
-    decided: a run that is killed between the two is completed by `perennial.reconciling`.
+    decided: a run that is killed between the two is completed by `perennial.registry.repair`.
 
     Raises:
         IntegrityError: The model's files are not those that were evaluated, or more than a SavedModel and weights.

@@ -43,9 +43,9 @@ def select_spans(
     """
     from components.select_spans.step import select_spans
     from perennial.project import load_project
-    from perennial.stages import check_search_asked, verify_stages
-    from perennial.watched_files import unlabelled_fingerprint
-    from perennial.window import decide_work
+    from perennial.spans.window import decide_work
+    from perennial.storage.watched_files import unlabelled_fingerprint
+    from perennial.training.stages import check_search_asked, verify_stages
 
     loaded = load_project(project)
     verify_stages(loaded, stages)

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from perennial.ledger import Ledger, NewEvent, started
+from perennial.ledger.events import Ledger, NewEvent, started
 from perennial.project import Project
-from perennial.spans import find_landed
-from perennial.stages import choose_stages
-from perennial.tuning import usable
-from perennial.watched_files import served_fingerprint
-from perennial.window import Judgements, Window, choose_window, decide_work, number_versions
+from perennial.spans.landed import find_landed
+from perennial.spans.window import Judgements, Window, choose_window, decide_work, number_versions
+from perennial.storage.watched_files import served_fingerprint
+from perennial.training.hyperparameters import usable
+from perennial.training.stages import choose_stages
 from schemas.project import ProjectSettings
 from schemas.records import Champion, Instance, RunStarted, Selection, Tuned
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from perennial.modelling.calling import call_model
+from perennial.training.model_call import call_model
 
 if TYPE_CHECKING:
     import keras
     import tensorflow as tf
 
-    from perennial.modelling.features import Features
+    from perennial.training.transformed_features import Features
 
 _RELU = ("Relu", "Relu6")
 

@@ -12,17 +12,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from components.stabilise_weights.dead_units import dead_units
-from components.stabilise_weights.health import choose_draw, measure_draw
 from perennial.errors import TrainingError
-from perennial.modelling.batches import TrainingBatches
-from perennial.modelling.building import ModelBuilder
-from perennial.modelling.devices import choose_strategy
-from perennial.modelling.features import TransformedFeatures
-from perennial.modelling.loop import REMEDY, Trainer, learning_rate_of, warm_up
-from perennial.modelling.weights import Weights, fit_weights, load_weights, save_weights, weights_of
 from perennial.project import Project
-from perennial.publishing import publish_text
-from perennial.tuning import balance_classes, one_process, plan_batches, settings_hyperparameters, space_digest
+from perennial.storage.atomic import publish_text
+from perennial.training.batches import TrainingBatches
+from perennial.training.hyperparameters import (
+    balance_classes,
+    one_process,
+    plan_batches,
+    settings_hyperparameters,
+    space_digest,
+)
+from perennial.training.model_builder import ModelBuilder
+from perennial.training.strategy import choose_strategy
+from perennial.training.trainer import REMEDY, Trainer, learning_rate_of, warm_up
+from perennial.training.transformed_features import TransformedFeatures
+from perennial.training.weight_draws import choose_draw, measure_draw
+from perennial.training.weights import Weights, fit_weights, load_weights, save_weights, weights_of
 from perennial.user_module import function_line
 from schemas.project import TrainSettings
 from schemas.records import Hyperparameters, Stabilisation, Tuned, WeightDraw

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from components.stabilise_weights.step import WEIGHTS_FILE
-from perennial.digests import digest_file, digest_folder, digest_value
-from perennial.modelling.checkpoints import Checkpoints
 from perennial.project import Project
+from perennial.storage.digests import digest_file, digest_folder, digest_value
+from perennial.training.checkpoints import Checkpoints
 from schemas.project import ProjectSettings
 from schemas.records import Champion, Hyperparameters, Instance, Record
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from components.train_model.fitting import should_stop
+from components.train_model.epochs import should_stop
+from components.train_model.instance import RECORD_FILE, SAVED_MODEL, read_training, train_here
 from components.train_model.job import Job, checkpoints_root, make_job
-from components.train_model.training import RECORD_FILE, SAVED_MODEL, read_training, train_here
 from components.tune_model.step import read_tuning
-from perennial.modelling.checkpoints import prune_checkpoints
-from perennial.modelling.devices import cluster_size
 from perennial.project import Project
-from perennial.publishing import publish_text
-from perennial.tuning import settings_hyperparameters
+from perennial.storage.atomic import publish_text
+from perennial.training.checkpoints import prune_checkpoints
+from perennial.training.hyperparameters import settings_hyperparameters
+from perennial.training.strategy import cluster_size
 from schemas.records import Champion, Hyperparameters, Instance, Training
 
 __all__ = ["RECORD_FILE", "SAVED_MODEL", "Inputs", "read_training", "should_stop", "train_model"]
@@ -72,7 +72,7 @@ def _hyperparameters(project: Project, inputs: Inputs, rank: int) -> Hyperparame
 
 def _train(job: Job, window: Path) -> Training:
     if job.project.uses_run_fn:
-        from components.train_model.calling import train_by_calling
+        from components.train_model.train_run_fn import train_by_calling
 
         return train_by_calling(job, window)
     if job.settings.train.strategy == "multi_worker" and cluster_size() is None:

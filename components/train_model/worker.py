@@ -11,12 +11,12 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from components.train_model.instance import train_here
 from components.train_model.job import Job
-from components.train_model.training import train_here
 from perennial import errors
 from perennial.errors import PerennialError
 from perennial.processes import die_with_parent
-from perennial.publishing import publish_text
+from perennial.storage.atomic import publish_text
 
 
 def error_file(folder: Path, number: int) -> Path:

@@ -12,11 +12,11 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from components.train_model.instance import read_training
 from components.train_model.job import Job
-from components.train_model.training import read_training
 from components.train_model.worker import error_file, log_file, read_error, work
 from perennial.errors import TrainingError
-from perennial.modelling.devices import CLUSTER
+from perennial.training.strategy import CLUSTER
 from schemas.records import Training
 
 _POLL_SECONDS = 0.1

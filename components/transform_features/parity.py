@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from perennial.data.examples import as_text
 from perennial.errors import ProjectError
-from perennial.examples import as_text
-from perennial.modelling.export import serving_specs
+from perennial.export.saved_model import serving_specs
 from perennial.project import Project
 from perennial.user_module import function_line
 from serving.features import Feature

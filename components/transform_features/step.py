@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from components.transform_features.parity import Parity, Sampled, check_parity
-from perennial.beam import make_pipeline
+from perennial.data.beam import make_pipeline
+from perennial.data.examples import split_files, split_prefix
+from perennial.data.preprocessing import naming_user_line, raw_examples, read_batches
 from perennial.errors import ProjectError
-from perennial.examples import split_files, split_prefix
-from perennial.modelling.features import TRANSFORM_GRAPH, TRANSFORMED_EXAMPLES
-from perennial.modelling.preprocessing import naming_user_line, raw_examples, read_batches
 from perennial.project import Project
-from perennial.publishing import link_tree
+from perennial.storage.atomic import link_tree
+from perennial.training.transformed_features import TRANSFORM_GRAPH, TRANSFORMED_EXAMPLES
 from perennial.user_module import function_line
 
 if TYPE_CHECKING:

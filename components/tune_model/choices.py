@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime
 
-from perennial.tuning import age_in_days
+from perennial.training.hyperparameters import age_in_days
 from schemas.project import TuneSettings
 from schemas.records import Hyperparameters, Trial, Tuned, Validation
 

@@ -19,15 +19,15 @@ from components.tune_model.space import (
     values_of,
 )
 from perennial.errors import TrainingError, describe_error
-from perennial.modelling.batches import TrainingBatches
-from perennial.modelling.building import ModelBuilder
-from perennial.modelling.devices import choose_strategy
-from perennial.modelling.features import TransformedFeatures
-from perennial.modelling.loop import REMEDY, Trainer, learning_rate_of, quick_train
-from perennial.modelling.weights import Fitted, Weights, fit_weights, load_weights
 from perennial.project import Project
-from perennial.publishing import publish_text
-from perennial.tuning import balance_classes, one_process, plan_batches
+from perennial.storage.atomic import publish_text
+from perennial.training.batches import TrainingBatches
+from perennial.training.hyperparameters import balance_classes, one_process, plan_batches
+from perennial.training.model_builder import ModelBuilder
+from perennial.training.strategy import choose_strategy
+from perennial.training.trainer import REMEDY, Trainer, learning_rate_of, quick_train
+from perennial.training.transformed_features import TransformedFeatures
+from perennial.training.weights import Fitted, Weights, fit_weights, load_weights
 from perennial.user_module import function_line
 from schemas.project import TrainSettings
 from schemas.records import Hyperparameters, Trial

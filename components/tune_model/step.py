@@ -14,12 +14,12 @@ from components.tune_model.choices import describe_reuse, describe_search, disti
 from components.tune_model.search import search
 from components.tune_model.space import hyperparameters_of
 from components.validate_data.step import read_validation
-from perennial.digests import digest_file, digest_folder, digest_value
 from perennial.errors import PerennialError
-from perennial.modelling.features import TRANSFORM_GRAPH, TransformedFeatures
 from perennial.project import FORMAT, Project
-from perennial.publishing import publish_text
-from perennial.tuning import settings_hyperparameters, space_digest
+from perennial.storage.atomic import publish_text
+from perennial.storage.digests import digest_file, digest_folder, digest_value
+from perennial.training.hyperparameters import settings_hyperparameters, space_digest
+from perennial.training.transformed_features import TRANSFORM_GRAPH, TransformedFeatures
 from schemas.records import Hyperparameters, Tuned, Tuning
 
 RECORD_FILE = "tuning.json"
@@ -103,7 +103,7 @@ def _search(searched: Searched, kept: Path) -> Tuning:
 
 def _ask_tuner_fn(searched: Searched, kept: Path) -> Tuning:
     """The search of a TFX module: its own `tuner_fn` decides what is searched and how."""
-    from perennial.modelling.run_fn import call_tuner_fn
+    from perennial.tfx_module.run_fn import call_tuner_fn
 
     project = searched.project
     values = call_tuner_fn(project, TransformedFeatures(searched.features, project.tasks), kept)

@@ -6,13 +6,13 @@ import difflib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
+from perennial.schema.environments import TRAINING
 from schemas.project import Severity
 from schemas.records import Check
 
 if TYPE_CHECKING:
     from tensorflow_metadata.proto.v0.schema_pb2 import Feature, Schema
 
-TRAINING = "TRAINING"
 ORDER = "order of the columns"
 _SHOWN = 40
 _SIMILAR = 0.7

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from components.validate_data.measures import (
+from components.validate_data.drift_distances import (
     MISSING,
     SMALLEST_DIVERGENCE,
     SMALLEST_SHARE,
@@ -28,7 +28,7 @@ from components.validate_data.measures import (
     missing_share,
     quartiles,
 )
-from perennial.distributions import Distribution, kind, merge
+from perennial.data.distributions import Distribution, kind, merge
 from schemas.project import ProjectSettings, Severity
 from schemas.records import Check
 

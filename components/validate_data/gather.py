@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 from components.check_examples.step import CHECKED_FILE, DATA_DOCS, SET_ASIDE_FILE, read_checked
 from components.compute_statistics.step import read_statistics, write_statistics
 from components.validate_data.statistics_view import render_statistics
-from perennial.combining import combine_statistics
-from perennial.distributions import Distribution, merge, read_distributions
+from perennial.data.distributions import Distribution, merge, read_distributions
+from perennial.data.examples import split_files, split_prefix
+from perennial.data.merge_statistics import combine_statistics
 from perennial.errors import DataError
-from perennial.examples import split_files, split_prefix
 from perennial.project import Project
-from perennial.publishing import link_file, link_tree, publish_text
+from perennial.storage.atomic import link_file, link_tree, publish_text
 from schemas.project import SPLITS
 from schemas.records import CheckedSpan, SpanValidation
 

@@ -7,17 +7,17 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from components.validate_data.drift import Baseline, Rules, check_drift
+from perennial.data.serving_log import find_log, no_requests, unreadable
 from perennial.errors import PerennialError
-from perennial.examples import serving_features
 from perennial.project import Project
-from perennial.reading.columns import Column
-from perennial.reading.conforming import Conformed
-from perennial.served import find_log, no_requests, unreadable
+from perennial.readers.columns import Column
+from perennial.readers.convert import Conformed
+from perennial.schema.environments import serving_features
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from perennial.distributions import Distribution
+    from perennial.data.distributions import Distribution
     from schemas.records import Check
 
 _BATCH = 1000
@@ -54,7 +54,7 @@ def _measure(project: Project, rows: Iterator[Conformed], columns: Mapping[str, 
     from perennial.tfx_compat import import_tfdv
 
     import_tfdv()
-    from components.compute_statistics.measuring import measure_distributions
+    from perennial.data.value_counts import measure_distributions
 
     measure = measure_distributions(project.schema)
     counts = measure.create_accumulator()

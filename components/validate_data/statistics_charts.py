@@ -13,7 +13,7 @@ from typing import Literal
 
 import numpy as np
 
-from perennial.distributions import Distribution, FloatArray, kind, merge
+from perennial.data.distributions import Distribution, FloatArray, kind, merge
 
 BINS = 24  # of a histogram; few enough for a chart of 340 pixels
 POINTS = 16  # so few different numbers each get a bar of their own

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from components.validate_data.statistics_charts import Chart, draw, format_number
-from perennial.combining import feature_name
-from perennial.distributions import Distribution, kind, most_frequent
-from perennial.schema_words import printable
+from perennial.data.distributions import Distribution, kind, most_frequent
+from perennial.data.merge_statistics import feature_name
+from perennial.schema.description import printable
 
 if TYPE_CHECKING:
     from tensorflow_metadata.proto.v0.statistics_pb2 import DatasetFeatureStatisticsList, FeatureNameStatistics

@@ -16,10 +16,10 @@ from components.validate_data.drift import Baseline, check_drift, drift_rules, m
 from components.validate_data.gather import Measured, link_window, publish_span, publish_statistics
 from components.validate_data.schema_checks import check_schema
 from components.validate_data.skew import check_skew, read_served
-from perennial.files import is_url
 from perennial.project import Project
-from perennial.publishing import publish_text
-from perennial.reading.read import format_of
+from perennial.readers.read import format_of
+from perennial.storage.atomic import publish_text
+from perennial.storage.files import is_url
 from schemas.records import Check, Span, SpanValidation, Validation
 
 VALIDATION_FILE = "validation.json"

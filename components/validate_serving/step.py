@@ -16,14 +16,14 @@ from typing import Any
 import numpy as np
 
 from components.evaluate_model.step import read_evaluation, read_table
-from components.evaluate_model.tables import KEY, SPAN
 from components.train_model.step import SAVED_MODEL
+from perennial.data.examples import as_text, decode_records, read_records, split_files
 from perennial.errors import ServingError
-from perennial.examples import as_text, decode_records, read_records, split_files
-from perennial.modelling.contract import read_contract
+from perennial.evaluation.prediction_table import KEY, SPAN
+from perennial.export.contract import read_contract
 from perennial.processes import die_with_parent
 from perennial.project import Project
-from perennial.publishing import publish_text
+from perennial.storage.atomic import publish_text
 from schemas.records import ModelContract, ModelVersion, ServedFeature, ServedTask, ServingCheck
 
 RECORD_FILE = "serving_check.json"

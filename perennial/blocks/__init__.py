@@ -22,9 +22,9 @@ Every weight has a path that the same arguments always give, such as `learner/gr
 weights travel from one model to another. Models export as a SavedModel that needs none of this code.
 """
 
-from perennial.blocks.assembling import assemble, with_tasks
+from perennial.blocks.assembly import assemble, with_tasks
 from perennial.blocks.learners import mlp, residual_groups, transformer_encoder
-from perennial.blocks.reusing import reuse_learner
+from perennial.blocks.reuse import reuse_learner
 from perennial.blocks.stems import image_stem, joined, table_stem, table_tokens, text_stem
 from perennial.blocks.tasks import Head, binary, multi_class, regression
 

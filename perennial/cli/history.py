@@ -4,46 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import UTC, date, datetime, timedelta
 
 import typer
 from rich.console import Console
 
-from perennial.cli.words import lasted, parse_time, plain_console, print_lines, when
-from perennial.ledger import Event, Ledger, body_of
+from perennial.cli.formats import lasted, plain_console, print_lines, when
 from perennial.project import Project
-from schemas.records import DecisionMade, Deployment
+from perennial.registry.serving_periods import Period, read_periods, served_at
 
 _VERBS = {"push": "pushed", "promote": "promoted", "rollback": "rolled back to"}
-
-
-@dataclass(frozen=True)
-class Period:
-    """How long a version served after a deployment: from `at` until `until` (None: it serves), UTC, ISO 8601.
-
-    `decided` are the gate's reasons where a run's gate decided, as it was recorded on the version.
-    """
-
-    deployment: int
-    version: str
-    digest: str
-    action: str
-    by: str
-    run: str | None
-    why: str
-    at: str
-    until: str | None
-    seconds: float
-    decided: list[str]
-
-    def describe(self) -> str:
-        """One line: when, which version, how, by whom, why, for how long."""
-        reach = "serves since then" if self.until is None else "served"
-        return (
-            f"{when(self.at)}  version {self.version}  {_VERBS[self.action]} by {self.by} ({self.why}), "
-            f"{reach} for {lasted(self.seconds)}"
-        )
 
 
 def tell_history(project: Project, at: str | None, as_json: bool) -> None:
@@ -85,37 +56,12 @@ def parse_moment(text: str, now: datetime) -> datetime:
     return moment
 
 
-def read_periods(project: Project, now: datetime) -> list[Period]:
-    """Every deployment in the ledger with how long it served, oldest first."""
-    ledger = Ledger(project.ledger_url)
-    made, decisions = ledger.deployments(), ledger.events("decision")
-    ledger.close()
-    ends = [event.at for event, _ in made[1:]] + [None]
-    return [_period(*each, until, decisions, now) for each, until in zip(made, ends, strict=False)]
-
-
-def served_at(periods: Sequence[Period], moment: datetime) -> Period | None:
-    """The period that a time lies in: the newest deployment until then."""
-    before = [period for period in periods if parse_time(period.at) <= moment]
-    return before[-1] if before else None
-
-
-def _period(event: Event, made: Deployment, until: str | None, decisions: Sequence[Event], now: datetime) -> Period:
-    end = parse_time(until) if until else now
-    judged = [body_of(decision, DecisionMade) for decision in decisions if decision.run == event.run]
-    decided = [reason for each in judged if each.version == made.version for reason in each.decision.reasons]
-    return Period(
-        deployment=event.number,
-        version=made.version,
-        digest=made.digest,
-        action=made.action,
-        by=made.by,
-        run=event.run,
-        why=made.why,
-        at=event.at,
-        until=until,
-        seconds=max(0.0, (end - parse_time(event.at)).total_seconds()),
-        decided=decided if event.run else [],
+def describe_period(period: Period) -> str:
+    """Describes a period in one line: when, which version, how, by whom, why, for how long."""
+    reach = "serves since then" if period.until is None else "served"
+    return (
+        f"{when(period.at)}  version {period.version}  {_VERBS[period.action]} by {period.by} ({period.why}), "
+        f"{reach} for {lasted(period.seconds)}"
     )
 
 
@@ -123,7 +69,7 @@ def _show_all(periods: Sequence[Period], console: Console, as_json: bool) -> Non
     if as_json:
         typer.echo(json.dumps([asdict(period) for period in periods], indent=2))
     elif periods:
-        print_lines(console, (f"  {period.describe()}" for period in periods))
+        print_lines(console, (f"  {describe_period(period)}" for period in periods))
     else:
         console.print("nothing was ever deployed")
 
@@ -136,4 +82,6 @@ def _show_one(period: Period | None, moment: datetime, console: Console, as_json
         console.print(f"nothing served at {when(moment)}", highlight=False)
     else:
         reasons = [f"  the gate: {reason}" for reason in period.decided]
-        print_lines(console, [f"version {period.version} served at {when(moment)}", f"  {period.describe()}", *reasons])
+        print_lines(
+            console, [f"version {period.version} served at {when(moment)}", f"  {describe_period(period)}", *reasons]
+        )

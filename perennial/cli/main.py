@@ -34,7 +34,7 @@ Why = Annotated[str, typer.Option(help="Why; it is kept in the ledger.")]
 @app.command()
 def init(folder: Folder) -> None:
     """Write a project to start from; files that exist stay."""
-    from perennial.cli.starting import init_project
+    from perennial.cli.init import init_project
 
     for path in init_project(folder):
         typer.echo(f"wrote {path}")
@@ -51,7 +51,7 @@ def validate(folder: Folder) -> None:
 
 def validate_folder(folder: str) -> None:
     """The body of `validate`."""
-    from perennial.cli.starting import validate_project
+    from perennial.cli.init import validate_project
     from perennial.project import load_project
     from perennial.runner.quiet import libraries_log_to
 
@@ -71,7 +71,7 @@ def run(
     """Run the loop once: validate, train, compare, register, push."""
     from rich.console import Console
 
-    from perennial.cli.running import Asked, run_project, show_result
+    from perennial.cli.run import Asked, run_project, show_result
     from perennial.project import load_project
 
     # The stream itself, not its name: kfp.local's output is redirected by name while the pipeline runs.
@@ -100,7 +100,7 @@ def compile(
 ) -> None:
     """Write the pipeline that the project's settings ask for, as Kubeflow IR YAML."""
     from perennial.project import load_project
-    from perennial.stages import choose_stages
+    from perennial.training.stages import choose_stages
     from pipelines.compile import compile_pipeline
 
     project = load_project(folder)
@@ -173,8 +173,8 @@ def promote(
     why: Why = "a person decided",
 ) -> None:
     """Make a registered version the champion."""
-    from perennial.deployments import promote_version
     from perennial.project import load_project
+    from perennial.registry.deployments import promote_version
 
     deployed = promote_version(load_project(folder), version, why)
     typer.echo(f"version {deployed.version} is the champion now")
@@ -183,8 +183,8 @@ def promote(
 @app.command()
 def rollback(folder: Folder, why: Why = "a person decided") -> None:
     """Make the version that served before the champion again."""
-    from perennial.deployments import roll_back
     from perennial.project import load_project
+    from perennial.registry.deployments import roll_back
 
     deployed = roll_back(load_project(folder), why)
     typer.echo(f"version {deployed.version} is the champion again")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from perennial.ledger import Event, Ledger, body_of
+from perennial.ledger.events import Event, Ledger, body_of
 from perennial.project import Project
 from schemas.records import Decision, DecisionMade, RunEnded, RunStarted
 

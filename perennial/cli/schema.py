@@ -45,11 +45,11 @@ def infer_schema(folder: str, spans: list[str]) -> None:
     """The body of `schema infer`."""
     from rich.console import Console
 
-    from perennial.cli.schema_measuring import choose_spans, measure_anew
+    from perennial.cli.schema_statistics import choose_spans, measure_anew
     from perennial.cli.schema_views import show_schema
-    from perennial.publishing import publish_text
-    from perennial.schema_inference import first_schema
-    from perennial.schema_text import schema_text
+    from perennial.schema.inference import first_schema
+    from perennial.schema.text import schema_text
+    from perennial.storage.atomic import publish_text
 
     project = _load(Path(folder))
     chosen = choose_spans(project, spans)
@@ -93,11 +93,11 @@ def diff(
 
 def propose(folder: str, span: str | None, text: bool) -> None:
     """The body of `schema diff`; `text` tells whether to show the change of the file."""
-    from perennial.cli.schema_measuring import choose_span, measure_span
-    from perennial.schema_changes import find_refusal, propose_schema
-    from perennial.schema_proposals import keep_proposal
-    from perennial.schema_text import patch_text, read_text, unified_diff
-    from perennial.schema_words import describe_changes
+    from perennial.cli.schema_statistics import choose_span, measure_span
+    from perennial.schema.description import describe_changes
+    from perennial.schema.diff import find_refusal, propose_schema
+    from perennial.schema.proposal import keep_proposal
+    from perennial.schema.text import patch_text, read_text, unified_diff
 
     project = _load(Path(folder))
     current, before = read_text(project.schema_path), project.schema
@@ -131,8 +131,8 @@ def accept(
     folder: Folder, why: Annotated[str, typer.Option(help="Why; it is kept in the ledger.", callback=_said)]
 ) -> None:
     """Apply what the last `diff` proposed, and record it in the ledger."""
-    from perennial.cli.schema_measuring import span_state
-    from perennial.schema_proposals import accept_proposal
+    from perennial.cli.schema_statistics import span_state
+    from perennial.schema.proposal import accept_proposal
 
     project = _load(folder)
     accepted = accept_proposal(project, why)
@@ -151,7 +151,7 @@ def accept(
 def _load(folder: Path) -> Project:
     """Loads a project, and finishes an acceptance that was cut short."""
     from perennial.project import load_project
-    from perennial.schema_proposals import finish_acceptance
+    from perennial.schema.proposal import finish_acceptance
 
     project = load_project(folder)
     finished = finish_acceptance(project)
@@ -182,7 +182,7 @@ def _keep_existing(project: Project, inferred: Schema) -> NoReturn:
         ProjectError: Always.
     """
     from perennial.errors import ProjectError
-    from perennial.schema_text import schema_text, unified_diff
+    from perennial.schema.text import schema_text, unified_diff
 
     name = project.schema_path.name
     difference = unified_diff(schema_text(project.schema), schema_text(inferred), name, "inferred")
@@ -198,7 +198,7 @@ def _keep_existing(project: Project, inferred: Schema) -> NoReturn:
 
 def _tell_unserved(schema: Schema, label: str, key: str) -> None:
     """Says which features clients will not be asked for, and why."""
-    from perennial.examples import is_alive
+    from perennial.schema.environments import is_alive
 
     optional = [f.name for f in schema.feature if not f.HasField("shape") and is_alive(f)]
     empty = [f.name for f in schema.feature if not is_alive(f)]

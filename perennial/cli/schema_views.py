@@ -9,9 +9,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from perennial.examples import SERVING, is_alive
-from perennial.schema_inference import TRAINING
-from perennial.schema_words import count_words, listed, type_name
+from perennial.schema.description import count_words, listed, type_name
+from perennial.schema.environments import SERVING, TRAINING, is_alive
 
 if TYPE_CHECKING:
     from tensorflow_metadata.proto.v0.schema_pb2 import Feature, Schema

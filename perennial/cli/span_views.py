@@ -11,12 +11,13 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from perennial.files import is_url, list_files
-from perennial.ledger import Ledger, SpanVerdict, body_of
+from perennial.ledger.events import Ledger, SpanVerdict, body_of
 from perennial.project import Project
-from perennial.quarantine import unknown_span
-from perennial.spans import find_landed, span_order
-from perennial.window import Judgements, State, number_versions, state_of
+from perennial.spans.landed import find_landed
+from perennial.spans.names import span_order
+from perennial.spans.quarantine import unknown_span
+from perennial.spans.window import Judgements, State, number_versions, state_of
+from perennial.storage.files import is_url, list_files
 from schemas.records import DecisionMade, RunEnded, Span
 
 COLOURS: dict[State, str] = {

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from perennial.quarantine import Act
+    from perennial.spans.quarantine import Act
 
 app = typer.Typer(no_args_is_help=True, help="List, explain, release and reject spans.")
 Folder = Annotated[Path, typer.Argument(metavar="PROJECT", help="Project folder.")]
@@ -68,7 +68,7 @@ def reject(folder: Folder, span: Name, why: Why, version: Version = None) -> Non
 
 def _decide(folder: Path, act: Act, name: str, version: int | None, why: str) -> None:
     from perennial.project import load_project
-    from perennial.quarantine import decide_span
+    from perennial.spans.quarantine import decide_span
 
     decision = decide_span(load_project(folder), act, name, version, why)
     done = {"release": "released", "reject": "rejected"}[act]

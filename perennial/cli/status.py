@@ -5,7 +5,7 @@ from __future__ import annotations
 from rich.console import Console
 
 from perennial.cli.console import COLOURS
-from perennial.ledger import Event, Ledger, body_of
+from perennial.ledger.events import Event, Ledger, body_of
 from perennial.project import Project
 from schemas.records import Champion, DecisionMade, Deployment, RunEnded, RunStarted
 

@@ -38,7 +38,7 @@ def explain(
     as_json: AsJson = False,
 ) -> None:
     """Tell a version's whole story, from the spans to how long it served."""
-    from perennial.cli.explaining import tell_story
+    from perennial.cli.explain import tell_story
 
     tell_story(load_repaired(folder), version, as_json)
 
@@ -50,7 +50,7 @@ def compare(
     as_json: AsJson = False,
 ) -> None:
     """Show two versions side by side: spans, parameters, metrics."""
-    from perennial.cli.comparing import tell_comparison
+    from perennial.cli.compare import tell_comparison
 
     tell_comparison(load_repaired(folder), first, second, as_json)
 
@@ -62,7 +62,7 @@ def load_repaired(folder: Path) -> Project:
         ProjectError: The folder holds no project, or one with a mistake in its settings.
     """
     from perennial.project import load_project
-    from perennial.reconciling import reconcile_or_tell
+    from perennial.registry.repair import reconcile_or_tell
 
     project = load_project(folder)
     for line in reconcile_or_tell(project):

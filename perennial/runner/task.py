@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from perennial.errors import PerennialError, describe_error
-from perennial.publishing import publish_text
+from perennial.storage.atomic import publish_text
 
 
 class TaskCommand(NamedTuple):

@@ -12,10 +12,10 @@ import pytest
 from typer.testing import CliRunner
 
 from perennial.cli.main import app
-from perennial.deployments import roll_back
 from perennial.errors import PerennialError, RegistryError
-from perennial.ledger import Ledger, NewEvent
-from perennial.registry import Registry
+from perennial.ledger.events import Ledger, NewEvent
+from perennial.registry.deployments import roll_back
+from perennial.registry.versions import Registry
 from schemas.records import CovariateProbe, FeatureImportance, Probing, SpanJudged
 from tests.perennial.folders import make_model, make_project
 from tests.perennial.judged import WINDOW, end_run, judged, whole_run

@@ -15,11 +15,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-import perennial.ledger
-from perennial.cli.history import Period, parse_moment, read_periods, served_at
+import perennial.ledger.events
+from perennial.cli.formats import lasted
+from perennial.cli.history import parse_moment
 from perennial.cli.main import app
-from perennial.cli.words import lasted
-from perennial.ledger import Ledger, NewEvent
+from perennial.ledger.events import Ledger, NewEvent
+from perennial.registry.serving_periods import Period, read_periods, served_at
 from schemas.records import DecisionMade
 from tests.perennial.folders import make_project
 from tests.perennial.judged import decision
@@ -42,12 +43,12 @@ def project(tmp_path_factory):
 def write_ledger(project, monkeypatch):
     ledger = Ledger(project.ledger_url)
     for version, at in PUSHED.items():
-        monkeypatch.setattr(perennial.ledger, "_now", lambda at=at: at)
+        monkeypatch.setattr(perennial.ledger.events, "_now", lambda at=at: at)
         made = DecisionMade(decision=decision(reasons=[f"gain of {version}"]), version=version, digest=f"d{version}")
         ledger.append(NewEvent("decision", made, f"run-{version}"))
         champion = ledger.champion()
         ledger.deploy(deployment(version, champion.deployment if champion else None), f"run-{version}")
-    monkeypatch.setattr(perennial.ledger, "_now", lambda: ROLLED_BACK)
+    monkeypatch.setattr(perennial.ledger.events, "_now", lambda: ROLLED_BACK)
     ledger.deploy(deployment("1", ledger.champion().deployment, action="rollback"), None)
     ledger.close()
 

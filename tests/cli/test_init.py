@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from perennial.cli.init import FILES, init_project, validate_project
 from perennial.cli.main import app
-from perennial.cli.starting import FILES, init_project, validate_project
 from perennial.errors import ProjectError
 from perennial.project import load_project
-from perennial.spans import find_spans
+from perennial.spans.landed import find_spans
 from schemas.project import ProjectSettings
 
 FENCE = re.compile(r"^( *)```sh\n(.*?)^ *```", re.MULTILINE | re.DOTALL)
@@ -106,7 +106,7 @@ def test_readme_names_commands_and_files_that_exist(project: Path) -> None:
 
 
 def test_readme_asks_the_server_for_what_the_project_serves(project: Path) -> None:
-    from perennial.examples import serving_features
+    from perennial.schema.environments import serving_features
 
     readme, loaded = (project / "README.md").read_text(), load_project(project)
     (url,) = re.findall(r"http://127.0.0.1:(\d+)/v1/models/([a-z-]+):predict", readme)

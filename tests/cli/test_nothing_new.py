@@ -14,12 +14,12 @@ import pytest
 from rich.console import Console
 
 from components.select_spans.component import select_spans
-from perennial.cli import running
-from perennial.cli.running import Asked, run_project
-from perennial.ledger import Ledger
-from perennial.spans import find_landed
-from perennial.stages import choose_stages
-from perennial.window import number_versions
+from perennial.cli import run as running
+from perennial.cli.run import Asked, run_project
+from perennial.ledger.events import Ledger
+from perennial.spans.landed import find_landed
+from perennial.spans.window import number_versions
+from perennial.training.stages import choose_stages
 from schemas.records import RunEnded, RunStarted
 from tests.perennial.folders import make_project
 from tests.perennial.records import judged

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from perennial.cli.repetitions import due_attempt
-from perennial.ledger import Ledger
+from perennial.ledger.events import Ledger
 from schemas.records import Criterion, Decision
 from tests.perennial.records import run_ended, run_started, selection
 

@@ -12,17 +12,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from perennial.examples import serving_features
-from perennial.ledger import Ledger, NewEvent
+from perennial.ledger.events import Ledger, NewEvent
 from perennial.project import load_project
-from perennial.schema_proposals import PROPOSAL_FILE
-from perennial.spans import find_landed
-from perennial.window import number_versions
+from perennial.schema.environments import serving_features
+from perennial.schema.proposal import PROPOSAL_FILE
+from perennial.spans.landed import find_landed
+from perennial.spans.window import number_versions
 from schemas.records import SpanJudged
-from tests.components.chain import land
-from tests.components.forked import forked
+from tests.chain import land
+from tests.forked import forked
 from tests.perennial.folders import TAXI, make_project
-from tests.perennial.schema_jobs import run_cli
+from tests.perennial.schema.jobs import run_cli
 
 INFER, SHOW, DIFF = ["schema", "infer"], ["schema", "show"], ["schema", "diff"]
 ACCEPT = ["schema", "accept", "--why", "the new scanner is real"]

@@ -13,11 +13,11 @@ from typer.testing import CliRunner
 
 from perennial.cli.main import app
 from perennial.errors import DataError, LedgerError, PerennialError
-from perennial.ledger import Ledger, NewEvent
+from perennial.ledger.events import Ledger, NewEvent
 from perennial.project import Project
-from perennial.quarantine import decide_span
-from perennial.spans import find_landed
-from perennial.window import choose_window, number_versions
+from perennial.spans.landed import find_landed
+from perennial.spans.quarantine import decide_span
+from perennial.spans.window import choose_window, number_versions
 from schemas.records import Decision, DecisionMade, RunEnded, Span, SpanJudged
 from tests.perennial.folders import make_project
 from tests.perennial.records import run_started, selection

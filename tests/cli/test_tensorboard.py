@@ -23,7 +23,7 @@ from perennial.cli.main import app
 from perennial.cli.tensorboard import find_logs
 from perennial.errors import PerennialError
 from perennial.project import Project
-from tests.components.forked import forked
+from tests.forked import forked
 from tests.perennial.folders import make_project
 
 RUNS = ["20260102-060000-aaaa", "20260103-060000-bbbb"]

@@ -15,8 +15,8 @@ import pytest
 import yaml
 from rich.console import Console
 
-from perennial.cli.running import Asked, RunResult, run_project
-from perennial.ledger import Ledger
+from perennial.cli.run import Asked, RunResult, run_project
+from perennial.ledger.events import Ledger
 from perennial.project import load_project
 
 ROOT = Path(__file__).parents[2]

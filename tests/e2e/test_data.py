@@ -12,9 +12,9 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from perennial.examples import split_of
-from perennial.registry import Registry
-from tests.components.chain import landing
+from perennial.data.examples import split_of
+from perennial.registry.versions import Registry
+from tests.chain import landing
 
 from .conftest import make_digits
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from perennial.ledger import body_of
+from perennial.ledger.events import body_of
 from schemas.records import DecisionMade
 from tests.e2e.conftest import kill_when_done, make_digits
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from perennial.digests import verify_folder
-from perennial.registry import Registry
+from perennial.registry.versions import Registry
+from perennial.storage.digests import verify_folder
 
 from .conftest import kill_when_done, make_digits
 

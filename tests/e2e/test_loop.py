@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from perennial.registry import Registry
+from perennial.registry.versions import Registry
 from schemas.records import RunStarted
 
 pytestmark = [pytest.mark.timeout(600), pytest.mark.slow]

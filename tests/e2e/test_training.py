@@ -8,8 +8,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from components.conclude_run.step import run_folder
-from perennial.registry import Registry
-from tests.components.chain import landing
+from perennial.registry.versions import Registry
+from tests.chain import landing
 from tests.e2e.conftest import make_digits
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]

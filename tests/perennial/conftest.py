@@ -7,9 +7,9 @@ import shutil
 
 import pytest
 
-from perennial.registry import Registry
+from perennial.registry.versions import Registry
 from tests.perennial.folders import make_project
-from tests.perennial.mlflow_server import start
+from tests.perennial.registry.mlflow_server import start
 from tests.session import make_once, serve_once
 
 

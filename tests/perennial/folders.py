@@ -8,9 +8,9 @@ from typing import Any
 
 import yaml
 
-from perennial.digests import digest_folder
 from perennial.project import Project, load_project
-from perennial.registry import Candidate
+from perennial.registry.versions import Candidate
+from perennial.storage.digests import digest_folder
 
 DIGITS = Path(__file__).parents[2] / "examples" / "digits"
 # 15,002 real taxi trips, which may lie beside the repository; tests that need them are skipped elsewhere.

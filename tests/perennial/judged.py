@@ -9,10 +9,10 @@ from typing import Any
 from components.push_model.step import push_model
 from components.register_model.step import register_model
 from components.train_model.step import SAVED_MODEL
-from perennial.digests import digest_folder
-from perennial.ledger import Ledger, NewEvent
-from perennial.modelling.contract import write_contract
+from perennial.export.contract import write_contract
+from perennial.ledger.events import Ledger, NewEvent
 from perennial.project import Project
+from perennial.storage.digests import digest_folder
 from schemas.records import (
     Champion,
     Criterion,

@@ -15,7 +15,8 @@ _PRELUDE = """
 import os, sys
 from pathlib import Path
 sys.path.insert(0, {root!r})
-import fsspec, perennial.cli.main, perennial.spans, perennial.files, perennial.fingerprints, perennial.runner.warm_wire
+import fsspec, perennial.cli.main, perennial.spans.landed
+import perennial.storage.files, perennial.storage.fingerprints, perennial.runner.warm_wire
 folder = {folder!r}
 if os.geteuid() == 0:
     os.setgroups([])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from perennial.ledger import NewEvent
+from perennial.ledger.events import NewEvent
 from schemas.records import Champion, Deployment, RunEnded, RunStarted, Selection, Span, SpanJudged
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from perennial.errors import ProjectError
 from perennial.project import load_project, verify_digest
-from perennial.project_checks import check_project
+from perennial.runner.project_checks import check_project
 from perennial.settings import parse_settings
 from tests.perennial.folders import DIGITS, make_project
 

@@ -9,7 +9,7 @@ import pytest
 
 from perennial.errors import ProjectError, describe_error
 from perennial.user_module import defined_names, find_module, function_line, load_module
-from tests.components.forked import forked
+from tests.forked import forked
 from tests.perennial.folders import make_project
 
 

@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from perennial.project import load_project
-from perennial.stages import choose_stages
+from perennial.training.stages import choose_stages
 from pipelines.compile import compile_pipeline
 
 ROOT = Path(__file__).parents[2]

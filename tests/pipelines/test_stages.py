@@ -5,7 +5,7 @@ import itertools
 import pytest
 import yaml
 
-from perennial.stages import OPTIONAL_STEPS, Stages
+from perennial.training.stages import OPTIONAL_STEPS, Stages
 
 ALWAYS = {
     "select_spans",

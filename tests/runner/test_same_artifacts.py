@@ -15,8 +15,8 @@ from rich.console import Console
 
 from perennial.cli.console import StepDisplay
 from perennial.runner.local_run import LocalRun
-from perennial.stages import choose_stages
-from tests.components.forked import forked
+from perennial.training.stages import choose_stages
+from tests.forked import forked
 from tests.perennial.folders import make_project
 from tests.runner.artifacts import digests
 from tests.runner.pipelines import touch

@@ -19,8 +19,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from perennial.ledger import Ledger
-from perennial.modelling.contract import write_contract
+from perennial.export.contract import write_contract
+from perennial.ledger.events import Ledger
 from perennial.project import Project, load_project
 from schemas.records import Deployment, ModelContract, ServedFeature, ServedTask
 
@@ -330,8 +330,8 @@ def world(
     serve_project: Callable[[Project, int], Server],
 ) -> World:
     """A project `tiny` with the versions registered, version 1 deployed, and its server."""
-    from perennial.digests import digest_folder
-    from perennial.registry import Candidate, Registry
+    from perennial.registry.versions import Candidate, Registry
+    from perennial.storage.digests import digest_folder
 
     project = make_project("tiny")
     registry = Registry(project)  # takes seconds, while the models are being built

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, generate_latest
 
 from perennial.errors import LedgerError, ServingError
-from perennial.ledger import Ledger
+from perennial.ledger.events import Ledger
 from schemas.records import Champion, Deployment, ModelContract
 from serving.follower import LONGEST_WAIT, Failure, Follower, Slot, after_failure, should_load
 from serving.metrics import SlotCollector

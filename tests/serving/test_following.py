@@ -103,7 +103,7 @@ def test_damaged_model_is_not_served(version_1: Any) -> None:
 
 
 def registered_file(world: Any, version: str) -> Path:
-    from perennial.registry import Registry
+    from perennial.registry.versions import Registry
 
     found = Registry(world.project).version(version)
     return Path(found.source.removeprefix("file://")) / "variables" / "variables.data-00000-of-00001"

@@ -198,7 +198,7 @@ def test_health_is_answered_while_a_large_batch_is_computed(version_1: Any) -> N
 
 def test_serve_folder(tiny_models: dict[str, Path], forge: Any, port: int) -> None:
     """A forked child serves a folder, as the pipeline's check does; SIGTERM ends it as a success."""
-    from perennial.digests import digest_folder
+    from perennial.storage.digests import digest_folder
 
     folder = tiny_models["one"]
     server = forge.serve_folder("check", "7", folder, digest_folder(folder), port)

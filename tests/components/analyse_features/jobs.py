@@ -53,9 +53,9 @@ def plainly(project: Project, window: Path, output: Path) -> None:
 
     from tensorflow_transform import beam as tft_beam
 
-    from perennial.beam import make_pipeline
-    from perennial.examples import split_files
-    from perennial.modelling.preprocessing import load_preprocessing, raw_examples, read_batches
+    from perennial.data.beam import make_pipeline
+    from perennial.data.examples import split_files
+    from perennial.data.preprocessing import load_preprocessing, raw_examples, read_batches
 
     examples = raw_examples(project, "test")
     with (

@@ -10,7 +10,7 @@ import shutil
 import numpy as np
 import pytest
 
-from perennial.digests import digest_file
+from perennial.storage.digests import digest_file
 from tests.components.analyse_features.jobs import (
     analyse,
     build,
@@ -20,7 +20,7 @@ from tests.components.analyse_features.jobs import (
     plainly,
 )
 from tests.components.analyse_features.windows import make_rides, record_span, rides, spoil, with_body
-from tests.components.forked import forked
+from tests.forked import forked
 
 BODY = """
 return {

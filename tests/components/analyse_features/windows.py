@@ -7,7 +7,7 @@ import random
 from pathlib import Path
 from typing import Any
 
-from perennial.examples import split_of, split_prefix, to_example
+from perennial.data.examples import split_of, split_prefix, to_example
 from perennial.project import Project, load_project
 from schemas.project import SPLITS
 from schemas.records import CheckedSpan, Span

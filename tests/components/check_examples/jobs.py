@@ -49,7 +49,7 @@ def frame_and_blocks(folder: Path, without: set[int], scratch: Path, rows: int) 
 def _read_small_batches() -> None:
     """Has examples read in batches of nine."""
     from components.check_examples import example_table
-    from perennial.examples import read_batches
+    from perennial.data.examples import read_batches
 
     example_table.read_batches = lambda files: read_batches(files, 9)
 
@@ -58,7 +58,7 @@ def lay_out(project: Project, rows: list[dict[str, Any]], folder: Path, files: i
     import tensorflow as tf
 
     from components.ingest_examples.step import RECORD_FILE
-    from perennial.examples import split_of, split_prefix, to_example
+    from perennial.data.examples import split_of, split_prefix, to_example
     from schemas.project import SPLITS
     from schemas.records import Ingestion, Span
 
@@ -91,7 +91,7 @@ def read_ids(folder: Path) -> dict[str, list[str]]:
     """Split -> the ids of its examples, in the order of its files."""
     import tensorflow as tf
 
-    from perennial.examples import read_records, split_files
+    from perennial.data.examples import read_records, split_files
     from schemas.project import SPLITS
 
     def id_of(record: bytes) -> str:
@@ -103,7 +103,7 @@ def read_ids(folder: Path) -> dict[str, list[str]]:
 def table_of(folder: Path, scratch: Path) -> ExampleTable:
     """The table of a span's examples."""
     from components.check_examples.example_table import make_table
-    from perennial.examples import split_files
+    from perennial.data.examples import split_files
 
     return make_table(split_files(folder), scratch)
 

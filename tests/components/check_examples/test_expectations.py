@@ -11,7 +11,7 @@ import pytest
 from components.check_examples.expectations import find_rows, read_severity
 from perennial.errors import ProjectError
 from tests.components.check_examples import jobs
-from tests.components.forked import forked
+from tests.forked import forked
 
 ROWS = 1_000  # far past the 20 and the 200 at which Great Expectations ends its lists of values
 COLUMNS = {

@@ -12,12 +12,12 @@ import pandas as pd
 import pytest
 
 from components.check_examples.step import read_checked
-from perennial.digests import digest_folder
 from perennial.errors import ProjectError
 from perennial.project import load_project
+from perennial.storage.digests import digest_folder
 from schemas.records import SetAside, Span
 from tests.components.check_examples import jobs
-from tests.components.forked import forked, import_wrapper
+from tests.forked import forked, import_wrapper
 from tests.perennial.folders import make_project
 
 SPAN = Span(name="a/b [1]", version=1, uri="data/day.csv", fingerprint="f")

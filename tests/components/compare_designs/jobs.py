@@ -7,7 +7,7 @@ from pathlib import Path
 from perennial.errors import PerennialError
 from perennial.project import Project, load_project
 from schemas.records import DesignComparison
-from tests.components.chain import with_settings
+from tests.chain import with_settings
 
 SPACES = """
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from components.compare_designs.comparing import compare_spaces
+from perennial.evaluation.error_distributions import compare_spaces
 from schemas.records import DesignSample
-from tests.components.chain import copy_project
+from tests.chain import copy_project
 from tests.components.compare_designs.jobs import KILLED, SPACES, compare, messages, with_spaces
-from tests.components.forked import forked
+from tests.forked import forked
 
 BROKEN = "\n\ndef broken(transform_output, hp):\n    raise ValueError('no such layer')\n"
 WIDE = """

@@ -7,15 +7,15 @@ from typing import Any
 
 import numpy as np
 
-from perennial.distributions import Distribution
-from tests.perennial.combining_jobs import measure
+from perennial.data.distributions import Distribution
+from tests.perennial.data.merge_jobs import measure
 
 
 def count(batches: list[dict[str, list[Any]]], images: list[str], categories: list[str], parts: int) -> Any:
     """The distributions of batches that are counted in so many parts, as on several workers."""
     import pyarrow as pa
 
-    from components.compute_statistics.measuring import MeasureDistributions
+    from perennial.data.value_counts import MeasureDistributions
 
     measure = MeasureDistributions(frozenset(images), frozenset(categories))
     accumulators = [measure.create_accumulator() for _ in range(parts)]
@@ -26,9 +26,9 @@ def count(batches: list[dict[str, list[Any]]], images: list[str], categories: li
 
 
 def count_with_cap(batches: list[dict[str, list[Any]]], cap: int) -> Any:
-    from components.compute_statistics import measuring
+    from perennial.data import value_counts
 
-    measuring.CATEGORIES = cap  # this process ends with the call
+    value_counts.CATEGORIES = cap  # this process ends with the call
     return count(batches, [], [], parts=1)
 
 

@@ -58,8 +58,8 @@ def _measure(schema: Any, file: Path, own: bool) -> str:
     from tensorflow_metadata.proto.v0 import statistics_pb2
 
     from components.compute_statistics.step import statistics_options
-    from perennial.beam import make_pipeline
-    from perennial.combining import LENGTH_BUCKETS
+    from perennial.data.beam import make_pipeline
+    from perennial.data.merge_statistics import LENGTH_BUCKETS
     from perennial.tfx_compat import import_tfdv
 
     tfdv = import_tfdv()

@@ -6,10 +6,10 @@ import pandas as pd
 import pytest
 
 from components.compute_statistics.step import compute_statistics, read_statistics
-from perennial.distributions import read_distributions
+from perennial.data.distributions import read_distributions
 from tests.components.compute_statistics.jobs import find_anomaly
-from tests.components.forked import forked
-from tests.perennial.combining_jobs import measure
+from tests.forked import forked
+from tests.perennial.data.merge_jobs import measure
 
 DAY = "2026-01-01"
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.components.compute_statistics import oracle_jobs
-from tests.components.forked import forked
+from tests.forked import forked
 
 
 def test_statistics_are_those_of_tfdv(tmp_path):

@@ -12,9 +12,9 @@ from components.evaluate_model.step import read_evaluation
 from components.select_spans.step import select_spans
 from components.validate_data.step import read_validation
 from perennial.errors import LedgerError
-from perennial.ledger import Ledger
+from perennial.ledger.events import Ledger
 from schemas.records import Check, SpanValidation, Validation
-from tests.components.chain import land
+from tests.chain import land
 from tests.perennial.records import span
 
 DAYS = ["2026-01-01", "2026-01-02"]

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from components.evaluate_model.champion import Comparable
-from perennial.digests import digest_folder
 from perennial.project import Project
+from perennial.storage.digests import digest_folder
 from schemas.records import Champion, Evaluation, Training
-from tests.components.forked import import_wrapper
-from tests.components.kinds import Kind, copy_kind_project
+from tests.forked import import_wrapper
+from tests.kinds import Kind, copy_kind_project
 
 Change = Callable[[dict[str, Any]], dict[str, Any]]
 
@@ -63,7 +63,7 @@ def saved_model(kind: Kind) -> Path:
 
 def compare_champions(kinds: dict[str, Kind], folder: Path) -> dict[str, Comparable]:
     """Case -> what `predict_champion` makes of a champion of that kind, for the candidate with two tasks."""
-    from perennial.registry import Candidate, Registry
+    from perennial.registry.versions import Candidate, Registry
 
     several = kinds["several"]
     sources = {"another task": saved_model(kinds["regression"]), "fewer tasks": saved_model(kinds["binary"])}
@@ -92,7 +92,7 @@ def compare_champions(kinds: dict[str, Kind], folder: Path) -> dict[str, Compara
 def _compare(project: Project, kind: Kind, champion: Champion) -> Comparable:
     from components.evaluate_model.champion import predict_champion
     from components.evaluate_model.predictions import Contender
-    from components.evaluate_model.tables import read_examples
+    from perennial.evaluation.prediction_table import read_examples
 
     examples = read_examples(kind.window, "id", [])
     labels = Contender("the candidate", saved_model(kind)).labels(examples.records)
@@ -112,7 +112,7 @@ def predict_spoiled(
 ) -> tuple[dict[str, dict[str, Any]], list[str]]:
     """Predictions of instances of which one gives NaN, and what was not measured."""
     from components.evaluate_model.predictions import predict_instances
-    from components.evaluate_model.tables import read_examples
+    from perennial.evaluation.prediction_table import read_examples
 
     saved = {name: path / "saved_model" for name, path in spoil_instance(kind, folder, spoiled).items()}
     found = predict_instances(kind.project.tasks, saved, candidate, read_examples(kind.window, "id", []))

@@ -8,14 +8,14 @@ import numpy as np
 
 from perennial.project import Project
 from tests.components.evaluate_model.jobs import saved_model
-from tests.components.kinds import Kind
+from tests.kinds import Kind
 
 
 def reweigh(project: Project, kind: Kind) -> dict[str, Any] | str:
     """What `estimate_weights` makes of the project's log, and the mean weights of some examples."""
     from components.evaluate_model.predictions import Contender
     from components.evaluate_model.serving_distribution import estimate_weights
-    from components.evaluate_model.tables import read_examples, read_values
+    from perennial.evaluation.prediction_table import read_examples, read_values
 
     task, contender = project.tasks[0], Contender("the candidate", saved_model(kind))
     examples = read_examples(kind.window, "id", [])

@@ -7,12 +7,12 @@ import pandas as pd
 import pytest
 import yaml
 
-from components.evaluate_model.intervals import mean_interval
+from perennial.evaluation.bootstrap import mean_interval
 from perennial.project import load_project
 from tests.components.evaluate_model.jobs import run_wrapper
 from tests.components.evaluate_model.test_views import validation
-from tests.components.forked import forked
-from tests.components.kinds import SPAN, copy_kind_project
+from tests.forked import forked
+from tests.kinds import SPAN, copy_kind_project
 
 EVALUATE = {
     "slices": ["sex"],

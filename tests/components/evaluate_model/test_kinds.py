@@ -11,12 +11,12 @@ from sklearn.metrics import log_loss, mean_absolute_error, mean_squared_error, r
 
 from components.decide_promotion.step import decide_promotion
 from components.evaluate_model.step import describe_overall, read_evaluation
-from components.evaluate_model.tables import Examples, check_labels
 from components.train_model.step import read_training
 from perennial.errors import ProjectError, TrainingError
+from perennial.evaluation.prediction_table import Examples, check_labels
 from perennial.tasks import Task
 from tests.components.evaluate_model.jobs import compare_champions, predict_spoiled
-from tests.components.forked import forked
+from tests.forked import forked
 
 TASKS = [("binary", "severe"), ("regression", "progression"), ("several", "severe"), ("several", "progression")]
 

@@ -7,7 +7,6 @@ import pandas as pd
 import pytest
 from sklearn.metrics import auc, roc_auc_score
 
-from components.evaluate_model.groups import Group
 from components.evaluate_model.mistakes import (
     MOST_CELLS,
     MOST_CLASSES,
@@ -17,6 +16,7 @@ from components.evaluate_model.mistakes import (
     find_mistakes,
     roc_points,
 )
+from perennial.evaluation.groups import Group
 from perennial.tasks import Task
 
 LABELS = np.array([0, 1, 2, 1])

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 
 from components.evaluate_model.covariate_shift import encode_feature, estimate_ratio
-from components.evaluate_model.intervals import effective_number
 from components.evaluate_model.label_shift import estimate_shares
 from components.evaluate_model.serving_distribution import weigh_by_labels
-from tests.components.chain import with_settings
+from perennial.evaluation.bootstrap import effective_number
+from tests.chain import with_settings
 from tests.components.evaluate_model import shift_jobs
-from tests.components.forked import forked
-from tests.components.kinds import copy_kind_project
+from tests.forked import forked
+from tests.kinds import copy_kind_project
 
 SEEDS = range(12)
 # Nine classes are told in 98 of 100 cases, the tenth in 70.

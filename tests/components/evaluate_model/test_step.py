@@ -10,17 +10,17 @@ import pandas as pd
 import pytest
 
 from components.decide_promotion.step import decide_promotion
-from components.evaluate_model.differences import Pair
 from components.evaluate_model.step import Outputs, choose_candidate, evaluate_model, read_evaluation
 from components.train_model.step import SAVED_MODEL, read_training
-from perennial.digests import digest_folder
+from perennial.data.examples import split_of
 from perennial.errors import IntegrityError, ProjectError
-from perennial.examples import split_of
+from perennial.evaluation.comparison import Pair
+from perennial.storage.digests import digest_folder
 from perennial.tasks import Task
 from schemas.project import GateSettings
 from schemas.records import Champion
-from tests.components.chain import with_settings
-from tests.components.forked import forked
+from tests.chain import with_settings
+from tests.forked import forked
 
 DIGIT = Task("digit", "multi_class", "label")
 
@@ -162,7 +162,7 @@ def test_window_without_test_examples(chain, tmp_path):
 
 
 def read_slices(chain, slices):
-    from components.evaluate_model.tables import read_examples
+    from perennial.evaluation.prediction_table import read_examples
 
     return read_examples(chain.window, "id", slices).named
 
@@ -175,7 +175,7 @@ def test_slice_by_a_feature_that_no_example_has(chain):
 
 def measure_new_class():
     """Metrics of a candidate that knows four classes and a champion that knows three, on labels of more than that."""
-    from components.evaluate_model.metrics import measure
+    from perennial.evaluation.metrics import measure
 
     labels = [0, 1, 3, 1, 2**60]
     scores = {"candidate": np.eye(4)[[0, 1, 3, 1, 0]] * 0.6 + 0.1, "champion": np.full((5, 3), 1 / 3)}

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from components.evaluate_model.tables import Examples
 from components.evaluate_model.views import drifted_features, find_views, grown_rows, newest_rows, with_views
-from perennial.examples import to_example
+from perennial.data.examples import to_example
+from perennial.evaluation.prediction_table import Examples
 from schemas.records import Check, Span, SpanValidation, Validation
-from tests.components.forked import forked
+from tests.forked import forked
 
 OLD, NEW = 400, 200
 NEWEST = np.repeat([False, True], [OLD, NEW])

@@ -133,11 +133,11 @@ def _values_of(kind: pa.DataType) -> Any:
 
 def _compare(project: Any, path: Path, data: bytes) -> None:
     from components.ingest_examples.duplicates import find_duplicates
-    from components.ingest_examples.part_reading import KEYS, SET_ASIDE, TALLY, Plan, read_part
+    from components.ingest_examples.part_reader import KEYS, SET_ASIDE, TALLY, Plan, read_part
     from components.ingest_examples.row_rules import RowRules, label_domain
     from components.ingest_examples.tallies import Tally
-    from perennial.reading.columns import columns_of
-    from perennial.reading.rows import Part
+    from perennial.readers.columns import columns_of
+    from perennial.readers.rows import Part
     from schemas.records import SetAside
 
     path.write_bytes(data)
@@ -163,10 +163,10 @@ def _compare(project: Any, path: Path, data: bytes) -> None:
 
 def _row_by_row(plan: Any) -> tuple[dict[str, list[bytes]], list[tuple[str, list[str]]], dict[str, list[Any]], int]:
     """Examples by split, places and reasons of the other rows, where each key stands, and the rows with a label."""
+    from perennial.data.examples import split_of, text_of, to_example
     from perennial.errors import DataError
-    from perennial.examples import split_of, text_of, to_example
-    from perennial.reading.conforming import Conformer
-    from perennial.reading.read import read_rows
+    from perennial.readers.convert import Conformer
+    from perennial.readers.read import read_rows
 
     conformer, part = Conformer(plan.columns, plan.max_value_mb), plan.parts[0]
     examples: dict[str, list[bytes]] = {name: [] for name in SPLITS}

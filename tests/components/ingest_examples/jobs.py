@@ -12,8 +12,8 @@ from typing import Any
 import yaml
 
 from perennial.errors import PerennialError
-from perennial.fingerprints import fingerprint
 from perennial.project import Project, load_project
+from perennial.storage.fingerprints import fingerprint
 from schemas.project import SPLITS
 from schemas.records import Ingestion, SetAside, Span
 
@@ -133,10 +133,10 @@ def _read_twice(project: Project, path: Path) -> tuple[list[dict[str, Any]], lis
     import tensorflow as tf
 
     from components.ingest_examples.duplicates import find_duplicates
-    from components.ingest_examples.part_reading import KEYS, SET_ASIDE, Plan, read_part
+    from components.ingest_examples.part_reader import KEYS, SET_ASIDE, Plan, read_part
     from components.ingest_examples.row_rules import RowRules, label_domain
-    from perennial.reading.columns import columns_of
-    from perennial.reading.rows import Part
+    from perennial.readers.columns import columns_of
+    from perennial.readers.rows import Part
 
     rules = RowRules("id", "label", label_domain(project.schema, "label"))
     splits, columns = project.settings.data.splits, columns_of(project.schema)
@@ -156,7 +156,7 @@ def _read_twice(project: Project, path: Path) -> tuple[list[dict[str, Any]], lis
 def write_tfrecord(path: Path, rows: list[dict[str, Any]]) -> None:
     import tensorflow as tf
 
-    from perennial.examples import to_example
+    from perennial.data.examples import to_example
 
     kind = "GZIP" if path.suffix == ".gz" else ""
     with tf.io.TFRecordWriter(str(path), kind) as writer:
@@ -168,7 +168,7 @@ def read_splits(folder: Path) -> dict[str, list[dict[str, Any]]]:
     """Split -> examples as plain values, in the order in which they were written."""
     import tensorflow as tf
 
-    from perennial.examples import read_records, split_files
+    from perennial.data.examples import read_records, split_files
 
     found: dict[str, list[dict[str, Any]]] = {}
     for split in SPLITS:

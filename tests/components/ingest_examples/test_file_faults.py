@@ -11,13 +11,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from perennial.fingerprints import fingerprint
-from perennial.tables import find_table_spans
+from perennial.spans.database import find_table_spans
+from perennial.storage.fingerprints import fingerprint
 from schemas.project import SPLITS
 from schemas.records import Span
-from tests.components.forked import forked
 from tests.components.ingest_examples import jobs
 from tests.components.ingest_examples.jobs import COLUMNS, as_csv, as_jsonl, make_project
+from tests.forked import forked
 
 ROWS = [{"id": f"r-{n}", "fare": n + 0.5, "seats": 1, "note": f"note {n}", "label": n % 3} for n in range(500)]
 NONE = [{**row, "label": ""} for row in ROWS]

@@ -10,13 +10,13 @@ import pyarrow.parquet as pq
 import pytest
 import sqlalchemy as sa
 
-from perennial.examples import split_of
-from perennial.tables import find_table_spans
+from perennial.data.examples import split_of
+from perennial.spans.database import find_table_spans
 from schemas.project import SPLITS
 from schemas.records import Span
-from tests.components.forked import forked
 from tests.components.ingest_examples import jobs
 from tests.components.ingest_examples.jobs import COLUMNS, as_csv, as_jsonl, make_project
+from tests.forked import forked
 
 ROWS = [
     {"id": f"ride-{n}", "fare": n + 0.5, "seats": n % 4, "note": f'Größe, "{n}"\nnext', "label": n % 3}

@@ -10,9 +10,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tests.components.forked import forked
 from tests.components.ingest_examples import jobs
 from tests.components.ingest_examples.jobs import COLUMNS, as_csv, as_jsonl, make_project
+from tests.forked import forked
 
 GOOD = {"id": "good", "fare": 1.5, "seats": 2, "note": "fine", "label": 1}
 MB = 1_000_000

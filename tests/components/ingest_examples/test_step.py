@@ -8,17 +8,17 @@ import pyarrow.parquet as pq
 import pytest
 
 from components.ingest_examples.step import ingest_examples, read_ingestion
-from perennial.examples import split_of
+from perennial.data.examples import split_of
 from schemas.project import SPLITS
-from tests.components.forked import forked
 from tests.components.ingest_examples import column_jobs, jobs
+from tests.forked import forked
 
 DAY = "2026-01-01"
 
 
 def read_rows(folder):
     """Split -> rows of plain values, read back from the records."""
-    from perennial.examples import decode_records, read_records, split_files
+    from perennial.data.examples import decode_records, read_records, split_files
 
     found = {}
     for split in SPLITS:

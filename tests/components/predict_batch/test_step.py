@@ -11,13 +11,13 @@ import pytest
 from components.evaluate_model.step import read_evaluation
 from components.predict_batch.step import predict_batch
 from components.train_model.step import SAVED_MODEL
-from perennial.digests import digest_folder
 from perennial.errors import DataError
-from perennial.ledger import Ledger
+from perennial.ledger.events import Ledger
 from perennial.project import load_project
-from perennial.registry import Candidate, Registry
-from tests.components.forked import forked
-from tests.components.kinds import copy_kind_project
+from perennial.registry.versions import Candidate, Registry
+from perennial.storage.digests import digest_folder
+from tests.forked import forked
+from tests.kinds import copy_kind_project
 from tests.perennial.records import deployment
 
 COLUMNS = {

@@ -9,7 +9,7 @@ from typing import Any
 
 from perennial.project import Project
 from schemas.records import Pretraining
-from tests.components.chain import with_settings
+from tests.chain import with_settings
 
 
 @dataclass(frozen=True)
@@ -27,9 +27,9 @@ class Pretrained:
 def pretrain(project: Project, features: Path, output: Path, **settings: Any) -> Pretrained:
     """Pretrains, and loads the weights into a fresh model."""
     from components.pretrain_learner.step import WEIGHTS_FILE, pretrain_learner
-    from perennial.modelling.building import ModelBuilder
-    from perennial.modelling.features import TransformedFeatures
-    from perennial.modelling.weights import fit_weights, load_weights, weights_of
+    from perennial.training.model_builder import ModelBuilder
+    from perennial.training.transformed_features import TransformedFeatures
+    from perennial.training.weights import fit_weights, load_weights, weights_of
 
     project = with_settings(project, "pretext", **settings)
     record = pretrain_learner(project, features, output)
@@ -60,9 +60,9 @@ def read_unlabelled(project: Project, features: Path) -> tuple[list[dict[str, An
 
     import tensorflow as tf
 
-    from components.pretrain_learner.transforming import transform_rows
+    from components.pretrain_learner.transformed_rows import transform_rows
     from components.pretrain_learner.unlabelled_rows import UnlabelledRows
-    from perennial.modelling.features import TransformedFeatures
+    from perennial.training.transformed_features import TransformedFeatures
 
     rows, found = UnlabelledRows(project), TransformedFeatures(features, project.tasks)
     with tempfile.TemporaryDirectory() as folder:
@@ -143,7 +143,7 @@ def _chances(folder: Path, project: Project) -> dict[str, float]:
     """The loss of who knows how often each value occurs, and nothing of the example."""
     import numpy as np
 
-    from perennial.modelling.features import TransformedFeatures
+    from perennial.training.transformed_features import TransformedFeatures
 
     features, _ = TransformedFeatures(folder, project.tasks).split("train")
     words = features["company_words"].numpy()

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests.components.forked import forked
 from tests.components.pretrain_learner.jobs import ask_everything, large_image
+from tests.forked import forked
 
 
 @pytest.fixture(scope="module")

@@ -10,11 +10,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from components.pretrain_learner.step import RECORD_FILE, WEIGHTS_FILE
-from perennial.examples import split_of
-from tests.components.chain import copy_project, landing, with_settings
-from tests.components.forked import forked
+from perennial.data.examples import split_of
+from tests.chain import copy_project, landing, with_settings
 from tests.components.pretrain_learner.jobs import pretrain_digits, pretrain_taxi, read_unlabelled
 from tests.components.pretrain_learner.taxi import make_taxi, trips
+from tests.forked import forked
 from tests.perennial.folders import TAXI
 
 PATTERN = "new/{YYYY}-{MM}-{DD}.*"

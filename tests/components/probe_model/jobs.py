@@ -12,11 +12,11 @@ import numpy as np
 
 from components.probe_model.gradients import Explanations
 from components.probe_model.step import probe_model
-from perennial.digests import digest_folder
+from perennial.storage.digests import digest_folder
 from schemas.project import CovariateSettings, EvaluateSettings, ExplainSettings, FeatureSettings
 from schemas.records import Probing
-from tests.components.forked import import_wrapper
-from tests.components.kinds import Kind
+from tests.forked import import_wrapper
+from tests.kinds import Kind
 
 Features = dict[str, np.ndarray[Any, np.dtype[Any]]]
 
@@ -52,8 +52,8 @@ def compare_columns(kind: Kind) -> dict[str, Any]:
     import tensorflow as tf
 
     from components.evaluate_model.predictions import Contender
-    from components.evaluate_model.tables import read_examples
     from components.probe_model.candidate import Candidate
+    from perennial.evaluation.prediction_table import read_examples
 
     folder, records = kind.candidate / "saved_model", read_examples(kind.window, "id", []).records
     task = kind.project.tasks[0]
@@ -112,7 +112,7 @@ def suspects_of(names: list[str], columns: Features, rows: list[dict[str, Any]],
     from tensorflow_metadata.proto.v0 import schema_pb2
 
     from components.probe_model.suspects import find_suspects
-    from perennial.examples import to_example
+    from perennial.data.examples import to_example
 
     records = [to_example(row).SerializeToString() for row in rows]
     return find_suspects(names, columns, records, text_format.Parse(schema, schema_pb2.Schema()))
@@ -123,8 +123,8 @@ def ask_with_defaults(folder: Path) -> dict[str, Any]:
     import tensorflow as tf
 
     from components.probe_model.candidate import Candidate
-    from perennial.examples import to_example
-    from perennial.modelling.contract import write_contract
+    from perennial.data.examples import to_example
+    from perennial.export.contract import write_contract
     from perennial.tasks import Task
     from schemas.records import ModelContract, ServedFeature, ServedTask
 

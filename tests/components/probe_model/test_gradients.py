@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests.components.forked import forked
 from tests.components.probe_model.jobs import explain_classes, explain_linear
+from tests.forked import forked
 
 WEIGHTS = [2.0, -1.0, 0.0]
 

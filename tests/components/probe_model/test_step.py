@@ -12,9 +12,9 @@ from components.evaluate_model.step import read_evaluation
 from components.probe_model.step import probe_model, read_probing
 from perennial.errors import IntegrityError, ProjectError
 from schemas.project import CovariateSettings, EvaluateSettings, ExplainSettings
-from tests.components.forked import forked
-from tests.components.kinds import KINDS
 from tests.components.probe_model.jobs import call_wrapper, compare_columns, probe_kind, probe_without_halves
+from tests.forked import forked
+from tests.kinds import KINDS
 
 COSTS = {"bmi": 1.0, "ltg": 20.0, "pressure": 2.0, "smell": 3.0}
 SETTINGS = EvaluateSettings(

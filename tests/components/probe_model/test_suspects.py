@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests.components.forked import forked
 from tests.components.probe_model.jobs import ask_with_defaults, suspects_of
+from tests.forked import forked
 
 SCHEMA = """
 feature { name: "flag" type: INT int_domain { is_categorical: true } }

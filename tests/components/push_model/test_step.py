@@ -9,8 +9,8 @@ import pytest
 
 from components.push_model.step import push_model
 from perennial.errors import IntegrityError, LedgerError, ServingError
-from perennial.ledger import Ledger
-from perennial.registry import Registry
+from perennial.ledger.events import Ledger
+from perennial.registry.versions import Registry
 from schemas.records import ServingCheck
 from tests.perennial.folders import make_model, make_project
 

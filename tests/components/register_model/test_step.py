@@ -17,12 +17,12 @@ from components.register_model.step import (
     register_model,
 )
 from components.train_model.step import SAVED_MODEL, read_training
-from perennial.digests import digest_folder
 from perennial.errors import IntegrityError
-from perennial.ledger import Ledger
-from perennial.registry import Registry
+from perennial.ledger.events import Ledger
+from perennial.registry.versions import Registry
+from perennial.storage.digests import digest_folder
 from schemas.records import Decision, DecisionMade, Hyperparameters, Instance, Probing, Span
-from tests.components.kinds import copy_kind_project
+from tests.kinds import copy_kind_project
 
 PROMOTE = Decision(promote=True, criteria=[], reasons=["it is better"], not_compared=[])
 

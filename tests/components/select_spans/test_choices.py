@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from components.select_spans.step import make_instances
 from perennial.errors import DataError
-from perennial.ledger import SpanVerdict
-from perennial.spans import LandedSpan
-from perennial.window import choose_window, number_versions, state_of
+from perennial.ledger.events import SpanVerdict
+from perennial.spans.names import LandedSpan
+from perennial.spans.window import choose_window, number_versions, state_of
 from schemas.project import ProjectSettings
 from schemas.records import Span, SpanJudged
 

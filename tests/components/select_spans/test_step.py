@@ -10,9 +10,9 @@ import pytest
 from components.conclude_run.step import judge_spans
 from components.select_spans.step import select_spans
 from perennial.errors import DataError
-from perennial.ledger import Ledger, NewEvent
+from perennial.ledger.events import Ledger, NewEvent
 from perennial.project import load_project
-from perennial.quarantine import decide_span
+from perennial.spans.quarantine import decide_span
 from schemas.records import Check, Hyperparameters, RunEnded, SpanValidation, Tuned, Validation
 from tests.perennial.folders import make_project
 from tests.perennial.records import deployment

@@ -8,7 +8,7 @@ from typing import Any
 from perennial.errors import PerennialError
 from perennial.project import Project
 from schemas.records import Hyperparameters, Stabilisation, Tuned
-from tests.components.chain import Chain, with_module, with_settings
+from tests.chain import Chain, with_module, with_settings
 
 
 def start_from_pretrained(project: Project, features: Path, output: Path) -> tuple[Stabilisation, dict[str, float]]:
@@ -16,9 +16,9 @@ def start_from_pretrained(project: Project, features: Path, output: Path) -> tup
     import numpy as np
 
     from components.stabilise_weights.step import stabilise_weights
-    from perennial.modelling.building import ModelBuilder
-    from perennial.modelling.features import TransformedFeatures
-    from perennial.modelling.weights import load_weights, save_weights, weights_of
+    from perennial.training.model_builder import ModelBuilder
+    from perennial.training.transformed_features import TransformedFeatures
+    from perennial.training.weights import load_weights, save_weights, weights_of
 
     fresh = weights_of(ModelBuilder(project, TransformedFeatures(features, project.tasks)).build())
     *learner, head_kernel, head_bias = fresh
@@ -33,9 +33,9 @@ def start_from_pretrained(project: Project, features: Path, output: Path) -> tup
 
 def fit_chosen(chain: Chain) -> tuple[str, list[str]]:
     """How the chosen weights fit a model of other initial weights, and what lies in the folder."""
-    from perennial.modelling.building import ModelBuilder
-    from perennial.modelling.features import TransformedFeatures
-    from perennial.modelling.weights import fit_weights, load_weights
+    from perennial.training.model_builder import ModelBuilder
+    from perennial.training.transformed_features import TransformedFeatures
+    from perennial.training.weights import fit_weights, load_weights
 
     project = chain.project
     model = ModelBuilder(project, TransformedFeatures(chain.features, project.tasks)).build()
@@ -46,8 +46,8 @@ def fit_chosen(chain: Chain) -> tuple[str, list[str]]:
 def start_from_tuned(project: Project, features: Path, output: Path) -> dict[str, list[int]]:
     """Shapes of the last hidden layer's kernel: of an earlier search of this space, and of another one."""
     from components.stabilise_weights.step import stabilise_weights
-    from perennial.modelling.weights import load_weights
-    from perennial.tuning import space_digest
+    from perennial.training.hyperparameters import space_digest
+    from perennial.training.weights import load_weights
 
     project = with_module(project, "def build_model(transform_output)", "def build_model(transform_output, hp)")
     project = with_module(project, "layers.Dense(64,", "layers.Dense(hp.Int('units', 8, 64, default=64),")

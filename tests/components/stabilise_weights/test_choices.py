@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from components.stabilise_weights.health import (
+from perennial.training.trainer import Steps
+from perennial.training.weight_draws import (
     MOST_DEAD_UNITS,
     MOST_UNREST,
     choose_draw,
@@ -18,7 +19,6 @@ from components.stabilise_weights.health import (
     standard_error,
     unrest,
 )
-from perennial.modelling.loop import Steps
 from schemas.records import WeightDraw
 
 NUMBERS = st.floats(0, 100) | st.just(math.nan) | st.just(math.inf)

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from components.stabilise_weights.health import choose_draw
 from components.stabilise_weights.step import read_stabilisation
-from tests.components.chain import copy_project
-from tests.components.forked import forked
+from perennial.training.weight_draws import choose_draw
+from tests.chain import copy_project
 from tests.components.stabilise_weights.jobs import (
     count_dead_units,
     fail_each,
@@ -15,6 +14,7 @@ from tests.components.stabilise_weights.jobs import (
     start_from_pretrained,
     start_from_tuned,
 )
+from tests.forked import forked
 
 
 def test_every_draw_was_tried_and_the_best_goes_on(chain):

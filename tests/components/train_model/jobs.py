@@ -16,7 +16,7 @@ from components.train_model.step import Inputs
 from perennial.errors import PerennialError
 from perennial.project import Project, load_project
 from schemas.records import Champion, Hyperparameters, Instance, Training, Tuning
-from tests.components.chain import Chain, with_settings
+from tests.chain import Chain, with_settings
 
 COLD = Instance(name="instance-1", seed=17)
 
@@ -46,7 +46,7 @@ def serve_eval_split(project: Project, saved_model: Path, window: Path) -> dict[
     import numpy as np
     import tensorflow as tf
 
-    from perennial.examples import decode_records, read_records, split_files
+    from perennial.data.examples import decode_records, read_records, split_files
 
     loaded = tf.saved_model.load(str(saved_model))
     records = list(read_records(split_files(window, "eval")))
@@ -83,7 +83,7 @@ def read_logs(*folders: Path) -> list[dict[str, list[tuple[int, float]]]]:
 
 def train_and_die(project: Project, chain: Chain, output: Path, call: int) -> None:
     """Trains, and is killed after some steps of this call of the loop, before they are in a checkpoint."""
-    from perennial.modelling.loop import Trainer
+    from perennial.training.trainer import Trainer
 
     whole, calls = Trainer.train, []
 
@@ -101,7 +101,7 @@ def train_and_die(project: Project, chain: Chain, output: Path, call: int) -> No
 def go_on(project: Project, chain: Chain, folder: Path) -> dict[str, Any]:
     """Goes on with a killed training in three ways: as it is, its newest checkpoint cut, its model changed since."""
     from components.train_model.job import make_job
-    from perennial.tuning import settings_hyperparameters
+    from perennial.training.hyperparameters import settings_hyperparameters
 
     projects = {name: _moved(project, folder / name) for name in ("cut", "changed")}
     (newest,) = sorted((projects["cut"].state / "checkpoints").glob("*/step-*.npz"))[-1:]
@@ -194,7 +194,7 @@ def train_with_each(project: Project, chain: Chain, settings: dict[str, Any], ou
 def train_from_champion(project: Project, chain: Chain, instance: Instance, folder: Path) -> dict[str, Any]:
     """Case -> a training beside the chain's second instance as the champion, or what is said of it."""
     from components.train_model.step import SAVED_MODEL, read_training
-    from perennial.registry import Candidate, Registry
+    from perennial.registry.versions import Candidate, Registry
 
     digest = read_training(chain.model("instance-2")).digest
     saved = chain.model("instance-2") / SAVED_MODEL
@@ -238,7 +238,7 @@ def train_by_run_fn(
 ) -> dict[str, Any]:
     """Case -> a training by the module's `run_fn`, or what is said of it; the cold one becomes the champion."""
     from components.train_model.step import SAVED_MODEL
-    from perennial.registry import Candidate, Registry
+    from perennial.registry.versions import Candidate, Registry
 
     first = train(project, chain, folder / "cold", cold)
     saved = folder / "cold" / SAVED_MODEL
@@ -257,8 +257,8 @@ def patch_small_model() -> dict[str, Any]:
     import keras
     import numpy as np
 
-    from components.train_model.starting import patch
-    from perennial.modelling.weights import weights_of
+    from components.train_model.initial_weights import patch
+    from perennial.training.weights import weights_of
     from schemas.project import PatchSettings
 
     keras.utils.set_random_seed(3)

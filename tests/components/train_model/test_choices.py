@@ -9,12 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from components.train_model.logs import Point
-from components.train_model.resuming import Progress
+from components.train_model.progress import Progress
 from components.train_model.step import should_stop
 from components.train_model.worker import read_error, write_error
 from perennial.errors import IntegrityError, ProjectError, TrainingError
-from perennial.modelling.features import TransformedFeatures
-from perennial.tuning import balance_classes
+from perennial.training.hyperparameters import balance_classes
+from perennial.training.transformed_features import TransformedFeatures
 from schemas.records import Epoch
 from tests.perennial.folders import make_project
 

@@ -10,11 +10,10 @@ import pytest
 
 from components.train_model.logs import LOGS
 from components.train_model.step import RECORD_FILE, SAVED_MODEL, read_training
-from perennial.digests import digest_folder
-from perennial.modelling.calibrating import COLDEST, HOTTEST
-from perennial.modelling.contract import read_contract
-from tests.components.chain import copy_project, with_module, with_settings
-from tests.components.forked import forked
+from perennial.export.contract import read_contract
+from perennial.export.temperature_scaling import COLDEST, HOTTEST
+from perennial.storage.digests import digest_folder
+from tests.chain import copy_project, with_module, with_settings
 from tests.components.train_model.jobs import (
     message_of,
     serve_eval_split,
@@ -23,6 +22,7 @@ from tests.components.train_model.jobs import (
     train_on_devices,
     train_while_a_worker_dies,
 )
+from tests.forked import forked
 
 DROPOUT = "    x = keras.layers.Dropout(0.3)(x)\n"  # each replica draws its own: nothing that two could share
 

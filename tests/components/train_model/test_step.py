@@ -7,10 +7,10 @@ import pytest
 
 from components.train_model.logs import LOGS
 from components.train_model.step import SAVED_MODEL, read_training
-from perennial.digests import digest_folder
-from tests.components.chain import copy_project
-from tests.components.forked import forked
+from perennial.storage.digests import digest_folder
+from tests.chain import copy_project
 from tests.components.train_model.jobs import read_logs, serve_eval_split, train_badly, train_with_each
+from tests.forked import forked
 
 INSTANCES = ["instance-1", "instance-2"]
 WIDE = "    pixels = keras.Input((64,), name='pixels')\n"

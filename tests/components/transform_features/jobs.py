@@ -8,7 +8,7 @@ from typing import Any
 from perennial.errors import PerennialError
 from perennial.project import Project
 from tests.components.analyse_features.windows import with_body
-from tests.components.forked import import_wrapper
+from tests.forked import import_wrapper
 
 
 def build_and_transform(project: Project, folder: Path, *spans: int) -> tuple[int, tuple[str, ...]]:
@@ -44,7 +44,7 @@ def read_features(project: Project, folder: Path) -> dict[str, tuple[dict[str, A
     """Split -> dense features and labels."""
     import tensorflow as tf
 
-    from perennial.modelling.features import TransformedFeatures
+    from perennial.training.transformed_features import TransformedFeatures
 
     found = {}
     for split in ("train", "eval"):
@@ -56,7 +56,7 @@ def read_features(project: Project, folder: Path) -> dict[str, tuple[dict[str, A
 
 def with_labels(outputs: dict[str, int]) -> dict[str, int]:
     """What the step's function gives for a label of 3, where the user's function returns `outputs`."""
-    from perennial.modelling.preprocessing import with_labels
+    from perennial.data.preprocessing import with_labels
     from perennial.tasks import Task
 
     preprocess = with_labels(lambda _: outputs, [Task("prediction", "multi_class", "label")])
@@ -65,8 +65,8 @@ def with_labels(outputs: dict[str, int]) -> dict[str, int]:
 
 def digits(project: Project, window: Path, folder: Path) -> tuple[int, tuple[str, ...]]:
     """A day of the real digits, through analysis and transformation."""
+    from tests.chain import landing
     from tests.components.analyse_features.windows import write_span
-    from tests.components.chain import landing
 
     write_span(window, project, "day-1", landing(project).digits_of_day(1).to_pylist())
     return transform(project, window, folder)
@@ -77,9 +77,9 @@ def taxi(project: Project, data: Path, folder: Path) -> dict[str, Any]:
     import keras
     import tensorflow as tf
 
-    from perennial.examples import read_records, split_files
-    from perennial.modelling.export import export_model
-    from perennial.modelling.features import TransformedFeatures
+    from perennial.data.examples import read_records, split_files
+    from perennial.export.saved_model import export_model
+    from perennial.training.transformed_features import TransformedFeatures
     from tests.components.analyse_features.windows import write_span
     from tests.components.transform_features.trips import trips
     from tests.perennial.signatures import load_signature
@@ -111,7 +111,7 @@ def taxi(project: Project, data: Path, folder: Path) -> dict[str, Any]:
 def _complete(record: bytes, project: Project) -> bool:
     import tensorflow as tf
 
-    from perennial.modelling.export import serving_specs
+    from perennial.export.saved_model import serving_specs
 
     held = tf.train.Example.FromString(record).features.feature
     return all(name in held for name in serving_specs(project.schema))

@@ -5,10 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from perennial.data.examples import split_of
 from perennial.errors import ProjectError
-from perennial.examples import split_of
 from tests.components.analyse_features.windows import make_rides, rides
-from tests.components.forked import forked
 from tests.components.transform_features.jobs import (
     build_and_transform,
     digits,
@@ -21,6 +20,7 @@ from tests.components.transform_features.jobs import (
 )
 from tests.components.transform_features.trips import BODY as ALL_FUNCTIONS
 from tests.components.transform_features.trips import ROWS, SCHEMA
+from tests.forked import forked
 from tests.perennial.folders import TAXI, make_project
 
 BODY = """

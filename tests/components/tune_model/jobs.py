@@ -11,7 +11,7 @@ from typing import Any
 from perennial.errors import PerennialError
 from perennial.project import Project, load_project
 from schemas.records import Hyperparameters, Trial, Tuned, Tuning
-from tests.components.chain import Chain, with_module, with_settings
+from tests.chain import Chain, with_module, with_settings
 
 HP = ("def build_model(transform_output)", "def build_model(transform_output, hp)")
 RANGES: dict[str, Any] = {"learning_rate": (0.001, 0.02), "batch_size": [16, 64, 100_000]}
@@ -117,7 +117,7 @@ def fail_some(project: Project, chain: Chain, output: Path) -> Tuning:
 
 def leave_alone(project: Project, chain: Chain, output: Path) -> dict[str, Tuning]:
     """Case -> what is recorded where this step searches nothing itself."""
-    from perennial.tuning import space_digest
+    from perennial.training.hyperparameters import space_digest
 
     budget = with_settings(project, "tune", trials=2, learning_rate=(0.001, 0.1))
     best = [Hyperparameters(learning_rate=rate, batch_size=16, source="tuner") for rate in (0.05, 0.06)]

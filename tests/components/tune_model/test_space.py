@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.components.forked import forked
 from tests.components.tune_model.jobs import explore
+from tests.forked import forked
 
 
 @pytest.fixture(scope="module")

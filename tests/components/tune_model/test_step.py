@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 
 from components.tune_model.step import read_tuning
-from tests.components.chain import copy_project
-from tests.components.forked import forked
+from tests.chain import copy_project
 from tests.components.tune_model.jobs import (
     fail_each,
     fail_some,
@@ -16,6 +15,7 @@ from tests.components.tune_model.jobs import (
     search_killed,
     searching,
 )
+from tests.forked import forked
 
 
 @pytest.fixture(scope="module")

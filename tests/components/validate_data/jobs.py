@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from perennial.project import Project
-from perennial.publishing import link_tree
+from perennial.storage.atomic import link_tree
 from schemas.records import Check, Validation
-from tests.components.chain import Chain, land
+from tests.chain import Chain, land
 from tests.components.validate_data.spans import make_record, make_rows
 
 
@@ -90,7 +90,7 @@ def write_examples(rows: Sequence[Mapping[str, Any]], folder: Path) -> dict[str,
     """Writes rows as examples, three in five to the train split; gives the rows of each split."""
     import tensorflow as tf
 
-    from perennial.examples import split_prefix, to_example
+    from perennial.data.examples import split_prefix, to_example
     from schemas.project import SPLITS
 
     parts = {
@@ -108,7 +108,7 @@ def write_examples(rows: Sequence[Mapping[str, Any]], folder: Path) -> dict[str,
 def measured_examples(folder: Path) -> dict[str, int]:
     """Number of examples by TFDV's statistics and by the distributions; empty where nothing was measured."""
     from components.compute_statistics.step import read_statistics
-    from perennial.distributions import read_distributions
+    from perennial.data.distributions import read_distributions
 
     if not any(folder.iterdir()):
         return {}
@@ -119,7 +119,7 @@ def measured_examples(folder: Path) -> dict[str, int]:
 def check_log(project: Project, rows: Mapping[str, Any], folder: Path, made: Path) -> list[Check]:
     """The checks of skew between a span of such rows and the project's serving log."""
     from components.validate_data.skew import check_skew, read_served
-    from perennial.distributions import read_distributions
+    from perennial.data.distributions import read_distributions
 
     make_checked(project, Day("1", rows), 1, folder, made)
     return check_skew(project, read_distributions(folder / "statistics" / "1"), read_served(project))

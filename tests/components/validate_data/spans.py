@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from perennial.distributions import Distribution
+from perennial.data.distributions import Distribution
 from perennial.project import Project, load_project
 from schemas.records import Check, CheckedSpan, Span
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tensorflow_metadata.proto.v0 import schema_pb2
 
 from components.validate_data.drift import Baseline, Rules, check_drift, make_baselines
-from components.validate_data.measures import (
+from components.validate_data.drift_distances import (
     align_categories,
     align_numbers,
     jensen_shannon,
@@ -18,7 +18,7 @@ from components.validate_data.measures import (
     measure_categories,
     measure_numbers,
 )
-from perennial.distributions import Distribution
+from perennial.data.distributions import Distribution
 from tests.components.validate_data.spans import categories, numbers
 
 RULES = Rules("id", "label", 0.01, "warn", "quarantine")

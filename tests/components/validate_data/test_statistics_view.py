@@ -14,7 +14,7 @@ from tensorflow_metadata.proto.v0 import statistics_pb2 as pb
 
 from components.validate_data.statistics_charts import CATEGORIES, draw, format_number
 from components.validate_data.statistics_view import format_share, render_statistics, show_value
-from perennial.distributions import Distribution
+from perennial.data.distributions import Distribution
 
 HOSTILE = '<script>alert(1)</script>"><img src=x onerror=alert(2)>'
 VOID = {"meta", "input", "br"}

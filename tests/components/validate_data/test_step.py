@@ -7,13 +7,13 @@ import os
 import pytest
 
 from components.validate_data.step import read_validation
-from perennial.digests import digest_folder
 from perennial.errors import DataError
+from perennial.storage.digests import digest_folder
 from schemas.records import Check
-from tests.components.chain import copy_project
-from tests.components.forked import forked
+from tests.chain import copy_project
 from tests.components.validate_data.jobs import Day, check_log, validate_again, validate_days, validate_third_day
 from tests.components.validate_data.spans import COLUMNS, make_project
+from tests.forked import forked
 
 BROKEN = {"checks": [Check(kind="expectation", subject="fare", verdict="failed", message="not so in 90 rows")]}
 UNREADABLE = {

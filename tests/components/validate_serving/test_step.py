@@ -19,11 +19,11 @@ from components.validate_serving.step import (
     read_serving_check,
     validate_serving,
 )
-from perennial.digests import digest_folder
 from perennial.errors import ServingError
-from perennial.modelling.contract import read_contract
+from perennial.export.contract import read_contract
+from perennial.storage.digests import digest_folder
 from schemas.records import ModelContract, ModelVersion, ServedFeature, ServedTask
-from tests.components.forked import forked
+from tests.forked import forked
 
 ROWS = st.integers(1, 4).flatmap(
     lambda width: st.lists(st.lists(st.floats(0, 1), min_size=width, max_size=width), min_size=1, max_size=5)

@@ -1,0 +1,143 @@
+"""Gathers what the run report shows, from what the steps of the run left."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TypeVar
+from urllib.parse import quote
+
+from components.compare_designs.step import RECORD_FILE as DESIGNS_FILE
+from components.compare_designs.step import read_designs
+from components.conclude_run.nothing_new import nothing_new_reason
+from components.decide_promotion.step import read_decision
+from components.evaluate_model.step import read_evaluation
+from components.pretrain_learner.step import read_pretraining
+from components.probe_model.step import read_probing
+from components.stabilise_weights.step import read_stabilisation
+from components.tune_model.step import RECORD_FILE as TUNING_FILE
+from components.tune_model.step import read_tuning
+from components.validate_data.step import read_validation
+from components.validate_serving.step import read_serving_check
+from perennial.ledger.events import Ledger
+from perennial.project import Project
+from perennial.report.facts import Links, RunFacts, SpanLinks
+from perennial.training.hyperparameters import settings_hyperparameters
+from schemas.records import Decision, EvaluatedTask, ModelVersion, Outcome, Record, Selection, Validation
+
+LOG_FILE = "kubeflow.log"
+PIPELINE_FILE = "pipeline.yaml"
+# What training wrote for TensorBoard, by instance: where evaluation left it, and where it is published.
+LOGS, TENSORBOARD = "logs", "tensorboard"
+R = TypeVar("R", bound=Record)
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What the steps of a run left; None where a run did not get that far. `failed_step` ended a failed run."""
+
+    selection: Selection | None = None
+    validation: Path | None = None
+    pretraining: Path | None = None
+    stabilisation: Path | None = None
+    tuning: Path | None = None
+    designs: Path | None = None
+    evaluation: Path | None = None
+    probing: Path | None = None
+    decision: Path | None = None
+    version: ModelVersion | None = None
+    serving_check: Path | None = None
+    reasons: list[str] = field(default_factory=list)
+    failed_step: str | None = None
+
+
+def run_folder(project: Project, run: str) -> Path:
+    """Where a run leaves its report, its log and its pipeline."""
+    return project.state / "runs" / run
+
+
+def gather_facts(project: Project, ledger: Ledger, run: str, outcome: Outcome, findings: Findings) -> RunFacts:
+    """Everything that the report shows."""
+    validation, decision = _read(findings.validation, read_validation), _read(findings.decision, read_decision)
+    tuning, designs = _read(findings.tuning, read_tuning), _read(findings.designs, read_designs)
+    started = next((event.at for event, start, _ in ledger.runs() if start.selection.run == run), now())
+    selection, serves = findings.selection, ledger.champion()
+    before = selection.champion if selection else serves
+    return RunFacts(
+        project=project.settings.name,
+        run=run,
+        outcome=outcome,
+        reasons=findings.reasons or explain(project, outcome, validation, decision),
+        started_at=started,
+        ended_at=now(),
+        failed_step=findings.failed_step,
+        git_commit=selection.git_commit if selection else None,
+        tasks=[EvaluatedTask(name=task.name, kind=task.kind) for task in project.tasks],
+        settings_own=settings_hyperparameters(project.settings),
+        selection=selection,
+        validation=validation,
+        pretraining=_read(findings.pretraining, read_pretraining),
+        stabilisation=_read(findings.stabilisation, read_stabilisation),
+        tuning=tuning,
+        designs=designs,
+        evaluation=_read(findings.evaluation, read_evaluation),
+        probing=_read(findings.probing, read_probing),
+        decision=decision,
+        version=findings.version,
+        serving_check=_read(findings.serving_check, read_serving_check),
+        deployed=outcome == "promoted",
+        champion_before=before.version if before else None,
+        champion_after=serves.version if serves else None,
+        gate=project.settings.gate,
+        links=_links(project, run, findings, validation).model_copy(
+            update={
+                "tuning": TUNING_FILE if tuning and tuning.outcome == "searched" else None,
+                "designs": DESIGNS_FILE if designs else None,
+            }
+        ),
+    )
+
+
+def explain(
+    project: Project, outcome: Outcome, validation: Validation | None, decision: Decision | None
+) -> Sequence[str]:
+    """Why a run ended as it did."""
+    if outcome == "nothing_new":
+        return [nothing_new_reason(project)]
+    refused = validation.reasons if validation is not None else []
+    return [*refused, *(decision.reasons if decision is not None else [])]
+
+
+def _read(folder: Path | None, reader: Callable[[Path], R]) -> R | None:
+    return reader(folder) if folder is not None else None
+
+
+def _links(project: Project, run: str, findings: Findings, validation: Validation | None) -> Links:
+    folder, evaluation, reported = findings.validation, findings.evaluation, run_folder(project, run)
+    embedded = project.settings.registry.uri is None
+    new = [span.span.name for span in validation.spans if span.new] if validation else []
+    return Links(
+        log=LOG_FILE if (reported / LOG_FILE).exists() else None,
+        pipeline=PIPELINE_FILE if (reported / PIPELINE_FILE).exists() else None,
+        registry=os.path.relpath(project.state / "registry", reported) if embedded else None,
+        tensorboard=f"{TENSORBOARD}/" if evaluation is not None and (evaluation / LOGS).is_dir() else None,
+        spans={name: _span_links(folder, name) for name in new} if folder else {},
+    )
+
+
+def _span_links(folder: Path, span: str) -> SpanLinks:
+    """Links to what validation left of a span; what it did not leave is not linked."""
+    hrefs = {
+        "data_docs": f"data_docs/{span}/index.html",
+        "statistics": f"statistics/{span}.html",
+        "set_aside": f"set_aside/{span}.jsonl",
+    }
+    return SpanLinks(**{name: quote(href) for name, href in hrefs.items() if (folder / href).is_file()})
+
+
+def now() -> str:
+    """The time as records hold it: UTC, ISO 8601."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds")

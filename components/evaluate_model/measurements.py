@@ -1,0 +1,127 @@
+"""All measurements of an evaluation: functions of the tasks' tables."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from components.evaluate_model.calibration import measure_calibration
+from components.evaluate_model.mistakes import confusion
+from components.evaluate_model.serving_distribution import ServingWeights
+from perennial.evaluation.comparison import (
+    CANDIDATE,
+    Pair,
+    Terms,
+    compare_instances,
+    compare_overall,
+    compare_serving,
+    compare_slices,
+)
+from perennial.evaluation.groups import make_groups
+from perennial.evaluation.metrics import measure
+from perennial.evaluation.prediction_table import GROUP, LABEL, TaskTable, class_scores, predictions_of
+from perennial.project import Project
+from perennial.tasks import Task
+from schemas.project import Metric
+from schemas.records import Calibration, ConfusionMatrix, Difference, ServedTask, SliceMetrics
+
+CHAMPION = "champion"
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What is measured: the tables, the first task's first, and which of their models is the candidate, of what digest.
+
+    `serves` holds what the candidate and the champion serve, by their columns; `serving` the weights of what serving
+    sees, None: the tables have none.
+    """
+
+    project: Project
+    candidate: str
+    digest: str
+    tables: Sequence[TaskTable]
+    serves: Mapping[str, Mapping[str, ServedTask]]
+    serving: ServingWeights | None = None
+
+    @property
+    def judged(self) -> dict[str, str]:
+        """The columns of the two models that are judged, and what records call them."""
+        return {self.candidate: CANDIDATE, CHAMPION: CHAMPION}
+
+
+def measure_slices(measured: Measured) -> list[SliceMetrics]:
+    """Every model's metrics of every task, overall, on slices and on views."""
+    rows = []
+    for table in measured.tables:
+        groups = make_groups(table.frame, measured.project.settings.evaluate)
+        rows += measure(table.frame, table.task, table.models, groups)
+    return [row.model_copy(update={"model": CANDIDATE}) if row.model == measured.candidate else row for row in rows]
+
+
+def compare_models(measured: Measured) -> list[Difference]:
+    """What the candidate gains over the champion on every task, and the other instances on the first."""
+    found = []
+    for number, table in enumerate(measured.tables):
+        if CHAMPION in table.models:
+            found += _compare_first(measured, table) if number == 0 else _compare_other(measured, table)
+    return found
+
+
+def confuse(measured: Measured) -> list[ConfusionMatrix]:
+    """The confusion of the first task's classes, of the candidate and the champion."""
+    first = measured.tables[0]
+    if not first.task.is_classes:
+        return []
+    return [
+        matrix
+        for model, named in measured.judged.items()
+        if model in first.models
+        for matrix in confusion(first.frame, model, named)
+    ]
+
+
+def calibrate(measured: Measured) -> list[Calibration]:
+    """How far confidence is from being right, of the candidate and the champion on every task with classes."""
+    confidence = measured.project.settings.gate.confidence
+    found = []
+    for table in measured.tables:
+        name, labels = table.task.name, table.frame[LABEL].to_numpy()
+        for model, named in measured.judged.items():
+            if table.task.is_classes and model in table.models:
+                temperature = measured.serves[model][name].temperature
+                scores = class_scores(table.frame, model)
+                found.append(measure_calibration(labels, scores, named, name, confidence, temperature))
+    return found
+
+
+def _compare_first(measured: Measured, table: TaskTable) -> list[Difference]:
+    """The gate's metric, on everything that the gate reads."""
+    settings = measured.project.settings
+    gate, terms = settings.gate, _terms(measured.project, table.task, settings.gate.repeats)
+    pairs = {m: _pair(table, m, gate.metric) for m in table.models if m != CHAMPION}
+    pair = pairs.pop(measured.candidate)
+    found = [compare_overall(pair, terms), *compare_slices(pair, terms, make_groups(table.frame, settings.evaluate))]
+    if measured.serving is not None:
+        weights, reweigh = measured.serving.weights, measured.serving.resample
+        found.append(compare_serving(pair, terms, weights, reweigh, decides=gate.distribution == "serving"))
+    return found + compare_instances(pairs, terms)
+
+
+def _compare_other(measured: Measured, table: TaskTable) -> list[Difference]:
+    """The task's own metric, which the gate does not read."""
+    terms = _terms(measured.project, table.task, 0)
+    pair = _pair(table, measured.candidate, table.task.metric)
+    groups = make_groups(table.frame, measured.project.settings.evaluate)
+    return [compare_overall(pair, terms), *compare_slices(pair, terms, groups)]
+
+
+def _terms(project: Project, task: Task, repeats: int) -> Terms:
+    settings = project.settings
+    return Terms(task.name, settings.gate.confidence, settings.evaluate.least_examples, repeats)
+
+
+def _pair(table: TaskTable, model: str, metric: Metric) -> Pair:
+    labels = table.frame[LABEL].to_numpy()
+    clusters = table.frame[GROUP].to_numpy() if GROUP in table.frame else None
+    said, champion = (predictions_of(table.frame, table.task, name) for name in (model, CHAMPION))
+    return Pair(said, champion, labels, metric, clusters)

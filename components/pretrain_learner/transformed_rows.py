@@ -1,0 +1,119 @@
+"""Unlabelled rows through the transform graph, as the served model would transform them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from components.pretrain_learner.unlabelled_rows import UnlabelledRows
+from perennial.errors import ProjectError, describe_error
+from perennial.project import Project
+from perennial.training.transformed_features import TransformedFeatures
+from perennial.user_module import function_line
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+_BATCH = 256
+_UNFIT = "it must have what preprocessing_fn reads"
+# `Feature: image (data type: float) is required but could not be found.`, `Key: image, Index: 0.  Number of ...`
+_CAUSE = re.compile(r"\b(Feature|Key): .*")
+
+Placed = tuple[str, bytes]
+
+
+def transform_rows(
+    project: Project, features: TransformedFeatures, rows: UnlabelledRows, wanted: Sequence[str], file: Path
+) -> int:
+    """Writes the rows that can be transformed to a gzipped TFRecord file; gives how many there are.
+
+    Args:
+        project: Its schema says how a raw example is read.
+        features: The transform graph is theirs.
+        rows: They are told of each row that cannot be transformed.
+        wanted: Transformed features that an example must have.
+        file: Is made if there are rows.
+
+    Raises:
+        ProjectError: A wanted feature cannot be computed without a label.
+    """
+    import tensorflow as tf
+
+    placed, count = iter(rows), 0
+    batch = list(islice(placed, _BATCH))
+    if not batch:
+        return 0
+    encode = _encoder(project, features, rows.features, wanted)
+    with tf.io.TFRecordWriter(str(file), "GZIP") as writer:
+        while batch:
+            for record in _encode_all(batch, encode, rows):
+                writer.write(record)
+                count += 1
+            batch = list(islice(placed, _BATCH))
+    return count
+
+
+def _encode_all(
+    batch: Sequence[Placed], encode: Callable[[list[bytes]], list[bytes]], rows: UnlabelledRows
+) -> list[bytes]:
+    """The rows transformed, without those that the transform refuses: these are found by halving."""
+    import tensorflow as tf
+
+    try:
+        return encode([example for _, example in batch])
+    except (tf.errors.OpError, ValueError) as error:
+        if len(batch) == 1:
+            rows.refuse(batch[0][0], f"{_UNFIT}. Received: {_cause(error)}")
+            return []
+    middle = len(batch) // 2
+    return [record for half in (batch[:middle], batch[middle:]) for record in _encode_all(half, encode, rows)]
+
+
+def _cause(error: Exception) -> str:
+    """What TensorFlow says of an example, without what it says of its graph."""
+    found = _CAUSE.search(str(error))
+    return found[0].strip() if found else describe_error(error)
+
+
+def _encoder(
+    project: Project, features: TransformedFeatures, names: Sequence[str], wanted: Sequence[str]
+) -> Callable[[list[bytes]], list[bytes]]:
+    """What makes serialised transformed examples of serialised raw ones."""
+    import tensorflow as tf
+    from tensorflow_transform.tf_metadata import schema_utils
+    from tfx_bsl.public import tfxio
+    from tfx_bsl.tfxio.tensor_to_arrow import TensorsToRecordBatchConverter
+
+    raw = schema_utils.schema_as_feature_spec(project.schema).feature_spec
+    output = features.transform_output()
+    layer = output.transform_features_layer()
+    spec = {name: raw[name] for name in names if name in raw}
+
+    def transform(records: tf.Tensor) -> dict[str, Any]:
+        found = layer(tf.io.parse_example(records, spec))
+        _check_present(project, wanted, found)
+        return {name: found[name] for name in wanted}
+
+    function = tf.function(transform, autograph=False).get_concrete_function(tf.TensorSpec([None], tf.string))
+    specs = {name: tf.type_spec_from_value(tensor) for name, tensor in function.structured_outputs.items()}
+    converter = TensorsToRecordBatchConverter(specs)
+    encoder = tfxio.RecordBatchToExamplesEncoder(output.transformed_metadata.schema)
+
+    def encode(records: list[bytes]) -> list[bytes]:
+        encoded: list[bytes] = encoder.encode(converter.convert(function(tf.constant(records))))
+        return encoded
+
+    return encode
+
+
+def _check_present(project: Project, wanted: Sequence[str], found: Collection[str]) -> None:
+    """Checks that the features that the model reads can be computed without a label; TFT leaves the others out."""
+    missing = [name for name in wanted if name not in found]
+    if missing:
+        where = function_line(project.module().preprocessing_fn)
+        expected = "must compute what the model reads from what clients send, as unlabelled examples have no more"
+        received = f"{', '.join(missing)}, made of other features"
+        raise ProjectError(where, expected, received, "Make it of other inputs, or leave it out of the model.")

@@ -1,0 +1,78 @@
+"""How far a training has come: what a killed one goes on from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from components.train_model.logs import Point
+from perennial.errors import TrainingError
+from perennial.training.checkpoints import Checkpoint, Checkpoints
+from perennial.training.trainer import Trainer
+from perennial.training.weights import Weights
+from schemas.records import Epoch, Record
+
+_STATE, _BEST = "state", "best"
+
+
+class Progress(Record):
+    """What was trained so far.
+
+    `steps` is the number of global steps; `losses` are those of the epoch that is going on; `points` and `times`
+    (seconds since 1970, by epoch) are what is logged; `seconds` were spent so far.
+    """
+
+    steps: int = 0
+    epochs: tuple[Epoch, ...] = ()
+    best_epoch: int = 0
+    losses: tuple[float, ...] = ()
+    points: tuple[Point, ...] = ()
+    times: tuple[float, ...] = ()
+    seconds: float = 0.0
+
+    @property
+    def eval_losses(self) -> Sequence[float]:
+        """By epoch."""
+        return [epoch.eval_loss for epoch in self.epochs]
+
+
+@dataclass
+class Resumption:
+    """What a training begins with: nothing done yet, or what its newest checkpoint holds."""
+
+    progress: Progress = field(default_factory=Progress)
+    best: Weights = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    resumed_from: int | None = None
+
+
+def resume(trainer: Trainer, checkpoints: Checkpoints) -> Resumption:
+    """Sets the trainer to the newest checkpoint that can be read, if there is one.
+
+    Raises:
+        TrainingError: The checkpoint is of another architecture.
+    """
+    found, notes = checkpoints.newest()
+    if found is None:
+        return Resumption(notes=notes)
+    progress = _restore(trainer, found)
+    best = found.groups.get(_BEST, {})
+    return Resumption(progress, best, notes, len(progress.epochs))
+
+
+def save_progress(trainer: Trainer, checkpoints: Checkpoints, progress: Progress, best: Weights) -> None:
+    """Publishes a checkpoint."""
+    groups: dict[str, Any] = {_STATE: trainer.state(), _BEST: best}
+    checkpoints.save(progress.steps, progress.model_dump_json(), groups)
+
+
+def _restore(trainer: Trainer, found: Checkpoint) -> Progress:
+    try:
+        trainer.restore(found.groups.get(_STATE, {}))
+    except TrainingError as error:
+        remedy = f"Remove {found.file.parent} to train from the start, or bring back the model that wrote it."
+        where = f"checkpoint {found.file}"
+        expected = "must be of the model that build_model builds now"
+        raise TrainingError(where, expected, error.received, remedy) from error
+    return Progress.model_validate_json(found.text)

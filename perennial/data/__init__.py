@@ -1,0 +1,1 @@
+"""Examples and their statistics: files of examples, distributions, merged statistics, the serving log, Beam."""

@@ -1,0 +1,1 @@
+"""Evaluation: the table of predictions, metrics, bootstrap intervals, comparisons."""

@@ -1,0 +1,76 @@
+"""Metrics of every model on every slice, cross and view of a task's table, in NumPy."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from perennial.evaluation.comparison import area_of, example_losses
+from perennial.evaluation.groups import OVERALL, SERVING, Group
+from perennial.evaluation.prediction_table import LABEL, WEIGHT, Array, predictions_of
+from perennial.tasks import METRICS, Task
+from schemas.project import Metric
+from schemas.records import SliceMetrics
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def measure(table: pd.DataFrame, task: Task, models: Sequence[str], groups: Sequence[Group]) -> list[SliceMetrics]:
+    """Measures every model overall and on each group, by the losses that the differences of models are made of.
+
+    Where the table has weights, the models are measured a second time with them: the serving distribution. What cannot
+    be measured, such as the AUC of a slice with one class, is NaN.
+
+    Args:
+        table: The task's table of n examples.
+        task: What is predicted.
+        models: Columns of the models.
+        groups: The slices, crosses and views.
+    """
+    labels, equal = table[LABEL].to_numpy(), np.ones(len(table))
+    overall = Group(OVERALL, np.arange(len(table)))
+    ordered = [overall, *sorted(groups, key=lambda group: (group.view, group.name))]
+    rows = []
+    for model in models:
+        predictions = predictions_of(table, task, model)
+        parts = [(group, equal) for group in ordered]
+        if WEIGHT in table:
+            parts.append((Group(SERVING, overall.rows, view=True), table[WEIGHT].to_numpy()))
+        for group, weights in parts:
+            which = group.rows
+            rows.append(
+                SliceMetrics(
+                    model=model,
+                    task=task.name,
+                    slice=group.name,
+                    examples=len(which),
+                    values={
+                        metric: measure_metric(predictions[which], labels[which], metric, weights[which])
+                        for metric in METRICS[task.kind]
+                    },
+                    view=group.view,
+                )
+            )
+    return rows
+
+
+def measure_metric(predictions: Array, labels: Array, metric: Metric, weights: Array) -> float:
+    """The weighted value of one metric; NaN where it is not defined.
+
+    Args:
+        predictions: Class probabilities, float [n, classes], or values, float [n].
+        labels: Classes, int [n], or values, float [n].
+        metric: What is measured.
+        weights: Weight of each example, float [n], at least 0.
+    """
+    if metric == "auc":
+        return float(area_of(predictions[:, 1], labels)(weights[np.newaxis])[0])
+    total = float(weights.sum())
+    if total <= 0:
+        return math.nan
+    mean = float(example_losses(predictions, labels, metric) @ weights) / total
+    return 1 - mean if metric == "accuracy" else mean

@@ -1,0 +1,1 @@
+"""Served models: the SavedModel, its contract, its calibration."""

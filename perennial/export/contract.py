@@ -1,0 +1,85 @@
+"""The contract of a served model: what it takes and what it gives, in a file beside its graph."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+
+from perennial.errors import ProjectError, ServingError
+from perennial.schema.environments import serving_features
+from schemas.records import ModelContract, ServedFeature
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+    from tensorflow_metadata.proto.v0.schema_pb2 import Schema
+
+# TensorFlow leaves this folder of a SavedModel to others.
+EXTRA = "assets.extra"
+CONTRACT_FILE = "contract.json"
+
+
+def read_contract(saved_model: Path) -> ModelContract:
+    """The contract of a SavedModel.
+
+    Raises:
+        ServingError: It has none, or one of another version.
+    """
+    file = saved_model / EXTRA / CONTRACT_FILE
+    remedy = "Train it with `perennial run`."
+    try:
+        return ModelContract.model_validate_json(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ServingError(str(saved_model), f"must have {EXTRA}/{CONTRACT_FILE}", "no such file", remedy) from None
+    except (OSError, ValidationError, UnicodeDecodeError) as error:
+        raise ServingError(str(file), "must hold the model's contract", error, remedy) from None
+
+
+def write_contract(contract: ModelContract, saved_model: Path) -> None:
+    """Writes the contract into a SavedModel that nobody reads yet."""
+    folder = saved_model / EXTRA
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / CONTRACT_FILE).write_text(contract.model_dump_json(indent=2), encoding="utf-8")
+
+
+def served_features(schema: Schema) -> list[ServedFeature]:
+    """What clients send, by the schema; a feature with a default in its tensor representation may be left out.
+
+    Raises:
+        ProjectError: A feature has no fixed shape.
+    """
+    found = parsing_specs(schema, serving_features(schema))
+    return [
+        ServedFeature(
+            name=name, dtype=spec.dtype.name, shape=list(spec.shape), default=_flat(spec.default_value, spec.dtype)
+        )
+        for name, spec in found.items()
+    ]
+
+
+def parsing_specs(schema: Schema, names: Sequence[str]) -> dict[str, tf.io.FixedLenFeature]:
+    """How features are read from a tf.Example.
+
+    Raises:
+        ProjectError: A feature has no fixed shape.
+    """
+    import tensorflow as tf
+    from tensorflow_transform.tf_metadata import schema_utils
+
+    parsing = schema_utils.schema_as_feature_spec(schema).feature_spec
+    for name in names:
+        if not isinstance(parsing[name], tf.io.FixedLenFeature):
+            found, remedy = type(parsing[name]).__name__, 'Give it a `shape`, or `not_in_environment: "SERVING"`.'
+            raise ProjectError(f"schema.pbtxt: {name}", "must have a fixed shape, as clients send it", found, remedy)
+    return {name: parsing[name] for name in names}
+
+
+def _flat(default: Any, dtype: tf.DType) -> list[int | float | str] | None:
+    import numpy as np
+
+    if default is None:
+        return None
+    values = np.asarray(default).reshape(-1).tolist()
+    return [value.decode() if isinstance(value, bytes) else value for value in values]

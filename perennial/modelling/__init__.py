@@ -1,1 +1,0 @@
-"""What the training steps share: the input pipeline, the loop and the export."""

@@ -1,0 +1,83 @@
+"""What a feature's values must be, by the schema or by the values themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from perennial.schema.environments import is_alive
+
+if TYPE_CHECKING:
+    from tensorflow_metadata.proto.v0.schema_pb2 import Feature, Schema
+
+Kind = Literal["int", "float", "bytes"]
+_TEXT_DOMAINS = ("domain", "string_domain", "natural_language_domain", "url_domain", "mid_domain")
+
+
+@dataclass(frozen=True)
+class Column:
+    """A feature: the kind of its values.
+
+    Attributes:
+        many: An example may have several; then a text that is a JSON list is a list of them.
+        text: Bytes must be text in UTF-8.
+        mixed: Its values were found to be of several kinds, so that anything is written as text.
+    """
+
+    kind: Kind
+    many: bool = False
+    text: bool = False
+    mixed: bool = False
+
+
+def columns_of(schema: Schema) -> dict[str, Column]:
+    """The features that a schema holds data to; structs, which tf.Example does not hold, are left out."""
+    from tensorflow_metadata.proto.v0 import schema_pb2
+
+    kinds: dict[int, Kind] = {schema_pb2.INT: "int", schema_pb2.FLOAT: "float", schema_pb2.BYTES: "bytes"}
+    return {
+        feature.name: Column(
+            kinds[feature.type],
+            many=_holds_many(feature),
+            text=any(feature.HasField(name) for name in _TEXT_DOMAINS),
+        )
+        for feature in schema.feature
+        if feature.type in kinds and is_alive(feature)
+    }
+
+
+def merge_kinds(kinds: Iterable[Kind]) -> Kind:
+    """The kind that holds all of them: whole numbers are numbers, and anything can be written as text."""
+    found = set(kinds)
+    if found == {"int"}:
+        return "int"
+    return "float" if found and found <= {"int", "float"} else "bytes"
+
+
+class SeenKinds:
+    """The kinds of values that were seen of columns that no schema tells; `alone`: not always in a list."""
+
+    def __init__(self) -> None:
+        self.kinds: dict[str, set[Kind]] = {}
+        self.alone: set[str] = set()
+
+    def see(self, name: str, kind: Kind | None, alone: bool) -> None:
+        """Notes a value; `alone`: it was no list."""
+        if kind is not None:
+            self.kinds.setdefault(name, set()).add(kind)
+        if alone:
+            self.alone.add(name)
+
+    def columns(self) -> dict[str, Column]:
+        """The columns that hold every value that was seen of them."""
+        return {
+            name: Column(merge_kinds(kinds), many=name not in self.alone, mixed=len(kinds) > 1)
+            for name, kinds in self.kinds.items()
+        }
+
+
+def _holds_many(feature: Feature) -> bool:
+    if feature.HasField("shape"):
+        return bool(feature.shape.dim) and not all(dim.size == 1 for dim in feature.shape.dim)
+    return bool(feature.HasField("value_count")) and feature.value_count.max != 1

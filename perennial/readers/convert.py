@@ -1,0 +1,243 @@
+"""Making the values of a row what the columns say, or telling why that cannot be done."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import math
+import uuid
+from collections.abc import Callable, Mapping
+from decimal import Decimal
+from typing import Any
+
+from perennial.readers.columns import Column, Kind
+from perennial.readers.rows import MEGABYTE, Reason, Value, in_megabytes, shorten
+
+Plain = int | float | bytes
+Conformed = dict[str, Value]
+
+# The greatest number that rounds to one of 32 bits, in which tf.Example holds numbers. Source: IEEE 754.
+LARGEST = (2 - 2**-24) * 2.0**127 * (1 - 2**-53)
+# Made once: this runs for every value.
+_NUMBERS, _FRACTIONS, _BYTES = (int, float, Decimal), (float, Decimal), (bytes, bytearray, memoryview)
+_SIZED, _LARGE, _LISTS = (str, bytes, list), (bytes, list), (list, tuple)
+_UNFIT = (ValueError, TypeError, ArithmeticError)
+_EXPECTED: dict[Kind, str] = {
+    "int": "must be a whole number of 64 bits",
+    "float": "must be a number that 32 bits can hold",
+    "bytes": "must be text",
+}
+
+
+class Conformer:
+    """Converts rows.
+
+    Args:
+        columns: What is known of the columns; a value of another column keeps its natural kind.
+        max_value_mb: Largest value in megabytes.
+        guess: Whether text of a column that is not known may be a number or a list.
+    """
+
+    def __init__(self, columns: Mapping[str, Column], max_value_mb: float, guess: bool = False) -> None:
+        self._columns = columns
+        self._largest = int(max_value_mb * MEGABYTE)
+        self._natural = _guess if guess else _to_natural
+        self._converters = {name: _converter(column) for name, column in columns.items()}
+
+    def conform(self, values: Mapping[str, Any]) -> tuple[Conformed, list[Reason]]:
+        """The values that are present, as int, float, bytes or lists of one of them, and the reasons of the others.
+
+        Never raises: a value that does not fit is a reason.
+        """
+        conformed: Conformed = {}
+        reasons: list[Reason] = []
+        for name, value in values.items():
+            if value is None:
+                continue
+            try:
+                # Before it is converted: text and lists may be large, and conversion makes them larger.
+                if isinstance(value, _SIZED) and len(value) > self._largest:
+                    raise _TooLargeError(len(value))
+                converted = self._converters.get(name, self._natural)(value)
+                if isinstance(converted, _LARGE) and (size := _size(converted)) > self._largest:
+                    raise _TooLargeError(size)
+                conformed[name] = converted
+            except _TooLargeError as error:
+                expected = f"`{name}` must be at most {self._largest / MEGABYTE:g} MB"
+                reasons.append(Reason(expected, in_megabytes(error.size)))
+            except _UNFIT as error:
+                reasons.append(self._reason(name, value, error))
+        return conformed, reasons
+
+    def _reason(self, name: str, value: Any, error: Exception) -> Reason:
+        column = self._columns.get(name)
+        expected = _EXPECTED[column.kind] if column else "must be a number, text, a date, or a list of one of them"
+        if isinstance(error, UnicodeError):
+            expected = "must be text in UTF-8"
+        return Reason(f"`{name}` {expected}", shorten(_culprit(value, _converter(column)) if column else value))
+
+
+class _TooLargeError(ValueError):
+    """A value is larger than a row may hold."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__(size)
+        self.size = size
+
+
+def _converter(column: Column) -> Callable[[Any], Any]:
+    scalars: dict[Kind, Callable[[Any], Plain]] = {"int": _to_int, "float": _to_float, "bytes": _to_bytes}
+    scalar = scalars[column.kind]
+    if column.kind == "bytes" and (column.mixed or column.text):
+        scalar = _to_any_bytes if column.mixed else _to_text
+    from_list = column.many or column.kind != "bytes"
+
+    def convert(value: Any) -> Any:
+        if isinstance(value, str):
+            if from_list and "[" in value:
+                return [scalar(item) for item in _parse_list(value)]
+        elif isinstance(value, _LISTS):
+            return [scalar(item) for item in value]
+        return scalar(value)
+
+    return convert
+
+
+def _to_int(value: Any) -> int:
+    if isinstance(value, str):
+        number = _parse_int(_as_digits(value))
+    elif isinstance(value, int):
+        number = int(value)  # a bool too
+    elif isinstance(value, _FRACTIONS):
+        number = int(value)
+        if number != value:
+            raise ValueError(value)
+    else:
+        number = _parse_int(_as_digits(value))
+    if not -(2**63) <= number < 2**63:
+        raise OverflowError(number)
+    return number
+
+
+def _to_float(value: Any) -> float:
+    number = float(_as_digits(value) if isinstance(value, str) or not isinstance(value, _NUMBERS) else value)
+    if not -LARGEST <= number <= LARGEST and math.isfinite(number):
+        raise OverflowError(number)
+    return number
+
+
+def _to_bytes(value: Any) -> bytes:
+    if isinstance(value, str):
+        return value.encode()
+    if isinstance(value, _BYTES):
+        return bytes(value)
+    if isinstance(value, datetime.date | datetime.time):  # a datetime is a date
+        return value.isoformat().encode()
+    if isinstance(value, datetime.timedelta | uuid.UUID | Decimal):
+        return str(value).encode()
+    raise TypeError(type(value))
+
+
+def _to_text(value: Any) -> bytes:
+    data = _to_bytes(value)
+    if not isinstance(value, str):
+        data.decode()
+    return data
+
+
+def _to_any_bytes(value: Any) -> bytes:
+    return str(value).encode() if isinstance(value, int | float) else _to_bytes(value)
+
+
+def _to_natural(value: Any) -> Any:
+    """A value of a column that nothing is known of: a list's items are made of one kind."""
+    if not isinstance(value, _LISTS):
+        return _natural_scalar(value)
+    items = [_natural_scalar(item) for item in value]
+    kinds = {type(item) for item in items}
+    if len(kinds) > 1:
+        if bytes in kinds:
+            raise TypeError(kinds)
+        return [float(item) for item in items]
+    return items
+
+
+def _natural_scalar(value: Any) -> Plain:
+    if isinstance(value, int):
+        return _to_int(value)
+    if isinstance(value, Decimal) and value.is_finite() and value == value.to_integral_value():
+        exponent = value.as_tuple().exponent
+        return _to_int(value) if isinstance(exponent, int) and exponent >= 0 else _to_float(value)
+    return _to_float(value) if isinstance(value, _FRACTIONS) else _to_bytes(value)
+
+
+def _guess(value: Any) -> Any:
+    """A value for inference: text that reads as a number or as a list of numbers is one."""
+    if not isinstance(value, str):
+        return _to_natural(value)
+    # 007 is the name of something: as a number it would lose its zeros.
+    named = value[:1] == "0" and value[1:2].isdecimal()
+    for convert in () if named else (_to_int, _to_float):
+        try:
+            return convert(value)
+        except _UNFIT:
+            continue
+    if value.lstrip().startswith("["):
+        try:
+            return _to_natural(_parse_list(value))
+        except _UNFIT:
+            return _to_bytes(value)
+    return _to_bytes(value)
+
+
+def kind_of(value: Value) -> Kind | None:
+    """The kind of a conformed value; None of an empty list."""
+    item = value if not isinstance(value, list) else value[0] if value else None
+    if item is None:
+        return None
+    return "bytes" if isinstance(item, bytes) else "float" if isinstance(item, float) else "int"
+
+
+def _parse_int(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        number = float(text)  # tools that hold missing values write whole numbers as 3.0
+        if not number.is_integer():
+            raise
+        return int(number)
+
+
+def _as_digits(value: Any) -> str:
+    """Text of a number; Python would take digits of every script, and underscores among them."""
+    text = value.decode("ascii") if isinstance(value, bytes) else value
+    if not isinstance(text, str) or "_" in text or not text.isascii():
+        raise TypeError(type(value))
+    return text
+
+
+def _parse_list(text: str) -> list[Any]:
+    try:
+        items = json.loads(text)
+    except RecursionError as error:
+        raise ValueError(text[:40]) from error
+    if not isinstance(items, list):
+        raise TypeError(type(items))
+    return items
+
+
+def _size(value: bytes | list[Any]) -> int:
+    if isinstance(value, bytes):
+        return len(value)
+    return sum(len(item) if isinstance(item, bytes) else 8 for item in value)
+
+
+def _culprit(value: Any, convert: Callable[[Any], Any]) -> Any:
+    """The item of a list that does not fit, or the value itself."""
+    if isinstance(value, _LISTS):
+        for item in value:
+            try:
+                convert(item)
+            except _UNFIT:
+                return item
+    return value

@@ -1,0 +1,124 @@
+"""What every reader gives: rows, reasons, and the fault of a whole file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+from perennial.errors import DataError, PerennialError, describe_error
+from schemas.project import Format, TableSettings
+
+Value = int | float | bytes | list[int] | list[float] | list[bytes]
+"""What a feature of one example holds."""
+
+MEGABYTE = 1_000_000
+_LONGEST = 40
+_REMEDY = "Land it again."
+
+
+class Reason(NamedTuple):
+    """Why a row is set aside: what was expected, as a sentence's beginning, and what was received."""
+
+    expected: str
+    received: str
+
+    def __str__(self) -> str:
+        return f"{self.expected}. Received: {self.received}"
+
+
+class Row(NamedTuple):
+    """A row of a source: its 1-based line or row number, what it holds, and why it could not be read, if so."""
+
+    number: int
+    values: dict[str, Any]
+    reason: Reason | None = None
+
+
+@dataclass(frozen=True)
+class Part:
+    """A piece of a span that is read in one go: a file, a row group of a Parquet file, or a span of a table.
+
+    Attributes:
+        uri: Path or URL of the file; empty for a table.
+        name: What messages call it.
+        row_group: The only row group to read, when it is not None.
+        first_row: Rows of the file before this part.
+        table: Settings of the table, when it is no file.
+        span: Name of the table's span, and its `fingerprint` when it was selected.
+        without: Columns of the table that are left out.
+    """
+
+    uri: str
+    name: str
+    format: Format | Literal["table"]
+    row_group: int | None = None
+    first_row: int = 0
+    table: TableSettings | None = None
+    span: str = ""
+    fingerprint: str | None = None
+    without: tuple[str, ...] = ()
+
+    def place(self, number: int) -> str:
+        """Where a row stands, such as `data/2026-01-31.csv: line 17`."""
+        unit = "line" if self.format in ("csv", "jsonl") else "row"
+        return f"{self.name}: {unit} {number}"
+
+
+class BrokenFileError(DataError):
+    """A file whose contents are at fault as a whole, such as one that was cut off."""
+
+    def __init__(self, where: str, expected: str, received: object, remedy: str = _REMEDY) -> None:
+        super().__init__(where, expected, received, remedy)
+
+
+@contextmanager
+def told_as(part: Part, kind: str) -> Iterator[None]:
+    """Tells what goes wrong while a file is read as the fault of its bytes, or of the place that it lies in.
+
+    Args:
+        part: What is read.
+        kind: What the file should be, such as "a whole Parquet file".
+
+    Raises:
+        BrokenFileError: The bytes are at fault.
+        DataError: The file cannot be read.
+    """
+    import pyarrow as pa
+
+    from perennial.storage.compression import CORRUPT
+
+    try:
+        yield
+    except PerennialError:
+        raise
+    except (*CORRUPT, pa.ArrowException, OSError, ValueError, OverflowError) as error:
+        if isinstance(error, OSError) and error.errno:
+            remedy = "Check the disk and the connection, then run again."
+            raise DataError(part.name, "must be readable", describe_error(error), remedy) from error
+        raise BrokenFileError(part.name, f"must be {kind}", _first_line(error)) from error
+
+
+def shorten(value: object) -> str:
+    """A value in at most about 40 characters, as a message shows it."""
+    text = repr(value[: _LONGEST + 1]) if isinstance(value, str | bytes) else _plain(value)
+    return text if len(text) <= _LONGEST + 2 else f"{text[:_LONGEST]}…"
+
+
+def in_megabytes(size: float) -> str:
+    """A number of bytes in words: `50.0 MB`."""
+    return f"{size / MEGABYTE:.1f} MB"
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(shorten(item) for item in value[:8])}{', …' if len(value) > 8 else ''}]"
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{shorten(name)}: {shorten(item)}' for name, item in list(value.items())[:4])}}}"
+    return str(value)
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0].removesuffix(".") if lines else "it ends too early" if isinstance(error, EOFError) else "damage"

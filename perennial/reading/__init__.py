@@ -1,1 +1,0 @@
-"""Rows of files and tables, each with its place and, where it could not be read, the reason."""

@@ -1,0 +1,1 @@
+"""The model registry: versions in MLflow, their files, deployments, repair and history."""

@@ -1,0 +1,1 @@
+"""Schemas: inference, difference, proposal, text and description."""

@@ -1,0 +1,162 @@
+"""What would have to change in a schema for a span to be as it says.
+
+TensorFlow Data Validation proposes; where its proposal is of no use to a project, it is made one here. It drops a
+feature whose type changed; it asks for exactly the share of examples that this span happens to have.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from perennial.schema.description import type_name
+from perennial.schema.environments import TRAINING, is_alive
+from perennial.schema.inference import (
+    Seen,
+    drop_unused_domains,
+    exclude_from_serving,
+    features_of,
+    improve_feature,
+    planned_feature,
+    see_features,
+)
+from perennial.tfx_compat import import_tfdv
+
+if TYPE_CHECKING:
+    from tensorflow_metadata.proto.v0.schema_pb2 import Feature, Schema
+    from tensorflow_metadata.proto.v0.statistics_pb2 import DatasetFeatureStatisticsList
+
+
+def propose_schema(schema: Schema, statistics: DatasetFeatureStatisticsList, columns: Sequence[str]) -> Schema:
+    """The schema with the least changes that make a span agree with it in training.
+
+    A new feature is not asked of clients: they do not send it yet, and requests without it would fail.
+
+    Args:
+        schema: The schema as it is.
+        statistics: Of the span.
+        columns: Of the span, also those without values.
+    """
+    tfdv = import_tfdv()
+    seen = see_features(statistics)
+    asked = type(schema)()
+    asked.CopyFrom(schema)
+    del asked.feature[:]
+    asked.feature.extend(_as_seen(feature, seen) for feature in schema.feature if _in_training(schema, feature))
+    anomalies = tfdv.validate_statistics(statistics, asked, environment=_environment(schema))
+    updated: Schema = tfdv.update_schema(asked, statistics) if anomalies.anomaly_info else asked
+    proposed, known = features_of(updated), features_of(schema)
+    result = type(schema)()
+    result.CopyFrom(schema)
+    del result.feature[:]
+    for feature in schema.feature:
+        result.feature.append(_settled(feature, proposed.get(feature.name, feature), seen.get(feature.name)))
+    for name in dict.fromkeys([*columns, *proposed]):
+        if name not in known:
+            result.feature.append(_new_feature(proposed[name], seen[name]) if name in seen else planned_feature(name))
+    del result.string_domain[:]
+    result.string_domain.extend(updated.string_domain)
+    _drop_new_unused(result, schema)
+    return result
+
+
+def find_refusal(after: Schema, label: str, key: str, types: Sequence[str]) -> str | None:
+    """Why a project cannot have this schema, or None: it must keep the label, of one of these types, and the key."""
+    features = features_of(after)
+    for role, name in (("label", label), ("key", key)):
+        if name not in features or not is_alive(features[name]):
+            return f"it drops `{name}`, the {role}"
+    if type_name(features[label]) not in types:
+        return f"`{label}`, the label, is then {type_name(features[label])}, not {' or '.join(types)}"
+    return None
+
+
+def reading_schema(schema: Schema, guessed: Mapping[str, Seen], label: str, spoilt: bool) -> Schema:
+    """The schema by which a span that does not fit the project's is read, so that the difference can be measured.
+
+    Args:
+        schema: The project's.
+        guessed: What the span's values are by themselves, whatever the schema says.
+        label: A label beyond its domain makes no example; here it does.
+        spoilt: Whether numbers may become text. A text among numbers is a bad value rather than another type, so
+            this is asked for only where no example is left otherwise.
+    """
+    from tensorflow_metadata.proto.v0 import schema_pb2
+
+    reading = type(schema)()
+    reading.CopyFrom(schema)
+    for feature in reading.feature:
+        found = guessed.get(feature.name)
+        widened = found and feature.type == schema_pb2.INT and found.type == schema_pb2.FLOAT
+        text = spoilt and found and found.type == schema_pb2.BYTES
+        if found and (widened or text or not is_alive(feature)):
+            feature.ClearField("domain_info")
+            feature.type = found.type
+        if feature.name == label:
+            feature.ClearField("domain_info")
+    known = features_of(schema)
+    for name, found in guessed.items():
+        if name not in known:
+            reading.feature.add(name=name, type=found.type)
+    return reading
+
+
+def _environment(schema: Schema) -> str | None:
+    return TRAINING if TRAINING in schema.default_environment else None
+
+
+def _in_training(schema: Schema, feature: Feature) -> bool:
+    return _environment(schema) is None or TRAINING not in feature.not_in_environment
+
+
+def _as_seen(feature: Feature, seen: dict[str, Seen]) -> Feature:
+    """The feature with the type that was seen; a deprecated or planned one that has values is in use (again).
+
+    Bounds of whole numbers go on as bounds of numbers; other bounds and lists of values end with the type.
+    """
+    from tensorflow_metadata.proto.v0 import schema_pb2
+
+    retyped = type(feature)()
+    retyped.CopyFrom(feature)
+    found = seen.get(feature.name)
+    if found and feature.lifecycle_stage in (schema_pb2.DEPRECATED, schema_pb2.PLANNED):
+        retyped.ClearField("lifecycle_stage")
+    if found is None or found.type == feature.type or not is_alive(retyped):
+        return retyped
+    bounds = retyped.int_domain if retyped.HasField("int_domain") else None
+    widened = bounds is not None and found.type == schema_pb2.FLOAT
+    limits = {end: float(getattr(bounds, end)) for end in ("min", "max") if bounds and bounds.HasField(end)}
+    retyped.ClearField("domain_info")
+    retyped.type = found.type
+    if widened:
+        retyped.float_domain.name = feature.name
+        for end, limit in limits.items():
+            setattr(retyped.float_domain, end, limit)
+    return retyped
+
+
+def _settled(before: Feature, after: Feature, seen: Seen | None) -> Feature:
+    """A known feature as TFDV proposes it, with the shape and presence of `improve_feature` where it changes them."""
+    if seen is None or not is_alive(after):
+        return after
+    if not is_alive(before):
+        return _new_feature(after, seen)
+    if after.presence != before.presence or (before.HasField("shape") and not after.HasField("shape")):
+        improve_feature(after, seen)
+    return after
+
+
+def _new_feature(feature: Feature, seen: Seen) -> Feature:
+    exclude_from_serving(improve_feature(feature, seen))
+    return feature
+
+
+def _drop_new_unused(schema: Schema, before: Schema) -> None:
+    """Removes lists of values that lost their last feature; those that had none before are the project's own."""
+    unused = type(before)()
+    unused.CopyFrom(before)
+    drop_unused_domains(unused)
+    own = {domain.name for domain in before.string_domain} - {domain.name for domain in unused.string_domain}
+    kept = [domain for domain in schema.string_domain if domain.name in own]
+    drop_unused_domains(schema)
+    schema.string_domain.extend(kept)

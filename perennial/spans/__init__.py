@@ -1,0 +1,1 @@
+"""Spans: how they are named and found, the window of a run, quarantine."""

@@ -1,0 +1,121 @@
+"""What a person decides about a span: to release it from quarantine, or to reject it."""
+
+from __future__ import annotations
+
+import difflib
+from typing import Literal, NamedTuple
+
+from perennial.errors import DataError, LedgerError
+from perennial.ledger.events import Ledger, NewEvent, SpanVerdict
+from perennial.ledger.people import person
+from perennial.project import Project
+from perennial.spans.landed import find_landed
+from perennial.spans.names import LandedSpan
+from perennial.spans.window import Judgements, State, choose_window, number_versions, state_of
+from schemas.records import Span, SpanJudged
+
+Act = Literal["release", "reject"]
+# What a person may decide about, first what a decision without a version means.
+_DECIDABLE: dict[Act, tuple[State, ...]] = {
+    "release": ("quarantined",),
+    "reject": ("quarantined", "released", "accepted"),
+}
+
+
+class SpanDecision(NamedTuple):
+    """What a person decided, what held before, and what follows for the next window."""
+
+    judged: SpanJudged
+    before: State
+    consequence: str
+
+
+def decide_span(project: Project, act: Act, name: str, version: int | None, why: str) -> SpanDecision:
+    """Records in the ledger that a person releases or rejects a span version (by default the newest quarantined one).
+
+    Raises:
+        DataError: There is no such version, or it is in no state in which it can be released or rejected.
+        LedgerError: Somebody else decided about it at the same time.
+    """
+    ledger = Ledger(project.ledger_url)
+    landed = find_landed(project)
+    judged = ledger.judged_spans()
+    newest = _newest_verdicts(judged, name, landed)
+    states = {span_version: state_of(said.judged.span, judged) for span_version, said in newest.items()}
+    chosen = version if version is not None else _default(act, states)
+    _check_decidable(act, name, chosen, states, newest)
+    body = newest[chosen].judged.model_copy(update={"by": person(), "reasons": [why]})
+    kind: Literal["span_released", "span_rejected"] = "span_released" if act == "release" else "span_rejected"
+    # Of two people at once, only one decides after the verdict that both have seen.
+    event = NewEvent(kind, body, key=f"span-decision-after:{newest[chosen].number}")
+    if not ledger.append_once(event):
+        raise _decided_already(ledger, body.span)
+    return SpanDecision(body, states[chosen], _consequence(project, ledger, landed, body.span))
+
+
+def unknown_span(name: str, known: set[str]) -> DataError:
+    """The message for a name that no landed or judged span has."""
+    near = difflib.get_close_matches(name, known, 3, cutoff=0.5)
+    remedy = f"Did you mean {' or '.join(near)}?" if near else "`perennial spans list` shows them."
+    return DataError(f"span {name}", "must have landed or been judged before", "no such span", remedy)
+
+
+def _newest_verdicts(judged: Judgements, name: str, landed: list[LandedSpan]) -> dict[int, SpanVerdict]:
+    """Version of a span -> the newest verdict on it."""
+    if name in judged:
+        return {said.judged.span.version: said for said in judged[name]}
+    known = {span.name for span in landed}
+    if name in known:
+        remedy = "The next run that reads it judges it."
+        raise DataError(f"span {name}", "must have been judged by a run", "it is new", remedy)
+    raise unknown_span(name, known | set(judged))
+
+
+def _default(act: Act, states: dict[int, State]) -> int:
+    """The newest version that is quarantined; else, to reject, the newest that is in use; else the newest."""
+    for state in _DECIDABLE[act]:
+        if found := [version for version, held in states.items() if held == state]:
+            return max(found)
+    return max(states)
+
+
+def _check_decidable(
+    act: Act, name: str, version: int, states: dict[int, State], newest: dict[int, SpanVerdict]
+) -> None:
+    where = f"span {name} version {version}"
+    if version not in states:
+        known = ", ".join(map(str, sorted(states)))
+        raise DataError(f"span {name}", f"must have been judged in version {version}", f"versions {known}", "Name one.")
+    if states[version] not in _DECIDABLE[act]:
+        expected = f"must be {' or '.join(_DECIDABLE[act])} for this"
+        raise DataError(where, expected, f"it is {states[version]}", "`perennial spans show` tells its history.")
+    judged = newest[version].judged
+    if act == "release" and not judged.readable:
+        received = "; ".join(judged.reasons) or "unreadable"
+        raise DataError(where, "must be readable to be released", received, "Land it again, whole.")
+
+
+def _decided_already(ledger: Ledger, span: Span) -> LedgerError:
+    said = ledger.judged_spans()[span.name][-1]
+    by = said.judged.by or f"run {said.run}"
+    received = f"{said.verdict} by {by} ({'; '.join(said.judged.reasons)})"
+    where = f"span {span.name} version {span.version}"
+    return LedgerError(where, "must be as it was when you decided", received, "Look again, then decide anew.")
+
+
+def _consequence(project: Project, ledger: Ledger, landed: list[LandedSpan], span: Span) -> str:
+    """What the next run does with a span, after the decision."""
+    judged = ledger.judged_spans()
+    spans = number_versions(landed, judged)
+    window = choose_window(spans, judged, project.settings.data.window)
+    taken = next((other for other in window.spans if other.name == span.name), None)
+    if state_of(span, judged) == "rejected":
+        instead = f"; version {taken.version} takes its place" if taken else ""
+        return f"later windows go without it{instead}"
+    if span.fingerprint not in [other.fingerprint for other in spans if other.name == span.name]:
+        return "it does not lie there any more: land it again, then the next run trains on it"
+    if taken is None:
+        return f"no run trains on it: newer spans fill the window of {project.settings.data.window}"
+    if taken.fingerprint != span.fingerprint:
+        return f"no run trains on it: its version {taken.version} takes its place"
+    return "the next run trains on it"

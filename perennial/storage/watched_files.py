@@ -1,0 +1,53 @@
+"""Files that a run reads beside its spans: whether they are those of the last run."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from perennial.errors import DataError
+from perennial.storage.digests import digest_value
+from perennial.storage.files import find_files
+from perennial.storage.fingerprints import Fingerprints
+
+if TYPE_CHECKING:
+    from perennial.project import Project
+
+UNLABELLED_MEMO = "unlabelled.json"
+SERVED_MEMO = "served.json"
+
+
+def unlabelled_fingerprint(project: Project) -> str:
+    """Changes whenever the files of `data.unlabelled` do; empty where pretraining would not read them."""
+    if project.settings.pretext.task == "none":
+        return ""
+    return _fingerprint(project, project.settings.data.unlabelled, UNLABELLED_MEMO)
+
+
+def served_fingerprint(project: Project) -> str:
+    """Changes whenever the files of `data.serving_log` do; empty where evaluation would not read them."""
+    if project.settings.evaluate.serving == "none":
+        return ""
+    return _fingerprint(project, project.settings.data.serving_log, SERVED_MEMO)
+
+
+def _fingerprint(project: Project, pattern: str | None, memo: str) -> str:
+    """Of the files of a pattern; empty without one.
+
+    A file that cannot be read is no fault here: the step that reads it tells of it, and what it tells is part of the
+    fingerprint.
+    """
+    if pattern is None:
+        return ""
+    try:
+        files = find_files(project.folder, pattern)
+    except DataError as error:
+        return digest_value(str(error))
+    with Fingerprints(project.state / memo) as fingerprints:
+        return digest_value([[file, _of_file(fingerprints, file)] for file in files])
+
+
+def _of_file(fingerprints: Fingerprints, file: str) -> str:
+    try:
+        return fingerprints.of(file, [file])
+    except DataError as error:
+        return str(error)

@@ -1,0 +1,142 @@
+"""The served model made of what a user's `run_fn` saved: its graph within ours, with the signatures that serve."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from perennial.errors import ProjectError, TrainingError, describe_error
+from perennial.export.contract import EXTRA, write_contract
+from perennial.export.saved_model import (
+    EXAMPLES_SIGNATURE,
+    LABELS_SIGNATURE,
+    Tensors,
+    labels_signature,
+    make_contract,
+    named_outputs,
+    serving_signatures,
+)
+from perennial.export.temperature_scaling import fit_temperatures
+from perennial.project import Project
+from perennial.tasks import LATENT
+from perennial.tfx_module.outputs import TaskOutput, check_classes, choose_outputs
+from perennial.tfx_module.signature import UserSignature, blank_rows, find_signature, probe_rows
+from perennial.training.transformed_features import TransformedFeatures
+
+USER_MODEL = "user_model"
+_SUFFIX = "/.ATTRIBUTES/VARIABLE_VALUE"
+_LABELS_READ = 2000
+_BATCH = 512
+
+
+def wrap_model(
+    project: Project, features: TransformedFeatures, where: str, saved: Path, output: Path, held_out: Sequence[str]
+) -> list[str]:
+    """Writes a SavedModel with the signatures and the contract of `export_model`, around a user's SavedModel.
+
+    The user's own stays in it (`user_model`), as the base of later models; nothing refers to the folder `saved`. Gives
+    what a person should know.
+
+    Args:
+        project: Whose tasks and schema decide.
+        features: What `transform_features` left; its graph computes the labels.
+        where: Where the `run_fn` stands, for messages.
+        saved: The user's SavedModel.
+        output: Folder to make.
+        held_out: Gzipped TFRecords of the raw examples of the eval split, which it is calibrated on.
+
+    Raises:
+        ProjectError: The user's SavedModel cannot be loaded, or does not fit what clients send or the tasks.
+        TrainingError: It holds or gives NaN.
+    """
+    import tensorflow as tf
+
+    module = tf.Module()
+    module.user = _load(saved, where)
+    signature = find_signature(module.user, project.schema, where)
+    chosen, latent = _outputs(signature, project, features)
+
+    def answer(raw: Tensors) -> Tensors:
+        given = signature(raw)
+        found = {output.task.name: output.read(given) for output in chosen}
+        return found if latent is None else {**found, LATENT: tf.reshape(given[LATENT], [-1, latent])}
+
+    labels = labels_signature(features.transform_within(module), project)
+    calibrated = fit_temperatures(project, _eval_answers(answer, labels, project, held_out))
+
+    def predict(raw: Tensors) -> Tensors:
+        return named_outputs(answer(raw), project.tasks, calibrated.temperatures)
+
+    signatures = {**serving_signatures(predict, project.schema), LABELS_SIGNATURE: labels}
+    shutil.rmtree(output, ignore_errors=True)  # of an attempt that was killed
+    tf.saved_model.save(module, str(output), signatures=signatures)
+    write_contract(make_contract(signatures[EXAMPLES_SIGNATURE], project, calibrated.temperatures), output)
+    shutil.copytree(saved, output / EXTRA / USER_MODEL)
+    return calibrated.notes
+
+
+def user_model(saved_model: Path) -> Path | None:
+    """The SavedModel that `run_fn` saved, inside the served one; None in a model that no `run_fn` made."""
+    folder = saved_model / EXTRA / USER_MODEL
+    return folder if folder.is_dir() else None
+
+
+def _eval_answers(
+    answer: Callable[[Tensors], Tensors], labels: Any, project: Project, held_out: Sequence[str]
+) -> Iterator[tuple[Tensors, Tensors]]:
+    """What a function of raw features gives for labelled raw examples, and their labels, in batches by task."""
+    import tensorflow as tf
+
+    predict = serving_signatures(answer, project.schema)[EXAMPLES_SIGNATURE]
+    for examples in tf.data.TFRecordDataset(list(held_out), compression_type="GZIP").batch(_BATCH):
+        yield predict(examples=examples), labels(examples=examples)
+
+
+def _load(saved: Path, where: str) -> Any:
+    import tensorflow as tf
+
+    _check_weights(saved, where)
+    try:
+        return tf.saved_model.load(str(saved))
+    except Exception as error:  # whatever TensorFlow raises, these files are no model
+        remedy = "Save it with tf.saved_model.save."
+        raise ProjectError(where, "must save a model that TensorFlow loads", describe_error(error), remedy) from error
+
+
+def _check_weights(saved: Path, where: str) -> None:
+    """Checks that no weight is NaN: with one, some rows may still get an answer."""
+    import tensorflow as tf
+
+    prefix = saved / "variables" / "variables"
+    if not prefix.with_suffix(".index").is_file():
+        return  # a model without variables
+    reader = tf.train.load_checkpoint(str(prefix))
+    for name, dtype in reader.get_variable_to_dtype_map().items():
+        if dtype.is_floating and np.isnan(np.asarray(reader.get_tensor(name), np.float64)).any():
+            remedy = "Check the features' range in preprocessing_fn, or lower the learning rate in run_fn."
+            expected = "must save a model whose weights are numbers"
+            raise TrainingError(where, expected, f"NaN in {name.removesuffix(_SUFFIX)}", remedy)
+
+
+def _outputs(
+    signature: UserSignature, project: Project, features: TransformedFeatures
+) -> tuple[list[TaskOutput], int | None]:
+    """Which output belongs to which task, and the length of the latent vector where there is one."""
+    blank = signature.try_on(blank_rows(project.schema))
+    rows, outputs = 2, blank
+    try:
+        probes = probe_rows(project.schema)
+        outputs = signature.try_on(probes)
+        rows = len(next(iter(probes.values())))
+    except ProjectError:  # the schema's domains hold values that no client sends together
+        pass
+    chosen = choose_outputs(outputs, rows, project.tasks, signature.where)
+    _, labels = features.sample("train", _LABELS_READ)
+    highest = {name: int(np.max(values)) for name, values in labels.items()}
+    check_classes(chosen, highest, signature.where)
+    latent = outputs.get(LATENT)
+    return chosen, int(np.prod(latent.shape[1:], dtype=int)) if latent is not None and latent.ndim > 1 else None

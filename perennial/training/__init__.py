@@ -1,0 +1,1 @@
+"""Training: the training loop and what it is made of."""

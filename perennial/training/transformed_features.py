@@ -1,0 +1,124 @@
+"""The transformed examples: features and labels as training reads them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from perennial.data.examples import split_files
+from perennial.errors import ProjectError
+from perennial.tasks import Task
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+    import tensorflow_transform as tft
+
+TRANSFORM_GRAPH = "transform_graph"
+TRANSFORMED_EXAMPLES = "transformed_examples"
+_COUNTED = 4096
+
+Features = dict[str, "tf.Tensor"]
+"""Transformed features by name, each [n, ...]."""
+Labels = dict[str, "tf.Tensor"]
+"""Labels by task: int64 [n] of classes, float32 [n] of values."""
+
+
+@dataclass(frozen=True)
+class TransformedFeatures:
+    """What `transform_features` left in a folder: the transform graph and the transformed examples."""
+
+    folder: Path
+    tasks: tuple[Task, ...]
+
+    @property
+    def graph(self) -> Path:
+        """Folder of the TensorFlow Transform output."""
+        return self.folder / TRANSFORM_GRAPH
+
+    def transform_output(self) -> tft.TFTransformOutput:
+        """The transform graph, loaded."""
+        import tensorflow_transform as tft
+
+        return tft.TFTransformOutput(str(self.graph))
+
+    def transform_within(self, module: tf.Module) -> Callable[[Mapping[str, Any]], Features]:
+        """The transform graph as a function of raw features, for functions that `module` is saved with.
+
+        TensorFlow Transform's own layer is a Keras model: saving it translates and traces the graph once more, for
+        Keras to load, which takes longer than the rest of the export.
+        """
+        from tensorflow_transform.saved.saved_transform_io_v2 import SavedModelLoader
+
+        loader = SavedModelLoader(self.transform_output().transform_savedmodel_dir)
+        module.transform_graph = vars(loader)  # what the function reads is saved with the module
+        function: Callable[[Mapping[str, Any]], Features] = loader.apply_transform_model
+        return function
+
+    def files(self, split: str) -> list[str]:
+        """The gzipped TFRecord files of a split."""
+        return split_files(self.folder / TRANSFORMED_EXAMPLES, split)
+
+    def records(self, split: str) -> tf.data.Dataset:
+        """The serialised examples of a split, in the order of the files."""
+        import tensorflow as tf
+
+        return tf.data.TFRecordDataset(self.files(split), compression_type="GZIP", buffer_size=1 << 20)
+
+    def count(self, split: str) -> int:
+        """How many examples a split has.
+
+        Raises:
+            ProjectError: None.
+        """
+        if split not in self._counts:
+            self._counts[split] = sum(len(batch) for batch in self.records(split).batch(_COUNTED).as_numpy_iterator())
+        if not self._counts[split]:
+            where = f"project.yaml: data.splits.{split}"
+            raise ProjectError(where, "must leave some examples of the window", "none", "Land more data, or raise it.")
+        return self._counts[split]
+
+    def sample(self, split: str, most: int) -> tuple[Features, Labels]:
+        """The first examples of a split, in memory.
+
+        Raises:
+            ProjectError: The window has no example in this split.
+        """
+        import tensorflow as tf
+
+        found = list(self.records(split).take(most))
+        if not found:
+            self.count(split)
+        return self.parse(tf.stack(found))
+
+    def split(self, split: str) -> tuple[Features, Labels]:
+        """All examples of a split, in memory.
+
+        Raises:
+            ProjectError: The window has no example in this split.
+        """
+        return self.sample(split, self.count(split))
+
+    def parse(self, examples: tf.Tensor) -> tuple[Features, Labels]:
+        """Serialised transformed examples, string [n], as features and labels; also inside a graph."""
+        import tensorflow as tf
+
+        features = tf.io.parse_example(examples, self._spec)
+        labels = {}
+        for task in self.tasks:
+            dtype = tf.int64 if task.is_classes else tf.float32
+            labels[task.name] = tf.reshape(tf.cast(features[task.label], dtype), [-1])
+        for name in {task.label for task in self.tasks}:
+            del features[name]
+        return features, labels
+
+    @cached_property
+    def _spec(self) -> dict[str, object]:
+        spec: dict[str, object] = self.transform_output().transformed_feature_spec()
+        return spec
+
+    @cached_property
+    def _counts(self) -> dict[str, int]:
+        return {}

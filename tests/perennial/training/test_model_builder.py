@@ -1,0 +1,83 @@
+"""The user's model: what is wrong with it is told with the line of the user's file."""
+
+import re
+
+import pytest
+
+from tests.forked import forked
+from tests.perennial.training import jobs
+
+LAST = 'keras.layers.Dense(CLASSES, activation="softmax")(x)'
+
+MISTAKES = {
+    "does not build": (
+        "keras.layers.Flatten()",
+        "keras.layers.Flaten()",
+        r"model\.py:\d+: build_model must build a model.*Flaten",
+    ),
+    "does not take the features": (
+        'keras.Model({"pixels": pixels}',
+        'keras.Model({"pixel": pixels}',
+        r"must build a model of the features \['pixels'\]",
+    ),
+    "returns no model": (
+        "return keras.Model(",
+        "return ('a', ",
+        r"model\.py:\d+: build_model must return a Keras model\. Received: tuple",
+    ),
+    "has nothing to train": (
+        f'return keras.Model({{"pixels": pixels}}, {LAST})',
+        f'm = keras.Model({{"pixels": pixels}}, {LAST})\n    m.trainable = False\n    return m',
+        r"model\.py:\d+: build_model .*without trainable weights\. Unfreeze",
+    ),
+    "has too few classes": (
+        "CLASSES = 10",
+        "CLASSES = 6",
+        r"model\.py:\d+: build_model must give \[batch, classes\] with at least 10 classes.*\[batch, 6\]",
+    ),
+    "has another shape": (
+        LAST,
+        "keras.layers.Reshape((1, 64))(x)",
+        r"must give \[batch, classes\].*output of shape \[batch, 1, 64\]",
+    ),
+    "gives no probabilities": (
+        LAST,
+        "keras.layers.Dense(CLASSES, bias_initializer='ones')(x)",
+        r"must give probabilities that sum to 1.*End it with a softmax",
+    ),
+    "gives another task": (
+        LAST,
+        f"{{'other': {LAST}}}",
+        r"must give an output for each task: `prediction` \(multi_class\).*named other, without prediction",
+    ),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_model_that_does_not_fit_is_told_with_its_line(chain, project, mistake):
+    old, new, message = MISTAKES[mistake]
+    found = forked(jobs.build_error, project, chain.features, old, new)
+    assert re.search(message, found), found
+
+
+def test_weights_go_by_path_and_shape(chain, project):
+    found = forked(jobs.fitted, project, chain.features)
+    assert found["whole"] == "8 of 8 weights" and found["equal"]
+    assert found["part"] == "5 of 8 weights"
+    assert set(found["left"]) == {"dense/kernel", "dense/bias", "dense_1/kernel"}
+    assert found["left"]["dense/bias"] == "[64] there and [65] here"
+    assert "damaged" in found["cut"]
+
+
+def test_the_latent_vector_is_what_a_layer_gives(chain, project):
+    assert forked(jobs.latent_of, project, chain.features, None) == (3, 64)
+    assert forked(jobs.latent_of, project, chain.features, "flatten") == (3, 768)
+    message = forked(jobs.latent_of, project, chain.features, "flaten")
+    assert message.startswith("project.yaml: model.latent must be a layer of the model (")
+    assert message.endswith("Received: flaten. Did you mean `flatten`?")
+
+
+def test_hyperparameters_are_those_that_the_model_asks_for(chain, project):
+    declared, shapes = forked(jobs.with_hyperparameters, project, chain.features)
+    assert declared == {"width": 32}
+    assert [shape[1] for shape in shapes] == [32, 12]
