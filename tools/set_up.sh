@@ -15,8 +15,8 @@ stamp=$env/set-up.stamp
 python=$env/bin/python
 
 # What the environment is made from, and where: its scripts hold the checkout's path. The stamp holds their digest, then the Python
-# that made it, then that path.
-inputs() { cat requirements.lock setup.py tools/set_up.sh && pwd -P && "$1" -V; }
+# that made it, then that path. Of pyproject.toml only what stands before the settings of the tools counts.
+inputs() { cat requirements.lock tools/set_up.sh && sed '/^\[tool\.uv\]/,$d' pyproject.toml && pwd -P && "$1" -V; }
 is_done() {
     [ -f "$stamp" ] && [ "$(head -n 1 "$stamp")" = "$(inputs "$python" 2>&1 | sha256sum)" ] && is_asked_for
 }
