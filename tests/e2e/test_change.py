@@ -3,6 +3,8 @@
 import pytest
 import yaml
 
+from perennial.cli.console import IMPORTS
+
 pytestmark = [pytest.mark.timeout(600), pytest.mark.slow]
 
 LOOP = ("select_spans", "decide_promotion", "register_model", "conclude_run")
@@ -16,11 +18,9 @@ def change(digits, section, **values):
 
 
 def worked(digits):
-    """Steps of the last run that did something: they print no `cached`."""
+    """Steps of the last run of which a task was not found in the cache."""
     lines = [line.split() for line in digits.printed[-1].splitlines()]
-    steps = {word for line in lines for word in line if "_" in word and word.islower()}
-    cached = {word for line in lines if "cached" in line for word in line if "_" in word}
-    return steps - cached
+    return {line[1] for line in lines if line[:1] == ["✓"]} - {IMPORTS}
 
 
 def test_the_champion_is_kept_where_the_candidate_is_no_better(digits):
