@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from pydantic import BaseModel
+from pydantic import BaseModel, TypeAdapter
 
 from schemas.project import ProjectSettings
 
@@ -188,9 +188,8 @@ def keep_settings(settings: Section, paths: Iterable[str]) -> Section:
 
 def settings_of(settings: ProjectSettings, paths: Iterable[str]) -> dict[str, Any]:
     """Gives the values of these keys, ready for JSON."""
-    from pydantic_core import to_jsonable_python
-
-    return {path: to_jsonable_python(_value_at(settings, path)) for path in paths}
+    plain = TypeAdapter(Any)
+    return {path: plain.dump_python(_value_at(settings, path), mode="json") for path in paths}
 
 
 def setting_paths(section: type[BaseModel] = ProjectSettings, prefix: str = "") -> Iterator[str]:

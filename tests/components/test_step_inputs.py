@@ -198,7 +198,7 @@ class Reader(ast.NodeVisitor):
             for name, value in pairs:
                 self.visit(value)
                 if isinstance(name, ast.Name) and isinstance(value, ast.Set):
-                    self.literals[name.id] = ast.literal_eval(value)
+                    self.literals[name.id] = {one.value for one in value.elts if isinstance(one, ast.Constant)}
                 elif isinstance(name, ast.Name):
                     self.names[-1][name.id] = self.type_of(value)
                 elif isinstance(name, ast.Attribute) and ast.unparse(name.value) == "self":
