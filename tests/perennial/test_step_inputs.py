@@ -43,6 +43,7 @@ def with_setting(settings: BaseModel, path: str, value: object) -> BaseModel:
     return settings.model_copy(update={name: with_setting(getattr(settings, name), rest, value) if rest else value})
 
 
+@pytest.mark.filterwarnings("ignore:Pydantic serializer warnings")  # of values that would not be allowed
 @pytest.mark.parametrize("path", setting_paths())
 def test_every_setting_changes_the_keys_of_the_steps_that_read_it_and_no_others(project, path):
     value = "../digits/model.py" if path == "model.module" else "changed"  # the module is read
