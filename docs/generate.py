@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import argparse
 import inspect
+import itertools
 import json
 import re
 import sys
 import tempfile
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
@@ -27,6 +28,7 @@ from pydantic_core import PydanticUndefined
 from perennial import errors, features
 from perennial.cli import main as command_line
 from perennial.cli.run import EXIT_CODES
+from perennial.step_inputs import FILES, SELECTED, STEP_INPUTS, readers_of, setting_paths
 from schemas.project import ProjectSettings
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -126,7 +128,40 @@ def settings_page() -> str:
         lines += ["| key | type | default | bounds | what it means |", "| --- | --- | --- | --- | --- |"]
         lines += [_setting(key, field) for key, field in model.model_fields.items()]
         lines += [f"\n{rule}" for rule in _rules(model)]
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, "", *_what_runs_again()]) + "\n"
+
+
+def _what_runs_again() -> Iterator[str]:
+    """The steps whose results each setting and file decides."""
+    yield "## Which change makes which step run again"
+    yield ""
+    yield "A step's result is kept by its key: the settings and files that name the step here, and what the"
+    yield "steps before it made. A change makes those steps run again, and the steps that read what they make."
+    yield "So a change of `gate.margin` asks the gate again and trains nothing. `select_spans`,"
+    yield "`register_model`, `push_model` and `conclude_run` have no key: they run whenever a run comes to them."
+    yield ""
+    yield f"In the order of the run: {_listed(STEP_INPUTS)}."
+    yield ""
+    yield "| setting or file | steps that read it | what it changes through `select_spans` |"
+    yield "| --- | --- | --- |"
+    rows = [(f"`{path}`", _listed(readers_of(path)), _selected(path)) for path in setting_paths()]
+    for (readers, selected), same in itertools.groupby(rows, key=lambda row: row[1:]):
+        yield f"| {', '.join(row[0] for row in same)} | {readers or 'none'} | {selected} |"
+    for file in sorted(FILES):
+        readers = _listed(step for step, inputs in STEP_INPUTS.items() if file in inputs.files)
+        yield f"| {file} | {readers} | |"
+    yield ""
+    yield "What no step reads says where and on what steps work, or is read by commands and by the server. A"
+    yield "setting that adds a step to the pipeline or takes one out makes the steps behind it run again."
+
+
+def _selected(path: str) -> str:
+    step, what = SELECTED.get(path, ("", ""))
+    return f"{what}: `{step}`" if step else ""
+
+
+def _listed(steps: Iterable[str]) -> str:
+    return ", ".join(f"`{step}`" for step in steps)
 
 
 def _sections(name: str, model: type[BaseModel]) -> Iterator[tuple[str, type[BaseModel]]]:

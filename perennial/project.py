@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from types import ModuleType
@@ -13,6 +13,17 @@ from typing import TYPE_CHECKING, Any
 
 from perennial.errors import ProjectError
 from perennial.settings import SETTINGS_FILE, parse_settings
+from perennial.step_inputs import (
+    EXPECTATIONS_FILE,
+    FILES,
+    MODULE,
+    PLACES,
+    SCHEMA_FILE,
+    SCHEMA_TYPES,
+    STEP_INPUTS,
+    keep_settings,
+    settings_of,
+)
 from perennial.storage.digests import digest_file, digest_value
 from perennial.tasks import Task, tasks_of
 from perennial.tfx_compat import spare_conversions
@@ -22,20 +33,27 @@ from schemas.project import ProjectSettings
 if TYPE_CHECKING:
     from tensorflow_metadata.proto.v0.schema_pb2 import Schema
 
-SCHEMA_FILE = "schema.pbtxt"
-EXPECTATIONS_FILE = "expectations.json"
 PREPROCESSING, NATIVE, RUN_FN = "preprocessing_fn", "build_model", "run_fn"
 
 # Part of every digest: raise it when the code changes what the same settings mean.
-FORMAT = 3
+FORMAT = 4
+# Of a feature in a schema: what `types_of` keeps.
+_TYPE_FIELDS = ("name", "type", "lifecycle_stage", "shape_type", "domain_info")
 
 
 @dataclass(frozen=True)
 class Project:
-    """A loaded project folder. Paths are absolute."""
+    """A loaded project folder. Paths are absolute.
+
+    Attributes:
+        folder: The project folder.
+        settings: All of them; of a project that a step opened, those that it declares and `PLACES`.
+        files: Which files of the project may be read, of `perennial.step_inputs.FILES`.
+    """
 
     folder: Path
     settings: ProjectSettings
+    files: frozenset[str] = FILES
 
     @property
     def state(self) -> Path:
@@ -59,6 +77,7 @@ class Project:
         Raises:
             ProjectError: No module of that name can be imported.
         """
+        self._check_declared(MODULE)
         name = self.settings.model.module
         return self.folder / name if _is_file_name(name) else find_module(name)
 
@@ -83,21 +102,26 @@ class Project:
     @property
     def schema_path(self) -> Path:
         """The schema of the raw data (tensorflow_metadata, text format)."""
+        self._check_declared(SCHEMA_FILE)
         return self.folder / SCHEMA_FILE
 
     @property
     def expectations_path(self) -> Path:
         """The Great Expectations suite."""
+        self._check_declared(EXPECTATIONS_FILE)
         return self.folder / EXPECTATIONS_FILE
 
     @cached_property
     def schema(self) -> Schema:
-        """The parsed schema.
+        """The parsed schema; for a step that declares only its types, with nothing else.
 
         Raises:
             ProjectError: The file is missing or is not a schema.
         """
-        return read_schema(self.schema_path)
+        if SCHEMA_FILE in self.files:
+            return read_schema(self.schema_path)
+        self._check_declared(SCHEMA_TYPES)
+        return types_of(read_schema(self.folder / SCHEMA_FILE))
 
     @cached_property
     def expectations(self) -> list[dict[str, Any]]:
@@ -117,40 +141,47 @@ class Project:
     def _reads_raw(self, task: Task) -> bool:
         return task.label == self.settings.label
 
-    def data_digest(self) -> str:
-        """Digest of what decides how a span is ingested: how it is read and split, and the types of the schema."""
-        data = self.settings.data.model_dump(exclude={"window", "serving_log", "unlabelled"})
-        return digest_value([FORMAT, self.settings.label, data, self._types()])
+    def digest_of(self, step: str) -> str:
+        """Digest of the settings and files that a step reads: its key, beside its other inputs."""
+        inputs = STEP_INPUTS[step]
+        files = [self._digest_file(file) for file in inputs.files]
+        return digest_value([FORMAT, settings_of(self.settings, inputs.settings), files])
 
-    def rules_digest(self) -> str:
-        """Digest of what decides which rows of a span are set aside."""
-        checks = self.settings.checks.model_dump(include={"rows", "expectations", "set_aside", "readable"})
-        return digest_value([FORMAT, checks, digest_file(self.expectations_path)])
-
-    def checks_digest(self) -> str:
-        """Digest of what decides whether a span is accepted."""
-        checks, log = self.settings.checks.model_dump(), self.settings.data.serving_log
-        files = [digest_file(self.schema_path), digest_file(self.expectations_path)]
-        return digest_value([FORMAT, self.settings.label, checks, log, files])
+    def for_step(self, step: str) -> Project:
+        """The project with only what a step declares, so that its result cannot depend on anything else."""
+        inputs = STEP_INPUTS[step]
+        settings = keep_settings(self.settings, (*inputs.settings, *PLACES))
+        return Project(self.folder, settings, frozenset(inputs.files))
 
     def schema_digest(self) -> str:
         """Digest of the schema."""
         return digest_file(self.schema_path)
 
-    def _types(self) -> list[str]:
-        """What the schema says of each feature's values, for reading text."""
-        return [f"{f.name} {f.type} {f.int_domain} {f.string_domain} {f.domain}" for f in self.schema.feature]
+    def _digest_file(self, file: str) -> str:
+        if file == SCHEMA_TYPES:
+            return digest_value(types_of(self.schema).SerializeToString(deterministic=True).hex())
+        return digest_file(self.module_path if file == MODULE else self.folder / file)
+
+    def _check_declared(self, file: str) -> None:
+        """Checks that a file is among those that the step declares.
+
+        Raises:
+            AttributeError: It is not: a mistake of the step, like a setting that it does not declare.
+        """
+        if file not in self.files:
+            raise AttributeError(f"{file} is not declared for this step: add it to perennial/step_inputs.py")
 
     def project_digest(self) -> str:
         """Digest of everything in the project that decides what a model becomes and how it is judged."""
         aside = {"state", "beam", "ledger", "registry", "serving", "runner", "kubeflow"}
         settings = self.settings.model_dump(exclude=aside)
-        return digest_value([FORMAT, settings, self.checks_digest(), digest_file(self.module_path)])
+        files = [digest_file(path) for path in (self.schema_path, self.expectations_path, self.module_path)]
+        return digest_value([FORMAT, settings, files])
 
     def with_seed(self, seed: int) -> Project:
         """The project with another `train.seed`: a repetition of a run draws other weights."""
         train = self.settings.train.model_copy(update={"seed": seed})
-        return Project(self.folder, self.settings.model_copy(update={"train": train}))
+        return replace(self, settings=self.settings.model_copy(update={"train": train}))
 
     def git_commit(self) -> str | None:
         """Commit that the project folder is checked out at, or None outside git."""
@@ -179,19 +210,29 @@ def load_project(folder: str | Path) -> Project:
     return Project(path, parse_settings(read_text(settings_path)))
 
 
-def verify_digest(name: str, expected: str, found: str) -> None:
-    """Checks that a step sees the project that the run selected.
+def open_project(folder: str | Path, step: str, expected: str) -> Project:
+    """Loads a project for a step: as the run selected it, and with only what the step declares.
+
+    Args:
+        folder: The project folder.
+        step: Name of the step, of `perennial.step_inputs.STEP_INPUTS`.
+        expected: What `digest_of` gave for the step when the run began.
 
     Raises:
-        ProjectError: The project changed since the run began.
+        ProjectError: The project is missing or wrong, or what the step reads of it changed since the run began.
     """
-    if expected != found:
+    project = load_project(folder)
+    received = project.digest_of(step)
+    if received != expected:
+        inputs = STEP_INPUTS[step]
+        sections = dict.fromkeys(path.partition(".")[0] for path in inputs.settings)
         raise ProjectError(
-            f"the project's {name}",
+            f"what {step} reads of the project ({', '.join((*sections, *inputs.files))})",
             f"must stay as it was when the run began ({expected[:12]})",
-            found[:12],
+            received[:12],
             "Run again; finished steps that the change does not touch are reused.",
         )
+    return project.for_step(step)
 
 
 def read_schema(path: Path) -> Schema:
@@ -208,6 +249,21 @@ def read_schema(path: Path) -> Schema:
         return text_format.Parse(text, schema_pb2.Schema())
     except text_format.ParseError as error:
         raise ProjectError(path.name, "must be a schema in protobuf text format", error, "Correct the line.") from None
+
+
+def types_of(schema: Schema) -> Schema:
+    """Gives a schema with only what says what values are: types, shapes, domains, and which features are in use."""
+    from tensorflow_metadata.proto.v0 import schema_pb2
+
+    types = schema_pb2.Schema(string_domain=schema.string_domain)
+    for feature in schema.feature:
+        kept = types.feature.add()
+        kept.CopyFrom(feature)
+        for field, _ in feature.ListFields():
+            group = field.containing_oneof.name if field.containing_oneof else field.name
+            if group not in _TYPE_FIELDS:
+                kept.ClearField(field.name)
+    return types
 
 
 def read_expectations(path: Path) -> list[dict[str, Any]]:

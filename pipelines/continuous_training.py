@@ -34,7 +34,8 @@ def continuous_training(stages: Stages) -> graph_component.GraphComponent:
     """Makes the pipeline with these stages.
 
     What reads or writes the ledger or the registry is never cached; everything else is, by its inputs, so a run
-    that was cut short goes on where it stopped and a daily run ingests one span.
+    that was cut short goes on where it stopped and a daily run ingests one span. One of the inputs is the digest of
+    what the step reads of the project (`perennial.step_inputs`).
 
     Kubeflow's backend asks for three things that the compiler does not: an Else for every If, no name for a loop
     whose outputs are collected, and dictionaries in every list that is looped over.
@@ -86,16 +87,16 @@ def continuous_training(stages: Stages) -> graph_component.GraphComponent:
 def _validate_window(project: str, selected: Outputs) -> Outputs:
     """Gives the outputs of `validate_data`."""
     with dsl.ParallelFor(selected["window"]) as span:
-        ingested = ingest_examples(project=project, digest=selected["data_digest"], span=span)
+        ingested = ingest_examples(project=project, digest=selected["ingest_examples_digest"], span=span)
         checked = check_examples(
-            project=project, digest=selected["rules_digest"], examples=ingested.outputs["examples"]
+            project=project, digest=selected["check_examples_digest"], examples=ingested.outputs["examples"]
         )
         measured = compute_statistics(
-            project=project, digest=selected["schema_digest"], examples=checked.outputs["checked"]
+            project=project, digest=selected["compute_statistics_digest"], examples=checked.outputs["checked"]
         )
     validated = validate_data(
         project=project,
-        digest=selected["checks_digest"],
+        digest=selected["validate_data_digest"],
         new_spans=selected["new_spans"],
         released=selected["released"],
         examples=dsl.Collected(checked.outputs["checked"]),
@@ -107,17 +108,27 @@ def _validate_window(project: str, selected: Outputs) -> Outputs:
 
 def _train_models(project: str, stages: Stages, selected: Outputs, validated: Outputs) -> Outputs:
     """Gives the models of all instances as `models`, and what each stage that is there made, by its own name."""
-    inputs: Outputs = {"project": project, "digest": selected["project_digest"]}
-    analysed = analyse_features(window=validated["window"], **inputs)
-    transformed = transform_features(window=validated["window"], graph=analysed.outputs["graph"], **inputs)
-    inputs["features"] = transformed.outputs["features"]
+    window = validated["window"]
+    analysed = analyse_features(project=project, digest=selected["analyse_features_digest"], window=window)
+    transformed = transform_features(
+        project=project,
+        digest=selected["transform_features_digest"],
+        window=window,
+        graph=analysed.outputs["graph"],
+    )
+    inputs: Outputs = {"project": project, "features": transformed.outputs["features"]}
     made: Outputs = {}
     if stages.compare_designs:
-        made["designs"] = compare_designs(**inputs).outputs["designs"]
+        compared = compare_designs(digest=selected["compare_designs_digest"], **inputs)
+        made["designs"] = compared.outputs["designs"]
     if stages.pretrain_learner:
-        made["pretrained"] = pretrain_learner(unlabelled=selected["unlabelled"], **inputs).outputs["pretrained"]
+        pretrained = pretrain_learner(
+            digest=selected["pretrain_learner_digest"], unlabelled=selected["unlabelled"], **inputs
+        )
+        made["pretrained"] = pretrained.outputs["pretrained"]
     if stages.stabilise_weights:
         made["weights"] = stabilise_weights(
+            digest=selected["stabilise_weights_digest"],
             **_those(made, "pretrained"),
             **({"tuned": selected["tuned"]} if stages.tune_model else {}),
             seed=selected["seed"],
@@ -125,6 +136,7 @@ def _train_models(project: str, stages: Stages, selected: Outputs, validated: Ou
         ).outputs["weights"]
     if stages.tune_model:
         made["hyperparameters"] = tune_model(
+            digest=selected["tune_model_digest"],
             **_those(made, "weights"),
             validation=validated["validation"],
             tuned=selected["tuned"],
@@ -133,9 +145,10 @@ def _train_models(project: str, stages: Stages, selected: Outputs, validated: Ou
         ).outputs["hyperparameters"]
     with dsl.ParallelFor(selected["instances"]) as instance:
         trained = train_model(
+            digest=selected["train_model_digest"],
             instance=instance,
             champion=selected["champion"],
-            window=validated["window"],
+            window=window,
             **_those(made, "weights", "hyperparameters"),
             **inputs,
         )
@@ -144,22 +157,30 @@ def _train_models(project: str, stages: Stages, selected: Outputs, validated: Ou
 
 def _judge_candidate(project: str, stages: Stages, selected: Outputs, validated: Outputs, trained: Outputs) -> None:
     """Compares the candidate with the champion, and deploys it where the gate says so."""
-    inputs: Outputs = {"project": project, "digest": selected["project_digest"]}
     window, selection = validated["window"], selected["selection"]
     evaluated = evaluate_model(
+        project=project,
+        digest=selected["evaluate_model_digest"],
         champion=selected["champion"],
         served=selected["served"],
         window=window,
         validation=validated["validation"],
         models=trained["models"],
-        **inputs,
     )
     evaluation, model = evaluated.outputs["evaluation"], evaluated.outputs["model"]
     probing: Outputs = {}
     if stages.probe_model:
-        probed = probe_model(window=window, evaluation=evaluation, model=model, **inputs)
+        probed = probe_model(
+            project=project,
+            digest=selected["probe_model_digest"],
+            window=window,
+            evaluation=evaluation,
+            model=model,
+        )
         probing["probing"] = probed.outputs["probing"]
-    decided = decide_promotion(evaluation=evaluation, **probing, **inputs)
+    decided = decide_promotion(
+        project=project, digest=selected["decide_promotion_digest"], evaluation=evaluation, **probing
+    )
     decision = decided.outputs["decision"]
     registered = register_model(
         project=project, selection=selection, evaluation=evaluation, decision=decision, model=model, **probing
@@ -178,7 +199,12 @@ def _judge_candidate(project: str, stages: Stages, selected: Outputs, validated:
     }
     with dsl.If(decided.outputs["Output"] == "promote", name="promoted"):
         checked = validate_serving(
-            project=project, version=registered.output, window=window, evaluation=evaluation, model=model
+            project=project,
+            digest=selected["validate_serving_digest"],
+            version=registered.output,
+            window=window,
+            evaluation=evaluation,
+            model=model,
         )
         serving_check = checked.outputs["serving_check"]
         pushed = push_model(

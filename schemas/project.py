@@ -6,7 +6,7 @@ Every key, its default and its bounds stand here and nowhere else; the JSON sche
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -17,6 +17,15 @@ class Settings(BaseModel):
     """Base of all settings: unknown keys are refused, values never change after loading."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
+
+    if not TYPE_CHECKING:  # as in pydantic: a type checker would take every name for one that there is
+
+        def __getattr__(self, name: str) -> Any:
+            """Refuses what a step does not declare, whose project has only the settings that it does."""
+            if name in type(self).model_fields:
+                kind = type(self).__name__
+                raise AttributeError(f"{kind}.{name} is not declared for this step: add it to perennial/step_inputs.py")
+            return super().__getattr__(name)
 
 
 Severity = Literal["warn", "quarantine", "stop"]

@@ -11,8 +11,7 @@ def analyse_features(project: str, digest: str, window: Input[Dataset], graph: O
     from pathlib import Path
 
     from components.analyse_features.step import analyse_features
-    from perennial.project import load_project, verify_digest
+    from perennial.project import open_project
 
-    loaded = load_project(project)
-    verify_digest("settings and module", digest, loaded.project_digest())
+    loaded = open_project(project, "analyse_features", digest)
     analyse_features(loaded, Path(window.path), Path(graph.path))

@@ -11,10 +11,9 @@ def check_examples(project: str, digest: str, examples: Input[Dataset], checked:
     from pathlib import Path
 
     from components.check_examples.step import check_examples
-    from perennial.project import load_project, verify_digest
+    from perennial.project import open_project
 
-    loaded = load_project(project)
-    verify_digest("expectations and their settings", digest, loaded.rules_digest())
+    loaded = open_project(project, "check_examples", digest)
     record = check_examples(loaded, Path(examples.path), Path(checked.path))
     rows = sum(record.rows.values())
     checked.metadata.update({"span": record.span.name, "rows": rows, "set_aside": record.set_aside})

@@ -16,7 +16,7 @@ from components.check_examples.data_docs import finish_site
 from components.check_examples.example_table import BLOCK_ROWS, Table
 from components.check_examples.in_parts import ROW_BY_ROW, add_up, frame_for
 from perennial.errors import ProjectError
-from perennial.project import EXPECTATIONS_FILE
+from perennial.step_inputs import EXPECTATIONS_FILE
 from perennial.storage.atomic import publish_folder
 from perennial.tfx_compat import prepare_process
 from schemas.project import Severity

@@ -139,7 +139,7 @@ def _record(
         labels=labels,
         set_aside=ingestion.set_aside + more,
         checks=checks,
-        content=digest_value([ingestion.content, project.rules_digest()]),
+        content=digest_value([ingestion.content, project.digest_of("check_examples")]),
     )
 
 

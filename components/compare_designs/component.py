@@ -11,8 +11,7 @@ def compare_designs(project: str, digest: str, features: Input[Artifact], design
     from pathlib import Path
 
     from components.compare_designs.step import compare_designs
-    from perennial.project import load_project, verify_digest
+    from perennial.project import open_project
 
-    loaded = load_project(project)
-    verify_digest("settings and module", digest, loaded.project_digest())
+    loaded = open_project(project, "compare_designs", digest)
     compare_designs(loaded, Path(features.path), Path(designs.path))

@@ -77,7 +77,9 @@ def _compare(project: Project, folder: Path) -> DesignComparison:
     features = TransformedFeatures(folder, project.tasks)
     spaces = find_spaces(project, features)
     training = _prepare(project, features)
-    kept = project.state / KEPT_FOLDER / digest_value([project.project_digest(), digest_folder(folder)])[:32]
+    kept = (
+        project.state / KEPT_FOLDER / digest_value([project.digest_of("compare_designs"), digest_folder(folder)])[:32]
+    )
     _remove_others(kept)
     samples = [sample for number in range(len(spaces)) for sample in _sample_space(spaces, number, training, kept)]
     errors = {space.name: [sample.error for sample in samples if sample.space == space.name] for space in spaces}

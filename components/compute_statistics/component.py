@@ -11,9 +11,8 @@ def compute_statistics(project: str, digest: str, examples: Input[Dataset], stat
     from pathlib import Path
 
     from components.compute_statistics.step import compute_statistics
-    from perennial.project import load_project, verify_digest
+    from perennial.project import open_project
 
-    loaded = load_project(project)
-    verify_digest("schema", digest, loaded.schema_digest())
+    loaded = open_project(project, "compute_statistics", digest)
     options, label = loaded.settings.beam.options, loaded.settings.label
     compute_statistics(Path(examples.path), options, Path(statistics.path), loaded.schema, (label,))

@@ -19,10 +19,9 @@ def decide_promotion(
     from components.decide_promotion.step import decide_promotion, write_decision
     from components.evaluate_model.step import read_evaluation
     from components.probe_model.step import read_probing
-    from perennial.project import load_project, verify_digest
+    from perennial.project import open_project
 
-    loaded = load_project(project)
-    verify_digest("settings and module", digest, loaded.project_digest())
+    loaded = open_project(project, "decide_promotion", digest)
     judged = read_evaluation(Path(evaluation.path))
     probed = read_probing(Path(probing.path)) if probing else None
     decided = decide_promotion(judged, loaded.settings.gate, probed)

@@ -30,11 +30,10 @@ def evaluate_model(
 
     from components.evaluate_model.kubeflow_metrics import show_confusion, show_slices
     from components.evaluate_model.step import Outputs, describe_overall, evaluate_model
-    from perennial.project import load_project, verify_digest
+    from perennial.project import open_project
     from schemas.records import Champion
 
-    loaded = load_project(project)
-    verify_digest("settings and module", digest, loaded.project_digest())
+    loaded = open_project(project, "evaluate_model", digest)
     serving = Champion.model_validate(champion) if champion else None
     outputs = Outputs(Path(evaluation.path), Path(model.path))
     checks = Path(validation.path) if validation else None

@@ -11,10 +11,9 @@ def ingest_examples(project: str, digest: str, span: dict, examples: Output[Data
     from pathlib import Path
 
     from components.ingest_examples.step import ingest_examples
-    from perennial.project import load_project, verify_digest
+    from perennial.project import open_project
     from schemas.records import Span
 
-    loaded = load_project(project)
-    verify_digest("data settings", digest, loaded.data_digest())
+    loaded = open_project(project, "ingest_examples", digest)
     record = ingest_examples(loaded, Span.model_validate(span), Path(examples.path))
     examples.metadata.update({"span": record.span.name, "rows": sum(record.rows.values())})

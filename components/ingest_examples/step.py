@@ -58,7 +58,7 @@ def ingest_examples(project: Project, span: Span, output: Path, infer: bool = Fa
         set_aside=total.set_aside,
         causes=total.causes,
         problem=problem,
-        content=digest_value([span.fingerprint, "inferred" if infer else project.data_digest()]),
+        content=digest_value([span.fingerprint, "inferred" if infer else project.digest_of("ingest_examples")]),
     )
     publish_text(record.model_dump_json(indent=2), output / RECORD_FILE)
     return record

@@ -13,8 +13,7 @@ def pretrain_learner(
     from pathlib import Path
 
     from components.pretrain_learner.step import pretrain_learner
-    from perennial.project import load_project, verify_digest
+    from perennial.project import open_project
 
-    loaded = load_project(project)
-    verify_digest("settings and module", digest, loaded.project_digest())
+    loaded = open_project(project, "pretrain_learner", digest)
     pretrain_learner(loaded, Path(features.path), Path(pretrained.path))

@@ -18,8 +18,7 @@ def probe_model(
     from pathlib import Path
 
     from components.probe_model.step import probe_model
-    from perennial.project import load_project, verify_digest
+    from perennial.project import open_project
 
-    loaded = load_project(project)
-    verify_digest("settings and module", digest, loaded.project_digest())
+    loaded = open_project(project, "probe_model", digest)
     probe_model(loaded, *(Path(artifact.path) for artifact in (window, evaluation, model, probing)))

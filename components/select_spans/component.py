@@ -29,14 +29,27 @@ def select_spans(
         ("unlabelled", str),
         ("served", str),
         ("seed", int),
-        ("data_digest", str),
-        ("rules_digest", str),
-        ("checks_digest", str),
-        ("schema_digest", str),
-        ("project_digest", str),
+        ("ingest_examples_digest", str),
+        ("check_examples_digest", str),
+        ("compute_statistics_digest", str),
+        ("validate_data_digest", str),
+        ("analyse_features_digest", str),
+        ("transform_features_digest", str),
+        ("compare_designs_digest", str),
+        ("pretrain_learner_digest", str),
+        ("stabilise_weights_digest", str),
+        ("tune_model_digest", str),
+        ("train_model_digest", str),
+        ("evaluate_model_digest", str),
+        ("probe_model_digest", str),
+        ("decide_promotion_digest", str),
+        ("validate_serving_digest", str),
     ],
 ):
     """Chooses what the run works on; `work` is `train` or `nothing_new`.
+
+    The digests are the keys of the cached steps, in the order of `perennial.step_inputs.STEP_INPUTS`; a step whose
+    digest and other inputs stay as they were is not run again.
 
     `stages` are those that the pipeline was compiled with. Kubeflow's backend takes the items of a loop for text
     unless the list says that they are dictionaries.
@@ -44,6 +57,7 @@ def select_spans(
     from components.select_spans.step import select_spans
     from perennial.project import load_project
     from perennial.spans.window import decide_work
+    from perennial.step_inputs import STEP_INPUTS
     from perennial.storage.watched_files import unlabelled_fingerprint
     from perennial.training.stages import check_search_asked, verify_stages
 
@@ -68,9 +82,5 @@ def select_spans(
         unlabelled_fingerprint(loaded) if work == "train" else "",
         chosen.served,
         chosen.seed,
-        chosen.data_digest,
-        chosen.rules_digest,
-        chosen.checks_digest,
-        chosen.schema_digest,
-        chosen.project_digest,
+        *(loaded.digest_of(step) for step in STEP_INPUTS),
     )

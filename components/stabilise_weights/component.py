@@ -19,11 +19,10 @@ def stabilise_weights(
     from pathlib import Path
 
     from components.stabilise_weights.step import stabilise_weights
-    from perennial.project import load_project, verify_digest
+    from perennial.project import open_project
     from schemas.records import Tuned
 
-    loaded = load_project(project)
-    verify_digest("settings and module", digest, loaded.project_digest())
+    loaded = open_project(project, "stabilise_weights", digest)
     earlier = Tuned.model_validate_json(tuned) if tuned else None
     drawn = loaded.with_seed(seed) if seed else loaded
     learnt = Path(pretrained.path) if pretrained else None

@@ -21,11 +21,10 @@ def train_model(
     from pathlib import Path
 
     from components.train_model.step import Inputs, train_model
-    from perennial.project import load_project, verify_digest
+    from perennial.project import open_project
     from schemas.records import Champion, Instance
 
-    loaded = load_project(project)
-    verify_digest("settings and module", digest, loaded.project_digest())
+    loaded = open_project(project, "train_model", digest)
     inputs = Inputs(
         features=Path(features.path),
         window=Path(window.path),

@@ -57,7 +57,7 @@ def make_job(
     """The job of one instance. A champion that it does not start from decides nothing."""
     patched = champion if instance.start == "patched" else None
     decides = [
-        project.project_digest(),
+        project.digest_of("train_model"),
         instance.model_dump(),
         hyperparameters.model_dump(),
         patched.digest if patched else None,

@@ -13,8 +13,7 @@ def transform_features(
     from pathlib import Path
 
     from components.transform_features.step import transform_features
-    from perennial.project import load_project, verify_digest
+    from perennial.project import open_project
 
-    loaded = load_project(project)
-    verify_digest("settings and module", digest, loaded.project_digest())
+    loaded = open_project(project, "transform_features", digest)
     transform_features(loaded, Path(window.path), Path(graph.path), Path(features.path))

@@ -20,11 +20,10 @@ def tune_model(
     from pathlib import Path
 
     from components.tune_model.step import tune_model
-    from perennial.project import load_project, verify_digest
+    from perennial.project import open_project
     from schemas.records import Tuned
 
-    loaded = load_project(project)
-    verify_digest("settings and module", digest, loaded.project_digest())
+    loaded = open_project(project, "tune_model", digest)
     earlier = Tuned.model_validate_json(tuned) if tuned else None
     start, output = Path(weights.path) if weights else None, Path(hyperparameters.path)
     tune_model(loaded, Path(features.path), start, Path(validation.path), earlier, reason, output)

@@ -116,7 +116,8 @@ def _ask_tuner_fn(searched: Searched, kept: Path) -> Tuning:
 def _kept_folder(project: Project, data: str) -> Path:
     """Where the trials of this search are kept: another project, data or kind of trial has another folder."""
     tune = project.settings.tune.model_dump(mode="json", include={"epochs"})
-    train = project.settings.train.model_dump(mode="json", exclude={"instances", "epochs", "patience"})
+    elsewhere = {"instances", "epochs", "patience", "checkpoint_steps", "restarts", "workers"}
+    train = project.settings.train.model_dump(mode="json", exclude=elsewhere)
     return project.state / "tuning" / digest_value([FORMAT, space_digest(project), data, tune, train])[:16]
 
 

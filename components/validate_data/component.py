@@ -23,10 +23,9 @@ def validate_data(
     from pathlib import Path
 
     from components.validate_data.step import validate_data
-    from perennial.project import load_project, verify_digest
+    from perennial.project import open_project
 
-    loaded = load_project(project)
-    verify_digest("schema, expectations and checks", digest, loaded.checks_digest())
+    loaded = open_project(project, "validate_data", digest)
     checked = [Path(artifact.path) for artifact in examples]
     summaries = [Path(artifact.path) for artifact in statistics]
     outputs = Path(window.path), Path(measured.path), Path(validation.path)

@@ -8,6 +8,7 @@ from components.kubeflow import component
 @component()
 def validate_serving(
     project: str,
+    digest: str,
     version: dict,  # type: ignore[type-arg]
     window: Input[Dataset],
     evaluation: Input[Artifact],
@@ -18,8 +19,9 @@ def validate_serving(
     from pathlib import Path
 
     from components.validate_serving.step import validate_serving
-    from perennial.project import load_project
+    from perennial.project import open_project
     from schemas.records import ModelVersion
 
+    loaded = open_project(project, "validate_serving", digest)
     folders = [Path(artifact.path) for artifact in (window, evaluation, model, serving_check)]
-    validate_serving(load_project(project), ModelVersion.model_validate(version), *folders)
+    validate_serving(loaded, ModelVersion.model_validate(version), *folders)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import difflib
 
 from perennial.errors import ProjectError
-from perennial.project import NATIVE, PREPROCESSING, RUN_FN, SCHEMA_FILE, Project, read_text
+from perennial.project import NATIVE, PREPROCESSING, RUN_FN, Project, read_text
 from perennial.settings import SETTINGS_FILE
+from perennial.step_inputs import SCHEMA_FILE
 from perennial.tasks import METRICS
 from perennial.training.stages import choose_stages
 from perennial.user_module import defined_names

@@ -14,8 +14,9 @@ from pydantic import ValidationError
 from perennial.errors import ProjectError
 from perennial.ledger.events import Ledger, NewEvent
 from perennial.ledger.people import person
-from perennial.project import SCHEMA_FILE, Project
+from perennial.project import Project
 from perennial.schema.text import read_text, to_schema
+from perennial.step_inputs import SCHEMA_FILE
 from perennial.storage.atomic import publish_text
 from schemas.records import Record, SchemaAccepted, Span
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from perennial.errors import ProjectError
-from perennial.project import load_project, verify_digest
+from perennial.project import load_project, open_project
 from perennial.runner.project_checks import check_project
 from perennial.settings import parse_settings
 from tests.perennial.folders import DIGITS, make_project
@@ -280,10 +280,12 @@ def test_wrong_expectations(tmp_path, text, where, expected):
     assert where in message and expected in message
 
 
-def test_project_that_changed_while_it_ran():
-    verify_digest("settings", "a" * 64, "a" * 64)
-    with pytest.raises(ProjectError, match=r"must stay as it was when the run began \(aaaaaaaaaaaa\)"):
-        verify_digest("settings", "a" * 64, "b" * 64)
+def test_project_that_changed_while_it_ran(tmp_path):
+    project = make_project(tmp_path)
+    assert open_project(tmp_path, "train_model", project.digest_of("train_model")).folder == tmp_path
+    with pytest.raises(ProjectError, match=r"must stay as it was when the run began \(aaaaaaaaaaaa\)") as raised:
+        open_project(tmp_path, "train_model", "a" * 64)
+    assert str(raised.value).startswith("what train_model reads of the project (label, model, train, ")
 
 
 def test_a_misspelt_key_of_an_optional_section_is_named_too():

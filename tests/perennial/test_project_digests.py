@@ -14,8 +14,8 @@ NONE, DATA, CHECKS, PROJECT = set(), {"data"}, {"checks"}, {"project"}
 
 def _digests(project):
     return {
-        "data": project.data_digest(),
-        "checks": project.checks_digest(),
+        "data": project.digest_of("ingest_examples"),
+        "checks": project.digest_of("check_examples") + project.digest_of("validate_data"),
         "project": project.project_digest(),
     }
 
@@ -30,7 +30,7 @@ def _digests(project):
         ({"gate": {"floors": {"accuracy": 0.1}}}, PROJECT),
         ({"data": {"window": 3}}, PROJECT),
         ({"data": {"splits": {"train": 0.8, "eval": 0.1, "test": 0.1}}}, DATA | PROJECT),
-        ({"data": {"key": "date"}}, DATA | PROJECT),
+        ({"data": {"key": "date"}}, DATA | CHECKS | PROJECT),
         ({"label": "id"}, DATA | CHECKS | PROJECT),
     ],
 )

@@ -5,6 +5,7 @@ import itertools
 import pytest
 import yaml
 
+from perennial.step_inputs import STEP_INPUTS, readers_of
 from perennial.training.stages import OPTIONAL_STEPS, Stages
 
 ALWAYS = {
@@ -158,14 +159,46 @@ def test_run_and_job_are_no_input_of_a_cached_step(compiled):
 
 
 def test_what_the_settings_decide_is_cached_by_a_digest_of_them(compiled):
-    """So that a stage that is switched on, and all that reads what it makes, is never served an older result."""
+    """By that of what it reads itself: nothing older is served, and nothing is made again for what it does not read."""
     stages, spec = compiled
     digests = {
         step: task["inputs"]["parameters"]["digest"]["componentInputParameter"].rpartition("-")[2]
         for step, task, _ in tasks(spec)
         if "digest" in task.get("inputs", {}).get("parameters", {})
     }
-    data = {"ingest_examples", "check_examples", "compute_statistics", "validate_data"}
-    made = {"analyse_features", "transform_features", "train_model", "evaluate_model", "decide_promotion"}
-    assert {step for step, digest in digests.items() if digest == "project_digest"} == made | set(stages.names)
-    assert set(digests) == data | made | set(stages.names)
+    cached = {step for step, task, _ in tasks(spec) if task.get("cachingOptions")}
+    assert digests == {step: f"{step}_digest" for step in cached}
+    assert cached == set(STEP_INPUTS) - (set(OPTIONAL_STEPS) - set(stages.names))
+
+
+def test_the_digests_are_handed_out_in_the_order_of_the_steps():
+    from components.select_spans.component import select_spans
+
+    outputs = list(select_spans.component_spec.outputs)
+    assert outputs[-len(STEP_INPUTS) :] == [f"{step}_digest" for step in STEP_INPUTS]
+
+
+def test_a_change_that_only_the_gate_reads_trains_nothing(compiled):
+    """What runs again: the steps whose key holds the setting, and all that read what those make."""
+    _, spec = compiled
+    assert readers_of("gate.margin") == ["decide_promotion"]
+    again = {"decide_promotion"}
+    for _ in range(len(ALWAYS)):
+        again |= {step for step, made_by in sources(spec).items() if made_by & again}
+    assert again == {"decide_promotion", "register_model", "validate_serving", "push_model", "conclude_run"}
+
+
+def sources(spec):
+    """Each step, and the steps whose outputs it reads; what comes from outside of a graph is named by its maker."""
+    read = {}
+    for step, task, _ in tasks(spec):
+        given = [*task.get("inputs", {}).get("artifacts", {}).values(), *task["inputs"].get("parameters", {}).values()]
+        keys = {value for one in given for key, value in one.items() if key.startswith("componentInput")}
+        made = {one[key]["producerTask"] for one in given for key in one if key.startswith("taskOutput")}
+        names = {name.replace("-", "_") for name in keys | made}
+        steps = ALWAYS | set(OPTIONAL_STEPS)
+        read.setdefault(step, set()).update(
+            maker for maker in steps for name in names if name == maker or f"_{maker}_" in f"_{name}_"
+        )
+        read[step] = {maker for maker in read[step] if maker != "select_spans"} - {step}
+    return read

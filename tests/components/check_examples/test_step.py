@@ -319,9 +319,9 @@ class _Artifact:
 def test_wrapper_tells_what_it_published_and_refuses_other_rules(good, tmp_path):
     project = load_project(good[0] / "project")
     checked = _Artifact(tmp_path / "checked")
-    metadata = forked(_wrapped, str(project.folder), project.rules_digest(), good[0] / "examples", checked)
+    metadata = forked(_wrapped, str(project.folder), project.digest_of("check_examples"), good[0] / "examples", checked)
     assert metadata == {"span": "2026-01-01", "rows": 300, "set_aside": 0}
-    with pytest.raises(ProjectError, match="expectations and their settings"):
+    with pytest.raises(ProjectError, match="what check_examples reads of the project"):
         forked(_wrapped, str(project.folder), "0" * 64, good[0] / "examples", checked)
 
 

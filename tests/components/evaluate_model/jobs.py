@@ -147,7 +147,13 @@ def run_wrapper(project: Project, kind: Kind, folder: Path, validation: Path | N
     models = [Model(name=path.name, uri=str(path)) for path in kind.models]
     checks = Artifact(name="validation", uri=str(validation)) if validation else None
     import_wrapper("evaluate_model").python_func(
-        str(project.folder), project.project_digest(), champion, window, models, **outputs, validation=checks
+        str(project.folder),
+        project.digest_of("evaluate_model"),
+        champion,
+        window,
+        models,
+        **outputs,
+        validation=checks,
     )
     metadata = {name: dict(artifact.metadata) for name, artifact in outputs.items()}
     return Shown(read_evaluation(folder / "evaluation"), folder, metadata)

@@ -142,7 +142,7 @@ def test_other_window_than_the_evaluated_one_is_refused(kinds, chain, tmp_path):
 def digits(chain, tmp_path_factory):
     folder = tmp_path_factory.mktemp("digits")
     folders = [chain.window, chain.evaluation, chain.candidate, folder]
-    forked(call_wrapper, chain.project.folder, chain.project.project_digest(), folders)
+    forked(call_wrapper, chain.project.folder, chain.project.digest_of("probe_model"), folders)
     return read_probing(folder)
 
 

@@ -219,8 +219,9 @@ def test_the_start_is_recorded_with_all_digests(history):
     selection = history.start()
     (_, start, end), project = history.ledger.runs()[0], history.project
     assert start.selection == selection and end is None
-    assert (selection.data_digest, selection.checks_digest) == (project.data_digest(), project.checks_digest())
-    assert selection.rules_digest == project.rules_digest() and selection.released == []
+    assert selection.data_digest == project.digest_of("ingest_examples")
+    assert selection.checks_digest == project.digest_of("validate_data")
+    assert selection.rules_digest == project.digest_of("check_examples") and selection.released == []
     assert (selection.project_digest, selection.schema_digest) == (project.project_digest(), project.schema_digest())
 
 

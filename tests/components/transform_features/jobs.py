@@ -122,9 +122,11 @@ class _Artifact:
         self.path = str(path)
 
 
-def wrapped(project: Project, digest: str, window: Path, folder: Path) -> list[str]:
+def wrapped(project: Project, digests: list[str], window: Path, folder: Path) -> list[str]:
     """Runs both wrappers; gives what they left."""
     graph, features = _Artifact(folder / "graph"), _Artifact(folder / "features")
-    import_wrapper("analyse_features").python_func(str(project.folder), digest, _Artifact(window), graph)
-    import_wrapper("transform_features").python_func(str(project.folder), digest, _Artifact(window), graph, features)
+    import_wrapper("analyse_features").python_func(str(project.folder), digests[0], _Artifact(window), graph)
+    import_wrapper("transform_features").python_func(
+        str(project.folder), digests[1], _Artifact(window), graph, features
+    )
     return sorted(path.name for path in (folder / "features").iterdir())

@@ -167,7 +167,8 @@ def test_label_that_the_function_returns_is_taken():
 
 def test_wrappers_pass_the_graph_on_and_refuse_another_project(rode, tmp_path):
     project, folder, _ = rode
-    left = forked(wrapped, project, project.project_digest(), folder / "window", tmp_path)
+    digests = [project.digest_of(step) for step in ("analyse_features", "transform_features")]
+    left = forked(wrapped, project, digests, folder / "window", tmp_path)
     assert left == ["transform_graph", "transformed_examples"]
-    with pytest.raises(ProjectError, match="settings and module must stay"):
-        forked(wrapped, project, "0" * 64, folder / "window", tmp_path)
+    with pytest.raises(ProjectError, match=r"what transform_features reads of the project .* must stay"):
+        forked(wrapped, project, [digests[0], "0" * 64], folder / "window", tmp_path)
