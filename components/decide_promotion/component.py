@@ -16,15 +16,14 @@ def decide_promotion(
     """Asks the gate; gives `promote` or `keep`."""
     from pathlib import Path
 
-    from components.decide_promotion.step import decide_promotion, write_decision
-    from components.evaluate_model.step import read_evaluation
-    from components.probe_model.step import read_probing
+    from components.decide_promotion.step import decide_promotion
     from perennial.project import load_project, verify_digest
+    from schemas.records import Evaluation, Probing
 
     loaded = load_project(project)
     verify_digest("settings and module", digest, loaded.project_digest())
-    judged = read_evaluation(Path(evaluation.path))
-    probed = read_probing(Path(probing.path)) if probing else None
+    judged = Evaluation.read(Path(evaluation.path))
+    probed = Probing.read(Path(probing.path)) if probing else None
     decided = decide_promotion(judged, loaded.settings.gate, probed)
-    write_decision(decided, Path(decision.path))
+    decided.write(Path(decision.path))
     return "promote" if decided.promote else "keep"

@@ -132,7 +132,7 @@ def run_wrapper(project: Project, kind: Kind, folder: Path, validation: Path | N
     """Runs the Kubeflow wrapper with Kubeflow's own artifacts, as its executor does."""
     from kfp.dsl import Artifact, ClassificationMetrics, Dataset, Metrics, Model, SlicedClassificationMetrics
 
-    from components.evaluate_model.step import read_evaluation
+    from schemas.records import Evaluation
 
     made = {
         "evaluation": Artifact,
@@ -150,4 +150,4 @@ def run_wrapper(project: Project, kind: Kind, folder: Path, validation: Path | N
         str(project.folder), project.project_digest(), champion, window, models, **outputs, validation=checks
     )
     metadata = {name: dict(artifact.metadata) for name, artifact in outputs.items()}
-    return Shown(read_evaluation(folder / "evaluation"), folder, metadata)
+    return Shown(Evaluation.read(folder / "evaluation"), folder, metadata)
