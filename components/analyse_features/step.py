@@ -100,7 +100,7 @@ def analyse_features(project: Project, window: Path, output: Path) -> FeatureAna
 
 
 def train_spans(window: Path) -> list[SpanExamples]:
-    """The spans of a window that have examples to train on, by name; one held out as a whole has none."""
+    """Finds the spans that have examples to train on, by name; one held out as a whole has none."""
     found = []
     for folder in sorted(file.parent for file in window.glob(f"*/{CheckedSpan.FILE}")):
         checked, files = CheckedSpan.read(folder), tuple(split_files(folder, "train"))

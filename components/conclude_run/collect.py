@@ -66,7 +66,7 @@ def run_folder(project: Project, run: str) -> Path:
 
 
 def gather_facts(project: Project, ledger: Ledger, run: str, outcome: Outcome, findings: Findings) -> RunFacts:
-    """Everything that the report shows."""
+    """Gathers everything that the report shows."""
     validation, decision = _read(findings.validation, Validation), _read(findings.decision, Decision)
     tuning, designs = _read(findings.tuning, Tuning), _read(findings.designs, DesignComparison)
     started = next((event.at for event, start, _ in ledger.runs() if start.selection.run == run), now())
@@ -135,7 +135,7 @@ def _links(project: Project, run: str, findings: Findings, validation: Validatio
 
 
 def _span_links(folder: Path, span: str) -> SpanLinks:
-    """Links to what validation left of a span; what it did not leave is not linked."""
+    """Gives links to what validation left of a span; what it did not leave is not linked."""
     hrefs = {
         "data_docs": f"{DATA_DOCS}/{span}/index.html",
         "statistics": f"{STATISTICS}/{span}.html",

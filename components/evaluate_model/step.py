@@ -6,7 +6,6 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from components.evaluate_model.champion import Comparable, predict_champion
 from components.evaluate_model.fairness import compare_groups
@@ -31,9 +30,6 @@ from perennial.storage.atomic import link_tree
 from perennial.tasks import metric_words
 from perennial.training.artifacts import LOGS, SAVED_MODEL
 from schemas.records import Champion, CheckedSpan, EvaluatedTask, Evaluation, Span, Training, Validation
-
-if TYPE_CHECKING:
-    pass
 
 
 @dataclass(frozen=True)
@@ -105,7 +101,7 @@ def describe_overall(evaluation: Evaluation) -> dict[str, float]:
 
 
 def read_window(window: Path) -> list[Span]:
-    """The spans in the window: what was trained on, which is less than what was selected when a span was refused."""
+    """Reads which spans are in the window: those that were selected and not refused."""
     spans = [CheckedSpan.read(folder).span for folder in window.iterdir() if folder.is_dir()]
     return sorted(spans, key=lambda span: span_order(span.name))
 

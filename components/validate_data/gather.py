@@ -33,17 +33,17 @@ class Measured:
 
     @cached_property
     def record(self) -> CheckedSpan:
-        """What checking its examples left."""
+        """Reads what checking its examples left."""
         return CheckedSpan.read(self.checked)
 
     @cached_property
     def distributions(self) -> dict[str, Distribution]:
-        """Feature -> its distribution."""
+        """Reads each feature's distribution."""
         return read_distributions(self.statistics)
 
     @cached_property
     def summary(self) -> DatasetFeatureStatisticsList:
-        """TFDV's statistics."""
+        """Reads TFDV's statistics."""
         return read_statistics(self.statistics)
 
     @property

@@ -30,7 +30,7 @@ SLICE = "slice:"
 VIEW = "view:"
 GROUP = "group"
 WEIGHT = "weight"
-# File of the first task's table.
+# The file of the first task's table.
 TABLE_FILE = "predictions.parquet"
 _MISSING = "None"
 
