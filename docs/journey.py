@@ -24,10 +24,10 @@ from typing import Any
 
 from components.analyse_features.step import analyse_features
 from components.check_examples.step import check_examples
-from components.compute_statistics.step import compute_statistics, read_statistics
+from components.compute_statistics.step import compute_statistics
 from components.conclude_run.step import Findings, conclude_run
-from components.decide_promotion.step import decide_promotion, write_decision
-from components.evaluate_model.step import TABLE_FILE, Outputs, evaluate_model
+from components.decide_promotion.step import decide_promotion
+from components.evaluate_model.step import Outputs, evaluate_model
 from components.ingest_examples.step import ingest_examples
 from components.push_model.step import push_model
 from components.register_model.step import register_model
@@ -38,6 +38,8 @@ from components.transform_features.step import transform_features
 from components.validate_data.step import validate_data
 from components.validate_serving.step import validate_serving
 from perennial.data.examples import read_records, split_files
+from perennial.data.statistics import read_statistics
+from perennial.evaluation.prediction_table import TABLE_FILE
 from perennial.ledger.events import Event, Ledger
 from perennial.processes import die_with_parent
 from perennial.project import Project, load_project
@@ -158,7 +160,7 @@ def _train_and_judge(project: Project, selection: Selection, work: Path) -> tupl
     judged, model = work / "evaluation", work / "model"
     evaluation = forked(evaluate_model, project, selection.champion, work / "window", models, Outputs(judged, model))
     decision = decide_promotion(evaluation, project.settings.gate)
-    write_decision(decision, work / "decision")
+    decision.write(work / "decision")
     assert decision.promote, decision.reasons
     version = forked(register_model, project, selection, evaluation, decision, model)
     check = forked(validate_serving, project, version, work / "window", judged, model, work / "serving_check")

@@ -171,14 +171,15 @@ def _train(chain: Chain, selection: Selection) -> None:
 def _register(chain: Chain) -> None:
     """Makes the worse instance the champion."""
     from components.evaluate_model.step import choose_candidate
-    from components.train_model.step import SAVED_MODEL, read_training
     from perennial.ledger.events import Ledger
     from perennial.registry.versions import Candidate, Registry
+    from perennial.training.artifacts import SAVED_MODEL
+    from schemas.records import Training
 
     registry = Registry(chain.project)
     registry.versions()
     shutil.copy(chain.project.state / "registry.db", chain.folder / "blank_registry.db")
-    trainings = [read_training(path) for path in sorted((chain.folder / "models").iterdir())]
+    trainings = [Training.read(path) for path in sorted((chain.folder / "models").iterdir())]
     other = next(t for t in trainings if t is not choose_candidate(trainings))
     version = registry.register(
         Candidate(chain.model(other.instance.name) / SAVED_MODEL, other.digest, {}, {}, {}, {"run": "run-0"})

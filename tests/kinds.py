@@ -122,9 +122,10 @@ class Kind:
 
     def table(self, task: str) -> Any:
         """The predictions of a task."""
-        from components.evaluate_model.step import read_evaluation, read_table
+        from perennial.evaluation.prediction_table import read_table
+        from schemas.records import Evaluation
 
-        return read_table(self.evaluation, read_evaluation(self.evaluation), task)
+        return read_table(self.evaluation, Evaluation.read(self.evaluation), task)
 
 
 def span_of(project: Project) -> Span:
@@ -213,12 +214,13 @@ def train_kind(project: Project, window: Path, folder: Path, instances: int) -> 
 def _register(kind: Kind) -> None:
     """Makes the worse of two instances the champion."""
     from components.evaluate_model.step import choose_candidate
-    from components.train_model.step import SAVED_MODEL, read_training
     from perennial.ledger.events import Ledger
     from perennial.registry.versions import Candidate, Registry
+    from perennial.training.artifacts import SAVED_MODEL
+    from schemas.records import Training
 
     registry = Registry(kind.project)
-    trainings = [read_training(folder) for folder in kind.models]
+    trainings = [Training.read(folder) for folder in kind.models]
     for other in (t for t in trainings if t is not choose_candidate(trainings)):
         saved_model = kind.folder / "models" / other.instance.name / SAVED_MODEL
         version = registry.register(Candidate(saved_model, other.digest, {}, {}, {}, {"run": "run-0"}))

@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from tensorflow_transform.beam.analyzer_cache import DatasetCache, DatasetKey
 
 CACHE_FOLDER = "analyzer_cache"
-CHECKED_FILE = "checked.json"
 _KEPT = "kept"
 
 
@@ -101,13 +100,12 @@ def analyse_features(project: Project, window: Path, output: Path) -> FeatureAna
 
 
 def train_spans(window: Path) -> list[SpanExamples]:
-    """The spans of a window that have examples to train on, by name; one held out as a whole has none."""
+    """Finds the spans that have examples to train on, by name; one held out as a whole has none."""
     found = []
-    for record in sorted(window.glob(f"*/{CHECKED_FILE}")):
-        checked = CheckedSpan.model_validate_json(record.read_text(encoding="utf-8"))
-        files = tuple(split_files(record.parent, "train"))
+    for folder in sorted(file.parent for file in window.glob(f"*/{CheckedSpan.FILE}")):
+        checked, files = CheckedSpan.read(folder), tuple(split_files(folder, "train"))
         if files and checked.rows.get("train"):
-            found.append(SpanExamples(record.parent.name, checked.content, files))
+            found.append(SpanExamples(folder.name, checked.content, files))
     return found
 
 

@@ -24,19 +24,15 @@ from components.check_examples.rows import (
     write_examples,
 )
 from components.check_examples.set_aside import Settled, settle
-from components.ingest_examples.step import read_ingestion
 from perennial.data.examples import split_files
 from perennial.project import Project
+from perennial.spans.artifacts import DATA_DOCS, SET_ASIDE_FILE
 from perennial.storage.atomic import publish_text
 from perennial.storage.digests import digest_value
 from schemas.records import Check, CheckedSpan, Ingestion, SetAside, Span
 
 if TYPE_CHECKING:
     import tensorflow as tf
-
-CHECKED_FILE = "checked.json"
-SET_ASIDE_FILE = "set_aside.jsonl"
-DATA_DOCS = "data_docs"
 
 
 def check_examples(project: Project, examples: Path, output: Path) -> CheckedSpan:
@@ -54,7 +50,7 @@ def check_examples(project: Project, examples: Path, output: Path) -> CheckedSpa
     if output.exists():  # of a killed attempt; its files may share their bytes with `examples`
         shutil.rmtree(output)
     output.mkdir(parents=True)
-    ingestion = read_ingestion(examples)
+    ingestion = Ingestion.read(examples)
     lines = _ingested_lines(examples)
     if ingestion.problem:
         record = _unreadable(project, ingestion)
@@ -62,13 +58,8 @@ def check_examples(project: Project, examples: Path, output: Path) -> CheckedSpa
         record, more = _check_readable(project, ingestion, examples, output)
         lines += more
     publish_text("".join(f"{line}\n" for line in lines), output / SET_ASIDE_FILE)
-    publish_text(record.model_dump_json(indent=2), output / CHECKED_FILE)
+    record.write(output)
     return record
-
-
-def read_checked(folder: Path) -> CheckedSpan:
-    """The record that `check_examples` left in a folder."""
-    return CheckedSpan.model_validate_json((folder / CHECKED_FILE).read_text(encoding="utf-8"))
 
 
 def _unreadable(project: Project, ingestion: Ingestion) -> CheckedSpan:

@@ -33,7 +33,6 @@ from schemas.records import DesignComparison, DesignSample
 if TYPE_CHECKING:
     import tensorflow as tf
 
-RECORD_FILE = "designs.json"
 KEPT_FOLDER = "designs"
 # Draws of values until new ones are found; a space with fewer models than samples gives some of them again.
 _ATTEMPTS = 50
@@ -63,14 +62,9 @@ def compare_designs(project: Project, features: Path, output: Path) -> DesignCom
     """
     output.mkdir(parents=True, exist_ok=True)
     record = _compare(project, features)
-    publish_text(record.model_dump_json(indent=2), output / RECORD_FILE)
+    record.write(output)
     shutil.rmtree(project.state / KEPT_FOLDER, ignore_errors=True)
     return record
-
-
-def read_designs(folder: Path) -> DesignComparison:
-    """The record that `compare_designs` left in a folder."""
-    return DesignComparison.model_validate_json((folder / RECORD_FILE).read_text(encoding="utf-8"))
 
 
 def _compare(project: Project, folder: Path) -> DesignComparison:

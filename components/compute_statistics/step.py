@@ -7,17 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from perennial.data.beam import make_pipeline
-from perennial.data.distributions import Distribution, write_distributions
 from perennial.data.examples import read_batches, split_files
-from perennial.data.merge_statistics import LENGTH_BUCKETS, rank_values
-from perennial.storage.atomic import publish_bytes
+from perennial.data.merge_statistics import LENGTH_BUCKETS
+from perennial.data.statistics import write_statistics
 from perennial.tfx_compat import import_tfdv
 
 if TYPE_CHECKING:
     from tensorflow_metadata.proto.v0.schema_pb2 import Schema
-    from tensorflow_metadata.proto.v0.statistics_pb2 import DatasetFeatureStatisticsList
-
-STATISTICS_FILE = "FeatureStats.pb"
 
 
 def compute_statistics(
@@ -76,22 +72,3 @@ def statistics_options(schema: Schema | None) -> Any:
     options.add_default_generators = False
     options.generators = [basic, TopValues(schema)]
     return options
-
-
-def write_statistics(
-    statistics: DatasetFeatureStatisticsList,
-    distributions: dict[str, Distribution],
-    folder: Path,
-    schema: Schema | None = None,
-) -> None:
-    """Writes both files; the statistics name every value of a feature that has a domain, as its check needs them."""
-    rank_values(statistics, distributions, schema)
-    write_distributions(distributions, folder)
-    publish_bytes(statistics.SerializeToString(deterministic=True), folder / STATISTICS_FILE)
-
-
-def read_statistics(folder: Path) -> DatasetFeatureStatisticsList:
-    """The statistics that `compute_statistics` left in a folder."""
-    from tensorflow_metadata.proto.v0 import statistics_pb2
-
-    return statistics_pb2.DatasetFeatureStatisticsList.FromString((folder / STATISTICS_FILE).read_bytes())

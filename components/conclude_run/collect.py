@@ -3,36 +3,42 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
 from urllib.parse import quote
 
-from components.compare_designs.step import RECORD_FILE as DESIGNS_FILE
-from components.compare_designs.step import read_designs
 from components.conclude_run.nothing_new import nothing_new_reason
-from components.decide_promotion.step import read_decision
-from components.evaluate_model.step import read_evaluation
-from components.pretrain_learner.step import read_pretraining
-from components.probe_model.step import read_probing
-from components.stabilise_weights.step import read_stabilisation
-from components.tune_model.step import RECORD_FILE as TUNING_FILE
-from components.tune_model.step import read_tuning
-from components.validate_data.step import read_validation
-from components.validate_serving.step import read_serving_check
 from perennial.ledger.events import Ledger
 from perennial.project import Project
 from perennial.report.facts import Links, RunFacts, SpanLinks
+from perennial.spans.artifacts import DATA_DOCS, SET_ASIDE, STATISTICS
+from perennial.training.artifacts import LOGS
 from perennial.training.hyperparameters import settings_hyperparameters
-from schemas.records import Decision, EvaluatedTask, ModelVersion, Outcome, Record, Selection, Validation
+from schemas.records import (
+    Decision,
+    DesignComparison,
+    EvaluatedTask,
+    Evaluation,
+    FileRecord,
+    ModelVersion,
+    Outcome,
+    Pretraining,
+    Probing,
+    Selection,
+    ServingCheck,
+    Stabilisation,
+    Tuning,
+    Validation,
+)
 
 LOG_FILE = "kubeflow.log"
 PIPELINE_FILE = "pipeline.yaml"
-# What training wrote for TensorBoard, by instance: where evaluation left it, and where it is published.
-LOGS, TENSORBOARD = "logs", "tensorboard"
-R = TypeVar("R", bound=Record)
+# What training wrote for TensorBoard, by instance, as it is published.
+TENSORBOARD = "tensorboard"
+R = TypeVar("R", bound=FileRecord)
 
 
 @dataclass(frozen=True)
@@ -60,9 +66,9 @@ def run_folder(project: Project, run: str) -> Path:
 
 
 def gather_facts(project: Project, ledger: Ledger, run: str, outcome: Outcome, findings: Findings) -> RunFacts:
-    """Everything that the report shows."""
-    validation, decision = _read(findings.validation, read_validation), _read(findings.decision, read_decision)
-    tuning, designs = _read(findings.tuning, read_tuning), _read(findings.designs, read_designs)
+    """Gathers everything that the report shows."""
+    validation, decision = _read(findings.validation, Validation), _read(findings.decision, Decision)
+    tuning, designs = _read(findings.tuning, Tuning), _read(findings.designs, DesignComparison)
     started = next((event.at for event, start, _ in ledger.runs() if start.selection.run == run), now())
     selection, serves = findings.selection, ledger.champion()
     before = selection.champion if selection else serves
@@ -79,23 +85,23 @@ def gather_facts(project: Project, ledger: Ledger, run: str, outcome: Outcome, f
         settings_own=settings_hyperparameters(project.settings),
         selection=selection,
         validation=validation,
-        pretraining=_read(findings.pretraining, read_pretraining),
-        stabilisation=_read(findings.stabilisation, read_stabilisation),
+        pretraining=_read(findings.pretraining, Pretraining),
+        stabilisation=_read(findings.stabilisation, Stabilisation),
         tuning=tuning,
         designs=designs,
-        evaluation=_read(findings.evaluation, read_evaluation),
-        probing=_read(findings.probing, read_probing),
+        evaluation=_read(findings.evaluation, Evaluation),
+        probing=_read(findings.probing, Probing),
         decision=decision,
         version=findings.version,
-        serving_check=_read(findings.serving_check, read_serving_check),
+        serving_check=_read(findings.serving_check, ServingCheck),
         deployed=outcome == "promoted",
         champion_before=before.version if before else None,
         champion_after=serves.version if serves else None,
         gate=project.settings.gate,
         links=_links(project, run, findings, validation).model_copy(
             update={
-                "tuning": TUNING_FILE if tuning and tuning.outcome == "searched" else None,
-                "designs": DESIGNS_FILE if designs else None,
+                "tuning": Tuning.FILE if tuning and tuning.outcome == "searched" else None,
+                "designs": DesignComparison.FILE if designs else None,
             }
         ),
     )
@@ -111,8 +117,8 @@ def explain(
     return [*refused, *(decision.reasons if decision is not None else [])]
 
 
-def _read(folder: Path | None, reader: Callable[[Path], R]) -> R | None:
-    return reader(folder) if folder is not None else None
+def _read(folder: Path | None, kind: type[R]) -> R | None:
+    return kind.read(folder) if folder is not None else None
 
 
 def _links(project: Project, run: str, findings: Findings, validation: Validation | None) -> Links:
@@ -129,11 +135,11 @@ def _links(project: Project, run: str, findings: Findings, validation: Validatio
 
 
 def _span_links(folder: Path, span: str) -> SpanLinks:
-    """Links to what validation left of a span; what it did not leave is not linked."""
+    """Gives links to what validation left of a span; what it did not leave is not linked."""
     hrefs = {
-        "data_docs": f"data_docs/{span}/index.html",
-        "statistics": f"statistics/{span}.html",
-        "set_aside": f"set_aside/{span}.jsonl",
+        "data_docs": f"{DATA_DOCS}/{span}/index.html",
+        "statistics": f"{STATISTICS}/{span}.html",
+        "set_aside": f"{SET_ASIDE}/{span}.jsonl",
     }
     return SpanLinks(**{name: quote(href) for name, href in hrefs.items() if (folder / href).is_file()})
 

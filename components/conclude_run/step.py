@@ -5,19 +5,21 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from components.conclude_run.collect import LOGS, TENSORBOARD, Findings, gather_facts, now, run_folder
+from components.conclude_run.collect import TENSORBOARD, Findings, gather_facts, now, run_folder
 from perennial.ledger.events import Ledger, NewEvent
 from perennial.project import Project
 from perennial.report.facts import RunFacts
 from perennial.report.page import render_report
+from perennial.spans.artifacts import DATA_DOCS, SET_ASIDE, STATISTICS
 from perennial.storage.atomic import publish_folder, publish_text
+from perennial.training.artifacts import LOGS
 from schemas.records import Outcome, RunEnded, SpanJudged, SpanValidation, Tuned, Tuning, Validation
 
 __all__ = ["REPORT_FILE", "Findings", "conclude_run", "judge_spans", "remember_search", "run_folder"]
 
 REPORT_FILE = "report.html"
 # What validation left of each new span, beside the report.
-SPAN_FOLDERS = ("data_docs", "statistics", "set_aside")
+SPAN_FOLDERS = (DATA_DOCS, STATISTICS, SET_ASIDE)
 
 
 def conclude_run(project: Project, run: str, outcome: Outcome, findings: Findings) -> RunEnded:

@@ -16,14 +16,13 @@ def decide_promotion(
     """Asks the gate; gives `promote` or `keep`."""
     from pathlib import Path
 
-    from components.decide_promotion.step import decide_promotion, write_decision
-    from components.evaluate_model.step import read_evaluation
-    from components.probe_model.step import read_probing
+    from components.decide_promotion.step import decide_promotion
     from perennial.project import open_project
+    from schemas.records import Evaluation, Probing
 
     loaded = open_project(project, "decide_promotion", digest)
-    judged = read_evaluation(Path(evaluation.path))
-    probed = read_probing(Path(probing.path)) if probing else None
+    judged = Evaluation.read(Path(evaluation.path))
+    probed = Probing.read(Path(probing.path)) if probing else None
     decided = decide_promotion(judged, loaded.settings.gate, probed)
-    write_decision(decided, Path(decision.path))
+    decided.write(Path(decision.path))
     return "promote" if decided.promote else "keep"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 
 from components.decide_promotion.criteria import (
     judge_against_champion,
@@ -13,11 +12,9 @@ from components.decide_promotion.criteria import (
     judge_slices,
     list_first,
 )
-from perennial.storage.atomic import publish_text
 from schemas.project import GateSettings
 from schemas.records import Criterion, Decision, Difference, Evaluation, Probing
 
-RECORD_FILE = "decision.json"
 _LISTED_SLICES = 10
 
 
@@ -44,16 +41,6 @@ def decide_promotion(evaluation: Evaluation, gate: GateSettings, probing: Probin
         reasons=_reasons(promote, criteria, evaluation),
         not_compared=_not_compared(evaluation, gate, probing),
     )
-
-
-def write_decision(decision: Decision, folder: Path) -> None:
-    """Writes `folder/decision.json`."""
-    publish_text(decision.model_dump_json(indent=2), folder / RECORD_FILE)
-
-
-def read_decision(folder: Path) -> Decision:
-    """The record that `write_decision` left in a folder."""
-    return Decision.model_validate_json((folder / RECORD_FILE).read_text(encoding="utf-8"))
 
 
 def _reasons(promote: bool, criteria: list[Criterion], evaluation: Evaluation) -> list[str]:

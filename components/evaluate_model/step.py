@@ -6,9 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from components.check_examples.step import read_checked
 from components.evaluate_model.champion import Comparable, predict_champion
 from components.evaluate_model.fairness import compare_groups
 from components.evaluate_model.measurements import (
@@ -23,23 +21,15 @@ from components.evaluate_model.mistakes import find_mistakes
 from components.evaluate_model.predictions import Instances, predict_instances
 from components.evaluate_model.serving_distribution import ServingWeights, estimate_weights
 from components.evaluate_model.views import find_views, with_views
-from components.train_model.step import SAVED_MODEL, read_training
-from components.validate_data.step import read_validation
 from perennial.evaluation.groups import OVERALL, sliced_features
-from perennial.evaluation.prediction_table import WEIGHT, Examples, make_table, read_examples
+from perennial.evaluation.prediction_table import WEIGHT, Examples, make_table, read_examples, table_file
 from perennial.project import Project
 from perennial.registry.model_files import verify_model
 from perennial.spans.names import span_order
-from perennial.storage.atomic import link_tree, publish_text
+from perennial.storage.atomic import link_tree
 from perennial.tasks import metric_words
-from schemas.records import Champion, EvaluatedTask, Evaluation, Span, Training
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-RECORD_FILE = "evaluation.json"
-TABLE_FILE = "predictions.parquet"
-LOGS = "logs"
+from perennial.training.artifacts import LOGS, SAVED_MODEL
+from schemas.records import Champion, CheckedSpan, EvaluatedTask, Evaluation, Span, Training, Validation
 
 
 @dataclass(frozen=True)
@@ -76,14 +66,14 @@ def evaluate_model(
         ProjectError: The window's test split is empty, or holds labels that nothing can be measured by.
         TrainingError: The candidate's predictions are not finite.
     """
-    trainings = [read_training(folder) for folder in models]
+    trainings = [Training.read(folder) for folder in models]
     folders = {training.instance.name: folder for training, folder in zip(trainings, models, strict=True)}
     for training in trainings:
         verify_model(folders[training.instance.name] / SAVED_MODEL, training.digest)
     chosen = choose_candidate(trainings)
     examples = _read_examples(project, window)
     spans = read_window(window)
-    views = find_views(examples, spans, None if validation is None else read_validation(validation))
+    views = find_views(examples, spans, None if validation is None else Validation.read(validation))
     examples = with_views(examples, views)
     saved = {name: folder / SAVED_MODEL for name, folder in folders.items()}
     instances = predict_instances(project.tasks, saved, chosen.instance.name, examples)
@@ -92,27 +82,10 @@ def evaluate_model(
     measured = _write_tables(project, chosen, examples, instances, against, weights, outputs.evaluation)
     told = [*instances.not_measured, *against.not_compared, *views.not_compared, *_unweighed(weights)]
     evaluation = _evaluate(measured, trainings, told).model_copy(update={"champion": champion, "window": spans})
-    publish_text(evaluation.model_dump_json(indent=2), outputs.evaluation / RECORD_FILE)
+    evaluation.write(outputs.evaluation)
     _link_logs(folders, outputs.evaluation)
     link_tree(saved[chosen.instance.name], outputs.model / SAVED_MODEL)
     return evaluation
-
-
-def read_evaluation(folder: Path) -> Evaluation:
-    """The record that `evaluate_model` left in a folder."""
-    return Evaluation.model_validate_json((folder / RECORD_FILE).read_text(encoding="utf-8"))
-
-
-def table_file(task: str, first: str) -> str:
-    """Name of the file that holds a task's table; the first task's is `TABLE_FILE`."""
-    return TABLE_FILE if task == first else f"predictions.{task}.parquet"
-
-
-def read_table(folder: Path, evaluation: Evaluation, task: str) -> pd.DataFrame:
-    """The table of a task that `evaluate_model` left in a folder."""
-    import pandas as pd
-
-    return pd.read_parquet(folder / table_file(task, evaluation.tasks[0].name))
 
 
 def describe_overall(evaluation: Evaluation) -> dict[str, float]:
@@ -128,8 +101,8 @@ def describe_overall(evaluation: Evaluation) -> dict[str, float]:
 
 
 def read_window(window: Path) -> list[Span]:
-    """The spans in the window: what was trained on, which is less than what was selected when a span was refused."""
-    spans = [read_checked(folder).span for folder in window.iterdir() if folder.is_dir()]
+    """Reads which spans are in the window: those that were selected and not refused."""
+    spans = [CheckedSpan.read(folder).span for folder in window.iterdir() if folder.is_dir()]
     return sorted(spans, key=lambda span: span_order(span.name))
 
 

@@ -16,6 +16,7 @@ from components.ingest_examples.tallies import Total
 from perennial.project import Project
 from perennial.readers.columns import columns_of
 from perennial.readers.rows import BrokenFileError
+from perennial.spans.artifacts import SET_ASIDE_FILE
 from perennial.storage.atomic import publish_text
 from perennial.storage.digests import digest_value
 from schemas.project import SPLITS
@@ -24,8 +25,6 @@ from schemas.records import Ingestion, Span
 if TYPE_CHECKING:
     from components.ingest_examples.beam_pipeline import Reading
 
-RECORD_FILE = "ingestion.json"
-SET_ASIDE_FILE = "set_aside.jsonl"
 _WORK = "work"
 
 
@@ -60,13 +59,8 @@ def ingest_examples(project: Project, span: Span, output: Path, infer: bool = Fa
         problem=problem,
         content=digest_value([span.fingerprint, "inferred" if infer else project.digest_of("ingest_examples")]),
     )
-    publish_text(record.model_dump_json(indent=2), output / RECORD_FILE)
+    record.write(output)
     return record
-
-
-def read_ingestion(folder: Path) -> Ingestion:
-    """The record that `ingest_examples` left in a folder of examples."""
-    return Ingestion.model_validate_json((folder / RECORD_FILE).read_text(encoding="utf-8"))
 
 
 def _ingest(project: Project, span: Span, output: Path, infer: bool) -> tuple[list[str], Total, str | None]:
@@ -159,7 +153,7 @@ def _publish_lines(files: list[Path], destination: Path) -> None:
 def _clear(output: Path) -> None:
     """Removes what an attempt that was killed, or an earlier reading, left behind."""
     output.mkdir(parents=True, exist_ok=True)
-    (output / RECORD_FILE).unlink(missing_ok=True)
+    (output / Ingestion.FILE).unlink(missing_ok=True)
     (output / SET_ASIDE_FILE).unlink(missing_ok=True)
     shutil.rmtree(output / _WORK, ignore_errors=True)
     _remove_examples(output)

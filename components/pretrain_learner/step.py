@@ -13,7 +13,7 @@ from components.pretrain_learner.pretext_trainer import Learner, Learnt
 from components.pretrain_learner.transformed_rows import transform_rows
 from components.pretrain_learner.unlabelled_rows import UnlabelledRows
 from perennial.project import Project
-from perennial.storage.atomic import publish_text
+from perennial.training.artifacts import WEIGHTS_FILE
 from perennial.training.hyperparameters import one_process, settings_hyperparameters
 from perennial.training.model_builder import ModelBuilder, trunk
 from perennial.training.strategy import choose_strategy
@@ -24,9 +24,6 @@ from schemas.records import Pretraining
 
 if TYPE_CHECKING:
     import keras
-
-WEIGHTS_FILE = "weights.npz"
-RECORD_FILE = "pretraining.json"
 
 
 def pretrain_learner(project: Project, features: Path, output: Path) -> Pretraining:
@@ -48,13 +45,8 @@ def pretrain_learner(project: Project, features: Path, output: Path) -> Pretrain
     output.mkdir(parents=True, exist_ok=True)
     (output / WEIGHTS_FILE).unlink(missing_ok=True)  # of an attempt that was killed
     record = _pretrain(project, TransformedFeatures(features, project.tasks), output)
-    publish_text(record.model_dump_json(indent=2), output / RECORD_FILE)
+    record.write(output)
     return record
-
-
-def read_pretraining(folder: Path) -> Pretraining:
-    """The record that `pretrain_learner` left in a folder."""
-    return Pretraining.model_validate_json((folder / RECORD_FILE).read_text(encoding="utf-8"))
 
 
 def _pretrain(project: Project, features: TransformedFeatures, output: Path) -> Pretraining:

@@ -9,7 +9,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from components.evaluate_model.step import read_evaluation, read_table
 from components.probe_model.attributions import attribute
 from components.probe_model.candidate import Candidate
 from components.probe_model.covariates import Findings, probe_covariates
@@ -18,18 +17,16 @@ from components.probe_model.importance import drop_cheapest, measure_importances
 from components.probe_model.probed import Probed
 from components.probe_model.sample import sample_rows
 from components.probe_model.suspects import find_suspects
-from components.train_model.step import SAVED_MODEL
 from perennial.errors import IntegrityError, TrainingError
-from perennial.evaluation.prediction_table import KEY, SPAN, Examples, read_examples
+from perennial.evaluation.prediction_table import KEY, SPAN, Examples, read_examples, read_table
 from perennial.project import Project
 from perennial.registry.model_files import verify_model
-from perennial.storage.atomic import publish_text
-from schemas.records import DroppedFeatures, FeatureImportance, Probing
+from perennial.training.artifacts import SAVED_MODEL
+from schemas.records import DroppedFeatures, Evaluation, FeatureImportance, Probing
 
 if TYPE_CHECKING:
     import pandas as pd
 
-RECORD_FILE = "probing.json"
 _MOST_PROBED = 2000
 
 
@@ -46,7 +43,7 @@ def probe_model(project: Project, window: Path, evaluation: Path, model: Path, o
     Raises:
         IntegrityError: The model is not the one that was evaluated, or the window is another.
     """
-    judged = read_evaluation(evaluation)
+    judged = Evaluation.read(evaluation)
     verify_model(model / SAVED_MODEL, judged.digest)
     task, settings = project.tasks[0], project.settings
     examples = read_examples(window, settings.data.key, [], settings.evaluate.group)
@@ -58,13 +55,8 @@ def probe_model(project: Project, window: Path, evaluation: Path, model: Path, o
     record = explained.model_copy(
         update={"covariates": covariates.probes, "not_probed": [*covariates.not_probed, *explained.not_probed]}
     )
-    publish_text(record.model_dump_json(indent=2), output / RECORD_FILE)
+    record.write(output)
     return record
-
-
-def read_probing(folder: Path) -> Probing:
-    """The record that `probe_model` left in a folder."""
-    return Probing.model_validate_json((folder / RECORD_FILE).read_text(encoding="utf-8"))
 
 
 def _check_rows(examples: Examples, table: pd.DataFrame, evaluation: Path) -> None:

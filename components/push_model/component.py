@@ -16,12 +16,11 @@ def push_model(
     from pathlib import Path
 
     from components.push_model.step import push_model
-    from components.validate_serving.step import read_serving_check
     from perennial.project import load_project
-    from schemas.records import ModelVersion, Selection
+    from schemas.records import ModelVersion, Selection, ServingCheck
 
     chosen = Selection.model_validate(selection)
-    check = read_serving_check(Path(serving_check.path))
+    check = ServingCheck.read(Path(serving_check.path))
     candidate = ModelVersion.model_validate(version)
     champion = push_model(load_project(project), chosen.run, candidate, chosen.champion, check)
     return champion.model_dump(mode="json")

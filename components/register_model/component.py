@@ -17,17 +17,13 @@ def register_model(
     """Registers the candidate; gives its version."""
     from pathlib import Path
 
-    from components.decide_promotion.step import read_decision
-    from components.evaluate_model.step import read_evaluation
     from components.register_model.step import register_model
     from perennial.project import load_project
-    from perennial.registry.repair import PROBING_DOCUMENT
-    from schemas.records import Probing, Selection
+    from schemas.records import Decision, Evaluation, Probing, Selection
 
-    judged = read_evaluation(Path(evaluation.path))
-    decided = read_decision(Path(decision.path))
+    judged = Evaluation.read(Path(evaluation.path))
+    decided = Decision.read(Path(decision.path))
     chosen = Selection.model_validate(selection)
-    found = (Path(probing.path) / PROBING_DOCUMENT).read_text(encoding="utf-8") if probing else None
-    probed = Probing.model_validate_json(found) if found else None
+    probed = Probing.read(Path(probing.path)) if probing else None
     version = register_model(load_project(project), chosen, judged, decided, Path(model.path), probed)
     return version.model_dump(mode="json")

@@ -7,15 +7,15 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from components.train_model.step import SAVED_MODEL
 from perennial.export.contract import read_contract
 from perennial.ledger.events import Ledger, NewEvent
 from perennial.project import Project
 from perennial.registry.mlflow_runs import TrainedInstance
 from perennial.registry.model_files import verify_model
-from perennial.registry.repair import DECISION_DOCUMENT, EVALUATION_DOCUMENT, PROBING_DOCUMENT, decision_key
+from perennial.registry.repair import decision_key
 from perennial.registry.versions import Candidate, Registry
 from perennial.storage.digests import digest_value
+from perennial.training.artifacts import SAVED_MODEL
 from schemas.records import (
     Decision,
     DecisionMade,
@@ -84,9 +84,9 @@ def make_candidate(
 
 
 def describe_judgement(evaluation: Evaluation, decision: Decision, probing: Probing | None) -> Mapping[str, str]:
-    """The documents that are kept with a version, by file name; what was not probed has none."""
-    records = {EVALUATION_DOCUMENT: evaluation, DECISION_DOCUMENT: decision, PROBING_DOCUMENT: probing}
-    return {name: record.model_dump_json(indent=2) for name, record in records.items() if record is not None}
+    """Gives the documents that are kept with a version, by file name; what was not probed has none."""
+    records = [record for record in (evaluation, decision, probing) if record is not None]
+    return {record.FILE: record.model_dump_json(indent=2) for record in records}
 
 
 def describe_instance(training: Training, evaluation: Evaluation) -> TrainedInstance:

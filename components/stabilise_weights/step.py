@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from components.stabilise_weights.dead_units import dead_units
 from perennial.errors import TrainingError
 from perennial.project import Project
-from perennial.storage.atomic import publish_text
+from perennial.training.artifacts import WEIGHTS_FILE
 from perennial.training.batches import TrainingBatches
 from perennial.training.hyperparameters import (
     balance_classes,
@@ -37,8 +37,6 @@ if TYPE_CHECKING:
     import keras
     import tensorflow as tf
 
-WEIGHTS_FILE = "weights.npz"
-RECORD_FILE = "stabilisation.json"
 _PROBED = 256
 
 
@@ -76,13 +74,8 @@ def stabilise_weights(
     """
     output.mkdir(parents=True, exist_ok=True)
     record = _choose_weights(_prepare(project, TransformedFeatures(features, project.tasks), pretrained, tuned), output)
-    publish_text(record.model_dump_json(indent=2), output / RECORD_FILE)
+    record.write(output)
     return record
-
-
-def read_stabilisation(folder: Path) -> Stabilisation:
-    """The record that `stabilise_weights` left in a folder."""
-    return Stabilisation.model_validate_json((folder / RECORD_FILE).read_text(encoding="utf-8"))
 
 
 def _prepare(project: Project, features: TransformedFeatures, pretrained: Path | None, tuned: Tuned | None) -> Drawing:

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from components.train_model.cluster import Agreement
 from components.train_model.epochs import Fitting
 from components.train_model.initial_weights import Start, set_starting_weights
 from components.train_model.job import Job
-from components.train_model.logs import LOGS, TrainingLogs
+from components.train_model.logs import TrainingLogs
 from components.train_model.progress import Progress, resume
 from perennial.errors import ProjectError, TrainingError
 from perennial.export.saved_model import export_model
 from perennial.export.temperature_scaling import eval_answers, fit_temperatures
-from perennial.storage.atomic import publish_text
 from perennial.storage.digests import digest_folder
+from perennial.training.artifacts import LOGS, SAVED_MODEL
 from perennial.training.batches import BatchPlan, TrainingBatches
 from perennial.training.hyperparameters import balance_classes
 from perennial.training.model_builder import ModelBuilder
@@ -32,8 +31,6 @@ if TYPE_CHECKING:
     import keras
     import tensorflow as tf
 
-SAVED_MODEL = "saved_model"
-RECORD_FILE = "training.json"
 _DIGEST_BYTES = 32
 
 
@@ -79,7 +76,7 @@ class _Run:
                 logs.close()
         record = self._record(trainer.model, progress, resumption.resumed_from, self._export(best))
         if self.agreement.is_chief:
-            publish_text(record.model_dump_json(indent=2), self.job.output / RECORD_FILE)
+            record.write(self.job.output)
         return record
 
     def _build(self) -> keras.Model:
@@ -159,11 +156,6 @@ class _Run:
             notes=self.notes,
             digest=digest,
         )
-
-
-def read_training(folder: Path) -> Training:
-    """The record that `train_model` left in a folder."""
-    return Training.model_validate_json((folder / RECORD_FILE).read_text(encoding="utf-8"))
 
 
 def _placed(error: TrainingError, job: Job) -> TrainingError:

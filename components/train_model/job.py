@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from components.stabilise_weights.step import WEIGHTS_FILE
 from perennial.project import Project
 from perennial.storage.digests import digest_file, digest_folder, digest_value
+from perennial.training.artifacts import WEIGHTS_FILE
 from perennial.training.checkpoints import Checkpoints
 from schemas.project import ProjectSettings
 from schemas.records import Champion, Hyperparameters, Instance, Record

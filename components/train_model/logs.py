@@ -12,7 +12,6 @@ from schemas.records import Epoch, Record
 if TYPE_CHECKING:
     from tensorboard.summary import Writer
 
-LOGS = "logs"
 TRAIN, EVAL = "train", "eval"
 
 

@@ -6,17 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from components.train_model.epochs import should_stop
-from components.train_model.instance import RECORD_FILE, SAVED_MODEL, read_training, train_here
+from components.train_model.instance import train_here
 from components.train_model.job import Job, checkpoints_root, make_job
-from components.tune_model.step import read_tuning
 from perennial.project import Project
-from perennial.storage.atomic import publish_text
 from perennial.training.checkpoints import prune_checkpoints
 from perennial.training.hyperparameters import settings_hyperparameters
 from perennial.training.strategy import cluster_size
-from schemas.records import Champion, Hyperparameters, Instance, Training
+from schemas.records import Champion, Hyperparameters, Instance, Training, Tuning
 
-__all__ = ["RECORD_FILE", "SAVED_MODEL", "Inputs", "read_training", "should_stop", "train_model"]
+__all__ = ["Inputs", "should_stop", "train_model"]
 
 
 @dataclass(frozen=True)
@@ -58,7 +56,7 @@ def train_model(
     chosen = _hyperparameters(project, inputs, instance.rank)
     job = make_job(project, instance, chosen, champion, inputs.features, inputs.weights, output)
     record = _train(job, inputs.window)
-    if (output / RECORD_FILE).is_file():  # only the chief of a cluster knows that it is published
+    if (output / Training.FILE).is_file():  # only the chief of a cluster knows that it is published
         job.checkpoints.remove()
     return record
 
@@ -66,7 +64,7 @@ def train_model(
 def _hyperparameters(project: Project, inputs: Inputs, rank: int) -> Hyperparameters:
     if inputs.hyperparameters is None:
         return settings_hyperparameters(project.settings)
-    best = read_tuning(inputs.hyperparameters).best
+    best = Tuning.read(inputs.hyperparameters).best
     return best[min(rank, len(best) - 1)]
 
 
@@ -79,6 +77,6 @@ def _train(job: Job, window: Path) -> Training:
         from components.train_model.workers import train_on_workers
 
         record = train_on_workers(job)
-        publish_text(record.model_dump_json(indent=2), job.output / RECORD_FILE)
+        record.write(job.output)
         return record
     return train_here(job)

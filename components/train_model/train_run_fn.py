@@ -8,15 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from components.train_model.initial_weights import champion_folder
-from components.train_model.instance import RECORD_FILE, SAVED_MODEL
 from components.train_model.job import Job
-from components.train_model.logs import LOGS
 from perennial.data.examples import split_files
 from perennial.errors import RegistryError, TrainingError
 from perennial.export.saved_model import EXAMPLES_SIGNATURE, LABELS_SIGNATURE
-from perennial.storage.atomic import publish_text
 from perennial.storage.digests import digest_folder
 from perennial.tasks import Task, output_name
+from perennial.training.artifacts import LOGS, SAVED_MODEL
 from perennial.training.losses import example_scores, total_losses
 from perennial.training.trainer import Measured
 from perennial.training.transformed_features import TransformedFeatures
@@ -71,7 +69,7 @@ def train_by_calling(job: Job, window: Path) -> Training:
         notes=notes,
         digest=digest_folder(output),
     )
-    publish_text(record.model_dump_json(indent=2), job.output / RECORD_FILE)
+    record.write(job.output)
     return record
 
 

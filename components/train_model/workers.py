@@ -12,7 +12,6 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from components.train_model.instance import read_training
 from components.train_model.job import Job
 from components.train_model.worker import error_file, log_file, read_error, work
 from perennial.errors import TrainingError
@@ -50,7 +49,7 @@ def train_on_workers(job: Job) -> Training:
             raise _gave_up(job, dead)
         restarts += 1
     seconds = time.monotonic() - began
-    return read_training(job.output).model_copy(update={"restarts": restarts, "seconds": seconds})
+    return Training.read(job.output).model_copy(update={"restarts": restarts, "seconds": seconds})
 
 
 def _attempt(job: Job, folder: Path) -> _Worker | None:

@@ -13,17 +13,13 @@ from pathlib import Path
 from components.tune_model.choices import describe_reuse, describe_search, distinct, ranked, why_search
 from components.tune_model.search import search
 from components.tune_model.space import hyperparameters_of
-from components.validate_data.step import read_validation
 from perennial.errors import PerennialError
 from perennial.project import FORMAT, Project
-from perennial.storage.atomic import publish_text
 from perennial.storage.digests import digest_file, digest_folder, digest_value
+from perennial.training.artifacts import WEIGHTS_FILE
 from perennial.training.hyperparameters import settings_hyperparameters, space_digest
 from perennial.training.transformed_features import TRANSFORM_GRAPH, TransformedFeatures
-from schemas.records import Hyperparameters, Tuned, Tuning
-
-RECORD_FILE = "tuning.json"
-WEIGHTS_FILE = "weights.npz"
+from schemas.records import Hyperparameters, Tuned, Tuning, Validation
 
 
 @dataclass(frozen=True)
@@ -66,7 +62,7 @@ def tune_model(
         TrainingError: Every trial failed.
     """
     space = space_digest(project)
-    why = why_search(tuned, space, read_validation(validation), reason)
+    why = why_search(tuned, space, Validation.read(validation), reason)
     if tuned is not None and why is None:
         said = describe_reuse(tuned, datetime.now(UTC))
         return _publish(Tuning(outcome="reused", why=said, best=tuned.best, space=space, tuned=tuned), output)
@@ -83,11 +79,6 @@ def tune_model(
         raise
     shutil.rmtree(kept, ignore_errors=True)
     return found
-
-
-def read_tuning(folder: Path) -> Tuning:
-    """The record that `tune_model` left in a folder."""
-    return Tuning.model_validate_json((folder / RECORD_FILE).read_text(encoding="utf-8"))
 
 
 def _search(searched: Searched, kept: Path) -> Tuning:
@@ -122,5 +113,5 @@ def _kept_folder(project: Project, data: str) -> Path:
 
 
 def _publish(tuning: Tuning, output: Path) -> Tuning:
-    publish_text(tuning.model_dump_json(indent=2), output / RECORD_FILE)
+    tuning.write(output)
     return tuning

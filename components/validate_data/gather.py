@@ -8,23 +8,20 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from components.check_examples.step import CHECKED_FILE, DATA_DOCS, SET_ASIDE_FILE, read_checked
-from components.compute_statistics.step import read_statistics, write_statistics
 from components.validate_data.statistics_view import render_statistics
 from perennial.data.distributions import Distribution, merge, read_distributions
 from perennial.data.examples import split_files, split_prefix
 from perennial.data.merge_statistics import combine_statistics
+from perennial.data.statistics import read_statistics, write_statistics
 from perennial.errors import DataError
 from perennial.project import Project
+from perennial.spans.artifacts import DATA_DOCS, SET_ASIDE, SET_ASIDE_FILE, STATISTICS
 from perennial.storage.atomic import link_file, link_tree, publish_text
 from schemas.project import SPLITS
 from schemas.records import CheckedSpan, SpanValidation
 
 if TYPE_CHECKING:
     from tensorflow_metadata.proto.v0.statistics_pb2 import DatasetFeatureStatisticsList
-
-STATISTICS = "statistics"
-SET_ASIDE = "set_aside"
 
 
 @dataclass(frozen=True)
@@ -36,17 +33,17 @@ class Measured:
 
     @cached_property
     def record(self) -> CheckedSpan:
-        """What checking its examples left."""
-        return read_checked(self.checked)
+        """Reads what checking its examples left."""
+        return CheckedSpan.read(self.checked)
 
     @cached_property
     def distributions(self) -> dict[str, Distribution]:
-        """Feature -> its distribution."""
+        """Reads each feature's distribution."""
         return read_distributions(self.statistics)
 
     @cached_property
     def summary(self) -> DatasetFeatureStatisticsList:
-        """TFDV's statistics."""
+        """Reads TFDV's statistics."""
         return read_statistics(self.statistics)
 
     @property
@@ -73,7 +70,7 @@ def link_window(project: Project, good: Sequence[Measured], window: Path) -> Non
         )
     for number, span in enumerate(good):
         target = window / span.name
-        link_file(span.checked / CHECKED_FILE, target / CHECKED_FILE)
+        link_file(span.checked / CheckedSpan.FILE, target / CheckedSpan.FILE)
         held_out = by_time and number == len(good) - 1
         for split in SPLITS:
             source = span.checked / f"Split-{split}"

@@ -18,11 +18,9 @@ from components.validate_data.schema_checks import check_schema
 from components.validate_data.skew import check_skew, read_served
 from perennial.project import Project
 from perennial.readers.read import format_of
-from perennial.storage.atomic import publish_text
 from perennial.storage.files import is_url
 from schemas.records import Check, Span, SpanValidation, Validation
 
-VALIDATION_FILE = "validation.json"
 # What says most to a person comes first: a broken business rule more than the schema's anomaly that comes with it.
 _TELLING = ("readable", "columns", "rows", "expectation", "schema", "label_drift", "drift", "skew")
 
@@ -73,7 +71,7 @@ def validate_data(
             good.append(span)
         judged.append(verdict)
     result = conclude(judged)
-    publish_text(result.model_dump_json(indent=2), validation / VALIDATION_FILE)
+    result.write(validation)
     if good:
         publish_statistics(project, good, measured)
     if result.accepted:
@@ -100,11 +98,6 @@ def conclude(spans: Sequence[SpanValidation]) -> Validation:
         reasons.append("no span of the window has examples to train on")
     everything_refused = bool(new) and len(refused) == len(new)
     return Validation(spans=list(spans), accepted=not stops and not everything_refused and rows > 0, reasons=reasons)
-
-
-def read_validation(folder: Path) -> Validation:
-    """The record that `validate_data` left in a folder."""
-    return Validation.model_validate_json((folder / VALIDATION_FILE).read_text(encoding="utf-8"))
 
 
 def name_place(project: Project, span: Span) -> str:

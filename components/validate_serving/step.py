@@ -15,18 +15,15 @@ from typing import Any
 
 import numpy as np
 
-from components.evaluate_model.step import read_evaluation, read_table
-from components.train_model.step import SAVED_MODEL
 from perennial.data.examples import as_text, decode_records, read_records, split_files
 from perennial.errors import ServingError
-from perennial.evaluation.prediction_table import KEY, SPAN
+from perennial.evaluation.prediction_table import KEY, SPAN, read_table
 from perennial.export.contract import read_contract
 from perennial.processes import die_with_parent
 from perennial.project import Project
-from perennial.storage.atomic import publish_text
-from schemas.records import ModelContract, ModelVersion, ServedFeature, ServedTask, ServingCheck
+from perennial.training.artifacts import SAVED_MODEL
+from schemas.records import Evaluation, ModelContract, ModelVersion, ServedFeature, ServedTask, ServingCheck
 
-RECORD_FILE = "serving_check.json"
 # The server computes the same graph on batches of another size; float32 sums differ in the last digits.
 TOLERANCE = 1e-4
 _EXAMPLES = 16
@@ -65,7 +62,7 @@ def validate_serving(
         server.kill()
     answered = [flatten_prediction(prediction, contract.tasks) for prediction in predictions]
     check = compare_answers(answered, expected, ready)
-    publish_text(check.model_dump_json(indent=2), output / RECORD_FILE)
+    check.write(output)
     if not check.passed:
         remedy = "The export and the evaluation disagree: report this with the model."
         raise ServingError(f"version {version.version}", "must answer as evaluation did", check.message, remedy)
@@ -110,7 +107,7 @@ def load_examples(
 
     An example that JSON cannot hold (text that is not UTF-8, NaN or infinity) is passed over.
     """
-    record = read_evaluation(evaluation)
+    record = Evaluation.read(evaluation)
     tables = [read_table(evaluation, record, task.name) for task in contract.tasks]
     instances: list[Instance] = []
     expected: list[list[float]] = []
@@ -133,11 +130,6 @@ def make_instance(contract: ModelContract, held: dict[str, list[Any]]) -> Instan
         return {feature.name: _payload(feature, held[feature.name]) for feature in sent}
     except ValueError:
         return None
-
-
-def read_serving_check(folder: Path) -> ServingCheck:
-    """The record that `validate_serving` left in a folder."""
-    return ServingCheck.model_validate_json((folder / RECORD_FILE).read_text(encoding="utf-8"))
 
 
 def _read_span(key: str, folder: Path) -> dict[str, dict[str, list[Any]]]:

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from components.check_examples.step import check_examples
-from components.compute_statistics.step import compute_statistics, read_statistics
+from components.compute_statistics.step import compute_statistics
 from components.ingest_examples.step import ingest_examples
 from perennial.data.distributions import Distribution, read_distributions
 from perennial.data.merge_statistics import combine_statistics
+from perennial.data.statistics import read_statistics
 from perennial.errors import DataError
 from perennial.ledger.events import Ledger
 from perennial.project import Project

@@ -18,6 +18,7 @@ import numpy as np
 from perennial.data.examples import as_text, decode_records, read_records, split_files
 from perennial.errors import ProjectError
 from perennial.tasks import Task
+from schemas.records import Evaluation
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,6 +30,8 @@ SLICE = "slice:"
 VIEW = "view:"
 GROUP = "group"
 WEIGHT = "weight"
+# The file of the first task's table.
+TABLE_FILE = "predictions.parquet"
 _MISSING = "None"
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -79,6 +82,18 @@ def make_table(task: Task, examples: Examples, labels: Array, predictions: Mappi
     """The table of one task: its labels [n], and each model's predictions, [n, classes] or [n]."""
     columns = {name: list(found) if found.ndim > 1 else found for name, found in predictions.items()}
     return TaskTable(task, examples.named.assign(**{LABEL: labels, **columns}), list(predictions))
+
+
+def table_file(task: str, first: str) -> str:
+    """Gives the name of the file that holds a task's table; the first task's is `TABLE_FILE`."""
+    return TABLE_FILE if task == first else f"predictions.{task}.parquet"
+
+
+def read_table(folder: Path, evaluation: Evaluation, task: str) -> pd.DataFrame:
+    """Reads the table of a task that `evaluate_model` left in a folder."""
+    import pandas as pd
+
+    return pd.read_parquet(folder / table_file(task, evaluation.tasks[0].name))
 
 
 def check_labels(task: Task, labels: Array, examples: Examples) -> None:

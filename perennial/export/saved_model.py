@@ -14,6 +14,7 @@ from perennial.export.temperature_scaling import Temperatures, both_classes, sca
 from perennial.project import Project
 from perennial.schema.environments import serving_features
 from perennial.tasks import LATENT, Task, output_name
+from perennial.training.artifacts import WEIGHTS_FILE
 from perennial.training.losses import predicted_classes, task_outputs
 from perennial.training.model_builder import latent_tensor
 from perennial.training.model_call import call_model
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 SERVING_SIGNATURE = "serving_default"
 EXAMPLES_SIGNATURE = "serve_examples"
 LABELS_SIGNATURE = "label_examples"
-WEIGHTS_FILE = "weights.npz"
 
 Tensors = dict[str, "tf.Tensor"]
 

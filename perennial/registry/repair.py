@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from perennial.registry.versions import Registry
 
 MARK_FILE = "reconciled.json"
-# What is kept with each version in its MLflow run.
-EVALUATION_DOCUMENT, DECISION_DOCUMENT, PROBING_DOCUMENT = "evaluation.json", "decision.json", "probing.json"
 # A deployment does not wait longer for its alias, in seconds; the next command sets it.
 _ALIAS_PATIENCE = 30.0
 
@@ -104,7 +102,7 @@ def _record_decision(ledger: Ledger, registry: Registry, begun: Event) -> list[s
     found = _registered(registry.versions(), digest)
     if found is None or registry.lineage(found.version).get("run") != begun.run:
         return []
-    text = registry.document(found, DECISION_DOCUMENT)
+    text = registry.document(found, Decision.FILE)
     if text is None:
         return [f"version {found.version} was registered by run {begun.run}, but its decision was not kept"]
     made = DecisionMade(decision=Decision.model_validate_json(text), version=found.version, digest=digest)

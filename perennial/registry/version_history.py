@@ -12,12 +12,21 @@ from pydantic import ValidationError
 from perennial.ledger.events import Event, Ledger, SpanVerdict, body_of
 from perennial.project import Project
 from perennial.registry.mlflow_runs import RunStory
-from perennial.registry.repair import DECISION_DOCUMENT, EVALUATION_DOCUMENT, PROBING_DOCUMENT
 from perennial.registry.serving_periods import Period, read_periods
 from perennial.registry.versions import Registry
-from schemas.records import Decision, DecisionMade, Evaluation, ModelVersion, Probing, Record, RunEnded, Selection, Span
+from schemas.records import (
+    Decision,
+    DecisionMade,
+    Evaluation,
+    FileRecord,
+    ModelVersion,
+    Probing,
+    RunEnded,
+    Selection,
+    Span,
+)
 
-R = TypeVar("R", bound=Record)
+R = TypeVar("R", bound=FileRecord)
 
 
 @dataclass(frozen=True)
@@ -75,10 +84,10 @@ def read_story(project: Project, registry: Registry, number: str) -> VersionStor
     unknown: list[str] = []
     start = next(((event, body.selection) for event, body, _ in ledger.runs() if event.run == run), None)
     judged = _decision_event(ledger, run)
-    evaluation = _document(registry, version, EVALUATION_DOCUMENT, Evaluation, unknown)
-    kept = _document(registry, version, DECISION_DOCUMENT, Decision, unknown)
+    evaluation = _document(registry, version, Evaluation, unknown)
+    kept = _document(registry, version, Decision, unknown)
     probes = _may_have_probed(start[1] if start else None)
-    probing = _document(registry, version, PROBING_DOCUMENT, Probing, unknown) if probes else None
+    probing = _document(registry, version, Probing, unknown) if probes else None
     if judged is None:
         unknown.append("when it was registered: the ledger holds no decision of its run")
     if start is None:
@@ -113,16 +122,16 @@ def _decision_event(ledger: Ledger, run: str | None) -> Event | None:
     return next((event for event in ledger.events("decision") if run is not None and event.run == run), None)
 
 
-def _document(registry: Registry, version: ModelVersion, name: str, kind: type[R], unknown: list[str]) -> R | None:
-    """A document of a version; what is missing, or of another form than today's, is noted."""
-    text = registry.document(version, name) if version.mlflow_run else None
+def _document(registry: Registry, version: ModelVersion, kind: type[R], unknown: list[str]) -> R | None:
+    """Reads a document of a version; what is missing, or of another form than today's, is noted."""
+    text = registry.document(version, kind.FILE) if version.mlflow_run else None
     if text is None:
-        unknown.append(f"{name}: not kept with this version")
+        unknown.append(f"{kind.FILE}: not kept with this version")
         return None
     try:
         return kind.model_validate_json(text)
     except ValidationError as error:
-        unknown.append(f"{name}: of another form ({error.errors()[0]['msg']})")
+        unknown.append(f"{kind.FILE}: of another form ({error.errors()[0]['msg']})")
         return None
 
 

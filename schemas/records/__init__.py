@@ -3,7 +3,7 @@
 All are immutable pydantic models; JSON is their only form outside a process.
 """
 
-from schemas.records.base import Record
+from schemas.records.base import FileRecord, Record
 from schemas.records.data import Check, CheckedSpan, Ingestion, SetAside, Span, SpanValidation, Validation
 from schemas.records.judgement import (
     Attribution,
@@ -86,6 +86,7 @@ __all__ = [
     "ExampleAttribution",
     "Fairness",
     "FeatureImportance",
+    "FileRecord",
     "GroupMeasure",
     "GroupTest",
     "Hyperparameters",

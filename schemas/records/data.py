@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from schemas.project import Severity
-from schemas.records.base import Record
+from schemas.records.base import FileRecord, Record
 
 
 class Span(Record):
@@ -51,13 +51,15 @@ class SetAside(Record):
     values: dict[str, Any]
 
 
-class Ingestion(Record):
+class Ingestion(FileRecord):
     """What ingesting one span gave: the rows that became examples, per split and per label, and those that could not.
 
     `columns` are the span's columns in their order. `causes` counts the rows set aside by reason in general terms;
     each row stands in the folder's quarantine file. `problem` is what makes the whole span unreadable.
     `content` is a digest of everything that decided which examples the folder holds.
     """
+
+    FILE: ClassVar[str] = "ingestion.json"
 
     span: Span
     columns: list[str]
@@ -69,11 +71,13 @@ class Ingestion(Record):
     content: str = ""
 
 
-class CheckedSpan(Record):
+class CheckedSpan(FileRecord):
     """What the row rules and the expectations found in one span, and the rows that are left.
 
     `checks` are of the kinds readable, rows and expectation.
     """
+
+    FILE: ClassVar[str] = "checked.json"
 
     span: Span
     columns: list[str]
@@ -117,8 +121,10 @@ class SpanValidation(Record):
         return self.new and bool(self.failures) and (unreadable or not self.released)
 
 
-class Validation(Record):
+class Validation(FileRecord):
     """The verdict on all new spans of a run. `accepted`: the run goes on, with the spans that are not quarantined."""
+
+    FILE: ClassVar[str] = "validation.json"
 
     spans: list[SpanValidation]
     accepted: bool

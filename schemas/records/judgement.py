@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from schemas.project import Metric, TaskKind
-from schemas.records.base import Record
+from schemas.records.base import FileRecord, Record
 from schemas.records.data import Span
 from schemas.records.models import Champion, Training
 
@@ -162,13 +162,15 @@ class EvaluatedTask(Record):
     kind: TaskKind
 
 
-class Evaluation(Record):
+class Evaluation(FileRecord):
     """Everything measured on the test split. `candidate` names the instance that faces the champion.
 
     `window` holds the spans that were trained and tested on, oldest first. `differences` hold the gate's metric of
     the first task, and of each other task its own. Confusion, mistakes and fairness are of the first task; there is no
     confusion of a regression, nor of more than 100 classes. Calibration is of every task with classes.
     """
+
+    FILE: ClassVar[str] = "evaluation.json"
 
     candidate: str
     digest: str
@@ -261,12 +263,14 @@ class ExampleAttribution(Record):
     gap: float
 
 
-class Probing(Record):
+class Probing(FileRecord):
     """What the candidate's answers rest on: probes for hidden covariates, importances, costs, attributions.
 
     `metric` is that of importances and `drops`; `suspects` are the features that were to be probed; `not_probed` says
     what could not be looked at, and why.
     """
+
+    FILE: ClassVar[str] = "probing.json"
 
     digest: str
     metric: Metric
@@ -304,8 +308,10 @@ class Criterion(Record):
     confidence: float | None = None
 
 
-class Decision(Record):
+class Decision(FileRecord):
     """Promote or keep, with every criterion, the reasons in words, and what was not compared."""
+
+    FILE: ClassVar[str] = "decision.json"
 
     promote: bool
     criteria: list[Criterion]
@@ -334,8 +340,10 @@ class ModelVersion(Record):
     mlflow_run: str
 
 
-class ServingCheck(Record):
+class ServingCheck(FileRecord):
     """What the real server answered for real examples, beside what evaluation computed for them."""
+
+    FILE: ClassVar[str] = "serving_check.json"
 
     passed: bool
     requests: int

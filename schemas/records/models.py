@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from schemas.project import Metric, PretextTask, TaskKind
-from schemas.records.base import Record
+from schemas.records.base import FileRecord, Record
 from schemas.records.data import Span
 
 
@@ -86,11 +86,13 @@ class Selection(Record):
     git_commit: str | None = None
 
 
-class Pretraining(Record):
+class Pretraining(FileRecord):
     """What pretraining without labels did.
 
     `losses` and `held_out_losses` are by epoch, in the unit of the task. `notes` tell what a person should know.
     """
+
+    FILE: ClassVar[str] = "pretraining.json"
 
     task: PretextTask
     examples: int
@@ -116,11 +118,13 @@ class WeightDraw(Record):
     finite: bool
 
 
-class Stabilisation(Record):
+class Stabilisation(FileRecord):
     """All draws, and the index of the one whose weights go on.
 
     `pretrained` counts the weights that came from pretraining.
     """
+
+    FILE: ClassVar[str] = "stabilisation.json"
 
     draws: list[WeightDraw]
     chosen: int
@@ -142,12 +146,14 @@ class Trial(Record):
     message: str | None = None
 
 
-class Tuning(Record):
+class Tuning(FileRecord):
     """How the hyperparameters were chosen. `best` has at least one, the best first.
 
     `outcome`: `searched` (by this run) or `reused` (of an earlier search, `tuned`).
     `why` is a sentence for people. `space` is as in `Tuned`.
     """
+
+    FILE: ClassVar[str] = "tuning.json"
 
     outcome: Literal["searched", "reused"]
     why: str
@@ -182,8 +188,10 @@ class SpaceTest(Record):
     better: str | None
 
 
-class DesignComparison(Record):
+class DesignComparison(FileRecord):
     """The compared design spaces, with every model that was sampled of them."""
+
+    FILE: ClassVar[str] = "designs.json"
 
     spaces: list[str]
     samples: list[DesignSample]
@@ -201,12 +209,14 @@ class Epoch(Record):
     eval_metric: float
 
 
-class Training(Record):
+class Training(FileRecord):
     """One trained instance. `digest` is the SHA-256 of its SavedModel; `parameters` counts trainable weights.
 
     `resumed_from` is the epoch (from 0) that a killed training went on with; `restarts` counts workers that died and
     were started again. `notes` tell what a person should know, such as why the champion could not be patched.
     """
+
+    FILE: ClassVar[str] = "training.json"
 
     instance: Instance
     strategy: str

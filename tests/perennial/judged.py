@@ -8,11 +8,11 @@ from typing import Any
 
 from components.push_model.step import push_model
 from components.register_model.step import register_model
-from components.train_model.step import SAVED_MODEL
 from perennial.export.contract import write_contract
 from perennial.ledger.events import Ledger, NewEvent
 from perennial.project import Project
 from perennial.storage.digests import digest_folder
+from perennial.training.artifacts import SAVED_MODEL
 from schemas.records import (
     Champion,
     Criterion,

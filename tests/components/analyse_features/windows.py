@@ -104,8 +104,7 @@ def record_span(window: Path, name: str, counts: dict[str, int], content: str) -
         checks=[],
         content=content,
     )
-    (window / name).mkdir(parents=True, exist_ok=True)
-    (window / name / "checked.json").write_text(record.model_dump_json())
+    record.write(window / name)
     return window / name
 
 

@@ -57,7 +57,6 @@ def _read_small_batches() -> None:
 def lay_out(project: Project, rows: list[dict[str, Any]], folder: Path, files: int, ingested: Any = None) -> None:
     import tensorflow as tf
 
-    from components.ingest_examples.step import RECORD_FILE
     from perennial.data.examples import split_of, split_prefix, to_example
     from schemas.project import SPLITS
     from schemas.records import Ingestion, Span
@@ -79,7 +78,7 @@ def lay_out(project: Project, rows: list[dict[str, Any]], folder: Path, files: i
         labels={label: labels.count(label) for label in sorted(set(labels))},
         content="c",
     ).model_copy(update=ingested)
-    (folder / RECORD_FILE).write_text(record.model_dump_json())
+    record.write(folder)
 
 
 def _plain(row: dict[str, Any]) -> dict[str, Any]:

@@ -11,11 +11,10 @@ import shutil
 import pandas as pd
 import pytest
 
-from components.check_examples.step import read_checked
 from perennial.errors import ProjectError
 from perennial.project import load_project
 from perennial.storage.digests import digest_folder
-from schemas.records import SetAside, Span
+from schemas.records import CheckedSpan, SetAside, Span
 from tests.components.check_examples import jobs
 from tests.forked import forked, import_wrapper
 from tests.perennial.folders import make_project
@@ -68,7 +67,7 @@ def test_good_span_passes_and_shares_its_bytes(good):
     assert checked.readable and checked.set_aside == 0 and _aside(folder) == []
     assert sum(checked.rows.values()) == 300 and checked.labels == {"0": 100, "1": 100, "2": 100}
     assert _inodes(folder / "examples") == _inodes(folder / "checked")
-    assert read_checked(folder / "checked") == checked
+    assert CheckedSpan.read(folder / "checked") == checked
 
 
 def test_only_what_is_promised_is_published(good):

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
-from components.compute_statistics.step import compute_statistics, read_statistics
+from components.compute_statistics.step import compute_statistics
 from perennial.data.distributions import read_distributions
+from perennial.data.statistics import read_statistics
 from tests.components.compute_statistics.jobs import find_anomaly
 from tests.forked import forked
 from tests.perennial.data.merge_jobs import measure

@@ -7,13 +7,11 @@ from dataclasses import replace
 import pytest
 
 from components.conclude_run.step import Findings, conclude_run, judge_spans
-from components.decide_promotion.step import decide_promotion, write_decision
-from components.evaluate_model.step import read_evaluation
+from components.decide_promotion.step import decide_promotion
 from components.select_spans.step import select_spans
-from components.validate_data.step import read_validation
 from perennial.errors import LedgerError
 from perennial.ledger.events import Ledger
-from schemas.records import Check, SpanValidation, Validation
+from schemas.records import Check, Evaluation, SpanValidation, Validation
 from tests.chain import land
 from tests.perennial.records import span
 
@@ -24,7 +22,8 @@ DAYS = ["2026-01-01", "2026-01-02"]
 def findings(chain, project, tmp_path):
     """What a run of the chain would hand to its end."""
     selection = select_spans(project, "r1")
-    write_decision(decide_promotion(read_evaluation(chain.evaluation), project.settings.gate), tmp_path / "decision")
+    decision = decide_promotion(Evaluation.read(chain.evaluation), project.settings.gate)
+    decision.write(tmp_path / "decision")
     return Findings(
         selection=selection,
         validation=chain.validation,
@@ -93,9 +92,8 @@ def _with_failure(validation: Validation, name: str) -> Validation:
 
 
 def test_refused_data_judges_only_the_span_that_failed(chain, project, findings, tmp_path):
-    refused = _with_failure(read_validation(chain.validation), DAYS[1])
-    (tmp_path / "refused").mkdir()
-    (tmp_path / "refused" / "validation.json").write_text(refused.model_dump_json())
+    refused = _with_failure(Validation.read(chain.validation), DAYS[1])
+    refused.write(tmp_path / "refused")
     told = Findings(selection=findings.selection, validation=tmp_path / "refused")
     ended = conclude_run(project, "r1", "data_rejected", told)
     assert ended.reasons == [f"span {DAYS[1]} was refused"] and (project.folder / ended.report).is_file()
@@ -114,11 +112,11 @@ def test_a_run_that_trained_on_nothing_judges_nothing(project, outcome):
 
 
 def test_a_failed_run_judges_nothing_of_what_it_validated(chain):
-    assert judge_spans("failed", read_validation(chain.validation), "r1") == []
+    assert judge_spans("failed", Validation.read(chain.validation), "r1") == []
 
 
 def test_spans_that_were_not_new_are_not_judged_again(chain):
-    validation = read_validation(chain.validation)
+    validation = Validation.read(chain.validation)
     spans = [span.model_copy(update={"new": span.span.name == DAYS[1]}) for span in validation.spans]
     events = judge_spans("promoted", validation.model_copy(update={"spans": spans}), "r1")
     assert [event.body.span.name for event in events] == [DAYS[1]]

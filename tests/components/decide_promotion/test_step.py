@@ -8,12 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from components.decide_promotion.step import decide_promotion, read_decision, write_decision
+from components.decide_promotion.step import decide_promotion
 from perennial.tasks import LOWER_IS_BETTER, METRICS
 from schemas.project import GateSettings
 from schemas.records import (
     Champion,
     CovariateProbe,
+    Decision,
     Difference,
     EvaluatedTask,
     Evaluation,
@@ -236,8 +237,8 @@ def test_a_decision_gives_its_reasons(gain, gate, with_champion):
 
 def test_the_decision_survives_the_file(tmp_path):
     decision = decide_promotion(evaluation((0.01, 0.02, 0.03)), GateSettings())
-    write_decision(decision, tmp_path / "decision")
-    assert read_decision(tmp_path / "decision") == decision
+    decision.write(tmp_path / "decision")
+    assert Decision.read(tmp_path / "decision") == decision
 
 
 def test_a_small_gain_is_not_shown_as_zero():

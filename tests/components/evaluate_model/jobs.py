@@ -132,7 +132,7 @@ def run_wrapper(project: Project, kind: Kind, folder: Path, validation: Path | N
     """Runs the Kubeflow wrapper with Kubeflow's own artifacts, as its executor does."""
     from kfp.dsl import Artifact, ClassificationMetrics, Dataset, Metrics, Model, SlicedClassificationMetrics
 
-    from components.evaluate_model.step import read_evaluation
+    from schemas.records import Evaluation
 
     made = {
         "evaluation": Artifact,
@@ -156,4 +156,4 @@ def run_wrapper(project: Project, kind: Kind, folder: Path, validation: Path | N
         validation=checks,
     )
     metadata = {name: dict(artifact.metadata) for name, artifact in outputs.items()}
-    return Shown(read_evaluation(folder / "evaluation"), folder, metadata)
+    return Shown(Evaluation.read(folder / "evaluation"), folder, metadata)

@@ -47,9 +47,7 @@ def shown(kinds, tmp_path_factory):
     project = reset(
         kinds["binary"], folder / "project", data={"serving_log": "served.csv"}, evaluate=EVALUATE, gate=GATE
     )
-    (folder / "validation").mkdir()
-    checks = validation(**{SPAN: [("drift", "age", "failed")]})
-    (folder / "validation" / "validation.json").write_text(checks.model_dump_json())
+    validation(**{SPAN: [("drift", "age", "failed")]}).write(folder / "validation")
     return forked(run_wrapper, project, kinds["binary"], folder, folder / "validation")
 
 

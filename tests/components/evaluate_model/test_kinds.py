@@ -10,11 +10,11 @@ import pytest
 from sklearn.metrics import log_loss, mean_absolute_error, mean_squared_error, roc_auc_score
 
 from components.decide_promotion.step import decide_promotion
-from components.evaluate_model.step import describe_overall, read_evaluation
-from components.train_model.step import read_training
+from components.evaluate_model.step import describe_overall
 from perennial.errors import ProjectError, TrainingError
 from perennial.evaluation.prediction_table import Examples, check_labels
 from perennial.tasks import Task
+from schemas.records import Evaluation, Training
 from tests.components.evaluate_model.jobs import compare_champions, predict_spoiled
 from tests.forked import forked
 
@@ -23,7 +23,7 @@ TASKS = [("binary", "severe"), ("regression", "progression"), ("several", "sever
 
 @pytest.fixture(scope="module")
 def found(kinds):
-    return {kind: read_evaluation(made.evaluation) for kind, made in kinds.items()}
+    return {kind: Evaluation.read(made.evaluation) for kind, made in kinds.items()}
 
 
 @pytest.fixture(scope="module")
@@ -168,7 +168,7 @@ def test_champion_with_fewer_tasks_is_compared_on_the_first(champions):
 
 
 def _trainings(kind):
-    return sorted((read_training(folder) for folder in kind.models), key=lambda training: training.best.eval_loss)
+    return sorted((Training.read(folder) for folder in kind.models), key=lambda training: training.best.eval_loss)
 
 
 def test_candidate_that_gives_nan_is_refused_by_its_name(kinds, tmp_path):

@@ -10,15 +10,15 @@ import pandas as pd
 import pytest
 
 from components.decide_promotion.step import decide_promotion
-from components.evaluate_model.step import Outputs, choose_candidate, evaluate_model, read_evaluation
-from components.train_model.step import SAVED_MODEL, read_training
+from components.evaluate_model.step import Outputs, choose_candidate, evaluate_model
 from perennial.data.examples import split_of
 from perennial.errors import IntegrityError, ProjectError
 from perennial.evaluation.comparison import Pair
 from perennial.storage.digests import digest_folder
 from perennial.tasks import Task
+from perennial.training.artifacts import SAVED_MODEL
 from schemas.project import GateSettings
-from schemas.records import Champion
+from schemas.records import Champion, Evaluation, Training
 from tests.chain import with_settings
 from tests.forked import forked
 
@@ -27,7 +27,7 @@ DIGIT = Task("digit", "multi_class", "label")
 
 @pytest.fixture(scope="module")
 def found(chain):
-    return read_evaluation(chain.evaluation)
+    return Evaluation.read(chain.evaluation)
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +59,7 @@ def test_every_model_has_scores(found, table):
 
 def test_the_champion_is_the_registered_model(chain, table):
     """The champion is the instance that is not the candidate, fetched from the registry: its scores are the same."""
-    other = next(name for name in ("instance-1", "instance-2") if name != read_evaluation(chain.evaluation).candidate)
+    other = next(name for name in ("instance-1", "instance-2") if name != Evaluation.read(chain.evaluation).candidate)
     np.testing.assert_array_equal(np.stack(table["champion"]), np.stack(table[other]))
 
 
@@ -112,7 +112,7 @@ def test_differences_agree_with_the_metrics(found):
 
 
 def test_the_candidate_is_the_best_instance_byte_for_byte(chain, found):
-    best = choose_candidate([read_training(chain.model(name)) for name in ("instance-1", "instance-2")])
+    best = choose_candidate([Training.read(chain.model(name)) for name in ("instance-1", "instance-2")])
     assert (found.candidate, found.digest) == (best.instance.name, best.digest)
     assert digest_folder(chain.candidate / SAVED_MODEL) == best.digest
 

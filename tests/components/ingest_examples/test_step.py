@@ -7,9 +7,10 @@ import json
 import pyarrow.parquet as pq
 import pytest
 
-from components.ingest_examples.step import ingest_examples, read_ingestion
+from components.ingest_examples.step import ingest_examples
 from perennial.data.examples import split_of
 from schemas.project import SPLITS
+from schemas.records import Ingestion
 from tests.components.ingest_examples import column_jobs, jobs
 from tests.forked import forked
 
@@ -58,7 +59,7 @@ def test_shares_are_roughly_as_set(rows, landed):
 
 
 def test_record_counts_rows_and_labels(rows, landed, chain):
-    record = read_ingestion(chain.examples(DAY))
+    record = Ingestion.read(chain.examples(DAY))
     assert record.rows == {split: len(found) for split, found in rows.items()} and record.problem is None
     labels = [row["label"] for row in landed]
     assert record.labels == {str(label): labels.count(label) for label in sorted(set(labels))}
@@ -68,7 +69,7 @@ def test_record_counts_rows_and_labels(rows, landed, chain):
 def test_repeating_it_gives_the_same(chain, rows, tmp_path):
     span = chain.selection.window[0]
     record = forked(ingest_examples, chain.project, span, tmp_path / "again")
-    assert record == read_ingestion(chain.examples(DAY))
+    assert record == Ingestion.read(chain.examples(DAY))
     assert forked(read_rows, tmp_path / "again") == rows
 
 

@@ -8,14 +8,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from components.evaluate_model.step import read_evaluation
 from components.predict_batch.step import predict_batch
-from components.train_model.step import SAVED_MODEL
 from perennial.errors import DataError
 from perennial.ledger.events import Ledger
 from perennial.project import load_project
 from perennial.registry.versions import Candidate, Registry
 from perennial.storage.digests import digest_folder
+from perennial.training.artifacts import SAVED_MODEL
+from schemas.records import Evaluation
 from tests.forked import forked
 from tests.kinds import copy_kind_project
 from tests.perennial.records import deployment
@@ -70,7 +70,7 @@ def test_columns_of_each_kind(predicted, kind):
 @pytest.mark.parametrize("kind", COLUMNS)
 def test_predictions_are_those_of_evaluation(kinds, predicted, kind):
     """Every fifth patient lacks the blood pressure: both take the schema's default for it."""
-    evaluation = read_evaluation(kinds[kind].evaluation)
+    evaluation = Evaluation.read(kinds[kind].evaluation)
     written = pd.read_parquet(predicted / f"{kind}.parquet").set_index("id")
     assert len(written) == 442
     for task in evaluation.tasks:

@@ -26,7 +26,8 @@ class Pretrained:
 
 def pretrain(project: Project, features: Path, output: Path, **settings: Any) -> Pretrained:
     """Pretrains, and loads the weights into a fresh model."""
-    from components.pretrain_learner.step import WEIGHTS_FILE, pretrain_learner
+    from components.pretrain_learner.step import pretrain_learner
+    from perennial.training.artifacts import WEIGHTS_FILE
     from perennial.training.model_builder import ModelBuilder
     from perennial.training.transformed_features import TransformedFeatures
     from perennial.training.weights import fit_weights, load_weights, weights_of

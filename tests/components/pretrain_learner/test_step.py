@@ -9,8 +9,9 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from components.pretrain_learner.step import RECORD_FILE, WEIGHTS_FILE
 from perennial.data.examples import split_of
+from perennial.training.artifacts import WEIGHTS_FILE
+from schemas.records import Pretraining
 from tests.chain import copy_project, landing, with_settings
 from tests.components.pretrain_learner.jobs import pretrain_digits, pretrain_taxi, read_unlabelled
 from tests.components.pretrain_learner.taxi import make_taxi, trips
@@ -66,7 +67,7 @@ def test_learner_goes_on_and_its_head_does_not(digits):
         assert found.loaded == found.paths and len(found.paths) == 6  # two convolutions and a dense layer
         assert set(found.left) == {"dense_1/kernel", "dense_1/bias"} and set(found.left.values()) == {"not there"}
         assert found.record.parameters == sum(weights.size for weights in found.weights.values())
-        assert found.files == {RECORD_FILE, WEIGHTS_FILE}
+        assert found.files == {Pretraining.FILE, WEIGHTS_FILE}
     assert digits[1]["stabilised"].pretrained == 6
 
 

@@ -82,7 +82,7 @@ def probe_without_halves(kind: Kind, folder: Path) -> Probing:
     """The step on a candidate whose SavedModel has signatures only, as those of `run_fn` and of older versions."""
     import tensorflow as tf
 
-    from components.evaluate_model.step import RECORD_FILE, read_evaluation
+    from schemas.records import Evaluation
 
     module = tf.Module()
     module.inner = tf.saved_model.load(str(kind.candidate / "saved_model"))
@@ -90,8 +90,8 @@ def probe_without_halves(kind: Kind, folder: Path) -> Probing:
     tf.saved_model.save(module, str(saved), signatures=dict(module.inner.signatures))
     shutil.copytree(kind.candidate / "saved_model" / "assets.extra", saved / "assets.extra")
     shutil.copytree(kind.evaluation, folder / "evaluation")
-    judged = read_evaluation(kind.evaluation).model_copy(update={"digest": digest_folder(saved)})
-    (folder / "evaluation" / RECORD_FILE).write_text(judged.model_dump_json())
+    judged = Evaluation.read(kind.evaluation).model_copy(update={"digest": digest_folder(saved)})
+    judged.write(folder / "evaluation")
     settings = EvaluateSettings(
         covariates=CovariateSettings(features=["sex"]), explain=ExplainSettings(repeats=2, steps=8)
     )

@@ -8,10 +8,10 @@ import shutil
 import numpy as np
 import pytest
 
-from components.evaluate_model.step import read_evaluation
-from components.probe_model.step import probe_model, read_probing
+from components.probe_model.step import probe_model
 from perennial.errors import IntegrityError, ProjectError
 from schemas.project import CovariateSettings, EvaluateSettings, ExplainSettings
+from schemas.records import Evaluation, Probing
 from tests.components.probe_model.jobs import call_wrapper, compare_columns, probe_kind, probe_without_halves
 from tests.forked import forked
 from tests.kinds import KINDS
@@ -39,7 +39,7 @@ def test_columns_and_halves_give_what_serialised_examples_give(kinds, kind):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_record_is_of_the_candidate_and_the_gates_metric(kinds, found, kind):
-    probed, judged = found[kind], read_evaluation(kinds[kind].evaluation)
+    probed, judged = found[kind], Evaluation.read(kinds[kind].evaluation)
     assert (probed.digest, probed.metric, probed.examples) == (judged.digest, KINDS[kind]["metric"], 60)
 
 
@@ -87,7 +87,7 @@ def test_attributions_name_the_transformed_feature_element_by_element(found, kin
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_explained_examples_are_the_worst_mistakes_and_add_up(kinds, found, kind):
-    judged = read_evaluation(kinds[kind].evaluation)
+    judged = Evaluation.read(kinds[kind].evaluation)
     worst = [(mistake.span, mistake.key) for mistake in judged.mistakes[:4]]
     explained = found[kind].explained
     assert [(row.span, row.key) for row in explained] == worst
@@ -104,7 +104,7 @@ def test_explained_examples_are_the_worst_mistakes_and_add_up(kinds, found, kind
 
 def test_same_inputs_give_the_same_record(kinds, found, tmp_path):
     again = forked(probe_kind, kinds["binary"], tmp_path, SETTINGS, COSTS)
-    assert again == found["binary"] == read_probing(tmp_path)
+    assert again == found["binary"] == Probing.read(tmp_path)
 
 
 def test_nothing_is_explained_where_no_example_is_wanted(kinds, tmp_path):
@@ -143,11 +143,11 @@ def digits(chain, tmp_path_factory):
     folder = tmp_path_factory.mktemp("digits")
     folders = [chain.window, chain.evaluation, chain.candidate, folder]
     forked(call_wrapper, chain.project.folder, chain.project.digest_of("probe_model"), folders)
-    return read_probing(folder)
+    return Probing.read(folder)
 
 
 def test_images_through_the_wrapper(chain, digits):
-    assert digits.digest == read_evaluation(chain.evaluation).digest
+    assert digits.digest == Evaluation.read(chain.evaluation).digest
     (image,) = digits.importances
     assert image.feature == "image" and image.low > 0.3  # of the accuracy: all of it comes from the image
     (pixels,) = digits.attributions

@@ -8,7 +8,6 @@ import shutil
 import pytest
 from mlflow import MlflowClient
 
-from components.evaluate_model.step import read_evaluation
 from components.register_model.step import (
     describe_curves,
     describe_lineage,
@@ -16,12 +15,12 @@ from components.register_model.step import (
     describe_parameters,
     register_model,
 )
-from components.train_model.step import SAVED_MODEL, read_training
 from perennial.errors import IntegrityError
 from perennial.ledger.events import Ledger
 from perennial.registry.versions import Registry
 from perennial.storage.digests import digest_folder
-from schemas.records import Decision, DecisionMade, Hyperparameters, Instance, Probing, Span
+from perennial.training.artifacts import SAVED_MODEL
+from schemas.records import Decision, DecisionMade, Evaluation, Hyperparameters, Instance, Probing, Span, Training
 from tests.kinds import copy_kind_project
 
 PROMOTE = Decision(promote=True, criteria=[], reasons=["it is better"], not_compared=[])
@@ -29,7 +28,7 @@ PROMOTE = Decision(promote=True, criteria=[], reasons=["it is better"], not_comp
 
 @pytest.fixture
 def arguments(chain, project):
-    return project, chain.selection, read_evaluation(chain.evaluation), PROMOTE, chain.candidate
+    return project, chain.selection, Evaluation.read(chain.evaluation), PROMOTE, chain.candidate
 
 
 def _decisions(project):
@@ -105,7 +104,7 @@ def test_a_window_of_many_spans_fits_into_a_tag(chain):
 
 
 def test_metrics_have_the_names_of_the_task(chain):
-    assert describe_metrics(read_evaluation(chain.evaluation)).keys() == {
+    assert describe_metrics(Evaluation.read(chain.evaluation)).keys() == {
         "test_accuracy",
         "test_log_loss",
         "test_examples",
@@ -166,7 +165,7 @@ def test_a_pickle_in_the_model_is_refused_before_anything_is_recorded(arguments,
 
 
 def test_metrics_of_several_tasks_have_theirs(kinds):
-    assert describe_metrics(read_evaluation(kinds["several"].evaluation)).keys() == {
+    assert describe_metrics(Evaluation.read(kinds["several"].evaluation)).keys() == {
         "test_severe_accuracy",
         "test_severe_log_loss",
         "test_severe_auc",
@@ -177,7 +176,7 @@ def test_metrics_of_several_tasks_have_theirs(kinds):
 
 
 def test_curves_name_the_metric(kinds):
-    training = read_training(kinds["regression"].models[0])
+    training = Training.read(kinds["regression"].models[0])
     curves = describe_curves(training)
     assert curves["eval_mean_absolute_error"] == [epoch.eval_metric for epoch in training.epochs]
     assert set(curves) == {"train_loss", "eval_loss", "eval_mean_absolute_error"}
@@ -186,7 +185,7 @@ def test_curves_name_the_metric(kinds):
 def test_parameters_say_who_chose_them_and_what_it_started_from(chain):
     tuned = Hyperparameters(learning_rate=0.1, batch_size=8, model={"units": 16, "wide=deep": True}, source="tuner")
     instance = Instance(name="patched-1", seed=3, start="patched")
-    training = read_training(chain.model("instance-1")).model_copy(
+    training = Training.read(chain.model("instance-1")).model_copy(
         update={"hyperparameters": tuned, "instance": instance}
     )
     found = describe_parameters(training)
@@ -197,6 +196,6 @@ def test_parameters_say_who_chose_them_and_what_it_started_from(chain):
 def test_version_of_several_tasks_is_registered(kinds, tmp_path):
     kind = kinds["several"]
     project = copy_kind_project(kind, tmp_path / "project")
-    evaluation = read_evaluation(kind.evaluation)
+    evaluation = Evaluation.read(kind.evaluation)
     version = register_model(project, kind.selection, evaluation, PROMOTE, kind.candidate)
     assert version.digest == evaluation.digest and digest_folder(Registry(project).fetch(version)) == version.digest

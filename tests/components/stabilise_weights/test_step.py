@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from components.stabilise_weights.step import read_stabilisation
 from perennial.training.weight_draws import choose_draw
+from schemas.records import Stabilisation
 from tests.chain import copy_project
 from tests.components.stabilise_weights.jobs import (
     count_dead_units,
@@ -18,7 +18,7 @@ from tests.forked import forked
 
 
 def test_every_draw_was_tried_and_the_best_goes_on(chain):
-    record, settings = read_stabilisation(chain.weights), chain.project.settings
+    record, settings = Stabilisation.read(chain.weights), chain.project.settings
     assert [draw.seed for draw in record.draws] == [settings.train.seed, settings.train.seed + 1]
     assert all(len(draw.losses) == settings.stabilise.steps and draw.finite for draw in record.draws)
     assert all(draw.gradient_norm > 0 and 0 <= draw.dead_units <= 1 for draw in record.draws)

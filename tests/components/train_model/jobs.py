@@ -193,10 +193,11 @@ def train_with_each(project: Project, chain: Chain, settings: dict[str, Any], ou
 
 def train_from_champion(project: Project, chain: Chain, instance: Instance, folder: Path) -> dict[str, Any]:
     """Case -> a training beside the chain's second instance as the champion, or what is said of it."""
-    from components.train_model.step import SAVED_MODEL, read_training
     from perennial.registry.versions import Candidate, Registry
+    from perennial.training.artifacts import SAVED_MODEL
+    from schemas.records import Training
 
-    digest = read_training(chain.model("instance-2")).digest
+    digest = Training.read(chain.model("instance-2")).digest
     saved = chain.model("instance-2") / SAVED_MODEL
     version = Registry(project).register(Candidate(saved, digest, {}, {}, {}, {"run": "run-0"}))
     champion = Champion(version=version.version, digest=digest, deployment=1)
@@ -225,11 +226,8 @@ def train_each(
     """The training of each instance by its name, with these best hyperparameters of the tuner."""
     from components.train_model.step import train_model
 
-    tuning = folder / "tuning"
-    tuning.mkdir()
-    record = Tuning(outcome="searched", why="a test", best=best, space="")
-    (tuning / "tuning.json").write_text(record.model_dump_json())
-    inputs = replace(inputs_of(chain), hyperparameters=tuning)
+    Tuning(outcome="searched", why="a test", best=best, space="").write(folder / "tuning")
+    inputs = replace(inputs_of(chain), hyperparameters=folder / "tuning")
     return {each.name: train_model(project, each, inputs, None, folder / each.name) for each in instances}
 
 
@@ -237,8 +235,8 @@ def train_by_run_fn(
     project: Project, broken: Project, chain: Chain, cold: Instance, patched: Instance, folder: Path
 ) -> dict[str, Any]:
     """Case -> a training by the module's `run_fn`, or what is said of it; the cold one becomes the champion."""
-    from components.train_model.step import SAVED_MODEL
     from perennial.registry.versions import Candidate, Registry
+    from perennial.training.artifacts import SAVED_MODEL
 
     first = train(project, chain, folder / "cold", cold)
     saved = folder / "cold" / SAVED_MODEL

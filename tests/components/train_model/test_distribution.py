@@ -8,11 +8,11 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from components.train_model.logs import LOGS
-from components.train_model.step import RECORD_FILE, SAVED_MODEL, read_training
 from perennial.export.contract import read_contract
 from perennial.export.temperature_scaling import COLDEST, HOTTEST
 from perennial.storage.digests import digest_folder
+from perennial.training.artifacts import LOGS, SAVED_MODEL
+from schemas.records import Training
 from tests.chain import copy_project, with_module, with_settings
 from tests.components.train_model.jobs import (
     message_of,
@@ -71,7 +71,7 @@ def test_a_worker_that_is_killed_is_started_again_and_two_workers_train_as_one_d
     assert (record.restarts, record.workers, record.replicas) == (1, 2, 2)
     assert record.resumed_from is not None and record.strategy == "multi_worker"
     assert_same(devices[1]["one_device"], record)
-    assert read_training(tmp_path) == record
+    assert Training.read(tmp_path) == record
     assert record.digest == digest_folder(tmp_path / SAVED_MODEL)
     (task,) = read_contract(tmp_path / SAVED_MODEL).tasks
     assert record.notes == [] and COLDEST < task.temperature < HOTTEST, "it is calibrated"
@@ -90,7 +90,7 @@ def test_workers_of_a_cluster_train_as_one_device_does_and_one_publishes(chain, 
     assert (chief.workers, chief.replicas, chief.restarts) == (2, 2, 0)
     assert_same(devices[1]["one_device"], chief)
     assert chief.digest == other.digest == digest_folder(tmp_path / "0" / SAVED_MODEL)
-    assert (tmp_path / "0" / RECORD_FILE).is_file() and not list((tmp_path / "1").iterdir())
+    assert (tmp_path / "0" / Training.FILE).is_file() and not list((tmp_path / "1").iterdir())
 
 
 @pytest.mark.timeout(600)
@@ -108,7 +108,7 @@ def test_workers_that_keep_dying_and_workers_that_say_why(chain, tmp_path):
     assert "ended with code 7, after 0 restarts:" in dies and "\nno more memory\n" in dies
     assert "worker-0.log" in dies and "goes on from the newest checkpoint" in dies
     assert raises.startswith("ProjectError: model.py:") and "Received: ValueError: no such layer" in raises
-    assert not any((each.folder / "output" / RECORD_FILE).exists() for each in projects)
+    assert not any((each.folder / "output" / Training.FILE).exists() for each in projects)
 
 
 def _with_build(project, body):

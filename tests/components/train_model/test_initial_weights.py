@@ -5,9 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from components.train_model.logs import LOGS
-from components.train_model.step import SAVED_MODEL
 from perennial.project import load_project
+from perennial.training.artifacts import LOGS, SAVED_MODEL
 from schemas.records import Hyperparameters, Instance
 from tests.chain import copy_project, with_settings
 from tests.components.train_model.jobs import (

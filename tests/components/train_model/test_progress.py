@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from components.train_model.logs import LOGS
-from components.train_model.step import SAVED_MODEL, read_training
+from perennial.training.artifacts import LOGS, SAVED_MODEL
+from schemas.records import Training
 from tests.chain import copy_project, with_settings
 from tests.components.train_model.jobs import go_on, read_logs, train_and_die
 from tests.forked import forked
@@ -17,7 +17,7 @@ EVERY = 4  # steps between checkpoints, of 6 in an epoch
 @pytest.fixture(scope="module")
 def undisturbed(chain):
     """The chain's own first instance; how often checkpoints are written decides nothing."""
-    return read_training(chain.model("instance-1"))
+    return Training.read(chain.model("instance-1"))
 
 
 @pytest.fixture(scope="module")

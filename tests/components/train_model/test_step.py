@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from components.train_model.logs import LOGS
-from components.train_model.step import SAVED_MODEL, read_training
 from perennial.storage.digests import digest_folder
+from perennial.training.artifacts import LOGS, SAVED_MODEL
+from schemas.records import Training
 from tests.chain import copy_project
 from tests.components.train_model.jobs import read_logs, serve_eval_split, train_badly, train_with_each
 from tests.forked import forked
@@ -43,7 +43,7 @@ def served(chain):
 
 @pytest.mark.parametrize("name", INSTANCES)
 def test_the_record_tells_the_training(chain, name):
-    record = read_training(chain.model(name))
+    record = Training.read(chain.model(name))
     losses = [epoch.eval_loss for epoch in record.epochs]
     assert len(losses) == chain.project.settings.train.epochs and record.best.eval_loss == min(losses)
     assert record.epochs[-1].train_loss < record.epochs[0].train_loss
@@ -53,13 +53,13 @@ def test_the_record_tells_the_training(chain, name):
 
 
 def test_instances_differ(chain):
-    one, two = (read_training(chain.model(name)) for name in INSTANCES)
+    one, two = (Training.read(chain.model(name)) for name in INSTANCES)
     assert one.instance.seed != two.instance.seed and one.epochs != two.epochs and one.digest != two.digest
 
 
 def test_exported_model_gives_raw_examples_the_loss_and_accuracy_of_the_best_epoch(chain, served):
     """From raw features, so the transform inside the served model is the one that training saw."""
-    best, labels = read_training(chain.model("instance-1")).best, served["labels"]
+    best, labels = Training.read(chain.model("instance-1")).best, served["labels"]
     scores = served["features"]["probabilities"]
     assert (scores.argmax(axis=1) == labels).mean() == pytest.approx(best.eval_metric)
     assert -np.log(scores[np.arange(len(labels)), labels]).mean() == pytest.approx(best.eval_loss, rel=1e-4)
@@ -80,7 +80,7 @@ def test_signatures(served):
 
 
 def test_tensorboard_shows_the_curves_of_the_record(chain):
-    record, (curves,) = read_training(chain.model("instance-1")), forked(read_logs, chain.model("instance-1") / LOGS)
+    record, (curves,) = Training.read(chain.model("instance-1")), forked(read_logs, chain.model("instance-1") / LOGS)
     for name, field in (
         ("train/epoch_loss", "train_loss"),
         ("eval/epoch_loss", "eval_loss"),
@@ -163,7 +163,7 @@ def test_a_device_that_is_not_there(settings, case, place, remedy):
 @pytest.mark.parametrize("case", ["class_weights", "resample"])
 def test_rare_classes_can_count_more(chain, settings, case):
     """The same seed and the same first batch order: only the balance makes another training of it."""
-    record, as_it_is = settings[1][case], read_training(chain.model("instance-1"))
+    record, as_it_is = settings[1][case], Training.read(chain.model("instance-1"))
     assert len(record.epochs) == 1 and np.isfinite(record.best.eval_loss)
     assert record.best.train_loss != as_it_is.epochs[0].train_loss
 
@@ -177,6 +177,6 @@ def test_the_learning_rate_goes_with_the_batch_size(chain, settings):
 
 def test_precision_is_that_of_the_settings(chain, settings):
     """16-bit layers give another loss, near to that of 32-bit ones; dropout draws otherwise in 16 bits."""
-    record, whole = settings[1]["bfloat16"], read_training(chain.model("instance-1"))
+    record, whole = settings[1]["bfloat16"], Training.read(chain.model("instance-1"))
     assert record.best.train_loss == pytest.approx(whole.epochs[0].train_loss, rel=0.3)
     assert record.best.train_loss != whole.epochs[0].train_loss

@@ -7,10 +7,10 @@ import math
 import numpy as np
 import pytest
 
-from components.train_model.step import SAVED_MODEL, read_training
 from perennial.project import load_project
 from perennial.storage.digests import digest_folder
-from schemas.records import Instance
+from perennial.training.artifacts import SAVED_MODEL
+from schemas.records import Instance, Training
 from tests.chain import copy_project
 from tests.components.train_model.jobs import COLD, serve_eval_split, train_by_run_fn
 from tests.forked import forked
@@ -67,7 +67,7 @@ def called(chain, tmp_path_factory):
 def test_the_record_tells_what_was_measured(chain, called):
     project, folder, found = called
     record = found["cold"]
-    assert read_training(folder / "cold") == record and record.digest == digest_folder(folder / "cold" / SAVED_MODEL)
+    assert Training.read(folder / "cold") == record and record.digest == digest_folder(folder / "cold" / SAVED_MODEL)
     assert (record.strategy, record.best_epoch, len(record.epochs), record.notes) == ("run_fn", 0, 1, [])
     assert (record.train_examples, record.eval_examples) == (180, 51) and record.parameters == 64 * 10 + 10
     served = forked(serve_eval_split, project, folder / "cold" / SAVED_MODEL, chain.window)

@@ -78,15 +78,12 @@ def search_killed(project: Project, chain: Chain, output: Path) -> tuple[Trial, 
 def search_again(project: Project, chain: Chain, output: Path, best: Hyperparameters, space: str) -> Tuning:
     """A search where an earlier one of the same space is known; a new span drifted, so it is not just used again."""
     from components.tune_model.step import tune_model
-    from components.validate_data.step import VALIDATION_FILE, read_validation
-    from schemas.records import Check
+    from schemas.records import Check, Validation
 
-    validation = read_validation(chain.validation)
+    validation = Validation.read(chain.validation)
     drift = Check(kind="drift", subject="image", verdict="failed", message="it moved", severity="warn")
     spans = [*validation.spans[:-1], validation.spans[-1].model_copy(update={"checks": [drift]})]
-    (output / "validation").mkdir(parents=True)
-    text = validation.model_copy(update={"spans": spans}).model_dump_json()
-    (output / "validation" / VALIDATION_FILE).write_text(text)
+    validation.model_copy(update={"spans": spans}).write(output / "validation")
     tuned = Tuned(best=[best], space=space, at="2026-01-01T00:00:00+00:00", run="run-0")
     return tune_model(project, chain.features, chain.weights, output / "validation", tuned, "", output)
 

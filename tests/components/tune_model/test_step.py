@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from components.tune_model.step import read_tuning
+from schemas.records import Tuning
 from tests.chain import copy_project
 from tests.components.tune_model.jobs import (
     fail_each,
@@ -55,7 +55,7 @@ def test_every_trial_is_told(searched, places):
         assert 0.001 <= trial.values["train.learning_rate"] <= 0.02
         assert trial.values["train.batch_size"] in (16, 32, 64), "100,000 is more than the train split has"
     assert len({str(trial.values) for trial in searched.trials}) == 3
-    assert read_tuning(folder / "searched") == searched
+    assert Tuning.read(folder / "searched") == searched
     assert [path.name for path in (folder / "searched").iterdir()] == ["tuning.json"]
     assert not any((project.state / "tuning").rglob("*.json"))
 

@@ -67,7 +67,7 @@ def make_checked(project: Project, day: Day, number: int, folder: Path, made: Pa
     (checked / "data_docs").mkdir(parents=True)
     (checked / "data_docs" / "index.html").write_text(day.name)
     (checked / "set_aside.jsonl").write_text(json.dumps({"span": day.name}) + "\n")
-    (checked / "checked.json").write_text(record.model_dump_json())
+    record.write(checked)
     return checked
 
 
@@ -107,8 +107,8 @@ def write_examples(rows: Sequence[Mapping[str, Any]], folder: Path) -> dict[str,
 
 def measured_examples(folder: Path) -> dict[str, int]:
     """Number of examples by TFDV's statistics and by the distributions; empty where nothing was measured."""
-    from components.compute_statistics.step import read_statistics
     from perennial.data.distributions import read_distributions
+    from perennial.data.statistics import read_statistics
 
     if not any(folder.iterdir()):
         return {}

@@ -6,10 +6,9 @@ import os
 
 import pytest
 
-from components.validate_data.step import read_validation
 from perennial.errors import DataError
 from perennial.storage.digests import digest_folder
-from schemas.records import Check
+from schemas.records import Check, Validation
 from tests.chain import copy_project
 from tests.components.validate_data.jobs import Day, check_log, validate_again, validate_days, validate_third_day
 from tests.components.validate_data.spans import COLUMNS, make_project
@@ -60,7 +59,7 @@ def test_quarantined_span_stays_out_and_the_run_goes_on(four):
     assert four.validation.accepted
     assert four.validation.reasons[0] == "span 3 was refused: fare: not so in 90 rows"
     assert linked(four) == {n: ["Split-eval", "Split-test", "Split-train", "checked.json"] for n in "124"}
-    assert read_validation(four.folder / "validation") == four.validation
+    assert Validation.read(four.folder / "validation") == four.validation
 
 
 def test_quarantined_span_is_never_what_a_later_one_is_compared_with(four):
@@ -238,7 +237,7 @@ def refused(chain, tmp_path_factory):
 
 
 def test_good_days_are_accepted(chain):
-    validation = read_validation(chain.validation)
+    validation = Validation.read(chain.validation)
     assert validation.accepted and validation.reasons == []
     for span in validation.spans:
         assert not span.failures and not span.warnings

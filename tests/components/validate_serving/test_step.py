@@ -8,21 +8,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from components.evaluate_model.step import read_evaluation
-from components.train_model.step import SAVED_MODEL
 from components.validate_serving.step import (
     TOLERANCE,
     compare_answers,
     flatten_prediction,
     load_examples,
     make_instance,
-    read_serving_check,
     validate_serving,
 )
 from perennial.errors import ServingError
 from perennial.export.contract import read_contract
 from perennial.storage.digests import digest_folder
-from schemas.records import ModelContract, ModelVersion, ServedFeature, ServedTask
+from perennial.training.artifacts import SAVED_MODEL
+from schemas.records import Evaluation, ModelContract, ModelVersion, ServedFeature, ServedTask, ServingCheck
 from tests.forked import forked
 
 ROWS = st.integers(1, 4).flatmap(
@@ -39,15 +37,15 @@ def test_the_candidate_answers_as_it_was_evaluated(chain, tmp_path):
     version = _version(chain.candidate)
     check = forked(validate_serving, chain.project, version, chain.window, chain.evaluation, chain.candidate, tmp_path)
     assert check.passed and check.requests == 16 and check.largest_difference <= TOLERANCE
-    assert check.seconds_to_ready > 0 and read_serving_check(tmp_path) == check
+    assert check.seconds_to_ready > 0 and ServingCheck.read(tmp_path) == check
 
 
 def test_another_model_than_was_evaluated_is_refused(chain, tmp_path):
-    candidate = read_evaluation(chain.evaluation).candidate
+    candidate = Evaluation.read(chain.evaluation).candidate
     other = chain.model(next(name for name in ("instance-1", "instance-2") if name != candidate))
     with pytest.raises(ServingError, match="version 2 must answer as evaluation did"):
         forked(validate_serving, chain.project, _version(other), chain.window, chain.evaluation, other, tmp_path)
-    assert not read_serving_check(tmp_path).passed
+    assert not ServingCheck.read(tmp_path).passed
 
 
 @pytest.mark.parametrize("kind", ["regression", "several"])

@@ -24,8 +24,9 @@ def write_examples(rows: Rows, folder: Path) -> None:
 
 def measure(rows: Rows, folder: Path, schema: Any = None, categorical: Sequence[str] = ()) -> tuple[Any, Any]:
     """The statistics and distributions of a span of these rows."""
-    from components.compute_statistics.step import compute_statistics, read_statistics
+    from components.compute_statistics.step import compute_statistics
     from perennial.data.distributions import read_distributions
+    from perennial.data.statistics import read_statistics
 
     write_examples(rows, folder / "examples")
     compute_statistics(folder / "examples", OPTIONS, folder / "statistics", schema, categorical)

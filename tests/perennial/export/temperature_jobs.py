@@ -68,10 +68,10 @@ def answers_of(saved_model: Path, window: Path, *splits: str) -> dict[str, Any]:
 def evaluations(kind: Kind, models: Path, folder: Path) -> list[str]:
     """Evaluations with the predictions of the calibrated model and of the plain one; the first is the candidate."""
     from components.evaluate_model.predictions import Contender
-    from components.evaluate_model.step import read_evaluation, read_table, table_file
-    from perennial.evaluation.prediction_table import read_examples
+    from perennial.evaluation.prediction_table import read_examples, read_table, table_file
+    from schemas.records import Evaluation
 
-    record, records, found = read_evaluation(kind.evaluation), read_examples(kind.window, "id", []).records, []
+    record, records, found = Evaluation.read(kind.evaluation), read_examples(kind.window, "id", []).records, []
     for name in ("scaled", "plain"):
         found.append(folder / f"evaluation of {name}")
         shutil.copytree(kind.evaluation, found[-1])
@@ -85,8 +85,8 @@ def evaluations(kind: Kind, models: Path, folder: Path) -> list[str]:
 
 def train_calibrated(project: Project, by_run_fn: Project, chain: Chain, folder: Path) -> dict[str, Any]:
     """Case -> the training of a calibrated instance, and what its model gives for the test split."""
-    from components.train_model.step import SAVED_MODEL
     from perennial.registry.versions import Candidate, Registry
+    from perennial.training.artifacts import SAVED_MODEL
     from schemas.records import Champion, Instance
     from tests.components.train_model.jobs import COLD, train
 

@@ -10,12 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from components.evaluate_model.calibration import measure_calibration
-from components.train_model.step import read_training
 from components.validate_serving.step import TOLERANCE, validate_serving
 from perennial.errors import ServingError
 from perennial.export.temperature_scaling import COLDEST, HOTTEST, fit_temperature, fit_temperatures
 from perennial.storage.digests import digest_folder
-from schemas.records import ModelVersion
+from schemas.records import ModelVersion, Training
 from tests.chain import copy_project
 from tests.components.train_model.test_train_run_fn import with_run_fn
 from tests.forked import forked
@@ -167,7 +166,7 @@ def test_training_calibrates_what_it_exports(trained, plain, case):
     before, after = found[plain]["outputs"], found[case]["outputs"]
     np.testing.assert_array_equal(before["class"], after["class"])
     np.testing.assert_allclose(after["probabilities"], scaled(before["probabilities"], temperature), atol=1e-4)
-    assert read_training(folder / case).digest == found[case]["record"].digest
+    assert Training.read(folder / case).digest == found[case]["record"].digest
 
 
 def test_a_calibrated_champion_is_patched_and_calibrated_anew(trained):

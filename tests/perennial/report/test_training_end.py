@@ -26,21 +26,20 @@ def project(tmp_path: Path) -> Project:
     return make_project(tmp_path / "digits")
 
 
-def left(folder: Path, name: str, record: r.Record) -> Path:
+def left(folder: Path, record: r.FileRecord) -> Path:
     """A folder as a step leaves it, with its record."""
-    folder.mkdir(parents=True)
-    (folder / name).write_text(record.model_dump_json(indent=2))
+    record.write(folder)
     return folder
 
 
 def trained(folder: Path, tuning: r.Tuning, **more: Path) -> Findings:
     """What the training of a run left, with TensorBoard's logs of one instance."""
-    found = left(folder / "evaluation", "evaluation.json", evaluation(CHAMPION))
+    found = left(folder / "evaluation", evaluation(CHAMPION))
     (found / "logs" / "instance-2" / "train").mkdir(parents=True)
     (found / "logs" / "instance-2" / "train" / "events.out.tfevents.1").write_bytes(b"what was logged")
     return Findings(
-        stabilisation=left(folder / "weights", "stabilisation.json", STABILISATION),
-        tuning=left(folder / "tuning", "tuning.json", tuning),
+        stabilisation=left(folder / "weights", STABILISATION),
+        tuning=left(folder / "tuning", tuning),
         evaluation=found,
         **more,
     )
@@ -79,15 +78,15 @@ def test_only_a_search_of_a_run_that_came_to_a_decision_is_remembered(outcome, t
 
 
 def test_logs_and_results_lie_beside_the_report_that_links_them(project: Project, tmp_path: Path) -> None:
-    compared = left(tmp_path / "designs", "designs.json", designs())
-    pretrained = left(tmp_path / "pretrained", "pretraining.json", PRETRAINING)
+    compared = left(tmp_path / "designs", designs())
+    pretrained = left(tmp_path / "pretrained", PRETRAINING)
     found = trained(tmp_path, SEARCHED, designs=compared, pretraining=pretrained)
     ended = conclude_run(project, "r1", "kept_champion", found)
     report = project.folder / ended.report
     log = report.parent / "tensorboard" / "instance-2" / "train" / "events.out.tfevents.1"
     assert log.read_bytes() == b"what was logged"
-    assert r.Tuning.model_validate_json((report.parent / "tuning.json").read_text()) == SEARCHED
-    assert r.DesignComparison.model_validate_json((report.parent / "designs.json").read_text()) == designs()
+    assert r.Tuning.read(report.parent) == SEARCHED
+    assert r.DesignComparison.read(report.parent) == designs()
     page = report.read_text()
     for link in ("tensorboard/", "tuning.json", "designs.json"):
         assert f'href="{link}"' in page
