@@ -10,13 +10,13 @@ import numpy as np
 
 from components.evaluate_model.covariate_shift import estimate_ratio
 from components.evaluate_model.label_shift import ClassShares, count_pairs, estimate_shares, solve_shares
-from components.evaluate_model.predictions import Contender
 from perennial.data.examples import to_example
 from perennial.data.serving_log import ServingLog, find_log, no_requests, unreadable
 from perennial.errors import PerennialError
 from perennial.evaluation.bootstrap import effective_number
 from perennial.evaluation.prediction_table import Array, Examples, read_values
 from perennial.export.contract import parsing_specs
+from perennial.export.served_model import ServedModel
 from perennial.project import Project
 from perennial.readers.convert import Conformed
 from perennial.schema.environments import serving_features
@@ -52,14 +52,14 @@ class ServingWeights:
 
 
 def estimate_weights(
-    project: Project, task: Task, contender: Contender, examples: Examples, labels: Array, predictions: Array
+    project: Project, task: Task, model: ServedModel, examples: Examples, labels: Array, predictions: Array
 ) -> ServingWeights | str:
     """The weights by `evaluate.serving`, or in a sentence why there are none.
 
     Args:
         project: Its settings name the method and the log.
         task: The task that is re-weighted.
-        contender: The candidate, which predicts the requests.
+        model: The candidate, which predicts the requests.
         examples: The test split.
         labels: Their labels, int [n] or float [n].
         predictions: What the candidate gives for them: float [n, classes], or [n].
@@ -81,7 +81,7 @@ def estimate_weights(
     if method == "covariate_shift":
         found = _by_covariates(project, log, examples, requests)
     else:
-        found = _by_labels(project, task, contender, requests, labels, predictions)
+        found = _by_labels(project, task, model, requests, labels, predictions)
     return _refused(found) if isinstance(found, str) else _large_enough(found, project)
 
 
@@ -118,7 +118,7 @@ def _by_covariates(
 def _by_labels(
     project: Project,
     task: Task,
-    contender: Contender,
+    model: ServedModel,
     requests: Sequence[Conformed],
     labels: Array,
     predictions: Array,
@@ -129,7 +129,7 @@ def _by_labels(
         return "no served request has all features that the model needs"
     records = [to_example(row).SerializeToString(deterministic=True) for row in usable]
     try:
-        scores = contender.predict(records)[task.name]
+        scores = model.predict_examples(records)[task.name]
     except PerennialError as error:
         return f"the served requests could not be predicted: {error}"
     scores = scores[np.isfinite(scores).all(axis=1)]

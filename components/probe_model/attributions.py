@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from components.probe_model.gradients import Explanations, average_example, explain
-from components.probe_model.probed import Probed
+from components.probe_model.probed_model import ProbeData
 from perennial.errors import describe_error
 from perennial.evaluation.prediction_table import KEY, LABEL, SPAN, Array, class_scores
 from perennial.export.gradient_functions import Halves
@@ -37,21 +37,21 @@ class Attributed:
     not_probed: list[str] = field(default_factory=list)
 
 
-def attribute(probed: Probed, sample: Array, settings: ExplainSettings) -> Attributed:
+def attribute(data: ProbeData, sample: Array, settings: ExplainSettings) -> Attributed:
     """Attributes the answers to the transformed features: on average over a sample, and of the worst mistakes.
 
     Args:
-        probed: The candidate and the test split.
+        data: The candidate and the test split.
         sample: Row numbers of the sample; its average is the baseline of all.
         settings: Steps of the path, and how many single examples are explained.
     """
     import tensorflow as tf
 
-    halves = probed.candidate.halves
+    halves = data.model.halves
     if halves is None:
         return Attributed(not_probed=[_NO_HALVES])
     try:
-        return _attribute(probed, halves, sample, settings)
+        return _attribute(data, halves, sample, settings)
     except (tf.errors.OpError, LookupError) as error:  # an operation without a gradient is a LookupError
         return Attributed(not_probed=[f"integrated gradients: {describe_error(error)}"])
 
@@ -70,19 +70,19 @@ def choose_single(evaluation: Evaluation, table: pd.DataFrame, most: int) -> Arr
     return np.array(list(dict.fromkeys([*mistakes, *rest.tolist()]))[:most], dtype=np.int64)
 
 
-def _attribute(probed: Probed, halves: Halves, sample: Array, settings: ExplainSettings) -> Attributed:
-    features = _transform(halves, probed.records(sample))
+def _attribute(data: ProbeData, halves: Halves, sample: Array, settings: ExplainSettings) -> Attributed:
+    features = _transform(halves, data.records(sample))
     baseline = average_example(features)
 
     def answer(transformed: dict[str, tf.Tensor]) -> tf.Tensor:
-        return probed.candidate.answer(halves.predict(transformed))
+        return halves.predict(transformed)[data.model.outputs[data.task]]
 
     average = explain(answer, features, baseline, settings.steps)
-    rows = choose_single(probed.evaluation, probed.table, settings.single)
+    rows = choose_single(data.evaluation, data.table, settings.single)
     explained: list[ExampleAttribution] = []
     if len(rows):
-        single = explain(answer, _transform(halves, probed.records(rows)), baseline, settings.steps)
-        explained = _name_rows(probed, rows, single)
+        single = explain(answer, _transform(halves, data.records(rows)), baseline, settings.steps)
+        explained = _name_rows(data, rows, single)
     return Attributed(_summarise(average), explained, _notes(average))
 
 
@@ -116,14 +116,14 @@ def _notes(found: Explanations) -> list[str]:
     return said + [f"the elements of `{name}` one by one: there are more than {_MOST_ELEMENTS:,}" for name in large]
 
 
-def _name_rows(of: Probed, rows: Array, found: Explanations) -> list[ExampleAttribution]:
-    predicted = of.table[of.evaluation.candidate]
+def _name_rows(data: ProbeData, rows: Array, found: Explanations) -> list[ExampleAttribution]:
+    predicted = data.table[data.evaluation.candidate]
     totals, gaps = found.totals, found.gaps
     return [
         ExampleAttribution(
-            key=str(of.table[KEY].iloc[row]),
-            span=str(of.table[SPAN].iloc[row]),
-            label=of.table[LABEL].iloc[row].item(),
+            key=str(data.table[KEY].iloc[row]),
+            span=str(data.table[SPAN].iloc[row]),
+            label=data.table[LABEL].iloc[row].item(),
             predicted=_said(predicted.iloc[row]),
             output=float(found.outputs[place]),
             baseline=float(found.baselines[place]),

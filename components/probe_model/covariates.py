@@ -27,8 +27,8 @@ from typing import Literal
 
 import numpy as np
 
-from components.probe_model.examined import Examined, is_constant
 from components.probe_model.latent import EXPLAINED, tell_apart
+from components.probe_model.probed_model import ProbedModel, is_constant
 from perennial.evaluation.comparison import example_losses
 from perennial.evaluation.prediction_table import Array
 from perennial.tasks import metric_words
@@ -88,7 +88,7 @@ class Chance:
         return float(stats.t.sf(distance / (spread * math.sqrt(1 + 1 / repeats)), repeats - 1))
 
 
-def probe_covariates(model: Examined, suspects: Sequence[Suspect], settings: CovariateSettings) -> Findings:
+def probe_covariates(model: ProbedModel, suspects: Sequence[Suspect], settings: CovariateSettings) -> Findings:
     """Probes every suspect feature; the chance that any innocent one is flagged is at most `settings.false_alarms`.
 
     Args:
@@ -131,7 +131,7 @@ def _refuse(suspect: Suspect) -> str | None:
     return None
 
 
-def _probe(model: Examined, suspect: Suspect, repeats: int) -> list[CovariateProbe]:
+def _probe(model: ProbedModel, suspect: Suspect, repeats: int) -> list[CovariateProbe]:
     # Each feature has its own draws, so that naming one more changes nothing for the others.
     random = np.random.default_rng([_SEED, zlib.crc32(suspect.name.encode())])
     found: list[CovariateProbe] = []
@@ -143,7 +143,7 @@ def _probe(model: Examined, suspect: Suspect, repeats: int) -> list[CovariatePro
     return found
 
 
-def _disturb(model: Examined, suspect: Suspect, repeats: int, random: np.random.Generator) -> list[CovariateProbe]:
+def _disturb(model: ProbedModel, suspect: Suspect, repeats: int, random: np.random.Generator) -> list[CovariateProbe]:
     def loss(values: Array) -> float:
         predictions = model.predict_with({suspect.name: values})
         return float(example_losses(predictions, model.labels, model.loss).mean())
@@ -172,7 +172,7 @@ def _record(
     )
 
 
-def _left_out(model: Examined, suspect: Suspect, done: Set[str]) -> list[str]:
+def _left_out(model: ProbedModel, suspect: Suspect, done: Set[str]) -> list[str]:
     said = []
     if not suspect.is_read:
         said.append("was not permuted or inverted: the model does not read it")

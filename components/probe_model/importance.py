@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from components.probe_model.examined import Examined
+from components.probe_model.probed_model import ProbedModel
 from perennial.evaluation.bootstrap import Interval, gain_interval, mean_interval
 from perennial.evaluation.comparison import area_of, example_gains
 from perennial.evaluation.prediction_table import Array
@@ -24,7 +24,7 @@ _MOST_DROPS = 12
 
 
 def measure_importances(
-    model: Examined, metric: Metric, repeats: int, costs: Mapping[str, float]
+    model: ProbedModel, metric: Metric, repeats: int, costs: Mapping[str, float]
 ) -> list[FeatureImportance]:
     """What permuting each column loses of the metric, the greatest loss first.
 
@@ -44,7 +44,7 @@ def measure_importances(
 
 
 def drop_cheapest(
-    model: Examined, metric: Metric, repeats: int, importances: Sequence[FeatureImportance]
+    model: ProbedModel, metric: Metric, repeats: int, importances: Sequence[FeatureImportance]
 ) -> list[DroppedFeatures]:
     """What is lost when the features that contribute least for their cost are permuted together: one, two, ...
 
@@ -62,7 +62,7 @@ def drop_cheapest(
     return found
 
 
-def lose(model: Examined, metric: Metric, features: list[str], repeats: int) -> Interval:
+def lose(model: ProbedModel, metric: Metric, features: list[str], repeats: int) -> Interval:
     """What is lost of a metric, on average over permutations, when columns are permuted together; with its interval.
 
     The columns stay together: in each permutation an example gets all of them from one other. Positive: the model needs
@@ -77,7 +77,7 @@ def lose(model: Examined, metric: Metric, features: list[str], repeats: int) -> 
     return mean_interval(np.mean(lost, axis=0), CONFIDENCE, model.clusters)
 
 
-def _lost_area(model: Examined, permuted: Sequence[Array]) -> Interval:
+def _lost_area(model: ProbedModel, permuted: Sequence[Array]) -> Interval:
     own = area_of(model.predictions[:, 1], model.labels)
     others = [area_of(other[:, 1], model.labels) for other in permuted]
 

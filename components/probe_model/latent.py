@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from components.probe_model.examined import Examined
+from components.probe_model.probed_model import ProbedModel
 from perennial.evaluation.prediction_table import Array
 
 EXPLAINED = "share of variance explained"
@@ -26,7 +26,7 @@ _CURVE = 5
 
 
 def tell_apart(
-    model: Examined, values: Array, is_number: bool, repeats: int, random: np.random.Generator
+    model: ProbedModel, values: Array, is_number: bool, repeats: int, random: np.random.Generator
 ) -> tuple[float, Array]:
     """The share of the feature's variance that is told, and that of `repeats` shuffles among equal labels, [repeats].
 

@@ -11,18 +11,16 @@ from typing import TYPE_CHECKING
 
 from components.evaluate_model.step import read_evaluation, read_table
 from components.probe_model.attributions import attribute
-from components.probe_model.candidate import Candidate
 from components.probe_model.covariates import Findings, probe_covariates
-from components.probe_model.examined import Examined
 from components.probe_model.importance import drop_cheapest, measure_importances
-from components.probe_model.probed import Probed
+from components.probe_model.probed_model import ProbeData, ProbedModel
 from components.probe_model.sample import sample_rows
 from components.probe_model.suspects import find_suspects
 from components.train_model.step import SAVED_MODEL
 from perennial.errors import IntegrityError, TrainingError
 from perennial.evaluation.prediction_table import KEY, SPAN, Examples, read_examples
+from perennial.export.served_model import ServedModel
 from perennial.project import Project
-from perennial.registry.model_files import verify_model
 from perennial.storage.atomic import publish_text
 from schemas.records import DroppedFeatures, FeatureImportance, Probing
 
@@ -47,14 +45,14 @@ def probe_model(project: Project, window: Path, evaluation: Path, model: Path, o
         IntegrityError: The model is not the one that was evaluated, or the window is another.
     """
     judged = read_evaluation(evaluation)
-    verify_model(model / SAVED_MODEL, judged.digest)
-    task, settings = project.tasks[0], project.settings
+    candidate = ServedModel.load(model / SAVED_MODEL, judged.digest, "the candidate")
+    settings = project.settings
     examples = read_examples(window, settings.data.key, [], settings.evaluate.group)
-    table = read_table(evaluation, judged, task.name)
+    table = read_table(evaluation, judged, project.tasks[0].name)
     _check_rows(examples, table, evaluation)
-    probed = Probed(Candidate(model / SAVED_MODEL, task), judged, examples, table)
-    covariates = _probe_covariates(project, probed)
-    explained = _explain(project, probed)
+    data = ProbeData(candidate, judged, examples, table)
+    covariates = _probe_covariates(project, data)
+    explained = _explain(project, data)
     record = explained.model_copy(
         update={"covariates": covariates.probes, "not_probed": [*covariates.not_probed, *explained.not_probed]}
     )
@@ -82,29 +80,29 @@ def _check_rows(examples: Examples, table: pd.DataFrame, evaluation: Path) -> No
         raise IntegrityError(str(evaluation), expected, f"{len(table)} rows of others", "Evaluate the model again.")
 
 
-def _probe_covariates(project: Project, probed: Probed) -> Findings:
+def _probe_covariates(project: Project, data: ProbeData) -> Findings:
     settings = project.settings.evaluate.covariates
     if not settings.features:
         return Findings()
-    rows = sample_rows(probed.examples.named, _MOST_PROBED)
+    rows = sample_rows(data.examples.named, _MOST_PROBED)
     try:
-        model = probed.examined(rows)
-        suspects, missing = find_suspects(settings.features, model.columns, probed.records(rows), project.schema)
+        model = data.probed_model(rows)
+        suspects, missing = find_suspects(settings.features, model.columns, data.records(rows), project.schema)
         found = probe_covariates(model, suspects, settings)
     except TrainingError as error:  # of values that never came together before
         return Findings([], [f"suspect features {', '.join(settings.features)}: {error}"])
     return Findings(found.probes, [*missing, *found.not_probed])
 
 
-def _explain(project: Project, probed: Probed) -> Probing:
+def _explain(project: Project, data: ProbeData) -> Probing:
     """Importances, costs and attributions; the record without the probes for covariates."""
     settings, metric = project.settings.evaluate.explain, project.settings.gate.metric
-    rows = sample_rows(probed.examples.named, settings.examples)
-    record = Probing(digest=probed.evaluation.digest, metric=metric, examples=len(rows))
+    rows = sample_rows(data.examples.named, settings.examples)
+    record = Probing(digest=data.evaluation.digest, metric=metric, examples=len(rows))
     if not settings.examples:
         return record.model_copy(update={"not_probed": ["explanations: evaluate.explain.examples is 0"]})
-    importances, drops, unmeasured = _measure(project, probed.examined(rows))
-    found = attribute(probed, rows, settings)
+    importances, drops, unmeasured = _measure(project, data.probed_model(rows))
+    found = attribute(data, rows, settings)
     return record.model_copy(
         update={
             "importances": importances,
@@ -116,7 +114,7 @@ def _explain(project: Project, probed: Probed) -> Probing:
     )
 
 
-def _measure(project: Project, model: Examined) -> tuple[list[FeatureImportance], list[DroppedFeatures], list[str]]:
+def _measure(project: Project, model: ProbedModel) -> tuple[list[FeatureImportance], list[DroppedFeatures], list[str]]:
     """Importances of what the model reads, what dropping costly features loses, and what could not be measured."""
     repeats, metric = project.settings.evaluate.explain.repeats, project.settings.gate.metric
     costs = {name: feature.cost for name, feature in project.settings.features.items()}

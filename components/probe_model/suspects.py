@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from components.probe_model.covariates import Suspect
-from components.probe_model.examined import Columns
 from perennial.data.examples import as_text
 from perennial.evaluation.prediction_table import Array, read_values
+from perennial.export.served_model import Columns
 
 if TYPE_CHECKING:
     from tensorflow_metadata.proto.v0.schema_pb2 import Feature, Schema
