@@ -47,7 +47,8 @@ def predict_champion(
         return Comparable(not_compared=["there is no champion yet"])
     name = f"champion version {champion.version}"
     try:
-        # It may need a feature that the data no longer has: TensorFlow then raises errors of many kinds.
+        # It may need a feature that the data no longer has: TensorFlow then raises errors of many
+        # kinds.
         model = _load(project, champion, name)
         if refused := _refuse_first(model, project.tasks[0]):
             return Comparable(not_compared=[refused])

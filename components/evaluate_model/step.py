@@ -44,7 +44,7 @@ LOGS = "logs"
 
 @dataclass(frozen=True)
 class Outputs:
-    """Folders that `evaluate_model` writes: the evaluation with its tables, and the candidate's SavedModel."""
+    """Folders that `evaluate_model` writes: the evaluation, and the candidate's SavedModel."""
 
     evaluation: Path
     model: Path
@@ -58,10 +58,10 @@ def evaluate_model(
     outputs: Outputs,
     validation: Path | None = None,
 ) -> Evaluation:
-    """Evaluates all instances and the champion; the instance with the lowest eval loss is the candidate.
+    """Evaluates all instances and the champion; the least eval loss makes the candidate.
 
-    Writes `evaluation.json`, a table of predictions for each task, the instances' TensorBoard logs and the candidate's
-    SavedModel.
+    Writes `evaluation.json`, a table of predictions for each task, the instances' TensorBoard logs
+    and the candidate's SavedModel.
 
     Args:
         project: Whose settings say what is measured.
@@ -73,7 +73,8 @@ def evaluate_model(
 
     Raises:
         IntegrityError: An instance is not the one that training wrote.
-        ProjectError: The window's test split is empty, or holds labels that nothing can be measured by.
+        ProjectError: The window's test split is empty, or holds labels that nothing can be measured
+            by.
         TrainingError: The candidate's predictions are not finite.
     """
     trainings = [read_training(folder) for folder in models]
@@ -90,8 +91,8 @@ def evaluate_model(
     against = predict_champion(project, champion, examples, instances.labels)
     weights = _weigh(project, chosen.instance.name, instances, examples)
     measured = _write_tables(project, chosen, examples, instances, against, weights, outputs.evaluation)
-    told = [*instances.not_measured, *against.not_compared, *views.not_compared, *_unweighed(weights)]
-    evaluation = _evaluate(measured, trainings, told).model_copy(update={"champion": champion, "window": spans})
+    not_compared = [*instances.not_measured, *against.not_compared, *views.not_compared, *_unweighed(weights)]
+    evaluation = _evaluate(measured, trainings, not_compared).model_copy(update={"champion": champion, "window": spans})
     publish_text(evaluation.model_dump_json(indent=2), outputs.evaluation / RECORD_FILE)
     _link_logs(folders, outputs.evaluation)
     link_tree(saved[chosen.instance.name], outputs.model / SAVED_MODEL)
@@ -104,19 +105,19 @@ def read_evaluation(folder: Path) -> Evaluation:
 
 
 def table_file(task: str, first: str) -> str:
-    """Name of the file that holds a task's table; the first task's is `TABLE_FILE`."""
+    """Names the file that holds a task's table; the first task's is `TABLE_FILE`."""
     return TABLE_FILE if task == first else f"predictions.{task}.parquet"
 
 
 def read_table(folder: Path, evaluation: Evaluation, task: str) -> pd.DataFrame:
-    """The table of a task that `evaluate_model` left in a folder."""
+    """Reads the table of a task that `evaluate_model` left in a folder."""
     import pandas as pd
 
     return pd.read_parquet(folder / table_file(task, evaluation.tasks[0].name))
 
 
 def describe_overall(evaluation: Evaluation) -> dict[str, float]:
-    """Every model's overall metrics by their names in words; a metric that could not be measured is left out."""
+    """Gives every model's overall metrics by their names in words, those that were measured."""
     several = len(evaluation.tasks) > 1
     return {
         f"{row.model} {row.task + ' ' if several else ''}{metric_words(metric)}": value
@@ -128,13 +129,16 @@ def describe_overall(evaluation: Evaluation) -> dict[str, float]:
 
 
 def read_window(window: Path) -> list[Span]:
-    """The spans in the window: what was trained on, which is less than what was selected when a span was refused."""
+    """Reads the spans of the window that were trained on: those that no check refused."""
     spans = [read_checked(folder).span for folder in window.iterdir() if folder.is_dir()]
     return sorted(spans, key=lambda span: span_order(span.name))
 
 
 def choose_candidate(trainings: Sequence[Training]) -> Training:
-    """The instance with the lowest eval loss. The test split has no say, so that judging on it stays fair."""
+    """Chooses the instance with the lowest eval loss.
+
+    The test split has no say, so that judging on it stays fair.
+    """
     return min(trainings, key=lambda training: training.best.eval_loss)
 
 
@@ -144,7 +148,7 @@ def _read_examples(project: Project, window: Path) -> Examples:
 
 
 def _weigh(project: Project, candidate: str, instances: Instances, examples: Examples) -> ServingWeights | str | None:
-    """The weights of what serving sees, or why it could not be told; None: nobody asked."""
+    """Estimates the weights of what serving sees; a text: why not; None: the settings want none."""
     if project.settings.evaluate.serving == "none":
         return None
     first = project.tasks[0]
@@ -153,7 +157,7 @@ def _weigh(project: Project, candidate: str, instances: Instances, examples: Exa
 
 
 def _unweighed(weights: ServingWeights | str | None) -> list[str]:
-    """Why there are no weights, or what could not be looked at for them."""
+    """Tells why there are no weights, or what was left out of them."""
     if weights is None:
         return []
     return [weights] if isinstance(weights, str) else list(weights.notes)
@@ -174,8 +178,8 @@ def _write_tables(
     serving = None if isinstance(weights, str) else weights
     tables = []
     for number, task in enumerate(project.tasks):
-        said = {model: found[task.name] for model, found in predictions.items() if task.name in found}
-        table = make_table(task, examples, instances.labels[task.name], said)
+        by_model = {model: by_task[task.name] for model, by_task in predictions.items() if task.name in by_task}
+        table = make_table(task, examples, instances.labels[task.name], by_model)
         if serving is not None and number == 0:
             table = replace(table, frame=table.frame.assign(**{WEIGHT: serving.weights}))
         table.frame.to_parquet(folder / table_file(task.name, project.tasks[0].name))
@@ -184,7 +188,7 @@ def _write_tables(
     return Measured(project, chosen.instance.name, chosen.digest, tables, serves, serving)
 
 
-def _evaluate(measured: Measured, trainings: Sequence[Training], told: Sequence[str]) -> Evaluation:
+def _evaluate(measured: Measured, trainings: Sequence[Training], not_compared: Sequence[str]) -> Evaluation:
     first, name = measured.tables[0], measured.candidate
     fairness, alone = compare_groups(first.frame, first.task, name, measured.project.settings.evaluate.fairness)
     return Evaluation(
@@ -201,7 +205,7 @@ def _evaluate(measured: Measured, trainings: Sequence[Training], told: Sequence[
         serving=measured.serving.record if measured.serving is not None else None,
         fairness=fairness,
         calibration=calibrate(measured),
-        not_compared=[*told, *alone],
+        not_compared=[*not_compared, *alone],
     )
 
 

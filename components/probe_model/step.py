@@ -1,7 +1,7 @@
 """Looks into the candidate: what do its answers rest on?
 
-All of it is of the first task and of the test split, on examples that a hash of span and key chooses: the same ones in
-every run, whatever lands beside them.
+All of it is of the first task and of the test split, on examples that a hash of span and key
+chooses: the same ones in every run, whatever lands beside them.
 """
 
 from __future__ import annotations
@@ -32,10 +32,11 @@ _MOST_PROBED = 2000
 
 
 def probe_model(project: Project, window: Path, evaluation: Path, model: Path, output: Path) -> Probing:
-    """Probes the candidate for hidden covariates, and explains its answers; writes `output/probing.json`.
+    """Probes the candidate for hidden covariates, explains its answers, and writes the record.
 
     Args:
-        project: The settings `evaluate.covariates`, `evaluate.explain`, `evaluate.group` and `features`.
+        project: The settings `evaluate.covariates`, `evaluate.explain`, `evaluate.group` and
+            `features`.
         window: Folder with the examples of each span.
         evaluation: Folder of `evaluate_model`, for the same window.
         model: Folder with the candidate's SavedModel.
@@ -88,40 +89,40 @@ def _probe_covariates(project: Project, data: ProbeData) -> Findings:
     try:
         model = data.probed_model(rows)
         suspects, missing = find_suspects(settings.features, model.columns, data.records(rows), project.schema)
-        found = probe_covariates(model, suspects, settings)
+        findings = probe_covariates(model, suspects, settings)
     except TrainingError as error:  # of values that never came together before
         return Findings([], [f"suspect features {', '.join(settings.features)}: {error}"])
-    return Findings(found.probes, [*missing, *found.not_probed])
+    return Findings(findings.probes, [*missing, *findings.not_probed])
 
 
 def _explain(project: Project, data: ProbeData) -> Probing:
-    """Importances, costs and attributions; the record without the probes for covariates."""
+    """Measures importances, costs and attributions; the record lacks the covariates' probes."""
     settings, metric = project.settings.evaluate.explain, project.settings.gate.metric
     rows = sample_rows(data.examples.named, settings.examples)
     record = Probing(digest=data.evaluation.digest, metric=metric, examples=len(rows))
     if not settings.examples:
         return record.model_copy(update={"not_probed": ["explanations: evaluate.explain.examples is 0"]})
     importances, drops, unmeasured = _measure(project, data.probed_model(rows))
-    found = attribute(data, rows, settings)
+    attributed = attribute(data, rows, settings)
     return record.model_copy(
         update={
             "importances": importances,
             "drops": drops,
-            "attributions": found.attributions,
-            "explained": found.explained,
-            "not_probed": [*unmeasured, *found.not_probed],
+            "attributions": attributed.attributions,
+            "explained": attributed.explained,
+            "not_probed": [*unmeasured, *attributed.not_probed],
         }
     )
 
 
 def _measure(project: Project, model: ProbedModel) -> tuple[list[FeatureImportance], list[DroppedFeatures], list[str]]:
-    """Importances of what the model reads, what dropping costly features loses, and what could not be measured."""
+    """Measures importances, and what dropping costly features loses; lists what it could not."""
     repeats, metric = project.settings.evaluate.explain.repeats, project.settings.gate.metric
     costs = {name: feature.cost for name, feature in project.settings.features.items()}
     unread = [name for name, cost in costs.items() if cost and name not in model.columns]
-    said = [f"importance of `{name}`, which costs {costs[name]:g}: the model does not read it" for name in unread]
+    notes = [f"importance of `{name}`, which costs {costs[name]:g}: the model does not read it" for name in unread]
     try:
         importances = measure_importances(model, metric, repeats, costs)
-        return importances, drop_cheapest(model, metric, repeats, importances), said
+        return importances, drop_cheapest(model, metric, repeats, importances), notes
     except TrainingError as error:  # of values that never came together before
-        return [], [], [*said, f"permutation importance: {error}"]
+        return [], [], [*notes, f"permutation importance: {error}"]

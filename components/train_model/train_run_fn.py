@@ -1,4 +1,4 @@
-"""Instances of a module with TFX's `run_fn`, which trains by itself; the served model is measured."""
+"""Instances of a module with TFX's `run_fn`, which trains by itself, and their measurement."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _BATCH = 512
 
 
 def train_by_calling(job: Job, window: Path) -> Training:
-    """Calls the user's `run_fn`; measures the served model on raw examples of the window; publishes the record.
+    """Calls the user's `run_fn`, measures the served model on raw examples, publishes the record.
 
     Raises:
         ProjectError: `run_fn` fails, or saves nothing that can be served.
@@ -109,7 +109,7 @@ def count_parameters(model: ServedModel) -> int:
 
 
 def _model_output(task: Task, predictions: Array) -> tf.Tensor:
-    """Gives predictions as the model of a task gives them: [n, classes], or [n, 1] where binary or a value."""
+    """Gives predictions as training has them: [n, classes], or [n, 1] if binary or a value."""
     import tensorflow as tf
 
     if task.kind == "regression":
@@ -118,7 +118,7 @@ def _model_output(task: Task, predictions: Array) -> tf.Tensor:
 
 
 def _base_model(job: Job) -> tuple[Path | None, list[str]]:
-    """Finds what `fn_args.base_model` names, the champion's own model where the instance starts from it; and notes."""
+    """Finds the champion's own model for `fn_args.base_model`, if the instance starts from it."""
     from perennial.tfx_module.wrapped_model import user_model
 
     if job.instance.start == "cold":

@@ -56,7 +56,7 @@ class ServedModel:
             name: What messages call it; None: by its folder.
 
         Raises:
-            IntegrityError: The folder has another digest, or holds more than a SavedModel and weights.
+            IntegrityError: It has another digest, or holds more than a SavedModel and weights.
             ServingError: It cannot be loaded, or has no contract.
         """
         if digest is None:
