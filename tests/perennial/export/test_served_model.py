@@ -48,7 +48,7 @@ def test_a_model_without_latent_vectors_or_halves_says_so(answered):
 
 def test_files_contract_signatures_and_examples_are_checked(tmp_path):
     result = forked(messages, tmp_path)
-    assert "IntegrityError" in result["digest"] and "must have the digest 000" in result["digest"]
+    assert "IntegrityError" in result["digest"] and "must have the SHA-256 000" in result["digest"]
     assert "IntegrityError" in result["pickle"] and "notes.pkl: a pickle" in result["pickle"]
     assert result["no contract"].startswith("ServingError: version 3 must have assets.extra/contract.json")
     assert "must be a SavedModel that this TensorFlow loads" in result["damaged"]
