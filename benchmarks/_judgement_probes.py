@@ -8,7 +8,7 @@ import numpy as np
 from numpy.random import Generator
 
 from components.probe_model.covariates import Suspect, probe_covariates
-from components.probe_model.examined import Examined
+from components.probe_model.probed_model import ProbedModel
 from schemas.project import CovariateSettings
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -34,7 +34,7 @@ def flags(rng: Generator, suspects: dict[str, bool]) -> bool:
     features |= {name: draw(rng, name, labels if planted else None) for name, planted in suspects.items()}
     weights = train({name: values[:EXAMPLES] for name, values in features.items()}, labels[:EXAMPLES])
     columns = {name: values[EXAMPLES:] for name, values in features.items()}
-    model = Examined(lambda found: predict(weights, found), columns, labels[EXAMPLES:])
+    model = ProbedModel(lambda found: predict(weights, found), columns, labels[EXAMPLES:])
     named = [Suspect(name, columns[name], is_number=name == "age", is_read=True) for name in suspects]
     return any(probe.flagged for probe in probe_covariates(model, named, CovariateSettings()).probes)
 

@@ -26,9 +26,10 @@ TensorMetadata = dict[str, Any]
 def answer_v1(payload: object, model: LoadedModel) -> V1Answer:
     """Answers `{"instances": [...]}`, parsed or as bytes, with `predictions` and `model_version`.
 
-    A prediction of one classification task is `{"class": 1, "probabilities": [0.2, 0.8]}`, of one regression
-    `{"value": 12.5}`; of several tasks it holds that of each by its name: `{"tipped": {...}, "fare": {...}}`. The
-    latent vector stands in it as `latent` when the request has `"parameters": {"latent": true}`.
+    A prediction of one classification task is `{"class": 1, "probabilities": [0.2, 0.8]}`, of one
+    regression `{"value": 12.5}`; of several tasks it holds that of each by its name: `{"tipped":
+    {...}, "fare": {...}}`. The latent vector stands in it as `latent` when the request has
+    `"parameters": {"latent": true}`.
 
     Raises:
         InputError: The payload does not fit the model.
@@ -37,19 +38,19 @@ def answer_v1(payload: object, model: LoadedModel) -> V1Answer:
     names = [output.name for output in prediction_outputs(model.contract)]
     if wants_latent(parsed):
         names.append(_require_latent(model))
-    found = model.predict(from_v1(parsed, model.features), names)
-    predictions = _predictions(found, model)
-    if LATENT in found:
-        pairs = zip(predictions, found[LATENT].tolist(), strict=True)
+    outputs = model.predict(from_v1(parsed, model.features), names)
+    predictions = _predictions(outputs, model)
+    if LATENT in outputs:
+        pairs = zip(predictions, outputs[LATENT].tolist(), strict=True)
         predictions = [prediction | {LATENT: latent} for prediction, latent in pairs]
     return {"predictions": predictions, "model_version": model.version}
 
 
 def answer_v2(request: InferRequest, model: LoadedModel) -> InferResponse:
-    """Answers a request of the Open Inference Protocol with the outputs that it asks for, or with all predictions.
+    """Answers a request of the Open Inference Protocol: the outputs that it asks for, or all.
 
-    Outputs are `class`, `probabilities` and `value`, behind the task's name where there are several tasks
-    (`fare_value`). `latent` is given only when it is asked for.
+    Outputs are `class`, `probabilities` and `value`, behind the task's name where there are several
+    tasks (`fare_value`). `latent` is given only when it is asked for.
 
     Raises:
         InputError: The request does not fit the model.
@@ -57,21 +58,21 @@ def answer_v2(request: InferRequest, model: LoadedModel) -> InferResponse:
     known = {output.name: output for output in all_outputs(model.contract)}
     asked = [output.name for output in request.request_outputs or []]
     check_outputs(asked, list(known))
-    wanted = [known[name] for name in dict.fromkeys(asked)] or prediction_outputs(model.contract)
+    requested = [known[name] for name in dict.fromkeys(asked)] or prediction_outputs(model.contract)
     tensors = [Tensor(item.name, item.shape, item.datatype, item.data) for item in request.inputs]
-    found = model.predict(from_v2(tensors, model.features), [output.name for output in wanted])
+    outputs = model.predict(from_v2(tensors, model.features), [output.name for output in requested])
     return InferResponse(
         response_id=request.id or str(uuid.uuid4()),
         model_name=model.name,
         model_version=model.version,
-        infer_outputs=_infer_outputs(found, wanted),
+        infer_outputs=_infer_outputs(outputs, requested),
         use_binary_outputs=request.use_binary_outputs,
         requested_outputs=request.request_outputs,
     )
 
 
 def input_metadata(model: LoadedModel) -> list[TensorMetadata]:
-    """The features as the protocol's metadata: name, datatype and shape, with -1 for a free length.
+    """Describes the features for the protocol: name, datatype and shape; -1 is a free length.
 
     The protocol has no field to say which may be left out.
     """
@@ -86,7 +87,7 @@ def input_metadata(model: LoadedModel) -> list[TensorMetadata]:
 
 
 def output_metadata(model: LoadedModel) -> list[TensorMetadata]:
-    """The outputs as the protocol's metadata."""
+    """Describes the outputs for the protocol."""
     return [
         {
             "name": output.name,
@@ -97,17 +98,17 @@ def output_metadata(model: LoadedModel) -> list[TensorMetadata]:
     ]
 
 
-def _predictions(found: Predictions, model: LoadedModel) -> list[dict[str, Any]]:
-    """One object for each instance."""
+def _predictions(outputs: Predictions, model: LoadedModel) -> list[dict[str, Any]]:
+    """Makes one object for each instance."""
     tasks = model.contract.tasks
-    by_task = {task.name: _task_rows(found, model, task) for task in tasks}
+    by_task = {task.name: _task_rows(outputs, model, task) for task in tasks}
     if len(tasks) == 1:
         return by_task[tasks[0].name]
     return [dict(zip(by_task, rows, strict=True)) for rows in zip(*by_task.values(), strict=True)]
 
 
-def _task_rows(found: Predictions, model: LoadedModel, task: ServedTask) -> list[dict[str, Any]]:
-    parts = {part: found[output.name].tolist() for part, output in task_outputs(model.contract, task).items()}
+def _task_rows(outputs: Predictions, model: LoadedModel, task: ServedTask) -> list[dict[str, Any]]:
+    parts = {part: outputs[output.name].tolist() for part, output in task_outputs(model.contract, task).items()}
     return [dict(zip(parts, row, strict=True)) for row in zip(*parts.values(), strict=True)]
 
 
@@ -121,8 +122,8 @@ def _require_latent(model: LoadedModel) -> str:
     return LATENT
 
 
-def _infer_outputs(found: Predictions, wanted: Sequence[Output]) -> list[InferOutput]:
+def _infer_outputs(values: Predictions, outputs: Sequence[Output]) -> list[InferOutput]:
     return [
-        InferOutput(output.name, list(found[output.name].shape), DATATYPES[output.dtype], found[output.name])
-        for output in wanted
+        InferOutput(output.name, list(values[output.name].shape), DATATYPES[output.dtype], values[output.name])
+        for output in outputs
     ]

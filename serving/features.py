@@ -31,7 +31,8 @@ class InputError(ServingError):
 class Feature:
     """One input of the model: its dtype, and the shape of one instance's value (None: any length).
 
-    `default` are the values, flat, that stand for a feature that a client leaves out; None: it must be sent.
+    `default` are the values, flat, that stand for a feature that a client leaves out; None: it must
+    be sent.
     """
 
     name: str
@@ -45,12 +46,12 @@ class Feature:
         return self.default is not None
 
     def fill(self) -> object:
-        """The default as a client would send it: a value, or lists nested as the shape."""
+        """Gives the default as a client would send it: a value, or lists nested as the shape."""
         values: Array = np.array(self.default, dtype=object)
         return values.reshape([-1 if size is None else size for size in self.shape]).tolist()
 
     def describe(self, depth: int = 0) -> str:
-        """The value expected at a nesting depth: `64 numbers (float32)`, or `a number (float32)`."""
+        """Describes the value at a nesting depth: `64 numbers (float32)`, `a number (float32)`."""
         one, many = {TEXT: ("a string", "strings")}.get(self.dtype, ("a number", "numbers"))
         if self.dtype in INTEGERS:
             one, many = "an integer", "integers"
@@ -113,7 +114,7 @@ def to_values(flat: list[Any], feature: Feature, locate: Callable[[int], str], e
 
 
 def show(value: object) -> str:
-    """A received JSON value in words, safe to put into any message."""
+    """Describes a received JSON value in words, safe to put into any message."""
     if value is None:
         return "null"
     if isinstance(value, bool):
@@ -136,7 +137,7 @@ def _shorten(text: str) -> str:
 
 
 def _resolve(value: object, shape: tuple[int | None, ...]) -> tuple[int, ...]:
-    """The shape with its free lengths taken from the first instance; all others must agree with it."""
+    """Gives the shape with free lengths taken from the first instance; all must agree with it."""
     dims: list[int] = []
     for size in shape:
         inner = value if isinstance(value, list) else []
@@ -167,7 +168,7 @@ def _wrong_shape(value: object, dims: tuple[int, ...], feature: Feature, where: 
 
 
 def _convert_usual(flat: list[Any], feature: Feature) -> Array | None:
-    """Converts at the speed of NumPy when every value is plainly right; None when a closer look is needed."""
+    """Converts at NumPy's speed where every value fits plainly; None: look at each value."""
     types = set(map(type, flat))
     try:
         if feature.dtype in FLOATS and types <= {int, float}:
@@ -184,7 +185,7 @@ def _convert_usual(flat: list[Any], feature: Feature) -> Array | None:
 
 
 def _checked(value: Any, feature: Feature, locate: Callable[[int], str], index: int, exact: bool) -> Any:
-    """The value as NumPy should get it."""
+    """Gives the value as NumPy should get it."""
     if feature.dtype == TEXT:
         return _checked_text(value, feature, locate, index)
     if isinstance(value, bool) or not isinstance(value, int | float):

@@ -1,6 +1,7 @@
 """Following the ledger: the server always serves the newest deployment that can be loaded.
 
-What to do is decided by pure functions; a thread does it. Whatever fails, the model that serves goes on serving.
+What to do is decided by pure functions; a thread does it. Whatever fails, the model that serves
+goes on serving.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ class Slot:
 
 @dataclass(frozen=True)
 class Failure:
-    """A deployment that could not be loaded, how often that was tried, and when (monotonic seconds) to try again."""
+    """A deployment that could not be loaded; `retry_at` is in monotonic seconds."""
 
     deployment: int
     attempts: int
@@ -49,8 +50,8 @@ class Failure:
 def should_load(champion: Champion | None, model: LoadedModel, failure: Failure | None, now: float) -> bool:
     """Tells whether the deployment that the ledger names is to be loaded now.
 
-    Without a champion (a ledger that was emptied) the model that serves stays. A deployment that failed waits for its
-    next attempt; a newer one is tried at once.
+    Without a champion (a ledger that was emptied) the model that serves stays. A deployment that
+    failed waits for its next attempt; a newer one is tried at once.
     """
     if champion is None or (champion.version, champion.digest) == (model.version, model.digest):
         return False
@@ -85,7 +86,7 @@ def registry_loader(project: Project) -> Loader:
 
 
 def first_champion(ledger: Ledger, project: Project) -> Champion:
-    """The deployment that a starting server serves.
+    """Gives the deployment that a starting server serves.
 
     Raises:
         LedgerError: The ledger cannot be read.

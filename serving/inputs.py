@@ -1,6 +1,7 @@
 """From the payload of a request to the arrays that a model takes, for both of KServe's protocols.
 
-Pure: no TensorFlow, no KServe, no I/O. Whatever the payload, the outcome is arrays or an `InputError`.
+Pure: no TensorFlow, no KServe, no I/O. Whatever the payload, the outcome is arrays or an
+`InputError`.
 """
 
 from __future__ import annotations
@@ -57,10 +58,10 @@ def parse_json(body: bytes) -> object:
 
 
 def from_v1(payload: object, features: Features) -> Arrays:
-    """Converts `{"instances": [...]}` to one array for each feature, with the instances as first dimension.
+    """Converts `{"instances": [...]}` to one array for each feature, with the instances first.
 
-    An instance is an object of the features' values; with exactly one feature it may be the bare value. A feature with
-    a default may be left out of an instance, or be null.
+    An instance is an object of the features' values; with exactly one feature it may be the bare
+    value. A feature with a default may be left out of an instance, or be null.
 
     Raises:
         InputError: The payload does not fit the features.
@@ -78,24 +79,24 @@ def from_v2(tensors: Sequence[Tensor], features: Features) -> Arrays:
         InputError: A tensor is missing, unknown, sent twice, or does not fit its feature.
     """
     named = {feature.name: feature for feature in features}
-    found: Arrays = {}
+    arrays: Arrays = {}
     for number, tensor in enumerate(tensors):
         where = f"inputs[{number}]"
         if not isinstance(tensor.name, str) or tensor.name not in named:
             raise _unknown(f"{where}.name", tensor.name, named)
-        if tensor.name in found:
+        if tensor.name in arrays:
             raise InputError(where, "must be another feature", f"{tensor.name} again", "Send each feature once.")
-        found[tensor.name] = _from_tensor(tensor, named[tensor.name], f"{where} ({tensor.name})")
-    if missing := [name for name in named if name not in found and (not named[name].optional or not found)]:
-        raise _missing("inputs", missing, found)
-    _require_equal_rows(found)
-    rows = len(next(iter(found.values())))
-    filled = {name: _filled(feature, rows) for name, feature in named.items() if name not in found}
-    return found | filled
+        arrays[tensor.name] = _from_tensor(tensor, named[tensor.name], f"{where} ({tensor.name})")
+    if missing := [name for name in named if name not in arrays and (not named[name].optional or not arrays)]:
+        raise _missing("inputs", missing, arrays)
+    _require_equal_rows(arrays)
+    rows = len(next(iter(arrays.values())))
+    filled = {name: _filled(feature, rows) for name, feature in named.items() if name not in arrays}
+    return arrays | filled
 
 
 def wants_latent(payload: object) -> bool:
-    """Whether a v1 request asks for the latent vectors: `{"instances": [...], "parameters": {"latent": true}}`.
+    """Tells whether a v1 request asks for the latent vectors, by `"parameters": {"latent": true}`.
 
     Raises:
         InputError: The parameters are of another form.
@@ -108,10 +109,10 @@ def wants_latent(payload: object) -> bool:
         raise InputError("parameters", "must be an object", show(parameters), remedy)
     if unknown := [name for name in parameters if name != LATENT]:
         raise InputError(f"parameters.{show_name(unknown[0])}", f"must be `{LATENT}`", show_name(unknown[0]), remedy)
-    wanted = parameters.get(LATENT, False)
-    if not isinstance(wanted, bool):
-        raise InputError(f"parameters.{LATENT}", "must be true or false", show(wanted), remedy)
-    return wanted
+    value = parameters.get(LATENT, False)
+    if not isinstance(value, bool):
+        raise InputError(f"parameters.{LATENT}", "must be true or false", show(value), remedy)
+    return value
 
 
 def check_outputs(names: Iterable[object], known: Sequence[str]) -> None:
@@ -164,13 +165,13 @@ def _from_rows(rows: list[dict[str, object]], feature: Feature) -> Array:
 
 
 def _filled(feature: Feature, rows: int) -> Array:
-    """The default in every row, [rows, ...]."""
+    """Repeats the default for every row, [rows, ...]."""
     one = to_array([feature.fill()], feature, lambda _: f"the default of {feature.name}")
     return np.repeat(one, rows, axis=0)
 
 
 def show_name(name: object) -> str:
-    """A received name, shortened and safe to put into any message."""
+    """Shortens a received name, and makes it safe to put into any message."""
     text = ascii(name)[1:-1] if isinstance(name, str) else show(name)
     return text if len(text) <= 60 else f"{text[:60]}..."
 
@@ -201,7 +202,7 @@ def _require_datatype(datatype: object, feature: Feature, where: str) -> None:
 
 
 def _checked_shape(shape: object, feature: Feature, where: str) -> tuple[int, ...]:
-    wanted = ", ".join(["n", *("any" if size is None else str(size) for size in feature.shape)])
+    shape_text = ", ".join(["n", *("any" if size is None else str(size) for size in feature.shape)])
     fits = (
         isinstance(shape, list)
         and len(shape) == 1 + len(feature.shape)
@@ -210,14 +211,14 @@ def _checked_shape(shape: object, feature: Feature, where: str) -> tuple[int, ..
     )
     if not fits or not isinstance(shape, list):
         received = ascii(shape)[:60] if isinstance(shape, list) and len(shape) < 10 else show(shape)
-        raise InputError(where, f"must have the shape [{wanted}]", received, "Correct `shape` or send all values.")
+        raise InputError(where, f"must have the shape [{shape_text}]", received, "Correct `shape` or send all values.")
     if shape[0] == 0:
         raise InputError(where, "must hold at least one row", "the shape " + ascii(shape), "Send a row.")
     return tuple(shape)
 
 
 def _flat(data: object, shape: tuple[int, ...], where: str) -> list[Any]:
-    """The tensor's values in row-major order; the protocol allows them nested by shape or flat."""
+    """Lists a tensor's values in row-major order; they may be nested by shape, or flat."""
     if not isinstance(data, list):
         raise InputError(where, "must have its values in the list `data`", show(data), "Send a list.")
     values = data

@@ -18,7 +18,7 @@ class SlotCollector(Collector):
         self._slot = slot
 
     def collect(self) -> Iterable[Metric]:
-        """The current values."""
+        """Gives the current values."""
         model = self._slot.model
         info = GaugeMetricFamily("perennial_model_info", "The model that serves.", labels=["name", "version", "digest"])
         info.add_metric([model.name, model.version, model.digest], 1)

@@ -15,7 +15,7 @@ _DTYPES: dict[Part, str] = {"class": "int64", "probabilities": "float32", "value
 
 @dataclass(frozen=True)
 class Output:
-    """One output: its dtype, and how many numbers it has for an instance (None: one, not in a list)."""
+    """One output: its dtype, and its numbers for an instance (None: one, outside a list)."""
 
     name: str
     dtype: str
@@ -32,7 +32,7 @@ class Output:
 
 
 def task_outputs(contract: ModelContract, task: ServedTask) -> dict[Part, Output]:
-    """A task's outputs, by what they say of it."""
+    """Gives a task's outputs, by what they say of it."""
     names = [each.name for each in contract.tasks]
     return {
         part: Output(
@@ -43,11 +43,11 @@ def task_outputs(contract: ModelContract, task: ServedTask) -> dict[Part, Output
 
 
 def prediction_outputs(contract: ModelContract) -> list[Output]:
-    """The outputs of all tasks: what an answer holds when a request asks for nothing else."""
+    """Lists the outputs of all tasks: an answer holds them when a request names none."""
     return [output for task in contract.tasks for output in task_outputs(contract, task).values()]
 
 
 def all_outputs(contract: ModelContract) -> list[Output]:
-    """The outputs of all tasks, and the latent vector where the model gives one."""
+    """Lists the outputs of all tasks, and the latent vector where the model gives one."""
     latent = [] if contract.latent is None else [Output(LATENT, "float32", contract.latent)]
     return [*prediction_outputs(contract), *latent]

@@ -1,6 +1,7 @@
-"""KServe's server, fitted to this product: loopback, quiet, HTTP 400 for every bad input, models from the ledger only.
+"""KServe's server, fitted to this product: loopback, quiet, HTTP 400 for every bad input.
 
-Import this module inside functions: KServe takes seconds to import, and reads the command line when imported.
+Models come from the ledger only. Import this module inside functions: KServe takes seconds to
+import, and reads the command line when imported.
 """
 
 from __future__ import annotations
@@ -59,24 +60,24 @@ class SlotModel(Model):  # type: ignore[misc]
         model = self._slot.model
         answer = answer_v2 if isinstance(payload, InferRequest) else answer_v1
         try:
-            found = await asyncio.to_thread(answer, payload, model)
+            result = await asyncio.to_thread(answer, payload, model)
         except InputError as error:
             raise InvalidInput(str(error)) from None
         if response_headers is not None:
             response_headers["x-model-version"] = model.version
-        return found
+        return result
 
     def get_input_types(self) -> list[dict[str, Any]]:
-        """The features, for the protocol's model metadata."""
+        """Describes the features, for the protocol's model metadata."""
         return input_metadata(self._slot.model)
 
     def get_output_types(self) -> list[dict[str, Any]]:
-        """The outputs, for the protocol's model metadata."""
+        """Describes the outputs, for the protocol's model metadata."""
         return output_metadata(self._slot.model)
 
 
 class StrictDataPlane(DataPlane):  # type: ignore[misc]
-    """KServe's data plane that takes any content type as JSON and gives no HTTP 500 for a malformed body."""
+    """KServe's data plane that takes any content type as JSON; a malformed body is HTTP 400."""
 
     def decode(
         self, body: Any, headers: Mapping[str, str], protocol_version: str = "v1", model_name: str | None = None
@@ -87,7 +88,7 @@ class StrictDataPlane(DataPlane):  # type: ignore[misc]
         return self.decode_inference_request(body, headers, model_name), {}
 
     def decode_inference_request(self, body: Any, headers: Mapping[str, str], model_name: str | None) -> InferRequest:
-        """Decodes a v2 request, with its tensors in JSON or behind it as the binary extension has them.
+        """Decodes a v2 request, whose tensors are JSON or follow it in binary.
 
         Raises:
             InvalidInput: The request is malformed.
@@ -112,7 +113,7 @@ class StrictDataPlane(DataPlane):  # type: ignore[misc]
     def encode(
         self, model_name: str, response: Any, headers: Mapping[str, str], req_attributes: dict[str, Any]
     ) -> tuple[Any, dict[str, str]]:
-        """Encodes an answer as KServe does, but never as a CloudEvent: those were not decoded either."""
+        """Encodes an answer as KServe does, but never as a CloudEvent: requests are none either."""
         encoded: tuple[Any, dict[str, str]] = super().encode(model_name, response, None, req_attributes)
         return encoded
 
@@ -138,7 +139,7 @@ class LedgerDecides(ModelRepositoryExtension):  # type: ignore[misc]
 
 
 class QuietRestServer(RESTServer):  # type: ignore[misc]
-    """KServe's REST server with an app of its own, no log line per request, and every error as `{"error": ...}`."""
+    """KServe's REST server without a log line per request; every error is `{"error": ...}`."""
 
     def __init__(self, app: FastAPI, data_plane: DataPlane, extension: ModelRepositoryExtension, port: int) -> None:
         super().__init__(app, data_plane, extension, port, grace_period=GRACE_SECONDS)
@@ -146,7 +147,7 @@ class QuietRestServer(RESTServer):  # type: ignore[misc]
         self.config.access_log = False
 
     def create_application(self) -> ASGIApp:
-        """Registers KServe's endpoints, and handlers that answer mistakes of clients without a stack trace."""
+        """Registers KServe's endpoints, and handlers that answer clients' mistakes in one line."""
         self._register_endpoints(self._app)
         self._add_exception_handlers(self._app)
         self._app.add_exception_handler(InvalidInput, _bad_request)
@@ -173,7 +174,7 @@ class LoopbackModelServer(ModelServer):  # type: ignore[misc]
 
 
 def _check_form(parsed: object) -> InferenceRequest:
-    """Checks the JSON part of a request whose tensors may follow it, where KServe itself checks nothing."""
+    """Checks the JSON part of a request whose tensors may follow it, as KServe does not."""
     if isinstance(parsed, dict) and isinstance(parsed.get("inputs"), list):
         inputs = [{"data": []} | item if isinstance(item, dict) else item for item in parsed["inputs"]]
         parsed = parsed | {"inputs": inputs}
@@ -202,14 +203,14 @@ async def _http_error(_request: Request, error: Exception) -> JSONResponse:
 
 
 async def _malformed(_request: Request, error: Exception) -> JSONResponse:
-    """Answers what FastAPI finds wrong with a v2 request, in this product's words and as HTTP 400."""
+    """Answers what FastAPI refuses of a v2 request, in this product's words and as HTTP 400."""
     assert isinstance(error, RequestValidationError)
-    found = next((item for item in error.errors() if "bytes" not in item["loc"]), error.errors()[0])
-    if found["type"] == "json_invalid":
-        where, received = "the request's body", f"{found['ctx']['error']} at character {found['loc'][-1]}"
+    first = next((item for item in error.errors() if "bytes" not in item["loc"]), error.errors()[0])
+    if first["type"] == "json_invalid":
+        where, received = "the request's body", f"{first['ctx']['error']} at character {first['loc'][-1]}"
         message = InputError(where, "must be JSON", received, _REMEDY)
     else:
-        path = [part for part in found["loc"][1:] if part != "InferenceRequest"]
+        path = [part for part in first["loc"][1:] if part != "InferenceRequest"]
         where = ".".join(show_name(part) for part in path) or "the request's body"
-        message = InputError(where, "must have the form of the Open Inference Protocol", found["msg"], _REMEDY)
+        message = InputError(where, "must have the form of the Open Inference Protocol", first["msg"], _REMEDY)
     return JSONResponse({"error": str(message)}, status_code=400)

@@ -94,7 +94,7 @@ def _run(slot: Slot, listener: socket.socket) -> None:
 
 @contextmanager
 def _bound(host: str, port: int) -> Iterator[socket.socket]:
-    """Takes the port before the seconds that loading costs, so that a taken one is told at once.
+    """Takes the port before loading, which costs seconds: a taken one is reported at once.
 
     It listens only when the model is ready: until then a client is refused and does not wait.
     """
@@ -129,7 +129,10 @@ def _closing(ledger: Ledger) -> Iterator[None]:
 
 @contextmanager
 def _no_arguments() -> Iterator[None]:
-    """Hides the command line from KServe, which parses it when imported and ends the process over what it misreads."""
+    """Hides the command line from KServe, which parses it when it is imported.
+
+    KServe ends the process over arguments that it does not know.
+    """
     arguments = sys.argv
     sys.argv = arguments[:1]
     try:
@@ -142,7 +145,8 @@ def _no_arguments() -> Iterator[None]:
 def _signals_end_quietly() -> Iterator[None]:
     """Lets SIGTERM and SIGINT end the server as a success.
 
-    Uvicorn stops gracefully, then raises the signal again for the handlers from before: those must not end the process.
+    Uvicorn stops gracefully, then raises the signal again for the handlers from before: those must
+    not end the process.
     """
 
     def ignore(_number: int, _frame: FrameType | None) -> None:

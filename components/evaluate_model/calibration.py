@@ -1,7 +1,8 @@
 """Calibration: whether a model is as often right as it says, with a bootstrap interval.
 
-Source: Guo et al. 2017, "On Calibration of Modern Neural Networks", section 2 (reliability diagram, expected
-calibration error over 15 bins); Naeini et al. 2015, "Obtaining Well Calibrated Probabilities Using Bayesian Binning".
+Source: Guo et al. 2017, "On Calibration of Modern Neural Networks", section 2 (reliability diagram,
+expected calibration error over 15 bins); Naeini et al. 2015, "Obtaining Well Calibrated
+Probabilities Using Bayesian Binning".
 """
 
 from __future__ import annotations
@@ -19,12 +20,12 @@ _SEED = 20170
 def measure_calibration(
     labels: Array, probabilities: Array, model: str, task: str, confidence: float, temperature: float | None
 ) -> Calibration:
-    """The expected calibration error of a model's predictions, and the bins of its reliability diagram.
+    """Measures a model's expected calibration error, and the bins of its reliability diagram.
 
-    The error is the mean over the examples of the gap between the accuracy and the mean confidence of their bin, from
-    0 to 1. It is never negative, so noise adds to it: of a model that is calibrated perfectly it is about
-    sqrt(bins / n) / 2 of n examples. Resampling adds that noise once more, so the percentile interval, too, lies
-    somewhat high where there are few examples.
+    The error is the mean over the examples of the gap between the accuracy and the mean confidence
+    of their bin, from 0 to 1. It is never negative, so noise adds to it: of a model that is
+    calibrated perfectly it is about sqrt(bins / n) / 2 of n examples. Resampling adds that noise
+    once more, so the percentile interval, too, lies somewhat high where there are few examples.
 
     Args:
         labels: The true classes, int [n]; one that the model does not know counts as wrong.
@@ -51,7 +52,7 @@ def measure_calibration(
 
 
 def _bins(sure: Array, right: Array, which: Array) -> list[CalibrationBin]:
-    """The bins that hold examples."""
+    """Lists the bins that hold examples."""
     return [
         CalibrationBin(
             low=number / BINS,
@@ -65,12 +66,15 @@ def _bins(sure: Array, right: Array, which: Array) -> list[CalibrationBin]:
 
 
 def _error(gaps: Array, which: Array) -> float:
-    """The expected calibration error of right answers less confidence, float64 [n], in these bins, int [n]."""
+    """Computes the expected calibration error.
+
+    `gaps` are right answers (0 or 1) less confidence, float64 [n]; `which` are their bins, int [n].
+    """
     return float(np.abs(np.bincount(which, gaps, minlength=BINS)).sum() / len(gaps))
 
 
 def _interval(gaps: Array, which: Array, confidence: float) -> tuple[float, float]:
-    """Percentile bootstrap interval over examples; the same examples always give the same."""
+    """Computes a percentile bootstrap interval over examples; the same for the same examples."""
     random, count = np.random.default_rng(_SEED), len(gaps)
     drawn = (random.integers(0, count, count) for _ in range(RESAMPLES))
     errors = [_error(gaps[rows], which[rows]) for rows in drawn]

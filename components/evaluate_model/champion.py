@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from components.evaluate_model.predictions import Contender, not_finite
+from components.evaluate_model.predictions import not_finite
 from perennial.errors import describe_error
 from perennial.evaluation.prediction_table import Array, Examples
+from perennial.export.served_model import ServedModel
 from perennial.project import Project
-from perennial.registry.model_files import verify_model
 from perennial.registry.versions import Registry
 from perennial.tasks import Task
 from schemas.records import Champion, ServedTask
@@ -47,38 +47,38 @@ def predict_champion(
         return Comparable(not_compared=["there is no champion yet"])
     name = f"champion version {champion.version}"
     try:
-        # It may need a feature that the data no longer has: TensorFlow then raises errors of many kinds.
-        contender = _load(project, champion, name)
-        if refused := _refuse_first(contender, project.tasks[0], name):
+        # It may need a feature that the data no longer has: TensorFlow then raises errors of many
+        # kinds.
+        model = _load(project, champion, name)
+        if refused := _refuse_first(model, project.tasks[0]):
             return Comparable(not_compared=[refused])
-        if refused := _refuse_labels(contender.labels(examples.records), labels, champion.version):
+        if refused := _refuse_labels(model.label_examples(examples.records), labels, champion.version):
             return Comparable(not_compared=[refused])
-        predictions = contender.predict(examples.records)
+        predictions = model.predict_examples(examples.records)
     except Exception as error:
         return Comparable(not_compared=[f"{name} could not be evaluated: {describe_error(error)}"])
     if bad := not_finite(predictions, examples):
         return Comparable(not_compared=[f"{name} could not be evaluated: it gives {bad}"])
-    shared = [task.name for task in project.tasks if _is_same(contender.tasks.get(task.name), task)]
+    shared = [task.name for task in project.tasks if _is_same(model.tasks.get(task.name), task)]
     missing = _missing(project.tasks, shared, name)
-    return Comparable({task: predictions[task] for task in shared}, missing, contender.tasks)
+    return Comparable({task: predictions[task] for task in shared}, missing, model.tasks)
 
 
-def _load(project: Project, champion: Champion, name: str) -> Contender:
+def _load(project: Project, champion: Champion, name: str) -> ServedModel:
     registry = Registry(project)
     folder = registry.fetch(registry.version(champion.version))
-    verify_model(folder, champion.digest)
-    return Contender(name, folder)
+    return ServedModel.load(folder, champion.digest, name)
 
 
 def _is_same(served: ServedTask | None, task: Task) -> bool:
     return served is not None and served.kind == task.kind
 
 
-def _refuse_first(contender: Contender, first: Task, name: str) -> str | None:
-    if _is_same(contender.tasks.get(first.name), first):
+def _refuse_first(model: ServedModel, first: Task) -> str | None:
+    if _is_same(model.tasks.get(first.name), first):
         return None
-    has = ", ".join(f"`{task.name}` ({task.kind})" for task in contender.tasks.values())
-    return f"{name} predicts {has} instead of `{first.name}` ({first.kind})"
+    has = ", ".join(f"`{task.name}` ({task.kind})" for task in model.tasks.values())
+    return f"{model.name} predicts {has} instead of `{first.name}` ({first.kind})"
 
 
 def _missing(tasks: Sequence[Task], shared: Sequence[str], name: str) -> list[str]:

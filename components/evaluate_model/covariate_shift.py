@@ -1,10 +1,12 @@
-"""Covariate shift: how much more often serving sees examples like each test example, told from raw features.
+"""Covariate shift: how much more often serving sees examples like each test example.
 
-Where features came to be distributed otherwise, but the label depends on them as before, each test example weighs
-p(x | serving) / p(x | test). A classifier that tells requests from test examples gives this ratio: it is its odds.
+Where features came to be distributed otherwise, but the label depends on them as before, each test
+example weighs p(x | serving) / p(x | test). A classifier that tells requests from test examples
+gives this ratio: it is its odds.
 
-Source: Bickel, Brückner and Scheffer 2009, "Discriminative Learning Under Covariate Shift"; Sugiyama, Suzuki and
-Kanamori 2012, "Density Ratio Estimation in Machine Learning", chapter 4; cross-fitting as in Chernozhukov et al. 2018.
+Source: Bickel, Brückner and Scheffer 2009, "Discriminative Learning Under Covariate Shift";
+Sugiyama, Suzuki and Kanamori 2012, "Density Ratio Estimation in Machine Learning", chapter 4;
+cross-fitting as in Chernozhukov et al. 2018.
 """
 
 from __future__ import annotations
@@ -19,16 +21,16 @@ import numpy as np
 from perennial.evaluation.prediction_table import Array
 
 Values = Sequence[list[Any] | None]
-"""The raw values of a feature, one list for each example; None or an empty list where it is missing."""
+"""A feature's raw values, a list for each example; None or an empty list where it is missing."""
 
 LEAST_REQUESTS = 100
-"""With fewer requests a region that a tenth of them visit is told by a handful."""
+"""With fewer requests a region that a tenth of them visit is known by a handful."""
 LONGEST_VECTOR = 1024
 MOST_CATEGORIES = 50
 CLIPPED_ABOVE = 0.99
-"""Quantile of the weights above which they are cut off: few examples with huge weights would decide everything."""
+"""Quantile above which weights are cut off: a few huge weights would decide everything."""
 _LONGEST_TEXT = 64
-# Longer vectors, such as pixels, are told apart by so many of their principal components.
+# Longer vectors, such as pixels, are represented by so many of their principal components.
 _COMPONENTS = 50
 _FARTHEST = 5.0  # standard deviations: what lies beyond says no more, and would rule the fit
 _FOLDS = 5
@@ -38,18 +40,18 @@ _SEED = 4711
 
 @dataclass(frozen=True)
 class DensityRatio:
-    """Weights of the test examples, float64 [n] with mean 1, and why features were not used, by name."""
+    """Weights of the test examples, float64 [n] with mean 1, and why features were not used."""
 
     weights: Array
     unused: dict[str, str] = field(default_factory=dict)
 
 
 def estimate_ratio(tested: Mapping[str, Values], requested: Mapping[str, Values]) -> DensityRatio | str:
-    """The weight of each test example, or why it cannot be told.
+    """Estimates the weight of each test example; a text: why it cannot be estimated.
 
-    Probabilities are those of classifiers that have not seen the example (5 folds), calibrated; how strongly they are
-    held back is what tells unseen examples apart best. Weights above their 99th percentile are cut off, which leaves
-    the weighted metrics somewhat nearer to the test split's.
+    Probabilities are those of classifiers that have not seen the example (5 folds), calibrated; how
+    strongly they are held back is what tells unseen examples apart best. Weights above their 99th
+    percentile are cut off, which leaves the weighted metrics somewhat nearer to the test split's.
 
     Args:
         tested: Raw values of the test examples by feature, each [n].
@@ -75,21 +77,22 @@ def estimate_ratio(tested: Mapping[str, Values], requested: Mapping[str, Values]
 
 
 def encode_feature(tested: Values, requested: Values) -> Array | str:
-    """A feature as standardised numbers, float64 [n + requests, d], or why it cannot be used; constants are left out.
+    """Encodes a feature as standardised numbers, float64 [n + requests, d]; a text: why not.
 
-    Numbers come with their squares, as the logarithm of the ratio of two normal densities is quadratic; categories and
-    short texts as one column for each of the most frequent; vectors flat. A missing value is average, and marked.
+    Numbers come with their squares, as the logarithm of the ratio of two normal densities is
+    quadratic; categories and short texts as one column for each of the most frequent; vectors flat.
+    A missing value is average, and marked. Constants are left out.
     """
     for values, whom in ((tested, "test example"), (requested, "request")):
         if not any(values):
             return f"no {whom} has it"
     rows = [*tested, *requested]
     kinds = {isinstance(row[0], bytes) for row in rows if row}
-    found = _encode_text(rows) if kinds == {True} else _encode_numbers(rows)
-    if isinstance(found, str):
-        return found
+    numbers = _encode_text(rows) if kinds == {True} else _encode_numbers(rows)
+    if isinstance(numbers, str):
+        return numbers
     missing = np.array([[not row] for row in rows], dtype=float)
-    return np.concatenate([found, _standardise(missing)], axis=1)
+    return np.concatenate([numbers, _standardise(missing)], axis=1)
 
 
 def _encode_text(rows: Values) -> Array | str:
@@ -98,10 +101,10 @@ def _encode_text(rows: Values) -> Array | str:
         return f"its values are texts or bytes longer than {_LONGEST_TEXT}"
     counts = Counter(item for row in rows if row for item in set(row))
     columns = {item: place for place, (item, _) in enumerate(counts.most_common(MOST_CATEGORIES))}
-    found = np.zeros((len(rows), len(columns)))
+    present = np.zeros((len(rows), len(columns)))
     for number, row in enumerate(rows):
-        found[number, [columns[item] for item in row or () if item in columns]] = 1
-    return _standardise(found)
+        present[number, [columns[item] for item in row or () if item in columns]] = 1
+    return _standardise(present)
 
 
 def _encode_numbers(rows: Values) -> Array | str:
@@ -111,22 +114,25 @@ def _encode_numbers(rows: Values) -> Array | str:
     (length,) = lengths
     if length > LONGEST_VECTOR:
         return f"its values are vectors of {length} numbers, more than {LONGEST_VECTOR}"
-    found = np.array([row or [np.nan] * length for row in rows], dtype=np.float64)
-    found = np.where(np.isfinite(found), found, np.nan)
-    means = np.nansum(found, axis=0) / np.maximum(np.isfinite(found).sum(axis=0), 1)
-    found = _standardise(np.where(np.isnan(found), means, found))
+    numbers = np.array([row or [np.nan] * length for row in rows], dtype=np.float64)
+    numbers = np.where(np.isfinite(numbers), numbers, np.nan)
+    means = np.nansum(numbers, axis=0) / np.maximum(np.isfinite(numbers).sum(axis=0), 1)
+    numbers = _standardise(np.where(np.isnan(numbers), means, numbers))
     if length == 1:
-        return np.concatenate([found, _standardise(found**2)], axis=1)
-    return _principal_components(found) if found.shape[1] > _COMPONENTS else found
+        return np.concatenate([numbers, _standardise(numbers**2)], axis=1)
+    return _principal_components(numbers) if numbers.shape[1] > _COMPONENTS else numbers
 
 
 def _principal_components(values: Array) -> Array:
-    """The strongest has deviation 1 and the others less, in proportion: a weak one is more likely noise."""
+    """Gives the strongest component deviation 1 and the others less, in proportion.
+
+    A weak component is more likely noise.
+    """
     from sklearn.decomposition import PCA
 
     few = min(_COMPONENTS, *values.shape)
-    found = PCA(few, svd_solver="randomized", random_state=_SEED).fit_transform(values)
-    return np.asarray(found / found.std(axis=0).max(), dtype=np.float64)
+    components = PCA(few, svd_solver="randomized", random_state=_SEED).fit_transform(values)
+    return np.asarray(components / components.std(axis=0).max(), dtype=np.float64)
 
 
 def _standardise(values: Array) -> Array:
@@ -138,29 +144,34 @@ def _standardise(values: Array) -> Array:
 
 
 def _unseen_odds(inputs: Array, served: Array) -> Array:
-    """p(x | serving) / p(x | test) of each example, by classifiers that have not seen it, float64 [n + requests]."""
+    """Estimates p(x | serving) / p(x | test) by classifiers that have not seen the example.
+
+    The odds are float64 [n + requests].
+    """
     from sklearn.metrics import log_loss
 
-    found = [_calibrated(_unseen_logits(inputs, served, strength), served) for strength in _STRENGTHS]
-    best = min(found, key=lambda probabilities: float(log_loss(served, probabilities)))
+    candidates = [_calibrated(_unseen_logits(inputs, served, strength), served) for strength in _STRENGTHS]
+    best = min(candidates, key=lambda probabilities: float(log_loss(served, probabilities)))
     best = np.clip(best, 1e-6, 1 - 1e-6)
     return np.asarray(best / (1 - best) * (served == 0).sum() / (served == 1).sum())
 
 
 def _unseen_logits(inputs: Array, served: Array, strength: float) -> Array:
-    """The log odds that each example is a request, by classifiers of the other folds."""
+    """Gives the log odds that each example is a request, by classifiers of the other folds."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import StratifiedKFold
 
-    found, folds = np.empty(len(served)), StratifiedKFold(_FOLDS, shuffle=True, random_state=_SEED)
+    logits, folds = np.empty(len(served)), StratifiedKFold(_FOLDS, shuffle=True, random_state=_SEED)
     for seen, unseen in folds.split(inputs, served):
         classifier = LogisticRegression(C=strength, max_iter=500).fit(inputs[seen], served[seen])
-        found[unseen] = classifier.decision_function(inputs[unseen])
-    return found
+        logits[unseen] = classifier.decision_function(inputs[unseen])
+    return logits
 
 
 def _calibrated(logits: Array, served: Array) -> Array:
-    """Probabilities of log odds: a classifier that was held back, or that learnt noise, says too little or too much.
+    """Turns log odds into calibrated probabilities.
+
+    A classifier that was held back, or that learnt noise, is too unsure or too sure.
 
     Source: Platt 1999, "Probabilistic Outputs for Support Vector Machines".
     """

@@ -1,8 +1,9 @@
-"""Whether the candidate treats groups alike: its scores and its errors on each group beside those on all others.
+"""Whether the candidate treats groups alike: scores and errors on each group beside all others.
 
-Source: scores and errors of values by the two-sample Kolmogorov-Smirnov test; rates by Pearson's chi-square test of two
-proportions, or Fisher's exact test where a cell is expected to hold fewer than 5 (Cochran 1954); false positive and
-false negative rates as in Hardt et al. 2016, "Equality of Opportunity in Supervised Learning"; corrected by Holm 1979.
+Source: scores and errors of values by the two-sample Kolmogorov-Smirnov test; rates by Pearson's
+chi-square test of two proportions, or Fisher's exact test where a cell is expected to hold fewer
+than 5 (Cochran 1954); false positive and false negative rates as in Hardt et al. 2016, "Equality of
+Opportunity in Supervised Learning"; corrected by Holm 1979.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ _RARE: dict[GroupMeasure, str] = {
 
 @dataclass(frozen=True)
 class _Measured:
-    """What the candidate gives on each example, [n]: `errors` are 0 or 1 of classes, absolute errors of values."""
+    """The candidate's results on each example, [n]: `errors` are 0 or 1, or absolute errors."""
 
     scores: Array
     errors: Array
@@ -59,10 +60,11 @@ class _Raw:
 def compare_groups(
     frame: pd.DataFrame, task: Task, model: str, settings: FairnessSettings
 ) -> tuple[Fairness | None, list[str]]:
-    """Compares each group of each named feature with all other examples; None where no feature is named.
+    """Compares each group of each named feature with all other examples; None: no feature is named.
 
-    Scores are the probability of 1 (binary), of the true class (several classes), or the value. Groups are the values
-    of the column `slice:<feature>`; that a value is missing makes a group, too.
+    Scores are the probability of 1 (binary), of the true class (several classes), or the value.
+    Groups are the values of the column `slice:<feature>`; that a value is missing makes a group,
+    too.
 
     Returns:
         The tests, and in sentences what was not compared.
@@ -103,7 +105,7 @@ def _score_words(task: Task) -> str:
 
 
 def _large_groups(feature: str, groups: Array, least: int) -> tuple[list[str], list[str]]:
-    """The groups that can be compared, and why others cannot."""
+    """Lists the groups that can be compared, and why others cannot."""
     names, counts = np.unique(groups, return_counts=True)
     if len(names) < 2:
         return [], [f"fairness by `{feature}`: all test examples are in the group `{names[0]}`"]
@@ -131,7 +133,7 @@ def _distribution(feature: str, group: str, scores: Array) -> ScoreDistribution:
 def _test_group(
     measured: _Measured, inside: Array, feature: str, group: str, least: int
 ) -> tuple[list[_Raw], list[str]]:
-    """The tests of one group beside the rest, and which of them had too few examples."""
+    """Tests one group beside the rest; also names the tests that had too few examples."""
     tests, notes, count = [], [], int(inside.sum())
     tests.append(_Raw(feature, group, count, "score", *_kolmogorov_smirnov(measured.scores, inside)))
     for measure, among in _rates(measured):
@@ -142,13 +144,13 @@ def _test_group(
             continue
         tests.append(_Raw(feature, group, len(mine), measure, *_two_proportions(mine, others)))
     if not measured.task.is_classes:
-        found = _kolmogorov_smirnov(measured.errors, inside)
-        tests.append(_Raw(feature, group, count, "absolute_error", *found))
+        result = _kolmogorov_smirnov(measured.errors, inside)
+        tests.append(_Raw(feature, group, count, "absolute_error", *result))
     return tests, notes
 
 
 def _rates(measured: _Measured) -> Iterator[tuple[GroupMeasure, Array]]:
-    """The error rates that are compared, each with the examples [n] that it is measured among."""
+    """Lists the error rates to compare, each with the examples [n] that it is measured on."""
     if measured.task.is_classes:
         yield "error_rate", np.ones(len(measured.labels), dtype=bool)
     if measured.task.kind == "binary":
@@ -157,17 +159,18 @@ def _rates(measured: _Measured) -> Iterator[tuple[GroupMeasure, Array]]:
 
 
 def _kolmogorov_smirnov(values: Array, inside: Array) -> tuple[float, float, float, float]:
-    """The means of a group and of the rest, the distance of their distribution functions, and its p-value."""
+    """Gives the means of a group and of the rest, the distributions' distance and its p-value."""
     from scipy.stats import ks_2samp
 
     mine, others = values[inside], values[~inside]
-    # The exact p-value takes minutes for thousands of examples; from 50 on the asymptotic one is as good.
-    found = ks_2samp(mine, others, method="asymp")
-    return float(mine.mean()), float(others.mean()), float(found.statistic), float(found.pvalue)
+    # The exact p-value takes minutes for thousands of examples; from 50 on the asymptotic one is as
+    # good.
+    result = ks_2samp(mine, others, method="asymp")
+    return float(mine.mean()), float(others.mean()), float(result.statistic), float(result.pvalue)
 
 
 def _two_proportions(mine: Array, others: Array) -> tuple[float, float, float, float]:
-    """The shares of errors (0 or 1) in a group and in the rest, their absolute difference, and its p-value."""
+    """Gives the error shares of a group and of the rest, their distance and its p-value."""
     from scipy.stats import chi2, fisher_exact
 
     table = np.array([[mine.sum(), others.sum()], [len(mine) - mine.sum(), len(others) - others.sum()]], dtype=float)
@@ -181,7 +184,7 @@ def _two_proportions(mine: Array, others: Array) -> tuple[float, float, float, f
 
 
 def _correct(raw: Sequence[_Raw], settings: FairnessSettings) -> list[GroupTest]:
-    """The tests with p-values that are corrected for the number of all of them."""
+    """Corrects the tests' p-values for the number of all of them."""
     corrected = holm([test.p_value for test in raw])
     return [
         GroupTest(

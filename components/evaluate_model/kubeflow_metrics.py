@@ -24,7 +24,7 @@ class ClassificationLog(Protocol):
 
 
 def show_confusion(folder: Path, evaluation: Evaluation, log: ClassificationLog) -> None:
-    """Logs the candidate's confusion of the first task's classes, and the ROC curve of a binary one."""
+    """Logs the candidate's confusion of the first task's classes, and a binary one's ROC curve."""
     if evaluation.confusion:
         log.log_confusion_matrix(evaluation.confusion[0].labels, evaluation.confusion[0].counts)
     first = evaluation.tasks[0]
@@ -33,10 +33,10 @@ def show_confusion(folder: Path, evaluation: Evaluation, log: ClassificationLog)
 
 
 def show_slices(project: Project, folder: Path, evaluation: Evaluation) -> dict[str, Any]:
-    """The metadata of Kubeflow's `SlicedClassificationMetrics`: the candidate's confusion on every slice and view.
+    """Makes the metadata of Kubeflow's `SlicedClassificationMetrics`: confusion by slice and view.
 
-    The methods of that class do not work in kfp 2.17: they look for an attribute that nothing sets. Slices that are too
-    small to be judged are left out.
+    The methods of that class do not work in kfp 2.17: they look for an attribute that nothing sets.
+    Slices that are too small to be judged are left out.
     """
     if evaluation.tasks[0].kind == "regression":
         return {}

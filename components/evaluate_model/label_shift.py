@@ -1,11 +1,13 @@
-"""Label shift: how often each class comes in serving, told from what the model predicts there.
+"""Label shift: how often each class comes in serving, estimated from what the model predicts there.
 
-Where classes became more or less frequent, but each looks as it did, the predictions q of served requests are C w:
-C[i, j] is the share of test examples of class j that are predicted as i, and w[j] how much more frequent class j is in
-serving than in the test split. C is not regularised: that would pull w towards 1, and so the re-weighted metrics
-towards those of the test split, just where they differ. Where noise would decide instead, nothing is estimated.
+Where classes became more or less frequent, but each looks as it did, the predictions q of served
+requests are C w: C[i, j] is the share of test examples of class j that are predicted as i, and w[j]
+how much more frequent class j is in serving than in the test split. C is not regularised: that
+would pull w towards 1, and so the re-weighted metrics towards those of the test split, just where
+they differ. Where noise would decide instead, nothing is estimated.
 
-Source: Lipton, Wang and Smola 2018, "Detecting and Correcting for Label Shift with Black Box Predictors", section 4.
+Source: Lipton, Wang and Smola 2018, "Detecting and Correcting for Label Shift with Black Box
+Predictors", section 4.
 """
 
 from __future__ import annotations
@@ -17,12 +19,13 @@ import numpy as np
 from perennial.evaluation.prediction_table import Array
 
 LEAST_OF_CLASS = 10
-"""With fewer test examples of a class it is not known what it is predicted as: one of ten more or less is 10 points."""
+"""With fewer test examples of a class it is not known what it is predicted as: one of ten more or
+less is 10 points."""
 LEAST_REQUESTS = 100
 """With fewer requests a class's share may be wrong by 10 points (two standard errors of a half)."""
-# By Weyl's inequality noise moves a singular value by at most its own norm. Below twice the noise the shares may be
-# wrong by as much as they are: the relative error is up to noise / (singular - noise). Source: Golub and Van Loan 2013,
-# "Matrix Computations", section 2.6.
+# By Weyl's inequality noise moves a singular value by at most its own norm. Below twice the noise
+# the shares may be wrong by as much as they are: the relative error is up to noise / (singular -
+# noise). Source: Golub and Van Loan 2013, "Matrix Computations", section 2.6.
 _NOISE_MARGIN = 2.0
 _ROUNDING = 1e-6  # what is left of a singular value of 0 is no value
 
@@ -36,12 +39,12 @@ class ClassShares:
 
     @property
     def weights(self) -> Array:
-        """How much more frequent each class is in serving, float64 [classes]; 0 of one that has no test example."""
+        """Shares in serving divided by those tested, float64 [classes]; 0 of a class not tested."""
         return np.divide(self.served, self.tested, out=np.zeros(len(self.served)), where=self.tested > 0)
 
 
 def estimate_shares(labels: Array, predicted: Array, requested: Array) -> ClassShares | str:
-    """The classes' shares in serving, or why they cannot be told.
+    """Estimates the classes' shares in serving; a text: why they cannot be estimated.
 
     Args:
         labels: True classes of the test examples, int [n].
@@ -52,7 +55,8 @@ def estimate_shares(labels: Array, predicted: Array, requested: Array) -> ClassS
     if len(requested) < LEAST_REQUESTS:
         return f"there are {len(requested)} served requests, fewer than {LEAST_REQUESTS}"
     counts, asked = count_pairs(labels, predicted, classes), np.bincount(requested, minlength=classes)
-    # A class that is neither in the test split nor predicted in serving is none that serving could hold.
+    # A class that is neither in the test split nor predicted in serving is none that serving could
+    # hold.
     known = (counts.sum(axis=0) > 0) | (asked > 0)
     few = [place for place in np.flatnonzero(known) if counts[:, place].sum() < LEAST_OF_CLASS]
     if few:
@@ -68,13 +72,13 @@ def estimate_shares(labels: Array, predicted: Array, requested: Array) -> ClassS
 
 
 def count_pairs(labels: Array, predicted: Array, classes: int) -> Array:
-    """How many examples of class j are predicted as i, float64 [i, j]."""
+    """Counts the examples of class j that are predicted as i, float64 [i, j]."""
     pairs = np.bincount(predicted * classes + labels, minlength=classes * classes)
     return pairs.reshape(classes, classes).astype(np.float64)
 
 
 def solve_shares(counts: Array, asked: Array) -> ClassShares:
-    """The shares that explain the requests best, by least squares, none below 0.
+    """Finds the shares that explain the requests best, by least squares, none below 0.
 
     Args:
         counts: As `count_pairs` gives them.
@@ -92,18 +96,23 @@ def solve_shares(counts: Array, asked: Array) -> ClassShares:
 
 
 def _conditional(counts: Array) -> Array:
-    """The share of each class that is predicted as each other, float64 [predicted, true]; 0 of a class without any."""
+    """Gives the share of each class that is predicted as each other, float64 [predicted, true].
+
+    It is 0 of a class without examples.
+    """
     each = counts.sum(axis=0)
     return np.asarray(np.divide(counts, each, out=np.zeros_like(counts), where=each > 0))
 
 
 def _least_singular(counts: Array) -> tuple[float, float]:
-    """The smallest singular value of the confusion matrix by true class, and the norm of its sampling noise.
+    """Gives the least singular value of the confusion by true class, and the norm of its noise.
 
-    The shares of each true class are taken, so that a rare class does not look like one that cannot be told apart.
+    The shares of each true class are taken, so that a rare class does not look like one that cannot
+    be told apart.
 
-    Source: Bandeira and van Handel 2016, "Sharp nonasymptotic bounds on the norm of random matrices with independent
-    entries" (the norm is about the largest standard deviation of a row plus that of a column).
+    Source: Bandeira and van Handel 2016, "Sharp nonasymptotic bounds on the norm of random matrices
+    with independent entries" (the norm is about the largest standard deviation of a row plus that
+    of a column).
     """
     shares = _conditional(counts)
     variances = shares * (1 - shares) / counts.sum(axis=0)

@@ -30,10 +30,10 @@ CHAMPION = "champion"
 
 @dataclass(frozen=True)
 class Measured:
-    """What is measured: the tables, the first task's first, and which of their models is the candidate, of what digest.
+    """What is measured: the tables, the first task's first, and the candidate with its digest.
 
-    `serves` holds what the candidate and the champion serve, by their columns; `serving` the weights of what serving
-    sees, None: the tables have none.
+    `serves` holds what the candidate and the champion serve, by their columns; `serving` the
+    weights of what serving sees, None: the tables have none.
     """
 
     project: Project
@@ -50,7 +50,7 @@ class Measured:
 
 
 def measure_slices(measured: Measured) -> list[SliceMetrics]:
-    """Every model's metrics of every task, overall, on slices and on views."""
+    """Computes every model's metrics of every task, overall, on slices and on views."""
     rows = []
     for table in measured.tables:
         groups = make_groups(table.frame, measured.project.settings.evaluate)
@@ -59,16 +59,16 @@ def measure_slices(measured: Measured) -> list[SliceMetrics]:
 
 
 def compare_models(measured: Measured) -> list[Difference]:
-    """What the candidate gains over the champion on every task, and the other instances on the first."""
-    found = []
+    """Compares the candidate with the champion on every task, with other instances on the first."""
+    differences = []
     for number, table in enumerate(measured.tables):
         if CHAMPION in table.models:
-            found += _compare_first(measured, table) if number == 0 else _compare_other(measured, table)
-    return found
+            differences += _compare_first(measured, table) if number == 0 else _compare_other(measured, table)
+    return differences
 
 
 def confuse(measured: Measured) -> list[ConfusionMatrix]:
-    """The confusion of the first task's classes, of the candidate and the champion."""
+    """Counts the confusions of the first task's classes, of the candidate and the champion."""
     first = measured.tables[0]
     if not first.task.is_classes:
         return []
@@ -81,34 +81,35 @@ def confuse(measured: Measured) -> list[ConfusionMatrix]:
 
 
 def calibrate(measured: Measured) -> list[Calibration]:
-    """How far confidence is from being right, of the candidate and the champion on every task with classes."""
+    """Measures the calibration of the candidate and the champion on every task with classes."""
     confidence = measured.project.settings.gate.confidence
-    found = []
+    calibrations = []
     for table in measured.tables:
         name, labels = table.task.name, table.frame[LABEL].to_numpy()
         for model, named in measured.judged.items():
             if table.task.is_classes and model in table.models:
                 temperature = measured.serves[model][name].temperature
                 scores = class_scores(table.frame, model)
-                found.append(measure_calibration(labels, scores, named, name, confidence, temperature))
-    return found
+                calibrations.append(measure_calibration(labels, scores, named, name, confidence, temperature))
+    return calibrations
 
 
 def _compare_first(measured: Measured, table: TaskTable) -> list[Difference]:
-    """The gate's metric, on everything that the gate reads."""
+    """Compares the gate's metric, on everything that the gate reads."""
     settings = measured.project.settings
     gate, terms = settings.gate, _terms(measured.project, table.task, settings.gate.repeats)
     pairs = {m: _pair(table, m, gate.metric) for m in table.models if m != CHAMPION}
     pair = pairs.pop(measured.candidate)
-    found = [compare_overall(pair, terms), *compare_slices(pair, terms, make_groups(table.frame, settings.evaluate))]
+    groups = make_groups(table.frame, settings.evaluate)
+    differences = [compare_overall(pair, terms), *compare_slices(pair, terms, groups)]
     if measured.serving is not None:
         weights, reweigh = measured.serving.weights, measured.serving.resample
-        found.append(compare_serving(pair, terms, weights, reweigh, decides=gate.distribution == "serving"))
-    return found + compare_instances(pairs, terms)
+        differences.append(compare_serving(pair, terms, weights, reweigh, decides=gate.distribution == "serving"))
+    return differences + compare_instances(pairs, terms)
 
 
 def _compare_other(measured: Measured, table: TaskTable) -> list[Difference]:
-    """The task's own metric, which the gate does not read."""
+    """Compares the task's own metric, which the gate does not read."""
     terms = _terms(measured.project, table.task, 0)
     pair = _pair(table, measured.candidate, table.task.metric)
     groups = make_groups(table.frame, measured.project.settings.evaluate)
@@ -123,5 +124,5 @@ def _terms(project: Project, task: Task, repeats: int) -> Terms:
 def _pair(table: TaskTable, model: str, metric: Metric) -> Pair:
     labels = table.frame[LABEL].to_numpy()
     clusters = table.frame[GROUP].to_numpy() if GROUP in table.frame else None
-    said, champion = (predictions_of(table.frame, table.task, name) for name in (model, CHAMPION))
-    return Pair(said, champion, labels, metric, clusters)
+    candidate, champion = (predictions_of(table.frame, table.task, name) for name in (model, CHAMPION))
+    return Pair(candidate, champion, labels, metric, clusters)

@@ -1,4 +1,4 @@
-"""Where the models are wrong: confusions of classes, and the examples on which the candidate is most wrong."""
+"""Where the models are wrong: confusions of classes, and the candidate's worst mistakes."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ MOST_POINTS = 100
 
 
 def confusion(table: pd.DataFrame, model: str, named: str) -> list[ConfusionMatrix]:
-    """Counts of true against predicted classes; the classes are those that the model can give or a label has.
+    """Counts true against predicted classes: those that the model can give or a label has.
 
     None where there are more than `MOST_CLASSES`.
     """
@@ -35,24 +35,28 @@ def confusion(table: pd.DataFrame, model: str, named: str) -> list[ConfusionMatr
 def confusion_by_group(
     table: pd.DataFrame, model: str, named: str, groups: Sequence[Group]
 ) -> list[tuple[str, ConfusionMatrix]]:
-    """The confusion of each group of examples by its name, all with the same classes, as many as `MOST_CELLS` allow."""
+    """Counts the confusions of each group of examples, by its name; all with the same classes.
+
+    There are as many groups as `MOST_CELLS` allows.
+    """
     labels, scores = table[LABEL].to_numpy(dtype=np.int64), class_scores(table, model)
     classes = max(scores.shape[1], int(labels.max()) + 1)
     if classes > MOST_CLASSES:
         return []
     predicted, names = scores.argmax(axis=1), [str(number) for number in range(classes)]
-    found = []
+    matrices = []
     for group in groups[: MOST_CELLS // classes**2]:
         counts = np.zeros((classes, classes), dtype=int)
         np.add.at(counts, (labels[group.rows], predicted[group.rows]), 1)
-        found.append((group.name, ConfusionMatrix(model=named, labels=names, counts=counts.tolist())))
-    return found
+        matrices.append((group.name, ConfusionMatrix(model=named, labels=names, counts=counts.tolist())))
+    return matrices
 
 
 def roc_points(table: pd.DataFrame, model: str) -> tuple[list[float], list[float], list[float]]:
-    """The ROC curve of a binary task: false and true positive rates, and their thresholds, at most `MOST_POINTS`.
+    """Gives the ROC curve of a binary task: false and true positive rates, and thresholds.
 
-    Empty where the examples are of one class: then there is no such curve.
+    There are at most `MOST_POINTS` points. Empty where the examples are of one class: then there is
+    no such curve.
     """
     from sklearn.metrics import roc_curve
 
@@ -60,7 +64,8 @@ def roc_points(table: pd.DataFrame, model: str) -> tuple[list[float], list[float
     if len(np.unique(labels)) < 2:
         return [], [], []
     rates = np.stack(roc_curve(labels, class_scores(table, model)[:, 1]), axis=1)
-    # The curve begins where nothing is called positive, at a threshold that scikit-learn calls infinite.
+    # The curve begins where nothing is called positive, at a threshold that scikit-learn calls
+    # infinite.
     rates[:, 2] = np.minimum(rates[:, 2], 1.0)
     chosen = np.unique(np.linspace(0, len(rates) - 1, min(len(rates), MOST_POINTS)).round().astype(int))
     false, true, thresholds = rates[chosen].T.tolist()
@@ -68,9 +73,10 @@ def roc_points(table: pd.DataFrame, model: str) -> tuple[list[float], list[float
 
 
 def find_mistakes(table: pd.DataFrame, task: Task, model: str) -> list[Mistake]:
-    """The examples on which a model is most wrong, worst first.
+    """Lists the examples on which a model is most wrong, worst first.
 
-    Of classes: those that it got wrong with the most certainty; of values: those with the largest errors.
+    Of classes: those that it got wrong with the most certainty; of values: those with the largest
+    errors.
     """
     labels, keys = table[LABEL].to_numpy(), table[KEY].astype(str).to_numpy()
     if task.is_classes:

@@ -10,13 +10,13 @@ import numpy as np
 
 from components.evaluate_model.covariate_shift import estimate_ratio
 from components.evaluate_model.label_shift import ClassShares, count_pairs, estimate_shares, solve_shares
-from components.evaluate_model.predictions import Contender
 from perennial.data.examples import to_example
 from perennial.data.serving_log import ServingLog, find_log, no_requests, unreadable
 from perennial.errors import PerennialError
 from perennial.evaluation.bootstrap import effective_number
 from perennial.evaluation.prediction_table import Array, Examples, read_values
 from perennial.export.contract import parsing_specs
+from perennial.export.served_model import ServedModel
 from perennial.project import Project
 from perennial.readers.convert import Conformed
 from perennial.schema.environments import serving_features
@@ -27,11 +27,12 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
 MOST_REQUESTS = 5_000
-"""So many requests are drawn from the newest: the share of a class is then known to within 1.4 points."""
+"""So many requests are drawn from the newest: the share of a class is then known to within 1.4
+points."""
 
 Resample = Callable[[np.random.Generator, Array], Array]
-"""Weights of resampled test examples (row numbers, which may repeat, [m]), estimated anew from them; NaN: they cannot
-be. The requests are resampled, too."""
+"""Weights of resampled test examples (row numbers, which may repeat, [m]), estimated anew from
+them; NaN: they cannot be. The requests are resampled, too."""
 
 
 @dataclass(frozen=True)
@@ -52,14 +53,14 @@ class ServingWeights:
 
 
 def estimate_weights(
-    project: Project, task: Task, contender: Contender, examples: Examples, labels: Array, predictions: Array
+    project: Project, task: Task, model: ServedModel, examples: Examples, labels: Array, predictions: Array
 ) -> ServingWeights | str:
-    """The weights by `evaluate.serving`, or in a sentence why there are none.
+    """Estimates the weights by `evaluate.serving`; a text: why there are none.
 
     Args:
         project: Its settings name the method and the log.
         task: The task that is re-weighted.
-        contender: The candidate, which predicts the requests.
+        model: The candidate, which predicts the requests.
         examples: The test split.
         labels: Their labels, int [n] or float [n].
         predictions: What the candidate gives for them: float [n, classes], or [n].
@@ -79,22 +80,22 @@ def estimate_weights(
     if not requests:
         return _refused(no_requests(project))
     if method == "covariate_shift":
-        found = _by_covariates(project, log, examples, requests)
+        weights = _by_covariates(project, log, examples, requests)
     else:
-        found = _by_labels(project, task, contender, requests, labels, predictions)
-    return _refused(found) if isinstance(found, str) else _large_enough(found, project)
+        weights = _by_labels(project, task, model, requests, labels, predictions)
+    return _refused(weights) if isinstance(weights, str) else _large_enough(weights, project)
 
 
 def _refused(why: str) -> str:
     return f"metrics were not re-weighted to serving: {why}"
 
 
-def _large_enough(found: ServingWeights, project: Project) -> ServingWeights | str:
-    effective, least = found.record.effective, project.settings.evaluate.least_effective
+def _large_enough(weights: ServingWeights, project: Project) -> ServingWeights | str:
+    effective, least = weights.record.effective, project.settings.evaluate.least_effective
     if effective >= least:
-        return found
+        return weights
     return _refused(
-        f"the effective number of test examples would be {effective:.1f} of {len(found.weights):,}, below "
+        f"the effective number of test examples would be {effective:.1f} of {len(weights.weights):,}, below "
         f"evaluate.least_effective ({least:g}); serving sees what the test split hardly holds"
     )
 
@@ -105,20 +106,20 @@ def _by_covariates(
     known = {project.settings.label, project.settings.data.key, *(task.label for task in project.tasks)}
     names = [name for name in log.columns if name not in known]
     requested = {name: [_as_list(row.get(name)) for row in requests] for name in names}
-    found = estimate_ratio(read_values(examples.records, names), requested)
-    if isinstance(found, str):
-        return found
+    ratio = estimate_ratio(read_values(examples.records, names), requested)
+    if isinstance(ratio, str):
+        return ratio
     record = ServingDistribution(
-        method="covariate_shift", requests=len(requests), effective=effective_number(found.weights)
+        method="covariate_shift", requests=len(requests), effective=effective_number(ratio.weights)
     )
-    notes = tuple(f"covariate shift of `{name}` was not looked at: {why}" for name, why in found.unused.items())
-    return ServingWeights(record, found.weights, notes=notes)
+    notes = tuple(f"covariate shift of `{name}` was not looked at: {why}" for name, why in ratio.unused.items())
+    return ServingWeights(record, ratio.weights, notes=notes)
 
 
 def _by_labels(
     project: Project,
     task: Task,
-    contender: Contender,
+    model: ServedModel,
     requests: Sequence[Conformed],
     labels: Array,
     predictions: Array,
@@ -129,20 +130,20 @@ def _by_labels(
         return "no served request has all features that the model needs"
     records = [to_example(row).SerializeToString(deterministic=True) for row in usable]
     try:
-        scores = contender.predict(records)[task.name]
+        scores = model.predict_examples(records)[task.name]
     except PerennialError as error:
         return f"the served requests could not be predicted: {error}"
     scores = scores[np.isfinite(scores).all(axis=1)]
-    found = weigh_by_labels(labels, predictions.argmax(axis=1), scores.argmax(axis=1))
+    weights = weigh_by_labels(labels, predictions.argmax(axis=1), scores.argmax(axis=1))
     left_out = len(requests) - len(scores)
-    if isinstance(found, str) or not left_out:
-        return found
+    if isinstance(weights, str) or not left_out:
+        return weights
     note = f"{left_out:,} of {len(requests):,} served requests were left out: the model has no answer to them"
-    return ServingWeights(found.record, found.weights, found.resample, (note,))
+    return ServingWeights(weights.record, weights.weights, weights.resample, (note,))
 
 
 def weigh_by_labels(labels: Array, predicted: Array, requested: Array) -> ServingWeights | str:
-    """The weights by label shift, or why they cannot be told.
+    """Estimates the weights by label shift; a text: why they cannot be estimated.
 
     Args:
         labels: True classes of the test examples, int [n].
@@ -185,7 +186,7 @@ def _normalised(weights: Array) -> Array:
 
 
 def _fits(value: Any, spec: tf.io.FixedLenFeature) -> bool:
-    """Whether the model can read a value of a request: one without default is there, and it is of its shape."""
+    """Tells whether the model can read a request's value: its shape fits, or a default stands."""
     values = _as_list(value)
     if values is None:
         return spec.default_value is not None

@@ -34,7 +34,7 @@ from schemas.records import Champion, CheckedSpan, EvaluatedTask, Evaluation, Sp
 
 @dataclass(frozen=True)
 class Outputs:
-    """Folders that `evaluate_model` writes: the evaluation with its tables, and the candidate's SavedModel."""
+    """Folders that `evaluate_model` writes: the evaluation, and the candidate's SavedModel."""
 
     evaluation: Path
     model: Path
@@ -48,10 +48,10 @@ def evaluate_model(
     outputs: Outputs,
     validation: Path | None = None,
 ) -> Evaluation:
-    """Evaluates all instances and the champion; the instance with the lowest eval loss is the candidate.
+    """Evaluates all instances and the champion; the least eval loss makes the candidate.
 
-    Writes `evaluation.json`, a table of predictions for each task, the instances' TensorBoard logs and the candidate's
-    SavedModel.
+    Writes `evaluation.json`, a table of predictions for each task, the instances' TensorBoard logs
+    and the candidate's SavedModel.
 
     Args:
         project: Whose settings say what is measured.
@@ -63,7 +63,8 @@ def evaluate_model(
 
     Raises:
         IntegrityError: An instance is not the one that training wrote.
-        ProjectError: The window's test split is empty, or holds labels that nothing can be measured by.
+        ProjectError: The window's test split is empty, or holds labels that nothing can be measured
+            by.
         TrainingError: The candidate's predictions are not finite.
     """
     trainings = [Training.read(folder) for folder in models]
@@ -80,8 +81,8 @@ def evaluate_model(
     against = predict_champion(project, champion, examples, instances.labels)
     weights = _weigh(project, chosen.instance.name, instances, examples)
     measured = _write_tables(project, chosen, examples, instances, against, weights, outputs.evaluation)
-    told = [*instances.not_measured, *against.not_compared, *views.not_compared, *_unweighed(weights)]
-    evaluation = _evaluate(measured, trainings, told).model_copy(update={"champion": champion, "window": spans})
+    not_compared = [*instances.not_measured, *against.not_compared, *views.not_compared, *_unweighed(weights)]
+    evaluation = _evaluate(measured, trainings, not_compared).model_copy(update={"champion": champion, "window": spans})
     evaluation.write(outputs.evaluation)
     _link_logs(folders, outputs.evaluation)
     link_tree(saved[chosen.instance.name], outputs.model / SAVED_MODEL)
@@ -89,7 +90,7 @@ def evaluate_model(
 
 
 def describe_overall(evaluation: Evaluation) -> dict[str, float]:
-    """Every model's overall metrics by their names in words; a metric that could not be measured is left out."""
+    """Gives every model's overall metrics by their names in words, those that were measured."""
     several = len(evaluation.tasks) > 1
     return {
         f"{row.model} {row.task + ' ' if several else ''}{metric_words(metric)}": value
@@ -107,7 +108,10 @@ def read_window(window: Path) -> list[Span]:
 
 
 def choose_candidate(trainings: Sequence[Training]) -> Training:
-    """The instance with the lowest eval loss. The test split has no say, so that judging on it stays fair."""
+    """Chooses the instance with the lowest eval loss.
+
+    The test split has no say, so that judging on it stays fair.
+    """
     return min(trainings, key=lambda training: training.best.eval_loss)
 
 
@@ -117,7 +121,7 @@ def _read_examples(project: Project, window: Path) -> Examples:
 
 
 def _weigh(project: Project, candidate: str, instances: Instances, examples: Examples) -> ServingWeights | str | None:
-    """The weights of what serving sees, or why it could not be told; None: nobody asked."""
+    """Estimates the weights of what serving sees; a text: why not; None: the settings want none."""
     if project.settings.evaluate.serving == "none":
         return None
     first = project.tasks[0]
@@ -126,7 +130,7 @@ def _weigh(project: Project, candidate: str, instances: Instances, examples: Exa
 
 
 def _unweighed(weights: ServingWeights | str | None) -> list[str]:
-    """Why there are no weights, or what could not be looked at for them."""
+    """Tells why there are no weights, or what was left out of them."""
     if weights is None:
         return []
     return [weights] if isinstance(weights, str) else list(weights.notes)
@@ -147,8 +151,8 @@ def _write_tables(
     serving = None if isinstance(weights, str) else weights
     tables = []
     for number, task in enumerate(project.tasks):
-        said = {model: found[task.name] for model, found in predictions.items() if task.name in found}
-        table = make_table(task, examples, instances.labels[task.name], said)
+        by_model = {model: by_task[task.name] for model, by_task in predictions.items() if task.name in by_task}
+        table = make_table(task, examples, instances.labels[task.name], by_model)
         if serving is not None and number == 0:
             table = replace(table, frame=table.frame.assign(**{WEIGHT: serving.weights}))
         table.frame.to_parquet(folder / table_file(task.name, project.tasks[0].name))
@@ -157,7 +161,7 @@ def _write_tables(
     return Measured(project, chosen.instance.name, chosen.digest, tables, serves, serving)
 
 
-def _evaluate(measured: Measured, trainings: Sequence[Training], told: Sequence[str]) -> Evaluation:
+def _evaluate(measured: Measured, trainings: Sequence[Training], not_compared: Sequence[str]) -> Evaluation:
     first, name = measured.tables[0], measured.candidate
     fairness, alone = compare_groups(first.frame, first.task, name, measured.project.settings.evaluate.fairness)
     return Evaluation(
@@ -174,7 +178,7 @@ def _evaluate(measured: Measured, trainings: Sequence[Training], told: Sequence[
         serving=measured.serving.record if measured.serving is not None else None,
         fairness=fairness,
         calibration=calibrate(measured),
-        not_compared=[*told, *alone],
+        not_compared=[*not_compared, *alone],
     )
 
 

@@ -1,4 +1,4 @@
-"""Views of the test split that matter in production: the newest span, and the examples that stand for what drifted."""
+"""Views of the test split that matter in production: the newest span, and what drifted."""
 
 from __future__ import annotations
 
@@ -27,21 +27,21 @@ Raw = Sequence[list[Any] | None]
 
 @dataclass(frozen=True)
 class Views:
-    """Which examples are in each view, bool [n] by its name, and which views there are not, and why."""
+    """The examples in each view, bool [n] by its name, and why other views are missing."""
 
     masks: dict[str, Array] = field(default_factory=dict)
     not_compared: list[str] = field(default_factory=list)
 
-    def add(self, name: str, found: Array | str) -> None:
+    def add(self, name: str, mask: Array | str) -> None:
         """Adds a view, or why there is none."""
-        if isinstance(found, str):
-            self.not_compared.append(f"{name}: {found}")
+        if isinstance(mask, str):
+            self.not_compared.append(f"{name}: {mask}")
         else:
-            self.masks[name] = found
+            self.masks[name] = mask
 
 
 def find_views(examples: Examples, window: Sequence[Span], validation: Validation | None) -> Views:
-    """The views of test examples.
+    """Finds the views of test examples.
 
     Args:
         examples: The test split.
@@ -62,19 +62,19 @@ def find_views(examples: Examples, window: Sequence[Span], validation: Validatio
 
 
 def with_views(examples: Examples, views: Views) -> Examples:
-    """The examples with a column for each view."""
+    """Adds a column for each view to the examples."""
     return Examples(examples.records, examples.named.assign(**{VIEW + name: of for name, of in views.masks.items()}))
 
 
 def drifted_features(validation: Validation, window: Sequence[Span]) -> list[str]:
-    """The features that the checks of the window's spans say are distributed otherwise than before, or in serving."""
+    """Lists the features that drifted, or are otherwise in serving, by the data checks."""
     names = {span.name for span in window}
     checks = [check for span in validation.spans if span.span.name in names for check in span.checks]
     return sorted({check.subject for check in checks if check.kind in _DRIFTS and check.verdict == "failed"})
 
 
 def newest_rows(spans: Array, window: Sequence[str]) -> Array | str:
-    """Which examples are of the window's newest span, bool [n]; or why that is no view of its own.
+    """Marks the examples of the window's newest span, bool [n]; a text: why it is no view.
 
     Args:
         spans: Each example's span [n].
@@ -89,10 +89,11 @@ def newest_rows(spans: Array, window: Sequence[str]) -> Array | str:
 
 
 def grown_rows(values: Raw, newest: Array) -> Array | str:
-    """Which examples have a value that became more frequent in the newest span, bool [n]; or why that is not told.
+    """Marks examples with a value that became more frequent in the newest span, bool [n].
 
-    Categories and small numbers are compared value by value, other numbers by the tenths of the older spans.
-    A value that is missing is one more. A share has grown if chance does not explain it.
+    Categories and small numbers are compared value by value, other numbers by the tenths of the
+    older spans. A value that is missing is one more. A share has grown if chance does not explain
+    it. A text says why there are no such examples.
 
     Args:
         values: The feature's values.
@@ -108,7 +109,7 @@ def grown_rows(values: Raw, newest: Array) -> Array | str:
 
 
 def _codes(values: Sequence[Any], older: Array) -> Array | str:
-    """The number of each example's value, or of the bin that it lies in, int [n]; missing has one of its own."""
+    """Numbers each example's value, or the bin that it lies in, int [n]; missing has its own."""
     known = [value for value in values if value is not None]
     different = {value: code for code, value in enumerate(sorted(set(known)), start=1)}
     texts = any(isinstance(value, bytes | str) for value in known)
@@ -125,7 +126,7 @@ def _codes(values: Sequence[Any], older: Array) -> Array | str:
 
 
 def _grown(codes: Array, newest: Array) -> Array:
-    """Which codes are more frequent in the newest span, bool [codes].
+    """Marks the codes that are more frequent in the newest span, bool [codes].
 
     Source: the two-proportion z-test with the pooled share.
     """

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from components.probe_model.gradients import Explanations, average_example, explain
-from components.probe_model.probed import Probed
+from components.probe_model.probed_model import ProbeData
 from perennial.errors import describe_error
 from perennial.evaluation.prediction_table import KEY, LABEL, SPAN, Array, class_scores
 from perennial.export.gradient_functions import Halves
@@ -30,34 +30,36 @@ _NO_HALVES = (
 
 @dataclass(frozen=True)
 class Attributed:
-    """What the features add to the answers, and what could not be told."""
+    """What the features add to the answers, and what could not be computed."""
 
     attributions: list[Attribution] = field(default_factory=list)
     explained: list[ExampleAttribution] = field(default_factory=list)
     not_probed: list[str] = field(default_factory=list)
 
 
-def attribute(probed: Probed, sample: Array, settings: ExplainSettings) -> Attributed:
-    """Attributes the answers to the transformed features: on average over a sample, and of the worst mistakes.
+def attribute(data: ProbeData, sample: Array, settings: ExplainSettings) -> Attributed:
+    """Attributes the answers to the transformed features: of a sample, and of the worst mistakes.
 
     Args:
-        probed: The candidate and the test split.
+        data: The candidate and the test split.
         sample: Row numbers of the sample; its average is the baseline of all.
         settings: Steps of the path, and how many single examples are explained.
     """
     import tensorflow as tf
 
-    halves = probed.candidate.halves
+    halves = data.model.halves
     if halves is None:
         return Attributed(not_probed=[_NO_HALVES])
     try:
-        return _attribute(probed, halves, sample, settings)
+        return _attribute(data, halves, sample, settings)
     except (tf.errors.OpError, LookupError) as error:  # an operation without a gradient is a LookupError
         return Attributed(not_probed=[f"integrated gradients: {describe_error(error)}"])
 
 
 def choose_single(evaluation: Evaluation, table: pd.DataFrame, most: int) -> Array:
-    """Row numbers of the examples to explain, int [at most `most`]: the worst mistakes, then the most uncertain.
+    """Chooses examples to explain, by row number: the worst mistakes, then the most uncertain.
+
+    They are int [at most `most`].
 
     Of values there is no uncertainty: the largest errors follow.
     """
@@ -70,19 +72,19 @@ def choose_single(evaluation: Evaluation, table: pd.DataFrame, most: int) -> Arr
     return np.array(list(dict.fromkeys([*mistakes, *rest.tolist()]))[:most], dtype=np.int64)
 
 
-def _attribute(probed: Probed, halves: Halves, sample: Array, settings: ExplainSettings) -> Attributed:
-    features = _transform(halves, probed.records(sample))
+def _attribute(data: ProbeData, halves: Halves, sample: Array, settings: ExplainSettings) -> Attributed:
+    features = _transform(halves, data.records(sample))
     baseline = average_example(features)
 
     def answer(transformed: dict[str, tf.Tensor]) -> tf.Tensor:
-        return probed.candidate.answer(halves.predict(transformed))
+        return halves.predict(transformed)[data.model.outputs[data.task]]
 
     average = explain(answer, features, baseline, settings.steps)
-    rows = choose_single(probed.evaluation, probed.table, settings.single)
+    rows = choose_single(data.evaluation, data.table, settings.single)
     explained: list[ExampleAttribution] = []
     if len(rows):
-        single = explain(answer, _transform(halves, probed.records(rows)), baseline, settings.steps)
-        explained = _name_rows(probed, rows, single)
+        single = explain(answer, _transform(halves, data.records(rows)), baseline, settings.steps)
+        explained = _name_rows(data, rows, single)
     return Attributed(_summarise(average), explained, _notes(average))
 
 
@@ -92,11 +94,11 @@ def _transform(halves: Halves, records: list[bytes]) -> dict[str, Array]:
     return {name: values.numpy() for name, values in halves.transform(tf.constant(records)).items()}
 
 
-def _summarise(found: Explanations) -> list[Attribution]:
-    """The mean absolute attribution of each feature, the greatest first."""
-    means = {name: float(np.abs(total).mean()) for name, total in found.totals.items()}
+def _summarise(explanations: Explanations) -> list[Attribution]:
+    """Computes the mean absolute attribution of each feature, the greatest first."""
+    means = {name: float(np.abs(total).mean()) for name, total in explanations.totals.items()}
     names = sorted(means, key=lambda name: -means[name])
-    return [_summary(name, means[name], found.attributions[name]) for name in names]
+    return [_summary(name, means[name], explanations.attributions[name]) for name in names]
 
 
 def _summary(name: str, mean: float, parts: Array) -> Attribution:
@@ -107,26 +109,26 @@ def _summary(name: str, mean: float, parts: Array) -> Attribution:
     return Attribution(feature=name, mean=mean, elements=elements, shape=list(parts.shape[1:]))
 
 
-def _notes(found: Explanations) -> list[str]:
-    said = [
+def _notes(explanations: Explanations) -> list[str]:
+    notes = [
         f"integrated gradients of `{name}`: it is no real number, so it was set to its commonest value instead"
-        for name in found.occluded
+        for name in explanations.occluded
     ]
-    large = [name for name, parts in found.attributions.items() if parts[0].size > _MOST_ELEMENTS]
-    return said + [f"the elements of `{name}` one by one: there are more than {_MOST_ELEMENTS:,}" for name in large]
+    large = [name for name, parts in explanations.attributions.items() if parts[0].size > _MOST_ELEMENTS]
+    return notes + [f"the elements of `{name}` one by one: there are more than {_MOST_ELEMENTS:,}" for name in large]
 
 
-def _name_rows(of: Probed, rows: Array, found: Explanations) -> list[ExampleAttribution]:
-    predicted = of.table[of.evaluation.candidate]
-    totals, gaps = found.totals, found.gaps
+def _name_rows(data: ProbeData, rows: Array, explanations: Explanations) -> list[ExampleAttribution]:
+    predicted = data.table[data.evaluation.candidate]
+    totals, gaps = explanations.totals, explanations.gaps
     return [
         ExampleAttribution(
-            key=str(of.table[KEY].iloc[row]),
-            span=str(of.table[SPAN].iloc[row]),
-            label=of.table[LABEL].iloc[row].item(),
-            predicted=_said(predicted.iloc[row]),
-            output=float(found.outputs[place]),
-            baseline=float(found.baselines[place]),
+            key=str(data.table[KEY].iloc[row]),
+            span=str(data.table[SPAN].iloc[row]),
+            label=data.table[LABEL].iloc[row].item(),
+            predicted=_predicted(predicted.iloc[row]),
+            output=float(explanations.outputs[place]),
+            baseline=float(explanations.baselines[place]),
             attributions=_of_row(totals, place),
             gap=float(gaps[place]),
         )
@@ -134,8 +136,8 @@ def _name_rows(of: Probed, rows: Array, found: Explanations) -> list[ExampleAttr
     ]
 
 
-def _said(prediction: Array | float) -> int | float:
-    """The predicted class, or the value."""
+def _predicted(prediction: Array | float) -> int | float:
+    """Gives the predicted class, or the value."""
     return int(np.argmax(prediction)) if np.ndim(prediction) else float(prediction)
 
 

@@ -1,20 +1,24 @@
 """Probes for hidden covariates: does the model rest on a feature that it must not have learned?
 
-The null hypothesis is that, given everything else, the feature's values could as well be shuffled among the examples.
+The null hypothesis is that, given everything else, the feature's values could as well be shuffled
+among the examples.
 
-`permute`: is the loss on the examples as they are lower than with shuffled values? Then the model gains by the feature.
-`invert`: is the loss with the feature turned into its opposite higher than with shuffled values? The opposite is made
-of the same values: of numbers, the example of rank r gets the value of rank n - 1 - r; of names, each gets the value
-that lies half of the sorted column away. So under the null it is one more shuffle. To swap the values of a flag instead
-would change how many examples have it: where 90% have it, the loss of a model that weighs it by chance alone would move
-beyond all shuffles.
-`latent`: see `latent.py`. A feature that the model is given passes to the latent vector even through random weights;
-so this probe decides only on features that the model does not read.
+`permute`: is the loss on the examples as they are lower than with shuffled values? Then the model
+gains by the feature.
+`invert`: is the loss with the feature turned into its opposite higher than with shuffled values?
+The opposite is made of the same values: of numbers, the example of rank r gets the value of rank
+n - 1 - r; of names, each gets the value that lies half of the sorted column away. So under the null
+it is one more shuffle. To swap the values of a flag instead would change how many examples have it:
+where 90% have it, the loss of a model that weighs it by chance alone would move beyond all
+shuffles.
+`latent`: see `latent.py`. A feature that the model is given passes to the latent vector even
+through random weights; so this probe decides only on features that the model does not read.
 
-Each compares one number with those of R shuffles, which under the null are drawn alike, by a t-test for one new
-observation. All probes that decide, of all features, are corrected together. Sources: Good 2005, "Permutation,
-Parametric and Bootstrap Tests of Hypotheses", chapter 1 (exchangeability); Hahn and Meeker 1991, "Statistical
-Intervals", section 4.7 (t with R - 1 degrees of freedom and the factor sqrt(1 + 1 / R)); Bonferroni's inequality.
+Each compares one number with those of R shuffles, which under the null are drawn alike, by a t-test
+for one new observation. All probes that decide, of all features, are corrected together. Sources:
+Good 2005, "Permutation, Parametric and Bootstrap Tests of Hypotheses", chapter 1 (exchangeability);
+Hahn and Meeker 1991, "Statistical Intervals", section 4.7 (t with R - 1 degrees of freedom and the
+factor sqrt(1 + 1 / R)); Bonferroni's inequality.
 """
 
 from __future__ import annotations
@@ -27,8 +31,8 @@ from typing import Literal
 
 import numpy as np
 
-from components.probe_model.examined import Examined, is_constant
-from components.probe_model.latent import EXPLAINED, tell_apart
+from components.probe_model.latent import EXPLAINED, variance_explained
+from components.probe_model.probed_model import ProbedModel, is_constant
 from perennial.evaluation.comparison import example_losses
 from perennial.evaluation.prediction_table import Array
 from perennial.tasks import metric_words
@@ -36,7 +40,8 @@ from schemas.project import CovariateSettings
 from schemas.records import CovariateProbe
 
 _SEED = 20170
-# With fewer examples the folds of the latent probe hold next to nothing, and a shuffle changes too little.
+# With fewer examples the folds of the latent probe hold next to nothing, and a shuffle changes too
+# little.
 LEAST_EXAMPLES = 20
 # Sums of the same losses in float64 differ by less.
 _ROUNDING = 1e-12
@@ -69,7 +74,7 @@ class Findings:
 
 @dataclass(frozen=True)
 class Chance:
-    """A number, and what shuffles gave instead of it, float [repeats]; `more` is the direction that is found out."""
+    """A number, and the shuffles' numbers, float [repeats]; `more` is the direction that flags."""
 
     value: float
     shuffled: Array
@@ -88,37 +93,40 @@ class Chance:
         return float(stats.t.sf(distance / (spread * math.sqrt(1 + 1 / repeats)), repeats - 1))
 
 
-def probe_covariates(model: Examined, suspects: Sequence[Suspect], settings: CovariateSettings) -> Findings:
-    """Probes every suspect feature; the chance that any innocent one is flagged is at most `settings.false_alarms`.
+def probe_covariates(model: ProbedModel, suspects: Sequence[Suspect], settings: CovariateSettings) -> Findings:
+    """Probes every suspect feature.
+
+    The chance that any innocent feature is flagged is at most `settings.false_alarms`.
 
     Args:
         model: The model and the examples, which it was not trained on.
         suspects: Features, of the same examples.
         settings: Number of shuffles, and chance of false alarms.
     """
-    found, not_probed = [], []
+    results, not_probed = [], []
     for suspect in suspects:
         if why := _refuse(suspect):
             not_probed.append(f"suspect feature `{suspect.name}`: {why}")
             continue
         probes = _probe(model, suspect, settings.repeats)
-        found += probes
+        results += probes
         done = {probe.probe for probe in probes}
         not_probed += [f"suspect feature `{suspect.name}` {text}" for text in _left_out(model, suspect, done)]
-    return Findings(_correct(found, suspects, settings.false_alarms), not_probed)
+    return Findings(_correct(results, suspects, settings.false_alarms), not_probed)
 
 
 def opposite(values: Array, is_number: bool, random: np.random.Generator) -> Array:
-    """The values [n] in the opposite order; equal ones are told apart by a shuffle.
+    """Gives the values [n] in the opposite order; a shuffle orders equal ones.
 
-    Of numbers, the example of rank r gets the value of rank n - 1 - r. Of names, each gets the value that lies half of
-    the sorted column away; where half of the examples have a flag, that swaps it.
+    Of numbers, the example of rank r gets the value of rank n - 1 - r. Of names, each gets the
+    value that lies half of the sorted column away; where half of the examples have a flag, that
+    swaps it.
     """
     shuffled = random.permutation(len(values))
     order = shuffled[np.argsort(values[shuffled], kind="stable")]
-    found = np.empty_like(values)
-    found[order] = values[order[::-1] if is_number else np.roll(order, -(len(values) // 2))]
-    return found
+    turned = np.empty_like(values)
+    turned[order] = values[order[::-1] if is_number else np.roll(order, -(len(values) // 2))]
+    return turned
 
 
 def _refuse(suspect: Suspect) -> str | None:
@@ -131,62 +139,62 @@ def _refuse(suspect: Suspect) -> str | None:
     return None
 
 
-def _probe(model: Examined, suspect: Suspect, repeats: int) -> list[CovariateProbe]:
+def _probe(model: ProbedModel, suspect: Suspect, repeats: int) -> list[CovariateProbe]:
     # Each feature has its own draws, so that naming one more changes nothing for the others.
     random = np.random.default_rng([_SEED, zlib.crc32(suspect.name.encode())])
-    found: list[CovariateProbe] = []
+    results: list[CovariateProbe] = []
     if suspect.is_read:
-        found += _disturb(model, suspect, repeats, random)
+        results += _disturb(model, suspect, repeats, random)
     if model.latent is not None and suspect.values.ndim == 1:
-        value, shuffled = tell_apart(model, suspect.values, suspect.is_number, repeats, random)
-        found.append(_record(suspect, "latent", Chance(value, shuffled, "higher"), EXPLAINED))
-    return found
+        value, shuffled = variance_explained(model, suspect.values, suspect.is_number, repeats, random)
+        results.append(_record(suspect, "latent", Chance(value, shuffled, "higher"), EXPLAINED))
+    return results
 
 
-def _disturb(model: Examined, suspect: Suspect, repeats: int, random: np.random.Generator) -> list[CovariateProbe]:
+def _disturb(model: ProbedModel, suspect: Suspect, repeats: int, random: np.random.Generator) -> list[CovariateProbe]:
     def loss(values: Array) -> float:
         predictions = model.predict_with({suspect.name: values})
         return float(example_losses(predictions, model.labels, model.loss).mean())
 
     values, unit = suspect.values, metric_words(model.loss)
     shuffled = np.array([loss(values[random.permutation(len(values))]) for _ in range(repeats)])
-    found = [_record(suspect, "permute", Chance(loss(values), shuffled, "lower"), unit)]
+    results = [_record(suspect, "permute", Chance(loss(values), shuffled, "lower"), unit)]
     if values.ndim == 1:
         turned = loss(opposite(values, suspect.is_number, random))
-        found.append(_record(suspect, "invert", Chance(turned, shuffled, "higher"), unit))
-    return found
+        results.append(_record(suspect, "invert", Chance(turned, shuffled, "higher"), unit))
+    return results
 
 
 def _record(
-    suspect: Suspect, probe: Literal["permute", "invert", "latent"], found: Chance, unit: str
+    suspect: Suspect, probe: Literal["permute", "invert", "latent"], chance: Chance, unit: str
 ) -> CovariateProbe:
     return CovariateProbe(
         feature=suspect.name,
         probe=probe,
-        value=found.value,
-        chance=float(found.shuffled.mean()),
-        spread=float(found.shuffled.std(ddof=1)),
-        p_value=found.p_value,
+        value=chance.value,
+        chance=float(chance.shuffled.mean()),
+        spread=float(chance.shuffled.std(ddof=1)),
+        p_value=chance.p_value,
         flagged=False,
         unit=unit,
     )
 
 
-def _left_out(model: Examined, suspect: Suspect, done: Set[str]) -> list[str]:
-    said = []
+def _left_out(model: ProbedModel, suspect: Suspect, done: Set[str]) -> list[str]:
+    notes = []
     if not suspect.is_read:
-        said.append("was not permuted or inverted: the model does not read it")
+        notes.append("was not permuted or inverted: the model does not read it")
     elif "invert" not in done:
-        said.append("was not inverted or predicted from the latent vector: it is a vector or image")
+        notes.append("was not inverted or predicted from the latent vector: it is a vector or image")
     if model.latent is None and suspect.values.ndim == 1:
-        said.append("was not predicted from the latent vector: the model gives none")
-    return said
+        notes.append("was not predicted from the latent vector: the model gives none")
+    return notes
 
 
 def _correct(
     probes: Sequence[CovariateProbe], suspects: Sequence[Suspect], false_alarms: float
 ) -> list[CovariateProbe]:
-    """The probes with corrected p-values; one that does not decide is corrected alike, and never flagged."""
+    """Corrects the p-values of all probes; one that does not decide is never flagged."""
     read = {suspect.name for suspect in suspects if suspect.is_read}
     decides = [probe.probe != "latent" or probe.feature not in read for probe in probes]
     tests = max(1, sum(decides))

@@ -1,11 +1,12 @@
 """Integrated gradients: what each transformed feature adds to the model's output.
 
-The gradient of the output is averaged on the straight path from the average example to the example itself, and
-multiplied by the distance. What is no real number (a place in a vocabulary) has no such path: it is set to the
-commonest value instead, and gets the difference (occlusion). The output is the probability of the predicted class, or
-the value.
+The gradient of the output is averaged on the straight path from the average example to the example
+itself, and multiplied by the distance. What is no real number (a place in a vocabulary) has no such
+path: it is set to the commonest value instead, and gets the difference (occlusion). The output is
+the probability of the predicted class, or the value.
 
-Sources: Sundararajan, Taly and Yan 2017, "Axiomatic Attribution for Deep Networks"; Zeiler and Fergus 2014 (occlusion).
+Sources: Sundararajan, Taly and Yan 2017, "Axiomatic Attribution for Deep Networks"; Zeiler and
+Fergus 2014 (occlusion).
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ if TYPE_CHECKING:
 
 Tensors = dict[str, "tf.Tensor"]
 Answer = Callable[[Tensors], "tf.Tensor"]
-"""Transformed features, each [n, ...] -> class probabilities, float [n, classes], or values, float [n]."""
+"""Transformed features, each [n, ...] -> class probabilities, float [n, classes], or values, float
+[n]."""
 
 # Examples in memory at once, with the activations of every layer.
 _BATCH = 64
@@ -34,9 +36,11 @@ class Explanations:
     """Why the model gave examples its answers.
 
     Attributes:
-        attributions: What each feature adds: float64 [n, ...] in its own shape, or [n] where it was occluded.
+        attributions: What each feature adds: float64 [n, ...] in its own shape, or [n] where it was
+            occluded.
         outputs: The explained outputs, float64 [n].
-        baselines: The same of the average example, for the class that was predicted of the example, float64 [n].
+        baselines: The same of the average example, for the class that was predicted of the example,
+            float64 [n].
         occluded: Features that are no real numbers.
     """
 
@@ -60,7 +64,7 @@ class Explanations:
 
 
 def average_example(features: Mapping[str, Array]) -> dict[str, Array]:
-    """The mean of real numbers and the commonest value of all others, element by element: [1, ...] by feature."""
+    """Gives the mean of real numbers and the commonest of other values: [1, ...] by feature."""
     return {name: _middle(values) for name, values in features.items()}
 
 
@@ -68,7 +72,8 @@ def explain(answer: Answer, features: Mapping[str, Array], baseline: Mapping[str
     """Attributes the model's output on every example to its transformed features.
 
     Args:
-        answer: The model above the transformed features; examples must not change each other's answers.
+        answer: The model above the transformed features; examples must not change each other's
+            answers.
         features: Transformed features, each [n, ...].
         baseline: Where the path begins, each [1, ...]; see `average_example`.
         steps: Steps of the path; the gradient is taken in the middle of each.
@@ -95,8 +100,8 @@ def _middle(values: Array) -> Array:
 
 
 def _commonest(column: Array) -> object:
-    found, counts = np.unique(column, return_counts=True)
-    value: object = found[np.argmax(counts)]
+    distinct, counts = np.unique(column, return_counts=True)
+    value: object = distinct[np.argmax(counts)]
     return value
 
 
@@ -111,8 +116,8 @@ def _explain(rows: Mapping[str, Array], answer: Answer, baseline: Mapping[str, A
     classes = tf.argmax(answers, axis=-1) if len(answers.shape) > 1 else None
 
     def output(features: Tensors) -> tf.Tensor:
-        found = answer(features)
-        return found if classes is None else tf.gather(found, classes, axis=1, batch_dims=1)
+        changed = answer(features)
+        return changed if classes is None else tf.gather(changed, classes, axis=1, batch_dims=1)
 
     outputs = output(given)
     occluded = [name for name in given if name not in real]
@@ -122,7 +127,7 @@ def _explain(rows: Mapping[str, Array], answer: Answer, baseline: Mapping[str, A
 
 
 def _integrate(output: Answer, given: Tensors, start: Tensors, real: list[str], steps: int) -> dict[str, Array]:
-    """Integrated gradients of the real features, the others as they are; Riemann's sum by midpoints."""
+    """Integrates the gradients of the real features, the others as they are, by midpoints."""
     import tensorflow as tf
 
     ways = {name: given[name] - start[name] for name in real}
@@ -132,8 +137,8 @@ def _integrate(output: Answer, given: Tensors, start: Tensors, real: list[str], 
         place = {name: start[name] + tf.cast(share, ways[name].dtype) * ways[name] for name in real}
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(place)
-            found = output({**given, **place})
-        slopes = tape.gradient(found, place, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+            outputs = output({**given, **place})
+        slopes = tape.gradient(outputs, place, unconnected_gradients=tf.UnconnectedGradients.ZERO)
         for name in real:
             sums[name] += _numbers(slopes[name])
     return {name: _numbers(ways[name]) * sums[name] / steps for name in real}

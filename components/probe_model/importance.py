@@ -1,7 +1,7 @@
-"""What the model loses without features: permutation importance, and what not acquiring the cheapest would save.
+"""The metric's loss without features: permutation importance, and dropping the cheapest.
 
-Sources: Breiman 2001, "Random Forests", section 10; Fisher, Rudin and Dominici 2019, "All Models are Wrong, but Many
-are Useful" (model reliance).
+Sources: Breiman 2001, "Random Forests", section 10; Fisher, Rudin and Dominici 2019, "All Models
+are Wrong, but Many are Useful" (model reliance).
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from components.probe_model.examined import Examined
+from components.probe_model.probed_model import ProbedModel
 from perennial.evaluation.bootstrap import Interval, gain_interval, mean_interval
 from perennial.evaluation.comparison import area_of, example_gains
 from perennial.evaluation.prediction_table import Array
@@ -24,9 +24,9 @@ _MOST_DROPS = 12
 
 
 def measure_importances(
-    model: Examined, metric: Metric, repeats: int, costs: Mapping[str, float]
+    model: ProbedModel, metric: Metric, repeats: int, costs: Mapping[str, float]
 ) -> list[FeatureImportance]:
-    """What permuting each column loses of the metric, the greatest loss first.
+    """Measures the metric's loss when each column is permuted, the greatest first.
 
     Args:
         model: The model and the examples.
@@ -34,19 +34,19 @@ def measure_importances(
         repeats: Permutations; the same ones for every column.
         costs: What some of the columns cost for one example.
     """
-    found = []
+    importances = []
     for name in model.columns:
         lost = lose(model, metric, [name], repeats)
-        found.append(
+        importances.append(
             FeatureImportance(feature=name, loss=lost.value, low=lost.low, high=lost.high, cost=costs.get(name))
         )
-    return sorted(found, key=lambda row: -row.loss)
+    return sorted(importances, key=lambda row: -row.loss)
 
 
 def drop_cheapest(
-    model: Examined, metric: Metric, repeats: int, importances: Sequence[FeatureImportance]
+    model: ProbedModel, metric: Metric, repeats: int, importances: Sequence[FeatureImportance]
 ) -> list[DroppedFeatures]:
-    """What is lost when the features that contribute least for their cost are permuted together: one, two, ...
+    """Measures the loss when the features worth least for their cost are permuted: one, two, ...
 
     A feature without a cost saves nothing, and stays. At most the first 12 steps are measured.
     """
@@ -54,19 +54,19 @@ def drop_cheapest(
     worth = {row.feature: row.loss / row.cost for row in importances if row.cost}
     names = sorted(worth, key=lambda name: (worth[name], name))
     steps = [names[: count + 1] for count in range(min(len(names), _MOST_DROPS))]
-    found = []
+    drops = []
     for features in steps:
         lost = lose(model, metric, features, repeats)
         saved = sum(costs[name] for name in features)
-        found.append(DroppedFeatures(features=features, saved=saved, loss=lost.value, low=lost.low, high=lost.high))
-    return found
+        drops.append(DroppedFeatures(features=features, saved=saved, loss=lost.value, low=lost.low, high=lost.high))
+    return drops
 
 
-def lose(model: Examined, metric: Metric, features: list[str], repeats: int) -> Interval:
-    """What is lost of a metric, on average over permutations, when columns are permuted together; with its interval.
+def lose(model: ProbedModel, metric: Metric, features: list[str], repeats: int) -> Interval:
+    """Measures a metric's mean loss when columns are permuted together; with its interval.
 
-    The columns stay together: in each permutation an example gets all of them from one other. Positive: the model needs
-    them. An AUC that is not defined, of one class, is NaN.
+    The columns stay together: in each permutation an example gets all of them from one other.
+    Positive: the model needs them. An AUC that is not defined, of one class, is NaN.
     """
     random = np.random.default_rng(_SEED)
     orders = [random.permutation(len(model.labels)) for _ in range(repeats)]
@@ -77,7 +77,7 @@ def lose(model: Examined, metric: Metric, features: list[str], repeats: int) -> 
     return mean_interval(np.mean(lost, axis=0), CONFIDENCE, model.clusters)
 
 
-def _lost_area(model: Examined, permuted: Sequence[Array]) -> Interval:
+def _lost_area(model: ProbedModel, permuted: Sequence[Array]) -> Interval:
     own = area_of(model.predictions[:, 1], model.labels)
     others = [area_of(other[:, 1], model.labels) for other in permuted]
 

@@ -1,17 +1,18 @@
-"""How much of a feature the latent vector tells, beside what it tells of one that is shuffled among equal labels.
+"""How well the latent vector predicts a feature, beside one that is shuffled among equal labels.
 
-A linear model predicts the feature from the latent vector, on examples that it was not fitted on. What the label itself
-tells of the feature is not held against the model: the shuffles keep it. Labels that are values are hardly ever equal:
-there, what a smooth function of the label leaves of the feature is shuffled among examples with neighbouring labels.
-Sources: Alain and Bengio 2016, "Understanding intermediate layers using linear classifier probes"; Anderson and
-Robinson 2001, "Permutation tests for linear models" (residuals under the reduced model).
+A linear model predicts the feature from the latent vector, on examples that it was not fitted on.
+What the label itself tells of the feature does not count against the model: the shuffles keep it.
+Labels that are values are hardly ever equal: there, what a smooth function of the label leaves of
+the feature is shuffled among examples with neighbouring labels. Sources: Alain and Bengio 2016,
+"Understanding intermediate layers using linear classifier probes"; Anderson and Robinson 2001,
+"Permutation tests for linear models" (residuals under the reduced model).
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from components.probe_model.examined import Examined
+from components.probe_model.probed_model import ProbedModel
 from perennial.evaluation.prediction_table import Array
 
 EXPLAINED = "share of variance explained"
@@ -25,13 +26,13 @@ _NEIGHBOURS = 10
 _CURVE = 5
 
 
-def tell_apart(
-    model: Examined, values: Array, is_number: bool, repeats: int, random: np.random.Generator
+def variance_explained(
+    model: ProbedModel, values: Array, is_number: bool, repeats: int, random: np.random.Generator
 ) -> tuple[float, Array]:
-    """The share of the feature's variance that is told, and that of `repeats` shuffles among equal labels, [repeats].
+    """Gives the share of the feature's variance that is explained, and that of shuffles [repeats].
 
-    Numbers are told by their ranks, names by one indicator for each, both without what a regression's label tells of
-    them. Below 0: worse than the mean tells.
+    Ranks stand for numbers, and one indicator for each name, both without what a regression's label
+    explains of them. Below 0: a worse prediction than the mean.
 
     Args:
         model: With its latent vectors.
@@ -43,19 +44,19 @@ def tell_apart(
     assert model.latent is not None
     is_classes = model.predictions.ndim > 1
     targets = _ranks(values) if is_number else _indicators(values)
-    targets = targets if is_classes else _untold(targets, model.labels)
+    targets = targets if is_classes else _residuals(targets, model.labels)
     alike = _equal_labels(model.labels, is_classes)
     orders = [np.arange(len(values)), *(shuffle_within(alike, random) for _ in range(repeats))]
-    told = explained(model.latent, np.stack([targets[order] for order in orders], axis=1))
-    return float(told[0]), told[1:]
+    shares = explained(model.latent, np.stack([targets[order] for order in orders], axis=1))
+    return float(shares[0]), shares[1:]
 
 
 def explained(latent: Array, targets: Array) -> Array:
-    """The share of variance that ridge regression explains out of fold, float64 [several].
+    """Gives the share of variance that ridge regression explains out of fold, float64 [several].
 
     Args:
         latent: float [n, d].
-        targets: float [n, several, k]; the k columns are told together.
+        targets: float [n, several, k]; the k columns are predicted together.
     """
     from sklearn.linear_model import RidgeCV
     from sklearn.model_selection import KFold
@@ -66,22 +67,22 @@ def explained(latent: Array, targets: Array) -> Array:
     wrong, all_ = np.zeros(flat.shape[1]), np.zeros(flat.shape[1])
     for train, test in KFold(_FOLDS, shuffle=True, random_state=0).split(latent):
         ridge = make_pipeline(StandardScaler(), RidgeCV(_PENALTIES, alpha_per_target=True))
-        told = ridge.fit(latent[train], flat[train]).predict(latent[test]).reshape(len(test), -1)
-        wrong += np.square(flat[test] - told).sum(axis=0)
+        predicted = ridge.fit(latent[train], flat[train]).predict(latent[test]).reshape(len(test), -1)
+        wrong += np.square(flat[test] - predicted).sum(axis=0)
         all_ += np.square(flat[test] - flat[train].mean(axis=0)).sum(axis=0)
     shape = targets.shape[1:]
     return np.asarray(1 - wrong.reshape(shape).sum(axis=1) / all_.reshape(shape).sum(axis=1))
 
 
 def shuffle_within(groups: Array, random: np.random.Generator) -> Array:
-    """Row numbers [n] that shuffle examples among those of the same group, int [n]."""
-    found = np.empty(len(groups), dtype=np.int64)
-    found[np.argsort(groups, kind="stable")] = np.lexsort((random.random(len(groups)), groups))
-    return found
+    """Gives row numbers [n] that shuffle examples among those of the same group, int [n]."""
+    order = np.empty(len(groups), dtype=np.int64)
+    order[np.argsort(groups, kind="stable")] = np.lexsort((random.random(len(groups)), groups))
+    return order
 
 
 def _equal_labels(labels: Array, is_classes: bool) -> Array:
-    """A number for each example, int [n]: the same where labels are equal, or next to each other."""
+    """Numbers the examples, int [n]: the same where labels are equal, or next to each other."""
     if is_classes:
         return labels
     ranks = np.empty(len(labels), dtype=np.int64)
@@ -89,20 +90,21 @@ def _equal_labels(labels: Array, is_classes: bool) -> Array:
     return np.asarray(ranks // _NEIGHBOURS)
 
 
-def _untold(targets: Array, labels: Array) -> Array:
-    """What a smooth function of the labels (values) leaves of the targets, float64 [n, k].
+def _residuals(targets: Array, labels: Array) -> Array:
+    """Gives what a smooth function of the labels (values) leaves of the targets, float64 [n, k].
 
-    Neighbouring labels are not quite equal; a shuffle among them would lose what their difference tells.
+    Neighbouring labels are not quite equal; a shuffle among them would lose what their difference
+    tells.
     """
     ranks = _ranks(labels)[:, 0]
     place = (ranks - ranks.mean()) / max(float(np.ptp(ranks)), 1.0)
     basis = np.stack([labels - labels.mean(), *(place**power for power in range(_CURVE + 1))], axis=1)
-    found, *_ = np.linalg.lstsq(basis, targets, rcond=None)
-    return np.asarray(targets - basis @ found)
+    fitted, *_ = np.linalg.lstsq(basis, targets, rcond=None)
+    return np.asarray(targets - basis @ fitted)
 
 
 def _ranks(values: Array) -> Array:
-    """Ranks of the numbers, float64 [n, 1]; what is missing (NaN) comes first, equal ones share the mean of theirs."""
+    """Ranks the numbers, float64 [n, 1]; missing ones (NaN) come first, equal ones share a rank."""
     from scipy import stats
 
     known = np.where(np.isnan(values.astype(np.float64)), -np.inf, values)
@@ -110,7 +112,7 @@ def _ranks(values: Array) -> Array:
 
 
 def _indicators(values: Array) -> Array:
-    """Which name each example has, float64 [n, names]; the rare ones count as one."""
+    """Marks the name of each example, float64 [n, names]; the rare ones count as one."""
     _, which, counts = np.unique(values, return_inverse=True, return_counts=True)
     place = np.empty(len(counts), dtype=np.int64)
     place[np.argsort(-counts, kind="stable")] = np.arange(len(counts))

@@ -1,4 +1,4 @@
-"""Which test examples are looked at."""
+"""The sample of test examples that is probed."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
 
 def sample_rows(named: pd.DataFrame, most: int) -> Array:
-    """Row numbers of an even sample, int [m], in their order; of the same examples always the same.
+    """Draws an even sample, as row numbers, int [m], in their order; always the same.
 
-    The examples with the least hashes are chosen, so that a smaller sample is part of a larger one, and an example that
-    is added moves out at most one other.
+    The examples with the least hashes are chosen, so that a smaller sample is part of a larger one,
+    and an example that is added moves out at most one other.
 
     Args:
         named: The columns `span` and `key`.

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from components.probe_model.covariates import Suspect
-from components.probe_model.examined import Columns
 from perennial.data.examples import as_text
 from perennial.evaluation.prediction_table import Array, read_values
+from perennial.export.served_model import Columns
 
 if TYPE_CHECKING:
     from tensorflow_metadata.proto.v0.schema_pb2 import Feature, Schema
@@ -21,7 +21,7 @@ _MISSING = "None"
 def find_suspects(
     names: Sequence[str], columns: Columns, records: Sequence[bytes], schema: Schema
 ) -> tuple[list[Suspect], list[str]]:
-    """The suspect features, and why some cannot be looked at.
+    """Finds the suspect features, and why some cannot be probed.
 
     Args:
         names: Of the features.
@@ -32,24 +32,28 @@ def find_suspects(
     named = {feature.name: feature for feature in schema.feature}
     unread = [name for name in names if name not in columns]
     values = _read(records, unread)
-    found = [
+    suspects = [
         Suspect(name, _flat(columns[name]), _is_number(columns[name], named.get(name)), True)
         for name in names
         if name in columns
     ]
-    found += [Suspect(name, held, _is_number(held, named.get(name)), False) for name, held in values.items()]
+    suspects += [Suspect(name, held, _is_number(held, named.get(name)), False) for name, held in values.items()]
     missing = [name for name in unread if name not in values]
-    return found, [f"suspect feature `{name}`: no test example has it, or some have several values" for name in missing]
+    why = "no test example has it, or some have several values"
+    return suspects, [f"suspect feature `{name}`: {why}" for name in missing]
 
 
 def _read(records: Sequence[bytes], names: Sequence[str]) -> dict[str, Array]:
-    """Features with at most one value in each example, [n]; those with more, or with none at all, are left out."""
-    found = {}
+    """Reads the features that have at most one value in each example, [n].
+
+    A feature with several values in an example, or with none in all of them, is left out.
+    """
+    columns = {}
     for name, rows in read_values(list(records), names).items():
         sizes = {len(row) if row else 0 for row in rows}
         if max(sizes) == 1:
-            found[name] = _column([row[0] if row else None for row in rows])
-    return found
+            columns[name] = _column([row[0] if row else None for row in rows])
+    return columns
 
 
 def _column(values: Sequence[Any]) -> Array:
@@ -60,12 +64,12 @@ def _column(values: Sequence[Any]) -> Array:
 
 
 def _flat(values: Array) -> Array:
-    """A column of single values, [n] or [n, 1], as [n]."""
+    """Gives a column of single values, [n] or [n, 1], as [n]."""
     return values.reshape(-1) if values.size == len(values) else values
 
 
 def _is_number(values: Array, feature: Feature | None) -> bool:
-    """Whether values have an order: text has none, nor have integers that the schema calls categories."""
+    """Tells whether values have an order: neither text nor the schema's categories have one."""
     if not np.issubdtype(values.dtype, np.number):
         return False
     return feature is None or not (feature.HasField("bool_domain") or feature.int_domain.is_categorical)

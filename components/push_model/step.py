@@ -44,7 +44,7 @@ def push_model(
 
 
 def _verify(registry: Registry, version: ModelVersion) -> None:
-    """Checks that the registry still holds, under this number, the bytes that the run registered."""
+    """Checks that the registry still holds, under this number, the registered bytes."""
     stored = registry.version(version.version)
     if stored.digest != version.digest:
         where, remedy = f"version {version.version} in the registry", "Run again to register the candidate anew."

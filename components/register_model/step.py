@@ -42,13 +42,15 @@ def register_model(
     model: Path,
     probing: Probing | None = None,
 ) -> ModelVersion:
-    """Makes the candidate a version of the registry; candidates that were not promoted are kept, too.
+    """Makes the candidate a version of the registry, whether it is promoted or not.
 
-    Every instance of the run becomes an MLflow run. The ledger says first that registration began, and last what was
-    decided: a run that is killed between the two is completed by `perennial.registry.repair`.
+    Every instance of the run becomes an MLflow run. The ledger says first that registration began,
+    and last what was decided: a run that is killed between the two is completed by
+    `perennial.registry.repair`.
 
     Raises:
-        IntegrityError: The model's files are not those that were evaluated, or more than a SavedModel and weights.
+        IntegrityError: The model's files are not those that were evaluated, or more than a
+            SavedModel and weights.
         ServingError: The model has no contract.
     """
     verify_model(model / SAVED_MODEL, evaluation.digest)
@@ -68,7 +70,7 @@ def register_model(
 def make_candidate(
     selection: Selection, evaluation: Evaluation, decision: Decision, saved_model: Path, probing: Probing | None
 ) -> Candidate:
-    """All that is registered: the candidate, what was judged of it, and the other instances of the run."""
+    """Gathers all that is registered: the candidate, its judgement, and the other instances."""
     (training,) = (t for t in evaluation.trainings if t.instance.name == evaluation.candidate)
     return Candidate(
         saved_model=saved_model,
@@ -84,13 +86,16 @@ def make_candidate(
 
 
 def describe_judgement(evaluation: Evaluation, decision: Decision, probing: Probing | None) -> Mapping[str, str]:
-    """Gives the documents that are kept with a version, by file name; what was not probed has none."""
+    """Gives the documents that are kept with a version, by file name.
+
+    There is no document of probes where nothing was probed.
+    """
     records = [record for record in (evaluation, decision, probing) if record is not None]
     return {record.FILE: record.model_dump_json(indent=2) for record in records}
 
 
 def describe_instance(training: Training, evaluation: Evaluation) -> TrainedInstance:
-    """An instance that did not become the candidate."""
+    """Describes an instance that did not become the candidate."""
     return TrainedInstance(
         name=training.instance.name,
         digest=training.digest,
@@ -101,7 +106,7 @@ def describe_instance(training: Training, evaluation: Evaluation) -> TrainedInst
 
 
 def describe_parameters(training: Training) -> dict[str, str | int | float]:
-    """What the candidate was trained with; what `build_model` asked its `hp` for is named `model.<name>`."""
+    """Lists what the candidate was trained with; values of `hp` are named `model.<name>`."""
     chosen = training.hyperparameters
     model = {f"model.{_NOT_ALLOWED.sub('_', name)}": value for name, value in chosen.model.items()}
     return model | {
@@ -121,7 +126,7 @@ def describe_parameters(training: Training) -> dict[str, str | int | float]:
 
 
 def describe_features(saved_model: Path) -> str:
-    """The names of the features that clients send.
+    """Lists the names of the features that clients send.
 
     Raises:
         ServingError: The model has no contract: nothing could serve it.
@@ -130,23 +135,23 @@ def describe_features(saved_model: Path) -> str:
 
 
 def describe_metrics(evaluation: Evaluation, model: str = "candidate") -> dict[str, float]:
-    """A model's overall metrics on the test split: `test_accuracy`, or `test_<task>_accuracy` of several tasks.
+    """Lists a model's overall test metrics: `test_accuracy`, or `test_<task>_accuracy` of several.
 
     What could not be measured is left out.
     """
     several = len(evaluation.tasks) > 1
-    found = {
+    metrics = {
         f"test_{row.task + '_' if several else ''}{metric}": value
         for row in evaluation.slices
         if (row.model, row.slice, row.view) == (model, "overall", False)
         for metric, value in row.values.items()
         if math.isfinite(value)
     }
-    return found | {"test_examples": evaluation.examples}
+    return metrics | {"test_examples": evaluation.examples}
 
 
 def describe_curves(training: Training) -> dict[str, list[float]]:
-    """The candidate's curves by epoch."""
+    """Gives the candidate's curves by epoch."""
     return {
         "train_loss": [epoch.train_loss for epoch in training.epochs],
         "eval_loss": [epoch.eval_loss for epoch in training.epochs],
@@ -155,7 +160,7 @@ def describe_curves(training: Training) -> dict[str, list[float]]:
 
 
 def describe_lineage(selection: Selection, window: Sequence[Span], decision: Decision) -> dict[str, str]:
-    """Where the candidate comes from: spans, fingerprints, digests, commit and run."""
+    """Lists where the candidate comes from: spans, fingerprints, digests, commit and run."""
     return {
         "run": selection.run,
         "attempt": str(selection.attempt),
@@ -170,5 +175,5 @@ def describe_lineage(selection: Selection, window: Sequence[Span], decision: Dec
 
 
 def _fit(value: str) -> str:
-    """The value, or its beginning and its SHA-256 where MLflow would refuse its length."""
+    """Shortens a value that is too long for MLflow to its beginning and its SHA-256."""
     return value if len(value) <= _LONGEST_TAG else f"{value[:4900]}… sha256:{digest_value(value)}"

@@ -1,19 +1,20 @@
-"""Instances of a module with TFX's `run_fn`, which trains by itself; what it saved is measured as it serves."""
+"""Instances of a module with TFX's `run_fn`, which trains by itself, and their measurement."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from components.train_model.initial_weights import champion_folder
 from components.train_model.job import Job
 from perennial.data.examples import split_files
 from perennial.errors import RegistryError, TrainingError
-from perennial.export.saved_model import EXAMPLES_SIGNATURE, LABELS_SIGNATURE
+from perennial.export.saved_model import EXAMPLES_SIGNATURE
+from perennial.export.served_model import Array, ServedModel
 from perennial.storage.digests import digest_folder
-from perennial.tasks import Task, output_name
+from perennial.tasks import Task
 from perennial.training.artifacts import LOGS, SAVED_MODEL
 from perennial.training.losses import example_scores, total_losses
 from perennial.training.trainer import Measured
@@ -30,15 +31,13 @@ _BATCH = 512
 
 
 def train_by_calling(job: Job, window: Path) -> Training:
-    """Calls the user's `run_fn`; measures the served model on raw examples of the window; publishes the record.
+    """Calls the user's `run_fn`, measures the served model on raw examples, publishes the record.
 
     Raises:
         ProjectError: `run_fn` fails, or saves nothing that can be served.
-        TrainingError: The model's loss is not finite.
+        TrainingError: The loss is not finite, or the model does not take an example.
         IntegrityError: The champion that it starts from is not the one that was evaluated.
     """
-    import tensorflow as tf
-
     from perennial.tfx_module.run_fn import train_by_run_fn
 
     project, began = job.project, time.monotonic()
@@ -46,8 +45,9 @@ def train_by_calling(job: Job, window: Path) -> Training:
     base, notes = _base_model(job)
     output = job.output / SAVED_MODEL
     work, logs, held_out = job.checkpoints.folder / "run_fn", job.output / LOGS, split_files(window, "eval")
-    notes += train_by_run_fn(project, job.instance, features, job.hyperparameters, base, work, logs, output, held_out)
-    model = tf.saved_model.load(str(output))  # once: it takes seconds
+    # It is measured by the functions that were saved: to load them again would take seconds.
+    wrapped = train_by_run_fn(project, job.instance, features, job.hyperparameters, base, work, logs, output, held_out)
+    model = wrapped.served
     train, evaluated = (
         measure_served(model, split_files(window, split), project.tasks, most)
         for split, most in (("train", _MOST_TRAIN), ("eval", None))
@@ -66,59 +66,57 @@ def train_by_calling(job: Job, window: Path) -> Training:
         epochs=[epoch],
         best_epoch=0,
         seconds=time.monotonic() - began,
-        notes=notes,
+        notes=[*notes, *wrapped.notes],
         digest=digest_folder(output),
     )
     record.write(job.output)
     return record
 
 
-def measure_served(model: Any, files: list[str], tasks: Sequence[Task], most: int | None = None) -> Measured:
-    """The tasks' weighted mean loss and the first task's metric of a served model on raw examples.
+def measure_served(model: ServedModel, files: list[str], tasks: Sequence[Task], most: int | None = None) -> Measured:
+    """Computes the tasks' weighted mean loss and the first task's metric of a served model.
 
     Args:
-        model: The loaded SavedModel.
+        model: The model.
         files: Gzipped TFRecords of labelled raw examples.
         tasks: What it predicts.
         most: How many examples are measured, from the first; None: all.
+
+    Raises:
+        TrainingError: The model does not take an example.
     """
     import tensorflow as tf
 
-    predict, label = model.signatures[EXAMPLES_SIGNATURE], model.signatures[LABELS_SIGNATURE]
     records = tf.data.TFRecordDataset(files, compression_type="GZIP").take(-1 if most is None else most)
     loss = metric = count = 0.0
-    for examples in records.batch(_BATCH):
-        labels = label(examples=examples)
-        outputs = _model_outputs(predict(examples=examples), tasks)
+    for examples in records.batch(_BATCH).as_numpy_iterator():
+        labels = {name: tf.constant(values) for name, values in model.label_examples(examples).items()}
+        predictions = model.predict_examples(examples)
+        outputs = {task.name: _model_output(task, predictions[task.name]) for task in tasks}
         loss += float(tf.reduce_sum(total_losses(tasks, labels, outputs)))
         first = tasks[0]
         metric += float(tf.reduce_sum(example_scores(first, labels[first.name], outputs[first.name])))
-        count += int(tf.shape(examples)[0])
+        count += len(examples)
     return Measured(loss / max(count, 1), metric / max(count, 1))
 
 
-def count_parameters(model: Any) -> int:
-    """How many trainable weights a loaded SavedModel's function holds."""
-    trainable = model.signatures[EXAMPLES_SIGNATURE].trainable_variables
+def count_parameters(model: ServedModel) -> int:
+    """Counts the trainable weights that a model's function for examples holds."""
+    trainable = model.signature(EXAMPLES_SIGNATURE).trainable_variables
     return sum(int(variable.shape.num_elements() or 0) for variable in trainable)
 
 
-def _model_outputs(served: dict[str, tf.Tensor], tasks: Sequence[Task]) -> dict[str, tf.Tensor]:
-    """What a model gave for each task, of what is served: [n, classes], or [n, 1] for a probability or a value."""
+def _model_output(task: Task, predictions: Array) -> tf.Tensor:
+    """Gives predictions as training has them: [n, classes], or [n, 1] if binary or a value."""
     import tensorflow as tf
 
-    names, found = [task.name for task in tasks], {}
-    for task in tasks:
-        if task.kind == "regression":
-            found[task.name] = tf.reshape(served[output_name(names, task.name, "value")], [-1, 1])
-            continue
-        probabilities = served[output_name(names, task.name, "probabilities")]
-        found[task.name] = probabilities[:, 1:] if task.kind == "binary" else probabilities
-    return found
+    if task.kind == "regression":
+        return tf.constant(predictions[:, None])
+    return tf.constant(predictions[:, 1:] if task.kind == "binary" else predictions)
 
 
 def _base_model(job: Job) -> tuple[Path | None, list[str]]:
-    """What `fn_args.base_model` names: the champion's own model where the instance starts from it, and notes."""
+    """Finds the champion's own model for `fn_args.base_model`, if the instance starts from it."""
     from perennial.tfx_module.wrapped_model import user_model
 
     if job.instance.start == "cold":

@@ -24,7 +24,8 @@ from perennial.project import Project
 from perennial.training.artifacts import SAVED_MODEL
 from schemas.records import Evaluation, ModelContract, ModelVersion, ServedFeature, ServedTask, ServingCheck
 
-# The server computes the same graph on batches of another size; float32 sums differ in the last digits.
+# The server computes the same graph on batches of another size; float32 sums differ in the last
+# digits.
 TOLERANCE = 1e-4
 _EXAMPLES = 16
 _READY_SECONDS = 120.0
@@ -35,9 +36,10 @@ Instance = dict[str, Any]
 def validate_serving(
     project: Project, version: ModelVersion, window: Path, evaluation: Path, model: Path, output: Path
 ) -> ServingCheck:
-    """Starts the server on the candidate, sends test examples over HTTP, and writes `output/serving_check.json`.
+    """Starts the server on the candidate, sends it test examples over HTTP, writes the check.
 
-    Every task is compared. A feature with a default that an example lacks is left out of what is sent.
+    Every task is compared. A feature with a default that an example lacks is left out of what is
+    sent.
 
     Raises:
         ServingError: The server does not become ready, or does not answer as evaluation did.
@@ -72,9 +74,10 @@ def validate_serving(
 def compare_answers(
     answered: Sequence[Sequence[float]], expected: Sequence[Sequence[float]], seconds_to_ready: float
 ) -> ServingCheck:
-    """Compares served with evaluated predictions, row by row: class probabilities and values of all tasks.
+    """Compares served with evaluated predictions of all tasks, row by row.
 
-    A difference counts as it is up to an expected 1, and in proportion to it above: float32 has seven digits.
+    A difference counts as it is up to an expected 1, and in proportion to it above: float32 has
+    seven digits.
     """
     gaps = [
         abs(a - e) / max(1.0, abs(e))
@@ -94,16 +97,16 @@ def compare_answers(
 
 
 def flatten_prediction(prediction: dict[str, Any], tasks: Sequence[ServedTask]) -> list[float]:
-    """The numbers of one v1 answer: the probabilities or the value of each task, in the order of the tasks."""
-    found = [prediction if len(tasks) == 1 else prediction[task.name] for task in tasks]
-    parts = [answer["probabilities"] if "probabilities" in answer else [answer["value"]] for answer in found]
+    """Lists the numbers of one v1 answer: each task's probabilities or value, in their order."""
+    answers = [prediction if len(tasks) == 1 else prediction[task.name] for task in tasks]
+    parts = [answer["probabilities"] if "probabilities" in answer else [answer["value"]] for answer in answers]
     return [number for part in parts for number in part]
 
 
 def load_examples(
     key: str, contract: ModelContract, window: Path, evaluation: Path
 ) -> tuple[list[Instance], list[list[float]]]:
-    """The first test examples as a client would send them, and the numbers that were evaluated for them.
+    """Reads the first test examples as a client sends them, and their evaluated numbers.
 
     An example that JSON cannot hold (text that is not UTF-8, NaN or infinity) is passed over.
     """
@@ -121,7 +124,7 @@ def load_examples(
 
 
 def make_instance(contract: ModelContract, held: dict[str, list[Any]]) -> Instance | None:
-    """An example as a client would send it; None when JSON cannot hold it.
+    """Makes of an example what a client would send; None when JSON cannot hold it.
 
     A feature that the example does not hold is left out: the model's default stands for it.
     """
@@ -133,7 +136,7 @@ def make_instance(contract: ModelContract, held: dict[str, list[Any]]) -> Instan
 
 
 def _read_span(key: str, folder: Path) -> dict[str, dict[str, list[Any]]]:
-    """The features that each test example of a span holds, by its key."""
+    """Reads the features that each test example of a span holds, by its key."""
     batch = decode_records(list(read_records(split_files(folder, "test"))))
     columns = {name: column.to_pylist() for name, column in zip(batch.schema.names, batch.columns, strict=True)}
     rows = [{name: values[row] for name, values in columns.items() if values[row]} for row in range(batch.num_rows)]
@@ -141,7 +144,7 @@ def _read_span(key: str, folder: Path) -> dict[str, dict[str, list[Any]]]:
 
 
 def _payload(feature: ServedFeature, values: list[Any]) -> Any:
-    """A feature's values as JSON: nested as its shape, a plain value where the shape is empty.
+    """Turns a feature's values into JSON: nested as its shape, plain where that is empty.
 
     Raises:
         ValueError: JSON cannot hold them.

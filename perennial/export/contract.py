@@ -28,7 +28,7 @@ def read_contract(saved_model: Path) -> ModelContract:
         ServingError: It has none, or one of another version.
     """
     file = saved_model / EXTRA / CONTRACT_FILE
-    remedy = "Train it with `perennial run`."
+    remedy = "Train a version with `perennial run`."
     try:
         return ModelContract.model_validate_json(file.read_text(encoding="utf-8"))
     except FileNotFoundError:

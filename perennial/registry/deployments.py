@@ -55,7 +55,7 @@ def roll_back(project: Project, why: str) -> Deployment:
 
 
 def serving_stack(deployments: Sequence[Deployment]) -> list[Deployment]:
-    """The deployments that rollbacks have not taken back, oldest first; the last one serves."""
+    """Lists the deployments that no rollback took back, oldest first; the last one serves."""
     stack: list[Deployment] = []
     for deployment in deployments:
         if deployment.action == "rollback":

@@ -1,7 +1,8 @@
-"""MLflow runs: every instance that a run trained is one, found again by its bytes, however often it is recorded.
+"""MLflow runs: each trained instance is one, recognised by its bytes however often it is recorded.
 
-Only one process at a time writes here (`Ledger.exclusive`): a run that MLflow shows as running was left by a process
-that is gone. Recording the same instance again completes it; `delete_unfinished` removes what nobody completed.
+Only one process at a time writes here (`Ledger.exclusive`): a run that MLflow shows as running was
+left by a process that is gone. Recording the same instance again completes it; `delete_unfinished`
+removes what nobody completed.
 """
 
 from __future__ import annotations
@@ -20,15 +21,17 @@ if TYPE_CHECKING:
 TAG = "perennial."
 DIGEST_TAG, INSTANCE_TAG, JUDGED_TAG = f"{TAG}digest", f"{TAG}instance", f"{TAG}judged"
 DOCUMENTS = "judgement"
-# Most that MLflow takes at once. Source: mlflow.utils.validation, MAX_METRICS_PER_BATCH, MAX_PARAMS_TAGS_PER_BATCH.
+# Most that MLflow takes at once. Source: mlflow.utils.validation, MAX_METRICS_PER_BATCH,
+# MAX_PARAMS_TAGS_PER_BATCH.
 _METRICS_AT_ONCE, _PARAMETERS_AT_ONCE = 1000, 100
 
 
 @dataclass(frozen=True)
 class TrainedInstance:
-    """What is recorded of a trained instance: its name, the SHA-256 of its SavedModel, and what is known of it.
+    """What is recorded of a trained instance: its name, its SavedModel's SHA-256, its numbers.
 
-    `curves` maps a metric's name to its values by epoch; `judged` says whether it faced the champion and the gate.
+    `curves` maps a metric's name to its values by epoch; `judged` says whether it faced the
+    champion and the gate.
     """
 
     name: str
@@ -41,7 +44,7 @@ class TrainedInstance:
 
 @dataclass(frozen=True)
 class RunStory:
-    """What MLflow tells of a run. `metrics` has the last value of each curve."""
+    """A run's parameters and metrics in MLflow. `metrics` has the last value of each curve."""
 
     parameters: dict[str, str] = field(default_factory=dict)
     metrics: dict[str, float] = field(default_factory=dict)
@@ -73,7 +76,7 @@ class MlflowRuns:
         documents: Mapping[str, str],
         folders: Mapping[str, Path],
     ) -> Run:
-        """Records the candidate, with its documents (name -> text) and folders; what is there already is written again.
+        """Records the candidate, with its documents and folders; what exists is written again.
 
         Args:
             instance: The candidate.
@@ -86,43 +89,43 @@ class MlflowRuns:
         self._log(run_id, instance)
         for name, folder in folders.items():
             self._client.log_artifacts(run_id, str(folder), name)
-        with tempfile.TemporaryDirectory() as aside:
+        with tempfile.TemporaryDirectory() as temporary:
             for name, text in documents.items():
-                file = Path(aside) / name
+                file = Path(temporary) / name
                 file.write_text(text, encoding="utf-8")
                 self._client.log_artifact(run_id, str(file), DOCUMENTS)
         self._client.set_terminated(run_id)
         return run
 
     def delete_unfinished(self) -> int:
-        """Deletes the runs that a process left unfinished when it was cut short; gives their number.
+        """Deletes the runs that an interrupted process left unfinished; gives their number.
 
         Of others who use the same experiment nothing is touched: their runs lack the digest's tag.
         """
-        found = self._search(f"attributes.status = 'RUNNING' AND tags.`{DIGEST_TAG}` != ''")
-        for run in found:
+        unfinished = self._search(f"attributes.status = 'RUNNING' AND tags.`{DIGEST_TAG}` != ''")
+        for run in unfinished:
             self._client.delete_run(run.info.run_id)
-        return len(found)
+        return len(unfinished)
 
     def story(self, run_id: str) -> RunStory:
-        """The parameters and metrics of a run."""
+        """Reads the parameters and metrics of a run."""
         data = self._client.get_run(run_id).data
         return RunStory(dict(data.params), dict(data.metrics))
 
     def document(self, run_id: str, name: str) -> str | None:
-        """The text of a document of a run, or None where there is none."""
+        """Reads the text of a run's document; None where it has none of this name."""
         if f"{DOCUMENTS}/{name}" not in {item.path for item in self._client.list_artifacts(run_id, DOCUMENTS)}:
             return None
-        with tempfile.TemporaryDirectory() as aside:
-            fetched = self._client.download_artifacts(run_id, f"{DOCUMENTS}/{name}", aside)
+        with tempfile.TemporaryDirectory() as temporary:
+            fetched = self._client.download_artifacts(run_id, f"{DOCUMENTS}/{name}", temporary)
             return Path(fetched).read_text(encoding="utf-8")
 
     def artifacts_of(self, run_id: str) -> str:
-        """URI of a run's artifacts."""
+        """Gives the URI of a run's artifacts."""
         return str(self._client.get_run(run_id).info.artifact_uri)
 
     def _open(self, instance: TrainedInstance, lineage: Mapping[str, str]) -> Run:
-        """The run of these bytes: the one that there is, or a new one."""
+        """Gives the run of these bytes: the one that exists, or a new one."""
         known: list[Run] = self._search(
             f"tags.`{DIGEST_TAG}` = '{instance.digest}' AND tags.`{INSTANCE_TAG}` = '{instance.name}'"
         )
@@ -133,18 +136,18 @@ class MlflowRuns:
         tags = lineage_tags(lineage, instance.digest) | judged
         return self._client.create_run(self._experiment(), tags=tags, run_name=name)
 
-    def _search(self, wanted: str) -> list[Run]:
-        """The runs that fit a filter and were not deleted, newest first."""
+    def _search(self, filter_string: str) -> list[Run]:
+        """Lists the runs that fit a filter and were not deleted, newest first."""
         experiment = self._client.get_experiment_by_name(self._name)
-        found: list[Run] = []
+        runs: list[Run] = []
         token: str | None = None
         while experiment is not None:
-            page = self._client.search_runs([experiment.experiment_id], wanted, page_token=token)
-            found.extend(page)
+            page = self._client.search_runs([experiment.experiment_id], filter_string, page_token=token)
+            runs.extend(page)
             token = page.token
             if not token:
                 break
-        return found
+        return runs
 
     def _log(self, run_id: str, instance: TrainedInstance) -> None:
         """Logs everything; the same again changes nothing, as all points carry the same time."""
@@ -165,17 +168,17 @@ class MlflowRuns:
     def _experiment(self) -> str:
         from mlflow.exceptions import MlflowException
 
-        found = self._client.get_experiment_by_name(self._name)
-        if found is None:
+        experiment = self._client.get_experiment_by_name(self._name)
+        if experiment is None:
             try:
                 return str(self._client.create_experiment(self._name, artifact_location=self._artifacts))
             except MlflowException as error:
-                found = self._client.get_experiment_by_name(self._name)
-                if found is None:  # else it was made meanwhile, by a project with another ledger
+                experiment = self._client.get_experiment_by_name(self._name)
+                if experiment is None:  # else it was made meanwhile, by a project with another ledger
                     raise error from None
-        return str(found.experiment_id)
+        return str(experiment.experiment_id)
 
 
 def lineage_tags(lineage: Mapping[str, str], digest: str) -> dict[str, Any]:
-    """The tags of a run or version."""
+    """Makes the tags of a run or version."""
     return {DIGEST_TAG: digest} | {f"{TAG}{name}": value for name, value in lineage.items()}

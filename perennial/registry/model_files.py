@@ -1,7 +1,8 @@
-"""What the folder of a model may hold: a TensorFlow SavedModel and weights, nothing that runs code when it is read.
+"""What a model's folder may hold: a SavedModel and weights, nothing that runs code when read.
 
-Unpickling runs whatever the file says; a `.keras` archive and an HDF5 file of Keras name the functions and layers that
-reading them calls. Such files are refused by their name and by their contents, before anything reads them.
+Unpickling runs whatever the file says; a `.keras` archive and an HDF5 file of Keras name the
+functions and layers that reading them calls. Such files are refused by their name and by their
+contents, before anything reads them.
 """
 
 from __future__ import annotations
@@ -33,13 +34,14 @@ _SUFFIXES = {
     ".hdf5": _HDF5,
 }
 _HDF5_MAGIC, _ZIP_MAGIC = b"\x89HDF\r\n\x1a\n", b"PK\x03\x04"
-# First bytes of pickles. Source: the opcode PROTO of pickletools, and the protocols that pickle writes by itself.
+# First bytes of pickles. Source: the opcode PROTO of pickletools, and the protocols that pickle
+# writes by itself.
 _PICKLE_MAGICS = (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 _LARGEST_TEXT = 1 << 20  # a pickle without such bytes (protocol 0 or 1) is looked for in files up to this, in bytes
 
 
 def verify_model(folder: Path, digest: str) -> None:
-    """Checks that a model's folder holds only what it may, and has the digest that was recorded for it.
+    """Checks that a model's folder holds only what it may, and has the recorded digest.
 
     Raises:
         IntegrityError: It holds something else, or has another digest, or no files.
@@ -52,7 +54,8 @@ def check_model_files(folder: Path) -> None:
     """Checks that a folder is a SavedModel, with weights and text beside it at most.
 
     Raises:
-        IntegrityError: It is none, or holds a pickle, an archive of Keras, an HDF5 file, a link, or anything else.
+        IntegrityError: It is none, or holds a pickle, an archive of Keras, an HDF5 file, a link, or
+            anything else.
     """
     where = f"model in {folder}"
     if not (folder / SAVED_MODEL_FILE).is_file():
@@ -65,7 +68,7 @@ def check_model_files(folder: Path) -> None:
 
 
 def _refuse(path: Path, name: PurePosixPath) -> str | None:
-    """What is wrong with a file or folder below a model's folder; None: nothing."""
+    """Tells what is wrong with a file or folder below a model's folder; None: nothing."""
     if path.is_symlink():
         return f"a link to {path.readlink()}"
     if path.is_dir():
@@ -80,7 +83,10 @@ def _refuse(path: Path, name: PurePosixPath) -> str | None:
 
 
 def _allowed(parts: tuple[str, ...]) -> bool:
-    """Whether a SavedModel may have a file there; the one that a user's `run_fn` saved lies in it as a whole."""
+    """Tells whether a SavedModel may have a file there.
+
+    A SavedModel that a user's `run_fn` saved may lie in it as a whole.
+    """
     if parts[:2] == (_EXTRA, _USER_MODEL):
         return _allowed(parts[2:])
     match parts:
@@ -113,7 +119,10 @@ def _refuse_contents(path: Path, name: PurePosixPath) -> str | None:
 
 
 def _reads_as_pickle(stream: BinaryIO) -> bool:
-    """Whether the bytes are a pickle's instructions as far as its end, and the stream is there then; nothing is run."""
+    """Tells whether the bytes are a pickle's instructions; nothing is run.
+
+    They must reach the pickle's end, where the stream then stands.
+    """
     try:
         return sum(1 for _ in pickletools.genops(stream)) > 2  # fewer do nothing, and a short text may be that
     except Exception:  # whatever it stumbles over, these are no instructions
@@ -128,7 +137,7 @@ def _describe_archive(path: Path) -> str:
 
 
 def _refuse_weights(path: Path) -> str | None:
-    """Arrays of numbers only: an array of objects is a pickle."""
+    """Refuses what is more than arrays of numbers: an array of objects is a pickle."""
     import numpy as np
 
     try:

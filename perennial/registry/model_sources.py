@@ -1,7 +1,8 @@
-"""Where a registered version's files may lie: among the artifacts of the run that made it, and nowhere else.
+"""Where a registered version's files may lie: only among the artifacts of the run that made it.
 
-Whoever can write to a registry could point a version at any folder that the reader can open. MLflow's server checks
-this when a version is made (`_validate_source_run`); its database behind SQLite does not, so that it is checked here.
+Whoever can write to a registry could point a version at any folder that the reader can open.
+MLflow's server checks this when a version is made (`_validate_source_run`); its database behind
+SQLite does not, so that it is checked here.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from urllib.parse import unquote, urlsplit
 
 
 def lies_within(source: str, root: str) -> bool:
-    """Whether a version's source, a path or URI, is `root` or lies below it, links and dots followed."""
+    """Tells whether a path or URI is `root` or lies below it, links and dots followed."""
     inner, outer = urlsplit(source), urlsplit(root)
     if _is_local(inner.scheme) and _is_local(outer.scheme):
         return bool(inner.path) and Path(_path(source)).resolve().is_relative_to(Path(_path(root)).resolve())
@@ -26,6 +27,6 @@ def _is_local(scheme: str) -> bool:
 
 
 def _path(uri: str) -> str:
-    """The path of a local URI; a plain path is taken as it is, with whatever percent signs it has."""
+    """Gives the path of a local URI; a plain path stays as it is, with its percent signs."""
     split = urlsplit(uri)
     return unquote(split.path) if split.scheme else uri

@@ -1,9 +1,10 @@
 """Ledger and registry agree, whenever a command is killed between the two; the ledger decides.
 
-A run that registers its candidate first says so in the ledger; the decision that follows says that it is done. A
-deployment stands in the ledger before the registry's alias moves. What is begun and not done is completed by the next
-command. A file in the state folder remembers up to where everything was found done, so that a command with nothing to
-complete reads the ledger alone and does not even import MLflow.
+A run that registers its candidate first says so in the ledger; the decision that follows says that
+it is done. A deployment stands in the ledger before the registry's alias moves. What is begun and
+not done is completed by the next command. A file in the state folder remembers up to where
+everything was done, so that a command with nothing to complete reads the ledger alone and
+does not even import MLflow.
 """
 
 from __future__ import annotations
@@ -28,14 +29,14 @@ _ALIAS_PATIENCE = 30.0
 
 
 class Reconciled(Record):
-    """The numbers of the newest registration and deployment in the ledger that the registry is known to agree with."""
+    """The newest registration and deployment of the ledger that the registry agrees with."""
 
     registration: int = 0
     deployment: int = 0
 
 
 def reconcile(project: Project) -> list[str]:
-    """Completes what a command that was cut short left between ledger and registry; tells what it did.
+    """Completes what an interrupted command left between ledger and registry; lists what it did.
 
     What another process is doing right now is left to that.
 
@@ -56,7 +57,7 @@ def reconcile(project: Project) -> list[str]:
 
 
 def reconcile_or_tell(project: Project) -> list[str]:
-    """The same for a command that only reads: a registry that cannot be reached is told, and no reason to stop."""
+    """Reconciles for a command that only reads: an unreachable registry becomes a note."""
     try:
         return reconcile(project)
     except PerennialError as error:
@@ -64,7 +65,7 @@ def reconcile_or_tell(project: Project) -> list[str]:
 
 
 def follow_ledger(project: Project, ledger: Ledger, registry: Registry) -> None:
-    """Sets the registry's aliases after a deployment, by what the ledger says once it is this process's turn.
+    """Sets the registry's aliases after a deployment, by the ledger as it is at its turn.
 
     Of several that deploy at once, whoever comes last reads the newest deployment.
     """
@@ -76,42 +77,42 @@ def follow_ledger(project: Project, ledger: Ledger, registry: Registry) -> None:
 
 
 def unfinished(ledger: Ledger, mark: Reconciled) -> list[Event]:
-    """The registrations after the mark without their decision."""
+    """Lists the registrations after the mark that have no decision yet."""
     begun = ledger.events("registration_begun", after=mark.registration)
     decided = {event.run for event in ledger.events("decision")} if begun else set()
     return [event for event in begun if event.run not in decided]
 
 
 def _complete(project: Project, ledger: Ledger, mark: Reconciled) -> list[str]:
-    """Under the lock no registration is going on: what is unfinished was left by a process that is gone."""
+    """Completes, under the lock, what a process that is gone left unfinished."""
     from perennial.registry.versions import Registry
 
     registry, begun = Registry(project), unfinished(ledger, mark)
-    told = [line for event in begun for line in _record_decision(ledger, registry, event)]
+    notes = [line for event in begun for line in _record_decision(ledger, registry, event)]
     if begun and (deleted := registry.delete_unfinished()):
-        told.append(f"deleted {deleted} unfinished MLflow run{'s' * (deleted > 1)} of a registration cut short")
+        notes.append(f"deleted {deleted} unfinished MLflow run{'s' * (deleted > 1)} of a registration cut short")
     if begun:
         _write_mark(project, registration=begun[-1].number)
     if _align(project, ledger, registry):
-        told.append("set the registry's aliases to what the ledger says")
-    return told
+        notes.append("set the registry's aliases to what the ledger says")
+    return notes
 
 
 def _record_decision(ledger: Ledger, registry: Registry, begun: Event) -> list[str]:
     digest = body_of(begun, RegistrationBegun).digest
-    found = _registered(registry.versions(), digest)
-    if found is None or registry.lineage(found.version).get("run") != begun.run:
+    version = _registered(registry.versions(), digest)
+    if version is None or registry.lineage(version.version).get("run") != begun.run:
         return []
-    text = registry.document(found, Decision.FILE)
+    text = registry.document(version, Decision.FILE)
     if text is None:
-        return [f"version {found.version} was registered by run {begun.run}, but its decision was not kept"]
-    made = DecisionMade(decision=Decision.model_validate_json(text), version=found.version, digest=digest)
+        return [f"version {version.version} was registered by run {begun.run}, but its decision was not kept"]
+    made = DecisionMade(decision=Decision.model_validate_json(text), version=version.version, digest=digest)
     ledger.append_once(NewEvent("decision", made, begun.run, key=decision_key(begun.run)))
-    return [f"recorded the decision on version {found.version}, which run {begun.run} had registered"]
+    return [f"recorded the decision on version {version.version}, which run {begun.run} had registered"]
 
 
 def decision_key(run: str | None) -> str:
-    """The key of a run's decision in the ledger: there is one."""
+    """Gives the key of a run's decision in the ledger: a run has one."""
     return f"decision:{run}"
 
 

@@ -13,7 +13,7 @@ from schemas.records import DecisionMade, Deployment
 
 @dataclass(frozen=True)
 class Period:
-    """How long a version served after a deployment: from `at` until `until` (None: it serves), UTC, ISO 8601.
+    """A version's time as champion: from `at` until `until` (None: it serves), UTC, ISO 8601.
 
     `decided` are the gate's reasons where a run's gate decided, as it was recorded on the version.
     """
@@ -32,7 +32,7 @@ class Period:
 
 
 def read_periods(project: Project, now: datetime) -> list[Period]:
-    """Every deployment in the ledger with how long it served, oldest first."""
+    """Lists every deployment in the ledger with how long it served, oldest first."""
     ledger = Ledger(project.ledger_url)
     made, decisions = ledger.deployments(), ledger.events("decision")
     ledger.close()
@@ -41,7 +41,7 @@ def read_periods(project: Project, now: datetime) -> list[Period]:
 
 
 def served_at(periods: Sequence[Period], moment: datetime) -> Period | None:
-    """The period that a time lies in: the newest deployment until then."""
+    """Finds the period that a time lies in: the newest deployment until then."""
     before = [period for period in periods if datetime.fromisoformat(period.at) <= moment]
     return before[-1] if before else None
 

@@ -1,4 +1,4 @@
-"""All that ledger and registry know of a version, gathered for `perennial explain` and `perennial compare`."""
+"""All that ledger and registry hold of a version, for `perennial explain` and `compare`."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ R = TypeVar("R", bound=FileRecord)
 
 @dataclass(frozen=True)
 class SpanStory:
-    """A span that a version was trained on, and what was said of it, oldest first."""
+    """A span that a version was trained on, with its verdicts, oldest first."""
 
     span: Span
     verdicts: list[SpanVerdict] = field(default_factory=list)
@@ -44,7 +44,7 @@ class SpanStory:
 
 @dataclass(frozen=True)
 class VersionStory:
-    """Everything known of a version. What could not be found is None or empty, and `unknown` says so."""
+    """All that is known of a version. What is missing is None or empty, and named in `unknown`."""
 
     version: ModelVersion
     lineage: dict[str, str]
@@ -108,7 +108,7 @@ def read_story(project: Project, registry: Registry, number: str) -> VersionStor
         decision=body_of(judged, DecisionMade).decision if judged else kept,
         probing=probing,
         periods=[period for period in read_periods(project, datetime.now(UTC)) if period.version == number],
-        unknown=unknown + [f"what was said of span {each.span.name}" for each in spans if not each.verdicts],
+        unknown=unknown + [f"the verdicts on span {each.span.name}" for each in spans if not each.verdicts],
     )
     ledger.close()
     return story
@@ -136,9 +136,9 @@ def _document(registry: Registry, version: ModelVersion, kind: type[R], unknown:
 
 
 def _spans(ledger: Ledger, evaluation: Evaluation | None, selection: Selection | None) -> Iterator[SpanStory]:
-    """The spans that it was trained on: those of the evaluation, or those that its run selected."""
+    """Lists the spans that it was trained on, by the evaluation, or by what its run selected."""
     window = evaluation.window if evaluation and evaluation.window else selection.window if selection else []
     judged = ledger.judged_spans() if window else {}
     for span in window:
-        said = judged.get(span.name, [])
-        yield SpanStory(span, [verdict for verdict in said if verdict.judged.span.fingerprint == span.fingerprint])
+        verdicts = judged.get(span.name, [])
+        yield SpanStory(span, [verdict for verdict in verdicts if verdict.judged.span.fingerprint == span.fingerprint])

@@ -1,8 +1,8 @@
 """The model registry: MLflow, with a digest and lineage on every version.
 
-A version becomes visible last: the model's files are stored and verified first. Version numbers come from the
-registry; registering the same bytes again gives the version that exists. Whoever changes the registry holds
-`Ledger.exclusive` meanwhile.
+A version becomes visible last: the model's files are stored and verified first. Version numbers
+come from the registry; registering the same bytes again gives the version that exists. Whoever
+changes the registry holds `Ledger.exclusive` meanwhile.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ _MODEL_PATH = "model"
 class Candidate:
     """A model to register: its SavedModel folder, and what is recorded beside it.
 
-    `curves` maps a metric's name to its values by epoch; `documents` the name of a file to its text. `others` are the
-    instances that the same run trained.
+    `curves` maps a metric's name to its values by epoch; `documents` the name of a file to its
+    text. `others` are the instances that the same run trained.
     """
 
     saved_model: Path
@@ -66,7 +66,8 @@ class Registry:
         prepare_process()
         # What a program prints is for its reader; MLflow would add addresses of its pages.
         os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
-        # A server that does not answer is told after seconds; MLflow's own seven attempts take minutes.
+        # A server that does not answer is reported after seconds; MLflow's own seven attempts take
+        # minutes.
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
         from mlflow import MlflowClient
 
@@ -80,11 +81,12 @@ class Registry:
         self._runs = MlflowRuns(self._client, self.name, artifacts)
 
     def register(self, candidate: Candidate) -> ModelVersion:
-        """Stores a candidate as a new version, or gives the version that already holds the same bytes.
+        """Stores a candidate as a new version, or gives the one that already holds its bytes.
 
         Raises:
-            IntegrityError: The folder does not have the candidate's digest, or holds more than a SavedModel; or the
-                version that holds the same bytes takes them from elsewhere than its own run.
+            IntegrityError: The folder does not have the candidate's digest, or holds more than a
+                SavedModel; or the version that holds the same bytes takes them from elsewhere than
+                its own run.
         """
         verify_model(candidate.saved_model, candidate.digest)
         existing = [version for version in self.versions() if version.digest == candidate.digest]
@@ -95,18 +97,18 @@ class Registry:
             return self._create(candidate)
 
     def versions(self) -> list[ModelVersion]:
-        """Every version of the model, oldest first."""
+        """Lists every version of the model, oldest first."""
         with self._reported():
-            found: list[Any] = []
+            items: list[Any] = []
             page = self._client.search_model_versions(f"name = '{self.name}'")
-            found.extend(page)
+            items.extend(page)
             while page.token:
                 page = self._client.search_model_versions(f"name = '{self.name}'", page_token=page.token)
-                found.extend(page)
-        return sorted((_as_version(item) for item in found), key=lambda version: int(version.version))
+                items.extend(page)
+        return sorted((_as_version(item) for item in items), key=lambda version: int(version.version))
 
     def version(self, number: str) -> ModelVersion:
-        """The version with this number.
+        """Gives the version with this number.
 
         Raises:
             RegistryError: There is none.
@@ -120,33 +122,34 @@ class Registry:
         return known[number]
 
     def lineage(self, number: str) -> dict[str, str]:
-        """The lineage tags of a version: spans, fingerprints, digests, commit and run."""
+        """Reads the lineage tags of a version: spans, fingerprints, digests, commit and run."""
         with self._reported():
             tags: dict[str, str] = self._client.get_model_version(self.name, number).tags
         return {name.removeprefix(TAG): value for name, value in tags.items() if name.startswith(TAG)}
 
     def story(self, version: ModelVersion) -> RunStory:
-        """The parameters and metrics of the MLflow run that holds a version."""
+        """Reads the parameters and metrics of the MLflow run that holds a version."""
         with self._reported():
             return self._runs.story(version.mlflow_run)
 
     def document(self, version: ModelVersion, name: str) -> str | None:
-        """The text of a document that was registered with a version, or None where there is none."""
+        """Reads a document that was registered with a version; None where there is none."""
         with self._reported():
             return self._runs.document(version.mlflow_run, name)
 
     def delete_unfinished(self) -> int:
-        """Deletes the MLflow runs that were left by processes which are gone; gives their number."""
+        """Deletes the MLflow runs of processes that are gone; gives their number."""
         with self._reported():
             return self._runs.delete_unfinished()
 
     def fetch(self, version: ModelVersion) -> Path:
-        """The SavedModel of a version on this machine, verified; copied from the registry when it is not there yet.
+        """Gives a version's verified SavedModel; copies it from the registry where it is missing.
 
         A local copy that was damaged is copied again.
 
         Raises:
-            IntegrityError: The registry's files are not those that were registered, or lie elsewhere than its run's.
+            IntegrityError: The registry's files are not those that were registered, or lie
+                elsewhere than its run's.
             RegistryError: The registry's files cannot be read.
         """
         self._check_source(version)
@@ -164,9 +167,9 @@ class Registry:
         from mlflow.artifacts import download_artifacts
         from mlflow.exceptions import MlflowException
 
-        with tempfile.TemporaryDirectory() as aside:
+        with tempfile.TemporaryDirectory() as temporary:
             try:
-                fetched = Path(download_artifacts(version.source, dst_path=aside, tracking_uri=self.uri))
+                fetched = Path(download_artifacts(version.source, dst_path=temporary, tracking_uri=self.uri))
             except (MlflowException, OSError) as error:
                 where, remedy = f"files of version {version.version}", "Restore them, or promote another version."
                 raise RegistryError(where, "must be in the registry", error, remedy) from error
@@ -179,24 +182,24 @@ class Registry:
 
         with self._reported():
             try:
-                found = self._client.get_registered_model(self.name).aliases
+                aliases = self._client.get_registered_model(self.name).aliases
             except MlflowException as error:
                 if error.error_code != "RESOURCE_DOES_NOT_EXIST":
                     raise
                 return {}
-        return {str(alias): str(number) for alias, number in found.items()}
+        return {str(alias): str(number) for alias, number in aliases.items()}
 
     def set_aliases(self, champion: str | None) -> bool:
-        """Points `champion` at the version that serves, and `challenger` at the newest version if that does not.
+        """Points `champion` at what serves, `challenger` at the newest version unless that serves.
 
-        The ledger stays what decides; nothing reads the aliases but people and other programs. Tells whether an alias
-        was changed.
+        The ledger stays what decides; nothing reads the aliases but people and other programs.
+        Tells whether an alias was changed.
         """
         known = [version.version for version in self.versions()]
         newest = known[-1] if known else None
-        wanted = {CHAMPION_ALIAS: champion, CHALLENGER_ALIAS: newest if newest != champion else None}
-        found = self.aliases()
-        changes = {alias: number for alias, number in wanted.items() if found.get(alias) != number}
+        required = {CHAMPION_ALIAS: champion, CHALLENGER_ALIAS: newest if newest != champion else None}
+        current = self.aliases()
+        changes = {alias: number for alias, number in required.items() if current.get(alias) != number}
         with self._reported():
             for alias, number in changes.items():
                 if number is None:
@@ -220,7 +223,7 @@ class Registry:
 
     @contextmanager
     def _reported(self) -> Iterator[None]:
-        """Turns MLflow's errors, and those of its database, into a message; a password in the URI is not shown."""
+        """Turns errors of MLflow and its database into a message without the URI's password."""
         from mlflow.exceptions import MlflowException
         from sqlalchemy.exc import SQLAlchemyError
 

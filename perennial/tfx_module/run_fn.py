@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from perennial.errors import PerennialError, ProjectError, TrainingError, describe_error
 from perennial.project import Project
 from perennial.storage.atomic import link_tree
-from perennial.tfx_module.wrapped_model import wrap_model
+from perennial.tfx_module.wrapped_model import WrappedModel, wrap_model
 from perennial.training.transformed_features import TRANSFORM_GRAPH, TRANSFORMED_EXAMPLES, TransformedFeatures
 from perennial.user_module import function_line, user_line
 from schemas.records import Hyperparameters, Instance
@@ -43,8 +43,8 @@ def train_by_run_fn(
     logs: Path,
     output: Path,
     held_out: Sequence[str] = (),
-) -> list[str]:
-    """Runs the user's `run_fn`, and publishes what it saved as a served model; gives what a person should know.
+) -> WrappedModel:
+    """Runs the user's `run_fn`, and publishes what it saved as a served model.
 
     Args:
         project: Whose module has the `run_fn`.

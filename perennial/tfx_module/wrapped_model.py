@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,14 @@ from perennial.export.contract import EXTRA, write_contract
 from perennial.export.saved_model import (
     EXAMPLES_SIGNATURE,
     LABELS_SIGNATURE,
+    SERVING_SIGNATURE,
     Tensors,
     labels_signature,
     make_contract,
     named_outputs,
     serving_signatures,
 )
+from perennial.export.served_model import ServedModel
 from perennial.export.temperature_scaling import fit_temperatures
 from perennial.project import Project
 from perennial.tasks import LATENT
@@ -33,13 +36,20 @@ _LABELS_READ = 2000
 _BATCH = 512
 
 
+@dataclass(frozen=True)
+class WrappedModel:
+    """The served model as it was saved, still in memory, and what a person should know of it."""
+
+    served: ServedModel
+    notes: list[str]
+
+
 def wrap_model(
     project: Project, features: TransformedFeatures, where: str, saved: Path, output: Path, held_out: Sequence[str]
-) -> list[str]:
+) -> WrappedModel:
     """Writes a SavedModel with the signatures and the contract of `export_model`, around a user's SavedModel.
 
-    The user's own stays in it (`user_model`), as the base of later models; nothing refers to the folder `saved`. Gives
-    what a person should know.
+    The user's own stays in it (`user_model`), as the base of later models; nothing refers to the folder `saved`.
 
     Args:
         project: Whose tasks and schema decide.
@@ -74,9 +84,13 @@ def wrap_model(
     signatures = {**serving_signatures(predict, project.schema), LABELS_SIGNATURE: labels}
     shutil.rmtree(output, ignore_errors=True)  # of an attempt that was killed
     tf.saved_model.save(module, str(output), signatures=signatures)
-    write_contract(make_contract(signatures[EXAMPLES_SIGNATURE], project, calibrated.temperatures), output)
+    contract = make_contract(signatures[EXAMPLES_SIGNATURE], project, calibrated.temperatures)
+    write_contract(contract, output)
     shutil.copytree(saved, output / EXTRA / USER_MODEL)
-    return calibrated.notes
+    serve = signatures[SERVING_SIGNATURE]
+    # A loaded SavedModel takes features as keyword arguments.
+    by_keyword = {**signatures, SERVING_SIGNATURE: lambda **raw: serve(raw)}
+    return WrappedModel(ServedModel(f"model of {where}", contract, by_keyword, module), calibrated.notes)
 
 
 def user_model(saved_model: Path) -> Path | None:

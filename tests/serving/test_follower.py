@@ -12,13 +12,14 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, generate_latest
 
 from perennial.errors import LedgerError, ServingError
+from perennial.export.served_model import ServedModel
 from perennial.ledger.events import Ledger
 from schemas.records import Champion, Deployment, ModelContract
 from serving.follower import LONGEST_WAIT, Failure, Follower, Slot, after_failure, should_load
 from serving.metrics import SlotCollector
 from serving.runtime import LoadedModel
 
-MODEL = LoadedModel("tiny", "1", "d1", (), ModelContract(features=[], tasks=[]), dict, None)
+MODEL = LoadedModel("tiny", "1", "d1", (), ServedModel("tiny", ModelContract(features=[], tasks=[]), {}, None))
 NEXT = Champion(version="2", digest="d2", deployment=8)
 
 

@@ -91,11 +91,11 @@ def compare_champions(kinds: dict[str, Kind], folder: Path) -> dict[str, Compara
 
 def _compare(project: Project, kind: Kind, champion: Champion) -> Comparable:
     from components.evaluate_model.champion import predict_champion
-    from components.evaluate_model.predictions import Contender
     from perennial.evaluation.prediction_table import read_examples
+    from perennial.export.served_model import ServedModel
 
     examples = read_examples(kind.window, "id", [])
-    labels = Contender("the candidate", saved_model(kind)).labels(examples.records)
+    labels = ServedModel.load(saved_model(kind)).label_examples(examples.records)
     return predict_champion(project, champion, examples, labels)
 
 

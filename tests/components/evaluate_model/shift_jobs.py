@@ -13,15 +13,15 @@ from tests.kinds import Kind
 
 def reweigh(project: Project, kind: Kind) -> dict[str, Any] | str:
     """What `estimate_weights` makes of the project's log, and the mean weights of some examples."""
-    from components.evaluate_model.predictions import Contender
     from components.evaluate_model.serving_distribution import estimate_weights
     from perennial.evaluation.prediction_table import read_examples, read_values
+    from perennial.export.served_model import ServedModel
 
-    task, contender = project.tasks[0], Contender("the candidate", saved_model(kind))
+    task, model = project.tasks[0], ServedModel.load(saved_model(kind))
     examples = read_examples(kind.window, "id", [])
-    labels = contender.labels(examples.records)[task.name]
-    predictions = contender.predict(examples.records)[task.name]
-    found = estimate_weights(project, task, contender, examples, labels, predictions)
+    labels = model.label_examples(examples.records)[task.name]
+    predictions = model.predict_examples(examples.records)[task.name]
+    found = estimate_weights(project, task, model, examples, labels, predictions)
     if isinstance(found, str):
         return found
     heavy = np.array([row[0] > 28 for row in read_values(examples.records, ["bmi"])["bmi"]])

@@ -149,7 +149,7 @@ def champions(kinds, tmp_path_factory):
         ("other labels", ["labels are defined otherwise by version 4 (task `severe`: 84 of 84 test examples, such as"]),
         ("another task", ["predicts `progression` (regression) instead of `severe` (binary)"]),
         ("not a number", ["NaN or infinity for 1 of 84 test examples of task `severe`, such as patient-"]),
-        ("other feature", ["must take every test example. Received: ", "thickness"]),
+        ("other feature", ["must take every example. Received: ", "thickness"]),
         ("no contract", ["could not be evaluated: ", "must have assets.extra/contract.json"]),
         ("damaged", ["could not be evaluated: ", "SHA-256"]),
     ],

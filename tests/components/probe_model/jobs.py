@@ -51,21 +51,20 @@ def compare_columns(kind: Kind) -> dict[str, Any]:
     """The candidate's predictions by columns and by serialised examples, and through its two halves."""
     import tensorflow as tf
 
-    from components.evaluate_model.predictions import Contender
-    from components.probe_model.candidate import Candidate
+    from components.probe_model.probed_model import read_columns
     from perennial.evaluation.prediction_table import read_examples
+    from perennial.export.served_model import ServedModel
 
     folder, records = kind.candidate / "saved_model", read_examples(kind.window, "id", []).records
-    task = kind.project.tasks[0]
-    candidate = Candidate(folder, task)
-    assert candidate.halves is not None
-    transformed = candidate.halves.transform(tf.constant(records))
-    columns = candidate.columns(records)
+    task, model = kind.project.tasks[0].name, ServedModel.load(folder)
+    assert model.halves is not None
+    transformed = model.halves.transform(tf.constant(records))
+    columns = read_columns(model.contract, records)
     return {
-        "examples": Contender("candidate", folder).predict(records)[task.name],
-        "columns": candidate.predict(columns),
-        "halves": candidate.answer(candidate.halves.predict(transformed)).numpy(),
-        "latent": candidate.latent(columns),
+        "examples": model.predict_examples(records)[task],
+        "columns": model.predict_columns(columns)[task],
+        "halves": model.halves.predict(transformed)[model.outputs[task]].numpy(),
+        "latent": model.latent_columns(columns),
         "pressure": columns["pressure"],
     }
 
@@ -118,14 +117,10 @@ def suspects_of(names: list[str], columns: Features, rows: list[dict[str, Any]],
     return find_suspects(names, columns, records, text_format.Parse(schema, schema_pb2.Schema()))
 
 
-def ask_with_defaults(folder: Path) -> dict[str, Any]:
+def read_with_defaults() -> dict[str, Any]:
     """Columns of two examples, of which one lacks every feature that has a default."""
-    import tensorflow as tf
-
-    from components.probe_model.candidate import Candidate
+    from components.probe_model.probed_model import read_columns
     from perennial.data.examples import to_example
-    from perennial.export.contract import write_contract
-    from perennial.tasks import Task
     from schemas.records import ModelContract, ServedFeature, ServedTask
 
     features = [
@@ -133,8 +128,6 @@ def ask_with_defaults(folder: Path) -> dict[str, Any]:
         ServedFeature(name="pair", dtype="float32", shape=[2], default=[1.5, 2.5]),
         ServedFeature(name="count", dtype="int64", shape=[1]),
     ]
-    tf.saved_model.save(tf.Module(), str(folder))
-    write_contract(ModelContract(features=features, tasks=[ServedTask(name="t", kind="regression")]), folder)
     rows = [{"count": 3}, {"count": 4, "town": "Oslo", "pair": [0.0, 1.0]}]
-    candidate = Candidate(folder, Task("t", "regression", "t"))
-    return candidate.columns([to_example(row).SerializeToString() for row in rows])
+    contract = ModelContract(features=features, tasks=[ServedTask(name="t", kind="regression")])
+    return read_columns(contract, [to_example(row).SerializeToString() for row in rows])

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from components.probe_model.examined import Examined
+from components.probe_model.probed_model import ProbedModel
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Draw = Callable[[np.random.Generator, Array], Array]
@@ -40,7 +40,7 @@ def scanner_of(share: float) -> Draw:
     return lambda random, labels: np.where(flags(random, labels) == 1, b"siemens", b"philips")
 
 
-def logistic(random: np.random.Generator, suspect: Draw, trained: int = 600, tested: int = 500) -> Examined:
+def logistic(random: np.random.Generator, suspect: Draw, trained: int = 600, tested: int = 500) -> ProbedModel:
     """A logistic model of three features and a suspect one, trained by gradient steps; on its test examples."""
     labels, columns = _examples(random, suspect, trained)
     design = _design(columns)
@@ -48,17 +48,19 @@ def logistic(random: np.random.Generator, suspect: Draw, trained: int = 600, tes
     for _ in range(150):
         weights -= 0.5 * design.T @ (_sigmoid(design @ weights) - labels[:, np.newaxis]) / trained
     labels, columns = _examples(random, suspect, tested)
-    return Examined(lambda changed: _probabilities(_design(changed) @ weights), columns, labels)
+    return ProbedModel(lambda changed: _probabilities(_design(changed) @ weights), columns, labels)
 
 
-def linear(random: np.random.Generator, weights: Sequence[float], examples: int = 300, noise: float = 1.0) -> Examined:
+def linear(
+    random: np.random.Generator, weights: Sequence[float], examples: int = 300, noise: float = 1.0
+) -> ProbedModel:
     """The true linear model of values, of features `a`, `b`, ..., each standard normal."""
     columns = {name: random.normal(size=examples) for name in "abcdefghijklmnop"[: len(weights)]}
 
     def predict(changed: Any) -> Array:
         return np.sum([weight * changed[name] for weight, name in zip(weights, columns, strict=True)], axis=0)
 
-    return Examined(predict, columns, predict(columns) + noise * random.normal(size=examples))
+    return ProbedModel(predict, columns, predict(columns) + noise * random.normal(size=examples))
 
 
 def _examples(random: np.random.Generator, suspect: Draw, count: int) -> tuple[Array, dict[str, Array]]:

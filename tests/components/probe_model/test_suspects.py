@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests.components.probe_model.jobs import ask_with_defaults, suspects_of
+from tests.components.probe_model.jobs import read_with_defaults, suspects_of
 from tests.forked import forked
 
 SCHEMA = """
@@ -58,8 +58,8 @@ def test_missing_features_are_said(found):
     assert missing == [f"suspect feature `{name}`: {why}" for name in ("many", "nowhere")]
 
 
-def test_defaults_stand_for_what_an_example_lacks(tmp_path):
-    columns = forked(ask_with_defaults, tmp_path)
+def test_defaults_stand_for_what_an_example_lacks():
+    columns = forked(read_with_defaults)
     assert list(columns["town"]) == [b"nowhere", b"Oslo"]
     np.testing.assert_array_equal(columns["pair"], [[1.5, 2.5], [0, 1]])
     np.testing.assert_array_equal(columns["count"], [[3], [4]])

@@ -78,11 +78,11 @@ def taxi(project: Project, data: Path, folder: Path) -> dict[str, Any]:
     import tensorflow as tf
 
     from perennial.data.examples import read_records, split_files
-    from perennial.export.saved_model import export_model
+    from perennial.export.saved_model import EXAMPLES_SIGNATURE, export_model
+    from perennial.export.served_model import ServedModel
     from perennial.training.transformed_features import TransformedFeatures
     from tests.components.analyse_features.windows import write_span
     from tests.components.transform_features.trips import trips
-    from tests.perennial.signatures import load_signature
 
     rows = trips(data)
     write_span(folder / "window", project, "trips", rows)
@@ -95,10 +95,11 @@ def taxi(project: Project, data: Path, folder: Path) -> dict[str, Any]:
     ]
     scores = keras.layers.Dense(2, activation="softmax")(keras.layers.Concatenate()(numbers))
     export_model(keras.Model(inputs, scores), project, transformed, folder / "model")
-    serve = load_signature(folder / "model")
+    model = ServedModel.load(folder / "model")
 
     records = list(read_records(split_files(folder / "window", "eval")))
-    answers = serve(tf.constant([record for record in records if _complete(record, project)]))
+    complete = tf.constant([record for record in records if _complete(record, project)])
+    answers = model.signature(EXAMPLES_SIGNATURE)(complete)
     return {
         "compared": compared,
         "names": names,

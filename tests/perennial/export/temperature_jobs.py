@@ -51,31 +51,31 @@ def answers_of(saved_model: Path, window: Path, *splits: str) -> dict[str, Any]:
     import tensorflow as tf
 
     from perennial.data.examples import read_records, split_files
-    from perennial.export.contract import read_contract
-    from perennial.export.saved_model import LABELS_SIGNATURE
-    from tests.perennial.signatures import load_signature
+    from perennial.export.saved_model import EXAMPLES_SIGNATURE, LABELS_SIGNATURE
+    from perennial.export.served_model import ServedModel
 
     examples = tf.constant(list(read_records(split_files(window, *splits))))
-    found = {name: value.numpy() for name, value in load_signature(saved_model)(examples=examples).items()}
-    labels = load_signature(saved_model, LABELS_SIGNATURE)(examples=examples)
+    model = ServedModel.load(saved_model)
+    outputs = model.signature(EXAMPLES_SIGNATURE)(examples=examples)
+    labels = model.signature(LABELS_SIGNATURE)(examples=examples)
     return {
-        "outputs": found,
+        "outputs": {name: value.numpy() for name, value in outputs.items()},
         "labels": {name: value.numpy() for name, value in labels.items()},
-        "contract": read_contract(saved_model),
+        "contract": model.contract,
     }
 
 
 def evaluations(kind: Kind, models: Path, folder: Path) -> list[str]:
     """Evaluations with the predictions of the calibrated model and of the plain one; the first is the candidate."""
-    from components.evaluate_model.predictions import Contender
     from perennial.evaluation.prediction_table import read_examples, read_table, table_file
+    from perennial.export.served_model import ServedModel
     from schemas.records import Evaluation
 
     record, records, found = Evaluation.read(kind.evaluation), read_examples(kind.window, "id", []).records, []
     for name in ("scaled", "plain"):
         found.append(folder / f"evaluation of {name}")
         shutil.copytree(kind.evaluation, found[-1])
-        for task, given in Contender(name, models / name).predict(records).items():
+        for task, given in ServedModel.load(models / name).predict_examples(records).items():
             table = read_table(kind.evaluation, record, task)
             table[record.candidate] = list(given) if given.ndim > 1 else given
             table.to_parquet(found[-1] / table_file(task, record.tasks[0].name))

@@ -142,12 +142,12 @@ def answers(project: Project, model: Path, records: list[bytes]) -> dict[str, An
     import tensorflow as tf
 
     from perennial.export.saved_model import LABELS_SIGNATURE, SERVING_SIGNATURE
+    from perennial.export.served_model import ServedModel
     from perennial.tfx_module.wrapped_model import user_model
-    from tests.perennial.signatures import load_signature
 
     examples = tf.constant(records)
-    served = {name: load_signature(model, name) for name in (SERVING_SIGNATURE, "serve_examples", LABELS_SIGNATURE)}
-    own = load_signature(user_model(model), SERVING_SIGNATURE)
+    loaded, users = ServedModel.load(model), tf.saved_model.load(str(user_model(model)))
+    served, own = loaded.signatures, users.signatures[SERVING_SIGNATURE]
     (name,) = own.structured_input_signature[1]
     return {
         "served": _arrays(served[SERVING_SIGNATURE](**_raw(project, examples))),
@@ -180,9 +180,11 @@ def outputs(project: Project, model: Path, features: Path) -> dict[str, Any]:
     """What `serve_examples` gives for the test split."""
     import tensorflow as tf
 
-    from tests.perennial.signatures import load_signature
+    from perennial.export.saved_model import EXAMPLES_SIGNATURE
+    from perennial.export.served_model import ServedModel
 
-    return _arrays(load_signature(model)(examples=tf.constant(records_of(features))))
+    served = ServedModel.load(model)
+    return _arrays(served.signature(EXAMPLES_SIGNATURE)(examples=tf.constant(records_of(features))))
 
 
 def encoded(values: dict[str, Any]) -> list[dict[str, list[Any]]]:
