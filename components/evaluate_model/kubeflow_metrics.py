@@ -7,10 +7,9 @@ from typing import Any, Protocol
 
 from components.evaluate_model.mistakes import confusion_by_group, roc_points
 from components.evaluate_model.step import read_table
-from perennial.evaluation.comparison import CANDIDATE
 from perennial.evaluation.groups import make_groups
 from perennial.project import Project
-from schemas.records import ConfusionMatrix, Evaluation
+from schemas.records import CANDIDATE, ConfusionMatrix, Evaluation
 
 
 class ClassificationLog(Protocol):

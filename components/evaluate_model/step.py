@@ -25,14 +25,14 @@ from components.evaluate_model.serving_distribution import ServingWeights, estim
 from components.evaluate_model.views import find_views, with_views
 from components.train_model.step import SAVED_MODEL, read_training
 from components.validate_data.step import read_validation
-from perennial.evaluation.groups import OVERALL, sliced_features
+from perennial.evaluation.groups import sliced_features
 from perennial.evaluation.prediction_table import WEIGHT, Examples, make_table, read_examples
 from perennial.project import Project
 from perennial.registry.model_files import verify_model
 from perennial.spans.names import span_order
 from perennial.storage.atomic import link_tree, publish_text
 from perennial.tasks import metric_words
-from schemas.records import Champion, EvaluatedTask, Evaluation, Span, Training
+from schemas.records import OVERALL, Champion, EvaluatedTask, Evaluation, Span, Training
 
 if TYPE_CHECKING:
     import pandas as pd

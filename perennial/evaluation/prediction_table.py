@@ -52,7 +52,7 @@ class TaskTable:
 
 
 def read_examples(window: Path, key: str, features: Sequence[str], group: str | None = None) -> Examples:
-    """The window's test split, span by span.
+    """Reads the window's test split, span by span.
 
     Args:
         window: Folder with a folder of examples for each span.
@@ -76,8 +76,8 @@ def read_examples(window: Path, key: str, features: Sequence[str], group: str | 
 
 
 def make_table(task: Task, examples: Examples, labels: Array, predictions: Mapping[str, Array]) -> TaskTable:
-    """The table of one task: its labels [n], and each model's predictions, [n, classes] or [n]."""
-    columns = {name: list(found) if found.ndim > 1 else found for name, found in predictions.items()}
+    """Makes the table of one task: labels [n], and each model's predictions, [n, classes] or [n]."""
+    columns = {name: list(column) if column.ndim > 1 else column for name, column in predictions.items()}
     return TaskTable(task, examples.named.assign(**{LABEL: labels, **columns}), list(predictions))
 
 
@@ -102,22 +102,22 @@ def check_labels(task: Task, labels: Array, examples: Examples) -> None:
 
 
 def class_scores(table: pd.DataFrame, model: str) -> Array:
-    """A model's class probabilities, float64 [n, classes]."""
+    """Gives a model's class probabilities, float64 [n, classes]."""
     return np.stack(table[model].tolist()).astype(np.float64)
 
 
 def predictions_of(table: pd.DataFrame, task: Task, model: str) -> Array:
-    """A model's class probabilities, float64 [n, classes], or values, float64 [n]."""
+    """Gives a model's class probabilities, float64 [n, classes], or values, float64 [n]."""
     return class_scores(table, model) if task.is_classes else np.asarray(table[model], dtype=np.float64)
 
 
 def _each_alone(named: pd.DataFrame) -> pd.Series:
-    """The column `group`, where an example whose group is not known is a group of its own."""
+    """Gives the column `group`; an example of unknown group is a group of its own."""
     return named[GROUP].where(named[GROUP] != _MISSING, "example " + named[KEY])
 
 
 def _read_span(folder: Path, columns: Mapping[str, str]) -> Examples:
-    """A span's test examples; `columns` give the feature of each column."""
+    """Reads a span's test examples; `columns` give the feature of each column."""
     import pandas as pd
 
     records = list(read_records(split_files(folder, "test")))
@@ -129,7 +129,7 @@ def _read_span(folder: Path, columns: Mapping[str, str]) -> Examples:
 
 
 def read_values(records: list[bytes], features: Iterable[str]) -> dict[str, list[list[Any] | None]]:
-    """The raw values of some features, one list for each example; None where the example has none."""
+    """Gives the raw values of some features, a list for each example; None where it has none."""
     batch = decode_records(records)
     present = {name: number for number, name in enumerate(batch.schema.names)}
     # An optional feature may be in no example of a span.
