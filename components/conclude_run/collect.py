@@ -30,7 +30,8 @@ from schemas.records import Decision, EvaluatedTask, ModelVersion, Outcome, Reco
 
 LOG_FILE = "kubeflow.log"
 PIPELINE_FILE = "pipeline.yaml"
-# What training wrote for TensorBoard, by instance: where evaluation left it, and where it is published.
+# What training wrote for TensorBoard, by instance: where evaluation left it, and where it is
+# published.
 LOGS, TENSORBOARD = "logs", "tensorboard"
 R = TypeVar("R", bound=Record)
 
@@ -107,7 +108,8 @@ def gather_facts(project: Project, ledger: Ledger, run: str, outcome: Outcome, f
 def relative_paths(facts: RunFacts, folder: Path) -> RunFacts:
     """Gives the facts with paths below a folder relative to it.
 
-    Messages name files of this machine; whoever reads the report knows them by the project's folder.
+    Messages name files of this machine; whoever reads the report knows them by the project's
+    folder.
     """
     return RunFacts.model_validate(_without_folder(facts.model_dump(), folder))
 

@@ -21,10 +21,10 @@ SPAN_FOLDERS = ("data_docs", "statistics", "set_aside")
 
 
 def conclude_run(project: Project, run: str, outcome: Outcome, findings: Findings) -> RunEnded:
-    """Writes the report, then records verdicts, a search's result and the run's end in one transaction.
+    """Writes the report, then records verdicts and the run's end in one transaction.
 
-    Only the ledger's entry makes a span judged. A run that is killed before it is repeated, with its
-    finished steps from the cache.
+    Only the ledger's entry makes a span judged. A run that is killed before it is repeated, with
+    its finished steps from the cache.
     """
     ledger = Ledger(project.ledger_url)
     recorded = ledger.run_end(run)
@@ -53,8 +53,8 @@ def conclude_run(project: Project, run: str, outcome: Outcome, findings: Finding
 def judge_spans(outcome: Outcome, validation: Validation | None, run: str) -> list[NewEvent]:
     """Gives the verdicts that a run's end records on its new spans.
 
-    Spans with failures are quarantined, unless the run failed. The others are accepted when the run
-    trained on them; when its data were rejected they stay new.
+    Spans with failures are quarantined, unless the run failed. The others are accepted when the
+    run trained on them; when its data were rejected they stay new.
     """
     if validation is None or outcome == "failed":
         return []
@@ -64,7 +64,7 @@ def judge_spans(outcome: Outcome, validation: Validation | None, run: str) -> li
 
 
 def remember_search(outcome: Outcome, tuning: Tuning | None, run: str) -> list[NewEvent]:
-    """Gives the result of this run's search for later runs; nothing without a search or a decision."""
+    """Gives the result of this run's search, which later runs read; else nothing."""
     if tuning is None or tuning.outcome != "searched" or outcome not in ("promoted", "kept_champion"):
         return []
     tuned = Tuned(best=tuning.best, space=tuning.space, at=now(), run=run)
@@ -100,7 +100,7 @@ def _verdict(span: SpanValidation, run: str) -> NewEvent:
 
 
 def _window(facts: RunFacts) -> list[str]:
-    """Names the spans that the run could train on, or selected where none was validated."""
+    """Lists the spans that the run could train on, or selected where none was validated."""
     if facts.validation is not None:
         return [span.span.name for span in facts.validation.spans if not span.quarantined]
     return [span.name for span in facts.selection.window] if facts.selection else []

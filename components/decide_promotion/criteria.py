@@ -123,14 +123,15 @@ def judge_covariates(probing: Probing | None, gate: GateSettings) -> list[Criter
     flagged = list(dict.fromkeys(probe.feature for probe in probing.covariates if probe.flagged))
     criteria = []
     if features:
-        explanation = f"the answers do not rest on {list_first([f'`{name}`' for name in features])} more than by chance"
+        innocent = list_first([f"`{feature}`" for feature in features])
+        explanation = f"the answers do not rest on {innocent} more than by chance"
         if flagged:
             learned = [_covariate(feature, probing.covariates) for feature in flagged]
             explanation = f"the answers rest on {list_first(learned)}"
         criteria.append(
             Criterion(name=name, kind="covariate", passed=not flagged, blocking=blocking, explanation=explanation)
         )
-    if unseen := [feature for feature in probing.suspects if feature not in features]:
+    if unseen := [f"`{feature}`" for feature in probing.suspects if feature not in features]:
         criteria.append(
             Criterion(
                 name=name,
@@ -138,7 +139,7 @@ def judge_covariates(probing: Probing | None, gate: GateSettings) -> list[Criter
                 passed=False,
                 compared=False,
                 blocking=blocking,
-                explanation=f"not compared: {list_first([f'`{feature}`' for feature in unseen])} could not be probed",
+                explanation=f"not compared: {list_first(unseen)} could not be probed",
             )
         )
     return criteria
@@ -162,7 +163,8 @@ def _floor(evaluation: Evaluation, metric: Metric, floor: float | None) -> Crite
         passed, explanation = True, f"{name} is {_show(value)}; no floor is set"
     else:
         passed = value <= floor if metric in LOWER_IS_BETTER else value >= floor
-        explanation = f"{name} is {_show(value)}, {'within' if passed else 'beyond'} the floor of {_show(floor)}"
+        place = "within" if passed else "beyond"
+        explanation = f"{name} is {_show(value)}, {place} the floor of {_show(floor)}"
     return Criterion(
         name=name, kind="floor", metric=metric, passed=passed, value=value, limit=floor, explanation=explanation
     )
@@ -215,8 +217,8 @@ def _too_few_examples(slices: int, gate: GateSettings) -> Criterion:
         blocking=False,
         compared=False,
         limit=-gate.slice_loss,
-        explanation=f"none of {slices} slices has enough examples to tell whether it loses more than "
-        f"{_show(gate.slice_loss)}",
+        explanation=f"none of {slices} slices has enough examples to tell whether it loses "
+        f"more than {_show(gate.slice_loss)}",
     )
 
 
@@ -234,14 +236,15 @@ def _verdict(difference: Difference, gate: GateSettings, passed: bool) -> str:
         return "is better than the champion" if passed else "is not shown to be better than the champion"
     if difference.low >= 0:
         return "is at least as good as the champion"
-    return f"may be worse than the champion by up to {_show(-difference.low)} (allowed: {_show(gate.margin)})"
+    allowed = f"(allowed: {_show(gate.margin)})"
+    return f"may be worse than the champion by up to {_show(-difference.low)} {allowed}"
 
 
 def _lost(row: Difference, limit: float) -> str:
     low, high = _show(row.low, "+"), _show(row.high, "+")
-    loses = f"{row.slice} loses {_show(-row.value)} of {metric_words(row.metric)} on {row.examples} examples"
+    lost = f"{_show(-row.value)} of {metric_words(row.metric)} on {row.examples} examples"
     interval = f"({row.confidence:.0%} interval {low} to {high}, for all slices together)"
-    return f"{loses} {interval}, more than {_show(-limit)}"
+    return f"{row.slice} loses {lost} {interval}, more than {_show(-limit)}"
 
 
 def _group(test: GroupTest) -> str:

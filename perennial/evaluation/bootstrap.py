@@ -1,8 +1,8 @@
-"""Paired bootstrap intervals of what one model gains over another on the same examples; NumPy and SciPy alone.
+"""Paired bootstrap intervals of what one model gains over another on the same examples.
 
 Units are resampled: examples, or whole clusters of examples that belong together. The percentile
 interval is stretched about the value, because of few units it is too narrow, and because the far
-tails of a corrected interval are told by the nearest tails that still hold enough resamples.
+tails of a corrected interval are taken from the nearest tails with enough resamples.
 
 Source: Efron and Tibshirani 1993, "An Introduction to the Bootstrap", chapter 13 (percentile
 interval); Hesterberg 2015, "What Teachers Should Know About the Bootstrap", section 3.2 (too
@@ -25,10 +25,11 @@ Gain = Callable[[Array], Array]
 """Gives the gains where examples count as often as given: counts [resamples, n] -> [resamples]."""
 
 Reweigh = Callable[[np.random.Generator, Array], Array]
-"""Weights of resampled examples, estimated anew from them: row numbers, which may repeat [m] -> weights [m]."""
+"""Estimates the weights of resampled examples: row numbers, which may repeat [m] -> weights [m]."""
 
 _SEED = 20170
-# So many resamples lie beyond a quantile that is read: its standard error is then about a seventh of its tail.
+# So many resamples lie beyond a quantile that is read: its standard error is then about a seventh
+# of its tail.
 _IN_TAIL = 50
 _LEAST_RESAMPLES = 2_000
 _MOST_RESAMPLES = 40_000
@@ -48,7 +49,7 @@ class Interval(NamedTuple):
 
 
 def per_interval(confidence: float, family: int) -> float:
-    """Gives the confidence that each of `family` intervals needs to hold together with `confidence`.
+    """Gives the confidence of each of `family` intervals that hold together with `confidence`.
 
     Source: Bonferroni's inequality.
     """
@@ -60,13 +61,14 @@ def mean_interval(
 ) -> Interval:
     """Gives the mean gain with its interval; the same gains always give the same interval.
 
-    With weights it is their self-normalised mean. Of clusters, a resample's mean is the sum of its clusters' sums
-    over the sum of their sizes. Fewer than two (effective) units have no interval.
+    With weights it is their self-normalised mean. Of clusters, a resample's mean is the sum of its
+    clusters' sums over the sum of their sizes. Fewer than two (effective) units have no interval.
 
     Args:
         gains: What is gained on each example, float [n].
         confidence: Of this one interval; see `per_interval`.
-        clusters: Which cluster each example belongs to, any values [n]; None: each stands for itself.
+        clusters: Which cluster each example belongs to, any values [n]; None: each stands for
+            itself.
         weights: Weight of each example, float [n], at least 0; None: all are equal.
     """
     sizes: Array = np.ones(len(gains)) if weights is None else np.asarray(weights, dtype=np.float64)
@@ -98,7 +100,8 @@ def gain_interval(
         confidence: Of this one interval.
         clusters: Which cluster each example belongs to [n]; None: each stands for itself.
         weights: Weight of each example, float [n]; None: all are equal.
-        reweigh: Gives the weights of resampled examples, so that the interval holds their uncertainty too.
+        reweigh: Gives the weights of resampled examples, so that the interval holds their
+            uncertainty too.
         effective: How many units the gain rests on; None: all, but for unequal weights and sizes.
     """
     plain = np.ones(examples) if weights is None else np.asarray(weights, dtype=np.float64)
@@ -119,7 +122,7 @@ def gain_interval(
 
 
 def effective_number(sizes: Array) -> float:
-    """Counts how many equal units carry as much information as these sizes or weights (Kish 1965)."""
+    """Gives the number of equal units that are worth units of these sizes (Kish 1965)."""
     squares = float(np.square(sizes).sum())
     return float(sizes.sum()) ** 2 / squares if squares > 0 else 0.0
 

@@ -1,7 +1,7 @@
 """What the models gain over the champion on the same examples, with paired intervals.
 
-Intervals that are read together are corrected for their number. Everything is a function of arrays,
-so that it can be tried on simulated models thousands of times.
+Intervals that are read together are corrected for their number. Everything is a function of
+arrays, so that it can be tried on simulated models thousands of times.
 """
 
 from __future__ import annotations
@@ -62,7 +62,8 @@ class Pair:
         Args:
             confidence: Of this one interval; see `per_interval`.
             weights: Weight of each example, float [n]; None: all are equal.
-            reweigh: Gives the weights of resampled examples; None: the weights are taken as they are.
+            reweigh: Gives the weights of resampled examples; None: the weights are taken as they
+                are.
         """
         if self.metric == "auc":
             gain = self._area_interval(confidence, weights, reweigh)
@@ -82,11 +83,11 @@ class Pair:
         """Widens an interval as far as outcomes that no example has could move the gain.
 
         Where no example is lost and the interval does not lie above 0, or the reverse, resampling
-        knows nothing of losses: of 20 examples on which both models agree it gives an interval from
-        0 to 0, whatever they do elsewhere.
+        knows nothing of losses: of 20 examples on which both models agree it gives an interval
+        from 0 to 0, whatever they do elsewhere.
 
-        Source: Hanley and Lippman-Hand 1983, "If Nothing Goes Wrong, Is Everything All Right?" (the
-        exact bound of a share that was never seen; at 95% about 3 / n).
+        Source: Hanley and Lippman-Hand 1983, "If Nothing Goes Wrong, Is Everything All Right?"
+        (the exact bound of a share that was never seen; at 95% about 3 / n).
         """
         if not math.isfinite(gain.low):
             return gain
@@ -108,7 +109,8 @@ class Pair:
 
     def _area_interval(self, confidence: float, weights: Array | None, reweigh: Reweigh | None) -> Interval:
         ours, theirs = area_of(self.model[:, 1], self.labels), area_of(self.champion[:, 1], self.labels)
-        # An area rests on the examples of the rarer class: of one alone, resampling knows no spread.
+        # An area rests on the examples of the rarer class: of one alone, resampling knows no
+        # spread.
         scarcer = min(self._units(self.labels == label) for label in (0, 1))
         size = len(self.labels)
         return gain_interval(
@@ -123,8 +125,8 @@ class Pair:
 class Terms:
     """The terms on which models are compared.
 
-    `repeats` is how often a run may be repeated: each repetition is another chance of the same comparison.
-    Groups with fewer than `least_examples` have no interval.
+    `repeats` is how often a run may be repeated: each repetition is another chance of the same
+    comparison. Groups with fewer than `least_examples` have no interval.
     """
 
     task: str
@@ -158,7 +160,7 @@ def compare_slices(pair: Pair, terms: Terms, groups: Sequence[Group]) -> list[Di
 
 
 def compare_instances(pairs: Mapping[str, Pair], terms: Terms) -> list[Difference]:
-    """Gives each other instance's gain on all examples; the intervals of all instances hold together."""
+    """Gives each other instance's gain on all examples; all instances' intervals hold together."""
     family = len(pairs) + 1
     confidence = per_interval(terms.confidence, family)
     return [_difference(pair, terms, pair.interval(confidence), family, model=name) for name, pair in pairs.items()]
@@ -193,7 +195,10 @@ def example_gains(candidate: Array, champion: Array, labels: Array, metric: Metr
 
 
 def example_losses(predictions: Array, labels: Array, metric: Metric) -> Array:
-    """Gives the loss of each example, float64 [n]; a label unknown to the model has the probability 0."""
+    """Gives the loss of each example, float64 [n].
+
+    A label that the model does not know has the probability 0.
+    """
     if metric == "accuracy":
         return np.asarray(predictions.argmax(axis=1) != labels, dtype=np.float64)
     if metric == "log_loss":

@@ -25,8 +25,8 @@ def compare_spaces(errors: Mapping[str, Sequence[float | None]]) -> list[SpaceTe
             infinite error, so that a space half of whose models fail is not judged by the others.
 
     Returns:
-        A test for each pair, in the order of the spaces. `better` is the space with the lower median, where the
-        corrected p-value is below 5% and the medians differ.
+        A test for each pair, in the order of the spaces. `better` is the space with the lower
+        median, where the corrected p-value is below 5% and the medians differ.
     """
     counted = {space: [_counted(error) for error in of_space] for space, of_space in errors.items()}
     pairs = list(itertools.combinations(counted, 2))
@@ -51,7 +51,8 @@ def kolmogorov_smirnov(first: Sequence[float], second: Sequence[float]) -> tuple
     """
     from scipy.stats import ks_2samp
 
-    # The test sees only the order of the values, so their ranks give the same: those are always finite.
+    # The test sees only the order of the values, so their ranks give the same: those are always
+    # finite.
     ranks = {value: float(rank) for rank, value in enumerate(sorted({*first, *second}))}
     test = ks_2samp([ranks[value] for value in first], [ranks[value] for value in second])
     return float(test.statistic), float(test.pvalue)
@@ -60,8 +61,8 @@ def kolmogorov_smirnov(first: Sequence[float], second: Sequence[float]) -> tuple
 def distribution(errors: Sequence[float | None]) -> list[tuple[float, float]]:
     """Gives each finite error with the share of all samples whose error is at most that.
 
-    Samples that failed (None, or an error that is not finite) count among all: where there are some,
-    the last share is below 1.
+    Samples that failed (None, or an error that is not finite) count among all: where there are
+    some, the last share is below 1.
     """
     finite = sorted(error for error in errors if error is not None and math.isfinite(error))
     return [(error, rank / len(errors)) for rank, error in enumerate(finite, start=1)]

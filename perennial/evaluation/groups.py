@@ -25,7 +25,7 @@ class Group:
 
 
 def sliced_features(settings: EvaluateSettings) -> list[str]:
-    """Names the features that need a column of the table: of slices, crosses and fairness."""
+    """Lists the features that need a column of the table: of slices, crosses and fairness."""
     crossed = [name for cross in settings.crosses for name in cross]
     return list(dict.fromkeys([*settings.slices, *crossed, *settings.fairness.features]))
 
@@ -39,7 +39,7 @@ def slicings(settings: EvaluateSettings) -> list[tuple[str, ...]]:
 
 
 def group_name(names: Sequence[str], values: Sequence[str]) -> str:
-    """Names a slice: `a=1`, or `a=1, b=2` of a cross."""
+    """Gives a slice's name: `a=1`, or `a=1, b=2` of a cross."""
     return ", ".join(f"{name}={value}" for name, value in zip(names, values, strict=True))
 
 

@@ -1,9 +1,10 @@
-"""The tables that all judgement is a function of: one for each task, with the same rows, one for each example.
+"""The tables of predictions: one for each task, with the same rows, one for each example.
 
-The columns are `span`, `key`, `label` (int of classes, float of values), one `slice:<feature>` for each feature that
-slices, crosses or groups the examples (text), one `view:<name>` for each view (bool), `group` where examples belong
-together (text), `weight` where the first task is re-weighted to serving (float64), and one for each model: its class
-probabilities, float32 [classes], or its value, float32.
+The columns are `span`, `key`, `label` (int of classes, float of values), one `slice:<feature>` for
+each feature that slices, crosses or groups the examples (text), one `view:<name>` for each view
+(bool), `group` where examples belong together (text), `weight` where the first task is re-weighted
+to serving (float64), and one for each model: its class probabilities, float32 [classes], or its
+value, float32.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 @dataclass(frozen=True)
 class Examples:
-    """Examples as they lie on disk, and what names and slices them: the columns of their tables that are no task's."""
+    """Examples as they lie on disk, and the columns that name and slice them."""
 
     records: list[bytes]
     named: pd.DataFrame
@@ -76,7 +77,7 @@ def read_examples(window: Path, key: str, features: Sequence[str], group: str | 
 
 
 def make_table(task: Task, examples: Examples, labels: Array, predictions: Mapping[str, Array]) -> TaskTable:
-    """Makes the table of one task: labels [n], and each model's predictions, [n, classes] or [n]."""
+    """Makes the table of one task of labels [n] and predictions, [n, classes] or [n]."""
     columns = {name: list(column) if column.ndim > 1 else column for name, column in predictions.items()}
     return TaskTable(task, examples.named.assign(**{LABEL: labels, **columns}), list(predictions))
 
@@ -96,7 +97,8 @@ def check_labels(task: Task, labels: Array, examples: Examples) -> None:
     if not good.all():
         row = int(np.argmin(good))
         key, count = examples.named[KEY][row], int((~good).sum())
-        received = f"{labels[row]} for the example {key}; {count} of {len(labels)} test examples have no such label"
+        others = f"{count} of {len(labels)} test examples have no such label"
+        received = f"{labels[row]} for the example {key}; {others}"
         remedy = "Set such rows aside with an expectation, or correct the label in preprocessing_fn."
         raise ProjectError(f"labels of task `{task.name}`", expected, received, remedy)
 

@@ -30,7 +30,7 @@ class SpanLinks(_Hrefs):
 
 
 class Links(_Hrefs):
-    """Links to the log, the pipeline, the registry, TensorBoard's logs, results, and of each new span."""
+    """Links to the log, the pipeline, the registry, logs and results, and those of new spans."""
 
     log: str | None = None
     pipeline: str | None = None
@@ -44,8 +44,8 @@ class Links(_Hrefs):
 class RunFacts(records.Record):
     """All that is known of a run when it ends. What is None was not reached; times are ISO 8601.
 
-    `failed_step` is the step that ended a failed run, where that is known. `tasks` are the project's;
-    `settings_own` are the hyperparameters that its settings name.
+    `failed_step` is the step that ended a failed run, where that is known. `tasks` are the
+    project's; `settings_own` are the hyperparameters that its settings name.
     """
 
     project: str

@@ -1,7 +1,8 @@
-"""Drawing for the run report: matplotlib figures as inline SVG that follow the page's colours and fonts.
+"""Drawing for the run report: figures as inline SVG in the page's colours and fonts.
 
-Text stays text, colours become the page's CSS variables (so dark mode and print work), and every id carries the
-plot's name, so that plots share a page without taking each other's clip paths. The same input gives the same bytes.
+Text stays text, colours become the page's CSS variables (so dark mode and print work), and every
+id carries the plot's name, so that plots share a page without taking each other's clip paths. The
+same input gives the same bytes.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 WIDTH = 6.1  # inches: 440 px, one column of the page, so that its 11 px text survives a phone's width
 INK, MUTED, RULE, PAPER, REST = "#1c2126", "#5b646e", "#d5dadf", "#fffffe", "#a9b1ba"
-# Okabe and Ito's colours, told apart by the colour-blind; blue leads, and stands for the candidate.
+# Okabe and Ito's colours, which the colour-blind can distinguish; blue is the candidate.
 SERIES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#8c6d00", "#56b4e9")
 BETTER, WORSE = SERIES[0], SERIES[1]
 ROW, AROUND = 0.28, 1.0  # inches: one row of a plot with rows, and what stands around them
@@ -73,7 +74,7 @@ def draw_lines(name: str, xlabel: str, ylabel: str, lines: Sequence[Line]) -> st
 
         others = iter(SERIES[1:] if len(lines) <= len(SERIES) else [REST] * len(lines))
         for line in lines:
-            named = line.leading or len(lines) <= len(SERIES)  # more than the colours that can be told apart: grey
+            named = line.leading or len(lines) <= len(SERIES)  # grey: there are too few colours
             _line(axes, line, SERIES[0] if line.leading else next(others, REST), named)
         axes.set(xlabel=xlabel, ylabel=f"{ylabel}, log scale" if wide else ylabel, yscale="log" if wide else "linear")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -121,7 +122,7 @@ def shorten(text: str, most: int) -> str:
 
 
 def shorten_middle(text: str, most: int) -> str:
-    """Cuts the middle of a text that has more than `most` characters: `label=pneu…Harbour clinic`."""
+    """Cuts the middle of a text of more than `most` characters: `label=pneu…Harbour clinic`."""
     end = most // 2
     return text if len(text) <= most else f"{text[: most - end - 1]}…{text[-end:]}"
 

@@ -35,7 +35,7 @@ def format_number(value: float) -> str:
 
 
 def format_metric(value: float, metric: str) -> str:
-    """Writes a metric's value: shares in percent, losses to three decimals, errors to four digits."""
+    """Writes a metric: shares in percent, losses to three decimals, errors to four digits."""
     if not math.isfinite(value) or metric.startswith("mean_"):
         return format_number(value)
     return f"{value:.1%}" if metric == "accuracy" else f"{value:.3f}".replace("-", "−")
@@ -105,7 +105,7 @@ def format_duration(start: str, end: str) -> str | None:
 
 
 def unit_of(metric: str) -> str:
-    """Names the unit of a difference in a metric; empty where none is known."""
+    """Gives the unit of a difference in a metric; empty where none is known."""
     return _UNITS.get(metric, "")
 
 
@@ -121,7 +121,7 @@ def metric_axis(metric: str, split: str) -> str:
 
 
 def loss_words(tasks: Sequence[EvaluatedTask]) -> str:
-    """Names the training loss of these tasks, and its unit where it has one."""
+    """Describes the training loss of these tasks, and its unit where it has one."""
     if len(tasks) > 1:
         return "loss (sum of tasks)"
     if tasks and tasks[0].kind == "regression":

@@ -55,7 +55,8 @@ def verdict_sentence(facts: RunFacts) -> str:
         return _promotion(facts, served)
     if facts.outcome == "kept_champion":
         before = facts.champion_before
-        return f"{f'Champion version {before} stays' if before else 'There is still no champion'}: {_why_kept(facts)}."
+        kept = f"Champion version {before} stays" if before else "There is still no champion"
+        return f"{kept}: {_why_kept(facts)}."
     if facts.outcome == "data_rejected":
         return f"The data {_refused_spans(facts)} was refused; {served}."
     if facts.outcome == "nothing_new":
@@ -169,8 +170,8 @@ def _checked(facts: RunFacts) -> str | None:
     rows = span_rows(facts)
     counts = {kind: sum(row.count(kind) for row in rows) for kind in ("passed", "failed", "warned", "not_compared")}
     warned = f", {_count(counts['warned'], 'warning')}" if counts["warned"] else ""
-    checked = f"{counts['passed']} passed, {counts['failed']} failed{warned}, {counts['not_compared']} not compared"
-    return checked if facts.validation else None
+    verdicts = f"{counts['passed']} passed, {counts['failed']} failed{warned}"
+    return f"{verdicts}, {counts['not_compared']} not compared" if facts.validation else None
 
 
 def _stabilised(facts: RunFacts) -> str | None:

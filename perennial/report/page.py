@@ -1,4 +1,4 @@
-"""The run report: one self-contained HTML page that a person who was not there can read in a minute."""
+"""The run report: one self-contained HTML page, made to be read in a minute."""
 
 from __future__ import annotations
 

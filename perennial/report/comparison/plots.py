@@ -77,7 +77,8 @@ def forest(differences: Sequence[Difference], gate: GateSettings | None) -> str 
         axes.set_xlabel(f"worse  ←  {axis_unit(metric)}  →  better")
         axes.grid(axis="y", visible=False)
 
-    alt = f"Differences in {metric} by slice, candidate against champion, with intervals: {len(drawn)} rows"
+    models = "candidate against champion, with intervals"
+    alt = f"Differences in {metric} by slice, {models}: {len(drawn)} rows"
     name = re.sub("[^a-z0-9]+", "-", f"forest-{drawn[0].task}-{metric}".lower())
     return draw(name, alt, AROUND + ROW * (places[-1] + 1), paint)
 
@@ -112,7 +113,8 @@ def reliability(calibration: Calibration, number: int) -> str | None:
         axes.set(xlabel="confidence: how sure it is (%)", ylabel="how often it is right (%)", aspect="equal")
         axes.set(xlim=(least - 2, 102), ylim=(least - 2, 102))
 
-    alt = f"Reliability of the {calibration.model} on {calibration.task}: accuracy by confidence in {len(bins)} bins"
+    shown = f"accuracy by confidence in {len(bins)} bins"
+    alt = f"Reliability of the {calibration.model} on {calibration.task}: {shown}"
     return draw(f"reliability-{number}", alt, 4.6, paint)
 
 
@@ -201,7 +203,8 @@ def confusion(matrix: ConfusionMatrix, scale: float) -> str | None:
         axes.tick_params(length=0)
         axes.grid(visible=False)
 
-    alt = f"Confusion matrix of the {matrix.model}: {classes} labels, true by row, predicted by column"
+    places = "true by row, predicted by column"
+    alt = f"Confusion matrix of the {matrix.model}: {classes} labels, {places}"
     return draw(f"confusion-{matrix.model}", alt, 5.6, paint)
 
 

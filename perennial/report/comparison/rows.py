@@ -1,4 +1,4 @@
-"""The candidate beside the champion, in rows and words: metrics, differences, calibration, groups."""
+"""The candidate beside the champion: metrics, differences, calibration and groups in words."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _RATES = ("error_rate", "false_positive_rate", "false_negative_rate")
 
 @dataclass(frozen=True)
 class MetricRow:
-    """One metric of one task on one slice or view: both models and their difference, each where it is known."""
+    """One metric of one task on one slice or view: both models and their difference."""
 
     task: str
     metric: str
@@ -61,7 +61,7 @@ def worst_first(evaluation: Evaluation) -> list[Mistake]:
 
 
 def deciding_slice(gate: GateSettings | None) -> str:
-    """Names what the gate reads: all test examples as they are, or as serving sees them."""
+    """Gives the name of what the gate reads: all test examples as they are, or as serving sees them."""
     return SERVING_DISTRIBUTION if gate and gate.distribution == "serving" else OVERALL
 
 
@@ -73,7 +73,7 @@ def decides(row: Difference, gate: GateSettings | None) -> bool:
 
 
 def leading_slice(rows: Sequence[MetricRow], gate: GateSettings | None) -> str:
-    """Names the slice of the headline: the deciding one where it was measured, else overall."""
+    """Gives the headline's slice: the deciding one where it was measured, else overall."""
     deciding = deciding_slice(gate)
     return deciding if any(row.slice == deciding for row in rows) else OVERALL
 
@@ -108,7 +108,8 @@ def describe_intervals(rows: Sequence[Difference]) -> str:
         parts.append(f"The overall one is widened, so that all {overall} comparisons made hold together.")
     groups = next((row.clusters for row in rows if row.clusters is not None), None)
     if groups is not None:
-        parts.append(f"They come from drawing whole groups of examples again and again ({groups:,} groups overall).")
+        drawn = "They come from drawing whole groups of examples again and again"
+        parts.append(f"{drawn} ({groups:,} groups overall).")
     return " ".join(parts)
 
 
@@ -165,7 +166,8 @@ def describe_group(test: GroupTest) -> str:
     name = {"score": "score is on average", "absolute_error": "error is on average"}.get(
         test.measure, f"{test.measure.replace('_', ' ')} is"
     )
-    return f"{test.feature}={test.group}: the {name} {value}, {rest} for all others ({format_p_value(test.p_value)})"
+    chance = format_p_value(test.p_value)
+    return f"{test.feature}={test.group}: the {name} {value}, {rest} for all others ({chance})"
 
 
 def _task_rows(evaluation: Evaluation, task: EvaluatedTask) -> list[MetricRow]:

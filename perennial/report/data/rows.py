@@ -1,4 +1,4 @@
-"""The spans that the run looked at, and what the checks said of them."""
+"""The spans that the run looked at, and their checks."""
 
 from __future__ import annotations
 

@@ -10,19 +10,19 @@ from schemas.records import Attribution, CovariateProbe, DroppedFeatures, Featur
 
 
 def suspects(probing: Probing) -> list[str]:
-    """Names the suspect features, those that the answers rest on first."""
+    """Lists the suspect features, those that the answers rest on first."""
     flagged = {probe.feature for probe in probing.covariates if probe.flagged}
     names = dict.fromkeys(probe.feature for probe in probing.covariates)
     return sorted(names, key=lambda name: name not in flagged)
 
 
 def flagged_suspects(probing: Probing) -> list[str]:
-    """Names the suspect features that a probe found in the model."""
+    """Lists the suspect features that a probe flagged."""
     return [name for name in suspects(probing) if any(p.flagged for p in probing.covariates if p.feature == name)]
 
 
 def flagged_probes_first(probing: Probing) -> list[CovariateProbe]:
-    """Sorts the probes: first those of features that were found in the model."""
+    """Sorts the probes: first those of flagged features."""
     order = suspects(probing)
     return sorted(probing.covariates, key=lambda probe: (order.index(probe.feature), not probe.flagged))
 

@@ -46,7 +46,7 @@ def draws_by_step(stabilisation: Stabilisation, loss: str) -> str | None:
 
 
 def trials_by_number(trials: Sequence[Trial], loss: str) -> str | None:
-    """Draws the lowest eval loss of every trial, in their order, and the lowest so far as a line."""
+    """Draws the lowest eval loss of every trial in order, and the lowest so far as a line."""
     tried = sorted(trials, key=lambda trial: trial.number)
     finite = [(trial.number, trial.loss) for trial in tried if trial.loss is not None and math.isfinite(trial.loss)]
     if not finite:
@@ -114,7 +114,7 @@ def losses_by_epoch(trainings: Sequence[Training], candidate: str, loss: str) ->
 
 
 def metrics_by_epoch(trainings: Sequence[Training], candidate: str) -> str | None:
-    """Draws each instance's eval metric by epoch; a dot marks the epoch with the least eval loss."""
+    """Draws each instance's eval metric by epoch; a dot marks the best epoch."""
     lines, metric = [], trainings[0].metric if trainings else "accuracy"
     scale = 100 if metric == "accuracy" else 1
     for training in trainings:

@@ -45,8 +45,8 @@ def why_chosen(stabilisation: Stabilisation) -> str:
     if own <= lowest:
         return f"of {among} its loss over the last steps is the lowest, {format_loss(own)}"
     return (
-        f"of {among} its loss over the last steps, {format_loss(own)}, is about equal to the lowest, "
-        f"{format_loss(lowest)}, and its gradients are the calmest"
+        f"of {among} its loss over the last steps, {format_loss(own)}, is about equal to the "
+        f"lowest, {format_loss(lowest)}, and its gradients are the calmest"
     )
 
 
