@@ -44,7 +44,7 @@ def judge_against_champion(evaluation: Evaluation, gate: GateSettings) -> Criter
     name = f"against champion version {evaluation.champion.version}"
     difference = _deciding_difference(evaluation, gate)
     limit = 0.0 if gate.mode == "better" else -gate.margin
-    if difference is None or not _has_interval(difference):
+    if difference is None or not difference.has_interval:
         why = "; ".join(evaluation.not_compared) or "the difference could not be measured"
         return Criterion(
             name=name,
@@ -69,7 +69,7 @@ def judge_slices(evaluation: Evaluation, gate: GateSettings) -> list[Criterion]:
         return []
     first, limit = evaluation.tasks[0].name, -gate.slice_loss
     rows = [row for row in evaluation.differences if _is_slice(row, first, gate.metric)]
-    measured = [row for row in rows if _has_interval(row)]
+    measured = [row for row in rows if row.has_interval]
     lost = sorted((row for row in measured if row.value < limit and row.high < 0), key=lambda row: row.value)
     if not rows:
         return []
@@ -81,10 +81,9 @@ def judge_slices(evaluation: Evaluation, gate: GateSettings) -> list[Criterion]:
     doubt = sum(row.low < limit for row in measured)
     unsure = f"; for {doubt} of them such a loss cannot be ruled out" if doubt else ""
     loss = f"more than {_show(gate.slice_loss)} of {metric_words(gate.metric)}"
-    explanation = (
-        f"none of {len(measured)} slices is shown to lose {loss} (most: {worst.slice}, {_show(worst.value, '+')})"
-    )
-    return [_of_difference("slices", worst, True, limit, explanation + unsure, "slice")]
+    most = f"(most: {worst.slice}, {_show(worst.value, '+')})"
+    explanation = f"none of {len(measured)} slices is shown to lose {loss} {most}{unsure}"
+    return [_of_difference("slices", worst, True, limit, explanation, "slice")]
 
 
 def judge_fairness(evaluation: Evaluation, gate: GateSettings) -> list[Criterion]:
@@ -178,10 +177,6 @@ def _deciding_difference(evaluation: Evaluation, gate: GateSettings) -> Differen
 
 def _is_slice(row: Difference, task: str, metric: Metric) -> bool:
     return (row.model, row.task, row.metric) == (CANDIDATE, task, metric) and row.slice != OVERALL
-
-
-def _has_interval(row: Difference) -> bool:
-    return all(map(math.isfinite, (row.value, row.low, row.high)))
 
 
 def _of_difference(

@@ -70,7 +70,6 @@ def _environment() -> Environment:
         "root": lambda value: math.sqrt(value) if value >= 0 else value,
         "remarks": training_rows.remarks,
     }
-    environment.tests["interval"] = comparison_rows.has_interval
     environment.globals |= {
         "comparison_plots": comparison_plots,
         "comparison_rows": comparison_rows,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Final, Literal
 
 from schemas.project import Metric, TaskKind
@@ -51,6 +52,11 @@ class Difference(Record):
     view: bool = False
     family: int = 1
     clusters: int | None = None
+
+    @property
+    def has_interval(self) -> bool:
+        """Tells whether the difference and its interval are numbers."""
+        return all(map(math.isfinite, (self.value, self.low, self.high)))
 
 
 class ServingDistribution(Record):

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING
 
-from perennial.report.comparison.rows import decides, has_interval
+from perennial.report.comparison.rows import decides
 from perennial.report.figures import (
     AROUND,
     BETTER,
@@ -91,7 +91,7 @@ def shown_intervals(differences: Sequence[Difference]) -> list[Difference]:
     finite = [row for row in differences if row.model == CANDIDATE and math.isfinite(row.value)]
     overall = [row for row in finite if row.slice == OVERALL]
     others = [row for row in finite if row.slice != OVERALL]
-    worst = sorted(others, key=lambda row: (not has_interval(row), row.value))[: MOST_INTERVALS - len(overall)]
+    worst = sorted(others, key=lambda row: (not row.has_interval, row.value))[: MOST_INTERVALS - len(overall)]
     kept = [row for row in others if row in worst]
     return overall + [row for row in kept if row.view] + [row for row in kept if not row.view]
 
@@ -243,7 +243,7 @@ def _tolerated(row: Difference, gate: GateSettings | None) -> float | None:
 
 def _interval(axes: Axes, place: float, difference: Difference, scale: float) -> None:
     heavy = 1.5 if difference.slice == OVERALL else 1.0
-    if not has_interval(difference):
+    if not difference.has_interval:
         axes.plot([difference.value * scale], [place], "x", color=MUTED, ms=6, mew=1.3, zorder=4)
         return
     clear = difference.low > 0 or difference.high < 0

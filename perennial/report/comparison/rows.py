@@ -61,7 +61,7 @@ def worst_first(evaluation: Evaluation) -> list[Mistake]:
 
 
 def deciding_slice(gate: GateSettings | None) -> str:
-    """Gives the name of what the gate reads: all test examples as they are, or as serving sees them."""
+    """Gives the slice that the gate reads: all examples as they are, or as serving sees them."""
     return SERVING_DISTRIBUTION if gate and gate.distribution == "serving" else OVERALL
 
 
@@ -85,14 +85,9 @@ def other_instances(evaluation: Evaluation) -> list[Difference]:
     return [row for row in rows if row.task == first]
 
 
-def has_interval(row: Difference) -> bool:
-    """Tells whether a difference and its interval are numbers."""
-    return all(map(math.isfinite, (row.value, row.low, row.high)))
-
-
 def describe_intervals(rows: Sequence[Difference]) -> str:
     """Says how sure the intervals of these differences are; nothing where there is none."""
-    rows = [row for row in rows if has_interval(row)]
+    rows = [row for row in rows if row.has_interval]
     if not rows:
         return ""
     sure = f"{100 * rows[0].confidence:.0f}%"
