@@ -110,3 +110,10 @@ def test_the_step_that_failed_is_named_and_files_are_told_from_the_projects_fold
     page = (project.folder / conclude_run(project, "r1", "failed", told).report).read_text()
     assert "The run failed in train_model; no version serves yet." in page
     assert "checkpoint .perennial/checkpoints/step-8.npz must be" in page and str(project.folder) not in page
+
+
+def test_files_are_told_from_a_folder_whose_name_html_escapes(tmp_path: Path) -> None:
+    project = make_project(tmp_path / "R & D")
+    told = Findings(reasons=[f"{project.folder / 'model.py'} must define build_model"])
+    page = (project.folder / conclude_run(project, "r1", "failed", told).report).read_text()
+    assert "<li>model.py must define build_model</li>" in page and "R &amp; D" not in page
