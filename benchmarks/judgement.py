@@ -22,7 +22,7 @@ from perennial.evaluation.bootstrap import mean_interval, per_interval
 from perennial.evaluation.comparison import Pair, Terms, compare_overall, compare_slices
 from perennial.evaluation.groups import Group
 from schemas.project import GateSettings
-from schemas.records import Champion, EvaluatedTask, Evaluation, SliceMetrics
+from schemas.records import CANDIDATE, OVERALL, Champion, EvaluatedTask, Evaluation, SliceMetrics
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -195,7 +195,7 @@ def answers(right: Array, labels: Array) -> Array:
 def evaluation(accuracy: float, differences: list[Any]) -> Evaluation:
     """The evaluation of one simulated candidate."""
     overall = SliceMetrics(
-        model="candidate", task="prediction", slice="overall", examples=EXAMPLES, values={"accuracy": accuracy}
+        model=CANDIDATE, task="prediction", slice=OVERALL, examples=EXAMPLES, values={"accuracy": accuracy}
     )
     return Evaluation(
         candidate="instance-1",

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 from components.conclude_run.nothing_new import nothing_new_reason
@@ -43,7 +43,10 @@ R = TypeVar("R", bound=FileRecord)
 
 @dataclass(frozen=True)
 class Findings:
-    """What the steps of a run left; None where a run did not get that far. `failed_step` ended a failed run."""
+    """The folders and records that the steps of a run left; None: the run did not get that far.
+
+    `failed_step` ended a failed run.
+    """
 
     selection: Selection | None = None
     validation: Path | None = None
@@ -61,7 +64,7 @@ class Findings:
 
 
 def run_folder(project: Project, run: str) -> Path:
-    """Where a run leaves its report, its log and its pipeline."""
+    """Gives the folder of a run's report, log and pipeline."""
     return project.state / "runs" / run
 
 
@@ -107,14 +110,31 @@ def gather_facts(project: Project, ledger: Ledger, run: str, outcome: Outcome, f
     )
 
 
+def relative_paths(facts: RunFacts, folder: Path) -> RunFacts:
+    """Gives the facts with paths below a folder relative to it.
+
+    Messages name files of this machine; whoever reads the report knows them by the project's
+    folder.
+    """
+    return RunFacts.model_validate(_without_folder(facts.model_dump(), folder))
+
+
 def explain(
     project: Project, outcome: Outcome, validation: Validation | None, decision: Decision | None
 ) -> Sequence[str]:
-    """Why a run ended as it did."""
+    """Lists why a run ended as it did."""
     if outcome == "nothing_new":
         return [nothing_new_reason(project)]
-    refused = validation.reasons if validation is not None else []
-    return [*refused, *(decision.reasons if decision is not None else [])]
+    return [*(validation.reasons if validation else []), *(decision.reasons if decision else [])]
+
+
+def _without_folder(value: Any, folder: Path) -> Any:
+    """Makes the paths below a folder relative to it, in every text of records as dictionaries."""
+    if isinstance(value, str):
+        return value.replace(f"{folder}{os.sep}", "")
+    if isinstance(value, dict):
+        return {_without_folder(key, folder): _without_folder(each, folder) for key, each in value.items()}
+    return [_without_folder(each, folder) for each in value] if isinstance(value, list) else value
 
 
 def _read(folder: Path | None, kind: type[R]) -> R | None:
@@ -135,7 +155,7 @@ def _links(project: Project, run: str, findings: Findings, validation: Validatio
 
 
 def _span_links(folder: Path, span: str) -> SpanLinks:
-    """Gives links to what validation left of a span; what it did not leave is not linked."""
+    """Links the files that validation left of a span."""
     hrefs = {
         "data_docs": f"{DATA_DOCS}/{span}/index.html",
         "statistics": f"{STATISTICS}/{span}.html",
@@ -145,5 +165,5 @@ def _span_links(folder: Path, span: str) -> SpanLinks:
 
 
 def now() -> str:
-    """The time as records hold it: UTC, ISO 8601."""
+    """Gives the time as records hold it: UTC, ISO 8601."""
     return datetime.now(UTC).isoformat(timespec="milliseconds")

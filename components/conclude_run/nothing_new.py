@@ -1,4 +1,4 @@
-"""Ends a run that found nothing new, importing nothing that only a report needs."""
+"""The end of a run without new data; imports nothing that only a report needs."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from schemas.records import RunEnded, Selection
 
 
 def nothing_new_reason(project: Project) -> str:
-    """Where it was looked for new spans, in a sentence."""
+    """Says where new spans were looked for."""
     data = project.settings.data
     source = data.spans or (data.table.table or "the query" if data.table else "")
     return f"no span of {source} has landed that was not judged before"
 
 
 def end_without_work(project: Project, ledger: Ledger, selection: Selection) -> RunEnded:
-    """How such a run ended: without a report, as there is no more to say than this."""
+    """Makes the record of such a run's end; it has no report, which would say no more."""
     champion = ledger.champion()
     return RunEnded(
         outcome="nothing_new",

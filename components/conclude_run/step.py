@@ -1,11 +1,11 @@
-"""Ends a run: the report, the verdict on each new span, and the outcome, the last three words in the ledger."""
+"""Ends a run: writes its report, and records the verdict on each new span and the outcome."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 
-from components.conclude_run.collect import TENSORBOARD, Findings, gather_facts, now, run_folder
+from components.conclude_run.collect import TENSORBOARD, Findings, gather_facts, now, relative_paths, run_folder
 from perennial.ledger.events import Ledger, NewEvent
 from perennial.project import Project
 from perennial.report.facts import RunFacts
@@ -23,10 +23,10 @@ SPAN_FOLDERS = (DATA_DOCS, STATISTICS, SET_ASIDE)
 
 
 def conclude_run(project: Project, run: str, outcome: Outcome, findings: Findings) -> RunEnded:
-    """Writes the report, then records verdicts, found hyperparameters and the end of the run in one transaction.
+    """Writes the report, then records verdicts and the run's end in one transaction.
 
-    Only the ledger's entry makes a span judged: a run that is killed before it is done again, and finds its
-    finished steps in the cache.
+    Only the ledger's entry makes a span judged. A run that is killed before it is repeated, with
+    its finished steps from the cache.
     """
     ledger = Ledger(project.ledger_url)
     recorded = ledger.run_end(run)
@@ -35,8 +35,7 @@ def conclude_run(project: Project, run: str, outcome: Outcome, findings: Finding
     folder = run_folder(project, run)
     facts = gather_facts(project, ledger, run, outcome, findings)
     _publish(findings, facts, folder)
-    # Messages name files of this machine; whoever reads the report knows them by the project's folder.
-    publish_text(render_report(facts).replace(f"{project.folder}{os.sep}", ""), folder / REPORT_FILE)
+    publish_text(render_report(relative_paths(facts, project.folder)), folder / REPORT_FILE)
     selection = findings.selection
     ended = RunEnded(
         outcome=outcome,
@@ -48,16 +47,16 @@ def conclude_run(project: Project, run: str, outcome: Outcome, findings: Finding
         report=os.path.relpath(folder / REPORT_FILE, project.folder),  # the state may be kept elsewhere
     )
     verdicts = judge_spans(outcome, facts.validation, run)
-    found = remember_search(outcome, facts.tuning, run)
-    ledger.append(*verdicts, *found, NewEvent("run_ended", ended, run, key=f"run-ended:{run}"))
+    tuned = remember_search(outcome, facts.tuning, run)
+    ledger.append(*verdicts, *tuned, NewEvent("run_ended", ended, run, key=f"run-ended:{run}"))
     return ended
 
 
 def judge_spans(outcome: Outcome, validation: Validation | None, run: str) -> list[NewEvent]:
-    """The verdicts that a run's end records on its new spans.
+    """Gives the verdicts that a run's end records on its new spans.
 
-    What is to be quarantined is, as long as the run got to an outcome. The others are accepted when the run trained
-    on them; when its data were rejected they stay new.
+    Spans with failures are quarantined, unless the run failed. The others are accepted when the
+    run trained on them; when its data were rejected they stay new.
     """
     if validation is None or outcome == "failed":
         return []
@@ -67,7 +66,7 @@ def judge_spans(outcome: Outcome, validation: Validation | None, run: str) -> li
 
 
 def remember_search(outcome: Outcome, tuning: Tuning | None, run: str) -> list[NewEvent]:
-    """What later runs need of this run's search for hyperparameters; nothing where it did not search or did not end."""
+    """Gives the result of this run's search, which later runs read; else nothing."""
     if tuning is None or tuning.outcome != "searched" or outcome not in ("promoted", "kept_champion"):
         return []
     tuned = Tuned(best=tuning.best, space=tuning.space, at=now(), run=run)
@@ -75,7 +74,7 @@ def remember_search(outcome: Outcome, tuning: Tuning | None, run: str) -> list[N
 
 
 def _publish(findings: Findings, facts: RunFacts, folder: Path) -> None:
-    """Puts beside the report what it links to."""
+    """Publishes beside the report what it links to."""
     folders = [(findings.validation, name, name) for name in SPAN_FOLDERS] + [(findings.evaluation, LOGS, TENSORBOARD)]
     for source, name, published in folders:
         if source is not None and (source / name).is_dir():
@@ -86,7 +85,7 @@ def _publish(findings: Findings, facts: RunFacts, folder: Path) -> None:
 
 
 def _verdict(span: SpanValidation, run: str) -> NewEvent:
-    """Quarantined or accepted, once for each version of a span: this is what trains on a span exactly once."""
+    """Gives the one verdict on a version of a span, so that it is trained on exactly once."""
     judged = SpanJudged(
         span=span.span,
         rows=sum(span.rows.values()),
@@ -103,7 +102,7 @@ def _verdict(span: SpanValidation, run: str) -> NewEvent:
 
 
 def _window(facts: RunFacts) -> list[str]:
-    """Names of the spans that the run could train on; of those that it selected where none was validated."""
+    """Lists the spans that the run could train on, or selected where none was validated."""
     if facts.validation is not None:
         return [span.span.name for span in facts.validation.spans if not span.quarantined]
     return [span.name for span in facts.selection.window] if facts.selection else []

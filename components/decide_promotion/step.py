@@ -13,7 +13,7 @@ from components.decide_promotion.criteria import (
     list_first,
 )
 from schemas.project import GateSettings
-from schemas.records import Criterion, Decision, Difference, Evaluation, Probing
+from schemas.records import CANDIDATE, OVERALL, Criterion, Decision, Difference, Evaluation, Probing
 
 _LISTED_SLICES = 10
 
@@ -21,13 +21,13 @@ _LISTED_SLICES = 10
 def decide_promotion(evaluation: Evaluation, gate: GateSettings, probing: Probing | None = None) -> Decision:
     """Decides whether the candidate replaces the champion, on the first task.
 
-    Every blocking criterion must pass; the others warn. Without a champion the floors alone compare it with anything,
-    and the decision says so. A champion that exists but could not be compared keeps its place: what was not compared
-    is never passed. Other tasks are measured, not judged, and the decision says so.
+    Every blocking criterion must pass; the others warn. Without a champion only the floors are
+    required, and the decision says so. A champion that could not be compared keeps its place: what
+    was not compared never passes. Other tasks are measured, not judged, and the decision says so.
 
     Args:
         evaluation: Of the candidate and the champion on the same examples.
-        gate: What is asked.
+        gate: The criteria.
         probing: Probes of the candidate's suspect features; None: nothing was probed.
     """
     criteria = judge_floors(evaluation, gate)
@@ -44,7 +44,7 @@ def decide_promotion(evaluation: Evaluation, gate: GateSettings, probing: Probin
 
 
 def _reasons(promote: bool, criteria: list[Criterion], evaluation: Evaluation) -> list[str]:
-    """What decided, in words; of a promotion also what it was warned of."""
+    """Says what decided; of a promotion also its warnings."""
     warnings = [f"warning: {c.explanation}" for c in criteria if not c.passed and not c.blocking]
     if not promote:
         return [c.explanation for c in criteria if c.blocking and not c.passed] + warnings
@@ -69,22 +69,22 @@ def _not_compared(evaluation: Evaluation, gate: GateSettings, probing: Probing |
 
 
 def _slices_unread(evaluation: Evaluation, gate: GateSettings) -> bool:
-    return gate.slice_loss is None and any(row.slice != "overall" for row in evaluation.differences)
+    return gate.slice_loss is None and any(row.slice != OVERALL for row in evaluation.differences)
 
 
 def _unmeasured(row: Difference, task: str) -> bool:
     no_interval = not (math.isfinite(row.low) and math.isfinite(row.high))
-    return row.task == task and row.slice != "overall" and row.model == "candidate" and no_interval
+    return row.task == task and row.slice != OVERALL and row.model == CANDIDATE and no_interval
 
 
 def _too_small(rows: list[Difference]) -> list[str]:
-    """Slices without an interval, in one line for each reason: there may be hundreds."""
+    """Lists slices without an interval, in one line for each reason: there may be hundreds."""
     nothing = [row.slice for row in rows if not math.isfinite(row.value)]
     small = [f"{row.slice} ({row.examples})" for row in rows if math.isfinite(row.value)]
-    said = [f"no difference could be measured on {_slices(nothing)}"] if nothing else []
-    return said + ([f"too few examples for an interval on {_slices(small)}"] if small else [])
+    lines = [f"no difference could be measured on {_slices(nothing)}"] if nothing else []
+    return lines + ([f"too few examples for an interval on {_slices(small)}"] if small else [])
 
 
 def _slices(names: list[str]) -> str:
-    """How many slices, and their names; those beyond the tenth stand in the evaluation."""
+    """Counts slices, and names the first ten; the others stand in the evaluation."""
     return f"{len(names)} slice{'s' * (len(names) > 1)}: {list_first(names, _LISTED_SLICES)}"

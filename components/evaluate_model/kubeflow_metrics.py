@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from components.evaluate_model.mistakes import confusion_by_group, roc_points
-from perennial.evaluation.comparison import CANDIDATE
 from perennial.evaluation.groups import make_groups
 from perennial.evaluation.prediction_table import read_table
 from perennial.project import Project
-from schemas.records import ConfusionMatrix, Evaluation
+from schemas.records import CANDIDATE, ConfusionMatrix, Evaluation
 
 
 class ClassificationLog(Protocol):

@@ -9,7 +9,6 @@ from components.evaluate_model.calibration import measure_calibration
 from components.evaluate_model.mistakes import confusion
 from components.evaluate_model.serving_distribution import ServingWeights
 from perennial.evaluation.comparison import (
-    CANDIDATE,
     Pair,
     Terms,
     compare_instances,
@@ -23,9 +22,15 @@ from perennial.evaluation.prediction_table import GROUP, LABEL, TaskTable, class
 from perennial.project import Project
 from perennial.tasks import Task
 from schemas.project import Metric
-from schemas.records import Calibration, ConfusionMatrix, Difference, ServedTask, SliceMetrics
-
-CHAMPION = "champion"
+from schemas.records import (
+    CANDIDATE,
+    CHAMPION,
+    Calibration,
+    ConfusionMatrix,
+    Difference,
+    ServedTask,
+    SliceMetrics,
+)
 
 
 @dataclass(frozen=True)

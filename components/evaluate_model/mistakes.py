@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from perennial.evaluation.groups import OVERALL, Group
+from perennial.evaluation.groups import Group
 from perennial.evaluation.prediction_table import KEY, LABEL, SPAN, class_scores
 from perennial.tasks import Task
-from schemas.records import ConfusionMatrix, Mistake
+from schemas.records import OVERALL, ConfusionMatrix, Mistake
 
 if TYPE_CHECKING:
     import pandas as pd

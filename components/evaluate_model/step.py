@@ -21,7 +21,7 @@ from components.evaluate_model.mistakes import find_mistakes
 from components.evaluate_model.predictions import Instances, predict_instances
 from components.evaluate_model.serving_distribution import ServingWeights, estimate_weights
 from components.evaluate_model.views import find_views, with_views
-from perennial.evaluation.groups import OVERALL, sliced_features
+from perennial.evaluation.groups import sliced_features
 from perennial.evaluation.prediction_table import WEIGHT, Examples, make_table, read_examples, table_file
 from perennial.project import Project
 from perennial.registry.model_files import verify_model
@@ -29,7 +29,7 @@ from perennial.spans.names import span_order
 from perennial.storage.atomic import link_tree
 from perennial.tasks import metric_words
 from perennial.training.artifacts import LOGS, SAVED_MODEL
-from schemas.records import Champion, CheckedSpan, EvaluatedTask, Evaluation, Span, Training, Validation
+from schemas.records import OVERALL, Champion, CheckedSpan, EvaluatedTask, Evaluation, Span, Training, Validation
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,8 @@ from perennial.registry.versions import Candidate, Registry
 from perennial.storage.digests import digest_value
 from perennial.training.artifacts import SAVED_MODEL
 from schemas.records import (
+    CANDIDATE,
+    OVERALL,
     Decision,
     DecisionMade,
     Evaluation,
@@ -134,7 +136,7 @@ def describe_features(saved_model: Path) -> str:
     return _fit(", ".join(feature.name for feature in read_contract(saved_model).features))
 
 
-def describe_metrics(evaluation: Evaluation, model: str = "candidate") -> dict[str, float]:
+def describe_metrics(evaluation: Evaluation, model: str = CANDIDATE) -> dict[str, float]:
     """Lists a model's overall test metrics: `test_accuracy`, or `test_<task>_accuracy` of several.
 
     What could not be measured is left out.
@@ -143,7 +145,7 @@ def describe_metrics(evaluation: Evaluation, model: str = "candidate") -> dict[s
     metrics = {
         f"test_{row.task + '_' if several else ''}{metric}": value
         for row in evaluation.slices
-        if (row.model, row.slice, row.view) == (model, "overall", False)
+        if (row.model, row.slice, row.view) == (model, OVERALL, False)
         for metric, value in row.values.items()
         if math.isfinite(value)
     }

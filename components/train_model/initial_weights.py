@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from perennial.errors import IntegrityError, RegistryError, TrainingError
 from perennial.export.saved_model import read_exported_weights
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 class Start:
     """How a training begins: steps over which its learning rate rises, and what a person should know."""
 
+    weights_from: Literal["draw", "champion"]
     warm_up_steps: int = 0
     notes: list[str] = field(default_factory=list)
 
@@ -39,15 +40,16 @@ def set_starting_weights(
         TrainingError: The stabilised weights cannot be read.
     """
     if instance.start == "cold":
-        return Start(notes=_set_stabilised(model, stabilised))
+        return Start("draw", notes=_set_stabilised(model, stabilised))
     found, why = _champion_weights(project, champion)
     if found is not None:
         differs = _difference(weights_of(model), found)
         if differs is None:
             patch(model, found, project.settings.patch)
-            return Start(project.settings.patch.warm_up_steps)
+            return Start("champion", project.settings.patch.warm_up_steps)
         why = f"{_named(champion)} could not be patched: {differs}"
-    return Start(notes=[f"{why}; started from the stabilised weights", *_set_stabilised(model, stabilised)])
+    notes = [f"{why}; started from the stabilised weights", *_set_stabilised(model, stabilised)]
+    return Start("draw", notes=notes)
 
 
 def patch(model: keras.Model, champion: Weights, settings: PatchSettings) -> None:

@@ -74,7 +74,7 @@ class _Run:
         finally:
             if logs is not None:
                 logs.close()
-        record = self._record(trainer.model, progress, resumption.resumed_from, self._export(best))
+        record = self._record(trainer.model, progress, resumption.resumed_from, self._export(best), start)
         if self.agreement.is_chief:
             record.write(self.job.output)
         return record
@@ -138,7 +138,9 @@ class _Run:
             digest = bytes.fromhex(digest_folder(folder))
         return bytes(int(value) for value in self.agreement.with_chief(list(digest))).hex()
 
-    def _record(self, model: keras.Model, progress: Progress, resumed_from: int | None, digest: str) -> Training:
+    def _record(
+        self, model: keras.Model, progress: Progress, resumed_from: int | None, digest: str, start: Start
+    ) -> Training:
         return Training(
             instance=self.job.instance,
             strategy=self.job.settings.train.strategy,
@@ -152,6 +154,7 @@ class _Run:
             epochs=list(progress.epochs),
             best_epoch=progress.best_epoch,
             resumed_from=resumed_from,
+            weights_from=start.weights_from,
             seconds=progress.seconds,
             notes=self.notes,
             digest=digest,

@@ -65,6 +65,7 @@ def train_by_calling(job: Job, window: Path) -> Training:
         metric=project.tasks[0].metric,
         epochs=[epoch],
         best_epoch=0,
+        weights_from="draw" if base is None else "champion",
         seconds=time.monotonic() - began,
         notes=[*notes, *wrapped.notes],
         digest=digest_folder(output),

@@ -16,7 +16,7 @@ from perennial.project import Project
 from perennial.registry.version_history import VersionStory, read_story
 from perennial.registry.versions import Registry
 from perennial.tasks import metric_words
-from schemas.records import Difference, Evaluation
+from schemas.records import CANDIDATE, OVERALL, Difference, Evaluation
 
 Pair = tuple[VersionStory, VersionStory]
 
@@ -119,7 +119,7 @@ def direct_comparison(pair: Pair) -> Direct | None:
     for candidate, champion in (pair, pair[::-1]):
         judged = candidate.evaluation
         if judged and judged.champion and judged.champion.digest == champion.version.digest:
-            found = [d for d in judged.differences if d.model == "candidate" and (d.slice == "overall" or d.view)]
+            found = [d for d in judged.differences if d.model == CANDIDATE and (d.slice == OVERALL or d.view)]
             return Direct(candidate.version.version, champion.version.version, found)
     return None
 
@@ -136,7 +136,7 @@ def describe_direct(direct: Direct | None, one: str, two: str) -> Iterator[str]:
 
 
 def _difference(found: Difference) -> str:
-    where = "" if found.slice == "overall" else f" on {found.slice}"
+    where = "" if found.slice == OVERALL else f" on {found.slice}"
     interval = f"{found.confidence:.0%} interval {found.low:+.4f} to {found.high:+.4f}"
     if not (math.isfinite(found.low) and math.isfinite(found.high)):
         interval = "no interval"

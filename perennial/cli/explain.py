@@ -15,7 +15,7 @@ from perennial.project import Project
 from perennial.registry.version_history import SpanStory, VersionStory, read_story
 from perennial.registry.versions import Registry
 from perennial.tasks import metric_words
-from schemas.records import Criterion, Decision, Evaluation, SliceMetrics
+from schemas.records import CANDIDATE, OVERALL, Criterion, Decision, Evaluation, SliceMetrics
 
 _SHORT = 12
 _TOLD_APART = ("features", "instance")
@@ -153,10 +153,10 @@ def _evaluation(evaluation: Evaluation | None) -> Iterator[str]:
         return
     against = f"champion version {evaluation.champion.version}" if evaluation.champion else "no champion"
     yield f"{evaluation.examples} test examples, against {against}"
-    overall = [row for row in evaluation.slices if row.slice == "overall" or row.view]
+    overall = [row for row in evaluation.slices if row.slice == OVERALL or row.view]
     for row in overall:
         task = f" {row.task}" if len(evaluation.tasks) > 1 else ""
-        yield f"{row.model}{task}{'' if row.slice == 'overall' else f' on {row.slice}'}: {metrics_of(row)}"
+        yield f"{row.model}{task}{'' if row.slice == OVERALL else f' on {row.slice}'}: {metrics_of(row)}"
     slices = {row.slice for row in evaluation.slices} - {row.slice for row in overall}
     yield f"{len(slices)} slice{'s' * (len(slices) != 1)}" + (f", {_losing(evaluation)}" if slices else "")
     yield from (f"not compared: {line}" for line in evaluation.not_compared)
@@ -164,7 +164,7 @@ def _evaluation(evaluation: Evaluation | None) -> Iterator[str]:
 
 def _losing(evaluation: Evaluation) -> str:
     """The slice that loses most against the champion."""
-    found = [d for d in evaluation.differences if d.model == "candidate" and d.slice != "overall" and not d.view]
+    found = [d for d in evaluation.differences if d.model == CANDIDATE and d.slice != OVERALL and not d.view]
     worst = min(found, key=lambda difference: difference.value, default=None)
     if worst is None:
         return "none compared with a champion"

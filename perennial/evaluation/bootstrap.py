@@ -1,13 +1,14 @@
-"""Paired bootstrap intervals of what one model gains over another on the same examples; NumPy and SciPy alone.
+"""Paired bootstrap intervals of what one model gains over another on the same examples.
 
-Units are resampled: examples, or whole clusters of examples that belong together. The percentile interval is stretched
-about the value, because of few units it is too narrow, and because the far tails of a corrected interval are told by
-the nearest tails that still hold enough resamples.
+Units are resampled: examples, or whole clusters of examples that belong together. The percentile
+interval is stretched about the value, because of few units it is too narrow, and because the far
+tails of a corrected interval are taken from the nearest tails with enough resamples.
 
-Source: Efron and Tibshirani 1993, "An Introduction to the Bootstrap", chapter 13 (percentile interval); Hesterberg
-2015, "What Teachers Should Know About the Bootstrap", section 3.2 (too narrow by sqrt((n - 1) / n) and by normal
-instead of Student's quantiles); Davison and Hinkley 1997, "Bootstrap Methods and their Application", section 3.8
-(resampling of whole clusters); Kish 1965, "Survey Sampling" (effective number of weighted units).
+Source: Efron and Tibshirani 1993, "An Introduction to the Bootstrap", chapter 13 (percentile
+interval); Hesterberg 2015, "What Teachers Should Know About the Bootstrap", section 3.2 (too
+narrow by sqrt((n - 1) / n) and by normal instead of Student's quantiles); Davison and Hinkley
+1997, "Bootstrap Methods and their Application", section 3.8 (resampling of whole clusters); Kish
+1965, "Survey Sampling" (effective number of weighted units).
 """
 
 from __future__ import annotations
@@ -21,13 +22,14 @@ import numpy as np
 from perennial.evaluation.prediction_table import Array
 
 Gain = Callable[[Array], Array]
-"""What is gained where examples count as often as given: counts [resamples, n] -> gains [resamples]."""
+"""Gives the gains where examples count as often as given: counts [resamples, n] -> [resamples]."""
 
 Reweigh = Callable[[np.random.Generator, Array], Array]
-"""Weights of resampled examples, estimated anew from them: row numbers, which may repeat [m] -> weights [m]."""
+"""Estimates the weights of resampled examples: row numbers, which may repeat [m] -> weights [m]."""
 
 _SEED = 20170
-# So many resamples lie beyond a quantile that is read: its standard error is then about a seventh of its tail.
+# So many resamples lie beyond a quantile that is read: its standard error is then about a seventh
+# of its tail.
 _IN_TAIL = 50
 _LEAST_RESAMPLES = 2_000
 _MOST_RESAMPLES = 40_000
@@ -47,7 +49,7 @@ class Interval(NamedTuple):
 
 
 def per_interval(confidence: float, family: int) -> float:
-    """The confidence that each of `family` intervals needs, so that all hold together with `confidence`.
+    """Gives the confidence of each of `family` intervals that hold together with `confidence`.
 
     Source: Bonferroni's inequality.
     """
@@ -57,15 +59,16 @@ def per_interval(confidence: float, family: int) -> float:
 def mean_interval(
     gains: Array, confidence: float, clusters: Array | None = None, weights: Array | None = None
 ) -> Interval:
-    """The mean gain with its interval; the same gains always give the same interval.
+    """Gives the mean gain with its interval; the same gains always give the same interval.
 
-    With weights it is their self-normalised mean. Of clusters, a resample's mean is the sum of its clusters' sums
-    over the sum of their sizes. Fewer than two (effective) units have no interval.
+    With weights it is their self-normalised mean. Of clusters, a resample's mean is the sum of its
+    clusters' sums over the sum of their sizes. Fewer than two (effective) units have no interval.
 
     Args:
         gains: What is gained on each example, float [n].
         confidence: Of this one interval; see `per_interval`.
-        clusters: Which cluster each example belongs to, any values [n]; None: each stands for itself.
+        clusters: Which cluster each example belongs to, any values [n]; None: each stands for
+            itself.
         weights: Weight of each example, float [n], at least 0; None: all are equal.
     """
     sizes: Array = np.ones(len(gains)) if weights is None else np.asarray(weights, dtype=np.float64)
@@ -87,7 +90,7 @@ def gain_interval(
     reweigh: Reweigh | None = None,
     effective: float | None = None,
 ) -> Interval:
-    """Any gain with its interval, as `mean_interval` gives it of a mean.
+    """Gives any gain with its interval, as `mean_interval` does of a mean.
 
     Resamples on which the gain is not defined, such as an AUC of one class, are left out.
 
@@ -97,7 +100,8 @@ def gain_interval(
         confidence: Of this one interval.
         clusters: Which cluster each example belongs to [n]; None: each stands for itself.
         weights: Weight of each example, float [n]; None: all are equal.
-        reweigh: Gives the weights of resampled examples, so that the interval holds their uncertainty too.
+        reweigh: Gives the weights of resampled examples, so that the interval holds their
+            uncertainty too.
         effective: How many units the gain rests on; None: all, but for unequal weights and sizes.
     """
     plain = np.ones(examples) if weights is None else np.asarray(weights, dtype=np.float64)
@@ -107,32 +111,32 @@ def gain_interval(
     random = np.random.default_rng(_SEED)
 
     def draw(count: int) -> Array:
-        found = [
+        gains = [
             gain(_reweighed(random, often[:, which], reweigh) if reweigh else often[:, which] * plain)
             for often in _counts(random, len(sizes), count, examples)
         ]
-        return np.concatenate(found)
+        return np.concatenate(gains)
 
     units = effective_number(sizes) if effective is None else min(effective, effective_number(sizes))
     return _stretched(value, draw, confidence, units, _MOST_SLOW_RESAMPLES)
 
 
 def effective_number(sizes: Array) -> float:
-    """How many equal units tell as much as units of these sizes or weights (Kish 1965)."""
+    """Gives the number of equal units that are worth units of these sizes (Kish 1965)."""
     squares = float(np.square(sizes).sum())
     return float(sizes.sum()) ** 2 / squares if squares > 0 else 0.0
 
 
 def divide(sums: Array, sizes: Array) -> Array:
-    """Sums over sizes, float64 [n]; NaN where a size is 0."""
-    found = np.full(len(sums), np.nan)
-    return np.asarray(np.divide(sums, sizes, out=found, where=sizes > 0))
+    """Divides sums by sizes, float64 [n]; NaN where a size is 0."""
+    ratios = np.full(len(sums), np.nan)
+    return np.asarray(np.divide(sums, sizes, out=ratios, where=sizes > 0))
 
 
 def _stretched(
     value: float, draw: Callable[[int], Array], confidence: float, effective: float, most: int = _MOST_RESAMPLES
 ) -> Interval:
-    """The percentile interval of the gains that `draw` gives, stretched about the value."""
+    """Gives the percentile interval of the gains that `draw` gives, stretched about the value."""
     from scipy import stats
 
     # What rounding leaves of two equal units is two.
@@ -145,7 +149,7 @@ def _stretched(
     gains = gains[np.isfinite(gains)]
     if not len(gains):
         return Interval(value, math.nan, math.nan)
-    low, high = (float(found) for found in np.quantile(gains, [read, 1 - read]))
+    low, high = (float(end) for end in np.quantile(gains, [read, 1 - read]))
     narrow = math.sqrt((effective - 1) / effective)
     factor = float(stats.t.isf(tail, effective - 1) / stats.norm.isf(read)) / narrow
     # The quantiles of few, skewed units may miss the value itself.
@@ -153,11 +157,11 @@ def _stretched(
 
 
 def _ratios(random: np.random.Generator, sums: Array, sizes: Array, resamples: int) -> Array:
-    """Sums over sizes of resampled units, float64 [resamples]."""
+    """Divides the sums of resampled units by their sizes, float64 [resamples]."""
     units, often = np.unique(np.stack([sums, sizes], axis=1), axis=0, return_counts=True)
     if len(units) <= _FEW_DIFFERENT:
-        found = random.multinomial(len(sums), often / len(sums), size=resamples) @ units
-        return divide(found[:, 0], found[:, 1])
+        totals = random.multinomial(len(sums), often / len(sums), size=resamples) @ units
+        return divide(totals[:, 0], totals[:, 1])
     parts = []
     for drawn in _rows(random, len(sums), resamples, len(sums)):
         totals = sizes[drawn].sum(axis=1) if np.ptp(sizes) else np.full(len(drawn), sizes.sum())
@@ -166,7 +170,10 @@ def _ratios(random: np.random.Generator, sums: Array, sizes: Array, resamples: i
 
 
 def _rows(random: np.random.Generator, units: int, resamples: int, width: int) -> Iterator[Array]:
-    """Row numbers of resampled units, [some, units]; `width` numbers of each resample are in memory at once."""
+    """Draws row numbers of resampled units, [some, units].
+
+    `width` numbers of each resample are in memory at once.
+    """
     step = max(1, _NUMBERS_AT_ONCE // width)
     # Drawing takes most of the time, and small numbers are drawn faster.
     small = np.min_scalar_type(units - 1)
@@ -175,16 +182,17 @@ def _rows(random: np.random.Generator, units: int, resamples: int, width: int) -
 
 
 def _counts(random: np.random.Generator, units: int, resamples: int, width: int) -> Iterator[Array]:
-    """How often each unit was drawn, int [some, units]."""
+    """Counts how often each unit was drawn, int [some, units]."""
     for drawn in _rows(random, units, resamples, max(units, width)):
         places = drawn + units * np.arange(len(drawn))[:, np.newaxis]
         yield np.bincount(places.ravel(), minlength=len(drawn) * units).reshape(len(drawn), units)
 
 
 def _reweighed(random: np.random.Generator, often: Array, reweigh: Reweigh) -> Array:
-    """The summed weights of each example in each resample, float64 [resamples, n]."""
-    every, found = np.arange(often.shape[1]), np.empty(often.shape)
+    """Sums the weights of each example in each resample, float64 [resamples, n]."""
+    every = np.arange(often.shape[1])
+    weights = np.empty(often.shape)
     for place, counts in enumerate(often):
         rows = np.repeat(every, counts)
-        found[place] = np.bincount(rows, reweigh(random, rows), minlength=len(every))
-    return found
+        weights[place] = np.bincount(rows, reweigh(random, rows), minlength=len(every))
+    return weights

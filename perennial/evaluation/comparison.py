@@ -1,13 +1,13 @@
 """What the models gain over the champion on the same examples, with paired intervals.
 
-Intervals that are read together are corrected for their number. Everything is a function of arrays, so that it can be
-tried on simulated models thousands of times.
+Intervals that are read together are corrected for their number. Everything is a function of
+arrays, so that it can be tried on simulated models thousands of times.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,12 +22,11 @@ from perennial.evaluation.bootstrap import (
     mean_interval,
     per_interval,
 )
-from perennial.evaluation.groups import OVERALL, SERVING, Group
+from perennial.evaluation.groups import Group
 from perennial.evaluation.prediction_table import Array
 from schemas.project import Metric
-from schemas.records import Difference
+from schemas.records import CANDIDATE, OVERALL, SERVING_DISTRIBUTION, Difference
 
-CANDIDATE = "candidate"
 # Below this probability a log loss says how the model clips, not how wrong it is.
 _LEAST_PROBABILITY = 1e-7
 # Metrics of which no difference is larger than 1.
@@ -36,7 +35,7 @@ _SHARES: frozenset[Metric] = frozenset({"accuracy", "auc"})
 
 @dataclass(frozen=True)
 class Pair:
-    """What a model and the champion say of the same examples.
+    """The predictions of a model and of the champion on the same examples.
 
     Attributes:
         model: Class probabilities, float [n, classes], or values, float [n].
@@ -53,62 +52,65 @@ class Pair:
     clusters: Array | None = None
 
     def on(self, rows: Array) -> Pair:
-        """The same of some examples, by their row numbers."""
+        """Gives the predictions on some examples, by their row numbers."""
         clusters = None if self.clusters is None else self.clusters[rows]
         return Pair(self.model[rows], self.champion[rows], self.labels[rows], self.metric, clusters)
 
     def interval(self, confidence: float, weights: Array | None = None, reweigh: Reweigh | None = None) -> Interval:
-        """The gain with its paired interval; positive is better.
+        """Gives the gain with its paired interval; positive is better.
 
         Args:
             confidence: Of this one interval; see `per_interval`.
             weights: Weight of each example, float [n]; None: all are equal.
-            reweigh: Gives the weights of resampled examples; None: the weights are taken as they are.
+            reweigh: Gives the weights of resampled examples; None: the weights are taken as they
+                are.
         """
         if self.metric == "auc":
-            found = self._area_interval(confidence, weights, reweigh)
+            gain = self._area_interval(confidence, weights, reweigh)
         else:
             gains = example_gains(self.model, self.champion, self.labels, self.metric)
             if reweigh is None:
-                found = mean_interval(gains, confidence, self.clusters, weights)
+                gain = mean_interval(gains, confidence, self.clusters, weights)
             else:
-                found = gain_interval(_mean(gains), len(gains), confidence, self.clusters, weights, reweigh)
+                gain = gain_interval(_mean(gains), len(gains), confidence, self.clusters, weights, reweigh)
             if self.metric == "accuracy":
-                found = self._with_unseen(found, gains, confidence, weights)
+                gain = self._with_unseen(gain, gains, confidence, weights)
         if self.metric not in _SHARES:
-            return found
-        return Interval(found.value, *(float(np.clip(end, -1.0, 1.0)) for end in found[1:]))
+            return gain
+        return Interval(gain.value, *(float(np.clip(end, -1.0, 1.0)) for end in gain[1:]))
 
-    def _with_unseen(self, found: Interval, gains: Array, confidence: float, weights: Array | None) -> Interval:
-        """The interval, reaching as far as outcomes that no example has could move it.
+    def _with_unseen(self, gain: Interval, gains: Array, confidence: float, weights: Array | None) -> Interval:
+        """Widens an interval as far as outcomes that no example has could move the gain.
 
-        Where no example is lost and the interval does not lie above 0, or the reverse, resampling knows nothing of
-        losses: of 20 examples on which both models agree it gives an interval from 0 to 0, whatever they do elsewhere.
+        Where no example is lost and the interval does not lie above 0, or the reverse, resampling
+        knows nothing of losses: of 20 examples on which both models agree it gives an interval
+        from 0 to 0, whatever they do elsewhere.
 
-        Source: Hanley and Lippman-Hand 1983, "If Nothing Goes Wrong, Is Everything All Right?" (the exact bound of a
-        share that was never seen; at 95% about 3 / n).
+        Source: Hanley and Lippman-Hand 1983, "If Nothing Goes Wrong, Is Everything All Right?"
+        (the exact bound of a share that was never seen; at 95% about 3 / n).
         """
-        if not math.isfinite(found.low):
-            return found
+        if not math.isfinite(gain.low):
+            return gain
         sizes = np.ones(len(gains)) if weights is None else weights
         if self.clusters is not None:
             sizes = np.bincount(np.unique(self.clusters, return_inverse=True)[1], sizes)
         unseen = 1 - ((1 - confidence) / 2) ** (1 / effective_number(sizes))
-        low = min(found.low, -unseen) if found.low <= 0 <= gains.min() else found.low
-        high = max(found.high, unseen) if gains.max() <= 0 <= found.high else found.high
-        return Interval(found.value, low, high)
+        low = min(gain.low, -unseen) if gain.low <= 0 <= gains.min() else gain.low
+        high = max(gain.high, unseen) if gains.max() <= 0 <= gain.high else gain.high
+        return Interval(gain.value, low, high)
 
     def value(self) -> float:
-        """The gain alone."""
+        """Gives the gain without an interval."""
         if self.metric != "auc":
             return float(example_gains(self.model, self.champion, self.labels, self.metric).mean())
         every = np.ones((1, len(self.labels)))
-        ours, theirs = (area_of(found[:, 1], self.labels)(every) for found in (self.model, self.champion))
+        ours, theirs = (area_of(scores[:, 1], self.labels)(every) for scores in (self.model, self.champion))
         return float(ours[0] - theirs[0])
 
     def _area_interval(self, confidence: float, weights: Array | None, reweigh: Reweigh | None) -> Interval:
         ours, theirs = area_of(self.model[:, 1], self.labels), area_of(self.champion[:, 1], self.labels)
-        # An area rests on the examples of the rarer class: of one alone, resampling knows no spread.
+        # An area rests on the examples of the rarer class: of one alone, resampling knows no
+        # spread.
         scarcer = min(self._units(self.labels == label) for label in (0, 1))
         size = len(self.labels)
         return gain_interval(
@@ -121,10 +123,10 @@ class Pair:
 
 @dataclass(frozen=True)
 class Terms:
-    """On what terms models are compared.
+    """The terms on which models are compared.
 
-    `repeats` is how often a run may be repeated: each repetition is another chance of the same comparison.
-    Groups with fewer than `least_examples` have no interval.
+    `repeats` is how often a run may be repeated: each repetition is another chance of the same
+    comparison. Groups with fewer than `least_examples` have no interval.
     """
 
     task: str
@@ -133,29 +135,32 @@ class Terms:
     repeats: int = 0
 
 
-def compare_overall(pair: Pair, terms: Terms, decides: bool = True) -> Difference:
-    """The candidate's gain on all examples; where it `decides`, its interval is widened for the repetitions."""
-    family = 1 + terms.repeats if decides else 1
-    found = pair.interval(per_interval(terms.confidence, family))
-    return _difference(pair, terms, found, family)
+def compare_overall(pair: Pair, terms: Terms) -> Difference:
+    """Gives the candidate's gain on all examples; its interval is widened for the repetitions."""
+    family = 1 + terms.repeats
+    gain = pair.interval(per_interval(terms.confidence, family))
+    return _difference(pair, terms, gain, family)
 
 
 def compare_slices(pair: Pair, terms: Terms, groups: Sequence[Group]) -> list[Difference]:
-    """The candidate's gain on each slice and view; the intervals of those that are not too small hold together."""
+    """Gives the candidate's gain on each slice and view.
+
+    The intervals of all groups that are large enough hold together.
+    """
     family = max(1, sum(len(group.rows) >= terms.least_examples for group in groups))
     confidence = per_interval(terms.confidence, family)
-    found = []
+    differences = []
     for group in groups:
         part = pair.on(group.rows)
         small = len(group.rows) < terms.least_examples
-        # Of a group that is too small only the value is wanted: no resample is drawn.
-        told = Interval(part.value(), math.nan, math.nan) if small else part.interval(confidence)
-        found.append(_difference(part, terms, told, 1 if small else family, slice=group.name, view=group.view))
-    return found
+        # Of a group that is too small only the value is read: no resample is drawn.
+        gain = Interval(part.value(), math.nan, math.nan) if small else part.interval(confidence)
+        differences.append(_difference(part, terms, gain, 1 if small else family, slice=group.name, view=group.view))
+    return differences
 
 
 def compare_instances(pairs: Mapping[str, Pair], terms: Terms) -> list[Difference]:
-    """The gain of each other instance on all examples; their intervals and the candidate's hold together."""
+    """Gives each other instance's gain on all examples; all instances' intervals hold together."""
     family = len(pairs) + 1
     confidence = per_interval(terms.confidence, family)
     return [_difference(pair, terms, pair.interval(confidence), family, model=name) for name, pair in pairs.items()]
@@ -164,17 +169,21 @@ def compare_instances(pairs: Mapping[str, Pair], terms: Terms) -> list[Differenc
 def compare_serving(
     pair: Pair, terms: Terms, weights: Array, reweigh: Reweigh | None, decides: bool = True
 ) -> Difference:
-    """The candidate's gain on what serving sees: examples count by their weights, float [n]."""
+    """Gives the candidate's gain on what serving sees: examples count by their weights, float [n].
+
+    Where it `decides`, its interval is widened for the repetitions.
+    """
     family = 1 + terms.repeats if decides else 1
-    found = pair.interval(per_interval(terms.confidence, family), weights, reweigh)
-    return _difference(pair, terms, found, family, slice=SERVING, view=True)
+    gain = pair.interval(per_interval(terms.confidence, family), weights, reweigh)
+    return _difference(pair, terms, gain, family, slice=SERVING_DISTRIBUTION, view=True)
 
 
 def example_gains(candidate: Array, champion: Array, labels: Array, metric: Metric) -> Array:
-    """What the candidate gains over the champion on each example, float64 [n]; positive is better.
+    """Gives what the candidate gains over the champion on each example, float64 [n].
 
-    Accuracy: 1 where only the candidate is right, -1 where only the champion is. Log loss: the champion's minus the
-    candidate's, in nats. Errors of values: the champion's minus the candidate's.
+    Positive is better. Accuracy: 1 where only the candidate is right, -1 where only the champion
+    is. Log loss: the champion's minus the candidate's, in nats. Errors of values: the champion's
+    minus the candidate's.
 
     Args:
         candidate: Class probabilities, float [n, classes], or values, float [n].
@@ -186,7 +195,10 @@ def example_gains(candidate: Array, champion: Array, labels: Array, metric: Metr
 
 
 def example_losses(predictions: Array, labels: Array, metric: Metric) -> Array:
-    """What each example costs, float64 [n]; a label that the model does not know has the probability 0."""
+    """Gives the loss of each example, float64 [n].
+
+    A label that the model does not know has the probability 0.
+    """
     if metric == "accuracy":
         return np.asarray(predictions.argmax(axis=1) != labels, dtype=np.float64)
     if metric == "log_loss":
@@ -198,10 +210,11 @@ def example_losses(predictions: Array, labels: Array, metric: Metric) -> Array:
 
 
 def area_of(scores: Array, labels: Array) -> Gain:
-    """A function from counts [resamples, n] to the area under the ROC curve, [resamples]; NaN of one class.
+    """Makes a function from counts [resamples, n] to areas under the ROC curve [resamples].
 
-    The scores are ranked once, so that thousands of resamples take a second. Counts may be weights. Source: Hanley and
-    McNeil 1982 (the area is the share of pairs in the right order, ties counting half).
+    The area of one class alone is NaN. The scores are ranked once, so that thousands of resamples
+    take a second. Counts may be weights. Source: Hanley and McNeil 1982 (the area is the share of
+    pairs in the right order, ties counting half).
 
     Args:
         scores: Probability of 1, float [n].
@@ -224,17 +237,6 @@ def area_of(scores: Array, labels: Array) -> Gain:
     return area
 
 
-def auc_of(scores: Array, labels: Array) -> Callable[[Array], float]:
-    """A function from row numbers (which may repeat) to the area under the ROC curve of those rows; NaN of one class.
-
-    Args:
-        scores: Probability of 1, float [n].
-        labels: 0 or 1, [n].
-    """
-    area = area_of(scores, labels)
-    return lambda rows: float(area(np.bincount(rows, minlength=len(labels))[np.newaxis])[0])
-
-
 def _mean(gains: Array) -> Gain:
     return lambda counts: divide(counts @ gains, counts.sum(axis=1))
 
@@ -242,7 +244,7 @@ def _mean(gains: Array) -> Gain:
 def _difference(
     pair: Pair,
     terms: Terms,
-    found: Interval,
+    gain: Interval,
     family: int,
     model: str = CANDIDATE,
     slice: str = OVERALL,
@@ -253,9 +255,9 @@ def _difference(
         task=terms.task,
         slice=slice,
         examples=len(pair.labels),
-        value=found.value,
-        low=found.low,
-        high=found.high,
+        value=gain.value,
+        low=gain.low,
+        high=gain.high,
         confidence=terms.confidence,
         model=model,
         view=view,

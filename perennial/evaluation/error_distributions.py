@@ -1,7 +1,7 @@
-"""Whether one design space gives lower errors than another: by all of its errors, not by its best model.
+"""Comparison of design spaces by all errors of their sampled models, not by the best of them.
 
-Source: Radosavovic et al. 2019, "On Network Design Spaces for Visual Recognition", section 3: empirical distribution
-functions of the errors of sampled models, compared by a two-sample Kolmogorov-Smirnov test.
+Source: Radosavovic et al. 2019, "On Network Design Spaces for Visual Recognition", section 3:
+empirical distribution functions of the errors, compared by a two-sample Kolmogorov-Smirnov test.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ def compare_spaces(errors: Mapping[str, Sequence[float | None]]) -> list[SpaceTe
     """Compares every pair of spaces; the p-values are corrected for the number of pairs (Holm).
 
     Args:
-        errors: Space -> the errors of its samples. None is a sample that failed; it counts as an infinite error, so
-            that a space half of whose models do not train is not praised for the other half.
+        errors: Space -> the errors of its samples. None is a sample that failed; it counts as an
+            infinite error, so that a space half of whose models fail is not judged by the others.
 
     Returns:
-        A test for each pair, in the order of the spaces. `better` is the space with the lower median, where the
-        corrected p-value is below 5% and the medians differ.
+        A test for each pair, in the order of the spaces. `better` is the space with the lower
+        median, where the corrected p-value is below 5% and the medians differ.
     """
-    counted = {space: [_counted(error) for error in found] for space, found in errors.items()}
+    counted = {space: [_counted(error) for error in of_space] for space, of_space in errors.items()}
     pairs = list(itertools.combinations(counted, 2))
     tests = [kolmogorov_smirnov(counted[first], counted[second]) for first, second in pairs]
     corrected = holm([p_value for _, p_value in tests])
@@ -45,23 +45,24 @@ def compare_spaces(errors: Mapping[str, Sequence[float | None]]) -> list[SpaceTe
 
 
 def kolmogorov_smirnov(first: Sequence[float], second: Sequence[float]) -> tuple[float, float]:
-    """The greatest distance of two empirical distribution functions (0 to 1), and the chance of one as great.
+    """Gives the greatest distance of two distribution functions (0 to 1), and its p-value.
 
     Infinite values are greater than all others, and equal to each other.
     """
     from scipy.stats import ks_2samp
 
-    # The test sees only the order of the values, so their ranks give the same: those are always finite.
+    # The test sees only the order of the values, so their ranks give the same: those are always
+    # finite.
     ranks = {value: float(rank) for rank, value in enumerate(sorted({*first, *second}))}
-    found = ks_2samp([ranks[value] for value in first], [ranks[value] for value in second])
-    return float(found.statistic), float(found.pvalue)
+    test = ks_2samp([ranks[value] for value in first], [ranks[value] for value in second])
+    return float(test.statistic), float(test.pvalue)
 
 
 def distribution(errors: Sequence[float | None]) -> list[tuple[float, float]]:
-    """The empirical distribution function: each error with the share of all samples whose error is at most that.
+    """Gives each finite error with the share of all samples whose error is at most that.
 
-    Samples that failed (None, or an error that is not finite) count among all: where there are some, the last share
-    is below 1.
+    Samples that failed (None, or an error that is not finite) count among all: where there are
+    some, the last share is below 1.
     """
     finite = sorted(error for error in errors if error is not None and math.isfinite(error))
     return [(error, rank / len(errors)) for rank, error in enumerate(finite, start=1)]

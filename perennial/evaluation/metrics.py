@@ -9,21 +9,21 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from perennial.evaluation.comparison import area_of, example_losses
-from perennial.evaluation.groups import OVERALL, SERVING, Group
+from perennial.evaluation.groups import Group
 from perennial.evaluation.prediction_table import LABEL, WEIGHT, Array, predictions_of
 from perennial.tasks import METRICS, Task
 from schemas.project import Metric
-from schemas.records import SliceMetrics
+from schemas.records import OVERALL, SERVING_DISTRIBUTION, SliceMetrics
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
 def measure(table: pd.DataFrame, task: Task, models: Sequence[str], groups: Sequence[Group]) -> list[SliceMetrics]:
-    """Measures every model overall and on each group, by the losses that the differences of models are made of.
+    """Measures every model overall and on each group, by the losses that their differences use.
 
-    Where the table has weights, the models are measured a second time with them: the serving distribution. What cannot
-    be measured, such as the AUC of a slice with one class, is NaN.
+    Where the table has weights, the models are measured a second time with them: the serving
+    distribution. What cannot be measured, such as the AUC of a slice with one class, is NaN.
 
     Args:
         table: The task's table of n examples.
@@ -39,7 +39,7 @@ def measure(table: pd.DataFrame, task: Task, models: Sequence[str], groups: Sequ
         predictions = predictions_of(table, task, model)
         parts = [(group, equal) for group in ordered]
         if WEIGHT in table:
-            parts.append((Group(SERVING, overall.rows, view=True), table[WEIGHT].to_numpy()))
+            parts.append((Group(SERVING_DISTRIBUTION, overall.rows, view=True), table[WEIGHT].to_numpy()))
         for group, weights in parts:
             which = group.rows
             rows.append(
@@ -59,7 +59,7 @@ def measure(table: pd.DataFrame, task: Task, models: Sequence[str], groups: Sequ
 
 
 def measure_metric(predictions: Array, labels: Array, metric: Metric, weights: Array) -> float:
-    """The weighted value of one metric; NaN where it is not defined.
+    """Gives the weighted value of one metric; NaN where it is not defined.
 
     Args:
         predictions: Class probabilities, float [n, classes], or values, float [n].

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """P-values corrected for their number, in the order given.
+    """Corrects p-values for their number; gives them in the same order.
 
-    The chance that any of them is below a threshold by chance alone is then at most that threshold.
+    The chance that any of them is below a threshold by chance alone is then at most that
+    threshold.
 
     Source: Holm 1979, "A Simple Sequentially Rejective Multiple Test Procedure".
     """

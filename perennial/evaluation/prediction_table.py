@@ -1,9 +1,10 @@
-"""The tables that all judgement is a function of: one for each task, with the same rows, one for each example.
+"""The tables of predictions: one for each task, with the same rows, one for each example.
 
-The columns are `span`, `key`, `label` (int of classes, float of values), one `slice:<feature>` for each feature that
-slices, crosses or groups the examples (text), one `view:<name>` for each view (bool), `group` where examples belong
-together (text), `weight` where the first task is re-weighted to serving (float64), and one for each model: its class
-probabilities, float32 [classes], or its value, float32.
+The columns are `span`, `key`, `label` (int of classes, float of values), one `slice:<feature>` for
+each feature that slices, crosses or groups the examples (text), one `view:<name>` for each view
+(bool), `group` where examples belong together (text), `weight` where the first task is re-weighted
+to serving (float64), and one for each model: its class probabilities, float32 [classes], or its
+value, float32.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 @dataclass(frozen=True)
 class Examples:
-    """Examples as they lie on disk, and what names and slices them: the columns of their tables that are no task's."""
+    """Examples as they lie on disk, and the columns that name and slice them."""
 
     records: list[bytes]
     named: pd.DataFrame
@@ -55,7 +56,7 @@ class TaskTable:
 
 
 def read_examples(window: Path, key: str, features: Sequence[str], group: str | None = None) -> Examples:
-    """The window's test split, span by span.
+    """Reads the window's test split, span by span.
 
     Args:
         window: Folder with a folder of examples for each span.
@@ -79,8 +80,8 @@ def read_examples(window: Path, key: str, features: Sequence[str], group: str | 
 
 
 def make_table(task: Task, examples: Examples, labels: Array, predictions: Mapping[str, Array]) -> TaskTable:
-    """The table of one task: its labels [n], and each model's predictions, [n, classes] or [n]."""
-    columns = {name: list(found) if found.ndim > 1 else found for name, found in predictions.items()}
+    """Makes the table of one task of labels [n] and predictions, [n, classes] or [n]."""
+    columns = {name: list(column) if column.ndim > 1 else column for name, column in predictions.items()}
     return TaskTable(task, examples.named.assign(**{LABEL: labels, **columns}), list(predictions))
 
 
@@ -111,28 +112,29 @@ def check_labels(task: Task, labels: Array, examples: Examples) -> None:
     if not good.all():
         row = int(np.argmin(good))
         key, count = examples.named[KEY][row], int((~good).sum())
-        received = f"{labels[row]} for the example {key}; {count} of {len(labels)} test examples have no such label"
+        others = f"{count} of {len(labels)} test examples have no such label"
+        received = f"{labels[row]} for the example {key}; {others}"
         remedy = "Set such rows aside with an expectation, or correct the label in preprocessing_fn."
         raise ProjectError(f"labels of task `{task.name}`", expected, received, remedy)
 
 
 def class_scores(table: pd.DataFrame, model: str) -> Array:
-    """A model's class probabilities, float64 [n, classes]."""
+    """Gives a model's class probabilities, float64 [n, classes]."""
     return np.stack(table[model].tolist()).astype(np.float64)
 
 
 def predictions_of(table: pd.DataFrame, task: Task, model: str) -> Array:
-    """A model's class probabilities, float64 [n, classes], or values, float64 [n]."""
+    """Gives a model's class probabilities, float64 [n, classes], or values, float64 [n]."""
     return class_scores(table, model) if task.is_classes else np.asarray(table[model], dtype=np.float64)
 
 
 def _each_alone(named: pd.DataFrame) -> pd.Series:
-    """The column `group`, where an example whose group is not known is a group of its own."""
+    """Gives the column `group`; an example of unknown group is a group of its own."""
     return named[GROUP].where(named[GROUP] != _MISSING, "example " + named[KEY])
 
 
 def _read_span(folder: Path, columns: Mapping[str, str]) -> Examples:
-    """A span's test examples; `columns` give the feature of each column."""
+    """Reads a span's test examples; `columns` give the feature of each column."""
     import pandas as pd
 
     records = list(read_records(split_files(folder, "test")))
@@ -144,7 +146,7 @@ def _read_span(folder: Path, columns: Mapping[str, str]) -> Examples:
 
 
 def read_values(records: list[bytes], features: Iterable[str]) -> dict[str, list[list[Any] | None]]:
-    """The raw values of some features, one list for each example; None where the example has none."""
+    """Gives the raw values of some features, a list for each example; None where it has none."""
     batch = decode_records(records)
     present = {name: number for number, name in enumerate(batch.schema.names)}
     # An optional feature may be in no example of a span.

@@ -1,4 +1,4 @@
-"""What the run report is made from: everything that is known of a run when it ends, and where more stands."""
+"""The facts that the run report is made from: all that is known of a run, and links to more."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class _Hrefs(records.Record):
 
 
 class SpanLinks(_Hrefs):
-    """Where more stands of one new span: Data Docs, the statistics view, the rows that were set aside."""
+    """Links of one new span: Data Docs, the statistics view, the rows that were set aside."""
 
     data_docs: str | None = None
     statistics: str | None = None
@@ -30,7 +30,7 @@ class SpanLinks(_Hrefs):
 
 
 class Links(_Hrefs):
-    """Where more stands: log, pipeline, registry, TensorBoard's logs, results of searches, and each new span's own."""
+    """Links to the log, the pipeline, the registry, logs and results, and those of new spans."""
 
     log: str | None = None
     pipeline: str | None = None
@@ -44,8 +44,8 @@ class Links(_Hrefs):
 class RunFacts(records.Record):
     """All that is known of a run when it ends. What is None was not reached; times are ISO 8601.
 
-    `failed_step` is the step that ended a failed run, where that is known. `tasks` are the project's; `settings_own`
-    are the hyperparameters that its settings name.
+    `failed_step` is the step that ended a failed run, where that is known. `tasks` are the
+    project's; `settings_own` are the hyperparameters that its settings name.
     """
 
     project: str
@@ -77,10 +77,10 @@ class RunFacts(records.Record):
 
     @property
     def attempt(self) -> int:
-        """Which repetition of a run whose candidate was not good enough this is; 0: none."""
+        """Numbers the repetition of a run whose candidate was not good enough; 0: it is none."""
         return self.selection.attempt if self.selection else 0
 
     @property
     def by_run_fn(self) -> bool:
-        """Whether TFX's `run_fn` of the project's module trained, which owns its weights and its loop."""
+        """Tells whether the module's `run_fn` trained, which owns its weights and its loop."""
         return self.evaluation is not None and any(t.strategy == "run_fn" for t in self.evaluation.trainings)

@@ -1,7 +1,8 @@
-"""Drawing for the run report: matplotlib figures as inline SVG that follow the page's colours and fonts.
+"""Drawing for the run report: figures as inline SVG in the page's colours and fonts.
 
-Text stays text, colours become the page's CSS variables (so dark mode and print work), and every id carries the
-plot's name, so that plots share a page without taking each other's clip paths. The same input gives the same bytes.
+Text stays text, colours become the page's CSS variables (so dark mode and print work), and every
+id carries the plot's name, so that plots share a page without taking each other's clip paths. The
+same input gives the same bytes.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import io
 import math
 import re
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 from xml.etree import ElementTree
 
@@ -19,9 +20,11 @@ if TYPE_CHECKING:
 
 WIDTH = 6.1  # inches: 440 px, one column of the page, so that its 11 px text survives a phone's width
 INK, MUTED, RULE, PAPER, REST = "#1c2126", "#5b646e", "#d5dadf", "#fffffe", "#a9b1ba"
-# Okabe and Ito's colours, told apart by the colour-blind; blue leads, and stands for the candidate.
+# Okabe and Ito's colours, which the colour-blind can distinguish; blue is the candidate.
 SERIES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#8c6d00", "#56b4e9")
 BETTER, WORSE = SERIES[0], SERIES[1]
+ROW, AROUND = 0.28, 1.0  # inches: one row of a plot with rows, and what stands around them
+_MOST_LABELS = 30  # of a bar chart
 _WIDE = 1000  # largest value over the least: more than three decades
 
 _NOT_XML = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -44,7 +47,10 @@ _STYLE: dict[Any, Any] = {
 
 
 class Line(NamedTuple):
-    """A series from 1 on. The leading one is thick; `pale` is drawn dashed beside it; `best` (from 0) gets a dot."""
+    """A series, drawn from 1 on: thick where it is `leading`.
+
+    `pale` is drawn dashed beside it, and `best` (counted from 0) gets a dot.
+    """
 
     label: str
     values: Sequence[float]
@@ -54,7 +60,10 @@ class Line(NamedTuple):
 
 
 def draw_lines(name: str, xlabel: str, ylabel: str, lines: Sequence[Line]) -> str | None:
-    """Series by step or epoch; None when nothing in them is finite. Wide ranges get a logarithmic axis."""
+    """Draws series by step or epoch, on a logarithmic axis where their range is wide.
+
+    Gives None where nothing in them is finite.
+    """
     values = [value for line in lines for value in (*line.values, *line.pale) if math.isfinite(value)]
     if not any(math.isfinite(value) for line in lines for value in line.values):
         return None
@@ -65,12 +74,26 @@ def draw_lines(name: str, xlabel: str, ylabel: str, lines: Sequence[Line]) -> st
 
         others = iter(SERIES[1:] if len(lines) <= len(SERIES) else [REST] * len(lines))
         for line in lines:
-            named = line.leading or len(lines) <= len(SERIES)  # more than the colours that can be told apart: grey
+            named = line.leading or len(lines) <= len(SERIES)  # grey: there are too few colours
             _line(axes, line, SERIES[0] if line.leading else next(others, REST), named)
         axes.set(xlabel=xlabel, ylabel=f"{ylabel}, log scale" if wide else ylabel, yscale="log" if wide else "linear")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 
     return draw(name, f"{ylabel} by {xlabel} of {', '.join(line.label for line in lines)}", 3.0, paint)
+
+
+def most_frequent_labels(*counts: Mapping[str, float]) -> list[str]:
+    """Gives the labels that a bar chart shows, in order: of too many, the most frequent."""
+    totals = {label: sum(count.get(label, 0) for count in counts) for count in counts for label in count}
+    return in_order(sorted(totals, key=lambda label: (-totals[label], label))[:_MOST_LABELS])
+
+
+def in_order(*labels: Iterable[str]) -> list[str]:
+    """Gives all labels once: numbers by their size, then text."""
+    return sorted(
+        {label for some in labels for label in some},
+        key=lambda label: (not label.isdecimal(), int(label) if label.isdecimal() else 0, label),
+    )
 
 
 def _line(axes: Axes, line: Line, colour: str, named: bool) -> None:
@@ -84,28 +107,35 @@ def _line(axes: Axes, line: Line, colour: str, named: bool) -> None:
 
 
 def finite_or_gap(values: Sequence[float]) -> list[float]:
-    """The values with a gap in place of each one that cannot be drawn."""
+    """Puts a gap in place of each value that cannot be drawn."""
     return [value if math.isfinite(value) else math.nan for value in values]
 
 
 def spans_orders(values: Sequence[float]) -> bool:
-    """Whether positive values lie so far apart that a linear axis would show only the largest."""
+    """Tells whether a linear axis would show only the largest of these positive values."""
     return bool(values) and min(values) > 0 and max(values) / min(values) > _WIDE
 
 
 def shorten(text: str, most: int) -> str:
-    """The text, or its beginning where it has more than `most` characters."""
+    """Cuts the end of a text that has more than `most` characters."""
     return text if len(text) <= most else text[: most - 1] + "…"
 
 
 def shorten_middle(text: str, most: int) -> str:
-    """The text, or its beginning and end where it has more than `most` characters: `label=pneu…Harbour clinic`."""
+    """Cuts the middle of a text of more than `most` characters: `label=pneu…Harbour clinic`."""
     end = most // 2
     return text if len(text) <= most else f"{text[: most - end - 1]}…{text[-end:]}"
 
 
 def draw(name: str, alt: str, height: float, paint: Callable[[Axes], None]) -> str:
-    """Paints one figure (height in inches) without touching matplotlib's global state and returns its SVG."""
+    """Draws one figure as SVG, without touching matplotlib's global state.
+
+    Args:
+        name: Makes the ids in it unique on the page.
+        alt: Says what it shows, for those who cannot see it.
+        height: In inches.
+        paint: Draws into its axes.
+    """
     import matplotlib
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
@@ -131,7 +161,7 @@ def draw(name: str, alt: str, height: float, paint: Callable[[Axes], None]) -> s
 
 
 def _inline(svg: str, name: str, alt: str) -> str:
-    """Turns a whole SVG document into an element of the page: no namespaces, own ids, the page's colours and fonts."""
+    """Turns an SVG document into an element of the page: own ids, the page's colours and fonts."""
     root = ElementTree.fromstring(_NOT_XML.sub(" ", svg))
     for parent in list(root.iter()):
         for child in [child for child in parent if child.tag.endswith(("}metadata", "}style"))]:

@@ -20,14 +20,14 @@ _AXIS_UNITS = _UNITS | {"accuracy": "percentage points"}
 
 
 def mark_code(text: str) -> Markup:
-    """Text for the page, with what stands between backquotes as code."""
+    """Marks what stands between backquotes as code, and escapes the rest."""
     from markupsafe import Markup, escape
 
     return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))
 
 
 def format_number(value: float) -> str:
-    """A number with at most four significant digits, and words for what is not a finite number."""
+    """Writes a number with four significant digits, and words for what is not finite."""
     if not math.isfinite(value):
         return "not a number" if math.isnan(value) else "infinite" if value > 0 else "−infinite"
     whole = isinstance(value, int) or abs(value) >= 1000
@@ -35,19 +35,19 @@ def format_number(value: float) -> str:
 
 
 def format_metric(value: float, metric: str) -> str:
-    """A metric's value: accuracy (and any share) in percent, losses with three decimals, errors with four digits."""
+    """Writes a metric: shares in percent, losses to three decimals, errors to four digits."""
     if not math.isfinite(value) or metric.startswith("mean_"):
         return format_number(value)
     return f"{value:.1%}" if metric == "accuracy" else f"{value:.3f}".replace("-", "−")
 
 
 def format_loss(value: float) -> str:
-    """A loss: three decimals while it is small, as losses of classes are; else four digits."""
+    """Writes a loss: to three decimals while it is small, as losses of classes are."""
     return format_number(value) if not math.isfinite(value) or abs(value) >= 100 else format_metric(value, "loss")
 
 
 def format_change(value: float, metric: str) -> str:
-    """A signed difference: accuracy in percentage points, losses with three decimals, errors with four digits."""
+    """Writes a signed difference: accuracy in percentage points, else as `format_metric` does."""
     if not math.isfinite(value):
         return format_number(value)
     if metric.startswith("mean_"):
@@ -56,14 +56,14 @@ def format_change(value: float, metric: str) -> str:
 
 
 def format_p_value(value: float) -> str:
-    """A p-value as part of a sentence: `p = 0.03`, `p < 0.001`."""
+    """Writes a p-value as part of a sentence: `p = 0.03`, `p < 0.001`."""
     if not math.isfinite(value):
         return f"p is {format_number(value)}"
     return "p < 0.001" if value < 0.001 else f"p = {value:.2g}"
 
 
 def format_seconds(seconds: float) -> str:
-    """A length of time."""
+    """Writes a length of time."""
     if not math.isfinite(seconds):
         return format_number(seconds)
     if seconds < 60:
@@ -72,19 +72,19 @@ def format_seconds(seconds: float) -> str:
 
 
 def format_value(value: float | str | bool) -> str:
-    """The value of a hyperparameter."""
+    """Writes the value of a hyperparameter."""
     if isinstance(value, bool | str):
         return str(value)
     return format_number(value)
 
 
 def format_values(values: Mapping[str, float | str | bool]) -> str:
-    """Several hyperparameters in one line: `dropout 0.1, units 64`."""
+    """Writes several hyperparameters in one line: `dropout 0.1, units 64`."""
     return ", ".join(f"{name} {format_value(value)}" for name, value in values.items())
 
 
 def format_time(moment: str) -> str:
-    """An ISO 8601 time as a person writes it; anything else as it stands."""
+    """Writes an ISO 8601 time as a person does; anything else stays as it is."""
     try:
         at = datetime.datetime.fromisoformat(moment)
     except ValueError:
@@ -94,7 +94,7 @@ def format_time(moment: str) -> str:
 
 
 def format_duration(start: str, end: str) -> str | None:
-    """The time between two ISO 8601 times, or None when they cannot be compared."""
+    """Writes the time between two ISO 8601 times; None where they cannot be compared."""
     try:
         seconds = (datetime.datetime.fromisoformat(end) - datetime.datetime.fromisoformat(start)).total_seconds()
     except (TypeError, ValueError):  # one with a zone and one without cannot be subtracted
@@ -105,23 +105,23 @@ def format_duration(start: str, end: str) -> str | None:
 
 
 def unit_of(metric: str) -> str:
-    """The unit of a difference in a metric, for a table; empty for a metric without one that is known."""
+    """Gives the unit of a difference in a metric; empty where none is known."""
     return _UNITS.get(metric, "")
 
 
 def axis_unit(metric: str) -> str:
-    """What an axis with differences of a metric shows."""
+    """Labels an axis with differences of a metric."""
     unit = _AXIS_UNITS.get(metric)
     return metric_words(metric) + (f", {unit}" if unit else "")
 
 
 def metric_axis(metric: str, split: str) -> str:
-    """The label of an axis with a metric's own values."""
+    """Labels an axis with a metric's own values."""
     return f"{split} {metric_words(metric)}{' (%)' if metric == 'accuracy' else ''}"
 
 
 def loss_words(tasks: Sequence[EvaluatedTask]) -> str:
-    """What the training loss of these tasks is: its name and, where it has one, its unit."""
+    """Describes the training loss of these tasks, and its unit where it has one."""
     if len(tasks) > 1:
         return "loss (sum of tasks)"
     if tasks and tasks[0].kind == "regression":

@@ -7,13 +7,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from perennial.report.comparison_rows import probed_in_words, why_failed
+from perennial.report.data.rows import span_rows
+from perennial.report.decision.rows import why_failed
 from perennial.report.facts import RunFacts
-from perennial.report.formats import format_loss
-from perennial.report.tables import span_rows
+from perennial.report.probes.rows import probed_in_words
 from perennial.training.stages import OPTIONAL_STEPS
-from perennial.training.weight_draws import final_loss, healthy
-from schemas import records
 
 LONGEST_QUOTE = 140  # characters of a reason that still make a headline
 # The stops of a run, in order: anchor on the page, name, the steps that lead to it.
@@ -36,27 +34,29 @@ STOPS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
 
 @dataclass(frozen=True)
 class Stop:
-    """One stop of the run, and in a few words what came of it; the run ended where it `stopped` or `broke_off`.
+    """One stop of the run, and a note of what came of it.
 
-    One that is not `told` has no section on the page.
+    The run ended where it `stopped` or `broke_off`.
+    A stop that is not `described` has no section on the page.
     """
 
     anchor: str
     name: str
     state: Literal["done", "stopped", "broke_off", "not_reached"]
     note: str
-    told: bool
+    described: bool
 
 
 def verdict_sentence(facts: RunFacts) -> str:
-    """What the run came to, in one plain sentence."""
+    """Says in one plain sentence what the run came to."""
     holder = facts.champion_after
     served = f"champion version {holder} keeps serving" if holder else "no version serves yet"
     if facts.outcome == "promoted":
         return _promotion(facts, served)
     if facts.outcome == "kept_champion":
         before = facts.champion_before
-        return f"{f'Champion version {before} stays' if before else 'There is still no champion'}: {_why_kept(facts)}."
+        kept = f"Champion version {before} stays" if before else "There is still no champion"
+        return f"{kept}: {_why_kept(facts)}."
     if facts.outcome == "data_rejected":
         return f"The data {_refused_spans(facts)} was refused; {served}."
     if facts.outcome == "nothing_new":
@@ -67,7 +67,7 @@ def verdict_sentence(facts: RunFacts) -> str:
 
 
 def list_stops(facts: RunFacts) -> list[Stop]:
-    """The stops of the run in order, and which of them ended it, if it did not come to a deployment."""
+    """Lists the stops of the run in order, and which of them ended it before a deployment."""
     ended = _end(facts)
     anchors = [anchor for anchor, _, _ in STOPS]
     before_end = anchors[: anchors.index(ended)] if ended and facts.outcome == "failed" else []
@@ -80,28 +80,10 @@ def list_stops(facts: RunFacts) -> list[Stop]:
 
 
 def is_quoted(facts: RunFacts) -> bool:
-    """Whether the headline itself gives the one reason there is."""
+    """Tells whether the headline itself gives the one reason there is."""
     if facts.outcome != "kept_champion" or len(facts.reasons) != 1 or _in_short(facts):
         return False
     return len(facts.reasons[0]) <= LONGEST_QUOTE
-
-
-def why_chosen(stabilisation: records.Stabilisation) -> str:
-    """Why the chosen draw goes on."""
-    draws, chosen = stabilisation.draws, stabilisation.draws[stabilisation.chosen]
-    if len(draws) == 1:
-        return "there was no other"
-    rivals = [draw for draw in draws if (draw.finite, healthy(draw)) == (chosen.finite, healthy(chosen))]
-    among = f"the {len(rivals)} healthy ones" if healthy(chosen) else "the draws, none of which was healthy"
-    if len(rivals) == 1:
-        return "no other was healthy" if healthy(chosen) else "none was healthy, and no other stayed finite"
-    own, lowest = final_loss(chosen.losses), min(final_loss(draw.losses) for draw in rivals)
-    if own <= lowest:
-        return f"of {among} its loss over the last steps is the lowest, {format_loss(own)}"
-    return (
-        f"of {among} its loss over the last steps, {format_loss(own)}, is about equal to the lowest, "
-        f"{format_loss(lowest)}, and its gradients are the calmest"
-    )
 
 
 def _promotion(facts: RunFacts, served: str) -> str:
@@ -120,17 +102,17 @@ def _why_kept(facts: RunFacts) -> str:
     short = _in_short(facts)
     if short:
         return short
-    asked = [criterion for criterion in facts.decision.criteria if criterion.blocking] if facts.decision else []
-    failed = [criterion for criterion in asked if not criterion.passed]
+    criteria = [criterion for criterion in facts.decision.criteria if criterion.blocking] if facts.decision else []
+    failed = [criterion for criterion in criteria if not criterion.passed]
     unknown = [criterion for criterion in failed if not criterion.compared]
     known = f", and {len(unknown)} of these could not be compared" if unknown else ""
-    return f"the candidate did not pass {len(failed)} of the gate's {len(asked)} criteria{known}"
+    return f"the candidate did not pass {len(failed)} of the gate's {len(criteria)} criteria{known}"
 
 
 def _in_short(facts: RunFacts) -> str | None:
-    """Why the champion stays, where one criterion alone kept it and its numbers tell."""
-    asked = facts.decision.criteria if facts.decision else []
-    failed = [criterion for criterion in asked if criterion.blocking and not criterion.passed]
+    """Says why the champion stays, where one criterion alone kept it and its numbers tell."""
+    criteria = facts.decision.criteria if facts.decision else []
+    failed = [criterion for criterion in criteria if criterion.blocking and not criterion.passed]
     return why_failed(failed[0], facts.gate) if len(failed) == 1 else None
 
 
@@ -145,7 +127,7 @@ def _refused_spans(facts: RunFacts) -> str:
 
 
 def _end(facts: RunFacts) -> str | None:
-    """The stop where the run ended before a deployment; None where that is not known."""
+    """Gives the stop where the run ended before a deployment; None where that is not known."""
     if facts.outcome == "failed" and facts.serving_check is not None and not facts.serving_check.passed:
         return "served"
     if facts.outcome == "failed":
@@ -160,7 +142,7 @@ def _in_pipeline(steps: Sequence[str], facts: RunFacts) -> bool:
 
 
 def _has_section(anchor: str, facts: RunFacts) -> bool:
-    """Tells whether the page has a section for a stop; probes that found nothing to tell have none."""
+    """Tells whether the page has a section for a stop; probes without a result have none."""
     return anchor not in ("transformed", "registered") and not (anchor == "probed" and facts.probing)
 
 
@@ -188,8 +170,8 @@ def _checked(facts: RunFacts) -> str | None:
     rows = span_rows(facts)
     counts = {kind: sum(row.count(kind) for row in rows) for kind in ("passed", "failed", "warned", "not_compared")}
     warned = f", {_count(counts['warned'], 'warning')}" if counts["warned"] else ""
-    checked = f"{counts['passed']} passed, {counts['failed']} failed{warned}, {counts['not_compared']} not compared"
-    return checked if facts.validation else None
+    verdicts = f"{counts['passed']} passed, {counts['failed']} failed{warned}"
+    return f"{verdicts}, {counts['not_compared']} not compared" if facts.validation else None
 
 
 def _stabilised(facts: RunFacts) -> str | None:

@@ -6,6 +6,10 @@ All are immutable pydantic models; JSON is their only form outside a process.
 from schemas.records.base import FileRecord, Record
 from schemas.records.data import Check, CheckedSpan, Ingestion, SetAside, Span, SpanValidation, Validation
 from schemas.records.judgement import (
+    CANDIDATE,
+    CHAMPION,
+    OVERALL,
+    SERVING_DISTRIBUTION,
     Attribution,
     Calibration,
     CalibrationBin,
@@ -63,6 +67,10 @@ from schemas.records.models import (
 )
 
 __all__ = [
+    "CANDIDATE",
+    "CHAMPION",
+    "OVERALL",
+    "SERVING_DISTRIBUTION",
     "Attribution",
     "Calibration",
     "CalibrationBin",

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+import math
+from typing import ClassVar, Final, Literal
 
 from schemas.project import Metric, TaskKind
 from schemas.records.base import FileRecord, Record
 from schemas.records.data import Span
 from schemas.records.models import Champion, Training
+
+# The two models that are judged, as records call them, and what they are judged on beside slices and views by name.
+CANDIDATE: Final = "candidate"
+CHAMPION: Final = "champion"
+OVERALL: Final = "overall"
+SERVING_DISTRIBUTION: Final = "serving distribution"
 
 
 class SliceMetrics(Record):
@@ -41,10 +48,15 @@ class Difference(Record):
     low: float
     high: float
     confidence: float
-    model: str = "candidate"
+    model: str = CANDIDATE
     view: bool = False
     family: int = 1
     clusters: int | None = None
+
+    @property
+    def has_interval(self) -> bool:
+        """Tells whether the difference and its interval are numbers."""
+        return all(map(math.isfinite, (self.value, self.low, self.high)))
 
 
 class ServingDistribution(Record):
@@ -191,7 +203,7 @@ class Evaluation(FileRecord):
     def overall(self, model: str) -> SliceMetrics | None:
         """The first task's overall metrics of `candidate` or `champion`, if that model was evaluated."""
         first = self.tasks[0].name
-        found = (row for row in self.slices if (row.model, row.task, row.slice) == (model, first, "overall"))
+        found = (row for row in self.slices if (row.model, row.task, row.slice) == (model, first, OVERALL))
         return next(found, None)
 
 
@@ -290,15 +302,16 @@ CriterionKind = Literal["floor", "difference", "slice", "fairness", "covariate"]
 class Criterion(Record):
     """One thing the gate asked: its numbers, interval and verdict.
 
-    `value` is what was measured, with its interval (`low`, `high`, at `confidence`) where it has one; `limit` is what
-    it was held against. What was not `compared` did not pass. Only a `blocking` one that did not pass keeps the
-    champion; any other is a warning.
+    `value` is what was measured of `metric`, with its interval (`low`, `high`, at `confidence`) where it has one;
+    `limit` is what was required. What was not `compared` did not pass. Only a `blocking` one that did not pass keeps
+    the champion; any other is a warning. `metric` is None where no metric is measured, and in older records.
     """
 
     name: str
     passed: bool
     explanation: str
     kind: CriterionKind = "difference"
+    metric: Metric | None = None
     blocking: bool = True
     compared: bool = True
     value: float | None = None

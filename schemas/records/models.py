@@ -213,7 +213,8 @@ class Training(FileRecord):
     """One trained instance. `digest` is the SHA-256 of its SavedModel; `parameters` counts trainable weights.
 
     `resumed_from` is the epoch (from 0) that a killed training went on with; `restarts` counts workers that died and
-    were started again. `notes` tell what a person should know, such as why the champion could not be patched.
+    were started again. `weights_from` is what it started from: the champion, or a draw (of `run_fn`: what it makes);
+    None: an older record. `notes` tell what a person should know, such as why the champion could not be patched.
     """
 
     FILE: ClassVar[str] = "training.json"
@@ -231,6 +232,7 @@ class Training(FileRecord):
     best_epoch: int
     resumed_from: int | None = None
     restarts: int = 0
+    weights_from: Literal["draw", "champion"] | None = None
     seconds: float = 0.0
     notes: list[str] = []
     digest: str

@@ -129,6 +129,28 @@ def test_better_promotes_only_above_zero_and_not_worse_only_above_the_margin(gai
     assert promoted == (gain[0] > 0 if gate.mode == "better" else gain[0] >= -gate.margin)
 
 
+@pytest.mark.parametrize(
+    ("gain", "verdict"),
+    [
+        ((0.01, 0.02, 0.03), "so it is at least as good as the champion"),
+        ((-0.015, 0.0, 0.1), "so it may be worse than the champion by up to 0.0150 (allowed: 0.0200)"),
+        ((-0.024, 0.0, 0.1), "so it may be worse than the champion by up to 0.0240 (allowed: 0.0200)"),
+    ],
+)
+def test_how_much_worse_it_may_be_and_what_is_allowed_is_said(gain, verdict):
+    decision = decide_promotion(evaluation(gain), GateSettings(mode="not_worse", margin=0.02))
+    assert decision.criteria[-1].explanation.endswith(verdict)
+
+
+@given(GATES, METRIC, st.floats(0, 1))
+def test_criteria_name_the_metric_that_they_measure(gate, metric, floor):
+    found = with_slice(evaluation((0.01, 0.02, 0.03), gate.metric), (0.0, 0.1, 0.2))
+    with_floor = gate.model_copy(update={"floors": {metric: floor}, "slice_loss": 0.1})
+    criteria = decide_promotion(found, with_floor).criteria
+    assert [c.metric for c in criteria if c.kind == "floor"] == list(dict.fromkeys([gate.metric, metric]))
+    assert {c.metric for c in criteria if c.kind != "floor"} == {gate.metric}
+
+
 @given(GAINS, GATES, st.floats(0, 1))
 def test_raising_the_interval_never_turns_promote_into_keep(gain, gate, rise):
     raised = [value + rise for value in gain]

@@ -45,7 +45,7 @@ def patched(chain, tmp_path_factory):
 def test_it_starts_near_the_champion_and_warms_up(chain, patched):
     folder, found = patched
     record, cold = found["champion"], found["none"]
-    assert record.notes == [] and record.instance == PATCHED
+    assert record.notes == [] and record.instance == PATCHED and record.weights_from == "champion"
     assert record.epochs[0].eval_loss < cold.epochs[0].eval_loss
     (curves,) = forked(read_logs, folder / "champion" / LOGS)
     rates = [value for _, value in curves["train/learning_rate"]]
@@ -54,6 +54,7 @@ def test_it_starts_near_the_champion_and_warms_up(chain, patched):
 
 
 def test_without_a_champion_it_trains_cold_and_says_so(patched):
+    assert patched[1]["none"].weights_from == "draw"
     assert patched[1]["none"].notes == ["there is no champion to patch yet; started from the stabilised weights"]
 
 

@@ -80,6 +80,7 @@ def test_the_record_tells_what_was_measured(chain, called):
 def test_a_patched_instance_starts_from_what_run_fn_saved_for_the_champion(called):
     found = called[2]
     assert found["patched"].notes == [] and found["patched"].best.train_loss < found["cold"].best.train_loss
+    assert [found[name].weights_from for name in ("patched", "no champion")] == ["champion", "draw"]
     assert found["no champion"].notes == ["there is no champion to patch yet; run_fn was given no base_model"]
 
 

@@ -206,6 +206,7 @@ PROBING = r.Probing(
 )
 BETTER = r.Criterion(
     name="against champion version 3",
+    metric="accuracy",
     passed=True,
     explanation="gain in accuracy +0.0210, 95% interval +0.0072 to +0.0348 on 2012 examples, so it is better than the "
     "champion",
@@ -218,6 +219,7 @@ BETTER = r.Criterion(
 FLOOR = r.Criterion(
     name="candidate's accuracy",
     kind="floor",
+    metric="accuracy",
     passed=True,
     explanation="candidate's accuracy is 0.9260, within the floor of 0.7000",
     value=0.926,
@@ -226,6 +228,7 @@ FLOOR = r.Criterion(
 LOST = r.Criterion(
     name="slice site=Harbour clinic",
     kind="slice",
+    metric="accuracy",
     passed=False,
     explanation="site=Harbour clinic loses 0.0710 of accuracy on 378 examples (95% interval -0.1029 to -0.0391, for "
     "all slices together), more than 0.0500",
@@ -252,6 +255,7 @@ SUSPECT = r.Criterion(
 UNKNOWN_LOSS = r.Criterion(
     name="candidate's log loss",
     kind="floor",
+    metric="log_loss",
     passed=False,
     compared=False,
     explanation="candidate's log loss could not be measured",

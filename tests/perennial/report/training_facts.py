@@ -162,6 +162,7 @@ INSTANCES = [
         3,
         19.2,
         instance=r.Instance(name="patched-1", seed=17, start="patched"),
+        weights_from="champion",
         notes=["22 of 24 weights came from champion version 3; the others are new: `dense_2/kernel` has another shape"],
     ),
 ]
