@@ -26,7 +26,7 @@ from pydantic_core import PydanticUndefined
 
 from perennial import errors, features
 from perennial.cli import main as command_line
-from perennial.cli.run import EXIT_CODES
+from perennial.runner.project_run import EXIT_CODES
 from schemas.project import ProjectSettings
 
 ROOT = Path(__file__).resolve().parents[1]
