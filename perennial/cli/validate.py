@@ -40,7 +40,7 @@ def validate_project(project: Project) -> Iterator[str]:
     """Checks a project; gives one line for each thing that is in order.
 
     Raises:
-        ProjectError: There is a mistake; the first one is told.
+        ProjectError: There is a mistake; the first one is reported.
     """
     from components.check_examples.expectations import build_expectations
     from perennial.export.saved_model import serving_specs

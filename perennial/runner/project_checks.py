@@ -17,7 +17,7 @@ def check_project(project: Project) -> None:
     """Checks everything about a project that needs neither data nor heavy libraries.
 
     Raises:
-        ProjectError: There is a mistake; the first one is told.
+        ProjectError: There is a mistake; the first one is reported.
     """
     _check_module(project)
     names = {feature.name: feature for feature in project.schema.feature}

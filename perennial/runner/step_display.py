@@ -16,7 +16,7 @@ from rich.table import Table
 if TYPE_CHECKING:
     from perennial.runner.local_run import TaskEnd
 
-# Not a step: importing TensorFlow, Beam and their kin, once in a run.
+# Not a step: the imports of TensorFlow, Beam and other libraries, once in a run.
 IMPORTS = "import_libraries"
 _MARKS = {
     "done": "[green]✓[/]",

@@ -21,7 +21,7 @@ from typing import Any
 
 from perennial.tfx_compat import import_tfdv, prepare_process
 
-# Groups of modules, imported in this order unless somebody waits for a later one.
+# Groups of modules, imported in this order unless a call waits for a later one.
 GROUPS: Mapping[str, tuple[str, ...]] = {
     "pipeline": (
         "kfp.dsl.executor_main",
@@ -53,7 +53,7 @@ STEP_GROUPS: Mapping[str, tuple[str, ...]] = {
 }
 
 # Modules that libraries import at their top and no step uses: they are loaded at the first use of
-# what they define, by whoever uses it, so that nothing behaves differently.
+# what they define, so that nothing behaves differently.
 LAZY = frozenset(
     {
         "altair",  # Great Expectations: the chart of one expectation in a rendered page
@@ -143,7 +143,7 @@ def _load(module: ModuleType) -> None:
     module.__class__ = ModuleType
     try:
         spec.loader.exec_module(module)
-    except BaseException:  # whoever looks again gets the same error
+    except BaseException:  # the next look gets the same error
         spec.loader = lazy
         lazy.exec_module(module)
         raise

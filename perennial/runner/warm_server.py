@@ -234,7 +234,7 @@ class Server:
             return self._retired
         if not self._retired and self._is_outdated():
             self._retire()
-            return False  # once more: somebody may have connected just before
+            return False  # once more: a command may have connected just before
         return self._retired
 
     def _is_outdated(self) -> bool:
