@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -86,8 +86,9 @@ def _table(versions: list[SpanVersion]) -> Table:
     table = Table(box=None, pad_edge=False, header_style="dim")
     for heading in ("span", "version", "state", "rows", "set aside", "when", "why"):
         fits_one_line = heading not in ("span", "why")
-        justify = "right" if heading in ("version", "rows", "set aside") else "left"
-        table.add_column(heading, overflow="fold", no_wrap=fits_one_line, justify=justify)
+        table.add_column(heading, overflow="fold", no_wrap=fits_one_line)
+        if heading in ("version", "rows", "set aside"):
+            table.columns[-1].justify = "right"
     for version in versions:
         table.add_row(*_cells(version))
     return table
@@ -113,7 +114,7 @@ def show_span(project: Project, name: str) -> None:
             console.print(f"  {line}", highlight=False, markup=False)
 
 
-def _describe(version: SpanVersion, verdicts: list[SpanVerdict], ledger: Ledger) -> Iterator[str]:
+def _describe(version: SpanVersion, verdicts: Sequence[SpanVerdict], ledger: Ledger) -> Iterator[str]:
     yield f"state        {version.state}"
     yield f"fingerprint  {version.fingerprint}"
     place = f"yes: {version.uri}" if version.lies_there else f"no more (was {version.uri})"
@@ -127,7 +128,7 @@ def _describe(version: SpanVersion, verdicts: list[SpanVerdict], ledger: Ledger)
     yield from trained or ["trained by   no run"]
 
 
-def _verdicts_on(fingerprint: str, verdicts: list[SpanVerdict]) -> list[SpanVerdict]:
+def _verdicts_on(fingerprint: str, verdicts: Sequence[SpanVerdict]) -> list[SpanVerdict]:
     return [verdict for verdict in verdicts if verdict.judged.span.fingerprint == fingerprint]
 
 

@@ -75,7 +75,7 @@ def _features_of_evaluation(settings: ProjectSettings) -> dict[str, str]:
     lists = {"slices": evaluate.slices, "fairness.features": evaluate.fairness.features}
     lists |= {"covariates.features": evaluate.covariates.features}
     lists |= {f"crosses[{i}]": cross for i, cross in enumerate(evaluate.crosses)}
-    features = {}
+    features: dict[str, str] = {}
     for key, names in lists.items():
         features |= {f"evaluate.{key}[{i}]": name for i, name in enumerate(names)}
     if evaluate.group is not None:
