@@ -114,7 +114,11 @@ def show_span(project: Project, name: str) -> None:
             console.print(f"  {line}", highlight=False, markup=False)
 
 
-def _describe(version: SpanVersion, verdicts: Sequence[SpanVerdict], ledger: Ledger) -> Iterator[str]:
+def _describe(
+    version: SpanVersion,
+    verdicts: Sequence[SpanVerdict],
+    ledger: Ledger,
+) -> Iterator[str]:
     yield f"state        {version.state}"
     yield f"fingerprint  {version.fingerprint}"
     place = f"yes: {version.uri}" if version.lies_there else f"no more (was {version.uri})"
