@@ -92,22 +92,22 @@ def run(folder: Path) -> StepCosts:
     """Runs the loop once, and samples memory while each step is at work."""
     from rich.console import Console
 
-    from perennial.cli import run
     from perennial.project import load_project
+    from perennial.runner import project_run
 
     costs = StepCosts()
     at_work: dict[str, int] = defaultdict(int)
 
-    class Watched(run.StepDisplay):
+    class Watched(project_run.StepDisplay):
         """Hears of every task, as the display does."""
 
         def started(self, step: str) -> None:
             at_work[step] += 1
             super().started(step)
 
-        def finished(self, step: str, how: Any, seconds: float) -> None:
+        def finished(self, step: str, end: Any) -> None:
             at_work[step] -= 1
-            super().finished(step, how, seconds)
+            super().finished(step, end)
 
     ended = threading.Event()
 
@@ -116,14 +116,14 @@ def run(folder: Path) -> StepCosts:
         for step in [step for step, tasks in list(at_work.items()) if tasks]:
             costs.memory[step] = max(costs.memory[step], memory)
 
-    original, run.StepDisplay = run.StepDisplay, Watched  # type: ignore[misc]
+    original, project_run.StepDisplay = project_run.StepDisplay, Watched  # type: ignore[misc]
     sampler = threading.Thread(target=sample_until, args=(ended, sample), daemon=True)
     sampler.start()
     output = io.StringIO()
     try:
-        result = run.run_project(load_project(folder), run.Asked(), Console(file=output))
+        result = project_run.run_project(load_project(folder), project_run.RunOptions(), Console(file=output))
     finally:
-        run.StepDisplay = original  # type: ignore[misc]
+        project_run.StepDisplay = original  # type: ignore[misc]
         ended.set()
         sampler.join()
     if result.exit_code:

@@ -185,9 +185,9 @@ def land(folder: Path, number: int) -> None:
 
 def run(folder: Path, window: int) -> Cost:
     """Runs the loop once with this window; gives what its data steps cost."""
-    from perennial.cli.run import new_run_name
     from perennial.project import load_project
     from perennial.runner.local_run import LocalRun
+    from perennial.runner.project_run import new_run_name
     from perennial.training.stages import choose_stages
     from pipelines.compile import compile_pipeline
 

@@ -27,7 +27,7 @@ from pydantic_core import PydanticUndefined
 
 from perennial import errors, features
 from perennial.cli import main as command_line
-from perennial.cli.run import EXIT_CODES
+from perennial.runner.project_run import EXIT_CODES
 from perennial.step_inputs import FILES, SELECTED, STEP_INPUTS, readers_of, setting_paths
 from schemas.project import ProjectSettings
 

@@ -1,4 +1,4 @@
-"""Child processes that never outlive their parent."""
+"""Child processes that never outlive their parent, and ports for those that listen."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import ctypes
 import multiprocessing
 import os
 import signal
+import socket
 from pathlib import Path
 
 _PR_SET_PDEATHSIG = 1
@@ -42,6 +43,18 @@ def kill_descendants() -> None:
                 os.waitpid(child, 0)
             except ChildProcessError:  # waited for by somebody else
                 continue
+
+
+def find_free_ports(count: int) -> list[int]:
+    """Finds different loopback ports that nobody listens on."""
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [int(each.getsockname()[1]) for each in sockets]
+    finally:
+        for each in sockets:
+            each.close()
 
 
 def is_alive(process: int) -> bool:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import multiprocessing
-import socket
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from pathlib import Path
 from components.train_model.job import Job
 from components.train_model.worker import error_file, log_file, read_error, work
 from perennial.errors import TrainingError
+from perennial.processes import find_free_ports
 from perennial.training.strategy import CLUSTER
 from schemas.records import Training
 
@@ -55,7 +55,7 @@ def train_on_workers(job: Job) -> Training:
 def _attempt(job: Job, folder: Path) -> _Worker | None:
     """Runs all workers once; gives the one that died first, or None when all ended well."""
     count = job.settings.train.workers
-    addresses = [f"127.0.0.1:{port}" for port in _free_ports(count)]
+    addresses = [f"127.0.0.1:{port}" for port in find_free_ports(count)]
     workers: list[_Worker] = []
     try:
         for number in range(count):
@@ -88,18 +88,6 @@ def _watch(workers: list[_Worker]) -> _Worker | None:
             # One that was killed takes the others with it: they only say that they lost it.
             return min(dead, key=lambda worker: worker.process.exitcode or 0)
         time.sleep(_POLL_SECONDS)
-
-
-def _free_ports(count: int) -> list[int]:
-    """Loopback ports that nobody listens on."""
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [int(each.getsockname()[1]) for each in sockets]
-    finally:
-        for each in sockets:
-            each.close()
 
 
 def _gave_up(job: Job, dead: _Worker) -> TrainingError:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import multiprocessing
-import socket
 import time
 import urllib.error
 import urllib.request
@@ -19,7 +18,7 @@ from perennial.data.examples import as_text, decode_records, read_records, split
 from perennial.errors import ServingError
 from perennial.evaluation.prediction_table import KEY, SPAN, read_table
 from perennial.export.contract import read_contract
-from perennial.processes import die_with_parent
+from perennial.processes import die_with_parent, find_free_ports
 from perennial.project import Project
 from perennial.training.artifacts import SAVED_MODEL
 from schemas.records import Evaluation, ModelContract, ModelVersion, ServedFeature, ServedTask, ServingCheck
@@ -44,7 +43,7 @@ def validate_serving(
     Raises:
         ServingError: The server does not become ready, or does not answer as evaluation did.
     """
-    port = _free_port()
+    (port,) = find_free_ports(1)
     folder, name = model / SAVED_MODEL, project.settings.name
     # Forked before this process runs any TensorFlow: the child starts with everything imported.
     server = multiprocessing.get_context("fork").Process(
@@ -161,12 +160,6 @@ def _serve(name: str, version: str, folder: Path, digest: str, port: int) -> Non
     from serving.server import serve_folder
 
     serve_folder(name, version, folder, digest, port)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _wait_until_ready(server: Any, url: str) -> None:

@@ -1,4 +1,4 @@
-"""`perennial compare`: two versions side by side, and what the gate found where it compared them directly."""
+"""`perennial compare`: two versions side by side, and how the gate compared them directly."""
 
 from __future__ import annotations
 
@@ -6,24 +6,24 @@ import json
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from perennial.cli.arguments import AsJson, Folder, load_repaired
 from perennial.cli.explain import to_json
 from perennial.cli.formats import plain_console, print_lines
-from perennial.project import Project
-from perennial.registry.version_history import VersionStory, read_story
-from perennial.registry.versions import Registry
-from perennial.tasks import metric_words
-from schemas.records import CANDIDATE, OVERALL, Difference, Evaluation
 
-Pair = tuple[VersionStory, VersionStory]
+if TYPE_CHECKING:
+    from perennial.registry.version_history import VersionStory
+    from schemas.records import Difference
+
+    Pair = tuple[VersionStory, VersionStory]
 
 
 @dataclass(frozen=True)
 class Row:
-    """A parameter or metric of both versions; None: the version has none."""
+    """A parameter or metric of both versions; None where a version has none."""
 
     name: str
     first: str | None
@@ -31,25 +31,34 @@ class Row:
 
     @property
     def same(self) -> bool:
-        """Whether both have the same."""
+        """Tells whether both have the same value."""
         return self.first == self.second
+
+    def describe(self) -> str:
+        """Writes both values in one line."""
+        return f"{self.name}: {self.first or 'none'} | {self.second or 'none'}"
 
 
 @dataclass(frozen=True)
-class Direct:
-    """The comparison that a run made of two versions on the same examples: `candidate` faced `champion`."""
+class DirectComparison:
+    """What a run measured where one version was the candidate and the other the champion."""
 
     candidate: str
     champion: str
     differences: list[Difference]
 
 
-def tell_comparison(project: Project, first: str, second: str, as_json: bool) -> None:
-    """Prints two versions beside each other.
+def compare(
+    folder: Folder,
+    first: Annotated[str, typer.Argument(metavar="V1", help="Registry version.")],
+    second: Annotated[str, typer.Argument(metavar="V2", help="Another one.")],
+    as_json: AsJson = False,
+) -> None:
+    """Show two versions side by side: spans, parameters, metrics."""
+    from perennial.registry.version_history import read_story
+    from perennial.registry.versions import Registry
 
-    Raises:
-        RegistryError: One of them does not exist.
-    """
+    project = load_repaired(folder)
     registry = Registry(project)
     pair = read_story(project, registry, first), read_story(project, registry, second)
     if as_json:
@@ -59,116 +68,143 @@ def tell_comparison(project: Project, first: str, second: str, as_json: bool) ->
 
 
 def describe_pair(pair: Pair) -> Iterator[str]:
-    """The comparison in lines; those that begin at the margin are headings."""
+    """Describes both versions in lines; those that are not indented are headings."""
     one, two = (story.version.version for story in pair)
     yield f"version {one} beside version {two}"
     yield "spans"
     yield from (f"  {line}" for line in describe_spans(pair))
     yield "parameters"
-    parameters = rows_of(pair[0].logged.parameters, pair[1].logged.parameters)
-    yield from (f"  {row.name}: {row.first or 'none'} | {row.second or 'none'}" for row in parameters if not row.same)
+    parameters = make_rows(pair[0].logged.parameters, pair[1].logged.parameters)
+    yield from (f"  {row.describe()}" for row in parameters if not row.same)
     yield f"  {sum(row.same for row in parameters)} more are the same"
     yield "metrics on each one's own test examples"
-    yield f"  {tell_examples(pair)}"
-    for row in rows_of(test_metrics(pair[0]), test_metrics(pair[1])):
-        yield f"  {row.name}: {row.first or 'none'} | {row.second or 'none'}"
+    yield f"  {describe_examples(pair)}"
+    for row in make_rows(test_metrics(pair[0]), test_metrics(pair[1])):
+        yield f"  {row.describe()}"
     yield "direct comparison, on the same examples"
-    yield from (f"  {line}" for line in describe_direct(direct_comparison(pair), one, two))
+    yield from (f"  {line}" for line in describe_direct(find_direct(pair), one, two))
 
 
 def describe_spans(pair: Pair) -> Iterator[str]:
-    """Which spans both were trained on, and which only one of them."""
-    names = [{f"{each.span.name}@{each.span.version}" for each in story.spans} for story in pair]
-    lists = ((names[0] & names[1], "both"), *((names[i] - names[1 - i], f"only {_name(pair[i])}") for i in (0, 1)))
-    for found, who in lists:
-        yield f"{who}: {', '.join(sorted(found)) or 'none'}"
+    """Lists the spans that both were trained on, and those of one of them only."""
+    first, second = map(_span_names, pair)
+    yield f"both: {', '.join(sorted(first & second)) or 'none'}"
+    yield f"only {_name(pair[0])}: {', '.join(sorted(first - second)) or 'none'}"
+    yield f"only {_name(pair[1])}: {', '.join(sorted(second - first)) or 'none'}"
 
 
-def rows_of(first: dict[str, str], second: dict[str, str]) -> list[Row]:
-    """Both versions' values by name."""
-    return [Row(name, first.get(name), second.get(name)) for name in sorted(first.keys() | second.keys())]
+def _span_names(story: VersionStory) -> set[str]:
+    return {f"{each.span.name}@{each.span.version}" for each in story.spans}
+
+
+def make_rows(first: dict[str, str], second: dict[str, str]) -> list[Row]:
+    """Joins both versions' values by name."""
+    names = sorted(first.keys() | second.keys())
+    return [Row(name, first.get(name), second.get(name)) for name in names]
 
 
 def test_metrics(story: VersionStory) -> dict[str, str]:
-    """The metrics on the test split, as text."""
-    return {name: f"{value:.4f}" for name, value in story.logged.metrics.items() if name.startswith("test_")}
+    """Gives the metrics on the test split, as text."""
+    metrics = story.logged.metrics.items()
+    return {name: f"{value:.4f}" for name, value in metrics if name.startswith("test_")}
 
 
-def same_examples(pair: Pair) -> bool | None:
-    """Whether both were measured on the same test examples; None: that is not known."""
-    first, second = (story.evaluation for story in pair)
-    digests = [_rules(story) for story in pair]
-    if first is None or second is None or not all(digests):
+def have_same_examples(pair: Pair) -> bool | None:
+    """Tells whether both were measured on the same test examples; None where that is not known."""
+    first, second = map(_test_data, pair)
+    return None if first is None or second is None else first == second
+
+
+def _test_data(story: VersionStory) -> tuple[object, ...] | None:
+    """Gives all that decides which examples a version was tested on; None where it is not known."""
+    evaluation, selection = story.evaluation, story.selection
+    if evaluation is None or selection is None:
         return None
-    return (_tested(first), digests[0]) == (_tested(second), digests[1])
+    spans = sorted((span.name, span.fingerprint) for span in evaluation.window)
+    return evaluation.examples, spans, selection.data_digest, selection.rules_digest
 
 
-def tell_examples(pair: Pair) -> str:
-    """Whether the metrics can be set beside each other, in words."""
-    same = same_examples(pair)
+def describe_examples(pair: Pair) -> str:
+    """Tells in words whether the metrics of both can be compared."""
+    same = have_same_examples(pair)
     if same is None:
         return "it is not known whether both were measured on the same test examples"
     if same:
         return "both were measured on the same test examples"
-    counts = [f"{_name(story)} on {_count(story)}" for story in pair]
-    return f"different test examples: {', '.join(counts)}; a difference here need not be one of the models"
+    counts = ", ".join(f"{_name(story)} on {_count_examples(story)}" for story in pair)
+    return f"different test examples: {counts}; a difference here need not be one of the models"
 
 
-def direct_comparison(pair: Pair) -> Direct | None:
-    """What a run found where one of the two was the candidate and the other the champion."""
+def _count_examples(story: VersionStory) -> str:
+    assert story.evaluation is not None
+    names = [span.name for span in story.evaluation.window]
+    reach = "no span"
+    if names:
+        reach = names[0] if len(names) == 1 else f"{names[0]} to {names[-1]}"
+    return f"{story.evaluation.examples} of {reach}"
+
+
+def find_direct(pair: Pair) -> DirectComparison | None:
+    """Finds the comparison of a run in which one was the candidate and the other the champion."""
+    from schemas.records import CANDIDATE, OVERALL
+
     for candidate, champion in (pair, pair[::-1]):
-        judged = candidate.evaluation
-        if judged and judged.champion and judged.champion.digest == champion.version.digest:
-            found = [d for d in judged.differences if d.model == CANDIDATE and (d.slice == OVERALL or d.view)]
-            return Direct(candidate.version.version, champion.version.version, found)
+        evaluation = candidate.evaluation
+        if evaluation is None or evaluation.champion is None:
+            continue
+        if evaluation.champion.digest == champion.version.digest:
+            differences = [
+                each
+                for each in evaluation.differences
+                if each.model == CANDIDATE and (each.slice == OVERALL or each.view)
+            ]
+            versions = candidate.version.version, champion.version.version
+            return DirectComparison(*versions, differences)
     return None
 
 
-def describe_direct(direct: Direct | None, one: str, two: str) -> Iterator[str]:
-    """The direct comparison in lines."""
+def describe_direct(direct: DirectComparison | None, one: str, two: str) -> Iterator[str]:
+    """Describes the direct comparison in lines."""
     if direct is None:
         yield f"versions {one} and {two} were never judged against each other"
-    elif not direct.differences:
-        yield f"version {direct.candidate} was to be judged against version {direct.champion}, but nothing was compared"
+        return
+    candidate, champion = direct.candidate, direct.champion
+    if direct.differences:
+        yield f"version {candidate} minus version {champion}; positive: {candidate} is better"
+        yield from map(_describe_difference, direct.differences)
     else:
-        yield f"version {direct.candidate} minus version {direct.champion}; positive: {direct.candidate} is better"
-        yield from (_difference(each) for each in direct.differences)
+        judged = f"version {candidate} was to be judged against version {champion}"
+        yield f"{judged}, but nothing was compared"
 
 
-def _difference(found: Difference) -> str:
-    where = "" if found.slice == OVERALL else f" on {found.slice}"
-    interval = f"{found.confidence:.0%} interval {found.low:+.4f} to {found.high:+.4f}"
-    if not (math.isfinite(found.low) and math.isfinite(found.high)):
-        interval = "no interval"
-    name = f"{found.task} {metric_words(found.metric)}{where}"
-    return f"{name}: {found.value:+.4f}, {interval} ({found.examples} examples)"
+def _describe_difference(difference: Difference) -> str:
+    from perennial.tasks import metric_words
+    from schemas.records import OVERALL
+
+    low, high = difference.low, difference.high
+    interval = "no interval"
+    if math.isfinite(low) and math.isfinite(high):
+        interval = f"{difference.confidence:.0%} interval {low:+.4f} to {high:+.4f}"
+    where = "" if difference.slice == OVERALL else f" on {difference.slice}"
+    name = f"{difference.task} {metric_words(difference.metric)}{where}"
+    return f"{name}: {difference.value:+.4f}, {interval} ({difference.examples} examples)"
 
 
 def _pair_json(pair: Pair) -> dict[str, Any]:
-    direct = direct_comparison(pair)
+    direct = find_direct(pair)
     shown = None
     if direct is not None:
-        differences = [each.model_dump(mode="json") for each in direct.differences]
-        shown = {"candidate": direct.candidate, "champion": direct.champion, "differences": differences}
-    return {"versions": [to_json(story) for story in pair], "same_examples": same_examples(pair), "direct": shown}
+        shown = {
+            "candidate": direct.candidate,
+            "champion": direct.champion,
+            "differences": [each.model_dump(mode="json") for each in direct.differences],
+        }
+    return {
+        "versions": [to_json(story) for story in pair],
+        "same_examples": have_same_examples(pair),
+        "direct": shown,
+    }
 
 
 def _name(story: VersionStory) -> str:
     return f"version {story.version.version}"
-
-
-def _count(story: VersionStory) -> str:
-    assert story.evaluation is not None
-    names = [span.name for span in story.evaluation.window]
-    reach = names[0] if len(names) == 1 else f"{names[0]} to {names[-1]}" if names else "no span"
-    return f"{story.evaluation.examples} of {reach}"
-
-
-def _tested(evaluation: Evaluation) -> tuple[object, ...]:
-    return evaluation.examples, sorted((span.name, span.fingerprint) for span in evaluation.window)
-
-
-def _rules(story: VersionStory) -> tuple[str, str] | None:
-    """Digests of what decides which examples a window gives, and which of them are tested on."""
-    selection = story.selection
-    return (selection.data_digest, selection.rules_digest) if selection else None

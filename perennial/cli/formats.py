@@ -1,43 +1,57 @@
-"""Words that several commands share: times, spans of time, lists, and the console they are printed on."""
+"""Formats that several commands share: times, durations, colours, and the console for lines."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
-from rich.console import Console
+if TYPE_CHECKING:
+    from rich.console import Console
 
+    from schemas.records import Outcome
+
+OUTCOME_COLOURS: dict[Outcome, str] = {
+    "promoted": "green",
+    "kept_champion": "cyan",
+    "nothing_new": "cyan",
+    "data_rejected": "yellow",
+    "failed": "red",
+}
 _WIDEST = 400  # where no terminal folds the lines
 
 
-def when(at: str | datetime) -> str:
-    """A time for people: `2026-01-31 14:05:09 UTC`."""
-    moment = parse_time(at) if isinstance(at, str) else at
+def format_time(at: str | datetime) -> str:
+    """Writes a time to the second; text is ISO 8601 with an offset: `2026-01-31 14:05:09 UTC`."""
+    moment = datetime.fromisoformat(at) if isinstance(at, str) else at
     return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
-def parse_time(at: str) -> datetime:
-    """A time of the ledger (ISO 8601, UTC)."""
-    return datetime.fromisoformat(at)
+def format_minute(at: str) -> str:
+    """Writes a time of the ledger (ISO 8601, UTC) to the minute: `2026-01-31 14:05 UTC`."""
+    return f"{at[:10]} {at[11:16]} UTC"
 
 
-def lasted(seconds: float) -> str:
-    """A span of time in its two greatest units: `3 d 4 h`, `2 min 5 s`."""
+def format_duration(seconds: float) -> str:
+    """Writes a duration in its two greatest units: `3 d 4 h`, `2 min 5 s`."""
     rest, parts = max(0, round(seconds)), []
     for unit, size in (("d", 86400), ("h", 3600), ("min", 60), ("s", 1)):
         count, rest = divmod(rest, size)
         parts.append((count, unit))
-    first = next((number for number, (count, _) in enumerate(parts) if count), len(parts) - 1)
+    first = next((i for i, (count, _) in enumerate(parts) if count), len(parts) - 1)
     return " ".join(f"{count} {unit}" for count, unit in parts[first : first + 2] if count) or "0 s"
 
 
-def plain_console() -> Console:
-    """A console that folds nothing: each fact stays one line."""
-    console = Console(soft_wrap=True)
-    return console if console.is_terminal else Console(soft_wrap=True, width=_WIDEST)
+def plain_console(soft_wrap: bool = True) -> Console:
+    """Makes a console that folds no lines, but for tables on a terminal without `soft_wrap`."""
+    from rich.console import Console
+
+    console = Console(soft_wrap=soft_wrap)
+    return console if console.is_terminal else Console(soft_wrap=soft_wrap, width=_WIDEST)
 
 
 def print_lines(console: Console, lines: Iterable[str]) -> None:
-    """Prints facts; what begins at the margin is bold."""
+    """Prints lines; those that are not indented are headings, in bold."""
     for line in lines:
-        console.print(line, style=None if line.startswith(" ") else "bold", highlight=False, markup=False)
+        style = None if line.startswith(" ") else "bold"
+        console.print(line, style=style, highlight=False, markup=False)

@@ -1,4 +1,4 @@
-"""`perennial history`: what served when, who or what decided that, and why, as the ledger has it."""
+"""`perennial history`: what served when, who or what decided that, and why."""
 
 from __future__ import annotations
 
@@ -6,23 +6,37 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, date, datetime, timedelta
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
-from perennial.cli.formats import lasted, plain_console, print_lines, when
-from perennial.project import Project
-from perennial.registry.serving_periods import Period, read_periods, served_at
+from perennial.cli.arguments import AsJson, Folder, load_repaired
+from perennial.cli.formats import format_duration, format_time, plain_console, print_lines
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from perennial.registry.serving_periods import Period
 
 _VERBS = {"push": "pushed", "promote": "promoted", "rollback": "rolled back to"}
 
 
-def tell_history(project: Project, at: str | None, as_json: bool) -> None:
-    """Prints every deployment, or what served at a time.
+def history(
+    folder: Folder,
+    at: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TIME",
+            help="Tell only what served at this time: ISO date or date-time, UTC unless it has an "
+            "offset; a date means its end.",
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show what served when, who or what decided, and why."""
+    from perennial.registry.serving_periods import read_periods, served_at
 
-    Raises:
-        BadParameter: The time cannot be read, or lies in the future.
-    """
+    project = load_repaired(folder)
     now = datetime.now(UTC)
     moment = None if at is None else parse_moment(at, now)
     periods = read_periods(project, now)
@@ -33,10 +47,10 @@ def tell_history(project: Project, at: str | None, as_json: bool) -> None:
 
 
 def parse_moment(text: str, now: datetime) -> datetime:
-    """The time that a person means; the end of the day, or now if that is earlier, where they name a date alone.
+    """Reads the time that a person names; a date alone means its end, or now if that is earlier.
 
     Raises:
-        BadParameter: It is neither, or lies in the future.
+        BadParameter: It is neither a date nor a time, or lies in the future.
     """
     try:
         try:
@@ -48,21 +62,20 @@ def parse_moment(text: str, now: datetime) -> datetime:
             moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
             moment = moment.astimezone(UTC)
     except (ValueError, OverflowError):
-        expected = "must be an ISO date or date-time, such as 2026-01-31 or 2026-01-31T14:05+01:00"
-        raise typer.BadParameter(f"{expected}. Received: {text}", param_hint="--at") from None
+        examples = "such as 2026-01-31 or 2026-01-31T14:05+01:00"
+        message = f"must be an ISO date or date-time, {examples}. Received: {text}"
+        raise typer.BadParameter(message, param_hint="--at") from None
     if moment > now:
-        expected = f"must not lie in the future: it is {when(now)} now"
-        raise typer.BadParameter(f"{expected}. Received: {text}", param_hint="--at")
+        message = f"must not lie in the future: it is {format_time(now)} now. Received: {text}"
+        raise typer.BadParameter(message, param_hint="--at")
     return moment
 
 
 def describe_period(period: Period) -> str:
     """Describes a period in one line: when, which version, how, by whom, why, for how long."""
-    reach = "serves since then" if period.until is None else "served"
-    return (
-        f"{when(period.at)}  version {period.version}  {_VERBS[period.action]} by {period.by} ({period.why}), "
-        f"{reach} for {lasted(period.seconds)}"
-    )
+    act = f"version {period.version}  {_VERBS[period.action]} by {period.by} ({period.why})"
+    serving = "serves since then" if period.until is None else "served"
+    return f"{format_time(period.at)}  {act}, {serving} for {format_duration(period.seconds)}"
 
 
 def _show_all(periods: Sequence[Period], console: Console, as_json: bool) -> None:
@@ -76,12 +89,11 @@ def _show_all(periods: Sequence[Period], console: Console, as_json: bool) -> Non
 
 def _show_one(period: Period | None, moment: datetime, console: Console, as_json: bool) -> None:
     if as_json:
-        found = {"at": moment.isoformat(), "served": asdict(period) if period else None}
-        typer.echo(json.dumps(found, indent=2))
+        answer = {"at": moment.isoformat(), "served": asdict(period) if period else None}
+        typer.echo(json.dumps(answer, indent=2))
     elif period is None:
-        console.print(f"nothing served at {when(moment)}", highlight=False)
+        console.print(f"nothing served at {format_time(moment)}", highlight=False)
     else:
+        headline = f"version {period.version} served at {format_time(moment)}"
         reasons = [f"  the gate: {reason}" for reason in period.decided]
-        print_lines(
-            console, [f"version {period.version} served at {when(moment)}", f"  {describe_period(period)}", *reasons]
-        )
+        print_lines(console, [headline, f"  {describe_period(period)}", *reasons])

@@ -1,4 +1,4 @@
-"""`perennial schema`: a first schema from what has landed, and changes of it that a person reviews."""
+"""`perennial schema`: a first schema from landed spans, and changes that a person reviews."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from perennial.cli.warm import NEEDS_DATA, carry_out
+from perennial.cli.arguments import Folder, Why
+from perennial.cli.warm_call import NEEDS_DATA, call_warm
 
 if TYPE_CHECKING:
     from tensorflow_metadata.proto.v0.schema_pb2 import Schema
@@ -19,13 +20,6 @@ if TYPE_CHECKING:
     from schemas.records import Span
 
 app = typer.Typer(no_args_is_help=True, help="Infer, show and change the schema of a project.")
-Folder = Annotated[Path, typer.Argument(metavar="PROJECT", help="Project folder.")]
-
-
-def _said(why: str) -> str:
-    if not why.strip():
-        raise typer.BadParameter("must say why; it is kept in the ledger")
-    return why
 
 
 @app.command()
@@ -33,16 +27,20 @@ def infer(
     folder: Folder,
     spans: Annotated[
         list[str] | None,
-        typer.Option("--span", help="Span to infer from, more than once for several; default: the newest 5."),
+        typer.Option(
+            "--span",
+            help="Span to infer from, more than once for several; default: the newest 5.",
+        ),
     ] = None,
 ) -> None:
     """Write schema.pbtxt from what has landed; one that exists stays."""
     settings = _load(folder).settings.runner
-    carry_out(settings, NEEDS_DATA, "perennial.cli.schema:infer_schema", str(folder), spans or [])
+    function = "perennial.cli.schema:infer_schema"
+    call_warm(settings, NEEDS_DATA, function, str(folder), spans or [])
 
 
 def infer_schema(folder: str, spans: list[str]) -> None:
-    """The body of `schema infer`."""
+    """Does the work of `perennial schema infer`, in a process that has the libraries imported."""
     from rich.console import Console
 
     from perennial.cli.schema_statistics import choose_spans, measure_anew
@@ -56,14 +54,20 @@ def infer_schema(folder: str, spans: list[str]) -> None:
     settings = project.settings
     with _measuring(project, chosen) as work:
         measured = measure_anew(project, chosen, work)
-        schema = first_schema(measured.statistics, measured.spans, measured.columns, settings.label, settings.data.key)
+        schema = first_schema(
+            measured.statistics,
+            measured.spans,
+            measured.columns,
+            settings.label,
+            settings.data.key,
+        )
     if project.schema_path.exists():
         _keep_existing(project, schema)
     publish_text(schema_text(schema), project.schema_path)
     show_schema(schema, Console(soft_wrap=False))
     typer.echo(f"wrote {project.schema_path} from {measured.rows} rows")
-    _tell_unserved(schema, settings.label, settings.data.key)
-    _tell_set_aside(measured.causes)
+    _print_unserved(schema, settings.label, settings.data.key)
+    _print_set_aside(measured.causes)
     typer.echo(f"next: read it, correct it, then `perennial validate {folder}`")
 
 
@@ -82,17 +86,21 @@ def show(folder: Folder) -> None:
 def diff(
     folder: Folder,
     span: Annotated[
-        str | None, typer.Argument(metavar="SPAN", help="Default: the newest that is quarantined, else the newest.")
+        str | None,
+        typer.Argument(
+            metavar="SPAN",
+            help="Default: the newest that is quarantined, else the newest.",
+        ),
     ] = None,
     text: Annotated[bool, typer.Option("--text", help="Show the change of the file, too.")] = False,
 ) -> None:
-    """Propose what to change for a span to be as the schema says; nothing changes before `accept`."""
+    """Propose a change of the schema that makes a span fit; nothing changes before `accept`."""
     settings = _load(folder).settings.runner
-    carry_out(settings, NEEDS_DATA, "perennial.cli.schema:propose", str(folder), span, text)
+    call_warm(settings, NEEDS_DATA, "perennial.cli.schema:propose", str(folder), span, text)
 
 
 def propose(folder: str, span: str | None, text: bool) -> None:
-    """The body of `schema diff`; `text` tells whether to show the change of the file."""
+    """Does the work of `perennial schema diff`, in a process that has the libraries imported."""
     from perennial.cli.schema_statistics import choose_span, measure_span
     from perennial.schema.description import describe_changes
     from perennial.schema.diff import find_refusal, propose_schema
@@ -106,9 +114,9 @@ def propose(folder: str, span: str | None, text: bool) -> None:
         measured = measure_span(project, chosen, work)
         after = propose_schema(before, measured.statistics, measured.columns)
         changes = describe_changes(before, after, measured.statistics)
-    proposed, kept = patch_text(current, after) if changes else (current, True)
+    proposed, comments_stay = patch_text(current, after) if changes else (current, True)
     keep_proposal(project, chosen, current, proposed, changes)
-    _tell_set_aside(measured.causes)
+    _print_set_aside(measured.causes)
     if not changes:
         typer.echo(f"span {chosen.name} is as schema.pbtxt says: no change needed")
         return
@@ -117,19 +125,21 @@ def propose(folder: str, span: str | None, text: bool) -> None:
         typer.echo(f"  {line}")
     if text:
         typer.echo(unified_diff(current, proposed, project.schema_path.name))
-    if not kept:
-        typer.echo("its comments would be lost, as several blocks share a line: give each its own to keep them")
-    refusal = find_refusal(after, project.settings.label, project.settings.data.key, project.label_types)
+    if not comments_stay:
+        reason = "as several blocks share a line: give each its own to keep them"
+        typer.echo(f"its comments would be lost, {reason}")
+    settings = project.settings
+    refusal = find_refusal(after, settings.label, settings.data.key, project.label_types)
     if refusal:
-        typer.echo(f"this cannot be accepted: {refusal}. Correct the span and land it again, or change project.yaml")
+        remedy = "Correct the span and land it again, or change project.yaml"
+        typer.echo(f"this cannot be accepted: {refusal}. {remedy}")
     else:
-        typer.echo(f'next: `perennial schema accept {folder} --why "…"`, or correct the span and land it again')
+        accepting = f'`perennial schema accept {folder} --why "…"`'
+        typer.echo(f"next: {accepting}, or correct the span and land it again")
 
 
 @app.command()
-def accept(
-    folder: Folder, why: Annotated[str, typer.Option(help="Why; it is kept in the ledger.", callback=_said)]
-) -> None:
+def accept(folder: Folder, why: Why) -> None:
     """Apply what the last `diff` proposed, and record it in the ledger."""
     from perennial.cli.schema_statistics import span_state
     from perennial.schema.proposal import accept_proposal
@@ -141,7 +151,8 @@ def accept(
     typer.echo("changed schema.pbtxt; the ledger holds who, when and why")
     name, state = accepted.span.name, span_state(project, accepted.span)
     if state == "quarantined":
-        typer.echo(f'next: `perennial spans release {folder} {name} --why "…"`, then `perennial run {folder}`')
+        release = f'`perennial spans release {folder} {name} --why "…"`'
+        typer.echo(f"next: {release}, then `perennial run {folder}`")
     elif state == "new":
         typer.echo(f"next: `perennial run {folder}` judges span {name} by it")
     else:
@@ -156,16 +167,19 @@ def _load(folder: Path) -> Project:
     project = load_project(folder)
     finished = finish_acceptance(project)
     if finished is not None:
-        typer.echo(f"finished: the change of schema.pbtxt that was accepted for span {finished.span.name}")
+        name = finished.span.name
+        typer.echo(f"finished: the change of schema.pbtxt that was accepted for span {name}")
     return project
 
 
 @contextmanager
 def _measuring(project: Project, spans: list[Span]) -> Iterator[Path]:
-    """A folder to measure in, with what libraries print kept in a log."""
+    """Makes a temporary folder to measure in; what libraries print meanwhile goes to a log."""
     from perennial.runner.quiet import libraries_log_to
 
-    names = spans[0].name if len(spans) == 1 else f"{len(spans)} spans, {spans[0].name} to {spans[-1].name}"
+    names = spans[0].name
+    if len(spans) > 1:
+        names = f"{len(spans)} spans, {spans[0].name} to {spans[-1].name}"
     typer.echo(f"measuring {names}", err=True)
     project.state.mkdir(parents=True, exist_ok=True)
     with (
@@ -191,13 +205,13 @@ def _keep_existing(project: Project, inferred: Schema) -> NoReturn:
         str(project.schema_path),
         "must not exist yet, as a schema changes by review only",
         f"a schema of {len(project.schema.feature)} features; it stays as it is",
-        f"`perennial schema diff {project.folder}` proposes changes and `perennial schema accept` applies them; "
-        "to begin anew, remove the file.",
+        f"`perennial schema diff {project.folder}` proposes changes and `perennial schema accept` "
+        "applies them; to begin anew, remove the file.",
     )
 
 
-def _tell_unserved(schema: Schema, label: str, key: str) -> None:
-    """Says which features clients will not be asked for, and why."""
+def _print_unserved(schema: Schema, label: str, key: str) -> None:
+    """Prints which features clients will not be asked for, and why."""
     from perennial.schema.environments import is_alive
 
     optional = [f.name for f in schema.feature if not f.HasField("shape") and is_alive(f)]
@@ -209,6 +223,6 @@ def _tell_unserved(schema: Schema, label: str, key: str) -> None:
         typer.echo(f"without values, and so only planned: {', '.join(empty)}")
 
 
-def _tell_set_aside(causes: dict[str, int]) -> None:
+def _print_set_aside(causes: dict[str, int]) -> None:
     for cause, rows in causes.items():
         typer.echo(f"rows set aside: {rows}, as {cause}")

@@ -1,4 +1,4 @@
-"""Measuring landed spans for `perennial schema`, outside of a run: nothing of it stays."""
+"""Statistics of landed spans for `perennial schema`, measured outside of a run and not kept."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ SPANS = 5  # how many of the newest spans a first schema is inferred from
 
 
 @dataclass(frozen=True)
-class _Read:
-    """A span that was read and measured without a check."""
+class _Unchecked:
+    """What was measured of one span without a check."""
 
     record: Ingestion
     statistics: DatasetFeatureStatisticsList
@@ -44,7 +44,10 @@ class _Read:
 
 @dataclass(frozen=True)
 class Measured:
-    """The statistics of spans together and of each, the columns in order, the rows, and why others were set aside."""
+    """What was measured of spans: the statistics of all together and of each.
+
+    `columns` are in order; `causes` counts the rows that were set aside, by the reason.
+    """
 
     statistics: DatasetFeatureStatisticsList
     spans: list[DatasetFeatureStatisticsList]
@@ -54,7 +57,7 @@ class Measured:
 
 
 def choose_spans(project: Project, names: Sequence[str]) -> list[Span]:
-    """The named spans, or the newest ones, each in its newest version.
+    """Chooses the named spans, or the newest ones, each in its newest version.
 
     Raises:
         DataError: None has landed, or a name is not among them.
@@ -63,51 +66,57 @@ def choose_spans(project: Project, names: Sequence[str]) -> list[Span]:
     for name in names:
         if name not in landed:
             raise unknown_span(name, set(landed))
-    return [landed[name] for name in landed if name in names] if names else list(landed.values())[-SPANS:]
+    if not names:
+        return list(landed.values())[-SPANS:]
+    return [landed[name] for name in landed if name in names]
 
 
 def choose_span(project: Project, name: str | None) -> Span:
-    """The named span; else the newest that is quarantined; else the newest.
+    """Chooses the named span; else the newest that is quarantined; else the newest.
 
     Raises:
         DataError: None has landed, or the name is not among them.
     """
     landed = _landed(project)
     if name is None:
-        waiting = [span for span in landed.values() if span_state(project, span) == "quarantined"]
-        return (waiting or list(landed.values()))[-1]
+        spans = list(landed.values())
+        quarantined = [span for span in spans if span_state(project, span) == "quarantined"]
+        return (quarantined or spans)[-1]
     if name not in landed:
         raise unknown_span(name, set(landed))
     return landed[name]
 
 
 def span_state(project: Project, span: Span) -> State:
-    """What was said of a span version last."""
+    """Gives the state of a span version by its newest judgement."""
     return state_of(span, Ledger(project.ledger_url).judged_spans())
 
 
 def measure_anew(project: Project, spans: Sequence[Span], folder: Path) -> Measured:
-    """Measures spans whose values themselves say what they are.
+    """Measures spans without a schema: the types of features are inferred from the values.
 
-    Where spans disagree on the type of a feature, all are read again with the type that holds the values of each.
+    Where spans disagree on the type of a feature, all are read again with the type that holds the
+    values of each.
 
     Raises:
         DataError: A span cannot be read.
     """
-    read = [_read_span(project, span, folder / f"{place}", infer=True) for place, span in enumerate(spans)]
-    merged = _merge_types([see_features(one.statistics) for one in read])
+    folders = {span.name: folder / f"{number}" for number, span in enumerate(spans)}
+    measured = [_measure_unchecked(project, s, folders[s.name], infer=True) for s in spans]
+    merged = _merge_types([see_features(each.statistics) for each in measured])
     if merged is not None:
         typed = _with_schema(project, merged)
-        read = [_read_span(typed, span, folder / f"typed-{place}") for place, span in enumerate(spans)]
-    parts = [one.statistics for one in read]
-    statistics = combine_statistics(parts, [one.distributions for one in read])
-    columns = list(dict.fromkeys(name for one in reversed(read) for name in one.record.columns))
-    causes = sum((Counter(one.record.causes) for one in read), Counter[str]())
-    return Measured(statistics, parts, columns, statistics.datasets[0].num_examples, dict(causes))
+        measured = [_measure_unchecked(typed, s, folders[s.name] / "typed") for s in spans]
+    parts = [each.statistics for each in measured]
+    statistics = combine_statistics(parts, [each.distributions for each in measured])
+    columns = list(dict.fromkeys(c for each in reversed(measured) for c in each.record.columns))
+    causes = sum((Counter(each.record.causes) for each in measured), Counter[str]())
+    rows = statistics.datasets[0].num_examples
+    return Measured(statistics, parts, columns, rows, dict(causes))
 
 
 def measure_span(project: Project, span: Span, folder: Path) -> Measured:
-    """Measures a span as a run does, but so that what does not fit the schema is measured, too.
+    """Measures a span as a run does, and also what does not fit the schema.
 
     Raises:
         DataError: The span cannot be read.
@@ -115,36 +124,45 @@ def measure_span(project: Project, span: Span, folder: Path) -> Measured:
     """
     record = ingest_examples(project, span, folder / "examples")
     known = {feature.name for feature in project.schema.feature if is_alive(feature)}
-    fits = not record.problem and _few(project, record)
+    rows = sum(record.rows.values()) + record.set_aside
+    few_set_aside = record.set_aside <= project.settings.checks.set_aside * rows
+    fits = not record.problem and few_set_aside  # as a run decides
     if not fits or not set(record.columns) <= known:
-        project, record = _read_as_it_is(project, span, folder, fits)
+        project, record = _ingest_by_own_types(project, span, folder, fits)
     check_examples(project, folder / "examples", folder / "checked")
-    options, output, label = project.settings.beam.options, folder / "statistics", project.settings.label
+    options, output, label = (
+        project.settings.beam.options,
+        folder / "statistics",
+        project.settings.label,
+    )
     compute_statistics(folder / "checked", options, output, project.schema, (label,))
     statistics = read_statistics(output)
     rows = statistics.datasets[0].num_examples
     return Measured(statistics, [statistics], record.columns, rows, record.causes)
 
 
-def _few(project: Project, record: Ingestion) -> bool:
-    """Whether so few rows were set aside that a run takes the others."""
-    rows = sum(record.rows.values()) + record.set_aside
-    return record.set_aside <= project.settings.checks.set_aside * rows
-
-
-def _read_as_it_is(project: Project, span: Span, folder: Path, fits: bool) -> tuple[Project, Ingestion]:
-    """Ingests a span into `folder/examples` by a schema that its values fit; gives the project with this schema.
+def _ingest_by_own_types(
+    project: Project,
+    span: Span,
+    folder: Path,
+    fits: bool,
+) -> tuple[Project, Ingestion]:
+    """Ingests a span into `folder/examples` by a schema that its values fit.
 
     Args:
         project: The project.
-        span: What is read.
+        span: The span to ingest.
         folder: A folder to work in.
         fits: Whether the values of the columns that the schema knows fit it.
+
+    Returns:
+        The project with that schema, and the record of the ingestion.
     """
-    guessed = see_features(_read_span(project, span, folder / "guessed", infer=True).statistics)
+    measured = _measure_unchecked(project, span, folder / "inferred", infer=True)
+    features = see_features(measured.statistics)
     label = "" if fits else project.settings.label
     for spoilt in (False, True):
-        changed = _with_schema(project, reading_schema(project.schema, guessed, label, spoilt))
+        changed = _with_schema(project, reading_schema(project.schema, features, label, spoilt))
         record = ingest_examples(changed, span, folder / "examples")
         if not record.problem:
             return changed, record
@@ -152,53 +170,61 @@ def _read_as_it_is(project: Project, span: Span, folder: Path, fits: bool) -> tu
 
 
 def _landed(project: Project) -> dict[str, Span]:
-    """The newest version of each span that lies there, oldest span first."""
+    """Finds the newest version of each landed span, oldest span first."""
     spans = number_versions(find_landed(project), Ledger(project.ledger_url).judged_spans())
     if not spans:
         data = project.settings.data
         where = f"data.{'table' if data.table else 'spans'}"
         received = f"none at {data.spans}" if data.spans else "no rows"
-        raise DataError(where, "must hold a span that landed", received, "Land one, then try again.")
+        expected, remedy = "must hold a span that landed", "Land one, then try again."
+        raise DataError(where, expected, received, remedy)
     return {span.name: span for span in spans}
 
 
-def _ingest(project: Project, span: Span, folder: Path, infer: bool = False) -> Ingestion:
-    record = ingest_examples(project, span, folder, infer=infer)
-    if record.problem:
-        raise _unreadable(record)
-    return record
-
-
 def _unreadable(record: Ingestion) -> DataError:
-    remedy = "`perennial schema` can tell of spans that can be read only."
     received = (record.problem or "").rstrip(".")
+    remedy = "Correct it and land it again, or name a span that can be read."
     return DataError(f"span {record.span.name}", "must be readable", received, remedy)
 
 
-def _read_span(project: Project, span: Span, folder: Path, infer: bool = False) -> _Read:
-    record = _ingest(project, span, folder / "examples", infer)
-    compute_statistics(folder / "examples", project.settings.beam.options, folder / "statistics")
-    return _Read(record, read_statistics(folder / "statistics"), read_distributions(folder / "statistics"))
+def _measure_unchecked(
+    project: Project,
+    span: Span,
+    folder: Path,
+    infer: bool = False,
+) -> _Unchecked:
+    examples, statistics = folder / "examples", folder / "statistics"
+    record = ingest_examples(project, span, examples, infer=infer)
+    if record.problem:
+        raise _unreadable(record)
+    compute_statistics(examples, project.settings.beam.options, statistics)
+    return _Unchecked(record, read_statistics(statistics), read_distributions(statistics))
 
 
-def _merge_types(seen: Sequence[Mapping[str, Seen]]) -> Schema | None:
-    """A schema with the types that hold the values of every span, or None where the spans agree."""
+def _merge_types(spans: Sequence[Mapping[str, Seen]]) -> Schema | None:
+    """Makes a schema of the types that hold every span's values; None where the spans agree."""
     from tensorflow_metadata.proto.v0 import schema_pb2
 
-    names: dict[int, Kind] = {schema_pb2.INT: "int", schema_pb2.FLOAT: "float", schema_pb2.BYTES: "bytes"}
-    types: dict[Kind, schema_pb2.FeatureType] = {name: type_ for type_, name in names.items()}
+    types: dict[Kind, schema_pb2.FeatureType] = {
+        "int": schema_pb2.INT,
+        "float": schema_pb2.FLOAT,
+        "bytes": schema_pb2.BYTES,
+    }
+    names: dict[int, Kind] = {value: name for name, value in types.items()}
     kinds: dict[str, set[Kind]] = {}
-    for span in seen:
-        for feature, found in span.items():
-            kinds.setdefault(feature, set()).add(names[found.type])
-    if all(len(found) == 1 for found in kinds.values()):
+    for features in spans:
+        for name, feature in features.items():
+            kinds.setdefault(name, set()).add(names[feature.type])
+    if all(len(several) == 1 for several in kinds.values()):
         return None
-    features = [schema_pb2.Feature(name=name, type=types[merge_kinds(found)]) for name, found in kinds.items()]
-    return schema_pb2.Schema(feature=features)
+    schema = schema_pb2.Schema()
+    for name, several in kinds.items():
+        schema.feature.add(name=name, type=types[merge_kinds(several)])
+    return schema
 
 
 def _with_schema(project: Project, schema: Schema) -> Project:
-    """The project as if its schema.pbtxt held another schema."""
+    """Copies the project as if its schema.pbtxt held another schema."""
     changed = replace(project)
     vars(changed)["schema"] = schema  # where the cached property keeps what it has read
     return changed

@@ -1,4 +1,4 @@
-"""What `perennial schema` prints: a schema as a table, or as a list where the terminal is narrow."""
+"""A schema on the screen: a table, or a list where the terminal is narrow."""
 
 from __future__ import annotations
 
@@ -66,14 +66,21 @@ def _domains(schema: Schema, feature: Feature) -> Iterator[str]:
     kind = feature.WhichOneof("domain_info")
     if kind in ("int_domain", "float_domain"):
         bounds = getattr(feature, kind)
-        low, high = (f"{getattr(bounds, end):g}" if bounds.HasField(end) else "" for end in ("min", "max"))
-        yield f"{low} to {high}" if low and high else f"from {low}" if low else f"up to {high}" if high else kind
+        low = f"{bounds.min:g}" if bounds.HasField("min") else ""
+        high = f"{bounds.max:g}" if bounds.HasField("max") else ""
+        if low and high:
+            yield f"{low} to {high}"
+        else:
+            yield f"from {low}" if low else f"up to {high}" if high else kind
         if bounds.is_categorical:
             yield "category"
     elif kind in ("domain", "string_domain"):
         named = {domain.name: domain for domain in schema.string_domain}
         domain = feature.string_domain if kind == "string_domain" else named.get(feature.domain)
-        yield f"{len(domain.value)} values: {listed(list(domain.value), 5)}" if domain else f"unknown: {feature.domain}"
+        if domain:
+            yield f"{len(domain.value)} values: {listed(list(domain.value), 5)}"
+        else:
+            yield f"unknown: {feature.domain}"
         if feature.HasField("distribution_constraints"):
             yield f"in {feature.distribution_constraints.min_domain_mass:.0%} or more"
     elif kind == "bool_domain":
@@ -90,9 +97,10 @@ def _environments(schema: Schema, feature: Feature) -> str:
 
 
 def _thresholds(feature: Feature) -> Iterator[str]:
+    distances = {"infinity_norm": "L-infinity", "jensen_shannon_divergence": "JS"}
     for name in ("drift", "skew"):
         if feature.HasField(f"{name}_comparator"):
             comparator = getattr(feature, f"{name}_comparator")
-            for measure, short in (("infinity_norm", "L-infinity"), ("jensen_shannon_divergence", "JS")):
-                if comparator.HasField(measure):
-                    yield f"{name} {short} {getattr(comparator, measure).threshold:g}"
+            for distance, short in distances.items():
+                if comparator.HasField(distance):
+                    yield f"{name} {short} {getattr(comparator, distance).threshold:g}"

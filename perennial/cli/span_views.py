@@ -1,16 +1,16 @@
-"""What `perennial spans list` and `show` tell, read off the landed spans and the ledger."""
+"""Span versions on the screen, from the landed spans and the ledger."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from perennial.cli.formats import format_minute, plain_console
 from perennial.ledger.events import Ledger, SpanVerdict, body_of
 from perennial.project import Project
 from perennial.spans.landed import find_landed
@@ -27,14 +27,16 @@ COLOURS: dict[State, str] = {
     "released": "cyan",
     "rejected": "red",
 }
-_WIDEST = 400  # where no terminal folds the lines
-_NARROW = 100
-_SHORT = 100
+_TABLE_WIDTH = 100  # below it a table would fold its cells
+_LONGEST_REASON = 100  # characters of it in a table
 
 
 @dataclass(frozen=True)
 class SpanVersion:
-    """One version of a span. `at` (ISO 8601) is when its state was decided on; when it landed, while it is new."""
+    """One version of a span.
+
+    `at` (ISO 8601) is when its state was decided on; while it is new, when it landed.
+    """
 
     span: str
     version: int
@@ -50,26 +52,31 @@ class SpanVersion:
 
 
 def list_versions(project: Project) -> list[SpanVersion]:
-    """Every version that landed or was judged, oldest span first."""
+    """Lists every version that landed or was judged, oldest span first."""
     judged = Ledger(project.ledger_url).judged_spans()
+    known = [verdict.judged.span for verdicts in judged.values() for verdict in verdicts]
+    spans = {(span.name, span.fingerprint): span for span in known}
     landed = number_versions(find_landed(project), judged)
     there = {(span.name, span.fingerprint): span for span in landed}
-    known = {(said.judged.span.name, said.judged.span.fingerprint): said.judged.span for said in _all(judged)}
-    spans = (known | there).values()
-    found = [_describe(span, judged, (span.name, span.fingerprint) in there) for span in spans]
-    return sorted(found, key=lambda version: (span_order(version.span), version.version))
+    spans |= there
+    versions = [_make_version(span, judged, key in there) for key, span in spans.items()]
+    return sorted(versions, key=lambda version: (span_order(version.span), version.version))
 
 
 def show_versions(versions: list[SpanVersion]) -> None:
-    """Prints a table of versions, or two lines for each where the terminal is narrow; no name is ever cut."""
-    console = _console()
+    """Prints a table of versions, or some lines for each where the terminal is narrow.
+
+    No name is ever cut.
+    """
+    console = plain_console(soft_wrap=False)
     if not versions:
         console.print("no span has landed")
-    elif console.width < _NARROW:
+    elif console.width < _TABLE_WIDTH:
         for version in versions:
-            span, number, state, rows, aside, when, why = _cells(version)
-            counts = f"  {rows} rows, {aside} set aside" if rows else ""
-            text = f"[bold]{span}[/] version {number}  {state}{counts}" + "".join(f"\n  {x}" for x in (when, why) if x)
+            span, number, state, rows, set_aside, at, why = _cells(version)
+            counts = f"  {rows} rows, {set_aside} set aside" if rows else ""
+            headline = f"[bold]{span}[/] version {number}  {state}{counts}"
+            text = "\n  ".join(part for part in (headline, at, why) if part)
             console.print(text, highlight=False, soft_wrap=True)
     else:
         console.print(_table(versions), highlight=False)
@@ -78,8 +85,10 @@ def show_versions(versions: list[SpanVersion]) -> None:
 def _table(versions: list[SpanVersion]) -> Table:
     table = Table(box=None, pad_edge=False, header_style="dim")
     for heading in ("span", "version", "state", "rows", "set aside", "when", "why"):
-        long, number = heading in ("span", "why"), heading in ("version", "rows", "set aside")
-        table.add_column(heading, overflow="fold", no_wrap=not long, justify="right" if number else "left")
+        fits_one_line = heading not in ("span", "why")
+        table.add_column(heading, overflow="fold", no_wrap=fits_one_line)
+        if heading in ("version", "rows", "set aside"):
+            table.columns[-1].justify = "right"
     for version in versions:
         table.add_row(*_cells(version))
     return table
@@ -91,23 +100,30 @@ def show_span(project: Project, name: str) -> None:
     Raises:
         DataError: There is no such span.
     """
-    versions = list_versions(project)
-    found = [version for version in versions if version.span == name]
-    if not found:
-        raise unknown_span(name, {version.span for version in versions})
-    ledger, console = Ledger(project.ledger_url), _console(soft_wrap=True)
-    said = ledger.judged_spans().get(name, [])
-    for number, version in enumerate(found):
-        console.print("\n" * (number > 0) + f"span {name} version {version.version}", style="bold", highlight=False)
-        for line in _explain(version, said, ledger):
+    all_versions = list_versions(project)
+    versions = [version for version in all_versions if version.span == name]
+    if not versions:
+        raise unknown_span(name, {version.span for version in all_versions})
+    ledger, console = Ledger(project.ledger_url), plain_console()
+    verdicts = ledger.judged_spans().get(name, [])
+    for number, version in enumerate(versions):
+        if number:
+            console.print()
+        console.print(f"span {name} version {version.version}", style="bold", highlight=False)
+        for line in _describe(version, verdicts, ledger):
             console.print(f"  {line}", highlight=False, markup=False)
 
 
-def _explain(version: SpanVersion, said: list[SpanVerdict], ledger: Ledger) -> Iterator[str]:
+def _describe(
+    version: SpanVersion,
+    verdicts: Sequence[SpanVerdict],
+    ledger: Ledger,
+) -> Iterator[str]:
     yield f"state        {version.state}"
     yield f"fingerprint  {version.fingerprint}"
-    yield f"lies there   {f'yes: {version.uri}' if version.lies_there else f'no more (was {version.uri})'}"
-    verdicts = [verdict for verdict in said if verdict.judged.span.fingerprint == version.fingerprint]
+    place = f"yes: {version.uri}" if version.lies_there else f"no more (was {version.uri})"
+    yield f"lies there   {place}"
+    verdicts = _verdicts_on(version.fingerprint, verdicts)
     for verdict in verdicts:
         yield _verdict_line(verdict)
         yield from (f"             {reason}" for reason in verdict.judged.reasons)
@@ -116,17 +132,26 @@ def _explain(version: SpanVersion, said: list[SpanVerdict], ledger: Ledger) -> I
     yield from trained or ["trained by   no run"]
 
 
+def _verdicts_on(fingerprint: str, verdicts: Sequence[SpanVerdict]) -> list[SpanVerdict]:
+    return [verdict for verdict in verdicts if verdict.judged.span.fingerprint == fingerprint]
+
+
 def _verdict_line(verdict: SpanVerdict) -> str:
     by = verdict.judged.by or f"run {verdict.run}"
-    line = f"{_when(verdict.at)}  {verdict.verdict} by {by}"
+    line = f"{format_minute(verdict.at)}  {verdict.verdict} by {by}"
     if verdict.judged.by is None:
         line += f": {verdict.judged.rows} rows, {verdict.judged.set_aside} set aside"
     return line
 
 
-def _trainings(ledger: Ledger, version: SpanVersion, quarantined_by: set[str | None]) -> Iterator[str]:
-    """The runs that trained on a version, and the models that they made of it."""
-    models = {event.run: body_of(event, DecisionMade).version for event in ledger.events("decision")}
+def _trainings(
+    ledger: Ledger,
+    version: SpanVersion,
+    quarantined_by: set[str | None],
+) -> Iterator[str]:
+    """Describes the runs that trained on a version, and the models that they made of it."""
+    decisions = ledger.events("decision")
+    models = {event.run: body_of(event, DecisionMade).version for event in decisions}
     for event, start, end in ledger.runs():
         window = [(span.name, span.fingerprint) for span in start.selection.window]
         if (version.span, version.fingerprint) not in window or event.run in quarantined_by:
@@ -138,10 +163,11 @@ def _trainings(ledger: Ledger, version: SpanVersion, quarantined_by: set[str | N
             yield f"trained by   run {event.run} ({outcome}): registry version {model}"
 
 
-def _describe(span: Span, judged: Judgements, lies_there: bool) -> SpanVersion:
-    verdicts = [said for said in judged.get(span.name, []) if said.judged.span.fingerprint == span.fingerprint]
-    state, newest = state_of(span, judged), verdicts[-1] if verdicts else None
-    deciding = next((said for said in reversed(verdicts) if said.verdict == state), None)
+def _make_version(span: Span, judged: Judgements, lies_there: bool) -> SpanVersion:
+    verdicts = _verdicts_on(span.fingerprint, judged.get(span.name, []))
+    state = state_of(span, judged)
+    newest = verdicts[-1] if verdicts else None
+    deciding = next((each for each in reversed(verdicts) if each.verdict == state), None)
     return SpanVersion(
         span=span.name,
         version=span.version,
@@ -159,32 +185,25 @@ def _describe(span: Span, judged: Judgements, lies_there: bool) -> SpanVersion:
 
 def _cells(version: SpanVersion) -> list[str]:
     reasons = "; ".join(version.reasons)
-    shown = reasons if len(reasons) <= _SHORT else f"{reasons[:_SHORT]}…"
-    why = [shown] if shown else []
-    why += [] if version.lies_there else ["does not lie there any more"]
-    numbers = ["" if value is None else str(value) for value in (version.rows, version.set_aside)]
-    state = f"[{COLOURS[version.state]}]{version.state}[/]"
-    when = _when(version.at) if version.at else ""
-    return [escape(version.span), str(version.version), state, *numbers, when, escape("; ".join(why))]
-
-
-def _all(judged: Judgements) -> Iterator[SpanVerdict]:
-    for verdicts in judged.values():
-        yield from verdicts
+    if len(reasons) > _LONGEST_REASON:
+        reasons = f"{reasons[:_LONGEST_REASON]}…"
+    gone = "" if version.lies_there else "does not lie there any more"
+    return [
+        escape(version.span),
+        str(version.version),
+        f"[{COLOURS[version.state]}]{version.state}[/]",
+        "" if version.rows is None else str(version.rows),
+        "" if version.set_aside is None else str(version.set_aside),
+        format_minute(version.at) if version.at else "",
+        escape("; ".join(part for part in (reasons, gone) if part)),
+    ]
 
 
 def _landed_at(uri: str) -> str | None:
-    """When a local span landed: the time of its newest file."""
+    """Gives the time when a local span landed: that of its newest file."""
     if is_url(uri):
         return None
     newest = max((Path(file).stat().st_mtime for file in list_files(uri)), default=None)
-    return datetime.fromtimestamp(newest, UTC).isoformat(timespec="seconds") if newest is not None else None
-
-
-def _when(at: str) -> str:
-    return f"{at[:10]} {at[11:16]} UTC"
-
-
-def _console(soft_wrap: bool = False) -> Console:
-    console = Console(soft_wrap=soft_wrap)
-    return console if console.is_terminal else Console(soft_wrap=soft_wrap, width=_WIDEST)
+    if newest is None:
+        return None
+    return datetime.fromtimestamp(newest, UTC).isoformat(timespec="seconds")

@@ -2,18 +2,34 @@
 
 from __future__ import annotations
 
-from rich.console import Console
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
-from perennial.cli.console import COLOURS
-from perennial.ledger.events import Event, Ledger, body_of
-from perennial.project import Project
-from schemas.records import Champion, DecisionMade, Deployment, RunEnded, RunStarted
+from perennial.cli.arguments import Folder, load_repaired
+from perennial.cli.formats import OUTCOME_COLOURS, format_minute
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from perennial.ledger.events import Event, Ledger
+    from perennial.project import Project
+    from schemas.records import Champion, RunStarted
 
 RUNS_SHOWN = 10
+_VERBS = {"push": "pushed", "promote": "promoted", "rollback": "rolled back to"}
+
+
+def status(folder: Folder) -> None:
+    """Show the champion and the last runs."""
+    from rich.console import Console
+
+    show_status(load_repaired(folder), Console(soft_wrap=True))
 
 
 def show_status(project: Project, console: Console) -> None:
     """Prints the state of a project as the ledger has it."""
+    from perennial.ledger.events import Ledger
+
     ledger = Ledger(project.ledger_url)
     champion = ledger.champion()
     console.print(f"[bold]{project.settings.name}[/]", highlight=False)
@@ -28,43 +44,44 @@ def show_status(project: Project, console: Console) -> None:
         console.print(why, highlight=False, markup=False)
 
 
-def describe_champion(ledger: Ledger, champion: Champion) -> list[str]:
-    """Which version serves, since when and why, what it was trained on, and its digest."""
+def describe_champion(ledger: Ledger, champion: Champion) -> Iterator[str]:
+    """Gives lines: which version serves, since when and why, its training data, its digest."""
     event, deployment = ledger.deployments()[-1]
-    lines = [f"champion  version {champion.version}, since {_when(event.at)}: {_act(deployment)}"]
-    origin = _trained_by(ledger, champion.version)
-    if origin is not None:
-        spans = [span.name for span in origin.selection.window]
+    since = f"since {format_minute(event.at)}"
+    act = f"{_VERBS[deployment.action]} by {deployment.by} ({deployment.why})"
+    yield f"champion  version {champion.version}, {since}: {act}"
+    start = _training_run(ledger, champion.version)
+    if start is not None:
+        run, spans = start.selection.run, [span.name for span in start.selection.window]
         reach = spans[0] if len(spans) == 1 else f"{spans[0]} to {spans[-1]}"
-        lines.append(f"trained   by run {origin.selection.run} on {len(spans)} span{'s' * (len(spans) > 1)}, {reach}")
-    return [*lines, f"digest    {champion.digest}"]
+        yield f"trained   by run {run} on {len(spans)} span{'s' * (len(spans) > 1)}, {reach}"
+    yield f"digest    {champion.digest}"
 
 
-def _trained_by(ledger: Ledger, version: str) -> RunStarted | None:
-    """The run that first registered a version."""
-    made = [e.run for e in ledger.events("decision") if body_of(e, DecisionMade).version == version]
+def _training_run(ledger: Ledger, version: str) -> RunStarted | None:
+    """Finds the run that first registered a version."""
+    from perennial.ledger.events import body_of
+    from schemas.records import DecisionMade
+
+    decisions = ledger.events("decision")
+    runs = [each.run for each in decisions if body_of(each, DecisionMade).version == version]
     starts = {start.selection.run: start for _, start, _ in ledger.runs()}
-    return starts.get(made[0] or "") if made else None
-
-
-def _act(deployment: Deployment) -> str:
-    verb = {"push": "pushed", "promote": "promoted", "rollback": "rolled back to"}[deployment.action]
-    return f"{verb} by {deployment.by} ({deployment.why})"
+    return starts.get(runs[0] or "") if runs else None
 
 
 def _run_lines(event: Event, start: RunStarted, end: Event | None) -> tuple[str, str]:
-    """A run in two lines: when it was and how it ended (with markup), and why (plain)."""
-    ended = body_of(end, RunEnded) if end else None
-    outcome = f"[{COLOURS[ended.outcome]}]{ended.outcome}[/]" if ended else "[dim]not ended[/]"
-    spans = f"{len(start.selection.window)} in the window, {len(start.selection.new_spans)} new"
-    why = _why(ended) if ended and ended.reasons else "goes on, or was cut short; then the next run goes on with it"
-    return f"{start.selection.run}  {_when(event.at)}  {outcome} [dim]({spans})[/]", f"  {why}"
+    """Describes a run in two lines: when it was and how it ended (with markup), and why (plain)."""
+    from perennial.ledger.events import body_of
+    from schemas.records import RunEnded
 
-
-def _why(ended: RunEnded) -> str:
-    """The reason that says most: the first about refused data, the last of a decision, which is its result."""
-    return ended.reasons[0 if ended.outcome == "data_rejected" else -1]
-
-
-def _when(at: str) -> str:
-    return f"{at[:10]} {at[11:16]} UTC"
+    outcome, why = "[dim]not ended[/]", "it goes on, or was cut short: then the next run resumes it"
+    if end is not None:
+        ended = body_of(end, RunEnded)
+        outcome = f"[{OUTCOME_COLOURS[ended.outcome]}]{ended.outcome}[/]"
+        if ended.reasons:
+            # Of refused data the first reason, of a decision the last, which is its result.
+            why = ended.reasons[0 if ended.outcome == "data_rejected" else -1]
+    selection = start.selection
+    spans = f"{len(selection.window)} in the window, {len(selection.new_spans)} new"
+    headline = f"{selection.run}  {format_minute(event.at)}  {outcome} [dim]({spans})[/]"
+    return headline, f"  {why}"

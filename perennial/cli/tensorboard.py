@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from perennial.cli.warm import carry_out
+from perennial.cli.warm_call import call_warm
 from perennial.errors import PerennialError
 
 if TYPE_CHECKING:
@@ -17,28 +16,40 @@ if TYPE_CHECKING:
 
 # Where the end of a run leaves the logs of its instances, beside the report.
 LOGS = "tensorboard"
-_NAMED = 3  # runs that a message names
+_EXAMPLES = 3  # runs that a message names
 _LOOPBACK = "127.0.0.1"
+
+OptionalFolder = Annotated[
+    Path,
+    typer.Argument(metavar="[PROJECT]", help="Project folder.", show_default=False),
+]
+Run = Annotated[str | None, typer.Option("--run", help="Only this run; default: all runs.")]
+Port = Annotated[
+    int | None,
+    typer.Option(
+        min=0,
+        max=65535,
+        help="HTTP port, 0: any that is free; default: 6006 or the next.",
+    ),
+]
 
 
 def tensorboard(
-    folder: Annotated[Path, typer.Argument(metavar="[PROJECT]", help="Project folder.", show_default=False)] = Path(),
-    run: Annotated[str | None, typer.Option("--run", help="Only this run; default: all runs.")] = None,
-    port: Annotated[
-        int | None, typer.Option(min=0, max=65535, help="HTTP port, 0: any that is free; default: 6006 or the next.")
-    ] = None,
+    folder: OptionalFolder = Path(),
+    run: Run = None,
+    port: Port = None,
 ) -> None:
     """Show the curves of training in TensorBoard, until Ctrl-C."""
     from perennial.project import load_project
 
     project = load_project(folder)
     find_logs(project, run)
-    body = "perennial.cli.tensorboard:show_curves"
-    carry_out(project.settings.runner, ("report",), body, str(folder), run, port)
+    function = "perennial.cli.tensorboard:show_curves"
+    call_warm(project.settings.runner, ("report",), function, str(folder), run, port)
 
 
 def show_curves(folder: str, run: str | None, port: int | None) -> None:
-    """The body of `tensorboard`."""
+    """Does the work of `perennial tensorboard`, in a process that has the libraries imported."""
     from perennial.project import load_project
     from perennial.runner.quiet import libraries_log_to
 
@@ -54,23 +65,29 @@ def show_curves(folder: str, run: str | None, port: int | None) -> None:
 
 
 def find_logs(project: Project, run: str | None) -> Path:
-    """The folder to show: that of one run, or the one that holds all runs.
+    """Finds the folder to show: that of one run, or the one that holds all runs.
 
     Raises:
         PerennialError: There are no logs, or the run has none.
     """
+    import difflib
+
     runs = project.state / "runs"
     logged = sorted(path.parent.name for path in runs.glob(f"*/{LOGS}") if path.is_dir())
     if not logged:
-        where, expected = f"project {project.settings.name}", "must have a run that trained to its end"
+        where = f"project {project.settings.name}"
+        expected = "must have a run that trained to its end"
         remedy = "`perennial run` writes logs while it trains, and shows them when it has ended."
         raise PerennialError(where, expected, "no logs for TensorBoard", remedy)
     if run is None:
         return runs
     if run not in logged:
+        expected = f"must be a run with logs, such as {', '.join(logged[-_EXAMPLES:])}"
         near = difflib.get_close_matches(run, logged, 1)
-        remedy = f"Did you mean `{near[0]}`?" if near else "`perennial status` lists the runs; leave --run out for all."
-        raise PerennialError("--run", f"must be a run with logs, such as {', '.join(logged[-_NAMED:])}", run, remedy)
+        remedy = "`perennial status` lists the runs; leave --run out for all."
+        if near:
+            remedy = f"Did you mean `{near[0]}`?"
+        raise PerennialError("--run", expected, run, remedy)
     return runs / run / LOGS
 
 
@@ -87,5 +104,8 @@ def start_tensorboard(logs: Path, port: int | None) -> str:
     try:
         return str(board.launch())
     except program.TensorBoardServerException as error:
-        remedy = "Name another with --port; --port 0 takes any that is free."
-        raise PerennialError("--port", "must be free on this machine", port or error, remedy) from error
+        expected, remedy = (
+            "must be free on this machine",
+            "Name another with --port; --port 0 takes any that is free.",
+        )
+        raise PerennialError("--port", expected, port or error, remedy) from error

@@ -1,9 +1,10 @@
 """Runs a compiled pipeline on this machine with `kfp.local`.
 
-`kfp.local` orchestrates: it resolves inputs, evaluates conditions, loops, caches and retries. Some of its functions are
-replaced while a pipeline runs: the one that starts a task's process, so that a step is forked from the warm process,
-which has imported everything (docs/adr/0002); the one that executes a task, so that a person sees it; and the one that
-walks through a DAG, so that tasks run side by side (docs/adr/0019).
+`kfp.local` orchestrates: it resolves inputs, evaluates conditions, loops, caches and retries. Some
+of its functions are replaced while a pipeline runs: the one that starts a task's process, so that a
+step is forked from the warm process, which has imported everything (docs/adr/0002); the one that
+executes a task, so that a person sees it; and the one that walks through a DAG, so that tasks run
+side by side (docs/adr/0019).
 """
 
 from __future__ import annotations
@@ -22,42 +23,49 @@ from typing import Any, Literal, Protocol
 
 from perennial.runner.capacity import tasks_at_once
 from perennial.runner.task import TaskFailure, parse_command, read_failure
-from perennial.runner.warm import MINUTES, CallLostError, OwnWarmProcess, Running, WarmProcess, is_off
+from perennial.runner.warm import (
+    MINUTES,
+    CallLostError,
+    OwnWarmProcess,
+    Running,
+    WarmProcess,
+    is_off,
+)
 from perennial.runner.warm_imports import ALL, STEP_GROUPS
 from perennial.runner.warm_place import WarmUnavailableError
 from perennial.runner.warm_wire import Call
 
-# A task that waited for less had its imports, and only its fork to wait for (seconds).
+# Seconds; a task that waited for less waited for its fork only, and not for imports.
 _FORKED_AT_ONCE = 1.0
-How = Literal["done", "cached", "failed"]
+TaskEnd = Literal["done", "cached", "failed"]
 
 
 class Observer(Protocol):
-    """Hears of every task as it starts and ends; called from several threads."""
+    """Is called at the start and end of every task, from several threads."""
 
     def started(self, step: str) -> None:
-        """A task of this step began."""
+        """Hears that a task of this step began."""
 
-    def finished(self, step: str, how: How, seconds: float) -> None:
-        """A task of this step ended."""
+    def finished(self, step: str, end: TaskEnd) -> None:
+        """Hears that a task of this step ended."""
 
     def imported(self, step: str, seconds: float) -> None:
-        """A task of this step that had begun waited this much longer for libraries to be imported."""
+        """Hears how much longer a task of this step, which had begun, waited for imports."""
 
     def step_ended(self, step: str) -> None:
-        """No more tasks of this step will come."""
+        """Hears that no more tasks of this step will come."""
 
     def noted(self, line: str) -> None:
-        """Something happened that a person should know of."""
+        """Hears of something that a person should know."""
 
 
 @dataclass
 class LocalRun:
     """One execution of a compiled pipeline.
 
-    `warm` tells whether to use the warm process that outlives the run, for `warm_minutes` after it; `at_once` how many
-    tasks may run at the same time (none: as many as the machine can take). `failures` holds the message of each task
-    that failed, in the order they ended.
+    `warm` tells whether to use the warm process that outlives the run, for `warm_minutes` after it;
+    `at_once` limits how many tasks run at the same time (None: as many as the machine can take).
+    `failures` holds the message of each task that failed, in the order they ended.
     """
 
     pipeline: Path
@@ -72,6 +80,7 @@ class LocalRun:
     failures: list[TaskFailure] = field(default_factory=list)
     _counter: int = 0
     _lock: Any = field(default_factory=threading.Lock)
+    _thread: threading.local = field(default_factory=threading.local)
     _process: WarmProcess | OwnWarmProcess | None = None
     _processes: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
     _waited_until: float = 0.0
@@ -83,7 +92,7 @@ class LocalRun:
         self.folder.mkdir(parents=True, exist_ok=True)
         with self._processes:
             self._warm_process()
-            with self.log.open("a", encoding="utf-8") as log, _quiet(log), self._instead_of_kfp():
+            with self.log.open("a", encoding="utf-8") as log, _quiet(log), self._kfp_replaced():
                 return self._run(arguments)
 
     def _run(self, arguments: dict[str, Any]) -> bool:
@@ -108,56 +117,58 @@ class LocalRun:
         return True
 
     @contextlib.contextmanager
-    def _instead_of_kfp(self) -> Iterator[None]:
+    def _kfp_replaced(self) -> Iterator[None]:
+        """Replaces functions of kfp.local while the block runs."""
         from kfp.local import logging_utils, subprocess_task_handler
-        from kfp.local.orchestrator import dag_orchestrator, enhanced_dag_orchestrator, task_executor
+        from kfp.local.orchestrator import dag_orchestrator, task_executor
+        from kfp.local.orchestrator import enhanced_dag_orchestrator as enhanced
 
         from perennial.runner.side_by_side import SideBySide
 
         dag = SideBySide(self.at_once or tasks_at_once(), self.observer.step_ended, self._kill)
+        execute = dag.limited(self._observed(task_executor.execute_single_task))
         with contextlib.ExitStack() as replaced:
-            for module, name, make in (
-                (subprocess_task_handler, "run_local_subprocess", lambda _: self._start_process),
-                (task_executor, "execute_single_task", lambda execute: dag.limited(self._observed(execute))),
-                (enhanced_dag_orchestrator, "run_enhanced_dag", lambda _: dag.run_dag),
-                (dag_orchestrator, "run_dag", lambda _: dag.run_dag),
-                # These two change the logging and the `print` of the whole process, which threads cannot do in turn.
-                (logging_utils, "local_logger_context", lambda _: contextlib.nullcontext),
-                (logging_utils, "indented_print", lambda _: contextlib.nullcontext),
+            for module, name, function in (
+                (subprocess_task_handler, "run_local_subprocess", self._run_task),
+                (task_executor, "execute_single_task", execute),
+                (enhanced, "run_enhanced_dag", dag.run_dag),
+                (dag_orchestrator, "run_dag", dag.run_dag),
+                # These change the logging and `print` of the whole process, which threads share.
+                (logging_utils, "local_logger_context", contextlib.nullcontext),
+                (logging_utils, "indented_print", contextlib.nullcontext),
             ):
-                replaced.enter_context(_replaced(module, name, make))
+                replaced.enter_context(_replaced(module, name, function))
             yield
 
     def _observed(self, execute: Callable[..., tuple[Any, Any]]) -> Callable[..., tuple[Any, Any]]:
-        """Wraps kfp.local's function that executes one task: cached, or by `_start_process`."""
+        """Wraps kfp.local's function that executes one task: from its cache, or by `_run_task`."""
         from kfp.local.status import Status
 
         from perennial.runner.side_by_side import step_of
 
         def observed(**task: Any) -> tuple[Any, Any]:
             step = step_of(task["task_spec"])
-            started, ran = time.monotonic(), threading.current_thread()
-            ran.perennial_ran = False  # type: ignore[attr-defined]
+            self._thread.ran_task = False
             self.observer.started(step)
             outputs, status = execute(**task)
-            done: How = "done" if ran.perennial_ran else "cached"  # type: ignore[attr-defined]
-            how = done if status == Status.SUCCESS else "failed"
-            self.observer.finished(step, how, time.monotonic() - started)
+            end: TaskEnd = "failed"
+            if status == Status.SUCCESS:
+                end = "done" if self._thread.ran_task else "cached"
+            self.observer.finished(step, end)
             return outputs, status
 
         return observed
 
-    def _start_process(self, full_command: Sequence[str], env_vars: dict[str, str] | None = None) -> int:
-        """Runs one task in a process of its own; gives its exit code. In place of kfp.local's subprocess."""
-        threading.current_thread().perennial_ran = True  # type: ignore[attr-defined]
+    def _run_task(self, full_command: Sequence[str], env_vars: dict[str, str] | None = None) -> int:
+        """Runs one task in a process of its own, in place of kfp.local; gives its exit code."""
+        self._thread.ran_task = True
         task = parse_command(full_command)
         with self._lock:
             self._counter += 1
             failure = self.folder / f"failure-{self._counter}.json"
         arguments = (*task, str(failure))
-        call = Call.here(
-            "perennial.runner.task:run_task", arguments, STEP_GROUPS.get(task.function, ALL), dict(env_vars or {})
-        )
+        needs = STEP_GROUPS.get(task.function, ALL)
+        call = Call.here("perennial.runner.task:run_task", arguments, needs, dict(env_vars or {}))
         try:
             code = self._wait(self._start(call, task.function))
             ended = f"{task.function} was ended by signal {-code}"
@@ -168,7 +179,7 @@ class LocalRun:
         return code
 
     def _start(self, call: Call, step: str) -> Running:
-        """Begins a task; where the warm process has ended, in another one."""
+        """Starts a task; where the warm process has ended, by another one."""
         with self.log.open("ab") as log, open(os.devnull, "rb") as nothing:
             files = (nothing.fileno(), log.fileno(), log.fileno())
             for _ in range(2):
@@ -180,11 +191,11 @@ class LocalRun:
                     self._replace(process, error)
             else:
                 running = self._own_process().start(call, files)
-        self._tell_waited(step, running.waited)
+        self._report_wait(step, running.waited)
         return running
 
     def _wait(self, running: Running) -> int:
-        """The exit code of a task, which `_kill` may end before."""
+        """Waits for a task, which `_kill` may end; gives its exit code."""
         with self._lock:
             self._running.add(running)
         if self._interrupted:
@@ -203,7 +214,7 @@ class LocalRun:
                 running.kill()
 
     def _warm_process(self) -> WarmProcess | OwnWarmProcess:
-        """What tasks are forked from: the shared one, or this run's own where that is off or cannot be used."""
+        """Gives the shared warm process, or this run's own where that is off or cannot be used."""
         with self._lock:
             if self._process is None and is_off(self.warm):
                 self._process = self._own_process()
@@ -211,7 +222,8 @@ class LocalRun:
                 try:
                     self._process = self._processes.enter_context(WarmProcess(self.warm_minutes))
                 except WarmUnavailableError as error:
-                    self.observer.noted(f"the warm process cannot be used ({error}); this run has its own")
+                    note = f"the warm process cannot be used ({error}); this run has its own"
+                    self.observer.noted(note)
                     self._process = self._own_process()
             return self._process
 
@@ -219,14 +231,15 @@ class LocalRun:
         return self._processes.enter_context(OwnWarmProcess(self.log))
 
     def _replace(self, process: WarmProcess | OwnWarmProcess, error: WarmUnavailableError) -> None:
-        """Lets the next task find another warm process, unless another thread has seen to that."""
+        """Lets the next task look for another warm process, unless another thread has done so."""
         with self._lock:
             if self._process is process:
-                self.observer.noted(f"the warm process ended ({error}); the run goes on with another")
+                note = f"the warm process ended ({error}); the run goes on with another"
+                self.observer.noted(note)
                 self._process = None
 
-    def _tell_waited(self, step: str, seconds: float) -> None:
-        """Tells of the time that tasks waited for imports; what several waited at once counts once."""
+    def _report_wait(self, step: str, seconds: float) -> None:
+        """Reports how long tasks waited for imports; what several waited at once counts once."""
         with self._lock:
             now = time.monotonic()
             new = now - max(now - seconds, self._waited_until)
@@ -236,9 +249,9 @@ class LocalRun:
 
 
 @contextlib.contextmanager
-def _replaced(module: Any, name: str, make: Callable[[Any], Any]) -> Iterator[None]:
+def _replaced(module: Any, name: str, replacement: Any) -> Iterator[None]:
     original = getattr(module, name)
-    setattr(module, name, make(original))
+    setattr(module, name, replacement)
     try:
         yield
     finally:
@@ -252,7 +265,11 @@ def _quiet(log: io.TextIOBase) -> Iterator[None]:
     handler.setFormatter(logging.Formatter("%(asctime)s - %(levelname)s - %(message)s"))
     logger = logging.getLogger()
     level, handlers = logger.level, logger.handlers[:]
-    with contextlib.redirect_stdout(log), contextlib.redirect_stderr(log), warnings.catch_warnings():
+    with (
+        contextlib.redirect_stdout(log),
+        contextlib.redirect_stderr(log),
+        warnings.catch_warnings(),
+    ):
         warnings.simplefilter("ignore")
         logger.setLevel(logging.INFO)
         logger.handlers[:] = [handler]

@@ -1,4 +1,4 @@
-"""Checks of a whole project: everything that can be checked without data or heavy libraries."""
+"""Checks of a whole project that need neither data nor heavy libraries."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from schemas.project import ProjectSettings
 
 
 def check_project(project: Project) -> None:
-    """Checks everything about a project that can be checked without data or heavy libraries.
+    """Checks everything about a project that needs neither data nor heavy libraries.
 
     Raises:
-        ProjectError: The first mistake found.
+        ProjectError: There is a mistake; the first one is reported.
     """
     _check_module(project)
     names = {feature.name: feature for feature in project.schema.feature}
     settings = project.settings
-    wanted = {"label": settings.label, "data.key": settings.data.key}
-    wanted |= _judged_features(settings)
-    for setting, name in wanted.items():
+    required = {"label": settings.label, "data.key": settings.data.key}
+    required |= _features_of_evaluation(settings)
+    for setting, name in required.items():
         if name not in names:
             raise _unknown_feature(setting, name, list(names))
     _check_tasks(project)
@@ -38,69 +38,82 @@ def _check_module(project: Project) -> None:
     path = project.module_path
     read_text(path)
     names = defined_names(path)
-    found = ", ".join(sorted(names)) or "nothing"
+    received = f"it defines {', '.join(sorted(names)) or 'nothing'}"
     remedy = "See examples/digits/model.py."
     if PREPROCESSING not in names:
-        raise ProjectError(path.name, f"must define `{PREPROCESSING}`", f"it defines {found}", remedy)
+        raise ProjectError(path.name, f"must define `{PREPROCESSING}`", received, remedy)
     if NATIVE not in names and RUN_FN not in names:
         expected = f"must define `{NATIVE}` or TFX's `{RUN_FN}`"
-        raise ProjectError(path.name, expected, f"it defines {found}", remedy)
+        raise ProjectError(path.name, expected, received, remedy)
 
 
 def _check_tasks(project: Project) -> None:
-    """Checks that the labels are of the tasks' kinds, and that the gate's metric is one of the first task."""
+    """Checks that the label's type fits the tasks, and the gate's metric the first of them."""
     from tensorflow_metadata.proto.v0 import schema_pb2
 
-    label = next(feature for feature in project.schema.feature if feature.name == project.settings.label)
+    settings = project.settings
+    label = next(each for each in project.schema.feature if each.name == settings.label)
     kind = schema_pb2.FeatureType.Name(label.type)
     if kind not in project.label_types:
         fits = " or ".join(project.label_types)
         number = next(i for i, task in enumerate(project.tasks) if task.label == label.name)
+        task = project.tasks[number]
+        where = f"{SCHEMA_FILE}: {label.name}"
+        expected = f"must be {fits}, as the {task.kind} task `{task.name}` reads it"
         remedy = f"Land such values, or name the transformed label in model.tasks[{number}].label."
-        expected = f"must be {fits}, as the {project.tasks[number].kind} task `{project.tasks[number].name}` reads it"
-        raise ProjectError(f"{SCHEMA_FILE}: {label.name}", expected, kind, remedy)
-    first, metric = project.tasks[0], project.settings.gate.metric
-    if metric not in METRICS[first.kind]:
-        where, expected = f"{SETTINGS_FILE}: gate.metric", f"must be a metric of the {first.kind} task `{first.name}`"
-        known = ", ".join(METRICS[first.kind])
-        raise ProjectError(where, f"{expected} ({known})", metric, f"Set it to {METRICS[first.kind][0]}.")
+        raise ProjectError(where, expected, kind, remedy)
+    first, metric = project.tasks[0], settings.gate.metric
+    known = METRICS[first.kind]
+    if metric not in known:
+        where, remedy = f"{SETTINGS_FILE}: gate.metric", f"Set it to {known[0]}."
+        expected = f"must be a metric of the {first.kind} task `{first.name}` ({', '.join(known)})"
+        raise ProjectError(where, expected, metric, remedy)
 
 
-def _judged_features(settings: ProjectSettings) -> dict[str, str]:
-    """Setting -> the feature that it names, of all that say how a model is judged."""
+def _features_of_evaluation(settings: ProjectSettings) -> dict[str, str]:
+    """Gives the feature that a setting names, of all settings of how a model is judged."""
     evaluate = settings.evaluate
     lists = {"slices": evaluate.slices, "fairness.features": evaluate.fairness.features}
     lists |= {"covariates.features": evaluate.covariates.features}
     lists |= {f"crosses[{i}]": cross for i, cross in enumerate(evaluate.crosses)}
-    found = {f"evaluate.{key}[{i}]": name for key, names in lists.items() for i, name in enumerate(names)}
+    features: dict[str, str] = {}
+    for key, names in lists.items():
+        features |= {f"evaluate.{key}[{i}]": name for i, name in enumerate(names)}
     if evaluate.group is not None:
-        found["evaluate.group"] = evaluate.group
-    return found | {f"features.{name}": name for name in settings.features}
+        features["evaluate.group"] = evaluate.group
+    return features | {f"features.{name}": name for name in settings.features}
 
 
 def _check_judgement(project: Project) -> None:
     """Checks that what the gate is to read will be measured."""
     settings, first = project.settings, project.tasks[0]
-    method, known = settings.evaluate.serving, METRICS[first.kind]
+    method = settings.evaluate.serving
+    known = METRICS[first.kind]
     for metric in settings.gate.floors:
         if metric not in known:
             where = f"{SETTINGS_FILE}: gate.floors.{metric}"
-            expected = f"must be a metric of the {first.kind} task `{first.name}` ({', '.join(known)})"
+            task = f"{first.kind} task `{first.name}`"
+            expected = f"must be a metric of the {task} ({', '.join(known)})"
             raise ProjectError(where, expected, metric, "Set a floor of one of them.")
     if settings.gate.distribution == "serving" and method == "none":
-        where, remedy = f"{SETTINGS_FILE}: gate.distribution", "Set evaluate.serving to label_shift or covariate_shift."
-        raise ProjectError(where, "must be `test` while nothing is re-weighted", "serving", remedy)
+        where = f"{SETTINGS_FILE}: gate.distribution"
+        expected = "must be `test` while nothing is re-weighted"
+        remedy = "Set evaluate.serving to label_shift or covariate_shift."
+        raise ProjectError(where, expected, "serving", remedy)
     if method != "none" and settings.data.serving_log is None:
-        where, remedy = f"{SETTINGS_FILE}: evaluate.serving", "Set data.serving_log to the files of served requests."
-        raise ProjectError(where, "must have a serving log to estimate from", "no data.serving_log", remedy)
+        where = f"{SETTINGS_FILE}: evaluate.serving"
+        expected = "must have a serving log to estimate from"
+        remedy = "Set data.serving_log to the files of served requests."
+        raise ProjectError(where, expected, "no data.serving_log", remedy)
     if method == "label_shift" and not first.is_classes:
-        where, remedy = f"{SETTINGS_FILE}: evaluate.serving", "Set it to covariate_shift."
-        raise ProjectError(where, f"must fit the task `{first.name}`", "label_shift of a regression", remedy)
+        where = f"{SETTINGS_FILE}: evaluate.serving"
+        expected = f"must fit the task `{first.name}`"
+        remedy = "Set it to covariate_shift."
+        raise ProjectError(where, expected, "label_shift of a regression", remedy)
 
 
 def _unknown_feature(setting: str, name: str, known: list[str]) -> ProjectError:
-    remedy = (
-        f"Did you mean `{near[0]}`?" if (near := difflib.get_close_matches(name, known, 1)) else "Name one of them."
-    )
+    near = difflib.get_close_matches(name, known, 1)
+    remedy = f"Did you mean `{near[0]}`?" if near else "Name one of them."
     expected = f"must be a feature of {SCHEMA_FILE} ({', '.join(known)})"
     return ProjectError(f"{SETTINGS_FILE}: {setting}", expected, name, remedy)

@@ -1,4 +1,4 @@
-"""Keeps what libraries print out of a person's sight, and in a log."""
+"""A log for what libraries print, so that it does not bury what a person should read."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from pathlib import Path
 def libraries_log_to(path: Path) -> Iterator[None]:
     """Sends this process's standard error, that of C libraries too, to a log for a while."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    mine, log = os.dup(2), os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    mine = os.dup(2)
+    log = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
     os.dup2(log, 2)
     try:
         yield

@@ -1,8 +1,9 @@
-"""Runs the tasks of a pipeline that do not depend on each other side by side.
+"""Runs the tasks of a pipeline side by side where they do not depend on each other.
 
-`kfp.local` starts the next task of a DAG when the one before has ended, and at most two iterations of a loop at once.
-`SideBySide.run_dag` takes the place of its loop: it starts each task as soon as all that it depends on is done. What a
-task is, how its inputs are resolved, conditions, loops' items, the cache and retries stay kfp.local's.
+`kfp.local` starts the next task of a DAG when the one before has ended, and at most two iterations
+of a loop at once. `SideBySide.run_dag` takes the place of its loop: it starts each task as soon as
+all that it depends on is done. What a task is, how its inputs are resolved, conditions, loops'
+items, the cache and retries stay kfp.local's.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ _COMPLETED = PipelineTaskSpec.TriggerPolicy.TriggerStrategy.ALL_UPSTREAM_TASKS_C
 
 
 class Scope(io.IOStore):  # type: ignore[misc]
-    """What one DAG knows, chained to the DAG around it: its values (kfp.local's part), and whether it has failed.
+    """One DAG's values (kfp.local's part) and whether it has failed, chained to the DAG around.
 
     Args:
         parent: The scope around it.
@@ -41,7 +42,12 @@ class Scope(io.IOStore):  # type: ignore[misc]
         regardless: Whether tasks in it run even when the scopes around it have failed.
     """
 
-    def __init__(self, parent: Scope | None = None, in_loop: bool = False, regardless: bool = False) -> None:
+    def __init__(
+        self,
+        parent: Scope | None = None,
+        in_loop: bool = False,
+        regardless: bool = False,
+    ) -> None:
         super().__init__(parent=parent)
         self.around = None if regardless else parent
         self.in_loop: bool = in_loop or bool(parent and parent.in_loop)
@@ -53,7 +59,7 @@ class Scope(io.IOStore):  # type: ignore[misc]
         return self._failed or bool(self.around and self.around.failed)
 
     def fail(self) -> None:
-        """Keeps further tasks from starting, here and in the scopes around, which will fail with this one."""
+        """Keeps further tasks from starting, here and in the scopes around, which fail with it."""
         self._failed = True
         if self.around is not None:
             self.around.fail()
@@ -70,16 +76,21 @@ class _Ended(NamedTuple):
 class SideBySide:
     """One execution of a pipeline.
 
-    When a task fails, nothing that has not begun is begun any more, but for exit tasks and those that ignore failures;
-    what runs beside it is finished, so that the next run finds it in the cache.
+    When a task fails, no further task is begun, but for exit tasks and those that ignore failures;
+    tasks that run beside it are finished, so that the next run finds them in the cache.
 
     Args:
         at_once: How many tasks run at the same time.
-        step_ended: Hears of each step when no more tasks of it will come.
+        step_ended: Is called with each step of which no more tasks will come.
         kill: Ends the tasks that run, when a person interrupts.
     """
 
-    def __init__(self, at_once: int, step_ended: Callable[[str], None], kill: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        at_once: int,
+        step_ended: Callable[[str], None],
+        kill: Callable[[], None],
+    ) -> None:
         self._at_once = at_once
         self._slots = threading.Semaphore(at_once)
         self._step_ended = step_ended
@@ -87,7 +98,7 @@ class SideBySide:
         self._to_come: Counter[str] = Counter()
         self._lock = threading.Lock()
 
-    # --- in place of kfp.local's functions, with their arguments ---------------------------------------
+    # --- in place of kfp.local's functions, with their arguments --------------------------------
 
     def run_dag(
         self,
@@ -97,9 +108,12 @@ class SideBySide:
         parent_io_store: Scope | None = None,
         **common: Any,
     ) -> tuple[dict[str, Any], Status]:
-        """Runs a DAG to its end; gives its outputs. In place of `run_enhanced_dag` and `run_dag`."""
+        """Runs a DAG; gives its outputs. In place of `run_enhanced_dag` and `run_dag`."""
         scope = Scope(parent_io_store)
-        inputs = OrchestratorUtils.join_user_inputs_and_defaults(dag_arguments, dag_component_spec.input_definitions)
+        inputs = OrchestratorUtils.join_user_inputs_and_defaults(
+            dag_arguments,
+            dag_component_spec.input_definitions,
+        )
         for name, value in inputs.items():
             scope.put_parent_input(name, value)
         if parent_io_store is None:
@@ -113,7 +127,8 @@ class SideBySide:
             succeeded &= self._run_tasks({name: tasks[name]}, scope, common)
         if not succeeded:
             return {}, Status.FAILURE
-        return OrchestratorUtils.get_dag_outputs(dag_component_spec.dag.outputs, scope), Status.SUCCESS
+        outputs = OrchestratorUtils.get_dag_outputs(dag_component_spec.dag.outputs, scope)
+        return outputs, Status.SUCCESS
 
     def execute_parallel_tasks(
         self,
@@ -122,12 +137,12 @@ class SideBySide:
         parallelism_limit: int = 0,
         **common: Any,
     ) -> tuple[dict[str, Any], Status]:
-        """Runs the iterations of a loop; gives the outputs of each. In place of `ParallelExecutor`'s method."""
+        """Runs the iterations of a loop; gives their outputs. In place of `ParallelExecutor`'s."""
         outputs: dict[str, Any] = {}
 
         def run(name: str, spec: PipelineTaskSpec) -> bool:
             scope = Scope(io_store, in_loop=True)
-            result, status = kfp_dag.execute_task(task_name=name, task_spec=spec, io_store=scope, **common)
+            result, status = _execute(name, spec, scope, common)
             if status != Status.SUCCESS:
                 common["fail_stack"].append(name)
                 return False
@@ -138,11 +153,12 @@ class SideBySide:
 
         # More iterations than tasks at once would only wait for each other.
         limit = min(parallelism_limit or self._at_once, self._at_once)
-        succeeded = self._run_all({name: partial(run, name, spec) for name, spec in tasks}, {}, io_store, limit)
+        jobs = {name: partial(run, name, spec) for name, spec in tasks}
+        succeeded = self._run_all(jobs, {}, io_store, limit)
         return (outputs, Status.SUCCESS) if succeeded else ({}, Status.FAILURE)
 
     def limited(self, execute: Execute) -> Execute:
-        """Wraps the function that executes one task: lets it wait until few enough others run."""
+        """Wraps the function that executes one task: it waits until few enough others run."""
 
         def wait_and_execute(**task: Any) -> tuple[Any, Status]:
             with self._slots:
@@ -152,18 +168,32 @@ class SideBySide:
 
         return wait_and_execute
 
-    # --- the loop --------------------------------------------------------------------------------------
+    # --- the loop -------------------------------------------------------------------------------
 
-    def _run_tasks(self, tasks: Mapping[str, PipelineTaskSpec], scope: Scope, common: Mapping[str, Any]) -> bool:
-        """Runs tasks of one DAG, each after those that it depends on; tells whether all succeeded."""
+    def _run_tasks(
+        self,
+        tasks: Mapping[str, PipelineTaskSpec],
+        scope: Scope,
+        common: Mapping[str, Any],
+    ) -> bool:
+        """Runs tasks of one DAG, each after those it depends on; tells whether all succeeded."""
         ordered = graph_utils.topological_sort_tasks(tasks)[::-1]
         jobs = {name: partial(self._run_task, name, tasks[name], scope, common) for name in ordered}
         after = {name: set(tasks[name].dependent_tasks) & tasks.keys() for name in ordered}
         regardless = {name for name in ordered if _ignores_failures(tasks[name])}
         return self._run_all(jobs, after, scope, len(jobs), regardless)
 
-    def _run_task(self, name: str, task: PipelineTaskSpec, scope: Scope, common: Mapping[str, Any]) -> bool:
-        """Runs one task, loop or sub-DAG, and keeps its outputs; tells whether it succeeded or was not asked for."""
+    def _run_task(
+        self,
+        name: str,
+        task: PipelineTaskSpec,
+        scope: Scope,
+        common: Mapping[str, Any],
+    ) -> bool:
+        """Runs one task, loop or sub-DAG, and keeps its outputs; tells whether it succeeded.
+
+        A task whose condition does not hold is skipped, and counts as succeeded.
+        """
         components: Components = common["components"]
         component = components[task.component_ref.name]
         condition = task.trigger_policy.condition
@@ -176,10 +206,10 @@ class SideBySide:
             failed = kfp_dag._run_parallel_for_task(task_name=name, task_spec=task, **arguments)
             self._settle(_steps_of(task, components), scope)
             if failed:
-                scope.put_task_status(name, "FAILED")  # kfp.local says so only of one that succeeded
+                scope.put_task_status(name, "FAILED")  # kfp.local records success only
             return not failed
         inner = Scope(scope, regardless=True) if _ignores_failures(task) else scope
-        outputs, status = kfp_dag.execute_task(task_name=name, task_spec=task, io_store=inner, **common)
+        outputs, status = _execute(name, task, inner, common)
         succeeded = bool(status == Status.SUCCESS)
         scope.put_task_status(name, "SUCCEEDED" if succeeded else "FAILED")
         if succeeded:
@@ -187,7 +217,7 @@ class SideBySide:
                 scope.put_task_output(name, key, value)
         else:
             common["fail_stack"].append(name)
-        if component.WhichOneof("implementation") != "dag":  # else its tasks have told of themselves
+        if component.WhichOneof("implementation") != "dag":  # else its tasks were counted already
             self._settle(_steps_of(task, components), scope)
         return succeeded
 
@@ -199,7 +229,7 @@ class SideBySide:
         limit: int,
         regardless: Collection[str] = (),
     ) -> bool:
-        """Runs each job in a thread when those that it is `after` have ended, at most `limit` of them at once.
+        """Runs each job in a thread once those that it is `after` have ended, `limit` at once.
 
         Once the scope has failed, only those named in `regardless` are begun.
 
@@ -231,8 +261,16 @@ class SideBySide:
             raise error
         return all(result.succeeded for result in results)
 
-    def _wait(self, ended: queue.SimpleQueue[_Ended], running: Mapping[str, threading.Thread], scope: Scope) -> _Ended:
-        """The next job that ends. Only the main thread is interrupted; it sees to all others then."""
+    def _wait(
+        self,
+        ended: queue.SimpleQueue[_Ended],
+        running: Mapping[str, threading.Thread],
+        scope: Scope,
+    ) -> _Ended:
+        """Waits for the next job that ends; when a person interrupts, ends all that run.
+
+        Only the main thread is interrupted.
+        """
         try:
             return ended.get()
         except KeyboardInterrupt:
@@ -244,7 +282,7 @@ class SideBySide:
             raise
 
     def _settle(self, steps: Counter[str], scope: Scope) -> None:
-        """Counts tasks that have ended or will not come; those of a loop all at once, when the outermost loop ended."""
+        """Counts tasks that have ended or will not come; those of loops when the outermost ends."""
         if scope.in_loop:
             return
         with self._lock:
@@ -255,8 +293,21 @@ class SideBySide:
 
 
 def step_of(task: PipelineTaskSpec) -> str:
-    """The step that a task runs, named like its folder: Kubeflow adds a number to all but the first of its tasks."""
-    return str(task.component_ref.name).removeprefix("comp-").replace("-", "_").rstrip("_0123456789")
+    """Gives the step that a task runs, named like its folder."""
+    name = str(task.component_ref.name).removeprefix("comp-").replace("-", "_")
+    return name.rstrip("_0123456789")  # Kubeflow numbers all but the first of a step's tasks
+
+
+def _execute(
+    name: str, task: PipelineTaskSpec, scope: Scope, common: Mapping[str, Any]
+) -> tuple[dict[str, Any], Status]:
+    result: tuple[dict[str, Any], Status] = kfp_dag.execute_task(
+        task_name=name,
+        task_spec=task,
+        io_store=scope,
+        **common,
+    )
+    return result
 
 
 def _start(name: str, job: Job, ended: queue.SimpleQueue[_Ended]) -> threading.Thread:
@@ -266,13 +317,14 @@ def _start(name: str, job: Job, ended: queue.SimpleQueue[_Ended]) -> threading.T
         except BaseException as error:
             ended.put(_Ended(name, succeeded=False, error=error))
 
-    thread = threading.Thread(target=run, name=name, daemon=True)  # daemon: a second Ctrl-C does not wait for it
+    # Of a daemon thread a second Ctrl-C does not wait for the end.
+    thread = threading.Thread(target=run, name=name, daemon=True)
     thread.start()
     return thread
 
 
 def _steps_in(component: ComponentSpec, components: Components) -> Counter[str]:
-    """How many tasks of each step a DAG has, with those of its sub-DAGs; the iterations of a loop count as one."""
+    """Counts the tasks of each step in a DAG and its sub-DAGs; a loop's iterations are one."""
     tasks = component.dag.tasks
     ordered = (tasks[name] for name in graph_utils.topological_sort_tasks(tasks)[::-1])
     return sum((_steps_of(task, components) for task in ordered), Counter[str]())

@@ -1,4 +1,4 @@
-"""What runs in the process of one step, when a pipeline runs on this machine."""
+"""One step in a process of its own, when a pipeline runs on this machine."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from perennial.storage.atomic import publish_text
 
 
 class TaskCommand(NamedTuple):
-    """The parts of a Kubeflow task's command: the wrapper's source, its name and its inputs as JSON."""
+    """A Kubeflow task's command: the wrapper's source, its name and its inputs as JSON."""
 
     source: str
     function: str
@@ -25,13 +25,13 @@ class TaskCommand(NamedTuple):
 
     @property
     def key(self) -> str:
-        """Where the task's outputs go: unique to this task of this run."""
+        """Gives the path of the task's outputs, which no other task and no other run has."""
         outputs = json.loads(self.executor_input).get("outputs", {})
         return str(outputs.get("outputFile", ""))
 
 
 class TaskFailure(NamedTuple):
-    """What a failed step says to a person, the exit code of the command that ran it, and which step it was."""
+    """The message of a failed step for a person, the exit code of the command, and the step."""
 
     message: str
     exit_code: int
@@ -39,7 +39,7 @@ class TaskFailure(NamedTuple):
 
 
 def parse_command(command: Sequence[str]) -> TaskCommand:
-    """Takes a task's command apart: `sh -c SCRIPT SOURCE --executor_input JSON --function_to_execute NAME`."""
+    """Parses a command: `sh -c SCRIPT SOURCE --executor_input JSON --function_to_execute NAME`."""
     options = dict(itertools.pairwise(command))
     source = command[list(command).index("--executor_input") - 1]
     return TaskCommand(source, options["--function_to_execute"], options["--executor_input"])
@@ -48,26 +48,29 @@ def parse_command(command: Sequence[str]) -> TaskCommand:
 def run_task(source: str, function: str, executor_input: str, failure: str) -> None:
     """Runs a task as Kubeflow's executor does; the arguments are the parts of a `TaskCommand`.
 
-    Leaves the process with code 0, or writes what went wrong to the file `failure` and leaves it with code 1.
+    Where the task fails, writes its `TaskFailure` to the file `failure` and ends the process with
+    code 1.
     """
     try:
         _execute(TaskCommand(source, function, executor_input))
     except BaseException as error:
         traceback.print_exc()
-        publish_text(json.dumps(describe(function, error)._asdict()), Path(failure))
+        publish_text(json.dumps(describe_failure(function, error)._asdict()), Path(failure))
         sys.exit(1)
 
 
-def describe(step: str, error: BaseException) -> TaskFailure:
-    """The message of an error: its own for those made for people, else the step, the kind and the cause."""
+def describe_failure(step: str, error: BaseException) -> TaskFailure:
+    """Describes an error: by its own message where that is made for people, else by its kind."""
     if isinstance(error, PerennialError):
         return TaskFailure(str(error), error.exit_code, step)
     return TaskFailure(f"{step} failed: {describe_error(error)}", 1, step)
 
 
 def read_failure(path: Path) -> TaskFailure | None:
-    """What `run_task` wrote, or None when the process ended before it could."""
-    return TaskFailure(**json.loads(path.read_text(encoding="utf-8"))) if path.exists() else None
+    """Reads what `run_task` wrote; None where the process ended before it could."""
+    if not path.exists():
+        return None
+    return TaskFailure(**json.loads(path.read_text(encoding="utf-8")))
 
 
 def _execute(task: TaskCommand) -> None:

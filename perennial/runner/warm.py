@@ -1,13 +1,13 @@
-"""Calls functions in processes that are forked from the warm process, which is started where there is none.
+"""Calls functions in processes forked from the warm process, and starts one where there is none.
 
-One warm process serves all commands of a user that share its surroundings (`perennial.runner.warm_place`). Where it
-cannot be used, a command has one of its own, which ends with it.
+One warm process serves all commands of a user that share its surroundings
+(`perennial.runner.warm_place`). Where it cannot be used, a command has one of its own, which ends
+with it.
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import signal
 import socket
@@ -25,25 +25,26 @@ from perennial.runner.warm_child import RELAYED
 from perennial.runner.warm_imports import ALL
 from perennial.runner.warm_place import Place, WarmUnavailableError, find_place, runtime_folder
 from perennial.runner.warm_wire import Call, Status, is_own_user, receive, send
+from perennial.storage.locks import hold_file_lock
 
-MINUTES = 15.0  # that it stays unused, where no settings say otherwise
+MINUTES = 15.0  # that it stays unused where the settings name no other time
 _AT_ONCE = 4  # warm processes of a user; each holds a gigabyte
-_PATIENCE = 10.0  # seconds for another command to start one, or for one to say how it is
+_PATIENCE = 10.0  # seconds for another command to start one, or for one to answer
 
 
 class CallLostError(Exception):
-    """A call ended without saying how: the process that watched it was killed."""
+    """A call ended and nothing is known of it: the process that watched it was killed."""
 
 
 @dataclass(frozen=True)
 class Running:
-    """A call on its way: `waited` is how long it waited for imports or its turn, in seconds."""
+    """A call that runs; `waited` is how long it waited for imports or its turn, in seconds."""
 
     connection: socket.socket
     waited: float
 
     def wait(self) -> int:
-        """The exit code, or the negative number of the signal that ended it.
+        """Waits for its end; gives the exit code, or the negative number of a signal.
 
         Raises:
             CallLostError: The process that watched it was killed.
@@ -59,7 +60,7 @@ class Running:
         return int(message["ended"])
 
     def send_signal(self, number: int) -> None:
-        """Hands a signal on."""
+        """Sends a signal to it."""
         with contextlib.suppress(OSError):
             send(self.connection, {"signal": number})
 
@@ -70,7 +71,9 @@ class Running:
 
 
 class WarmProcess:
-    """The warm process of these surroundings, shared with other commands, held until this is closed.
+    """The warm process of these surroundings, shared with other commands.
+
+    It stays at least until this is closed.
 
     Args:
         minutes: How long it stays when nobody uses it.
@@ -90,7 +93,10 @@ class WarmProcess:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self._hold.close()
 
@@ -104,7 +110,7 @@ class WarmProcess:
             return _begin(_connect(self._place), call, files)
 
     def _connect(self) -> socket.socket:
-        """A connection that keeps the warm process alive; starts one where there is none."""
+        """Makes a connection that keeps the warm process alive; starts one where there is none."""
         with _as_unavailable():
             for _ in range(2):  # the first may be about to end
                 try:
@@ -117,10 +123,10 @@ class WarmProcess:
 
 
 class OwnWarmProcess:
-    """A warm process for this command only; it ends with this process, and reads and writes no socket in a folder.
+    """A warm process for this command only: it ends with it, and has no socket in a folder.
 
     Args:
-        log: Where what libraries print while they are imported goes.
+        log: The file for what libraries print while they are imported.
     """
 
     def __init__(self, log: Path) -> None:
@@ -133,7 +139,10 @@ class OwnWarmProcess:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self._control.close()
         self._process.kill()  # what it has forked has ended, or ends with this process
@@ -152,18 +161,23 @@ class OwnWarmProcess:
             return _begin(mine, call, files)
 
 
-def is_off(wanted: bool = True) -> bool:
-    """Tells whether commands are not to use a warm process that outlives them: by a setting, or by PERENNIAL_WARM."""
-    return not wanted or os.environ.get("PERENNIAL_WARM", "").lower() in ("off", "0", "no", "false")
+def is_off(setting: bool = True) -> bool:
+    """Tells whether `runner.warm` or PERENNIAL_WARM switches the shared warm process off."""
+    variable = os.environ.get("PERENNIAL_WARM", "")
+    return not setting or variable.lower() in ("off", "0", "no", "false")
 
 
 def call(
-    function: str, *arguments: Any, needs: Sequence[str] = ALL, environment: Mapping[str, str] | None = None
+    function: str,
+    *arguments: Any,
+    needs: Sequence[str] = ALL,
+    environment: Mapping[str, str] | None = None,
 ) -> int:
-    """Calls MODULE:NAME with JSON values in a process forked from the warm process, as if this one had started it.
+    """Calls MODULE:NAME with JSON values in a process forked from the warm process.
 
-    Its output is this process's, and so are its folder, variables and limits. Signals that would end this process go
-    there, where this is the main thread.
+    The process is as if this one had started it: its output is this process's, and so are its
+    folder, variables and limits. Signals that would end this process go there, where this is the
+    main thread.
 
     Returns:
         The exit code, or the negative number of the signal that ended it.
@@ -176,8 +190,13 @@ def call(
         return _finish(process, Call.here(function, arguments, needs, environment))
 
 
-def call_with(process: WarmProcess, function: str, arguments: Sequence[Any], needs: Sequence[str]) -> int:
-    """The same as `call`, by a warm process that is held already."""
+def call_with(
+    process: WarmProcess,
+    function: str,
+    arguments: Sequence[Any],
+    needs: Sequence[str],
+) -> int:
+    """Does the same as `call`, by a warm process that is held already."""
     return _finish(process, Call.here(function, arguments, needs))
 
 
@@ -190,23 +209,25 @@ def _finish(process: WarmProcess, request: Call) -> int:
 
 
 def statuses() -> list[Status]:
-    """How the warm processes of this user are.
+    """Asks the warm processes of this user how they are.
 
     Raises:
         WarmUnavailableError: The folder of their sockets cannot be used.
     """
-    found = (_ask(path, {"do": "status"}) for path in sorted(runtime_folder().glob("*.socket")))
-    return [Status(**status) for status in found if status]
+    sockets = sorted(runtime_folder().glob("*.socket"))
+    answers = [_ask(path, {"do": "status"}) for path in sockets]
+    return [Status(**answer) for answer in answers if answer]
 
 
 def stop() -> list[int]:
-    """Ends the warm processes of this user; what they have forked goes on. Gives their process numbers.
+    """Ends the warm processes of this user; gives their process numbers. What they forked goes on.
 
     Raises:
         WarmUnavailableError: The folder of their sockets cannot be used.
     """
-    found = (_ask(path, {"do": "stop"}) for path in sorted(runtime_folder().glob("*.socket")))
-    processes = [int(answer["ends"]) for answer in found if answer]
+    sockets = sorted(runtime_folder().glob("*.socket"))
+    answers = [_ask(path, {"do": "stop"}) for path in sockets]
+    processes = [int(answer["ends"]) for answer in answers if answer]
     deadline = time.monotonic() + _PATIENCE
     while any(map(is_alive, processes)) and time.monotonic() < deadline:
         time.sleep(0.02)
@@ -218,8 +239,9 @@ def _begin(connection: socket.socket, request: Call, files: Sequence[int]) -> Ru
     began = time.monotonic()
     folder = os.open(".", os.O_PATH | os.O_DIRECTORY)
     empty = os.open(os.devnull, os.O_RDWR)
+    streams = [file if _is_open(file) else empty for file in files]
     try:
-        send(connection, request.to_message(), [*(file if _is_open(file) else empty for file in files), folder])
+        send(connection, request.to_message(), [*streams, folder])
     finally:
         os.close(folder)
         os.close(empty)
@@ -239,7 +261,7 @@ def _is_open(file: int) -> bool:
 
 @contextlib.contextmanager
 def _relayed(running: Running) -> Iterator[None]:
-    """Sends signals to the call instead of this process, but for those that this process ignores."""
+    """Sends signals to the call instead of this process, except those that this one ignores."""
 
     def relay(number: int, _: Any) -> None:
         running.send_signal(number)
@@ -288,7 +310,7 @@ def _connect_path(path: Path) -> socket.socket:
 
 @contextlib.contextmanager
 def _short(path: Path) -> Iterator[str]:
-    """A name of a file in at most 107 bytes, which is all that the address of a socket holds."""
+    """Gives a name of a file in at most 107 bytes, which is all that a socket's address holds."""
     folder = os.open(path.parent, os.O_PATH | os.O_DIRECTORY)
     try:
         yield f"/proc/self/fd/{folder}/{path.name}"
@@ -297,7 +319,7 @@ def _short(path: Path) -> Iterator[str]:
 
 
 def _ask(path: Path, message: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The answer of one warm process, or None where none listens; its socket is removed then."""
+    """Asks one warm process; gives its answer, or None where none listens: removes its socket."""
     try:
         with _connect_path(path) as connection:
             connection.settimeout(_PATIENCE)
@@ -316,13 +338,14 @@ def _ask(path: Path, message: Mapping[str, Any]) -> dict[str, Any] | None:
 
 def _start(place: Place, minutes: float) -> socket.socket:
     """Starts a warm process, unless another command has just done so, and connects to it."""
-    with place.lock.open("a") as lock:
-        _lock(lock.fileno())
+    with hold_file_lock(place.lock, _PATIENCE) as held:
+        if not held:
+            raise WarmUnavailableError("another command has been starting one for too long")
         with contextlib.suppress(OSError):
             return _connect(place)
         _make_room(place)
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
-            # It listens before there is a process, so that whoever connects waits for it instead of looking for it.
+            # It listens before there is a process, so that whoever connects now waits for it.
             new = place.socket.with_suffix(".new")
             new.unlink(missing_ok=True)
             with _short(new) as name:
@@ -338,20 +361,8 @@ def _start(place: Place, minutes: float) -> socket.socket:
             return _connect(place)
 
 
-def _lock(file: int) -> None:
-    deadline = time.monotonic() + _PATIENCE
-    while True:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return
-        except BlockingIOError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.02)
-
-
 def _make_room(place: Place) -> None:
-    """Lets those with older code end, and removes what ended ones left.
+    """Asks those with older code to end, and removes the sockets of those that have ended.
 
     Raises:
         WarmUnavailableError: There are too many others.
@@ -362,13 +373,14 @@ def _make_room(place: Place) -> None:
         answer = _ask(path, {"do": "retire" if older else "status"})
         others += answer is not None and not older
     if others >= _AT_ONCE:
-        raise WarmUnavailableError(f"there are {others} for other surroundings; `perennial warm stop` ends them")
+        remedy = "`perennial warm stop` ends them"
+        raise WarmUnavailableError(f"there are {others} for other surroundings; {remedy}")
 
 
 def _spawn(
     source: socket.socket, minutes: float, path: Path | None, log: int, new_session: bool
 ) -> subprocess.Popen[bytes]:
-    # Its name is the command's that it starts: -P keeps the current folder out of its path.
+    # -P keeps the current folder out of its path.
     program = "import sys; from perennial.runner.warm_server import main; main(sys.argv[1:])"
     arguments = [str(source.fileno()), str(minutes), *([str(path)] if path else [])]
     return subprocess.Popen(

@@ -1,4 +1,4 @@
-"""What becomes of a process that is forked from the warm process: the caller's own, as if it had started it."""
+"""A process forked from the warm process: it becomes as if its caller had started it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import contextlib
 import gc
 import importlib
 import os
+import pkgutil
 import random
 import resource
 import select
@@ -17,22 +18,27 @@ import tempfile
 import threading
 import time
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
 from perennial.processes import adopt_orphans, die_with_parent, kill_descendants
 from perennial.runner.warm_wire import Call, receive, send
 
 FILES = 4  # that come with a call: standard input, output and error, and the current folder
-# What a terminal or another process sends to end a command; a command sends it on.
+# Signals that a terminal or another process sends to end a command; a command sends them on.
 RELAYED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 
 
-def supervise(connection: socket.socket, call: Call, files: Sequence[int], added: Mapping[str, str]) -> NoReturn:
-    """Runs a call in a child of this process and says how it ended; kills all of it when the caller is gone.
+def supervise(
+    connection: socket.socket,
+    call: Call,
+    files: Sequence[int],
+    added: Mapping[str, str],
+) -> NoReturn:
+    """Runs a call in a child of this process and reports its end; kills it when the caller is gone.
 
-    Between the warm process and the child stands a process of its own, so that the child ends with its caller and
-    not with the warm process, which may be importing, or be killed.
+    Between the warm process and the child stands this process, so that the child ends with its
+    caller and not with the warm process, which may be importing, or be killed.
 
     Args:
         connection: To the caller.
@@ -62,7 +68,7 @@ def supervise(connection: socket.socket, call: Call, files: Sequence[int], added
 
 
 def _watch(connection: socket.socket, child: int, ends: int) -> None:
-    """Says that a child began and how it ends, and hands on signals.
+    """Reports the start and the end of a child, and sends it signals.
 
     Raises:
         OSError: The caller is gone.
@@ -100,16 +106,14 @@ def _become(call: Call, files: Sequence[int], added: Mapping[str, str]) -> NoRet
         for stream in (sys.stdout, sys.stderr):
             with contextlib.suppress(Exception):
                 stream.flush()
-    # Not by way of Python's own end, which would visit, and so copy, all memory shared with the warm process.
+    # Python's own end would visit, and so copy, all memory shared with the warm process.
     os._exit(code)
 
 
 def _call(call: Call) -> int:
-    """The exit code: what the function returns when it is a number, what it leaves with by `sys.exit`, else 0."""
-    module, name = call.function.split(":")
-    function: Callable[..., Any] = getattr(importlib.import_module(module), name)
+    """Calls the function; gives the exit code: a number that it returns or exits with, else 0."""
     try:
-        result = function(*call.arguments)
+        result = pkgutil.resolve_name(call.function)(*call.arguments)
     except SystemExit as error:
         if isinstance(error.code, str):
             print(error.code, file=sys.stderr)
@@ -119,6 +123,7 @@ def _call(call: Call) -> int:
 
 
 def _take_over(call: Call, files: Sequence[int], added: Mapping[str, str]) -> None:
+    """Sets streams, folder, signals, variables, limits and path as the caller has them."""
     for stream, file in enumerate(files[:3]):
         os.dup2(file, stream)
     os.fchdir(files[3])
@@ -144,7 +149,7 @@ def _take_over(call: Call, files: Sequence[int], added: Mapping[str, str]) -> No
     for text in streams:
         lines = not direct and (text is sys.stderr or text.isatty())
         text.reconfigure(line_buffering=lines, write_through=direct and text is not sys.stdin)
-    # What was drawn or looked up once in the warm process would be the same in all of its children.
+    # A random state or a temporary folder of the warm process would be the same in all children.
     tempfile.tempdir = None
     random.seed()
     if "numpy" in sys.modules:

@@ -1,7 +1,8 @@
-"""What the warm process imports, in the order in which a run first needs it; the only list of it.
+"""The modules that the warm process imports, in the order in which a run first needs them.
 
-Importing it all takes about 14 s of processor time. A task that is forked from a process that has done so starts at
-once, and one that needs little of it is forked as soon as that is there.
+This is the only list of them. Importing all takes about 14 s of processor time. A task that is
+forked from a process that has done so starts at once; one that needs few of them is forked as soon
+as those have been imported.
 """
 
 from __future__ import annotations
@@ -20,9 +21,14 @@ from typing import Any
 
 from perennial.tfx_compat import import_tfdv, prepare_process
 
-# Groups of modules, imported in this order unless somebody waits for a later one.
+# Groups of modules, imported in this order unless a call waits for a later one.
 GROUPS: Mapping[str, tuple[str, ...]] = {
-    "pipeline": ("kfp.dsl.executor_main", "sqlalchemy", "perennial.cli.main", "components.select_spans.step"),
+    "pipeline": (
+        "kfp.dsl.executor_main",
+        "sqlalchemy",
+        "perennial.cli.main",
+        "components.select_spans.step",
+    ),
     "data": ("pyarrow.parquet", "pandas", "apache_beam", "tensorflow", "tfx_bsl.public.tfxio"),
     "checks": ("great_expectations",),
     "statistics": ("tensorflow_data_validation",),
@@ -31,11 +37,11 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
     "registry": ("mlflow", "mlflow.store.tracking.sqlalchemy_store"),
     "serving": ("kserve",),
     "report": ("matplotlib.pyplot", "tensorboard.default", "tensorboard.program"),
-    # The product's own, which import the rest of it. The user's module is imported by the task that needs it.
+    # The product's own, which import the rest of it. A task imports the user's module itself.
     "steps": ("components.*.step",),
 }
 ALL = tuple(GROUPS)
-# What the first steps of a run need; all others wait for everything, which is there by then.
+# What the first steps of a run need; all others wait for everything, which they find imported.
 STEP_GROUPS: Mapping[str, tuple[str, ...]] = {
     "select_spans": ("pipeline",),
     "ingest_examples": ("pipeline", "data"),
@@ -46,8 +52,8 @@ STEP_GROUPS: Mapping[str, tuple[str, ...]] = {
     "transform_features": ("pipeline", "data", "statistics", "features"),
 }
 
-# Modules that libraries import at their top and no step uses: they are loaded at the first use of what they define, by
-# whoever uses it, so that nothing behaves differently.
+# Modules that libraries import at their top and no step uses: they are loaded at the first use of
+# what they define, so that nothing behaves differently.
 LAZY = frozenset(
     {
         "altair",  # Great Expectations: the chart of one expectation in a rendered page
@@ -62,22 +68,26 @@ LAZY = frozenset(
         "tqdm.notebook",  # google-cloud-bigquery: progress bars in notebooks
     }
 )
-# Modules that libraries import by name within try/except ImportError, so that laziness would not help. In tasks of the
-# warm process what is built on them is not there.
+# Modules that libraries import by name within try/except ImportError, so that laziness would not
+# help. In tasks of the warm process what is built on them does not exist.
 REFUSED = frozenset(
     {
-        "IPython",  # keras.src.saving.file_editor: an editor for notebooks; GX and MLflow: whether this is a notebook
+        "IPython",  # Keras: an editor for notebooks; GX and MLflow: whether this is a notebook
         "pymongo",  # apache_beam.io.mongodbio: MongoDB as a source, which no step reads
     }
 )
 
 
 class _Finder:
-    """Finds the modules of `LAZY` so that they load when they are used, and does not find those of `REFUSED`."""
+    """Makes the modules of `LAZY` load when they are used, and hides those of `REFUSED`."""
 
     @staticmethod
-    def find_spec(name: str, path: Sequence[str] | None = None, target: ModuleType | None = None) -> ModuleSpec | None:
-        """Part of the import system: see `importlib.abc.MetaPathFinder`."""
+    def find_spec(
+        name: str,
+        path: Sequence[str] | None = None,
+        target: ModuleType | None = None,
+    ) -> ModuleSpec | None:
+        """Finds a module for the import system: see `importlib.abc.MetaPathFinder`."""
         if name in REFUSED:
             raise ModuleNotFoundError(f"{name} is not imported in advance", name=name)
         if name not in LAZY:
@@ -89,22 +99,23 @@ class _Finder:
 
 
 class _LazyLoader(Loader):
-    """Loads a module when something is looked up in it that is not there.
+    """Loads a module when a name is looked up in it that it does not have yet.
 
-    `importlib.util.LazyLoader` loads it at any look, and every task has some: TensorFlow compares the `__file__` of all
-    modules with that of a function that it traces, and Beam visits the variables of all modules.
+    `importlib.util.LazyLoader` loads it at any look, and every task has some: TensorFlow compares
+    the `__file__` of all modules with that of a function that it traces, and Beam visits the
+    variables of all modules.
     """
 
     def __init__(self, loader: Loader) -> None:
         self.loader = loader
 
     def create_module(self, spec: ModuleSpec) -> ModuleType | None:
-        """Part of the import system: see `importlib.abc.Loader`."""
+        """Creates a module for the import system: see `importlib.abc.Loader`."""
         return self.loader.create_module(spec)
 
     def exec_module(self, module: ModuleType) -> None:
         """Leaves the module as it is, until it is used."""
-        # Whoever imports a part of a package looks this up first, and so the package is there before its parts.
+        # An import of a submodule looks `__path__` up first, and so loads the package before it.
         module.__dict__.pop("__path__", None)
         module.__class__ = _LazyModule
 
@@ -132,7 +143,7 @@ def _load(module: ModuleType) -> None:
     module.__class__ = ModuleType
     try:
         spec.loader.exec_module(module)
-    except BaseException:  # whoever looks again gets the same error
+    except BaseException:  # the next look gets the same error
         spec.loader = lazy
         lazy.exec_module(module)
         raise
@@ -156,11 +167,12 @@ class Imports:
         """Tells whether all of these groups have been imported."""
         return not any(group in self._left for group in groups)
 
-    def step(self, wanted: Iterable[str]) -> None:
-        """Imports one more module: of the first wanted group that is left, else of the next group."""
-        group = next((name for name in wanted if name in self._left), next(iter(self._left)))
+    def step(self, first: Iterable[str]) -> None:
+        """Imports one more module: of the groups in `first` where one is left, else of the next."""
+        group = next((name for name in first if name in self._left), next(iter(self._left)))
         before = dict(os.environ)
-        os.environ["_KFP_RUNTIME"] = "true"  # as in a task: kfp then leaves out its client, and Kubernetes' with it
+        # As in a task: kfp then leaves out its client, and Kubernetes' with it.
+        os.environ["_KFP_RUNTIME"] = "true"
         sys.meta_path.insert(0, _Finder)
         module = self._left[group].pop(0)
         try:
@@ -172,21 +184,21 @@ class Imports:
         finally:
             sys.meta_path.remove(_Finder)
             del os.environ["_KFP_RUNTIME"]
-        self.environment |= {name: value for name, value in os.environ.items() if name not in before}
+        self.environment |= {k: v for k, v in os.environ.items() if k not in before}
         if not self._left[group]:
             del self._left[group]
 
 
 def _modules(group: str) -> list[str]:
-    """The modules of a group, with `components.*.step` written out."""
+    """Lists the modules of a group, with `components.*.step` written out."""
     names: list[str] = []
     for name in GROUPS[group]:
         if "*" not in name:
             names.append(name)
             continue
         package, module = name.split(".*.")
-        rooms = pkgutil.iter_modules(importlib.import_module(package).__path__)
-        names += sorted(f"{package}.{room.name}.{module}" for room in rooms if room.ispkg)
+        parts = pkgutil.iter_modules(importlib.import_module(package).__path__)
+        names += sorted(f"{package}.{part.name}.{module}" for part in parts if part.ispkg)
     return names
 
 

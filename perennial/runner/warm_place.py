@@ -1,4 +1,4 @@
-"""Where the warm process of these surroundings listens."""
+"""The place of the warm process of these surroundings: its socket, its log, its lock."""
 
 from __future__ import annotations
 
@@ -17,17 +17,59 @@ from perennial.runner.warm_wire import LIMITS
 from perennial.tfx_compat import prepare_process
 
 PACKAGES = ("schemas", "perennial", "components", "pipelines", "serving")
-# Variables that Python or a library reads when it starts or is imported, so that a child cannot change them any more.
+# Variables that Python or a library reads at its start or import, too early for a child's to count.
 _EARLY = ("HOME", "LANG", "LANGUAGE", "MLFLOW_CONFIGURE_LOGGING", "MLFLOW_LOGGING_LEVEL")
 _EARLY_PREFIXES = (
-    *("TF_", "TF2_", "KERAS_", "TPU_", "XLA_", "CUDA_", "NVIDIA_", "NCCL_", "ROCM_", "HIP_", "JAX_"),
-    *("OMP_", "KMP_", "MKL_", "OPENBLAS_", "BLIS_", "NUMEXPR_", "ONEDNN_", "DNNL_", "HDF5_", "ARROW_"),
-    *("LD_", "MALLOC_", "GLIBC_", "LC_", "PYTHON", "GRPC_", "ABSL_", "PROTOCOL_BUFFERS_", "GX_", "MPL"),
+    *(
+        "TF_",
+        "TF2_",
+        "KERAS_",
+        "TPU_",
+        "XLA_",
+        "CUDA_",
+        "NVIDIA_",
+        "NCCL_",
+        "ROCM_",
+        "HIP_",
+        "JAX_",
+    ),
+    *(
+        "OMP_",
+        "KMP_",
+        "MKL_",
+        "OPENBLAS_",
+        "BLIS_",
+        "NUMEXPR_",
+        "ONEDNN_",
+        "DNNL_",
+        "HDF5_",
+        "ARROW_",
+    ),
+    *(
+        "LD_",
+        "MALLOC_",
+        "GLIBC_",
+        "LC_",
+        "PYTHON",
+        "GRPC_",
+        "ABSL_",
+        "PROTOCOL_BUFFERS_",
+        "GX_",
+        "MPL",
+    ),
 )
 _LATE = ("TF_CONFIG",)  # a cluster of workers, which TensorFlow reads when a strategy is made
 # The same for all processes of a user, unlike TMPDIR.
 _TEMPORARY = Path("/", "tmp")
-_STATUS = ("Uid", "Gid", "Groups", "CapEff", "CapBnd", "NoNewPrivs", "Seccomp")  # rights, of proc(5)
+_STATUS = (
+    "Uid",
+    "Gid",
+    "Groups",
+    "CapEff",
+    "CapBnd",
+    "NoNewPrivs",
+    "Seccomp",
+)  # rights, of proc(5)
 
 
 class WarmUnavailableError(Exception):
@@ -38,7 +80,8 @@ class WarmUnavailableError(Exception):
 class Place:
     """A folder, and the names of what lies in it for one warm process.
 
-    `surroundings` is the digest of all that a child cannot change, and `code` that of the product's own modules.
+    `surroundings` is the digest of all that a child cannot change, and `code` that of the product's
+    own modules.
     """
 
     folder: Path
@@ -47,27 +90,27 @@ class Place:
 
     @property
     def key(self) -> str:
-        """What tells one warm process from another."""
+        """Tells one warm process from another."""
         return f"{self.surroundings}-{self.code}"
 
     @property
     def socket(self) -> Path:
-        """Where it listens."""
+        """Gives the path of the socket that it listens on."""
         return self.folder / f"{self.key}.socket"
 
     @property
     def log(self) -> Path:
-        """What libraries print while they are imported."""
+        """Gives the path of the file for what libraries print while they are imported."""
         return self.folder / f"{self.key}.log"
 
     @property
     def lock(self) -> Path:
-        """Held by the one that starts a warm process."""
+        """Gives the path of the lock that is held while a warm process is started."""
         return self.folder / "start.lock"
 
 
 def find_place() -> Place:
-    """The place for the surroundings of this process.
+    """Gives the place for the surroundings of this process.
 
     Raises:
         WarmUnavailableError: There is no folder that is this user's only.
@@ -77,21 +120,24 @@ def find_place() -> Place:
 
 
 def runtime_folder() -> Path:
-    """The folder for sockets of this user, which is made where it is missing.
+    """Gives the folder for sockets of this user; makes it where it is missing.
 
     Raises:
         WarmUnavailableError: It belongs to another, others may enter it, or it cannot be made.
     """
-    given = os.environ.get("XDG_RUNTIME_DIR", "")
-    within = Path(given) if given and os.access(given, os.W_OK) else None
-    folder = within / "perennial" if within else _TEMPORARY / f"perennial-{os.geteuid()}"
+    runtime = os.environ.get("XDG_RUNTIME_DIR", "")
+    folder = _TEMPORARY / f"perennial-{os.geteuid()}"
+    if runtime and os.access(runtime, os.W_OK):
+        folder = Path(runtime, "perennial")
     try:
         folder.mkdir(mode=0o700, exist_ok=True)
-        found = folder.lstat()
+        status = folder.lstat()
     except OSError as error:
         raise WarmUnavailableError(f"{folder} cannot be used: {error.strerror}") from error
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o077:
-        raise WarmUnavailableError(f"{folder} must be a folder of this user that nobody else may enter")
+    is_own = stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid()
+    if not is_own or status.st_mode & 0o077:
+        expected = "must be a folder of this user that nobody else may enter"
+        raise WarmUnavailableError(f"{folder} {expected}")
     return folder
 
 
@@ -100,15 +146,22 @@ def _digest(parts: Iterator[str]) -> str:
 
 
 def _surroundings() -> Iterator[str]:
-    """The interpreter, what is installed, where the product lies, rights, limits, and variables that are read early."""
-    yield from (sys.executable, sys.version, sys.prefix, platform.release(), str(_root()), str(os.nice(0)))
-    for folder in sorted({str(Path(str(found.locate_file("")))) for found in importlib.metadata.distributions()}):
+    """Gives all that a child cannot change.
+
+    That is the interpreter, the installed packages, the product's folder, rights, limits, and the
+    variables that are read early.
+    """
+    yield from (sys.executable, sys.version, sys.prefix, platform.release())
+    yield from (str(_root()), str(os.nice(0)))
+    installed = importlib.metadata.distributions()
+    for folder in sorted({str(Path(str(package.locate_file("")))) for package in installed}):
         for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
             if entry.name.endswith((".dist-info", ".egg-link", ".pth")):
                 yield f"{folder}/{entry.name} {entry.stat().st_mtime_ns}"
     for namespace in sorted(os.listdir("/proc/self/ns")):
         yield os.readlink(f"/proc/self/ns/{namespace}")
-    for line in Path("/proc/self/status").read_text(encoding="utf-8", errors="replace").splitlines():
+    status = Path("/proc/self/status").read_text(encoding="utf-8", errors="replace")
+    for line in status.splitlines():
         if line.split(":")[0] in _STATUS:
             yield line
     for name in LIMITS:
@@ -119,7 +172,7 @@ def _surroundings() -> Iterator[str]:
 
 
 def _code() -> Iterator[str]:
-    """The product's own modules, name and contents."""
+    """Gives the product's own modules, each with the digest of its contents."""
     for package in PACKAGES:
         for path in sorted((_root() / package).rglob("*.py")):
             yield f"{path.relative_to(_root())} {hashlib.sha256(path.read_bytes()).hexdigest()}"

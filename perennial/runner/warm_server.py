@@ -1,7 +1,7 @@
 """The warm process: imports everything, runs nothing, and forks a process for each call.
 
-Started by `perennial.runner.warm`. It listens on a socket that was made for it, or takes connections from the one
-command that it belongs to.
+Started by `perennial.runner.warm`. It listens on a socket that was made for it, or takes
+connections from the one command that it belongs to.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from perennial.runner.warm_imports import Imports
 from perennial.runner.warm_wire import Call, Status, is_own_user, receive, send
 
 CHILDREN = 32  # at once; further calls wait for their turn
-_GROWTH = 256 * 2**20  # bytes of memory, after the imports, after which it ends when it is not in use
-_LOOK = 20.0  # seconds between two looks at whether its socket is still there
+_GROWTH = 256 * 2**20  # bytes that its memory may grow after the imports before it ends
+_LOOK = 20.0  # seconds between two looks at whether its socket still exists
 _PATIENCE = 5.0  # seconds for a message that has begun
 
 
@@ -50,8 +50,8 @@ class Server:
 
     Args:
         source: A listening socket, or one end of a pair that brings connections as open files.
-        path: Where it listens; none: it belongs to one command and ends with it.
-        minutes: How long it stays when nobody uses it, until a command says otherwise.
+        path: Where it listens; None: it belongs to one command and ends with it.
+        minutes: How long it stays when nobody uses it; a command can change that.
     """
 
     source: socket.socket
@@ -61,21 +61,22 @@ class Server:
     _waiting: list[_Waiting] = field(default_factory=list)
     _holding: list[socket.socket] = field(default_factory=list)
     _children: set[int] = field(default_factory=set)
-    _since: str = field(default_factory=lambda: datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC"))
+    _since: str = field(default_factory=lambda: f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC")
     _used: float = field(default_factory=time.monotonic)
-    _wanted: bool = False
+    _needed: bool = False
     _retired: bool = False
     _memory: int = 0
     _file: tuple[int, int] | None = None
     _wakeups: tuple[int, int] = field(default_factory=os.pipe)
 
     def serve(self) -> None:
-        """Works until it is not needed any more."""
+        """Works until it is no longer needed."""
         os.set_blocking(self._wakeups[1], False)
         signal.set_wakeup_fd(self._wakeups[1])
         signal.signal(signal.SIGCHLD, lambda *_: None)
         self._file = _identity(self.path)
-        gc.disable()  # imports leave nothing to collect, and looking for it takes a tenth of their time
+        # Imports leave nothing to collect, and the collector would take a tenth of their time.
+        gc.disable()
         while not self._is_over():
             self._listen()
             self._fork_ready()
@@ -83,22 +84,22 @@ class Server:
                 self._import()
 
     def _is_importing(self) -> bool:
-        """Whether there is something left to import: not before a call needs some of it, nor on the way out."""
-        return self._wanted and not self._memory and (self._in_use() or not self._retired)
+        """Tells whether to import more: once a call needs some of it, and not while it ends."""
+        return self._needed and not self._memory and (self._in_use() or not self._retired)
 
     def _import(self) -> None:
-        """Imports one more module, if any is left; what somebody waits for comes first."""
+        """Imports one more module, if any is left; what a call waits for comes first."""
         if not self._imports.finished:
             self._imports.step([need for waiting in self._waiting for need in waiting.call.needs])
             return
-        gc.freeze()  # nothing of it is looked at again, so it stays shared with the children
+        gc.freeze()  # the collector leaves it alone, and so its memory stays shared with children
         gc.enable()
         self._memory = memory_used()
 
-    # --- who is there -----------------------------------------------------------------------------
+    # --- connections ------------------------------------------------------------------------------
 
     def _listen(self) -> None:
-        """Takes what has come: connections, ends of children, ends of those who hold it."""
+        """Handles what has come: connections, ends of children, ends of commands that hold it."""
         watched: list[Any] = [
             self._wakeups[0],
             self.source,
@@ -119,7 +120,7 @@ class Server:
                 connection.close()
                 self._used = time.monotonic()
         for waiting in self._waiting[:]:
-            if waiting.connection in ready:  # a caller says nothing before it is served: it is gone
+            if waiting.connection in ready:  # it is gone: a caller waits without a message
                 self._waiting.remove(waiting)
                 waiting.close()
         if self.source in ready:
@@ -136,7 +137,7 @@ class Server:
                 connection.close()
             else:
                 self._answer(connection, message, files)
-        except (OSError, ValueError, KeyError, TypeError):  # it is gone, or speaks another language
+        except (OSError, ValueError, KeyError, TypeError):  # it is gone, or sent something else
             connection.close()
 
     def _connection(self) -> socket.socket | None:
@@ -153,11 +154,11 @@ class Server:
         match message["do"]:
             case "call":
                 self._waiting.append(_Waiting(connection, Call.from_message(message), files))
-                self._wanted |= bool(self._waiting[-1].call.needs)
+                self._needed |= bool(self._waiting[-1].call.needs)
                 return
             case "hold":
                 self.minutes = float(message["minutes"])
-                self._wanted |= bool(message["needs"])
+                self._needed |= bool(message["needs"])
                 send(connection, {"held": os.getpid()})
                 self._holding.append(connection)
                 return
@@ -166,7 +167,7 @@ class Server:
             case "retire" | "stop":
                 self._retire()
                 send(connection, {"ends": os.getpid()})
-                if message["do"] == "stop":  # what it has forked goes on: each of it ends with its own caller
+                if message["do"] == "stop":  # what it forked goes on, and ends with its caller
                     self._holding.clear()
                     self._children.clear()
         connection.close()
@@ -174,19 +175,20 @@ class Server:
     # --- children ---------------------------------------------------------------------------------
 
     def _fork_ready(self) -> None:
-        """Forks a process for each call whose imports are there."""
+        """Forks a process for each call whose imports are done."""
         for waiting in self._waiting[:]:
             if len(self._children) < CHILDREN and self._imports.has(waiting.call.needs):
                 self._waiting.remove(waiting)
                 child = os.fork()
                 if not child:
-                    self._let_go()
-                    supervise(waiting.connection, waiting.call, waiting.files, self._imports.environment)
+                    self._close_inherited()
+                    environment = self._imports.environment
+                    supervise(waiting.connection, waiting.call, waiting.files, environment)
                 self._children.add(child)
                 waiting.close()
 
-    def _let_go(self) -> None:
-        """In a child: closes what belongs to the warm process."""
+    def _close_inherited(self) -> None:
+        """Closes, in a child, what belongs to the warm process."""
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         for end in self._wakeups:
@@ -208,7 +210,7 @@ class Server:
     # --- its end ----------------------------------------------------------------------------------
 
     def status(self) -> Status:
-        """How it is now."""
+        """Describes how it is now."""
         return Status(
             process=os.getpid(),
             since=self._since,
@@ -230,19 +232,19 @@ class Server:
             return False
         if self.path is None:
             return self._retired
-        if not self._retired and self._is_unwanted():
+        if not self._retired and self._is_outdated():
             self._retire()
-            return False  # once more: somebody may have connected just before
+            return False  # once more: a command may have connected just before
         return self._retired
 
-    def _is_unwanted(self) -> bool:
-        """Whether it was not used for long, its socket is gone with the login session, or it has grown."""
+    def _is_outdated(self) -> bool:
+        """Tells whether it was idle for long, its socket is gone, or its memory has grown."""
         idle = self._idle_left() <= 0
         grown = self._memory > 0 and memory_used() > self._memory + _GROWTH
         return idle or grown or _identity(self.path) != self._file
 
     def _retire(self) -> None:
-        """Is not found any more; what has connected is still served."""
+        """Removes its socket, so that no command finds it; those that have connected are served."""
         self._retired = True
         if self.path is not None and _identity(self.path) == self._file:
             for path in (self.path, self.path.with_suffix(".log")):
@@ -250,22 +252,22 @@ class Server:
 
 
 def memory_used() -> int:
-    """Bytes of memory that this process has in use."""
+    """Gives the bytes of memory that this process has in use."""
     pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 def _identity(path: Path | None) -> tuple[int, int] | None:
-    """What tells a file from another of the same name."""
+    """Gives what tells a file from another of the same name."""
     with contextlib.suppress(OSError):
         if path is not None:
-            found = path.stat()
-            return found.st_dev, found.st_ino
+            status = path.stat()
+            return status.st_dev, status.st_ino
     return None
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Serves: FILE-NUMBER MINUTES [PATH], where the number is that of an open socket."""
+    """Serves; the arguments are NUMBER MINUTES [PATH], with the number of an open socket."""
     number, minutes, *path = arguments
     source = socket.socket(fileno=int(number))
     Server(source, Path(path[0]) if path else None, float(minutes)).serve()

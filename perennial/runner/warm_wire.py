@@ -1,4 +1,4 @@
-"""What is said between a command and the warm process: JSON on a Unix socket, with open files beside it."""
+"""Messages between a command and the warm process: JSON on a Unix socket, with open files."""
 
 from __future__ import annotations
 
@@ -16,14 +16,15 @@ from perennial.runner.warm_imports import ALL
 
 _LENGTH = struct.Struct("!Q")
 _CREDENTIALS = struct.Struct("3i")  # of a peer: process, user, group; unix(7), SO_PEERCRED
-LIMITS = tuple(name for name in dir(resource) if name.startswith("RLIMIT_") and name != "RLIMIT_OFILE")
+LIMITS = tuple(n for n in dir(resource) if n.startswith("RLIMIT_") and n != "RLIMIT_OFILE")
 
 
 @dataclass(frozen=True)
 class Call:
-    """One function that a process forked from the warm process calls, and the surroundings that the command has.
+    """A call of a function in a process forked from the warm process, as a command has it.
 
-    `function` is MODULE:NAME and `arguments` are JSON values; `needs` names the groups of imports to wait for.
+    `function` is MODULE:NAME and `arguments` are JSON values; `needs` names the groups of imports
+    to wait for.
     """
 
     function: str
@@ -44,26 +45,35 @@ class Call:
         needs: Sequence[str] = ALL,
         environment: Mapping[str, str] | None = None,
     ) -> Call:
-        """A call with the surroundings of this process; `environment` adds to its variables."""
-        umask = _read_umask()
-        limits = {name: resource.getrlimit(getattr(resource, name))[0] for name in LIMITS}
-        variables = {**os.environ, **(environment or {})}
-        processors = sorted(os.sched_getaffinity(0))
-        return cls(function, arguments, needs, variables, sys.path, sys.argv, umask, limits, processors)
+        """Makes a call with the surroundings of this process and the variables of `environment`."""
+        return cls(
+            function=function,
+            arguments=arguments,
+            needs=needs,
+            environment={**os.environ, **(environment or {})},
+            path=sys.path,
+            argv=sys.argv,
+            umask=_read_umask(),
+            limits={name: resource.getrlimit(getattr(resource, name))[0] for name in LIMITS},
+            processors=sorted(os.sched_getaffinity(0)),
+        )
 
     def to_message(self) -> dict[str, Any]:
-        """The request that `from_message` reads."""
+        """Gives the request that `from_message` reads."""
         return {"do": "call", **asdict(self)}
 
     @classmethod
     def from_message(cls, message: Mapping[str, Any]) -> Call:
-        """The call that a request asks for."""
+        """Reads the call that a request asks for."""
         return cls(**{name: value for name, value in message.items() if name != "do"})
 
 
 @dataclass(frozen=True)
 class Status:
-    """How a warm process is: memory in bytes, `idle_left` in seconds or None while it is in use."""
+    """The state of a warm process.
+
+    `memory` is in bytes; `idle_left` in seconds until it ends, or None while it is in use.
+    """
 
     process: int
     since: str
@@ -90,7 +100,9 @@ def send(connection: socket.socket, message: Mapping[str, Any], files: Sequence[
 
 
 def receive(connection: socket.socket, files: int = 0) -> tuple[dict[str, Any] | None, list[int]]:
-    """The next message and up to `files` files that came with it; no message when the other side is gone.
+    """Receives the next message, and up to `files` files that came with it.
+
+    The message is None when the other side is gone.
 
     Raises:
         OSError: The other side ended in the middle, or took longer than the connection's timeout.
@@ -121,6 +133,6 @@ def _read(connection: socket.socket, size: int) -> bytes:
 
 
 def _read_umask() -> int:
-    """The mask for new files, which can be asked for by changing it only, and that would disturb other threads."""
+    """Reads the mask for new files; `os.umask` would have to change it, also for other threads."""
     with open("/proc/self/status", encoding="utf-8", errors="replace") as status:
         return next(int(line.split()[1], 8) for line in status if line.startswith("Umask:"))

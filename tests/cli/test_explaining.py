@@ -25,7 +25,7 @@ from tests.perennial.records import span
 @pytest.fixture(scope="module")
 def project(tmp_path_factory):
     """Version 1 pushed, 2 kept, 3 pushed without probes and rolled back, 4 foreign: registered by nobody's run."""
-    project = make_project(tmp_path_factory.mktemp("told") / "digits")
+    project = make_project(tmp_path_factory.mktemp("explained") / "digits")
     ledger = Ledger(project.ledger_url)
     released = SpanJudged(span=WINDOW[0], rows=300, reasons=["the label was checked"], by="user ada")
     ledger.append(
@@ -68,7 +68,7 @@ def invoke(project, *arguments):
 
 
 def test_the_story_of_a_version_that_was_pushed(project):
-    told = invoke(project, "explain", "1")
+    output = invoke(project, "explain", "1")
     for part in (
         "version 1 of digits and serves now",
         "2026-01-01 version 1  aaaaaaaaaaaa  300 rows  quarantined",
@@ -91,35 +91,37 @@ def test_the_story_of_a_version_that_was_pushed(project):
         "rolled back to by user",
         "(answers look odd), serves since then",
     ):
-        assert part in told, part
+        assert part in output, part
 
 
 def test_the_story_of_a_candidate_that_was_kept(project):
-    told = invoke(project, "explain", "2")
-    assert "keep the champion: it is judged" in told and "failed: against the champion" in told
-    assert "against champion version 1" in told and "champion: accuracy 0.8000" in told
-    assert "1 slice, the least gain on label=3: accuracy -0.0100 (20 examples)" in told
-    assert "probes for hidden covariates: 1, flagged: scanner" in told and "without age: accuracy loses 0.2000" in told
-    assert "not probed: image: it is no number" in told
-    assert "never deployed" in told and "no run pushed it" in told and "serves now" not in told
+    output = invoke(project, "explain", "2")
+    assert "keep the champion: it is judged" in output and "failed: against the champion" in output
+    assert "against champion version 1" in output and "champion: accuracy 0.8000" in output
+    assert "1 slice, the least gain on label=3: accuracy -0.0100 (20 examples)" in output
+    assert (
+        "probes for hidden covariates: 1, flagged: scanner" in output and "without age: accuracy loses 0.2000" in output
+    )
+    assert "not probed: image: it is no number" in output
+    assert "never deployed" in output and "no run pushed it" in output and "serves now" not in output
 
 
-def test_what_is_not_known_is_said(project):
-    told = invoke(project, "explain", "4")
-    unknown = told[told.index("\nnot known\n") :]
+def test_what_is_not_known_is_listed(project):
+    output = invoke(project, "explain", "4")
+    unknown = output[output.index("\nnot known\n") :]
     assert "evaluation.json: not kept with this version" in unknown and "no decision of its run" in unknown
     assert "the ledger holds no start of run-d" in unknown
-    assert "attempt not known" in told and "never deployed" in told
+    assert "attempt not known" in output and "never deployed" in output
 
 
 def test_the_story_for_programs(project):
-    found = json.loads(invoke(project, "explain", "3", "--json"))
-    assert (found["version"], found["run"], found["lineage"]["attempt"]) == ("3", "run-3", "0")
-    assert [each["name"] for each in found["spans"]] == ["2026-01-02", "2026-01-03"]
-    assert found["parameters"]["seed"] == "2" and found["metrics"]["test_accuracy"] == 0.9
-    assert found["evaluation"]["champion"]["version"] == "1" and found["decision"]["promote"] is True
-    assert [each["action"] for each in found["deployments"]] == ["push"]
-    assert found["unknown"] == []
+    answer = json.loads(invoke(project, "explain", "3", "--json"))
+    assert (answer["version"], answer["run"], answer["lineage"]["attempt"]) == ("3", "run-3", "0")
+    assert [each["name"] for each in answer["spans"]] == ["2026-01-02", "2026-01-03"]
+    assert answer["parameters"]["seed"] == "2" and answer["metrics"]["test_accuracy"] == 0.9
+    assert answer["evaluation"]["champion"]["version"] == "1" and answer["decision"]["promote"] is True
+    assert [each["action"] for each in answer["deployments"]] == ["push"]
+    assert answer["unknown"] == []
 
 
 def test_probes_that_nobody_asked_for_are_not_missing(project):
@@ -134,34 +136,34 @@ def test_unknown_versions_name_the_known(project, arguments):
 
 
 def test_compared_with_what_it_was_judged_against(project):
-    told = invoke(project, "compare", "1", "2")
-    assert "both: 2026-01-01@1, 2026-01-02@1" in told and "only version 1: none" in told
-    assert "test_accuracy: 0.8500 | 0.8200" in told and "both were measured on the same test examples" in told
-    assert "version 2 minus version 1; positive: 2 is better" in told
-    assert "digit accuracy: +0.0200, 95% interval -0.0300 to +0.0700 (200 examples)" in told
+    output = invoke(project, "compare", "1", "2")
+    assert "both: 2026-01-01@1, 2026-01-02@1" in output and "only version 1: none" in output
+    assert "test_accuracy: 0.8500 | 0.8200" in output and "both were measured on the same test examples" in output
+    assert "version 2 minus version 1; positive: 2 is better" in output
+    assert "digit accuracy: +0.0200, 95% interval -0.0300 to +0.0700 (200 examples)" in output
     assert "version 2 minus version 1" in invoke(project, "compare", "2", "1")  # whichever comes first
 
 
 def test_compared_on_different_examples(project):
-    told = invoke(project, "compare", "2", "3")
-    assert "only version 2: 2026-01-01@1" in told and "only version 3: 2026-01-03@1" in told
-    said = "different test examples: version 2 on 200 of 2026-01-01 to 2026-01-02, version 3 on 210 of 2026-01-02 to"
-    assert said in told and "need not be one of the models" in told
-    assert "versions 2 and 3 were never judged against each other" in told
+    output = invoke(project, "compare", "2", "3")
+    assert "only version 2: 2026-01-01@1" in output and "only version 3: 2026-01-03@1" in output
+    counts = "different test examples: version 2 on 200 of 2026-01-01 to 2026-01-02, version 3 on 210 of 2026-01-02 to"
+    assert counts in output and "need not be one of the models" in output
+    assert "versions 2 and 3 were never judged against each other" in output
 
 
 def test_compared_where_nothing_is_known(project):
-    told = invoke(project, "compare", "1", "4")
-    assert "it is not known whether both were measured on the same test examples" in told
-    assert "test_accuracy: 0.8500 | 0.9000" in told and "learning_rate: 0.003 | none" in told
+    output = invoke(project, "compare", "1", "4")
+    assert "it is not known whether both were measured on the same test examples" in output
+    assert "test_accuracy: 0.8500 | 0.9000" in output and "learning_rate: 0.003 | none" in output
 
 
 def test_the_comparison_for_programs(project):
-    found = json.loads(invoke(project, "compare", "1", "3", "--json"))
-    assert [each["version"] for each in found["versions"]] == ["1", "3"]
-    assert found["same_examples"] is False
-    assert (found["direct"]["candidate"], found["direct"]["champion"]) == ("3", "1")
-    assert found["direct"]["differences"][0]["value"] == pytest.approx(0.1)
+    answer = json.loads(invoke(project, "compare", "1", "3", "--json"))
+    assert [each["version"] for each in answer["versions"]] == ["1", "3"]
+    assert answer["same_examples"] is False
+    assert (answer["direct"]["candidate"], answer["direct"]["champion"]) == ("3", "1")
+    assert answer["direct"]["differences"][0]["value"] == pytest.approx(0.1)
     assert json.loads(invoke(project, "compare", "2", "3", "--json"))["direct"] is None
 
 

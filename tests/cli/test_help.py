@@ -7,8 +7,13 @@ import sys
 
 import pytest
 
+HEAVY = [
+    *("pydantic", "tensorflow", "mlflow", "kfp", "numpy", "sqlalchemy", "rich.console"),
+    *("schemas", "perennial.ledger", "perennial.project"),
+]
 
-@pytest.mark.parametrize("library", ["pydantic", "tensorflow", "mlflow", "kfp", "numpy", "sqlalchemy"])
+
+@pytest.mark.parametrize("library", HEAVY)
 def test_the_command_line_alone_does_not_import(library):
     program = f"import sys, perennial.cli.main; sys.exit({library!r} in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 import perennial.ledger.events
-from perennial.cli.formats import lasted
+from perennial.cli.formats import format_duration
 from perennial.cli.history import parse_moment
 from perennial.cli.main import app
 from perennial.ledger.events import Ledger, NewEvent
@@ -59,24 +59,24 @@ def invoke(project, *arguments):
 
 
 def test_every_deployment_in_one_line(project):
-    code, told, _ = invoke(project)
-    lines = told.splitlines()
+    code, output, _ = invoke(project)
+    lines = output.splitlines()
     assert code == 0 and len(lines) == 3
-    said = "2026-01-02 10:00:00 UTC  version 1  pushed by a test (a test), served for 2 d 22 h"
-    assert lines[0].strip() == said
+    expected = "2026-01-02 10:00:00 UTC  version 1  pushed by a test (a test), served for 2 d 22 h"
+    assert lines[0].strip() == expected
     assert "version 2  pushed by a test (a test), served for 15 h 30 min" in lines[1]
     assert "version 1  rolled back to by a test (a test), serves since then for" in lines[2]
 
 
 def test_json_has_every_deployment(project):
-    found = json.loads(invoke(project, "--json")[1])
-    assert [(each["version"], each["action"], each["run"], each["until"]) for each in found] == [
+    answer = json.loads(invoke(project, "--json")[1])
+    assert [(each["version"], each["action"], each["run"], each["until"]) for each in answer] == [
         ("1", "push", "run-1", PUSHED["2"]),
         ("2", "push", "run-2", ROLLED_BACK),
         ("1", "rollback", None, None),
     ]
-    assert [each["decided"] for each in found] == [["gain of 1"], ["gain of 2"], []]
-    assert found[0]["seconds"] == timedelta(days=2, hours=22, minutes=30).total_seconds()
+    assert [each["decided"] for each in answer] == [["gain of 1"], ["gain of 2"], []]
+    assert answer[0]["seconds"] == timedelta(days=2, hours=22, minutes=30).total_seconds()
 
 
 @pytest.mark.parametrize(
@@ -93,16 +93,16 @@ def test_json_has_every_deployment(project):
     ],
 )
 def test_what_was_live_then(project, at, version, moment):
-    code, told, _ = invoke(project, "--at", at)
+    code, output, _ = invoke(project, "--at", at)
     expected = f"version {version} served at {moment} UTC" if version else f"nothing served at {moment} UTC"
-    assert code == 0 and told.splitlines()[0] == expected
+    assert code == 0 and output.splitlines()[0] == expected
     served = json.loads(invoke(project, "--at", at, "--json")[1])["served"]
     assert (served["version"] if served else None) == version
 
 
 def test_who_decided_and_why(project):
-    told = invoke(project, "--at", "2026-01-05")[1]
-    assert "pushed by a test (a test)" in told and "the gate: gain of 2" in told
+    output = invoke(project, "--at", "2026-01-05")[1]
+    assert "pushed by a test (a test)" in output and "the gate: gain of 2" in output
     assert "the gate" not in invoke(project, "--at", "2026-01-07")[1]  # a person decided
 
 
@@ -116,9 +116,9 @@ def test_who_decided_and_why(project):
     ],
 )
 def test_times_that_cannot_be_answered(project, at, part):
-    code, told, error = invoke(project, "--at", at)
-    said = re.sub(r"[^\w.-]+", " ", error)  # typer draws a box around it
-    assert code == 2 and told == "" and part in said and f"Received {at.replace(':', ' ')}" in said
+    code, output, error = invoke(project, "--at", at)
+    message = re.sub(r"[^\w.-]+", " ", error)  # typer draws a box around it
+    assert code == 2 and output == "" and part in message and f"Received {at.replace(':', ' ')}" in message
 
 
 def test_nothing_was_ever_deployed(tmp_path):
@@ -149,13 +149,13 @@ def test_the_command_itself_imports_neither_tensorflow_nor_mlflow(project):
 
 
 @given(st.lists(st.integers(1, 10**6), min_size=1, max_size=20), st.integers(0, 10**7))
-def test_periods_follow_each_other_and_one_holds_each_time(gaps, asked):
+def test_periods_follow_each_other_and_one_holds_each_time(gaps, seconds):
     starts, begin = [], datetime(2026, 1, 1, tzinfo=UTC)
     for gap in gaps:
         begin += timedelta(seconds=gap)
         starts.append(begin)
     periods = [_period(number, at) for number, at in enumerate(starts)]
-    moment = datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=asked)
+    moment = datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=seconds)
     served = served_at(periods, moment)
     before = [number for number, at in enumerate(starts) if at <= moment]
     assert (served.deployment if served else None) == (max(before) if before else None)
@@ -177,4 +177,4 @@ def test_periods_end_where_the_next_begin(project):
     [(0, "0 s"), (59.6, "1 min"), (125, "2 min 5 s"), (3600, "1 h"), (93784, "1 d 2 h"), (-5, "0 s")],
 )
 def test_spans_of_time_in_words(seconds, words):
-    assert lasted(seconds) == words
+    assert format_duration(seconds) == words

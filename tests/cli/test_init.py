@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from perennial.cli.init import FILES, init_project, validate_project
+from perennial.cli.init import FILES, init_project
 from perennial.cli.main import app
+from perennial.cli.validate import validate_project
 from perennial.errors import ProjectError
 from perennial.project import load_project
 from perennial.spans.landed import find_spans

@@ -49,10 +49,10 @@ def land_days(folder):
 
 @pytest.fixture(scope="module")
 def steps(tmp_path_factory):
-    """What the commands of a round trip said, and the folder that they left."""
+    """Gives the folder that a round trip left, and the exit code and output of each command."""
     folder = tmp_path_factory.mktemp("round") / "digits"
     land_days(folder)
-    said = forked(
+    answers = forked(
         run_cli,
         str(folder),
         DIFF,
@@ -70,7 +70,7 @@ def steps(tmp_path_factory):
     )
     names = ["none", "infer", "validate", "again", "show", "fits", "differs"]
     names += ["silent", "accept", "after", "twice", "still"]
-    return folder, dict(zip(names, said, strict=True))
+    return folder, dict(zip(names, answers, strict=True))
 
 
 def test_without_a_schema_infer_is_named(steps):
@@ -113,8 +113,8 @@ def test_a_span_that_fits_needs_no_change(steps):
 
 def test_diff_tells_exactly_what_changed(steps):
     code, output = steps[1]["differs"]
-    told = [line.strip() for line in output.splitlines() if line.startswith("  `")]
-    assert code == 0 and told == [
+    lines = [line.strip() for line in output.splitlines() if line.startswith("  `")]
+    assert code == 0 and lines == [
         "`pressure`: new feature FLOAT, at most one value, in 67% of examples; not asked of clients",
         "`scanner`: values +1: C",
     ]
@@ -122,9 +122,9 @@ def test_diff_tells_exactly_what_changed(steps):
     assert '+  value: "C"' in added and '+  name: "pressure"' in added
 
 
-def test_accept_records_who_why_and_what_and_tells_the_next_command(steps):
-    folder, said = steps
-    code, output = said["accept"]
+def test_accept_records_who_why_and_what_and_names_the_next_command(steps):
+    folder, answers = steps
+    code, output = answers["accept"]
     assert code == 0 and "next: `perennial run" in output
     project = load_project(folder)
     (event,) = Ledger(project.ledger_url).events("schema_accepted")
@@ -150,37 +150,37 @@ def test_nothing_of_the_measuring_stays(steps):
 # --- what cannot be done ------------------------------------------------------------------------------
 
 
-def tell_faults(folder):
-    """What the commands say where nothing, or nothing readable, has landed."""
+def provoke_faults(folder):
+    """Gives what the commands print where nothing, or nothing readable, has landed."""
     project = make_project(folder)
     schema = (folder / "schema.pbtxt").read_text()
-    found = {"nothing": run_cli(str(folder), DIFF)[0]}
+    answers = {"nothing": run_cli(str(folder), DIFF)[0]}
     for day in (1, 2):
         land(project, day)
     (newest,) = number_versions(find_landed(project), {})[-1:]
-    found["unknown"] = run_cli(str(folder), [*DIFF, "2026-01-1"])[0]
+    answers["unknown"] = run_cli(str(folder), [*DIFF, "2026-01-1"])[0]
     first = folder / "data" / f"{DAYS[0]}.parquet"
     os.truncate(first, 1000)
     (broken,) = number_versions(find_landed(project), {})[:1]
     judged = SpanJudged(span=broken, rows=0, reasons=["truncated"], readable=False)
     Ledger(project.ledger_url).append(NewEvent("span_quarantined", judged, "run-1", "one"))
-    found["unreadable"] = run_cli(str(folder), DIFF)[0]
+    answers["unreadable"] = run_cli(str(folder), DIFF)[0]
     (folder / "schema.pbtxt").write_text("feature { nme: 1 }")
-    found["schema"], found["shown"] = run_cli(str(folder), [*DIFF, newest.name], SHOW)
+    answers["schema"], answers["shown"] = run_cli(str(folder), [*DIFF, newest.name], SHOW)
     (folder / "schema.pbtxt").unlink()
-    found["inferred"] = run_cli(str(folder), INFER)[0]
-    found["written"] = ((folder / "schema.pbtxt").exists(), "")
+    answers["inferred"] = run_cli(str(folder), INFER)[0]
+    answers["written"] = ((folder / "schema.pbtxt").exists(), "")
     (folder / "schema.pbtxt").write_text(schema)
-    return found
+    return answers
 
 
 @pytest.fixture(scope="module")
 def faults(tmp_path_factory):
-    return forked(tell_faults, tmp_path_factory.mktemp("faults") / "digits")
+    return forked(provoke_faults, tmp_path_factory.mktemp("faults") / "digits")
 
 
 @pytest.mark.parametrize(
-    ("case", "code", "told"),
+    ("case", "code", "message"),
     [
         ("nothing", 3, r"data\.spans must hold a span that landed.*none at data/"),
         ("unknown", 3, r"span 2026-01-1 must have landed.*Did you mean 2026-01-01"),
@@ -191,9 +191,9 @@ def faults(tmp_path_factory):
         ("written", False, ""),
     ],
 )
-def test_faults_are_told(faults, case, code, told):
+def test_faults_are_reported(faults, case, code, message):
     assert faults[case][0] == code
-    assert re.search(told, faults[case][1], re.DOTALL), faults[case][1]
+    assert re.search(message, faults[case][1], re.DOTALL), faults[case][1]
 
 
 # --- text, where types are not in the file ------------------------------------------------------------
@@ -230,12 +230,12 @@ def land_taxi(folder):
 def test_round_trip_of_text(tmp_path):
     land_taxi(tmp_path)
     days = ["--span", DAYS[0], "--span", DAYS[1]]
-    said = forked(run_cli, str(tmp_path), [*INFER, *days], ["validate"], DIFF, ACCEPT, DIFF, ["validate"])
-    assert [code for code, _ in said] == [0] * 6, said
-    told = [line.strip() for line in said[2][1].splitlines() if line.startswith("  `")]
-    assert told == [
+    answers = forked(run_cli, str(tmp_path), [*INFER, *days], ["validate"], DIFF, ACCEPT, DIFF, ["validate"])
+    assert [code for code, _ in answers] == [0] * 6, answers
+    lines = [line.strip() for line in answers[2][1].splitlines() if line.startswith("  `")]
+    assert lines == [
         "`trip_seconds`: type INT -> FLOAT",
         "`surge`: new feature FLOAT, one value, in 100% of examples; not asked of clients",
         "`company`: values +1: Zebra Cabs",
     ]
-    assert "no change needed" in said[4][1]
+    assert "no change needed" in answers[4][1]

@@ -49,8 +49,8 @@ class Spans:
         return number_versions(find_landed(self.project), self.ledger.judged_spans())
 
     def judge(self, kind, span, run="run-1", **changes):
-        said = SpanJudged(span=span, rows=300, reasons=[] if kind == "span_accepted" else [REASON], set_aside=2)
-        self.ledger.append(NewEvent(kind, said.model_copy(update=changes), run))
+        judged = SpanJudged(span=span, rows=300, reasons=[] if kind == "span_accepted" else [REASON], set_aside=2)
+        self.ledger.append(NewEvent(kind, judged.model_copy(update=changes), run))
 
     def run(self, name, window, version, accepted=None, quarantined=None):
         decided = Decision(promote=True, criteria=[], reasons=[], not_compared=[])
@@ -91,11 +91,11 @@ def test_list_tells_every_span_with_its_state(spans: Spans) -> None:
 
 
 def test_list_for_programs(spans: Spans) -> None:
-    found = {row["span"]: row for row in json.loads(spans.call("list", "--json").output)}
-    assert {name: row["state"] for name, row in found.items()} == {GOOD: "accepted", BAD: "quarantined", NEW: "new"}
-    assert found[BAD]["reasons"] == [REASON] and found[BAD]["rows"] == 300 and found[BAD]["set_aside"] == 2
-    assert found[NEW]["rows"] is None and found[NEW]["at"] and found[NEW]["lies_there"]
-    assert {row["fingerprint"] for row in found.values()} == {span.fingerprint for span in spans.spans()}
+    rows = {row["span"]: row for row in json.loads(spans.call("list", "--json").output)}
+    assert {name: row["state"] for name, row in rows.items()} == {GOOD: "accepted", BAD: "quarantined", NEW: "new"}
+    assert rows[BAD]["reasons"] == [REASON] and rows[BAD]["rows"] == 300 and rows[BAD]["set_aside"] == 2
+    assert rows[NEW]["rows"] is None and rows[NEW]["at"] and rows[NEW]["lies_there"]
+    assert {row["fingerprint"] for row in rows.values()} == {span.fingerprint for span in spans.spans()}
 
 
 def test_list_before_anything_landed(tmp_path: Path) -> None:
@@ -147,9 +147,9 @@ def test_release_lets_a_span_into_the_next_window(spans: Spans) -> None:
     done = spans.call("release", BAD, "--why", "the sensor was replaced that day")
     assert done.output == f"span {BAD} version 1 is released: the next run trains on it\n"
     assert spans.window() == [GOOD, BAD, NEW]
-    said = spans.ledger.judged_spans()[BAD][-1]
-    assert (said.verdict, said.run, said.judged.by) == ("released", None, f"user {getpass.getuser()}")
-    assert said.judged.reasons == ["the sensor was replaced that day"] and said.at.startswith("20")
+    verdict = spans.ledger.judged_spans()[BAD][-1]
+    assert (verdict.verdict, verdict.run, verdict.judged.by) == ("released", None, f"user {getpass.getuser()}")
+    assert verdict.judged.reasons == ["the sensor was replaced that day"] and verdict.at.startswith("20")
     shown = spans.call("show", BAD).output
     assert f"released by user {getpass.getuser()}" in shown and "the sensor was replaced that day" in shown
 
@@ -192,7 +192,7 @@ def test_a_rejection_outlives_a_run_that_was_training_on_the_span_meanwhile(span
 
 
 @pytest.mark.parametrize(
-    ("name", "told"),
+    ("name", "message"),
     [
         (GOOD, "must be quarantined for this. Received: it is accepted"),
         (NEW, "must have been judged by a run. Received: it is new"),
@@ -200,11 +200,11 @@ def test_a_rejection_outlives_a_run_that_was_training_on_the_span_meanwhile(span
         ("x", "no such span. `perennial spans list`"),
     ],
 )
-def test_release_of_what_is_not_quarantined_is_explained(spans: Spans, name: str, told: str) -> None:
+def test_release_of_what_is_not_quarantined_is_explained(spans: Spans, name: str, message: str) -> None:
     before = spans.ledger.events()
     with pytest.raises(DataError) as refused:
         spans.call("release", name, "--why", "because")
-    assert told in str(refused.value) and refused.value.exit_code == 3
+    assert message in str(refused.value) and refused.value.exit_code == 3
     assert spans.ledger.events() == before
 
 
@@ -270,12 +270,12 @@ def test_of_two_people_at_once_one_decides_and_the_other_is_told(spans: Spans) -
     spans.ledger.close()
     for process in people:
         process.start()
-    told = sorted(answers.get(timeout=60) for _ in people)
+    ends = sorted(answers.get(timeout=60) for _ in people)
     for process in people:
         process.join()
-    assert [kind for kind, _ in told].count("done") == 1
-    assert all("released by user" in text or "it is released" in text for kind, text in told if kind != "done")
-    assert [said.verdict for said in spans.ledger.judged_spans()[BAD]] == ["quarantined", "released"]
+    assert [kind for kind, _ in ends].count("done") == 1
+    assert all("released by user" in text or "it is released" in text for kind, text in ends if kind != "done")
+    assert [verdict.verdict for verdict in spans.ledger.judged_spans()[BAD]] == ["quarantined", "released"]
 
 
 def test_who_decides_after_looking_too_long_is_told_what_holds_now(spans: Spans, monkeypatch) -> None:
@@ -289,4 +289,4 @@ def test_who_decides_after_looking_too_long_is_told_what_holds_now(spans: Spans,
     monkeypatch.setattr(Ledger, "append_once", after_somebody_else)
     with pytest.raises(LedgerError, match=r"must be as it was when you decided. Received: rejected by user .*faster"):
         decide_span(spans.project, "release", BAD, None, "because")
-    assert [said.verdict for said in spans.ledger.judged_spans()[BAD]] == ["quarantined", "rejected"]
+    assert [verdict.verdict for verdict in spans.ledger.judged_spans()[BAD]] == ["quarantined", "rejected"]

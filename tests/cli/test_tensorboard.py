@@ -31,7 +31,7 @@ SECONDS = 60.0
 
 
 def write_logs(folder: str, instances: list[str]) -> None:
-    """What `tf.summary` writes of a few steps of each instance."""
+    """Writes a few steps of each instance by `tf.summary`."""
     import tensorflow as tf
 
     for instance in instances:
@@ -53,30 +53,30 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
 
 @contextmanager
 def board(*arguments: str) -> Iterator[tuple[str, subprocess.Popen[str]]]:
-    """The command in a process of its own, once it has said where it listens."""
+    """Runs the command in a process of its own; gives its address, once it listens."""
     command = [sys.executable, "-m", "perennial.cli.main", "tensorboard", *arguments]
     # A test run in the background ignores Ctrl-C, and so would what it starts.
-    heard = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    hear_interrupts = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
     with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, preexec_fn=heard
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, preexec_fn=hear_interrupts
     ) as process:
         try:
             assert process.stdout is not None
             line = process.stdout.readline()
-            found = re.search(r"http://127\.0\.0\.1:\d+/", line)
-            assert found, line + process.stdout.read()
-            yield found[0], process
+            address = re.search(r"http://127\.0\.0\.1:\d+/", line)
+            assert address, line + process.stdout.read()
+            yield address[0], process
         finally:
             process.kill()
 
 
-def ask(address: str, what: str, wanted: int) -> Any:
-    """TensorBoard's answer, once it has read as much as is wanted."""
+def ask(address: str, what: str, count: int) -> Any:
+    """Asks TensorBoard until its answer has as many entries as are expected."""
     until = time.monotonic() + SECONDS
     while True:
         with urllib.request.urlopen(address + what) as response:
             answer = json.loads(response.read())
-        if len(answer) >= wanted or time.monotonic() > until:
+        if len(answer) >= count or time.monotonic() > until:
             return answer
         time.sleep(0.2)
 
@@ -86,7 +86,7 @@ def test_all_runs_are_served_and_control_c_ends_it_cleanly(project: Project) -> 
         names = {f"{run}/tensorboard/{name}/train" for run in RUNS for name in ("instance-1", "patched-1")}
         assert set(ask(address, "data/runs", 4)) == names
         tags = ask(address, "data/plugin/scalars/tags", 4)
-        assert set(tags) == names and all(list(found) == ["batch_loss"] for found in tags.values())
+        assert set(tags) == names and all(list(each) == ["batch_loss"] for each in tags.values())
         process.send_signal(signal.SIGINT)
         assert process.wait(SECONDS) == 0
         assert process.stdout is not None

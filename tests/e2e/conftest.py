@@ -15,9 +15,9 @@ import pytest
 import yaml
 from rich.console import Console
 
-from perennial.cli.run import Asked, RunResult, run_project
 from perennial.ledger.events import Ledger
 from perennial.project import load_project
+from perennial.runner.project_run import RunOptions, RunResult, run_project
 
 ROOT = Path(__file__).parents[2]
 DIGITS = ROOT / "examples" / "digits"
@@ -46,7 +46,7 @@ class Digits:
     def run(self, retrain: bool = False, tune: bool = False) -> RunResult:
         output = io.StringIO()
         try:
-            return run_project(self.project, Asked(retrain, tune), Console(file=output))
+            return run_project(self.project, RunOptions(retrain, tune), Console(file=output))
         finally:
             self.printed.append(output.getvalue())
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
+
+from perennial.processes import find_free_ports
 
 CHILD = """
 import time
@@ -76,3 +79,11 @@ def test_a_child_of_a_killed_process_ends(tmp_path, method, asks):
 def test_a_child_lives_on_while_its_starter_does(tmp_path, method):
     assert start(tmp_path, method, "late", delay=0.1).wait(60) == 0
     assert (tmp_path / "survived").exists()
+
+
+def test_free_ports_differ_and_can_be_listened_on():
+    ports = find_free_ports(3)
+    assert len(set(ports)) == 3
+    for port in ports:
+        with socket.socket() as listener:
+            listener.bind(("127.0.0.1", port))

@@ -1,4 +1,4 @@
-"""What two runs of a pipeline have in common: the digests of their artifacts' contents."""
+"""Digests of the artifacts of a run, which two runs of a pipeline have in common."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ NOT_COMPARED = ("executor_output.json", "fingerprint.pb", "events.out.", "data_d
 
 
 def digests(project: Path) -> dict[str, str]:
-    """The digest of each artifact's file, by its name without that of the run."""
+    """Gives the digest of each artifact's file, by its name without that of the run."""
     (artifacts,) = (project / ".run" / "artifacts").iterdir()
     files = (path for path in sorted(artifacts.rglob("*")) if path.is_file())
     names = {path: path.relative_to(artifacts).as_posix() for path in files}
@@ -26,24 +26,26 @@ def digests(project: Path) -> dict[str, str]:
 
 
 def canonical(path: Path) -> bytes:
-    """A file's contents: without how long training took and the digest of files that are not compared; tf.Examples
-    with their features in order, which tfx_bsl writes in any.
+    """Gives a file's contents without what differs from run to run.
+
+    That is how long training took, the digest of files that are not compared, and the order of the
+    features of tf.Examples, which tfx_bsl writes in any.
     """
     if path.name.endswith(".gz"):
-        return examples(gzip.decompress(path.read_bytes()))
+        return sort_features(gzip.decompress(path.read_bytes()))
     if path.name == "training.json":
         record = json.loads(path.read_text())
         return json.dumps({name: value for name, value in record.items() if name not in ("seconds", "digest")}).encode()
     return path.read_bytes()
 
 
-def examples(records: bytes) -> bytes:
-    """The tf.Examples of a TFRecord file, one after the other."""
+def sort_features(records: bytes) -> bytes:
+    """Joins the tf.Examples of a TFRecord file, each with its features in order."""
     from tensorflow.core.example.example_pb2 import Example
 
-    found, at = [], 0
+    serialized, at = [], 0
     while at < len(records):
         (length,) = struct.unpack_from("<Q", records, at)  # then a checksum, the record, a checksum
-        found.append(Example.FromString(records[at + 12 : at + 12 + length]).SerializeToString(deterministic=True))
+        serialized.append(Example.FromString(records[at + 12 : at + 12 + length]).SerializeToString(deterministic=True))
         at += 16 + length
-    return b"".join(found)
+    return b"".join(serialized)

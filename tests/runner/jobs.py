@@ -1,4 +1,4 @@
-"""What the tests of the warm process call in processes of their own."""
+"""Functions that the tests of the warm process call in processes of their own."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pathlib import Path
 
 
 def report(path: str) -> None:
-    """Writes what this process finds around it."""
+    """Writes the surroundings of this process."""
     surroundings = {
         "environment": dict(os.environ),
         "folder": os.getcwd(),

@@ -9,9 +9,9 @@ from pathlib import Path
 from kfp import compiler, dsl
 from rich.console import Console
 
-from perennial.cli.console import StepDisplay
 from perennial.runner import local_run
 from perennial.runner.local_run import LocalRun
+from perennial.runner.step_display import StepDisplay
 
 
 @dsl.component(base_image="python:3.11", install_kfp_package=False)

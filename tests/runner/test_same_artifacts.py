@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from perennial.cli.console import StepDisplay
 from perennial.runner.local_run import LocalRun
+from perennial.runner.step_display import StepDisplay
 from perennial.training.stages import choose_stages
 from tests.forked import forked
 from tests.perennial.folders import make_project

@@ -1,4 +1,4 @@
-"""The warm process: who shares it, whose it is, what its children are like, and what becomes of it."""
+"""The warm process: who shares it, whose it is, what its children are like, and when it ends."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def test_child_is_as_if_the_command_had_started_it(tmp_path):
     (tmp_path / "there").mkdir()
     environment = {**os.environ, "TZ": "Asia/Tokyo", "TMPDIR": str(tmp_path / "there"), "FRUIT": "pear"}
     prefix = ["sh", "-c", 'umask 027; ulimit -Sn 200; exec taskset -c 0 "$0" "$@"']
-    found = []
+    reports = []
     for name, program in (("warm", CALL), ("direct", DIRECTLY)):
         request = json.dumps([f"{JOBS}:report", str(tmp_path / name)])
         command = [*prefix, sys.executable, "-c", program.format(root=str(ROOT)), request]
@@ -101,9 +101,9 @@ def test_child_is_as_if_the_command_had_started_it(tmp_path):
         surroundings = json.loads((tmp_path / name).read_text())
         surroundings["argv"] = surroundings["argv"][:1]
         surroundings["open"] = [path.replace(name, "NAME") for path in surroundings["open"]]
-        found.append(surroundings)
-    assert found[0] == found[1]
-    assert found[0]["environment"]["FRUIT"] == "pear" and found[0]["umask"] == 0o027
+        reports.append(surroundings)
+    assert reports[0] == reports[1]
+    assert reports[0]["environment"]["FRUIT"] == "pear" and reports[0]["umask"] == 0o027
     assert len(warm.statuses()) == 1
 
 
@@ -150,7 +150,7 @@ def test_kill_of_the_warm_process_stops_neither_the_call_nor_the_next(tmp_path):
     assert [status.process != before.process for status in warm.statuses()] == [True]
 
 
-def test_kill_of_what_watches_a_call_is_told(tmp_path):
+def test_kill_of_what_watches_a_call_is_an_error(tmp_path):
     with warm.WarmProcess(needs=()) as process:
         running = process.start(Call.here(f"{JOBS}:work", [str(tmp_path), 60], ()), (0, 1, 2))
         wait_for(lambda: (tmp_path / "began").exists() and (tmp_path / "began").read_text().count(" ") == 2)
@@ -243,7 +243,7 @@ def test_other_users_are_not_served(place, tmp_path):
         pytest.skip("another account needs root")
     # Even where somebody opened folder and socket to all.
     path.chmod(0o666)
-    asked = as_nobody(
+    answered = as_nobody(
         place,
         f"""
 import socket
@@ -257,7 +257,7 @@ except OSError:
     print("answer: None")
 """,
     )
-    assert asked.stdout.strip() == "answer: None", asked.stderr
+    assert answered.stdout.strip() == "answer: None", answered.stderr
 
 
 def test_nonsense_on_the_socket_is_survived(place):

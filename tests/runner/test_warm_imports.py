@@ -1,4 +1,4 @@
-"""What the warm process holds when it has imported everything."""
+"""The modules of the warm process when it has imported everything."""
 
 from __future__ import annotations
 

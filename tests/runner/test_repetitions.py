@@ -1,4 +1,4 @@
-"""Which repetition of a rejected run `perennial run` goes on with."""
+"""The repetition of a rejected run that `perennial run` goes on with."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from perennial.cli.repetitions import due_attempt
 from perennial.ledger.events import Ledger
+from perennial.runner.repetitions import due_attempt
 from schemas.records import Criterion, Decision
 from tests.perennial.records import run_ended, run_started, selection
 
@@ -26,7 +26,7 @@ def ledger(tmp_path):
 
 
 def due(ledger: Ledger, attempt: int, outcome: str | None, made: Decision | None, **changes: Any) -> int | None:
-    """After a run that was this attempt, and ended so; None: it was killed."""
+    """Records a run that was this attempt and its outcome (None: killed); gives what is due then."""
     ledger.append(run_started("r", selection("r", attempt=attempt, **changes)))
     if outcome is not None:
         ledger.append(run_ended("r", outcome))

@@ -14,9 +14,9 @@ import pytest
 from rich.console import Console
 
 from components.select_spans.component import select_spans
-from perennial.cli import run as running
-from perennial.cli.run import Asked, run_project
 from perennial.ledger.events import Ledger
+from perennial.runner import project_run
+from perennial.runner.project_run import RunOptions, run_project
 from perennial.spans.landed import find_landed
 from perennial.spans.window import number_versions
 from perennial.training.stages import choose_stages
@@ -70,18 +70,18 @@ def _land(project, name):
     os.utime(path, (long_ago, long_ago))
 
 
-def test_the_command_imports_nothing_heavy_and_tells_the_outcome(project):
+def test_the_command_imports_nothing_heavy_and_prints_the_outcome(project):
     command = [sys.executable, "-c", PROGRAM, "run", str(project.folder), "--json"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert not set(HEAVY) & set(done.stderr.splitlines()[-1].split())
-    told = json.loads(done.stdout.splitlines()[-1])
-    assert told["outcome"] == "nothing_new" and told["report"] is None
-    assert told["window"] == ["2026-01-03", "2026-01-04", "2026-01-05"]
+    answer = json.loads(done.stdout.splitlines()[-1])
+    assert answer["outcome"] == "nothing_new" and answer["report"] is None
+    assert answer["window"] == ["2026-01-03", "2026-01-04", "2026-01-05"]
 
 
 def test_it_is_recorded_as_a_run_that_began_and_ended(project):
-    result = run_project(project, Asked(), Console(file=io.StringIO()))
+    result = run_project(project, RunOptions(), Console(file=io.StringIO()))
     start, end = Ledger(project.ledger_url).events("run_started", "run_ended")
     assert isinstance(start.body, RunStarted) and start.run == end.run == start.body.selection.run
     assert isinstance(end.body, RunEnded) and end.body == result.ended
@@ -98,10 +98,13 @@ def test_the_command_and_the_pipeline_decide_the_same(project, monkeypatch, land
     def begin(*_):
         raise PipelineBegan
 
-    monkeypatch.setattr(running, "_run_pipeline", begin)
+    monkeypatch.setattr(project_run, "_run_pipeline", begin)
     stages = choose_stages(project).names
     selected = select_spans.python_func(str(project.folder), stages, "in-the-pipeline", "", retrain, False, 0)
     began = nullcontext() if selected[0] == "nothing_new" else pytest.raises(PipelineBegan)
     with began:
-        assert run_project(project, Asked(retrain=retrain), Console(file=io.StringIO())).ended.outcome == "nothing_new"
+        assert (
+            run_project(project, RunOptions(retrain=retrain), Console(file=io.StringIO())).ended.outcome
+            == "nothing_new"
+        )
     assert (selected[0] == "train") == (landed or retrain)

@@ -1,0 +1,19 @@
+"""`perennial serve`: the model server on this machine."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from perennial.cli.arguments import Folder
+
+Port = Annotated[int | None, typer.Option(help="HTTP port; default: serving.port of the settings.")]
+
+
+def serve(folder: Folder, port: Port = None) -> None:
+    """Serve the champion over HTTP, following the ledger."""
+    from perennial.project import load_project
+    from serving.server import serve as serve_project
+
+    serve_project(load_project(folder), port)
