@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from perennial.errors import ProjectError, describe_error
 from perennial.project import Project
 from perennial.storage.digests import digest_value
+from perennial.training.keras_internals import reset_layer_names
 from perennial.training.losses import task_outputs
 from perennial.training.model_builder import check_output
 from perennial.training.model_call import call_model
@@ -72,9 +73,7 @@ class DesignSpace:
         return [found for found in hp.space if hp.is_active(found)]
 
     def _call(self, hp: keras_tuner.HyperParameters) -> Any:
-        import keras
-
-        keras.src.utils.naming.reset_uids()
+        reset_layer_names()
         return self.builder(self.features.transform_output(), hp)
 
     def _check(self, model: keras.Model) -> None:

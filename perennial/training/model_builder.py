@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from perennial.errors import ProjectError, describe_error
 from perennial.project import Project
 from perennial.tasks import LATENT, Task
+from perennial.training.keras_internals import is_functional, reset_layer_names, tensor_below_head
 from perennial.training.losses import task_outputs
 from perennial.training.model_call import call_model
 from perennial.training.transformed_features import Features, Labels, TransformedFeatures
@@ -61,7 +62,7 @@ class ModelBuilder:
         import keras
         import keras_tuner
 
-        keras.src.utils.naming.reset_uids()
+        reset_layer_names()
         hp = keras_tuner.HyperParameters()
         hp.values = dict(values or {})
         model = self._call(self.features.transform_output(), *([hp] if self.takes_hp else []))
@@ -181,9 +182,8 @@ def latent_tensor(model: keras.Model, latent: str | None) -> Any:
     """
     import difflib
 
-    import keras
 
-    if not isinstance(model, keras.src.models.Functional):
+    if not is_functional(model):
         return None
     if latent is not None:
         names = [layer.name for layer in model.layers]
@@ -196,17 +196,5 @@ def latent_tensor(model: keras.Model, latent: str | None) -> Any:
     outputs = model.output
     if isinstance(outputs, dict) and LATENT in outputs:
         return outputs[LATENT]
-    heads = [_below_head(output) for output in (outputs.values() if isinstance(outputs, dict) else [outputs])]
+    heads = [tensor_below_head(output) for output in (outputs.values() if isinstance(outputs, dict) else [outputs])]
     return heads[0] if all(head is heads[0] for head in heads) else None
-
-
-def _below_head(output: Any) -> Any:
-    """What the last layer with weights before an output reads; None where the way to it branches."""
-    while True:
-        operation, node, _ = output._keras_history
-        inputs = operation._inbound_nodes[node].input_tensors
-        if len(inputs) != 1:
-            return None
-        if operation.weights:
-            return inputs[0]
-        output = inputs[0]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from perennial.training.keras_internals import is_functional
 from perennial.training.transformed_features import Features
 
 if TYPE_CHECKING:
@@ -16,9 +17,7 @@ def call_model(model: keras.Model, features: Features, training: bool) -> Any:
     Keras matches a dictionary with a functional model's own by the order of the sorted names, not by the names: one
     feature more would move all that come after it.
     """
-    import keras
-
-    wanted = model.input if isinstance(model, keras.src.models.Functional) else None
+    wanted = model.input if is_functional(model) else None
     if isinstance(wanted, dict) and wanted.keys() <= features.keys():
         features = {name: features[name] for name in wanted}
     return model(features, training=training)

@@ -10,6 +10,7 @@ from typing import Any
 from perennial.project import Project
 from schemas.records import Pretraining
 from tests.chain import with_settings
+from tests.perennial.training.jobs import split_cpu
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,18 @@ def pretrain_digits(project: Project, features: Path, folder: Path) -> dict[str,
     }
     found["stabilised"] = stabilise_weights(project, features, folder / "rotation", None, folder / "draws")
     return found
+
+
+def pretrain_clipped(project: Project, features: Path, output: Path, replicas: int) -> Pretraining:
+    """Pretrains one epoch on this many replicas, with every gradient clipped."""
+    from components.pretrain_learner.step import pretrain_learner
+    from perennial.training import training_step
+
+    training_step.CLIP_NORM = 0.05
+    if replicas > 1:
+        split_cpu(replicas)
+        project = with_settings(project, "train", strategy="mirrored")
+    return pretrain_learner(with_settings(project, "pretext", task="rotation", epochs=1), features, output)
 
 
 def read_unlabelled(project: Project, features: Path) -> tuple[list[dict[str, Any]], list[str]]:

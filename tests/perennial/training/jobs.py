@@ -11,6 +11,7 @@ import numpy as np
 from perennial.project import Project, load_project
 
 KEYS = "prediction"
+DROPOUT = ("x = keras.layers.Dropout(0.3)(x)", "pass")  # old and new text for `changed`
 
 
 def features_of(project: Project, folder: Path) -> Any:
@@ -50,14 +51,28 @@ def labels_shown(project: Project, folder: Path, balance: str, epochs: int) -> t
     return class_shares(features, project.tasks[0]), np.bincount(np.concatenate(shown), minlength=10).tolist()
 
 
+def split_cpu(devices: int) -> None:
+    """Makes several logical devices of the CPU; nothing else of TensorFlow must have run."""
+    import tensorflow as tf
+
+    (cpu,) = tf.config.list_physical_devices("CPU")
+    tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * devices)
+
+
+def clipped(project: Project, folder: Path, train: dict[str, Any], devices: int = 1) -> dict[str, Any]:
+    """What `losses` gives when every gradient is clipped."""
+    from perennial.training import training_step
+
+    training_step.CLIP_NORM = 0.05
+    return losses(project, folder, train, devices)
+
+
 def losses(project: Project, folder: Path, train: dict[str, Any], devices: int = 1, count: int = 20) -> dict[str, Any]:
     """The first losses with these settings, and what the model gives then."""
     import keras
-    import tensorflow as tf
 
     if devices > 1:
-        (cpu,) = tf.config.list_physical_devices("CPU")
-        tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * devices)
+        split_cpu(devices)
     trainer, features = make_trainer(project, folder, train)
     keras.utils.set_random_seed(5)
     found = trainer.train([0.003] * count)
