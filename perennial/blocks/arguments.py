@@ -56,6 +56,15 @@ def checked_names(block: str, argument: str, names: Iterable[Any]) -> list[str]:
     return found
 
 
+def checked_name(block: str, name: Any) -> str:
+    """The name of a block: without a slash.
+
+    Raises:
+        ValueError: It is none.
+    """
+    return checked_names(block, "name", [name])[0]
+
+
 def checked_activation(block: str, value: Any) -> str:
     """The name of an activation that Keras knows.
 

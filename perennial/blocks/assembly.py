@@ -12,7 +12,7 @@ from perennial.tasks import LATENT
 if TYPE_CHECKING:
     import keras
 
-    from perennial.blocks.stem_layers import Joined, Stem
+    from perennial.blocks.stems import Joined, Stem
 
 TASKS = "task"
 """Name of the layer that holds the tasks."""
@@ -53,7 +53,7 @@ def with_tasks(inputs: Mapping[str, Any], latent: Any, tasks: Head | Sequence[He
     """
     import keras
 
-    from perennial.blocks.task_layers import Tasks
+    from perennial.blocks.layers import Tasks
 
     heads = [tasks] if isinstance(tasks, Head) else list(tasks)
     checked_names("assemble", "names of tasks and `latent`", [LATENT, *(head.name for head in heads)])

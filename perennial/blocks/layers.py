@@ -1,11 +1,15 @@
-"""What the blocks' layers share. This module imports Keras; functions import it when they are called."""
+"""What stems, learners and tasks are made of."""
 
+# ruff: noqa: D102 - `build`, `call` and the like mean what Keras says; the classes tell what they compute.
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import keras
 from keras import ops
+
+from perennial.blocks.tasks import Head
 
 Shape = tuple[int | None, ...]
 
@@ -16,6 +20,24 @@ class Block(keras.layers.Layer):  # type: ignore[misc] # Keras has no types
     def learns(self, training: bool | None) -> bool:
         """Whether this call is one that trains the layer."""
         return bool(training) and self.trainable
+
+
+class Tasks(Block):
+    """A fully connected layer for each task, in float32 whatever the precision is."""
+
+    def __init__(self, heads: Sequence[Head], name: str) -> None:
+        super().__init__(name=name, dtype="float32")
+        self.heads = {
+            head.name: keras.layers.Dense(head.units, head.activation, dtype="float32", name=head.name)
+            for head in heads
+        }
+
+    def build(self, shape: Shape) -> None:
+        for head in self.heads.values():
+            head.build(shape)
+
+    def call(self, latent: Any) -> dict[str, Any]:
+        return {name: head(latent) for name, head in self.heads.items()}
 
 
 def normalisation(name: str, scale: str = "ones") -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from perennial.blocks.arguments import checked_count, checked_names
+from perennial.blocks.arguments import checked_count, checked_name
 
 _DEFAULT = "prediction"
 
@@ -31,7 +31,7 @@ def binary(name: str = _DEFAULT) -> Head:
     Raises:
         ValueError: The name is none.
     """
-    return Head(_name("binary", name), 1, "sigmoid")
+    return Head(checked_name("binary", name), 1, "sigmoid")
 
 
 def multi_class(classes: int, name: str = _DEFAULT) -> Head:
@@ -48,7 +48,7 @@ def multi_class(classes: int, name: str = _DEFAULT) -> Head:
         ValueError: There are less than two classes, or the name is none.
     """
     checked_count("multi_class", "classes", classes, least=2)
-    return Head(_name("multi_class", name), classes, "softmax")
+    return Head(checked_name("multi_class", name), classes, "softmax")
 
 
 def regression(name: str = _DEFAULT) -> Head:
@@ -63,8 +63,4 @@ def regression(name: str = _DEFAULT) -> Head:
     Raises:
         ValueError: The name is none.
     """
-    return Head(_name("regression", name), 1, "linear")
-
-
-def _name(block: str, name: str) -> str:
-    return checked_names(block, "name", [name])[0]
+    return Head(checked_name("regression", name), 1, "linear")

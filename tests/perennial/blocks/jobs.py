@@ -118,6 +118,11 @@ def digits_model(learner: Any = None, *heads: blocks.Head) -> Any:
     return blocks.assemble(stem, learner, heads or blocks.multi_class(10))
 
 
+def argument_error(block: str, arguments: dict[str, Any]) -> str:
+    """The message of the error that a block with these arguments raises, with its kind."""
+    return error_of(getattr(blocks, block), **arguments)
+
+
 def error_of(function: Any, *arguments: Any, **named: Any) -> str:
     """The message of the error that a call raises, with its kind."""
     try:
