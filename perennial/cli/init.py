@@ -10,7 +10,7 @@ from typing import Any
 from perennial.errors import ProjectError, describe_error
 from perennial.project import Project
 from perennial.runner.project_checks import check_project
-from perennial.schema.text import read_text
+from perennial.schema.text import read_schema_text
 from perennial.spans.landed import find_landed
 from perennial.storage.atomic import publish_text
 from perennial.user_module import user_line
@@ -47,7 +47,7 @@ def validate_project(project: Project) -> Iterator[str]:
     from perennial.export.saved_model import serving_specs
 
     settings = project.settings
-    read_text(project.schema_path)  # says how to make one that is missing
+    read_schema_text(project.schema_path)  # says how to make one that is missing
     check_project(project)
     yield f"project.yaml       {settings.name}: predicts `{settings.label}`"
     yield f"schema.pbtxt       {len(project.schema.feature)} features"
