@@ -13,13 +13,13 @@ from typing import Any
 
 import numpy as np
 
-from perennial.errors import PerennialError, ServingError
+from perennial.errors import InputError, PerennialError, ServingError
 from perennial.export.contract import read_contract
 from perennial.registry.model_files import verify_model
 from perennial.tfx_compat import prepare_process
 from schemas.records import ModelContract
 from serving.causes import tensorflow_cause
-from serving.features import DTYPES, TEXT, Array, Feature, InputError, to_array
+from serving.features import DTYPES, TEXT, Array, Feature, to_array
 from serving.outputs import all_outputs
 
 SIGNATURE = "serving_default"

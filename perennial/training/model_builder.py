@@ -182,7 +182,6 @@ def latent_tensor(model: keras.Model, latent: str | None) -> Any:
     """
     import difflib
 
-
     if not is_functional(model):
         return None
     if latent is not None:
