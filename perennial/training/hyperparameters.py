@@ -1,4 +1,4 @@
-"""What the steps before training share: the hyperparameters to begin with, and whether an earlier search is good."""
+"""What the steps before training share: first hyperparameters, and the use of earlier searches."""
 
 from __future__ import annotations
 
@@ -19,7 +19,9 @@ _SECONDS_PER_DAY = 86_400
 
 
 def usable(tuned: Tuned | None, now: datetime, max_age_days: float, asked: bool) -> tuple[Tuned | None, str]:
-    """The earlier search if its outcome may still be used, else why not, as the end of "searched because ...".
+    """Gives the earlier search if its outcome may still be used, else why not.
+
+    The reason is the end of "searched because ...".
 
     Args:
         tuned: The newest search, if there was one.
@@ -45,13 +47,13 @@ def age_in_days(tuned: Tuned, now: datetime) -> float:
 
 
 def settings_hyperparameters(settings: ProjectSettings) -> Hyperparameters:
-    """Those of the settings: every default of `build_model`."""
+    """Gives the hyperparameters of the settings: every default of `build_model`."""
     train = settings.train
     return Hyperparameters(learning_rate=train.learning_rate, batch_size=train.batch_size, source="settings")
 
 
 def one_process(train: TrainSettings) -> TrainSettings:
-    """The settings for what is trained briefly, in one process: draws of weights, trials.
+    """Gives the settings for what is trained briefly, in one process: draws of weights, trials.
 
     Workers of `multi_worker` wait for each other; here there is only one.
     """
@@ -59,7 +61,7 @@ def one_process(train: TrainSettings) -> TrainSettings:
 
 
 def plan_batches(train: TrainSettings, batch_size: int, seed: int) -> BatchPlan:
-    """How batches of this size are made, as the settings say."""
+    """Plans batches of this size, as the settings say."""
     from perennial.training.batches import BatchPlan
 
     return BatchPlan(batch_size, seed, "resample" if train.balance == "resample" else "none", train.cache_mb)
@@ -82,12 +84,13 @@ def balance_classes(features: TransformedFeatures, train: TrainSettings) -> list
 
 
 def space_digest(project: Project) -> str:
-    """Digest of what decides which hyperparameters there are, what is tried, and what their values mean.
+    """Computes the digest of what decides which hyperparameters there are and what they mean.
 
-    It holds the module, the tasks, how rare classes count, the ranges, how many of the best are kept, the algorithm,
-    and of the settings' own learning rate and batch size what is not searched, because that is part of what a search
-    found. The budget and the epochs of a trial are not in it: a longer search may be wanted, but what a shorter one
-    found is still good. Nor is the data: drift is looked at by itself.
+    It holds the module, the tasks, how rare classes count, the ranges, how many of the best are
+    kept, the algorithm, and of the settings' own learning rate and batch size what is not searched,
+    because that is part of what a search found. The budget and the epochs of a trial are not in it:
+    a longer search may be wanted, but what a shorter one found is still good. Nor is the data:
+    drift is looked at by itself.
     """
     settings = project.settings
     tune, train = settings.tune, settings.train

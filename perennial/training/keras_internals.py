@@ -1,4 +1,7 @@
-"""What Keras has no public name for: all use of its private parts is here, to be looked at when Keras changes."""
+"""What Keras has no public name for.
+
+All use of its private parts is here, to be looked at when Keras changes.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def is_functional(model: keras.Model) -> bool:
-    """Tells whether a model is a graph of layers between symbolic inputs and outputs, as `keras.Model(a, b)` makes.
+    """Tells whether a model is a graph of layers, as `keras.Model(inputs, outputs)` makes one.
 
     Keras exports no class for it, and `keras.Model` is the class of every other model too.
     """
@@ -19,7 +22,9 @@ def is_functional(model: keras.Model) -> bool:
 
 
 def reset_layer_names() -> None:
-    """Lets layers without a name be numbered from the beginning again, so that a model's names are always the same.
+    """Lets layers without a name be numbered from the beginning again.
+
+    So the names of a model's layers do not depend on the models that were built before it.
 
     Keras's own `clear_session` would also forget the precision and the seed that were set.
     """
@@ -29,7 +34,10 @@ def reset_layer_names() -> None:
 
 
 def tensor_below_head(output: Any) -> Any:
-    """Gives what the last layer with weights before a symbolic output reads; None where the way to it branches."""
+    """Gives what the last layer with weights before a symbolic output reads.
+
+    None where the way to it branches.
+    """
     while True:
         operation, node, _ = output._keras_history
         inputs = operation._inbound_nodes[node].input_tensors

@@ -37,11 +37,11 @@ class ModelBuilder:
 
     @property
     def takes_hp(self) -> bool:
-        """Whether `build_model` takes hyperparameters beside the transform graph."""
+        """Tells whether `build_model` takes hyperparameters beside the transform graph."""
         return len(inspect.signature(self.project.module().build_model).parameters) > 1
 
     def declared(self) -> keras_tuner.HyperParameters:
-        """What `build_model` asks its `hp` for; empty where it takes none.
+        """Gives what `build_model` asks its `hp` for; empty where it takes none.
 
         Raises:
             ProjectError: The model does not build.
@@ -54,10 +54,13 @@ class ModelBuilder:
         return hp
 
     def build(self, values: Values | None = None) -> keras.Model:
-        """The model with these hyperparameters; what they do not name has the default that `build_model` gives it.
+        """Builds the model with these hyperparameters.
+
+        Those without a value have the default that `build_model` gives.
 
         Raises:
-            ProjectError: `build_model` fails, with the user's line, or gives no Keras model with weights to train.
+            ProjectError: `build_model` fails, with the user's line, or gives no Keras model with
+                weights to train.
         """
         import keras
         import keras_tuner
@@ -80,7 +83,8 @@ class ModelBuilder:
         """Tries a model on some examples.
 
         Raises:
-            ProjectError: It does not take the transformed features, or its output does not fit the tasks.
+            ProjectError: It does not take the transformed features, or its output does not fit the
+                tasks.
         """
         features, labels = self.features.sample("train", _PROBED)
         outputs = self._try(model, features)
@@ -152,12 +156,12 @@ def _check_probabilities(where: str, task: Task, output: tf.Tensor) -> None:
 
 
 def trunk(model: keras.Model, latent: str | None) -> keras.Model:
-    """The model from its inputs to the latent vector [n, d].
+    """Gives the model from its inputs to the latent vector [n, d].
 
     Args:
         model: A functional model.
-        latent: Name of the layer whose output it is; None: what the model names `latent`, else what the last layer
-            with weights reads, the same one for all tasks.
+        latent: Name of the layer whose output it is; None: what the model names `latent`, else what
+            the last layer with weights reads, the same one for all tasks.
 
     Raises:
         ProjectError: There is no such layer, or it cannot be told what the latent vector is.
@@ -175,7 +179,7 @@ def trunk(model: keras.Model, latent: str | None) -> keras.Model:
 
 
 def latent_tensor(model: keras.Model, latent: str | None) -> Any:
-    """The symbolic latent vector of a functional model; None where it has none to show.
+    """Finds the symbolic latent vector of a functional model; gives None where there is none.
 
     Raises:
         ProjectError: It has no layer of that name.

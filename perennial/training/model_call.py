@@ -12,10 +12,10 @@ if TYPE_CHECKING:
 
 
 def call_model(model: keras.Model, features: Features, training: bool) -> Any:
-    """What a model gives for features among which there may be some that it does not read.
+    """Calls a model with features among which there may be some that it does not read.
 
-    Keras matches a dictionary with a functional model's own by the order of the sorted names, not by the names: one
-    feature more would move all that come after it.
+    Keras matches a dictionary with a functional model's own by the order of the sorted names, not
+    by the names: one feature more would move all that come after it.
     """
     wanted = model.input if is_functional(model) else None
     if isinstance(wanted, dict) and wanted.keys() <= features.keys():

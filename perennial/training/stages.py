@@ -14,7 +14,10 @@ TUNER_FN = "tuner_fn"
 
 @dataclass(frozen=True)
 class Stages:
-    """Tells of each of these steps, by its name, whether it is in the pipeline; all other steps always are."""
+    """Tells of each of these steps, by its name, whether it is in the pipeline.
+
+    All other steps always are.
+    """
 
     pretrain_learner: bool
     stabilise_weights: bool

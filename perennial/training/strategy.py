@@ -1,4 +1,4 @@
-"""Where training runs: the tf.distribute strategy, the devices and the precision of the settings."""
+"""Where training runs: the tf.distribute strategy, the devices and the precision."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ CLUSTER = "TF_CONFIG"
 
 
 def choose_strategy(train: TrainSettings) -> tf.distribute.Strategy:
-    """The strategy of the settings; also sets Keras's precision for every model that is built from now on.
+    """Gives the strategy of the settings.
+
+    Also sets Keras's precision for every model that is built from now on.
 
     `mirrored` without a GPU spreads over the logical CPU devices.
 
@@ -39,7 +41,7 @@ def choose_strategy(train: TrainSettings) -> tf.distribute.Strategy:
 
 
 def cluster_size() -> int | None:
-    """How many workers TF_CONFIG names, or None where it is not set.
+    """Counts the workers that TF_CONFIG names; None where it is not set.
 
     Raises:
         ProjectError: It is set to something else than a cluster with this process in it.
@@ -78,7 +80,11 @@ def _check_gpu(train: TrainSettings, gpus: list[str], cpus: list[str]) -> None:
 
 
 def _multi_worker(train: TrainSettings) -> tf.distribute.Strategy:
-    """Physical devices are asked for alone: logical ones would start TensorFlow, which joins a cluster as it starts."""
+    """Makes the strategy of a worker of a cluster.
+
+    It asks for physical devices alone: logical ones would start TensorFlow, which joins a cluster
+    as it starts.
+    """
     import tensorflow as tf
 
     if cluster_size() is None:

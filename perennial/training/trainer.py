@@ -1,4 +1,7 @@
-"""The training loop: our own, over `strategy.run`, because Keras 3's `fit` does not run under every strategy."""
+"""The training loop.
+
+It is our own, over `strategy.run`, because Keras 3's `fit` does not run under every strategy.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +30,7 @@ REMEDY = "Check the features' range in preprocessing_fn, or lower train.learning
 
 @dataclass(frozen=True)
 class Steps:
-    """Training steps: each global batch's mean loss, and the global norm of its gradient before clipping."""
+    """Each step's mean loss of the global batch, and norm of the gradient before clipping."""
 
     losses: list[float] = field(default_factory=list)
     gradient_norms: list[float] = field(default_factory=list)
@@ -120,7 +123,10 @@ class Trainer:
         return Measured(loss / count, metric / count)
 
     def state(self) -> dict[str, np.ndarray[Any, Any]]:
-        """Everything that later steps depend on: weights, random states and the optimizer's, as arrays."""
+        """Gives everything that later steps depend on, as arrays.
+
+        These are the weights, the random states and the optimizer's state.
+        """
         return {name: variable.numpy() for name, variable in self._variables()}
 
     def restore(self, state: Mapping[str, Any]) -> None:
@@ -192,7 +198,9 @@ def require_finite(loss: float, name: str = "eval loss") -> float:
 
 
 def learning_rate_of(train: TrainSettings, hyperparameters: Hyperparameters) -> float:
-    """The learning rate for a batch size: in proportion to it where `train.base_batch_size` is set.
+    """Gives the learning rate for a batch size.
+
+    It is in proportion to it where `train.base_batch_size` is set.
 
     Source: Goyal et al. 2017, "Accurate, Large Minibatch SGD", section 2.1 (linear scaling).
     """
@@ -202,7 +210,7 @@ def learning_rate_of(train: TrainSettings, hyperparameters: Hyperparameters) -> 
 
 
 def warm_up(step: int, steps: int, rate: float) -> float:
-    """Learning rate at a step (from 0): it rises linearly over the first `steps`, then stays.
+    """Gives the learning rate at a step (from 0): it rises over the first `steps`, then stays.
 
     Source: Goyal et al. 2017, "Accurate, Large Minibatch SGD", section 2.2 (gradual warm-up).
     """

@@ -1,4 +1,4 @@
-"""The training step: one global batch, its loss, its clipped gradient and Adam, under every strategy.
+"""The training step: the loss of one global batch, its clipped gradient, and Adam.
 
 All that is trained here is trained by it: models on their tasks, learners on their pretext.
 """
@@ -15,17 +15,20 @@ if TYPE_CHECKING:
     import numpy as np
     import tensorflow as tf
 
-# Adam's state is small beside the models this is for; clipping keeps one bad batch from ruining a draw.
+# Adam's state is small beside the models this is for; clipping keeps one bad batch from ruining a
+# draw.
 CLIP_NORM = 5.0
 
 
 class TrainingStep:
     """Trains one or more models together, one global batch after the other, with Adam.
 
-    The loss of a global batch is the sum of its replicas' losses divided by the sum of their weights.
+    The loss of a global batch is the sum of its replicas' losses divided by the sum of their
+    weights.
 
     Args:
-        models: The models, built in the strategy's scope; losses that they add themselves count too.
+        models: The models, built in the strategy's scope; losses that they add themselves count
+            too.
         loss: Computes the summed loss of a replica's features and labels, float32 [].
         weight: Computes the summed weight of a replica's labels, float32 [].
         strategy: Where it runs.
@@ -100,7 +103,8 @@ class TrainingStep:
 
         replicas, variables = self._strategy.num_replicas_in_sync, self._variables()
         with tf.GradientTape() as tape:
-            # Divided by the global weight, so that the sum over replicas is the global batch's mean.
+            # Divided by the global weight, so that the sum over replicas is the global batch's
+            # mean.
             loss = self._loss(features, labels) / weight
             total = loss
             own = [tf.cast(extra, tf.float32) for model in self._models for extra in model.losses]
@@ -111,7 +115,8 @@ class TrainingStep:
         used = [(tf.convert_to_tensor(gradient), variable) for gradient, variable in pairs if gradient is not None]
         summed = tf.distribute.get_replica_context().all_reduce("SUM", [gradient for gradient, _ in used])
         norm = tf.linalg.global_norm(summed) * self._unscaled()
-        # Summed before it is clipped: the global batch's gradient has the limit, not each replica's share of it.
+        # Summed before it is clipped: the global batch's gradient has the limit, not each replica's
+        # share of it.
         factor = tf.minimum(1.0, CLIP_NORM / tf.maximum(norm, 1e-12))
         # Keras's optimizer sums over the replicas again.
         shares = [gradient * tf.cast(factor / replicas, gradient.dtype) for gradient in summed]
@@ -119,6 +124,9 @@ class TrainingStep:
         return loss, norm
 
     def _unscaled(self) -> Any:
-        """Gives what undoes the loss scaling of 16-bit floats; the optimizer deals with NaN and infinite gradients."""
+        """Gives what undoes the loss scaling of 16-bit floats.
+
+        The optimizer deals with NaN and infinite gradients.
+        """
         scale = getattr(self.optimizer, "dynamic_scale", None)
         return 1.0 if scale is None else 1.0 / scale

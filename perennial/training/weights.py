@@ -17,14 +17,14 @@ Weights = dict[str, "np.ndarray[Any, Any]"]
 
 @dataclass(frozen=True)
 class Fitted:
-    """Paths of a model's weights that were loaded, and of those that were left as they were, each with why."""
+    """Paths of a model's weights that were assigned, and of those that were not, each with why."""
 
     loaded: list[str] = field(default_factory=list)
     left: dict[str, str] = field(default_factory=dict)
 
     @property
     def whole(self) -> bool:
-        """Whether every weight was loaded."""
+        """Tells whether every weight was loaded."""
         return not self.left
 
     def __str__(self) -> str:
@@ -32,7 +32,10 @@ class Fitted:
 
 
 def weights_of(model: keras.Model) -> Weights:
-    """All weights of a model by path, as arrays; the random states of its layers are no weights."""
+    """Gives all weights of a model by path, as arrays.
+
+    The random states of its layers are no weights.
+    """
     return {name: variable.numpy() for name, variable in _named(model)}
 
 
@@ -87,7 +90,7 @@ def load_weights(file: Path) -> Weights:
 
 
 def _named(model: keras.Model) -> list[tuple[str, Any]]:
-    """Each weight with its path; equal paths are told apart by their order."""
+    """Gives each weight with its path; equal paths are numbered in their order."""
     seen: dict[str, int] = {}
     named = []
     for variable in model.weights:
