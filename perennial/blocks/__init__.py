@@ -7,8 +7,9 @@
         tasks = [blocks.binary("tipped"), blocks.regression("fare")]
         return blocks.assemble(stem, blocks.mlp(units=(128, 64)), tasks)
 
-A stem reads transformed features, a learner makes one latent vector of them, and each task reads that vector. Stems
-and learners are Keras layers, so they also work on tensors of your own, and layers of your own work between them.
+A stem reads transformed features, a learner makes one latent vector of them, and each task reads
+that vector. Stems and learners are Keras layers, so they also work on tensors of your own, and
+layers of your own work between them.
 
 | stem | gives | learners that fit |
 | --- | --- | --- |
@@ -18,8 +19,9 @@ and learners are Keras layers, so they also work on tensors of your own, and lay
 | `text_stem` | a sequence with its mask [batch, length, d] | `transformer_encoder`, `mlp` |
 | `joined` | the vectors of several branches, side by side [batch, d] | `mlp` |
 
-Every weight has a path that the same arguments always give, such as `learner/group1/block2/conv1/kernel`; with it,
-weights travel from one model to another. Models export as a SavedModel that needs none of this code.
+Every weight has a path that the same arguments always give, such as
+`learner/group1/block2/conv1/kernel`; with it, weights travel from one model to another. Models
+export as a SavedModel that needs none of this code.
 """
 
 from __future__ import annotations
@@ -59,8 +61,8 @@ __all__ = [
     "with_tasks",
 ]
 
-# Layers by their public name: found when they are asked for, so that a user's module that imports the blocks does not
-# import Keras where only its preprocessing_fn is needed.
+# Layers by their public name: found when they are asked for, so that a user's module that imports
+# the blocks does not import Keras where only its preprocessing_fn is needed.
 _LAYERS = {
     "image_stem": "stems:ImageStem",
     "joined": "stems:Joined",

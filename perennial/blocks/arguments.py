@@ -7,7 +7,7 @@ from typing import Any
 
 
 def checked_count(block: str, argument: str, value: Any, least: int = 1) -> int:
-    """A whole number of at least `least`.
+    """Checks that an argument is a whole number of at least `least`; gives it.
 
     Raises:
         ValueError: It is none.
@@ -18,7 +18,9 @@ def checked_count(block: str, argument: str, value: Any, least: int = 1) -> int:
 
 
 def checked_counts(block: str, argument: str, values: Any, length: int | None = None) -> tuple[int, ...]:
-    """Whole numbers above 0, `length` of them; at least one where that is not said.
+    """Checks that an argument is whole numbers above 0.
+
+    There must be `length` of them, or at least one where there is no length.
 
     Raises:
         ValueError: They are none.
@@ -32,7 +34,7 @@ def checked_counts(block: str, argument: str, values: Any, length: int | None = 
 
 
 def checked_share(block: str, argument: str, value: Any) -> float:
-    """A number from 0 to less than 1.
+    """Checks that an argument is a number from 0 to less than 1; gives it.
 
     Raises:
         ValueError: It is none.
@@ -43,7 +45,9 @@ def checked_share(block: str, argument: str, value: Any) -> float:
 
 
 def checked_names(block: str, argument: str, names: Iterable[Any]) -> list[str]:
-    """Names of features or layers: one at least, all different, none with a slash, which separates parts of a path.
+    """Checks names of features or layers: at least one, all different, none with a slash.
+
+    A slash separates the parts of a path.
 
     Raises:
         ValueError: They are not so.
@@ -57,7 +61,7 @@ def checked_names(block: str, argument: str, names: Iterable[Any]) -> list[str]:
 
 
 def checked_name(block: str, name: Any) -> str:
-    """The name of a block: without a slash.
+    """Checks the name of a block, which has no slash; gives it.
 
     Raises:
         ValueError: It is none.
@@ -66,7 +70,7 @@ def checked_name(block: str, name: Any) -> str:
 
 
 def checked_activation(block: str, value: Any) -> str:
-    """The name of an activation that Keras knows.
+    """Checks that an argument is the name of an activation that Keras knows; gives it.
 
     Raises:
         ValueError: It is none.

@@ -15,10 +15,13 @@ Shape = tuple[int | None, ...]
 
 
 class Block(keras.layers.Layer):  # type: ignore[misc] # Keras has no types
-    """A layer made of layers. Frozen (`trainable = False`), it runs as in inference: no dropout, no new statistics."""
+    """A layer made of layers.
+
+    Frozen (`trainable = False`), it runs as in inference: no dropout, no new statistics.
+    """
 
     def learns(self, training: bool | None) -> bool:
-        """Whether this call is one that trains the layer."""
+        """Tells whether this call is one that trains the layer."""
         return bool(training) and self.trainable
 
 
@@ -41,10 +44,12 @@ class Tasks(Block):
 
 
 def normalisation(name: str, scale: str = "ones") -> Any:
-    """Batch normalisation whose statistics are those of the global batch, on however many replicas.
+    """Makes a batch normalisation whose statistics are those of the global batch.
 
-    Its running statistics follow within tens of steps, as short trainings need it. Source of the momentum: PyTorch's
-    default, 0.1 there. `scale` initialises the scale.
+    They do not depend on the number of replicas.
+
+    Its running statistics follow within tens of steps, as short trainings need it. Source of the
+    momentum: PyTorch's default, 0.1 there. `scale` initialises the scale.
     """
     return keras.layers.BatchNormalization(
         momentum=0.9, epsilon=1e-5, gamma_initializer=scale, synchronized=True, name=name
@@ -52,7 +57,9 @@ def normalisation(name: str, scale: str = "ones") -> Any:
 
 
 def rows_between(numbers: Any, least: int, most: int, otherwise: int) -> Any:
-    """Row numbers of an embedding, in the same shape and dtype: what is not from `least` to `most` is `otherwise`.
+    """Gives row numbers of an embedding; one beyond `least` and `most` becomes `otherwise`.
+
+    Shape and dtype stay.
 
     A number beyond an embedding's rows would stop the program on a CPU and give zeros on a GPU.
     """
@@ -61,7 +68,9 @@ def rows_between(numbers: Any, least: int, most: int, otherwise: int) -> Any:
 
 
 def positions(length: int, width: int) -> Any:
-    """Where in a sequence a place is, as sines and cosines of falling frequencies: float32 [length, width].
+    """Encodes the places of a sequence as sines and cosines of falling frequencies.
+
+    They are float32 [length, width].
 
     Source: Vaswani et al. 2017, section 3.5; the sines stand before the cosines here.
     """
@@ -72,7 +81,9 @@ def positions(length: int, width: int) -> Any:
 
 
 def mean_of_present(sequence: Any, mask: Any) -> Any:
-    """The mean over a sequence [batch, length, d] of the places where the mask [batch, length] is True: [batch, d].
+    """Computes the mean over a sequence of the places where the mask is True.
+
+    The sequence is [batch, length, d], the mask [batch, length], the mean [batch, d].
 
     Without a mask all count; zeros where none does.
     """

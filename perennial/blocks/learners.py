@@ -24,14 +24,14 @@ class Learner(Block):
     """A block that ends in the latent vector."""
 
     def compute_mask(self, inputs: Any, previous: Any = None) -> None:
-        """A vector has no mask."""
+        """Gives no mask: a vector has none."""
 
 
 class Mlp(Learner):
     """Fully connected layers.
 
-    Works on a vector [batch, d]; of an image [batch, h, w, c] it takes all values; of a sequence [batch, length, d] the
-    mean of what the mask leaves, as a bag of words.
+    Works on a vector [batch, d]; of an image [batch, h, w, c] it takes all values; of a sequence
+    [batch, length, d] the mean of what the mask leaves, as a bag of words.
 
     Args:
         units: Widths of the layers; the last is that of the latent vector.
@@ -45,7 +45,8 @@ class Mlp(Learner):
     Raises:
         ValueError: An argument does not fit.
 
-    Source: Srivastava et al. 2014 for dropout; He et al. 2015, "Delving Deep into Rectifiers", for the first weights.
+    Source: Srivastava et al. 2014 for dropout; He et al. 2015, "Delving Deep into Rectifiers", for
+    the first weights.
     """
 
     def __init__(
@@ -84,7 +85,10 @@ class Mlp(Learner):
 
 
 class ResidualBlock(Block):
-    """Two convolutions beside a shortcut. Source: He et al. 2015, figure 2, and option B for the shortcut."""
+    """Two convolutions beside a shortcut.
+
+    Source: He et al. 2015, figure 2, and option B for the shortcut.
+    """
 
     def __init__(self, filters: int, stride: int, name: str) -> None:
         super().__init__(name=name)
@@ -144,23 +148,25 @@ class ResidualGroup(Block):
 class ResidualGroups(Learner):
     """Residual convolution groups made of blocks, as in a ResNet, then the mean over the image.
 
-    Works on an image [batch, h, w, c]. The first block of each group halves height and width, and each group has twice
-    the channels of the one before it.
+    Works on an image [batch, h, w, c]. The first block of each group halves height and width, and
+    each group has twice the channels of the one before it.
 
     Args:
         groups: How many groups; an image of n pixels has room for log2(n).
         blocks: Blocks in each group, of two 3x3 convolutions with batch normalisation.
         filters: Channels of the first group.
-        name: Name of the layer, with which its weights' paths begin: `learner/group1/block2/conv1/kernel`.
+        name: Name of the layer, with which its weights' paths begin:
+            `learner/group1/block2/conv1/kernel`.
 
     Gives:
         The latent vector [batch, filters * 2^(groups - 1)], float32 or the compute dtype.
 
     Raises:
-        ValueError: An argument does not fit; when it is called, that what the stem gives is no image.
+        ValueError: An argument does not fit; when it is called, that what the stem gives is no
+            image.
 
-    Source: He et al. 2015, "Deep Residual Learning for Image Recognition"; Goyal et al. 2017, section 5.1: each block
-    begins as its shortcut alone.
+    Source: He et al. 2015, "Deep Residual Learning for Image Recognition"; Goyal et al. 2017,
+    section 5.1: each block begins as its shortcut alone.
     """
 
     def __init__(self, groups: int = 3, blocks: int = 2, filters: int = 32, name: str = "learner") -> None:
@@ -183,7 +189,9 @@ class ResidualGroups(Learner):
 
 
 class EncoderBlock(Block):
-    """Self-attention, then two layers for each place, each beside a shortcut and after a normalisation.
+    """Self-attention, then two layers for each place.
+
+    Each of the two has a shortcut beside it and a normalisation before it.
 
     Source: Vaswani et al. 2017, section 3.1; Xiong et al. 2020 for the normalisation before them.
     """
@@ -214,32 +222,35 @@ class EncoderBlock(Block):
         return inputs + self.dropout(x, training=learns)
 
     def compute_mask(self, inputs: Any, previous: Any = None) -> Any:
-        """The mask goes on."""
+        """Hands the mask on."""
         return previous
 
 
 class TransformerEncoder(Learner):
     """Encoder blocks of a transformer, then the mean over the sequence.
 
-    Works on a sequence [batch, length, d], such as words or the tokens of a table. Where a Keras mask says that there
-    is nothing, nothing is attended to or counted, so that the zeros that fill a text do not change its latent vector.
+    Works on a sequence [batch, length, d], such as words or the tokens of a table. Where a Keras
+    mask says that there is nothing, nothing is attended to or counted, so that the zeros that fill
+    a text do not change its latent vector.
 
     Args:
         blocks: How many blocks of self-attention and two fully connected layers.
         heads: Attention heads; they must divide d.
         hidden: Width between the two fully connected layers; none: 4 d.
         dropout: Share of the values that training drops.
-        name: Name of the layer, with which its weights' paths begin: `learner/block1/attention/query/kernel`.
+        name: Name of the layer, with which its weights' paths begin:
+            `learner/block1/attention/query/kernel`.
 
     Gives:
         The latent vector [batch, d], float32 or the compute dtype; zeros for an empty sequence.
 
     Raises:
-        ValueError: An argument does not fit; when it is called, that what the stem gives is no sequence or that the
-            heads do not divide d.
+        ValueError: An argument does not fit; when it is called, that what the stem gives is no
+            sequence or that the heads do not divide d.
 
-    Source: Vaswani et al. 2017, "Attention Is All You Need"; Xiong et al. 2020, "On Layer Normalization in the
-    Transformer Architecture": normalised before each part, which trains without a warm-up.
+    Source: Vaswani et al. 2017, "Attention Is All You Need"; Xiong et al. 2020, "On Layer
+    Normalization in the Transformer Architecture": normalised before each part, which trains
+    without a warm-up.
     """
 
     def __init__(

@@ -28,19 +28,20 @@ def reuse_learner(
         return blocks.reuse_learner(model, Path(__file__).parent / "digits_model")
 
     Args:
-        model: The new model, just assembled; its stem and learner have the arguments that the trained ones have.
-        trained: A Keras model in memory; weights by path, {path: array}; or the path of an exported SavedModel, or of
-            an `.npz` file with such weights.
+        model: The new model, just assembled; its stem and learner have the arguments that the
+            trained ones have.
+        trained: A Keras model in memory; weights by path, {path: array}; or the path of an exported
+            SavedModel, or of an `.npz` file with such weights.
         layers: Names of the layers whose weights are taken.
-        frozen: These layers do not learn any more, and run as in inference: no dropout, no new statistics. If not,
-            training goes on from their weights (fine-tuning).
+        frozen: These layers do not learn any more, and run as in inference: no dropout, no new
+            statistics. If not, training goes on from their weights (fine-tuning).
 
     Returns:
         The new model, changed in place.
 
     Raises:
-        ProjectError: There is no trained model at the path, one of the two models lacks a layer, or a layer's weights
-            do not fit.
+        ProjectError: There is no trained model at the path, one of the two models lacks a layer, or
+            a layer's weights do not fit.
         ValueError: The layers are no names.
 
     Source: Yosinski et al. 2014, "How transferable are features in deep neural networks?"
@@ -83,7 +84,7 @@ def _read(trained: Any) -> Mapping[str, Any]:
 
 
 def _fitting(layer: keras.Layer, weights: Mapping[str, Any]) -> dict[str, Any]:
-    """The trained weights of one layer by path, all of which must fit."""
+    """Gives the trained weights of one layer by path, all of which must fit."""
     found = {path: array for path, array in weights.items() if path.split("/")[0] == layer.name}
     wanted = {variable.path: tuple(variable.shape) for variable in layer.weights}
     wrong = [

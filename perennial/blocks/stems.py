@@ -32,15 +32,15 @@ class Stem(Block):
 
     @abstractmethod
     def specs(self) -> dict[str, Spec]:
-        """What it reads."""
+        """Gives the features that it reads."""
 
     def inputs(self) -> dict[str, Any]:
-        """A new keras.Input for each feature that it reads, by name."""
+        """Makes a new keras.Input for each feature that it reads, by name."""
         return new_inputs(self.specs())
 
 
 def new_inputs(specs: Mapping[str, Spec]) -> dict[str, Any]:
-    """A keras.Input for each feature."""
+    """Makes a keras.Input for each feature."""
     return {name: keras.Input(shape, dtype=dtype, name=name) for name, (shape, dtype) in specs.items()}
 
 
@@ -62,37 +62,40 @@ class TableStem(Stem):
         return numbers | {name: ((1,), "int64") for name in self.categorical}
 
     def embedding(self, feature: str, width: int) -> Any:
-        """An embedding with a row for each number and one for all others."""
+        """Makes an embedding with a row for each number and one for all others."""
         return keras.layers.Embedding(self.categorical[feature] + 1, width, name=feature)
 
     def rows(self, features: Features, feature: str) -> Any:
-        """Rows of the feature's embedding, int64 [batch]."""
+        """Gives the rows of the feature's embedding, int64 [batch]."""
         size = self.categorical[feature]
         return rows_between(ops.reshape(features[feature], (-1,)), 0, size - 1, size)
 
     def numbers(self, features: Features, feature: str) -> Any:
-        """A numeric feature as [batch, n] in the compute dtype."""
+        """Gives a numeric feature as [batch, n] in the compute dtype."""
         return ops.cast(ops.reshape(features[feature], (-1, self.numeric[feature])), self.compute_dtype)
 
 
 class TableVector(TableStem):
-    """The features of a table as one vector: numbers as they are, then an embedding of each category.
+    """The features of a table as one vector: the numbers, then an embedding of each category.
 
     Args:
-        numeric: Names of features with one number, float32 or int64 [batch] or [batch, 1]; or name -> n, for features
-            with n numbers [batch, n]. Scale them in `preprocessing_fn`.
-        categorical: Name -> how many categories. The feature holds their numbers from 0 on, int64 [batch] or
-            [batch, 1]. Every other number (-1, or one beyond) means the same: none of them.
+        numeric: Names of features with one number, float32 or int64 [batch] or [batch, 1]; or name
+            -> n, for features with n numbers [batch, n]. Scale them in `preprocessing_fn`.
+        categorical: Name -> how many categories. The feature holds their numbers from 0 on, int64
+            [batch] or [batch, 1]. Every other number (-1, or one beyond) means the same: none of
+            them.
         embedding: Width of each embedding; none: `min(600, round(1.6 n^0.56))` for n categories.
         name: Name of the layer, with which its weights' paths begin: `stem/payment/embeddings`.
 
     Gives:
-        [batch, d], float32 or the compute dtype; d is the sum of the numbers and embeddings' widths.
+        [batch, d], float32 or the compute dtype; d is the sum of the numbers and embeddings'
+        widths.
 
     Raises:
         ValueError: An argument does not fit.
 
-    Source: Guo and Berkhahn 2016 for embeddings of categories; fastai's `emb_sz_rule` for their width.
+    Source: Guo and Berkhahn 2016 for embeddings of categories; fastai's `emb_sz_rule` for their
+    width.
     """
 
     def __init__(
@@ -124,7 +127,8 @@ class TableTokens(TableStem):
     """The features of a table as tokens, one for each feature, for `transformer_encoder`.
 
     Args:
-        numeric: As for `table_stem`; the numbers of a feature become one token, a linear function of them.
+        numeric: As for `table_stem`; the numbers of a feature become one token, a linear function
+            of them.
         categorical: As for `table_stem`; a category's token is its embedding.
         width: Width d of a token.
         name: Name of the layer, with which its weights' paths begin: `stem/miles/kernel`.
@@ -166,13 +170,15 @@ class ImageStem(Stem):
     """An image's first convolution, with batch normalisation and ReLU.
 
     Args:
-        feature: Name of the feature with the image, float32 or int64 [batch, height, width, channels]. Scale its
-            values in `preprocessing_fn`.
+        feature: Name of the feature with the image, float32 or int64 [batch, height, width,
+            channels]. Scale its values in `preprocessing_fn`.
         shape: Height, width and channels.
-        flat: The feature is [batch, height * width * channels], row by row, each pixel's channels side by side.
+        flat: The feature is [batch, height * width * channels], row by row, each pixel's channels
+            side by side.
         filters: Channels that it gives.
         kernel: Height and width of the kernels in pixels.
-        stride: Step in pixels. For photographs of 200 pixels and more, kernel 7 and stride 2 save most of the work.
+        stride: Step in pixels. For photographs of 200 pixels and more, kernel 7 and stride 2 save
+            most of the work.
         name: Name of the layer, with which its weights' paths begin: `stem/conv/kernel`.
 
     Gives:
@@ -181,7 +187,8 @@ class ImageStem(Stem):
     Raises:
         ValueError: An argument does not fit.
 
-    Source: He et al. 2015, "Deep Residual Learning for Image Recognition", section 4.2 (kernel 3) and table 1 (7).
+    Source: He et al. 2015, "Deep Residual Learning for Image Recognition", section 4.2 (kernel 3)
+    and table 1 (7).
     """
 
     def __init__(
@@ -227,8 +234,9 @@ class TextStem(Stem):
         stem = blocks.text_stem("words", vocabulary=1000, length=32)  # in build_model
 
     Args:
-        feature: Name of the feature with the words' numbers, int64 [batch, length]: 1 to `vocabulary`; 0: no word.
-            Every other number means the same: a word beyond the vocabulary.
+        feature: Name of the feature with the words' numbers, int64 [batch, length]: 1 to
+            `vocabulary`; 0: no word. Every other number means the same: a word beyond the
+            vocabulary.
         vocabulary: How many words there are.
         length: Words in a text, with the zeros that fill it. The weights do not depend on it.
         width: Width d of a word's embedding.
@@ -242,7 +250,8 @@ class TextStem(Stem):
     Raises:
         ValueError: An argument does not fit.
 
-    Source: Vaswani et al. 2017, "Attention Is All You Need", sections 3.4, 3.5 (sines as positions) and 5.4.
+    Source: Vaswani et al. 2017, "Attention Is All You Need", sections 3.4, 3.5 (sines as positions)
+    and 5.4.
     """
 
     def __init__(
@@ -260,7 +269,8 @@ class TextStem(Stem):
             checked_count("text_stem", argument, value)
         checked_share("text_stem", "dropout", dropout)
         self.feature, self.vocabulary, self.length, self.width = feature, vocabulary, length, width
-        # Row 0 stands for no word and is masked; the last one for every number beyond the vocabulary.
+        # Row 0 stands for no word and is masked; the last one for every number beyond the
+        # vocabulary.
         spread = keras.initializers.RandomNormal(stddev=width**-0.5)
         self.words = keras.layers.Embedding(vocabulary + 2, width, embeddings_initializer=spread, name="words")
         self.dropout = keras.layers.Dropout(dropout, name="dropout")
@@ -278,27 +288,30 @@ class TextStem(Stem):
         return self.dropout(placed, training=self.learns(training))
 
     def compute_mask(self, features: Features, previous: Any = None) -> Any:
-        """True where there is a word, [batch, length]."""
+        """Gives True where there is a word, [batch, length]."""
         return ops.not_equal(features[self.feature], 0)
 
 
 class Joined:
-    """Several stems as one, each with a learner of its own: for a model of an image and a table, say.
+    """Several stems as one, each with a learner of its own.
+
+    It is for a model of an image and a table, say.
 
         eyes = (blocks.image_stem("photo", (64, 64, 3), name="photo_stem"), blocks.residual_groups(name="eyes"))
         facts = (blocks.table_stem(["price"], name="facts_stem"), blocks.mlp((32,), name="facts"))
         blocks.assemble(blocks.joined(eyes, facts), blocks.mlp((64,)), blocks.binary())
 
     Args:
-        branches: Two pairs or more of a stem and a learner, each with a `name` of its own. Branches may read the same
-            feature in the same way.
+        branches: Two pairs or more of a stem and a learner, each with a `name` of its own. Branches
+            may read the same feature in the same way.
         name: Name of the layer that puts the vectors side by side.
 
     Gives:
         In place of a stem in `assemble`: [batch, d], the learners' latent vectors side by side.
 
     Raises:
-        ValueError: There is one branch alone, names are not different, or branches read a feature in different ways.
+        ValueError: There is one branch alone, names are not different, or branches read a feature
+            in different ways.
     """
 
     def __init__(self, *branches: tuple[Stem, keras.Layer], name: str = "joined") -> None:
@@ -316,15 +329,15 @@ class Joined:
         self.branches, self.name = branches, checked_name("joined", name)
 
     def specs(self) -> dict[str, Spec]:
-        """What the branches' stems read."""
+        """Gives the features that the branches' stems read."""
         return {name: spec for stem, _ in self.branches for name, spec in stem.specs().items()}
 
     def inputs(self) -> dict[str, Any]:
-        """A new keras.Input for each feature that a branch reads, by name."""
+        """Makes a new keras.Input for each feature that a branch reads, by name."""
         return new_inputs(self.specs())
 
     def __call__(self, features: Features) -> Any:
-        """The branches' vectors side by side, [batch, d]."""
+        """Gives the branches' vectors side by side, [batch, d]."""
         vectors = [learner(stem({name: features[name] for name in stem.specs()})) for stem, learner in self.branches]
         return keras.layers.Concatenate(name=self.name)(vectors)
 

@@ -20,7 +20,7 @@ class Head:
 
 
 def binary(name: str = _DEFAULT) -> Head:
-    """A yes or no.
+    """Makes the head of a task that is answered by yes or no.
 
     Args:
         name: Name of the task in project.yaml (`model.tasks`).
@@ -35,7 +35,7 @@ def binary(name: str = _DEFAULT) -> Head:
 
 
 def multi_class(classes: int, name: str = _DEFAULT) -> Head:
-    """One of several classes.
+    """Makes the head of a task that asks for one of several classes.
 
     Args:
         classes: How many classes there are; the label is their number from 0 on.
@@ -52,7 +52,7 @@ def multi_class(classes: int, name: str = _DEFAULT) -> Head:
 
 
 def regression(name: str = _DEFAULT) -> Head:
-    """A number.
+    """Makes the head of a task that asks for a number.
 
     Args:
         name: Name of the task in project.yaml (`model.tasks`).
