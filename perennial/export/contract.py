@@ -22,7 +22,7 @@ CONTRACT_FILE = "contract.json"
 
 
 def read_contract(saved_model: Path) -> ModelContract:
-    """The contract of a SavedModel.
+    """Reads the contract of a SavedModel.
 
     Raises:
         ServingError: It has none, or one of another version.
@@ -45,7 +45,9 @@ def write_contract(contract: ModelContract, saved_model: Path) -> None:
 
 
 def served_features(schema: Schema) -> list[ServedFeature]:
-    """What clients send, by the schema; a feature with a default in its tensor representation may be left out.
+    """Lists what clients send, by the schema.
+
+    A feature with a default in its tensor representation may be left out.
 
     Raises:
         ProjectError: A feature has no fixed shape.
@@ -60,7 +62,7 @@ def served_features(schema: Schema) -> list[ServedFeature]:
 
 
 def parsing_specs(schema: Schema, names: Sequence[str]) -> dict[str, tf.io.FixedLenFeature]:
-    """How features are read from a tf.Example.
+    """Gives how features are read from a tf.Example.
 
     Raises:
         ProjectError: A feature has no fixed shape.

@@ -1,7 +1,8 @@
 """Temperature scaling: probabilities that are as often right as they say.
 
-A model's logits are divided by one number T, which makes all probabilities more even (T > 1) or less (T < 1) and leaves
-every predicted class as it is. Of probabilities p the logits are log p, but for a constant that softmax ignores.
+A model's logits are divided by one number T, which makes all probabilities more even (T > 1) or
+less (T < 1) and leaves every predicted class as it is. Of probabilities p the logits are log p, but
+for a constant that softmax ignores.
 
 Source: Guo et al. 2017, "On Calibration of Modern Neural Networks", section 4.2.
 """
@@ -31,7 +32,8 @@ COLDEST, HOTTEST = 0.05, 20.0
 """Bounds of the temperature: beyond them probabilities are 0 and 1, or all equal, whatever the model says."""
 _MOST_EXAMPLES = 50_000  # one number is known well enough then
 _BATCH = 512
-# A probability of 0 has no logarithm. Source: Keras's epsilon, which the training losses clip at, too.
+# A probability of 0 has no logarithm. Source: Keras's epsilon, which the training losses clip at,
+# too.
 _LEAST_PROBABILITY = 1e-7
 # A minimum is at the bound when it is as near as the search tells points apart.
 _AT_BOUND = 1.01
@@ -49,12 +51,15 @@ class Fitted:
 
 
 def fit_temperatures(project: Project, answers: Iterable[tuple[Mapping[str, Any], Mapping[str, Any]]]) -> Fitted:
-    """The temperature of each task with classes; none where the settings want no calibration.
+    """Fits the temperature of each task with classes.
+
+    Of none where the settings ask for no calibration.
 
     Args:
         project: Its `model.calibration` and tasks decide.
-        answers: Batches of the eval split: what the model gives by task, [n, 1], [n] or [n, classes], and the labels
-            by task, int [n]. Only the first 50,000 examples are read, and nothing where there is nothing to fit.
+        answers: Batches of the eval split: what the model gives by task, [n, 1], [n] or [n,
+            classes], and the labels by task, int [n]. Only the first 50,000 examples are read, and
+            nothing where there is nothing to fit.
     """
     tasks = [task for task in project.tasks if task.is_classes]
     if project.settings.model.calibration == "none" or not tasks:
@@ -68,7 +73,7 @@ def fit_temperatures(project: Project, answers: Iterable[tuple[Mapping[str, Any]
 
 
 def fit_temperature(probabilities: Array, labels: Array) -> float:
-    """The temperature with the lowest mean log loss, from 0.05 to 20.
+    """Fits the temperature with the lowest mean log loss, from 0.05 to 20.
 
     Args:
         probabilities: float [n, classes], of uncalibrated predictions.
@@ -91,7 +96,10 @@ def fit_temperature(probabilities: Array, labels: Array) -> float:
 
 
 def scale(probabilities: tf.Tensor, temperature: float | None) -> tf.Tensor:
-    """Probabilities float32 [n, classes] with their logits divided by a temperature; as they are where it is None."""
+    """Probabilities float32 [n, classes] with their logits divided by a temperature.
+
+    As they are where it is None.
+    """
     import tensorflow as tf
 
     if temperature is None:
@@ -100,7 +108,7 @@ def scale(probabilities: tf.Tensor, temperature: float | None) -> tf.Tensor:
 
 
 def both_classes(output: tf.Tensor) -> tf.Tensor:
-    """The probabilities of 0 and of 1, float32 [n, 2], of that of 1, [n, 1] or [n]."""
+    """Gives the probabilities of 0 and of 1, float32 [n, 2], from that of 1, [n, 1] or [n]."""
     import tensorflow as tf
 
     one = tf.reshape(tf.cast(output, tf.float32), [-1, 1])
@@ -110,7 +118,10 @@ def both_classes(output: tf.Tensor) -> tf.Tensor:
 def eval_answers(
     model: keras.Model, features: TransformedFeatures
 ) -> Iterable[tuple[Mapping[str, Any], Mapping[str, Any]]]:
-    """What a model of transformed features gives for the eval split, and the labels, in batches by task."""
+    """Predicts the eval split with a model of transformed features.
+
+    Gives outputs and labels, in batches by task.
+    """
     import tensorflow as tf
 
     from perennial.training.losses import task_outputs
@@ -128,7 +139,7 @@ def eval_answers(
 def _gather(
     tasks: Sequence[Task], answers: Iterable[tuple[Mapping[str, Any], Mapping[str, Any]]]
 ) -> dict[str, tuple[Array, Array]]:
-    """The probabilities, float [n, classes], and the labels, int [n], of each task."""
+    """Gives the probabilities, float [n, classes], and the labels, int [n], of each task."""
     import numpy as np
 
     read: dict[str, list[tuple[Array, Array]]] = {task.name: [] for task in tasks}
@@ -150,7 +161,7 @@ def _gather(
 
 
 def _fit_task(task: Task, probabilities: Array, labels: Array) -> tuple[float | None, str | None]:
-    """A task's temperature, and what should be known of it."""
+    """Fits a task's temperature; also gives what a person should know of it."""
     import numpy as np
 
     known = (labels >= 0) & (labels < probabilities.shape[1]) & np.isfinite(probabilities).all(axis=1)
