@@ -9,7 +9,10 @@ from components.kubeflow import component
 def pretrain_learner(
     project: str, digest: str, unlabelled: str, features: Input[Artifact], pretrained: Output[Artifact]
 ):
-    """Pretrains the learner without labels; `unlabelled` tells Kubeflow's cache when the files are others."""
+    """Pretrains the learner without labels.
+
+    `unlabelled` tells Kubeflow's cache when the files are others.
+    """
     from pathlib import Path
 
     from components.pretrain_learner.step import pretrain_learner

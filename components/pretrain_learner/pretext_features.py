@@ -23,7 +23,7 @@ _SETTING = "project.yaml: pretext.feature"
 
 @dataclass(frozen=True)
 class Held:
-    """What one example holds of a transformed feature: its dtype and its shape, None where that varies."""
+    """What one example holds of a transformed feature: dtype and shape, None where that varies."""
 
     dtype: str
     shape: tuple[int, ...] | None
@@ -33,12 +33,12 @@ class Held:
 
     @property
     def is_number(self) -> bool:
-        """Whether it is a number, or several, for each example."""
+        """Tells whether it is a number, or several, for each example."""
         return self.dtype in ("float32", "int64") and self.shape is not None
 
 
 def held_by(spec: Mapping[str, Any]) -> dict[str, Held]:
-    """What the features of a parsing spec hold."""
+    """Tells what the features of a parsing spec hold."""
     import tensorflow as tf
 
     return {
@@ -48,7 +48,7 @@ def held_by(spec: Mapping[str, Any]) -> dict[str, Held]:
 
 
 def choose_features(settings: PretextSettings, features: Mapping[str, Held]) -> list[str]:
-    """The features that the pretext is about.
+    """Chooses the features that the pretext is about.
 
     Args:
         settings: Which pretext, and which feature if that is set.
@@ -75,7 +75,7 @@ def choose_features(settings: PretextSettings, features: Mapping[str, Held]) -> 
 
 
 def make_pretext(settings: PretextSettings, names: list[str], features: Mapping[str, Held], pool: Pool) -> Pretext:
-    """The pretext about these features, with what it needs to know of their values.
+    """Makes the pretext about these features, with what it needs to know of their values.
 
     Raises:
         ProjectError: The values do not fit.

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Learnt:
-    """Losses by epoch, and the learner's weights after the epoch that did best on what was held out."""
+    """Losses by epoch, and the learner's weights after the epoch with the lowest held-out loss."""
 
     losses: list[float]
     held_out_losses: list[float]

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 _BATCH = 256
 _UNFIT = "it must have what preprocessing_fn reads"
-# `Feature: image (data type: float) is required but could not be found.`, `Key: image, Index: 0.  Number of ...`
+# `Feature: image (data type: float) is required but could not be found.`, `Key: image, Index: 0.
+# Number of ...`
 _CAUSE = re.compile(r"\b(Feature|Key): .*")
 
 Placed = tuple[str, bytes]
@@ -59,7 +60,7 @@ def transform_rows(
 def _encode_all(
     batch: Sequence[Placed], encode: Callable[[list[bytes]], list[bytes]], rows: UnlabelledRows
 ) -> list[bytes]:
-    """The rows transformed, without those that the transform refuses: these are found by halving."""
+    """Transforms the rows, but for those that the transform refuses: they are found by halving."""
     import tensorflow as tf
 
     try:
@@ -73,7 +74,7 @@ def _encode_all(
 
 
 def _cause(error: Exception) -> str:
-    """What TensorFlow says of an example, without what it says of its graph."""
+    """Gives what TensorFlow says of an example, without what it says of its graph."""
     found = _CAUSE.search(str(error))
     return found[0].strip() if found else describe_error(error)
 
@@ -81,7 +82,7 @@ def _cause(error: Exception) -> str:
 def _encoder(
     project: Project, features: TransformedFeatures, names: Sequence[str], wanted: Sequence[str]
 ) -> Callable[[list[bytes]], list[bytes]]:
-    """What makes serialised transformed examples of serialised raw ones."""
+    """Makes the function from serialised raw examples to serialised transformed ones."""
     import tensorflow as tf
     from tensorflow_transform.tf_metadata import schema_utils
     from tfx_bsl.public import tfxio
@@ -110,7 +111,10 @@ def _encoder(
 
 
 def _check_present(project: Project, wanted: Sequence[str], found: Collection[str]) -> None:
-    """Checks that the features that the model reads can be computed without a label; TFT leaves the others out."""
+    """Checks that the features that the model reads can be computed without a label.
+
+    TFT leaves the others out.
+    """
     missing = [name for name in wanted if name not in found]
     if missing:
         where = function_line(project.module().preprocessing_fn)
