@@ -1,4 +1,4 @@
-"""Starting weights of an instance: the stabilised draw, or the champion's own, shrunk and perturbed."""
+"""Initial weights of an instance: the stabilised draw, or the champion's, shrunk and perturbed."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Start:
-    """How a training begins: steps over which its learning rate rises, and what a person should know."""
+    """How a training begins: steps of rising learning rate, and what a person should know."""
 
     warm_up_steps: int = 0
     notes: list[str] = field(default_factory=list)
@@ -30,9 +30,12 @@ class Start:
 def set_starting_weights(
     model: keras.Model, instance: Instance, stabilised: Path, champion: Champion | None, project: Project
 ) -> Start:
-    """Sets the weights that an instance starts from. The model has a fresh draw of the instance's seed.
+    """Sets the weights that an instance starts from.
 
-    An instance that cannot start from the champion starts from the stabilised weights; the notes say why.
+    The model has a fresh draw of the instance's seed.
+
+    An instance that cannot start from the champion starts from the stabilised weights; the notes
+    say why.
 
     Raises:
         IntegrityError: The champion's files are not those that were evaluated.
@@ -51,9 +54,10 @@ def set_starting_weights(
 
 
 def patch(model: keras.Model, champion: Weights, settings: PatchSettings) -> None:
-    """Sets each trainable weight to `shrink * champion + perturb * fresh draw`, and others to the champion's.
+    """Sets trainable weights to `shrink * champion + perturb * draw`, others to the champion's.
 
-    Source: Ash and Adams 2020, "On Warm-Starting Neural Network Training", section 4 (shrink, perturb, repeat).
+    Source: Ash and Adams 2020, "On Warm-Starting Neural Network Training", section 4 (shrink,
+    perturb, repeat).
     """
     fresh = weights_of(model)
     trainable = {id(variable) for variable in model.trainable_variables}
@@ -66,7 +70,7 @@ def patch(model: keras.Model, champion: Weights, settings: PatchSettings) -> Non
 
 
 def champion_folder(project: Project, champion: Champion) -> Path:
-    """The champion's SavedModel on this machine, verified.
+    """Gives the folder of the champion's SavedModel on this machine, verified.
 
     Raises:
         IntegrityError: Its files are not those that were evaluated.
@@ -91,7 +95,7 @@ def _set_stabilised(model: keras.Model, file: Path) -> list[str]:
 
 
 def _champion_weights(project: Project, champion: Champion | None) -> tuple[Weights | None, str]:
-    """The champion's weights, or None and why there are none."""
+    """Reads the champion's weights; gives None and the reason where there are none."""
     if champion is None:
         return None, "there is no champion to patch yet"
     try:
@@ -109,7 +113,7 @@ def _named(champion: Champion | None) -> str:
 
 
 def _difference(here: Weights, there: Weights) -> str | None:
-    """The first weight that differs between the model and the champion, in words."""
+    """Names the first weight that differs between the model and the champion."""
     for name in {**here, **there}:
         if name not in there:
             return f"it has no `{name}`"

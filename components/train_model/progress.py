@@ -19,8 +19,9 @@ _STATE, _BEST = "state", "best"
 class Progress(Record):
     """What was trained so far.
 
-    `steps` is the number of global steps; `losses` are those of the epoch that is going on; `points` and `times`
-    (seconds since 1970, by epoch) are what is logged; `seconds` were spent so far.
+    `steps` is the number of global steps; `losses` are those of the epoch that is going on;
+    `points` and `times` (seconds since 1970, by epoch) are what is logged; `seconds` were spent so
+    far.
     """
 
     steps: int = 0
@@ -33,7 +34,7 @@ class Progress(Record):
 
     @property
     def eval_losses(self) -> Sequence[float]:
-        """By epoch."""
+        """Gives the eval losses by epoch."""
         return [epoch.eval_loss for epoch in self.epochs]
 
 

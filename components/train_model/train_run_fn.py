@@ -1,4 +1,7 @@
-"""Instances of a module with TFX's `run_fn`, which trains by itself; what it saved is measured as it serves."""
+"""Instances of a module with TFX's `run_fn`, which trains by itself.
+
+What it saved is measured as it serves.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +35,9 @@ _BATCH = 512
 
 
 def train_by_calling(job: Job, window: Path) -> Training:
-    """Calls the user's `run_fn`; measures the served model on raw examples of the window; publishes the record.
+    """Calls the user's `run_fn`; measures the served model on raw examples of the window.
+
+    Publishes the record.
 
     Raises:
         ProjectError: `run_fn` fails, or saves nothing that can be served.
@@ -76,7 +81,7 @@ def train_by_calling(job: Job, window: Path) -> Training:
 
 
 def measure_served(model: Any, files: list[str], tasks: Sequence[Task], most: int | None = None) -> Measured:
-    """The tasks' weighted mean loss and the first task's metric of a served model on raw examples.
+    """Measures a served model's weighted mean loss and first metric on raw examples.
 
     Args:
         model: The loaded SavedModel.
@@ -100,13 +105,16 @@ def measure_served(model: Any, files: list[str], tasks: Sequence[Task], most: in
 
 
 def count_parameters(model: Any) -> int:
-    """How many trainable weights a loaded SavedModel's function holds."""
+    """Counts the trainable weights that a loaded SavedModel's function holds."""
     trainable = model.signatures[EXAMPLES_SIGNATURE].trainable_variables
     return sum(int(variable.shape.num_elements() or 0) for variable in trainable)
 
 
 def _model_outputs(served: dict[str, tf.Tensor], tasks: Sequence[Task]) -> dict[str, tf.Tensor]:
-    """What a model gave for each task, of what is served: [n, classes], or [n, 1] for a probability or a value."""
+    """Gives what a model computed for each task, from what is served.
+
+    It is [n, classes], or [n, 1] for a probability or a value.
+    """
     import tensorflow as tf
 
     names, found = [task.name for task in tasks], {}
@@ -120,7 +128,10 @@ def _model_outputs(served: dict[str, tf.Tensor], tasks: Sequence[Task]) -> dict[
 
 
 def _base_model(job: Job) -> tuple[Path | None, list[str]]:
-    """What `fn_args.base_model` names: the champion's own model where the instance starts from it, and notes."""
+    """Gives the path for `fn_args.base_model`, and notes.
+
+    It is the champion's own model where the instance starts from it.
+    """
     from perennial.tfx_module.wrapped_model import user_model
 
     if job.instance.start == "cold":

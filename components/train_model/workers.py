@@ -1,4 +1,4 @@
-"""Local worker processes of strategy `multi_worker`: started together, watched, and started again when one dies.
+"""Local workers of strategy `multi_worker`: started together, and again when one dies.
 
 They are forked from the step's own process, which has imported TensorFlow and not used it yet.
 """
@@ -32,11 +32,14 @@ class _Worker:
 
 
 def train_on_workers(job: Job) -> Training:
-    """Trains on `train.workers` processes of this machine; they go on from the newest checkpoint when one dies.
+    """Trains on `train.workers` processes of this machine.
+
+    They go on from the newest checkpoint when one dies.
 
     Raises:
         PerennialError: What a worker says is wrong with the project or its training.
-        TrainingError: Workers died more often than `train.restarts`; the message has the end of the log.
+        TrainingError: Workers died more often than `train.restarts`; the message has the end of the
+            log.
     """
     folder = job.checkpoints.folder / "workers"
     folder.mkdir(parents=True, exist_ok=True)
@@ -92,7 +95,7 @@ def _watch(workers: list[_Worker]) -> _Worker | None:
 
 
 def _free_ports(count: int) -> list[int]:
-    """Loopback ports that nobody listens on."""
+    """Finds loopback ports that nobody listens on."""
     sockets = [socket.socket() for _ in range(count)]
     try:
         for each in sockets:
