@@ -16,11 +16,14 @@ _RELU = ("Relu", "Relu6")
 
 
 def dead_units(model: keras.Model, probe: Features) -> float | None:
-    """Share of ReLU units that give zero on every probed example; None for a model without any.
+    """Measures the share of ReLU units that give zero on every probed example.
 
-    The operations of the model's graph are looked at, not its layers, so that a ReLU is found however it is written:
-    as a layer's activation, as a layer, by a function, or inside a model or a block in the model. A unit is one
-    place on an output's last axis: a unit of a dense layer, a channel of a convolution.
+    None for a model without any.
+
+    The operations of the model's graph are looked at, not its layers, so that a ReLU is found
+    however it is written: as a layer's activation, as a layer, by a function, or inside a model or
+    a block in the model. A unit is one place on an output's last axis: a unit of a dense layer, a
+    channel of a convolution.
 
     Args:
         model: Built.

@@ -1,7 +1,7 @@
 """Finds initial weights that train stably, before anything is tuned.
 
-Several draws of initial weights are trained briefly while the learning rate warms up; the draw that is
-numerically healthy and reaches the lowest loss goes on.
+Several draws of initial weights are trained briefly while the learning rate warms up; the draw that
+is numerically healthy and reaches the lowest loss goes on.
 """
 
 from __future__ import annotations
@@ -58,16 +58,19 @@ class Drawing:
 def stabilise_weights(
     project: Project, features: Path, pretrained: Path | None, tuned: Tuned | None, output: Path
 ) -> Stabilisation:
-    """Trains `stabilise.draws` draws for `stabilise.steps` steps each; keeps the weights of the best.
+    """Trains `stabilise.draws` draws for `stabilise.steps` steps each.
+
+    Keeps the weights of the best.
 
     Writes `output/weights.npz`, and a record of every draw.
 
     Args:
         project: Its module builds the model.
         features: Folder of `transform_features`.
-        pretrained: Folder of `pretrain_learner`, of whose weights each draw takes those that fit; None: there was no
-            pretraining.
-        tuned: An earlier search, whose best hyperparameters the model has where they are still of the same space.
+        pretrained: Folder of `pretrain_learner`, of whose weights each draw takes those that fit;
+            None: there was no pretraining.
+        tuned: An earlier search, whose best hyperparameters the model has where they are still of
+            the same space.
         output: Folder that is written.
 
     Raises:
@@ -81,7 +84,7 @@ def stabilise_weights(
 
 
 def read_stabilisation(folder: Path) -> Stabilisation:
-    """The record that `stabilise_weights` left in a folder."""
+    """Reads the record that `stabilise_weights` left in a folder."""
     return Stabilisation.model_validate_json((folder / RECORD_FILE).read_text(encoding="utf-8"))
 
 
@@ -98,7 +101,8 @@ def _choose_weights(drawing: Drawing, output: Path) -> Stabilisation:
     settings = drawing.project.settings
     draws: list[WeightDraw] = []
     loaded: list[int] = []
-    # Which draw is chosen is known only after the last: the weights of all are kept until then, on the disk.
+    # Which draw is chosen is known only after the last: the weights of all are kept until then, on
+    # the disk.
     with tempfile.TemporaryDirectory(dir=output) as aside:
         files = [Path(aside) / f"{number}.npz" for number in range(settings.stabilise.draws)]
         for number, file in enumerate(files):
@@ -115,7 +119,10 @@ def _choose_weights(drawing: Drawing, output: Path) -> Stabilisation:
 
 
 def _train_draw(drawing: Drawing, seed: int) -> tuple[WeightDraw, int, Weights]:
-    """A draw's record, how many of its weights came from pretraining, and its weights after the last step."""
+    """Trains a draw.
+
+    Gives its record, how many of its weights came from pretraining, and its last weights.
+    """
     import keras
     import numpy as np
 
