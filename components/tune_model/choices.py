@@ -1,4 +1,4 @@
-"""Decisions of the search that need nothing but records: whether to search, for how long, and what was best."""
+"""Decisions of the search that need nothing but records: whether, for how long, what was best."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ _DRIFT = ("drift", "label_drift")
 
 
 def why_search(tuned: Tuned | None, space: str, validation: Validation, reason: str) -> str | None:
-    """Why there must be a search, as the end of "searched because ..."; None when the earlier one is still good.
+    """Says why there must be a search, as the end of "searched because ...".
+
+    None when the earlier one is still good.
 
     Args:
         tuned: The earlier search, if it may still be used.
@@ -45,14 +47,14 @@ def drifted_features(validation: Validation) -> list[str]:
 
 
 def describe_reuse(tuned: Tuned, now: datetime) -> str:
-    """Where reused hyperparameters come from, as a sentence without its full stop."""
+    """Says where reused hyperparameters come from, as a sentence without its full stop."""
     days = age_in_days(tuned, now)
     age = f"{days:.0f} days" if days >= 2 else f"{days * 24:.0f} hours"
     return f"the search of {tuned.run} was {age} ago, and nothing drifted since"
 
 
 def describe_search(trials: Sequence[Trial], why: str) -> str:
-    """Why there was a search and what it found, as a sentence without its full stop.
+    """Says why there was a search and what it found, as a sentence without its full stop.
 
     The first trial is the one with the settings' own values.
     """
@@ -71,7 +73,7 @@ def describe_search(trials: Sequence[Trial], why: str) -> str:
 
 
 def wants_more(trials: Sequence[Trial], tune: TuneSettings) -> bool:
-    """Whether another trial may begin. The first always may, so that there is a result."""
+    """Tells whether another trial may begin. The first always may, so that there is a result."""
     if not trials:
         return True
     spent = sum(trial.seconds for trial in trials)
@@ -80,12 +82,12 @@ def wants_more(trials: Sequence[Trial], tune: TuneSettings) -> bool:
 
 
 def ranked(trials: Sequence[Trial]) -> list[Trial]:
-    """The trials that came to something, the lowest loss first; of equal ones the earlier."""
+    """Sorts the trials that ended with a loss, the lowest first; of equal ones the earlier."""
     return sorted((trial for trial in trials if trial.loss is not None), key=lambda trial: (trial.loss, trial.number))
 
 
 def distinct(configurations: Sequence[Hyperparameters]) -> list[Hyperparameters]:
-    """Each configuration once, in the order of the first time."""
+    """Gives each configuration once, in the order of the first time."""
     found: list[Hyperparameters] = []
     for configuration in configurations:
         if configuration not in found:
@@ -94,6 +96,6 @@ def distinct(configurations: Sequence[Hyperparameters]) -> list[Hyperparameters]
 
 
 def commonest_message(trials: Sequence[Trial]) -> str:
-    """What most of the failed trials said."""
+    """Gives the message that most of the failed trials ended with."""
     messages = Counter(trial.message or "no reason" for trial in trials if trial.loss is None)
     return messages.most_common(1)[0][0]

@@ -50,7 +50,10 @@ class Trials:
     class_weights: list[float] | None
 
     def run(self, number: int, values: Values) -> Trial:
-        """Trains the model with these values for `tune.epochs`; whatever goes wrong is the trial's message."""
+        """Trains the model with these values for `tune.epochs`.
+
+        Whatever goes wrong is the trial's message.
+        """
         began = time.monotonic()
         losses: list[float] = []
         started_from, message = "", None
@@ -74,7 +77,8 @@ class Trials:
     def _start(self, chosen: Hyperparameters) -> tuple[Trainer, Fitted]:
         import keras
 
-        # One seed for all trials: what differs between them is their hyperparameters, not their luck.
+        # One seed for all trials: what differs between them is their hyperparameters, not their
+        # luck.
         keras.utils.set_random_seed(self.train.seed)
         tasks, balance = self.features.tasks, self.class_weights
         trainer = Trainer(lambda: self._build(chosen), tasks, self.strategy, self.train, balance)
@@ -97,8 +101,8 @@ def search(
 ) -> list[Trial]:
     """Searches until the budget is spent, or nothing is left to try.
 
-    The first trial has the settings' own values, the second those of an earlier search of the same space; so the
-    best is never worse, on the eval split, than what would be used without a search.
+    The first trial has the settings' own values, the second those of an earlier search of the same
+    space; so the best is never worse, on the eval split, than what would be used without a search.
 
     Args:
         project: Its module builds the models.
@@ -125,7 +129,7 @@ def search(
 
 
 def read_trials(kept: Path) -> list[Trial]:
-    """The finished trials in a folder, in their order."""
+    """Reads the finished trials in a folder, in their order."""
     files = sorted(kept.glob("trial-*.json"))
     return [Trial.model_validate_json(file.read_text(encoding="utf-8")) for file in files]
 
