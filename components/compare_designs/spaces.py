@@ -30,7 +30,7 @@ Values = dict[str, int | float | str | bool]
 
 @dataclass(frozen=True)
 class DesignSpace:
-    """A space of models: `builder(transform_output, hp)` builds one of them and asks `hp` for what it varies."""
+    """A space of models: `builder(transform_output, hp)` builds one, and asks `hp` what varies."""
 
     name: str
     builder: Callable[[Any, Any], Any]
@@ -39,14 +39,15 @@ class DesignSpace:
 
     @property
     def place(self) -> str:
-        """Where the builder stands in the user's file."""
+        """Gives the builder's place in the user's file."""
         return function_line(self.builder)
 
     def build(self, values: Mapping[str, Any]) -> keras.Model:
-        """One model of the space; what `values` do not name has its default.
+        """Builds one model of the space; what `values` do not name has its default.
 
         Raises:
-            ProjectError: It does not build, with the user's line, or is no Keras model that can be trained.
+            ProjectError: It does not build, with the user's line, or is no Keras model that can be
+                trained.
         """
         import keras
 
@@ -63,7 +64,7 @@ class DesignSpace:
         return model
 
     def declared(self, values: Mapping[str, Any]) -> list[Any]:
-        """The hyperparameters that the builder asks for when it gets these values, those that do not apply left out.
+        """Gives the hyperparameters that apply when the builder gets these values.
 
         Where it fails, what it asked for until then: building the sample will tell the failure.
         """
@@ -89,10 +90,11 @@ class DesignSpace:
 
 
 def find_spaces(project: Project, features: TransformedFeatures) -> list[DesignSpace]:
-    """The spaces that the module's `design_spaces()` names, in its order.
+    """Finds the spaces that the module's `design_spaces()` names, in its order.
 
     Raises:
-        ProjectError: It has no such function, or the function fails or names less than two builders.
+        ProjectError: It has no such function, or the function fails or names less than two
+            builders.
     """
     module = project.module()
     function = getattr(module, FUNCTION, None)
@@ -122,7 +124,10 @@ class Sampler:
         self._drawn: dict[str, Values] = {}
 
     def draw(self, seed: int) -> Values:
-        """The same values for the same seed; what is asked for only because of another value is drawn as well."""
+        """Draws values, the same for the same seed.
+
+        What is asked for only because of another value is drawn as well.
+        """
         first = str(sorted(_draw(self._first, seed).items()))
         if first in self._drawn:  # building costs more than drawing, and small spaces are drawn from often
             return self._drawn[first]
