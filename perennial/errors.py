@@ -13,8 +13,8 @@
     └── ServingError          the server does not answer as evaluation did
         └── InputError        a request does not fit the model
 
-Every message says where, what was expected, what was received and what to do. Errors that no person sees, because the
-code that calls always catches them, stand beside what raises them.
+Every message says where, what was expected, what was received and what to do. Errors that no person
+sees, because the code that calls always catches them, stand beside what raises them.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ class PerennialError(Exception):
 
     Args:
         where: File, setting or step at fault.
-        expected: What should be so, as a clause that follows `where` ("must be a positive integer").
+        expected: What should be so, as a clause that follows `where` ("must be a positive
+            integer").
         received: What was found instead.
         remedy: What to do, as a sentence.
     """
@@ -111,8 +112,8 @@ def describe_error(error: BaseException) -> str:
 def _first_cause(message: str) -> str:
     """The line of a message that tells most.
 
-    The first one; of TensorFlow's, what it says of the node that failed; of Keras's, the next one too where the first
-    says only in which layer it happened.
+    The first one; of TensorFlow's, what it says of the node that failed; of Keras's, the next one
+    too where the first says only in which layer it happened.
     """
     lines = [line for line in (_STYLE.sub("", line).strip() for line in message.splitlines()) if line]
     node = next((number for number, line in enumerate(lines) if line.startswith("[[{{")), 0)
