@@ -64,8 +64,8 @@ class AnalyzerCache:
             whole = all(digest_file(folder / entry.file) == entry.sha256 for entry in index.entries)
         except (OSError, ValueError, ValidationError):
             return None
-        found = {bytes.fromhex(entry.key): folder / entry.file for entry in index.entries}
-        return {key: found[key] for key in keys} if whole and set(keys) <= set(found) else None
+        files = {bytes.fromhex(entry.key): folder / entry.file for entry in index.entries}
+        return {key: files[key] for key in keys} if whole and set(keys) <= set(files) else None
 
     def publish(self, content: str, keys: Sequence[bytes], written: Path) -> None:
         """Keeps the files that `write_entries` left for a span.

@@ -83,7 +83,7 @@ def _name_functions(text: str, functions: Mapping[str, Any]) -> str:
 
 
 def _assets(graph: tf.Graph) -> Iterator[str]:
-    """Digests of the files that the graph reads, such as those of lookup tables."""
+    """Computes the digests of the files that the graph reads, such as those of lookup tables."""
     import tensorflow as tf
 
     for tensor in graph.get_collection(tf.compat.v1.GraphKeys.ASSET_FILEPATHS):

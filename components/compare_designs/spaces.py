@@ -71,7 +71,7 @@ class DesignSpace:
         hp = _with_values(values)
         with suppress(Exception):  # whatever the user's code raises
             self._call(hp)
-        return [found for found in hp.space if hp.is_active(found)]
+        return [asked for asked in hp.space if hp.is_active(asked)]
 
     def _call(self, hp: keras_tuner.HyperParameters) -> Any:
         reset_layer_names()
@@ -131,12 +131,12 @@ class Sampler:
         first = str(sorted(_draw(self._first, seed).items()))
         if first in self._drawn:  # building costs more than drawing, and small spaces are drawn from often
             return self._drawn[first]
-        known, found, values = list[Any](), self._first, Values()
-        while new := [hp for hp in found if not any(_same(hp, other) for other in known)]:
+        known, declared, values = list[Any](), self._first, Values()
+        while new := [hp for hp in declared if not any(_same(hp, other) for other in known)]:
             known += new
             values = _draw(known, seed)
-            found = self._space.declared(values)
-        used = {hp.name: values[hp.name] for hp in found}
+            declared = self._space.declared(values)
+        used = {hp.name: values[hp.name] for hp in declared}
         if len(known) == len(self._first):
             self._drawn[first] = used
         return used
@@ -166,8 +166,8 @@ def _same(hp: Any, other: Any) -> bool:
 
 
 def _conditions(hp: Any) -> list[Any]:
-    found: list[Any] = hp.get_config()["conditions"]
-    return found
+    conditions: list[Any] = hp.get_config()["conditions"]
+    return conditions
 
 
 def _not_callable(named: Mapping[Any, Any]) -> str:

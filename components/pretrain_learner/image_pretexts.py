@@ -113,8 +113,8 @@ class MaskedImage:
         scaled = (pixels - self.mean) / max(self.deviation, 1e-6)
         if (height, width) != (image.height, image.width):
             scaled = tf.image.resize(scaled, [height, width], "area")
-        wanted = tf.repeat(_at(patches, height, width)[..., tf.newaxis], image.channels, axis=-1)
-        counted = tf.cast(wanted, tf.float32)
+        masked_pixels = tf.repeat(_at(patches, height, width)[..., tf.newaxis], image.channels, axis=-1)
+        counted = tf.cast(masked_pixels, tf.float32)
         asked = {"pixels": scaled, "counted": counted, "weight": tf.reduce_sum(counted, axis=[1, 2, 3])}
         return {**features, self.feature: seen}, asked
 
@@ -146,13 +146,13 @@ class MaskedImage:
         return tf.reshape(masked, [size, rows, columns])
 
 
-def pick(size: tf.Tensor, places: int, wanted: int, seed: tf.Tensor) -> tf.Tensor:
+def pick(size: tf.Tensor, places: int, count: int, seed: tf.Tensor) -> tf.Tensor:
     """Picks so many random places for each example, bool [n, places]."""
     import tensorflow as tf
 
     drawn = tf.random.stateless_uniform([size, places], seed)
     order = tf.argsort(tf.argsort(drawn, axis=1), axis=1)
-    return order < wanted
+    return order < count
 
 
 def _at(patches: tf.Tensor, height: int, width: int) -> tf.Tensor:

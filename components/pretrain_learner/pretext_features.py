@@ -60,16 +60,16 @@ def choose_features(settings: PretextSettings, features: Mapping[str, Held]) -> 
     if settings.task == "masked_features":
         return _choose_columns(settings, features)
     fits, what = _RULES[settings.task]
-    found = [name for name, held in features.items() if fits(held)]
-    if settings.feature is None and len(found) == 1:
-        return found
-    if settings.feature in found:
+    fitting = [name for name, held in features.items() if fits(held)]
+    if settings.feature is None and len(fitting) == 1:
+        return fitting
+    if settings.feature in fitting:
         return [settings.feature]
     expected = f"must name a feature that the model reads and that holds {what}, for pretext.task: {settings.task}"
     if settings.feature is None:
         expected += ", unless only one does"
-    near = difflib.get_close_matches(settings.feature or "", found, 1)
-    remedy = f"Did you mean `{near[0]}`?" if near else f"Name one of {', '.join(found)}." if found else _NONE
+    near = difflib.get_close_matches(settings.feature or "", fitting, 1)
+    remedy = f"Did you mean `{near[0]}`?" if near else f"Name one of {', '.join(fitting)}." if fitting else _NONE
     received = f"{settings.feature or 'none'}, and the features {_listed(features)}"
     raise ProjectError(_SETTING, expected, received, remedy)
 

@@ -36,7 +36,7 @@ def pretrain_learner(project: Project, features: Path, output: Path) -> Pretrain
 
     It learns from the train split and from all files of `data.unlabelled`, but for a tenth that it
     is measured on; the epoch that does best there is kept. What cannot be read of the unlabelled
-    files is told in notes. Writes `output/weights.npz` with the weights by their paths in the
+    files stands in the notes. Writes `output/weights.npz` with the weights by their paths in the
     user's model, and `output/pretraining.json`.
 
     Args:

@@ -90,12 +90,12 @@ class MaskedFeatures:
 
         losses = []
         for column in self.columns:
-            wanted, answer = asked[column.name], answers[column.name]
+            targets, answer = asked[column.name], answers[column.name]
             if column.classes is None:
-                found = tf.square(answer - wanted)
+                values = tf.square(answer - targets)
             else:
-                found = tf.nn.sparse_softmax_cross_entropy_with_logits(wanted, answer)
-            losses.append(tf.reduce_sum(found, axis=1) * asked[f"{column.name}/counted"])
+                values = tf.nn.sparse_softmax_cross_entropy_with_logits(targets, answer)
+            losses.append(tf.reduce_sum(values, axis=1) * asked[f"{column.name}/counted"])
         return tf.add_n(losses)
 
     def _wanted(self, column: Column, values: tf.Tensor) -> tf.Tensor:

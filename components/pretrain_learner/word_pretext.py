@@ -50,8 +50,8 @@ class MaskedWords:
         drawn = tf.random.stateless_uniform([size, self.length], seed) + tf.cast(~is_word, tf.float32)
         places = tf.argsort(drawn, axis=1)[:, : self.masked]
         present = tf.reduce_sum(tf.cast(is_word, tf.float32), axis=1, keepdims=True)
-        wanted = tf.maximum(tf.round(self.share * present), tf.minimum(present, 1.0))
-        chosen = tf.cast(tf.range(self.masked), tf.float32)[tf.newaxis] < wanted
+        count = tf.maximum(tf.round(self.share * present), tf.minimum(present, 1.0))
+        chosen = tf.cast(tf.range(self.masked), tf.float32)[tf.newaxis] < count
         hidden = tf.reduce_any(
             tf.one_hot(places, self.length, on_value=True, off_value=False) & chosen[..., tf.newaxis], 1
         )
@@ -77,6 +77,6 @@ class MaskedWords:
         """Sums the cross-entropies of each text's masked words in nats, float32 [n]."""
         import tensorflow as tf
 
-        wanted = tf.maximum(asked["words"], 0)
-        found = tf.nn.sparse_softmax_cross_entropy_with_logits(wanted, answers)
-        return tf.reduce_sum(found * asked["counted"], axis=1)
+        targets = tf.maximum(asked["words"], 0)
+        losses = tf.nn.sparse_softmax_cross_entropy_with_logits(targets, answers)
+        return tf.reduce_sum(losses * asked["counted"], axis=1)

@@ -28,7 +28,7 @@ from perennial.training.strategy import choose_strategy
 from perennial.training.trainer import REMEDY, Trainer, learning_rate_of, warm_up
 from perennial.training.transformed_features import TransformedFeatures
 from perennial.training.weight_draws import choose_draw, measure_draw
-from perennial.training.weights import Weights, fit_weights, load_weights, save_weights, weights_of
+from perennial.training.weights import Weights, assign_weights, load_weights, save_weights, weights_of
 from perennial.user_module import function_line
 from schemas.project import TrainSettings
 from schemas.records import Hyperparameters, Stabilisation, Tuned, WeightDraw
@@ -129,7 +129,7 @@ def _train_draw(drawing: Drawing, seed: int) -> tuple[WeightDraw, int, Weights]:
     train, features, steps = drawing.train, drawing.features, drawing.project.settings.stabilise.steps
     keras.utils.set_random_seed(seed)
     trainer = Trainer(lambda: _build(drawing), features.tasks, drawing.strategy, train, drawing.class_weights)
-    fitted = fit_weights(trainer.model, drawing.pretrained)
+    fitted = assign_weights(trainer.model, drawing.pretrained)
     trainer.feed(TrainingBatches(features, plan_batches(train, drawing.hyperparameters.batch_size, seed)))
     rate = learning_rate_of(train, drawing.hyperparameters)
     try:
@@ -140,7 +140,7 @@ def _train_draw(drawing: Drawing, seed: int) -> tuple[WeightDraw, int, Weights]:
     weights = weights_of(trainer.model)
     finite = finite and all(np.isfinite(values).all() for values in weights.values())
     dead = dead_units(trainer.model, features.sample("train", _PROBED)[0])
-    return measure_draw(seed, trainer.history, finite, dead), len(fitted.loaded), weights
+    return measure_draw(seed, trainer.history, finite, dead), len(fitted.assigned), weights
 
 
 def _build(drawing: Drawing) -> keras.Model:

@@ -50,8 +50,8 @@ class Agreement:
             # The chief's first replica is the first of all.
             return mine if context.replica_id_in_sync_group == 0 else tf.zeros_like(mine)
 
-        found = self.strategy.reduce(tf.distribute.ReduceOp.SUM, self.strategy.run(only_first), axis=None)
-        return [float(value) for value in found.numpy()]
+        summed = self.strategy.reduce(tf.distribute.ReduceOp.SUM, self.strategy.run(only_first), axis=None)
+        return [float(value) for value in summed.numpy()]
 
     @property
     def _cluster(self) -> Any:

@@ -98,8 +98,8 @@ class Fitting:
 
         The workers of a cluster go by what the chief measured, so that all stop at once.
         """
-        found = self.trainer.measure("eval", self.batches.features)
-        loss, metric = self.agreement.with_chief([found.loss, found.metric])
+        measured = self.trainer.measure("eval", self.batches.features)
+        loss, metric = self.agreement.with_chief([measured.loss, measured.metric])
         epoch = Epoch(train_loss=fmean(progress.losses), eval_loss=require_finite(loss), eval_metric=metric)
         epochs = (*progress.epochs, epoch)
         best = progress.best_epoch if progress.epochs and loss > min(progress.eval_losses) else len(epochs) - 1

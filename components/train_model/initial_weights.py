@@ -11,7 +11,7 @@ from perennial.export.saved_model import read_exported_weights
 from perennial.project import Project
 from perennial.registry.model_files import verify_model
 from perennial.registry.versions import Registry
-from perennial.training.weights import Weights, fit_weights, load_weights, weights_of
+from perennial.training.weights import Weights, assign_weights, load_weights, weights_of
 from schemas.project import PatchSettings
 from schemas.records import Champion, Instance
 
@@ -66,7 +66,7 @@ def patch(model: keras.Model, champion: Weights, settings: PatchSettings) -> Non
         name: settings.shrink * champion[name] + settings.perturb * draw if trained else champion[name]
         for (name, draw), trained in zip(fresh.items(), trains, strict=True)
     }
-    fit_weights(model, mixed)
+    assign_weights(model, mixed)
 
 
 def champion_folder(project: Project, champion: Champion) -> Path:
@@ -84,14 +84,14 @@ def champion_folder(project: Project, champion: Champion) -> Path:
 
 def _set_stabilised(model: keras.Model, file: Path) -> list[str]:
     try:
-        fitted = fit_weights(model, load_weights(file))
+        assigned = assign_weights(model, load_weights(file))
     except (OSError, ValueError) as error:
         remedy = "Remove it and run again, so that the weights are stabilised anew."
         raise TrainingError(f"stabilised weights {file}", "must be readable", error, remedy) from error
-    if fitted.whole:
+    if assigned.whole:
         return []
-    name, why = next(iter(fitted.left.items()))
-    return [f"{fitted} came from the stabilised draw, as the tuned model differs: `{name}` is {why}"]
+    name, why = next(iter(assigned.left.items()))
+    return [f"{assigned} came from the stabilised draw, as the tuned model differs: `{name}` is {why}"]
 
 
 def _champion_weights(project: Project, champion: Champion | None) -> tuple[Weights | None, str]:

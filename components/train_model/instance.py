@@ -24,7 +24,7 @@ from perennial.training.model_builder import ModelBuilder
 from perennial.training.strategy import choose_strategy
 from perennial.training.trainer import Trainer, learning_rate_of
 from perennial.training.transformed_features import TransformedFeatures
-from perennial.training.weights import Weights, fit_weights
+from perennial.training.weights import Weights, assign_weights
 from perennial.user_module import function_line
 from schemas.records import Training
 
@@ -139,9 +139,9 @@ class _Run:
             # Built again outside the strategy: what serves knows nothing of the devices that
             # trained it.
             model = self._build()
-            fitted = fit_weights(model, best)
-            if not fitted.whole:
-                where, received = function_line(self.project.module().build_model), next(iter(fitted.left.items()))
+            assigned = assign_weights(model, best)
+            if not assigned.whole:
+                where, received = function_line(self.project.module().build_model), next(iter(assigned.left.items()))
                 raise ProjectError(where, "must build the same model each time", received, "Name its layers.")
             calibrated = fit_temperatures(self.project, eval_answers(model, self.features))
             self.notes += calibrated.notes

@@ -54,11 +54,11 @@ def resume(trainer: Trainer, checkpoints: Checkpoints) -> Resumption:
     Raises:
         TrainingError: The checkpoint is of another architecture.
     """
-    found, notes = checkpoints.newest()
-    if found is None:
+    checkpoint, notes = checkpoints.newest()
+    if checkpoint is None:
         return Resumption(notes=notes)
-    progress = _restore(trainer, found)
-    best = found.groups.get(_BEST, {})
+    progress = _restore(trainer, checkpoint)
+    best = checkpoint.groups.get(_BEST, {})
     return Resumption(progress, best, notes, len(progress.epochs))
 
 
@@ -68,12 +68,12 @@ def save_progress(trainer: Trainer, checkpoints: Checkpoints, progress: Progress
     checkpoints.save(progress.steps, progress.model_dump_json(), groups)
 
 
-def _restore(trainer: Trainer, found: Checkpoint) -> Progress:
+def _restore(trainer: Trainer, checkpoint: Checkpoint) -> Progress:
     try:
-        trainer.restore(found.groups.get(_STATE, {}))
+        trainer.restore(checkpoint.groups.get(_STATE, {}))
     except TrainingError as error:
-        remedy = f"Remove {found.file.parent} to train from the start, or bring back the model that wrote it."
-        where = f"checkpoint {found.file}"
+        remedy = f"Remove {checkpoint.file.parent} to train from the start, or bring back the model that wrote it."
+        where = f"checkpoint {checkpoint.file}"
         expected = "must be of the model that build_model builds now"
         raise TrainingError(where, expected, error.received, remedy) from error
-    return Progress.model_validate_json(found.text)
+    return Progress.model_validate_json(checkpoint.text)

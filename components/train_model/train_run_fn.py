@@ -117,14 +117,14 @@ def _model_outputs(served: dict[str, tf.Tensor], tasks: Sequence[Task]) -> dict[
     """
     import tensorflow as tf
 
-    names, found = [task.name for task in tasks], {}
+    names, outputs = [task.name for task in tasks], {}
     for task in tasks:
         if task.kind == "regression":
-            found[task.name] = tf.reshape(served[output_name(names, task.name, "value")], [-1, 1])
+            outputs[task.name] = tf.reshape(served[output_name(names, task.name, "value")], [-1, 1])
             continue
         probabilities = served[output_name(names, task.name, "probabilities")]
-        found[task.name] = probabilities[:, 1:] if task.kind == "binary" else probabilities
-    return found
+        outputs[task.name] = probabilities[:, 1:] if task.kind == "binary" else probabilities
+    return outputs
 
 
 def _base_model(job: Job) -> tuple[Path | None, list[str]]:
@@ -139,12 +139,12 @@ def _base_model(job: Job) -> tuple[Path | None, list[str]]:
     if job.champion is None:
         return None, ["there is no champion to patch yet; run_fn was given no base_model"]
     try:
-        found = user_model(champion_folder(job.project, job.champion))
+        folder = user_model(champion_folder(job.project, job.champion))
     except RegistryError as error:
         return None, [f"champion version {job.champion.version} could not be patched: {error}; run_fn trained anew"]
-    if found is None:
+    if folder is None:
         return None, [f"champion version {job.champion.version} holds no model of run_fn; run_fn trained anew"]
-    return found, []
+    return folder, []
 
 
 def _check_finite(job: Job, epoch: Epoch) -> None:

@@ -33,7 +33,7 @@ def why_search(tuned: Tuned | None, space: str, validation: Validation, reason: 
 
 
 def drifted_features(validation: Validation) -> list[str]:
-    """Features and labels, each with the span, that drifted in a new span that is trained on.
+    """Lists features and labels, each with the span, that drifted in a new span that is trained on.
 
     A span in quarantine is not trained on: its drift does not count before a person releases it.
     """
@@ -64,12 +64,12 @@ def describe_search(trials: Sequence[Trial], why: str) -> str:
     reached = f"with an eval loss of {best.loss:.4g}"
     if best.number != first.number:
         beside = "failed" if first.loss is None else f"had {first.loss:.4g}"
-        found = f"of {of} number {best.number} is best, {reached}; the settings' own {beside}"
+        outcome = f"of {of} number {best.number} is best, {reached}; the settings' own {beside}"
     elif len(trials) == 1:
-        found = f"the only trial had the settings' own, {reached}"
+        outcome = f"the only trial had the settings' own, {reached}"
     else:
-        found = f"none of {of} was better than the settings' own, {reached}"
-    return f"{why}; {found}"
+        outcome = f"none of {of} was better than the settings' own, {reached}"
+    return f"{why}; {outcome}"
 
 
 def wants_more(trials: Sequence[Trial], tune: TuneSettings) -> bool:
@@ -88,11 +88,11 @@ def ranked(trials: Sequence[Trial]) -> list[Trial]:
 
 def distinct(configurations: Sequence[Hyperparameters]) -> list[Hyperparameters]:
     """Gives each configuration once, in the order of the first time."""
-    found: list[Hyperparameters] = []
+    configurations: list[Hyperparameters] = []
     for configuration in configurations:
-        if configuration not in found:
-            found.append(configuration)
-    return found
+        if configuration not in configurations:
+            configurations.append(configuration)
+    return configurations
 
 
 def commonest_message(trials: Sequence[Trial]) -> str:

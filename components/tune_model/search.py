@@ -27,7 +27,7 @@ from perennial.training.model_builder import ModelBuilder
 from perennial.training.strategy import choose_strategy
 from perennial.training.trainer import REMEDY, Trainer, learning_rate_of, quick_train
 from perennial.training.transformed_features import TransformedFeatures
-from perennial.training.weights import Fitted, Weights, fit_weights, load_weights
+from perennial.training.weights import AssignedWeights, Weights, assign_weights, load_weights
 from perennial.user_module import function_line
 from schemas.project import TrainSettings
 from schemas.records import Hyperparameters, Trial
@@ -59,8 +59,8 @@ class Trials:
         started_from, message = "", None
         try:
             chosen = hyperparameters_of(values, self.train)
-            trainer, fitted = self._start(chosen)
-            started_from = str(fitted)
+            trainer, assigned = self._start(chosen)
+            started_from = str(assigned)
             losses = self._train(trainer, chosen)
         except Exception as error:  # the search goes on with other values
             message = describe_error(error)
@@ -74,7 +74,7 @@ class Trials:
             message=message,
         )
 
-    def _start(self, chosen: Hyperparameters) -> tuple[Trainer, Fitted]:
+    def _start(self, chosen: Hyperparameters) -> tuple[Trainer, AssignedWeights]:
         import keras
 
         # One seed for all trials: what differs between them is their hyperparameters, not their
@@ -82,7 +82,7 @@ class Trials:
         keras.utils.set_random_seed(self.train.seed)
         tasks, balance = self.features.tasks, self.class_weights
         trainer = Trainer(lambda: self._build(chosen), tasks, self.strategy, self.train, balance)
-        return trainer, fit_weights(trainer.model, self.weights)
+        return trainer, assign_weights(trainer.model, self.weights)
 
     def _build(self, chosen: Hyperparameters) -> keras.Model:
         builder = ModelBuilder(self.project, self.features)

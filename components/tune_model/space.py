@@ -69,7 +69,7 @@ def own_values(space: keras_tuner.HyperParameters, train: TrainSettings) -> Valu
 
 
 def values_of(chosen: Hyperparameters, space: keras_tuner.HyperParameters) -> Values:
-    """Hyperparameters as values of a space; what they do not name has its default."""
+    """Gives hyperparameters as values of a space; what they do not name has its default."""
     given: Values = {**chosen.model, LEARNING_RATE: chosen.learning_rate, BATCH_SIZE: chosen.batch_size}
     found = space.copy()
     found.values = {}
@@ -149,12 +149,12 @@ def _as_trial(space: keras_tuner.HyperParameters, trial: Trial, trials: Sequence
     """
     import keras_tuner as kt
 
-    found = space.copy()
-    found.values = {hp.name: trial.values[hp.name] for hp in space.space if _holds(hp, trial.values)}
+    tried = space.copy()
+    tried.values = {hp.name: trial.values[hp.name] for hp in space.space if _holds(hp, trial.values)}
     losses = [other.loss for other in trials if other.loss is not None]
-    told = kt.engine.trial.Trial(found, str(trial.number), "COMPLETED" if losses else "FAILED")
-    told.score = max(losses, default=None) if trial.loss is None else trial.loss
-    return told
+    result = kt.engine.trial.Trial(tried, str(trial.number), "COMPLETED" if losses else "FAILED")
+    result.score = max(losses, default=None) if trial.loss is None else trial.loss
+    return result
 
 
 def _holds(hp: Any, values: Values) -> bool:

@@ -52,12 +52,12 @@ def checked_names(block: str, argument: str, names: Iterable[Any]) -> list[str]:
     Raises:
         ValueError: They are not so.
     """
-    found = list(names)
-    if not all(isinstance(name, str) and name and "/" not in name for name in found):
-        raise _wrong(block, argument, "must be names without `/`", found)
-    if not found or len(set(found)) < len(found):
-        raise _wrong(block, argument, "must be one name or more, all different", found)
-    return found
+    given = list(names)
+    if not all(isinstance(name, str) and name and "/" not in name for name in given):
+        raise _wrong(block, argument, "must be names without `/`", given)
+    if not given or len(set(given)) < len(given):
+        raise _wrong(block, argument, "must be one name or more, all different", given)
+    return given
 
 
 def checked_name(block: str, name: Any) -> str:

@@ -298,8 +298,8 @@ def _convolution(filters: int, kernel: int, stride: int, name: str) -> Any:
     )
 
 
-def _misfit(block: str, wanted: str, shape: Shape, stem: str) -> ValueError:
+def _misfit(block: str, input_kind: str, shape: Shape, stem: str) -> ValueError:
     received = ["batch", *shape[1:]]
     return ValueError(
-        f"blocks.{block}: works on {wanted}. Received: {received}. Put it on {stem}, or take another learner."
+        f"blocks.{block}: works on {input_kind}. Received: {received}. Put it on {stem}, or take another learner."
     )

@@ -85,19 +85,19 @@ def _read(trained: Any) -> Mapping[str, Any]:
 
 def _fitting(layer: keras.Layer, weights: Mapping[str, Any]) -> dict[str, Any]:
     """Gives the trained weights of one layer by path, all of which must fit."""
-    found = {path: array for path, array in weights.items() if path.split("/")[0] == layer.name}
-    wanted = {variable.path: tuple(variable.shape) for variable in layer.weights}
+    trained = {path: array for path, array in weights.items() if path.split("/")[0] == layer.name}
+    required = {variable.path: tuple(variable.shape) for variable in layer.weights}
     wrong = [
-        f"{path} is {_shape(found, path)} there and {_shape(wanted, path)} here"
-        for path in {**wanted, **found}
-        if path not in found or path not in wanted or tuple(found[path].shape) != wanted[path]
+        f"{path} is {_shape(trained, path)} there and {_shape(required, path)} here"
+        for path in {**required, **trained}
+        if path not in trained or path not in required or tuple(trained[path].shape) != required[path]
     ]
     if wrong:
         more = f", and {len(wrong) - 1} more" if len(wrong) > 1 else ""
         expected = "must have the weights that it was trained with"
         remedy = "Build it with the arguments that it had then, or leave it out of `layers`."
         raise ProjectError(f"{_WHERE}: {layer.name}", expected, f"{wrong[0]}{more}", remedy)
-    return found
+    return trained
 
 
 def _shape(shapes: Mapping[str, Any], path: str) -> str:

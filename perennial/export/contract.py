@@ -52,12 +52,12 @@ def served_features(schema: Schema) -> list[ServedFeature]:
     Raises:
         ProjectError: A feature has no fixed shape.
     """
-    found = parsing_specs(schema, serving_features(schema))
+    specs = parsing_specs(schema, serving_features(schema))
     return [
         ServedFeature(
             name=name, dtype=spec.dtype.name, shape=list(spec.shape), default=_flat(spec.default_value, spec.dtype)
         )
-        for name, spec in found.items()
+        for name, spec in specs.items()
     ]
 
 

@@ -65,11 +65,11 @@ def fit_temperatures(project: Project, answers: Iterable[tuple[Mapping[str, Any]
     if project.settings.model.calibration == "none" or not tasks:
         return Fitted()
     read = _gather(tasks, answers)
-    found, notes = {}, []
+    temperatures, notes = {}, []
     for task in tasks:
-        found[task.name], note = _fit_task(task, *read[task.name])
+        temperatures[task.name], note = _fit_task(task, *read[task.name])
         notes += [note] if note else []
-    return Fitted(found, notes)
+    return Fitted(temperatures, notes)
 
 
 def fit_temperature(probabilities: Array, labels: Array) -> float:
@@ -91,12 +91,12 @@ def fit_temperature(probabilities: Array, labels: Array) -> float:
         return float((np.log(np.exp(logits * sharpness).sum(axis=1)) - right * sharpness).mean())
 
     # The loss is convex in 1/T, so that it has one minimum in log T, too.
-    found = minimize_scalar(loss, bounds=(math.log(COLDEST), math.log(HOTTEST)), method="bounded")
-    return math.exp(float(found.x))
+    minimum = minimize_scalar(loss, bounds=(math.log(COLDEST), math.log(HOTTEST)), method="bounded")
+    return math.exp(float(minimum.x))
 
 
 def scale(probabilities: tf.Tensor, temperature: float | None) -> tf.Tensor:
-    """Probabilities float32 [n, classes] with their logits divided by a temperature.
+    """Gives probabilities float32 [n, classes] with their logits divided by a temperature.
 
     As they are where it is None.
     """
@@ -155,8 +155,8 @@ def _gather(
             break
     empty = (np.zeros((0, 1)), np.zeros(0, np.int64))
     return {
-        name: (np.concatenate([p for p, _ in found]), np.concatenate([n for _, n in found])) if found else empty
-        for name, found in read.items()
+        name: (np.concatenate([p for p, _ in batches]), np.concatenate([n for _, n in batches])) if batches else empty
+        for name, batches in read.items()
     }
 
 
@@ -173,7 +173,10 @@ def _fit_task(task: Task, probabilities: Array, labels: Array) -> tuple[float | 
         why = f"the eval split has only the class {labels[0]}"
     if why:
         return None, f"`{task.name}` was not calibrated: {why}"
-    found = fit_temperature(probabilities, labels)
-    if COLDEST * _AT_BOUND < found < HOTTEST / _AT_BOUND:
-        return found, None
-    return found, f"the temperature of `{task.name}` is at its bound ({found:.3g}): the eval split tells no better one"
+    temperature = fit_temperature(probabilities, labels)
+    if COLDEST * _AT_BOUND < temperature < HOTTEST / _AT_BOUND:
+        return temperature, None
+    return (
+        temperature,
+        f"the temperature of `{task.name}` is at its bound ({temperature:.3g}): the eval split tells no better one",
+    )

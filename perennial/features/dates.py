@@ -121,11 +121,11 @@ def cyclic_date_parts(seconds: Values, utc_offset_hours: float = 0.0) -> dict[st
     """
     values = checked("cyclic_date_parts", "seconds", seconds, INTEGERS)
     checked_number("cyclic_date_parts", "utc_offset_hours", utc_offset_hours, -24)
-    parts, found = date_parts(values, utc_offset_hours), {}
+    parts, points = date_parts(values, utc_offset_hours), {}
     for name, (period, first) in _PERIODS.items():
         # The first month and the first day of a month stand at angle 0.
-        found[f"{name}_sin"], found[f"{name}_cos"] = cyclic(on_values(parts[name], _less(first)), period)
-    return found
+        points[f"{name}_sin"], points[f"{name}_cos"] = cyclic(on_values(parts[name], _less(first)), period)
+    return points
 
 
 def _less(first: int) -> Callable[[tf.Tensor], tf.Tensor]:

@@ -122,10 +122,10 @@ def entity_history(
     ordered = past.sort_values(["at", "amount"], kind="stable")
     pasts = {name: (group["at"].to_numpy(), group["amount"].to_numpy()) for name, group in ordered.groupby("entity")}
     lists = [_past(pasts.get(name), time, limit) for name, time in zip(rows["entity"], rows["at"], strict=True)]
-    found = frame.copy()
-    found[PAST_TIMES] = [times for times, _ in lists]
-    found[PAST_AMOUNTS] = [amounts for _, amounts in lists]
-    return found
+    result = frame.copy()
+    result[PAST_TIMES] = [times for times, _ in lists]
+    result[PAST_AMOUNTS] = [amounts for _, amounts in lists]
+    return result
 
 
 def _past(events: tuple[Any, Any] | None, time: int, limit: int) -> tuple[list[int], list[float]]:

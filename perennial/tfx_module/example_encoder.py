@@ -39,7 +39,7 @@ def encode_examples(features: Mapping[str, tf.Tensor]) -> tf.Tensor:
 
 
 def _entries(features: Mapping[str, tf.Tensor], count: int) -> tf.Tensor:
-    """Entries of the map from names to features, serialised, string [n, features].
+    """Encodes the entries of the map from names to features, string [n, features].
 
     All of one dtype, `count` values.
     """

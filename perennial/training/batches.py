@@ -47,7 +47,7 @@ class TrainingBatches:
     plan: BatchPlan
 
     def steps_per_epoch(self, replicas: int = 1) -> int:
-        """Steps in one pass.
+        """Counts the steps in one pass.
 
         A last batch with fewer examples than replicas is left out: a replica would have none.
         """

@@ -71,12 +71,12 @@ class Checkpoints:
         damaged = []
         for file in self._files():
             try:
-                found = _parse(file, load_weights(file))
+                checkpoint = _parse(file, load_weights(file))
             except (OSError, ValueError) as error:
                 damaged.append(f"checkpoint {file} was ignored, as it cannot be read: {error}")
                 continue
             os.utime(self.folder)
-            return found, damaged
+            return checkpoint, damaged
         return None, damaged
 
     def remove(self) -> None:

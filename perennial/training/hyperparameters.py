@@ -40,10 +40,10 @@ def usable(tuned: Tuned | None, now: datetime, max_age_days: float, asked: bool)
 
 
 def age_in_days(tuned: Tuned, now: datetime) -> float:
-    """Days since a search; 0 when it lies in the future, as with clocks that differ."""
-    found = datetime.fromisoformat(tuned.at)
-    found = found if found.tzinfo else found.replace(tzinfo=UTC)
-    return max(0.0, (now - found).total_seconds() / _SECONDS_PER_DAY)
+    """Counts the days since a search; 0 when it lies in the future, as with clocks that differ."""
+    ended = datetime.fromisoformat(tuned.at)
+    ended = ended if ended.tzinfo else ended.replace(tzinfo=UTC)
+    return max(0.0, (now - ended).total_seconds() / _SECONDS_PER_DAY)
 
 
 def settings_hyperparameters(settings: ProjectSettings) -> Hyperparameters:
@@ -68,7 +68,9 @@ def plan_batches(train: TrainSettings, batch_size: int, seed: int) -> BatchPlan:
 
 
 def balance_classes(features: TransformedFeatures, train: TrainSettings) -> list[float] | None:
-    """Weights of the first task's classes in the loss; None where the settings ask for none.
+    """Gives the weights of the first task's classes in the loss.
+
+    None where the settings ask for none.
 
     Raises:
         ProjectError: Classes are to be balanced, but the first task predicts a value.
@@ -89,8 +91,8 @@ def space_digest(project: Project) -> str:
     It holds the module, the tasks, how rare classes count, the ranges, how many of the best are
     kept, the algorithm, and of the settings' own learning rate and batch size what is not searched,
     because that is part of what a search found. The budget and the epochs of a trial are not in it:
-    a longer search may be wanted, but what a shorter one found is still good. Nor is the data:
-    drift is looked at by itself.
+    what a short search found is still good when a longer one is asked for. The data is not in it
+    either: drift is looked at by itself.
     """
     settings = project.settings
     tune, train = settings.tune, settings.train

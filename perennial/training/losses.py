@@ -1,4 +1,4 @@
-"""What training minimises and what tells how well it went, by kind of task."""
+"""Losses, which training minimises, and scores, which metrics average, by kind of task."""
 
 from __future__ import annotations
 
@@ -89,8 +89,8 @@ def total_losses(
     """
     import tensorflow as tf
 
-    found = task_outputs(outputs, tasks)
-    losses = [task.weight * example_losses(task, labels[task.name], found[task.name]) for task in tasks]
+    by_task = task_outputs(outputs, tasks)
+    losses = [task.weight * example_losses(task, labels[task.name], by_task[task.name]) for task in tasks]
     if weights is not None:
         losses[0] *= tf.gather(weights, tf.minimum(labels[tasks[0].name], tf.shape(weights, tf.int64)[0] - 1))
     return tf.add_n(losses)

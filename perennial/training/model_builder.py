@@ -91,12 +91,12 @@ class ModelBuilder:
         where = function_line(self.project.module().build_model)
         names = ", ".join(f"`{task.name}` ({task.kind})" for task in self.project.tasks)
         try:
-            found = task_outputs(outputs, self.project.tasks)
+            by_task = task_outputs(outputs, self.project.tasks)
         except ValueError as error:
             remedy = "Return keras.Model(inputs, {task name: output, ...}), or correct model.tasks in project.yaml."
             raise ProjectError(where, f"must give an output for each task: {names}", error, remedy) from None
         for task in self.project.tasks:
-            check_output(where, task, found[task.name], labels)
+            check_output(where, task, by_task[task.name], labels)
 
     def _call(self, *arguments: Any) -> Any:
         return self._naming_line(self.project.module().build_model, *arguments)
@@ -124,14 +124,14 @@ def check_output(where: str, task: Task, output: tf.Tensor, labels: Labels) -> N
     shape, truth = tuple(output.shape), labels[task.name]
     if task.kind == "multi_class":
         classes = int(tf.reduce_max(truth)) + 1
-        wanted = f"[batch, classes] with at least {classes} classes"
+        expected = f"[batch, classes] with at least {classes} classes"
         fits = len(shape) == 2 and shape[1] >= max(classes, 2)
     else:
-        wanted, fits = "[batch, 1]", shape in ((truth.shape[0], 1), (truth.shape[0],))
+        expected, fits = "[batch, 1]", shape in ((truth.shape[0], 1), (truth.shape[0],))
     if not fits:
         received = f"output of shape {['batch', *shape[1:]]}".replace("'", "")
         remedy = "Correct its last layer, or the task's kind in project.yaml."
-        raise ProjectError(where, f"must give {wanted} for the {task.kind} task `{task.name}`", received, remedy)
+        raise ProjectError(where, f"must give {expected} for the {task.kind} task `{task.name}`", received, remedy)
     if task.kind == "binary" and int(tf.reduce_max(truth)) > 1:
         received = f"a label of {int(tf.reduce_max(truth))}"
         raise ProjectError(
@@ -164,7 +164,7 @@ def trunk(model: keras.Model, latent: str | None) -> keras.Model:
             the last layer with weights reads, the same one for all tasks.
 
     Raises:
-        ProjectError: There is no such layer, or it cannot be told what the latent vector is.
+        ProjectError: There is no such layer, or the latent vector cannot be found.
     """
     import keras
 

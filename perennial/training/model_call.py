@@ -17,7 +17,7 @@ def call_model(model: keras.Model, features: Features, training: bool) -> Any:
     Keras matches a dictionary with a functional model's own by the order of the sorted names, not
     by the names: one feature more would move all that come after it.
     """
-    wanted = model.input if is_functional(model) else None
-    if isinstance(wanted, dict) and wanted.keys() <= features.keys():
-        features = {name: features[name] for name in wanted}
+    inputs = model.input if is_functional(model) else None
+    if isinstance(inputs, dict) and inputs.keys() <= features.keys():
+        features = {name: features[name] for name in inputs}
     return model(features, training=training)

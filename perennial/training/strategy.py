@@ -50,9 +50,9 @@ def cluster_size() -> int | None:
     if not text:
         return None
     try:
-        found = json.loads(text)
-        workers = sum(len(found["cluster"].get(role, [])) for role in ("chief", "worker"))
-        int(found["task"]["index"])
+        config = json.loads(text)
+        workers = sum(len(config["cluster"].get(role, [])) for role in ("chief", "worker"))
+        int(config["task"]["index"])
     except (ValueError, KeyError, TypeError, AttributeError):
         workers = 0
     if not workers:

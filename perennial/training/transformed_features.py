@@ -90,10 +90,10 @@ class TransformedFeatures:
         """
         import tensorflow as tf
 
-        found = list(self.records(split).take(most))
-        if not found:
+        records = list(self.records(split).take(most))
+        if not records:
             self.count(split)
-        return self.parse(tf.stack(found))
+        return self.parse(tf.stack(records))
 
     def split(self, split: str) -> tuple[Features, Labels]:
         """Reads all examples of a split into memory.

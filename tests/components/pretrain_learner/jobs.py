@@ -30,16 +30,16 @@ def pretrain(project: Project, features: Path, output: Path, **settings: Any) ->
     from components.pretrain_learner.step import WEIGHTS_FILE, pretrain_learner
     from perennial.training.model_builder import ModelBuilder
     from perennial.training.transformed_features import TransformedFeatures
-    from perennial.training.weights import fit_weights, load_weights, weights_of
+    from perennial.training.weights import assign_weights, load_weights, weights_of
 
     project = with_settings(project, "pretext", **settings)
     record = pretrain_learner(project, features, output)
     weights = load_weights(output / WEIGHTS_FILE)
     model = ModelBuilder(project, TransformedFeatures(features, project.tasks)).build()
-    fitted = fit_weights(model, weights)
-    assert all((weights_of(model)[path] == weights[path]).all() for path in fitted.loaded)
+    fitted = assign_weights(model, weights)
+    assert all((weights_of(model)[path] == weights[path]).all() for path in fitted.assigned)
     files = {path.name for path in output.iterdir()}
-    return Pretrained(record, set(weights), set(fitted.loaded), dict(fitted.left), weights, files)
+    return Pretrained(record, set(weights), set(fitted.assigned), dict(fitted.left), weights, files)
 
 
 def pretrain_digits(project: Project, features: Path, folder: Path) -> dict[str, Any]:

@@ -134,7 +134,7 @@ def weighted(project: Project, folder: Path) -> tuple[float, float]:
 def fitted(project: Project, folder: Path) -> dict[str, Any]:
     """What happens when weights are written, read and loaded into a model like theirs and into another."""
     from perennial.training.model_builder import ModelBuilder
-    from perennial.training.weights import fit_weights, load_weights, save_weights, weights_of
+    from perennial.training.weights import assign_weights, load_weights, save_weights, weights_of
 
     features = features_of(project, folder)
     model = ModelBuilder(project, features).build()
@@ -142,9 +142,9 @@ def fitted(project: Project, folder: Path) -> dict[str, Any]:
     save_weights(weights_of(model), file)
     read = load_weights(file)
     fresh = ModelBuilder(project, features).build()
-    whole = fit_weights(fresh, read)
+    whole = assign_weights(fresh, read)
     wider = changed(project, "keras.layers.Dense(64", "keras.layers.Dense(65")
-    part = fit_weights(ModelBuilder(wider, features).build(), read)
+    part = assign_weights(ModelBuilder(wider, features).build(), read)
     equal = all(np.array_equal(array, weights_of(fresh)[name]) for name, array in weights_of(model).items())
     file.write_bytes(file.read_bytes()[:-200])
     return {"whole": str(whole), "equal": equal, "part": str(part), "left": part.left, "cut": told(load_weights, file)}
