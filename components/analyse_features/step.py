@@ -52,7 +52,7 @@ class FeatureAnalysis:
 
 @dataclass(frozen=True)
 class _Plan:
-    """How the window is analysed.
+    """The division of a window into spans that are read and spans with kept accumulators.
 
     All spans with kept accumulators are one dataset, so that the work does not grow with their
     number: an analyzer merges any number of accumulators, whichever dataset they came from. Every

@@ -42,7 +42,7 @@ _ATTEMPTS = 50
 
 @dataclass(frozen=True)
 class _Training:
-    """What all samples share."""
+    """Everything that all samples share."""
 
     features: TransformedFeatures
     settings: TrainSettings

@@ -28,7 +28,7 @@ Ask = Callable[[Features, "tf.Tensor"], tuple[Features, Features]]
 
 @dataclass(frozen=True)
 class Spread:
-    """How the values of a feature are spread."""
+    """The spread of a feature's values."""
 
     mean: float
     deviation: float

@@ -1,4 +1,4 @@
-"""Which transformed features a pretext is about."""
+"""The choice of the transformed features that a pretext is about."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _SETTING = "project.yaml: pretext.feature"
 
 @dataclass(frozen=True)
 class Held:
-    """What one example holds of a transformed feature: dtype and shape, None where that varies."""
+    """One example's values of a transformed feature: dtype and shape, None where that varies."""
 
     dtype: str
     shape: tuple[int, ...] | None

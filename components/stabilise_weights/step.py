@@ -44,7 +44,7 @@ _PROBED = 256
 
 @dataclass(frozen=True)
 class Drawing:
-    """What all draws share."""
+    """Everything that all draws share."""
 
     project: Project
     features: TransformedFeatures

@@ -1,4 +1,4 @@
-"""What the workers of a cluster must agree on: the chief decides it, and the others receive it."""
+"""Agreement of the workers of a cluster: the chief decides, and the others receive it."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Start:
-    """How a training begins: steps of rising learning rate, and what a person should know."""
+    """The beginning of a training: steps of rising learning rate, and what a person should know."""
 
     warm_up_steps: int = 0
     notes: list[str] = field(default_factory=list)

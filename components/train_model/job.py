@@ -13,7 +13,7 @@ from schemas.records import Champion, Hyperparameters, Instance, Record
 
 
 class Job(Record):
-    """What is trained, from what, and where to. Paths are absolute.
+    """One training: its model, its data and its output folder. Paths are absolute.
 
     `key` is a digest of everything that decides the training: its checkpoints are found again by
     it.

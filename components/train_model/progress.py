@@ -1,4 +1,4 @@
-"""How far a training has come: what a killed one goes on from."""
+"""The progress of a training, which a killed one resumes from."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _STATE, _BEST = "state", "best"
 
 
 class Progress(Record):
-    """What was trained so far.
+    """Everything that was trained so far.
 
     `steps` is the number of global steps; `losses` are those of the epoch that is going on;
     `points` and `times` (seconds since 1970, by epoch) are what is logged; `seconds` were spent so
@@ -40,7 +40,7 @@ class Progress(Record):
 
 @dataclass
 class Resumption:
-    """What a training begins with: nothing done yet, or what its newest checkpoint holds."""
+    """The state that a training begins with: nothing yet, or that of its newest checkpoint."""
 
     progress: Progress = field(default_factory=Progress)
     best: Weights = field(default_factory=dict)

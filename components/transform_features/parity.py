@@ -40,7 +40,7 @@ class Sampled:
 
 @dataclass(frozen=True)
 class Parity:
-    """How many examples and features were found to be the same in serving.
+    """The number of examples and features that are the same in serving.
 
     0 examples: nothing was compared.
     """

@@ -1,4 +1,4 @@
-"""What is searched, and what is tried next, by KerasTuner's algorithms."""
+"""The search space, and the next values to try, by KerasTuner's algorithms."""
 
 from __future__ import annotations
 

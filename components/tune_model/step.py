@@ -29,7 +29,7 @@ WEIGHTS_FILE = "weights.npz"
 
 @dataclass(frozen=True)
 class Searched:
-    """What a search works on, and why there is one. A `tuner_fn` starts from no weights."""
+    """A search's inputs, and why there is one. A `tuner_fn` starts from no weights."""
 
     project: Project
     features: Path

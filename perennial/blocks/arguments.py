@@ -10,7 +10,7 @@ def checked_count(block: str, argument: str, value: Any, least: int = 1) -> int:
     """Checks that an argument is a whole number of at least `least`; gives it.
 
     Raises:
-        ValueError: It is none.
+        ValueError: It is something else.
     """
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise _wrong(block, argument, f"must be a whole number of at least {least}", value)
@@ -23,7 +23,7 @@ def checked_counts(block: str, argument: str, values: Any, length: int | None = 
     There must be `length` of them, or at least one where there is no length.
 
     Raises:
-        ValueError: They are none.
+        ValueError: They are something else.
     """
     numbers = list(values) if isinstance(values, Sequence) and not isinstance(values, str) else []
     whole = all(isinstance(number, int) and not isinstance(number, bool) and number > 0 for number in numbers)
@@ -37,7 +37,7 @@ def checked_share(block: str, argument: str, value: Any) -> float:
     """Checks that an argument is a number from 0 to less than 1; gives it.
 
     Raises:
-        ValueError: It is none.
+        ValueError: It is something else.
     """
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1:
         raise _wrong(block, argument, "must be a number from 0 to less than 1", value)
@@ -50,7 +50,7 @@ def checked_names(block: str, argument: str, names: Iterable[Any]) -> list[str]:
     A slash separates the parts of a path.
 
     Raises:
-        ValueError: They are not so.
+        ValueError: They are something else.
     """
     given = list(names)
     if not all(isinstance(name, str) and name and "/" not in name for name in given):
@@ -64,7 +64,7 @@ def checked_name(block: str, name: Any) -> str:
     """Checks the name of a block, which has no slash; gives it.
 
     Raises:
-        ValueError: It is none.
+        ValueError: It is something else.
     """
     return checked_names(block, "name", [name])[0]
 
@@ -73,7 +73,7 @@ def checked_activation(block: str, value: Any) -> str:
     """Checks that an argument is the name of an activation that Keras knows; gives it.
 
     Raises:
-        ValueError: It is none.
+        ValueError: It is something else.
     """
     import keras
 

@@ -34,7 +34,7 @@ def assemble(stem: Stem | Joined, learner: Callable[[Any], Any], tasks: Head | S
         float32 under mixed precision too.
 
     Raises:
-        ValueError: The learner does not fit the stem, or names are not different.
+        ValueError: The learner does not fit the stem, or two names are equal.
     """
     inputs = stem.inputs()
     return with_tasks(inputs, learner(stem(inputs)), tasks)
@@ -52,7 +52,7 @@ def with_tasks(inputs: Mapping[str, Any], latent: Any, tasks: Head | Sequence[He
         As for `assemble`.
 
     Raises:
-        ValueError: The latent vector is none, or names are not different.
+        ValueError: The latent tensor is no vector, or two names are equal.
     """
     import keras
 

@@ -1,4 +1,4 @@
-"""What stems, learners and tasks are made of."""
+"""Layers and functions that stems, learners and tasks are made of."""
 
 # ruff: noqa: D102 - `build`, `call` and the like mean what Keras says; the classes tell what they compute.
 from __future__ import annotations

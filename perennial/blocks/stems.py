@@ -45,7 +45,7 @@ def new_inputs(specs: Mapping[str, Spec]) -> dict[str, Any]:
 
 
 class TableStem(Stem):
-    """What the stems for tables share: their arguments, and how they read a feature."""
+    """A stem for tables: its arguments, and how it reads a feature."""
 
     def __init__(
         self,
@@ -310,8 +310,8 @@ class Joined:
         In place of a stem in `assemble`: [batch, d], the learners' latent vectors side by side.
 
     Raises:
-        ValueError: There is one branch alone, names are not different, or branches read a feature
-            in different ways.
+        ValueError: There are less than two branches, two names are equal, or branches read a
+            feature in different ways.
     """
 
     def __init__(self, *branches: tuple[Stem, keras.Layer], name: str = "joined") -> None:

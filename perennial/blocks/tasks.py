@@ -29,7 +29,7 @@ def binary(name: str = _DEFAULT) -> Head:
         A head that gives the probability of 1, float32 [batch, 1].
 
     Raises:
-        ValueError: The name is none.
+        ValueError: The name is no text, or has a slash.
     """
     return Head(checked_name("binary", name), 1, "sigmoid")
 
@@ -45,7 +45,7 @@ def multi_class(classes: int, name: str = _DEFAULT) -> Head:
         A head that gives the probability of each class, float32 [batch, classes]; they sum to 1.
 
     Raises:
-        ValueError: There are less than two classes, or the name is none.
+        ValueError: There are less than two classes, or the name is no text or has a slash.
     """
     checked_count("multi_class", "classes", classes, least=2)
     return Head(checked_name("multi_class", name), classes, "softmax")
@@ -61,6 +61,6 @@ def regression(name: str = _DEFAULT) -> Head:
         A head that gives the value, float32 [batch, 1], in the label's unit.
 
     Raises:
-        ValueError: The name is none.
+        ValueError: The name is no text, or has a slash.
     """
     return Head(checked_name("regression", name), 1, "linear")

@@ -33,8 +33,8 @@ def epoch_seconds(text: Values, default: int = 0) -> Values:
 
     Args:
         text: Text, dense of any shape or sparse.
-        default: The seconds of what is no such date: another form, a month 13, a day that its month
-            lacks.
+        default: The seconds of text in another form and of dates that do not exist, such as a
+            month 13.
 
     Returns:
         int64 in the same form. What is missing stays missing.

@@ -1,4 +1,4 @@
-"""What the feature functions share: checks of arguments, and work on dense and sparse tensors."""
+"""Checks of the feature functions' arguments, and work on dense and sparse tensors."""
 
 from __future__ import annotations
 

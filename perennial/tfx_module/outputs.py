@@ -1,4 +1,4 @@
-"""What a SavedModel that a user's `run_fn` left gives, and which of it belongs to which task."""
+"""Outputs of a user's SavedModel, and the task that each belongs to."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ _PARSED = 512
 
 @dataclass(frozen=True)
 class BatchPlan:
-    """How batches are made.
+    """The settings of the batches.
 
     `batch_size` is that of the global batch; a cache larger than `cache_mb` is not kept.
     """

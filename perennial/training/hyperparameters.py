@@ -1,4 +1,4 @@
-"""What the steps before training share: first hyperparameters, and the use of earlier searches."""
+"""Hyperparameters before training: those to begin with, and those of earlier searches."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""What Keras has no public name for.
+"""Private parts of Keras that have no public counterpart.
 
-All use of its private parts is here, to be looked at when Keras changes.
+All use of them is here, to be looked at when Keras changes.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Where training runs: the tf.distribute strategy, the devices and the precision."""
+"""The tf.distribute strategy, the devices and the precision of a training."""
 
 from __future__ import annotations
 

@@ -67,7 +67,7 @@ def healthy(draw: WeightDraw) -> bool:
 def unrest(draw: WeightDraw) -> float:
     """Computes the standard deviation of the gradient's norm as a share of its mean.
 
-    Infinite where there is no such share.
+    Infinite where the mean is 0 or one of them is not finite.
     """
     if not draw.gradient_norm > 0 or not math.isfinite(draw.gradient_norm):
         return math.inf
@@ -78,7 +78,7 @@ def unrest(draw: WeightDraw) -> float:
 def final_loss(losses: Sequence[float]) -> float:
     """Computes the mean loss over the last quarter of the steps.
 
-    Infinite when there is none or one is not a number.
+    Infinite when there are no steps or a loss is not a number.
     """
     tail = _tail(losses)
     mean = fmean(tail) if tail else math.inf
