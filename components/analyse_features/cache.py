@@ -179,8 +179,12 @@ class _SketchUnpickler(pickle.Unpickler):
             IntegrityError: The pickle asks for something else.
         """
         if (module, name) != ("tfx_bsl.cc.tfx_bsl_extension.sketches", "QuantilesSketch"):
-            expected, remedy = "must hold numbers, text and sketches of them", "Delete the folder: it is made again."
-            raise IntegrityError("analyzer_cache in the state folder", expected, f"{module}.{name}", remedy)
+            raise IntegrityError(
+                where="analyzer_cache in the state folder",
+                expected="must hold numbers, text and sketches of them",
+                received=f"{module}.{name}",
+                remedy="Delete the folder: it is made again.",
+            )
         return super().find_class(module, name)
 
 

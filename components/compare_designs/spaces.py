@@ -54,13 +54,27 @@ class DesignSpace:
         try:
             model = self._call(_with_values(values))
         except Exception as error:  # whatever the user's code raises
-            place = f"{user_line(self.project.module_path, error)}: {FUNCTION}: {self.name}"
-            raise ProjectError(place, "must build a model", describe_error(error), "Correct it.") from error
+            raise ProjectError(
+                where=f"{user_line(self.project.module_path, error)}: {FUNCTION}: {self.name}",
+                expected="must build a model",
+                received=describe_error(error),
+                remedy="Correct it.",
+            ) from error
         if not isinstance(model, keras.Model):
-            raise ProjectError(self.place, "must return a Keras model", type(model).__name__, "Return it.")
+            raise ProjectError(
+                where=self.place,
+                expected="must return a Keras model",
+                received=type(model).__name__,
+                remedy="Return it.",
+            )
         self._check(model)
         if not model.trainable_variables:
-            raise ProjectError(self.place, "must return a model with weights to train", "none", "Unfreeze some layers.")
+            raise ProjectError(
+                where=self.place,
+                expected="must return a model with weights to train",
+                received="none",
+                remedy="Unfreeze some layers.",
+            )
         return model
 
     def declared(self, values: Mapping[str, Any]) -> list[Any]:
@@ -83,8 +97,12 @@ class DesignSpace:
         try:
             outputs = task_outputs(call_model(model, features, training=False), self.project.tasks)
         except Exception as error:
-            expected = f"must give an output for each task from the features {sorted(features)}"
-            raise ProjectError(self.place, expected, describe_error(error), "Correct it.") from error
+            raise ProjectError(
+                where=self.place,
+                expected=f"must give an output for each task from the features {sorted(features)}",
+                received=describe_error(error),
+                remedy="Correct it.",
+            ) from error
         for task in self.project.tasks:
             check_output(self.place, task, outputs[task.name], labels)
 
@@ -99,19 +117,35 @@ def find_spaces(project: Project, features: TransformedFeatures) -> list[DesignS
     module = project.module()
     function = getattr(module, FUNCTION, None)
     if function is None:
-        where, expected = project.module_path.name, f"must define `{FUNCTION}` as designs.compare is true"
-        raise ProjectError(where, expected, "no such function", f"Define it, or set designs.compare: false. {_REMEDY}")
+        raise ProjectError(
+            where=project.module_path.name,
+            expected=f"must define `{FUNCTION}` as designs.compare is true",
+            received="no such function",
+            remedy=f"Define it, or set designs.compare: false. {_REMEDY}",
+        )
     try:
         named = function()
     except Exception as error:
-        place = f"{user_line(project.module_path, error)}: {FUNCTION}"
-        raise ProjectError(place, "must name the design spaces", describe_error(error), _REMEDY) from error
+        raise ProjectError(
+            where=f"{user_line(project.module_path, error)}: {FUNCTION}",
+            expected="must name the design spaces",
+            received=describe_error(error),
+            remedy=_REMEDY,
+        ) from error
     if not isinstance(named, dict) or any(not callable(builder) for builder in named.values()):
-        received = type(named).__name__ if not isinstance(named, dict) else _not_callable(named)
-        raise ProjectError(function_line(function), "must return functions by name", received, _REMEDY)
+        raise ProjectError(
+            where=function_line(function),
+            expected="must return functions by name",
+            received=type(named).__name__ if not isinstance(named, dict) else _not_callable(named),
+            remedy=_REMEDY,
+        )
     if len(named) < 2:
-        received = ", ".join(map(str, named)) or "none"
-        raise ProjectError(function_line(function), "must name two spaces or more", received, _REMEDY)
+        raise ProjectError(
+            where=function_line(function),
+            expected="must name two spaces or more",
+            received=", ".join(map(str, named)) or "none",
+            remedy=_REMEDY,
+        )
     return [DesignSpace(str(name), builder, project, features) for name, builder in named.items()]
 
 

@@ -146,6 +146,10 @@ def make_pool(files: Sequence[str], spec: Mapping[str, Any]) -> Pool:
         count += int(batch.shape[0])
         size += int(tf.reduce_sum(tf.strings.length(batch)))
     if count < HELD_OUT:
-        expected = f"must leave at least {HELD_OUT} examples for pretraining"
-        raise ProjectError("project.yaml: data", expected, count, "Land more data, or set pretext.task: none.")
+        raise ProjectError(
+            where="project.yaml: data",
+            expected=f"must leave at least {HELD_OUT} examples for pretraining",
+            received=count,
+            remedy="Land more data, or set pretext.task: none.",
+        )
     return Pool(tuple(files), spec, count, size)

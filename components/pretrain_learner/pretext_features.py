@@ -69,9 +69,12 @@ def choose_features(settings: PretextSettings, features: Mapping[str, Held]) -> 
     if settings.feature is None:
         expected += ", unless only one does"
     near = difflib.get_close_matches(settings.feature or "", fitting, 1)
-    remedy = f"Did you mean `{near[0]}`?" if near else f"Name one of {', '.join(fitting)}." if fitting else _NONE
-    received = f"{settings.feature or 'none'}, and the features {_listed(features)}"
-    raise ProjectError(_SETTING, expected, received, remedy)
+    raise ProjectError(
+        where=_SETTING,
+        expected=expected,
+        received=f"{settings.feature or 'none'}, and the features {_listed(features)}",
+        remedy=f"Did you mean `{near[0]}`?" if near else f"Name one of {', '.join(fitting)}." if fitting else _NONE,
+    )
 
 
 def make_pretext(settings: PretextSettings, names: list[str], features: Mapping[str, Held], pool: Pool) -> Pretext:
@@ -90,8 +93,12 @@ def make_pretext(settings: PretextSettings, names: list[str], features: Mapping[
     if settings.task == "masked_words":
         words = min(int(spreads[name].greatest) + 1, MOST_WORDS)
         if words <= NO_WORD + 1:
-            expected = "must name a feature with words, which are numbers from 1"
-            raise ProjectError(_SETTING, expected, f"{name}, all of whose values are 0 or less", "Name another one.")
+            raise ProjectError(
+                where=_SETTING,
+                expected="must name a feature with words, which are numbers from 1",
+                received=f"{name}, all of whose values are 0 or less",
+                remedy="Name another one.",
+            )
         return MaskedWords(name, shape[0], words, settings.share)
     columns = [_column(name, features[name], spreads) for name in names]
     return MaskedFeatures(tuple(columns), settings.share)
@@ -105,13 +112,20 @@ def _column(name: str, held: Held, spreads: Mapping[str, Any]) -> Any:
 
 def _choose_columns(settings: PretextSettings, features: Mapping[str, Held]) -> list[str]:
     if settings.feature is not None:
-        expected = "must not be set for pretext.task: masked_features, which is about all features"
-        raise ProjectError(_SETTING, expected, settings.feature, "Leave it out.")
+        raise ProjectError(
+            where=_SETTING,
+            expected="must not be set for pretext.task: masked_features, which is about all features",
+            received=settings.feature,
+            remedy="Leave it out.",
+        )
     found = [name for name, held in features.items() if held.is_number]
     if len(found) < 2:
-        expected = "masked_features needs two features of numbers or more that the model reads"
-        received = _listed(features)
-        raise ProjectError("project.yaml: pretext.task", expected, received, "Choose another task, or none.")
+        raise ProjectError(
+            where="project.yaml: pretext.task",
+            expected="masked_features needs two features of numbers or more that the model reads",
+            received=_listed(features),
+            remedy="Choose another task, or none.",
+        )
     return found
 
 

@@ -117,7 +117,9 @@ def _check_present(project: Project, required: Sequence[str], computed: Collecti
     """
     missing = [name for name in required if name not in computed]
     if missing:
-        where = function_line(project.module().preprocessing_fn)
-        expected = "must compute what the model reads from what clients send, as unlabelled examples have no more"
-        received = f"{', '.join(missing)}, made of other features"
-        raise ProjectError(where, expected, received, "Make it of other inputs, or leave it out of the model.")
+        raise ProjectError(
+            where=function_line(project.module().preprocessing_fn),
+            expected="must compute what the model reads from what clients send, as unlabelled examples have no more",
+            received=f"{', '.join(missing)}, made of other features",
+            remedy="Make it of other inputs, or leave it out of the model.",
+        )

@@ -86,8 +86,12 @@ def _set_stabilised(model: keras.Model, file: Path) -> list[str]:
     try:
         assigned = assign_weights(model, load_weights(file))
     except (OSError, ValueError) as error:
-        remedy = "Remove it and run again, so that the weights are stabilised anew."
-        raise TrainingError(f"stabilised weights {file}", "must be readable", error, remedy) from error
+        raise TrainingError(
+            where=f"stabilised weights {file}",
+            expected="must be readable",
+            received=error,
+            remedy="Remove it and run again, so that the weights are stabilised anew.",
+        ) from error
     if assigned.whole:
         return []
     name, why = next(iter(assigned.left.items()))

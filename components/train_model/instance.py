@@ -141,8 +141,12 @@ class _Run:
             model = self._build()
             assigned = assign_weights(model, best)
             if not assigned.whole:
-                where, received = function_line(self.project.module().build_model), next(iter(assigned.left.items()))
-                raise ProjectError(where, "must build the same model each time", received, "Name its layers.")
+                raise ProjectError(
+                    where=function_line(self.project.module().build_model),
+                    expected="must build the same model each time",
+                    received=next(iter(assigned.left.items())),
+                    remedy="Name its layers.",
+                )
             calibrated = fit_temperatures(self.project, eval_answers(model, self.features))
             self.notes += calibrated.notes
             export_model(model, self.project, self.features, folder, calibrated.temperatures)

@@ -72,8 +72,10 @@ def _restore(trainer: Trainer, checkpoint: Checkpoint) -> Progress:
     try:
         trainer.restore(checkpoint.groups.get(_STATE, {}))
     except TrainingError as error:
-        remedy = f"Remove {checkpoint.file.parent} to train from the start, or bring back the model that wrote it."
-        where = f"checkpoint {checkpoint.file}"
-        expected = "must be of the model that build_model builds now"
-        raise TrainingError(where, expected, error.received, remedy) from error
+        raise TrainingError(
+            where=f"checkpoint {checkpoint.file}",
+            expected="must be of the model that build_model builds now",
+            received=error.received,
+            remedy=f"Remove {checkpoint.file.parent} to train from the start, or bring back the model that wrote it.",
+        ) from error
     return Progress.model_validate_json(checkpoint.text)

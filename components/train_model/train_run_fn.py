@@ -153,5 +153,9 @@ def _check_finite(job: Job, epoch: Epoch) -> None:
     if not math.isfinite(epoch.eval_loss) or not math.isfinite(epoch.train_loss):
         where = f"eval loss of {job.instance.name} ({function_line(job.project.module().run_fn)})"
         module = job.project.module()
-        remedy = f"Check the features' range in {function_line(module.preprocessing_fn)}, or its learning rate."
-        raise TrainingError(where, "must be finite", epoch.eval_loss, remedy)
+        raise TrainingError(
+            where=where,
+            expected="must be finite",
+            received=epoch.eval_loss,
+            remedy=f"Check the features' range in {function_line(module.preprocessing_fn)}, or its learning rate.",
+        )

@@ -121,10 +121,12 @@ def search(
     first = _first_values(space, settings.train, earlier)
     trials = _run_trials(_prepare(project, features, weights), space, first, kept)
     if not ranked(trials):
-        where = function_line(project.module().build_model)
-        expected = "must train with at least one of the hyperparameters that were tried"
-        received = f"all of {len(trials)} trials failed, most of them with: {commonest_message(trials)}"
-        raise TrainingError(where, expected, received, REMEDY)
+        raise TrainingError(
+            where=function_line(project.module().build_model),
+            expected="must train with at least one of the hyperparameters that were tried",
+            received=f"all of {len(trials)} trials failed, most of them with: {commonest_message(trials)}",
+            remedy=REMEDY,
+        )
     return trials
 
 

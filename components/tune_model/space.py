@@ -48,17 +48,20 @@ def make_space(
     if tune.batch_size:
         sizes = sorted({size for size in tune.batch_size if size <= examples})
         if not sizes:
-            where, expected = (
-                "project.yaml: tune.batch_size",
-                f"must hold a size of at most {examples}, the train split",
+            raise ProjectError(
+                where="project.yaml: tune.batch_size",
+                expected=f"must hold a size of at most {examples}, the train split",
+                received=tune.batch_size,
+                remedy="Add a smaller one, or land more data.",
             )
-            raise ProjectError(where, expected, tune.batch_size, "Add a smaller one, or land more data.")
         space.Choice(BATCH_SIZE, sizes)
     if not any(_is_free(hp) for hp in space.space):
-        where, expected = "project.yaml: tune", "must have something to search when it has a budget"
-        received = "no tune.learning_rate, no tune.batch_size, and a build_model that asks no `hp`"
-        remedy = "Set one of them, write build_model(transform_output, hp), or remove tune.trials and tune.minutes."
-        raise ProjectError(where, expected, received, remedy)
+        raise ProjectError(
+            where="project.yaml: tune",
+            expected="must have something to search when it has a budget",
+            received="no tune.learning_rate, no tune.batch_size, and a build_model that asks no `hp`",
+            remedy="Set one of them, write build_model(transform_output, hp), or remove tune.trials and tune.minutes.",
+        )
     return space
 
 

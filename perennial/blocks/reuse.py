@@ -78,9 +78,12 @@ def _read(trained: Any) -> Mapping[str, Any]:
     try:
         return load_weights(path if path.suffix == ".npz" else path / EXTRA / WEIGHTS_FILE)
     except (OSError, ValueError) as error:
-        expected = "must be a SavedModel that Perennial exported, or an .npz file of its weights"
-        remedy = "Name the folder that holds saved_model.pb."
-        raise ProjectError(f"{_WHERE}: {path}", expected, describe_error(error), remedy) from None
+        raise ProjectError(
+            where=f"{_WHERE}: {path}",
+            expected="must be a SavedModel that Perennial exported, or an .npz file of its weights",
+            received=describe_error(error),
+            remedy="Name the folder that holds saved_model.pb.",
+        ) from None
 
 
 def _fitting(layer: keras.Layer, weights: Mapping[str, Any]) -> dict[str, Any]:
@@ -94,9 +97,12 @@ def _fitting(layer: keras.Layer, weights: Mapping[str, Any]) -> dict[str, Any]:
     ]
     if wrong:
         more = f", and {len(wrong) - 1} more" if len(wrong) > 1 else ""
-        expected = "must have the weights that it was trained with"
-        remedy = "Build it with the arguments that it had then, or leave it out of `layers`."
-        raise ProjectError(f"{_WHERE}: {layer.name}", expected, f"{wrong[0]}{more}", remedy)
+        raise ProjectError(
+            where=f"{_WHERE}: {layer.name}",
+            expected="must have the weights that it was trained with",
+            received=f"{wrong[0]}{more}",
+            remedy="Build it with the arguments that it had then, or leave it out of `layers`.",
+        )
     return trained
 
 

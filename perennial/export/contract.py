@@ -32,9 +32,19 @@ def read_contract(saved_model: Path) -> ModelContract:
     try:
         return ModelContract.model_validate_json(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise ServingError(str(saved_model), f"must have {EXTRA}/{CONTRACT_FILE}", "no such file", remedy) from None
+        raise ServingError(
+            where=str(saved_model),
+            expected=f"must have {EXTRA}/{CONTRACT_FILE}",
+            received="no such file",
+            remedy=remedy,
+        ) from None
     except (OSError, ValidationError, UnicodeDecodeError) as error:
-        raise ServingError(str(file), "must hold the model's contract", error, remedy) from None
+        raise ServingError(
+            where=str(file),
+            expected="must hold the model's contract",
+            received=error,
+            remedy=remedy,
+        ) from None
 
 
 def write_contract(contract: ModelContract, saved_model: Path) -> None:
@@ -73,8 +83,12 @@ def parsing_specs(schema: Schema, names: Sequence[str]) -> dict[str, tf.io.Fixed
     parsing = schema_utils.schema_as_feature_spec(schema).feature_spec
     for name in names:
         if not isinstance(parsing[name], tf.io.FixedLenFeature):
-            found, remedy = type(parsing[name]).__name__, 'Give it a `shape`, or `not_in_environment: "SERVING"`.'
-            raise ProjectError(f"schema.pbtxt: {name}", "must have a fixed shape, as clients send it", found, remedy)
+            raise ProjectError(
+                where=f"schema.pbtxt: {name}",
+                expected="must have a fixed shape, as clients send it",
+                received=type(parsing[name]).__name__,
+                remedy='Give it a `shape`, or `not_in_environment: "SERVING"`.',
+            )
     return {name: parsing[name] for name in names}
 
 

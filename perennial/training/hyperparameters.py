@@ -79,9 +79,12 @@ def balance_classes(features: TransformedFeatures, train: TrainSettings) -> list
 
     first = features.tasks[0]
     if train.balance != "none" and not first.is_classes:
-        where, remedy = "project.yaml: train.balance", "Remove it, or name a task with classes first in model.tasks."
-        expected = f"must be none, as the first task `{first.name}` is a {first.kind}"
-        raise ProjectError(where, expected, train.balance, remedy)
+        raise ProjectError(
+            where="project.yaml: train.balance",
+            expected=f"must be none, as the first task `{first.name}` is a {first.kind}",
+            received=train.balance,
+            remedy="Remove it, or name a task with classes first in model.tasks.",
+        )
     return class_weights(class_shares(features, first)) if train.balance == "class_weights" else None
 
 

@@ -71,12 +71,21 @@ class ModelBuilder:
         model = self._call(self.features.transform_output(), *([hp] if self.takes_hp else []))
         where = function_line(self.project.module().build_model)
         if not isinstance(model, keras.Model):
-            raise ProjectError(where, "must return a Keras model", type(model).__name__, "Return it.")
+            raise ProjectError(
+                where=where,
+                expected="must return a Keras model",
+                received=type(model).__name__,
+                remedy="Return it.",
+            )
         if not model.built:
             self._try(model, self.features.sample("train", 1)[0])
         if not model.trainable_variables:
-            received = f"{type(model).__name__} without trainable weights"
-            raise ProjectError(where, "must return a model with weights to train", received, "Unfreeze some layers.")
+            raise ProjectError(
+                where=where,
+                expected="must return a model with weights to train",
+                received=f"{type(model).__name__} without trainable weights",
+                remedy="Unfreeze some layers.",
+            )
         return model
 
     def check(self, model: keras.Model) -> None:
@@ -93,8 +102,12 @@ class ModelBuilder:
         try:
             by_task = task_outputs(outputs, self.project.tasks)
         except ValueError as error:
-            remedy = "Return keras.Model(inputs, {task name: output, ...}), or correct model.tasks in project.yaml."
-            raise ProjectError(where, f"must give an output for each task: {names}", error, remedy) from None
+            raise ProjectError(
+                where=where,
+                expected=f"must give an output for each task: {names}",
+                received=error,
+                remedy="Return keras.Model(inputs, {task name: output, ...}), or correct model.tasks in project.yaml.",
+            ) from None
         for task in self.project.tasks:
             check_output(where, task, by_task[task.name], labels)
 
@@ -108,9 +121,12 @@ class ModelBuilder:
         try:
             return function(*arguments)
         except Exception as error:  # whatever the user's code raises
-            place = f"{user_line(self.project.module_path, error)}: build_model"
-            expected = f"must build a model of the features {names}" if names else "must build a model"
-            raise ProjectError(place, expected, describe_error(error), "Correct it.") from error
+            raise ProjectError(
+                where=f"{user_line(self.project.module_path, error)}: build_model",
+                expected=f"must build a model of the features {names}" if names else "must build a model",
+                received=describe_error(error),
+                remedy="Correct it.",
+            ) from error
 
 
 def check_output(where: str, task: Task, output: tf.Tensor, labels: Labels) -> None:
@@ -129,13 +145,18 @@ def check_output(where: str, task: Task, output: tf.Tensor, labels: Labels) -> N
     else:
         expected, fits = "[batch, 1]", shape in ((truth.shape[0], 1), (truth.shape[0],))
     if not fits:
-        received = f"output of shape {['batch', *shape[1:]]}".replace("'", "")
-        remedy = "Correct its last layer, or the task's kind in project.yaml."
-        raise ProjectError(where, f"must give {expected} for the {task.kind} task `{task.name}`", received, remedy)
-    if task.kind == "binary" and int(tf.reduce_max(truth)) > 1:
-        received = f"a label of {int(tf.reduce_max(truth))}"
         raise ProjectError(
-            "project.yaml: model.tasks", f"`{task.name}` is binary: labels must be 0 or 1", received, "Use multi_class."
+            where=where,
+            expected=f"must give {expected} for the {task.kind} task `{task.name}`",
+            received=f"output of shape {['batch', *shape[1:]]}".replace("'", ""),
+            remedy="Correct its last layer, or the task's kind in project.yaml.",
+        )
+    if task.kind == "binary" and int(tf.reduce_max(truth)) > 1:
+        raise ProjectError(
+            where="project.yaml: model.tasks",
+            expected=f"`{task.name}` is binary: labels must be 0 or 1",
+            received=f"a label of {int(tf.reduce_max(truth))}",
+            remedy="Use multi_class.",
         )
     _check_probabilities(where, task, output)
 
@@ -146,13 +167,21 @@ def _check_probabilities(where: str, task: Task, output: tf.Tensor) -> None:
     if task.kind == "multi_class":
         total = float(tf.reduce_sum(tf.cast(output[0], tf.float32)))
         if math.isfinite(total) and abs(total - 1) > _ROUNDING:
-            expected, remedy = f"must give probabilities that sum to 1 for `{task.name}`", "End it with a softmax."
-            raise ProjectError(where, expected, f"a row that sums to {total:.3g}", remedy)
+            raise ProjectError(
+                where=where,
+                expected=f"must give probabilities that sum to 1 for `{task.name}`",
+                received=f"a row that sums to {total:.3g}",
+                remedy="End it with a softmax.",
+            )
     if task.kind == "binary":
         low, high = float(tf.reduce_min(output)), float(tf.reduce_max(output))
         if low < 0 or high > 1:
-            expected, remedy = f"must give a probability from 0 to 1 for `{task.name}`", "End it with a sigmoid."
-            raise ProjectError(where, expected, f"values from {low:.3g} to {high:.3g}", remedy)
+            raise ProjectError(
+                where=where,
+                expected=f"must give a probability from 0 to 1 for `{task.name}`",
+                received=f"values from {low:.3g} to {high:.3g}",
+                remedy="End it with a sigmoid.",
+            )
 
 
 def trunk(model: keras.Model, latent: str | None) -> keras.Model:
@@ -170,9 +199,12 @@ def trunk(model: keras.Model, latent: str | None) -> keras.Model:
 
     tensor = latent_tensor(model, latent)
     if tensor is None:
-        received = f"a {type(model).__name__}, whose layers are not a graph"
-        remedy = "Give it the output `latent`, or build it as keras.Model(inputs, outputs)."
-        raise ProjectError("build_model", "must give a model whose latent vector can be found", received, remedy)
+        raise ProjectError(
+            where="build_model",
+            expected="must give a model whose latent vector can be found",
+            received=f"a {type(model).__name__}, whose layers are not a graph",
+            remedy="Give it the output `latent`, or build it as keras.Model(inputs, outputs).",
+        )
     return keras.Model(
         model.input, keras.layers.Flatten(name="flat_latent")(tensor) if len(tensor.shape) > 2 else tensor
     )
@@ -192,9 +224,12 @@ def latent_tensor(model: keras.Model, latent: str | None) -> Any:
         names = [layer.name for layer in model.layers]
         if latent not in names:
             near = difflib.get_close_matches(latent, names, 1)
-            remedy = f"Did you mean `{near[0]}`?" if near else "Name one of them."
-            expected = f"must be a layer of the model ({', '.join(names)})"
-            raise ProjectError("project.yaml: model.latent", expected, latent, remedy)
+            raise ProjectError(
+                where="project.yaml: model.latent",
+                expected=f"must be a layer of the model ({', '.join(names)})",
+                received=latent,
+                remedy=f"Did you mean `{near[0]}`?" if near else "Name one of them.",
+            )
         return model.get_layer(latent).output
     outputs = model.output
     if isinstance(outputs, dict) and LATENT in outputs:

@@ -56,10 +56,13 @@ def cluster_size() -> int | None:
     except (ValueError, KeyError, TypeError, AttributeError):
         workers = 0
     if not workers:
-        expected = (
-            'must be JSON such as {"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "worker", "index": 0}}'
+        raise ProjectError(
+            where=f"environment: {CLUSTER}",
+            expected='must be JSON such as {"cluster": {"worker": ["a:1", "b:1"]}, '
+            '"task": {"type": "worker", "index": 0}}',
+            received=text[:200],
+            remedy="Unset it to train on this machine.",
         )
-        raise ProjectError(f"environment: {CLUSTER}", expected, text[:200], "Unset it to train on this machine.")
     return workers
 
 
@@ -74,9 +77,12 @@ def _devices(train: TrainSettings) -> list[str]:
 
 def _check_gpu(train: TrainSettings, gpus: list[str], cpus: list[str]) -> None:
     if train.device == "gpu" and not gpus:
-        received = f"none that TensorFlow can use, only {', '.join(cpus)}"
-        remedy = "Set it to any or cpu, or install the GPU's driver and CUDA."
-        raise ProjectError("project.yaml: train.device", "gpu must be there", received, remedy)
+        raise ProjectError(
+            where="project.yaml: train.device",
+            expected="gpu must be there",
+            received=f"none that TensorFlow can use, only {', '.join(cpus)}",
+            remedy="Set it to any or cpu, or install the GPU's driver and CUDA.",
+        )
 
 
 def _multi_worker(train: TrainSettings) -> tf.distribute.Strategy:
@@ -88,8 +94,12 @@ def _multi_worker(train: TrainSettings) -> tf.distribute.Strategy:
     import tensorflow as tf
 
     if cluster_size() is None:
-        expected = f"must be set for train.strategy: multi_worker: {CLUSTER}"
-        raise ProjectError("environment", expected, "nothing", "Start this process as a worker of a cluster.")
+        raise ProjectError(
+            where="environment",
+            expected=f"must be set for train.strategy: multi_worker: {CLUSTER}",
+            received="nothing",
+            remedy="Start this process as a worker of a cluster.",
+        )
     gpus, cpus = ([device.name for device in tf.config.list_physical_devices(kind)] for kind in ("GPU", "CPU"))
     _check_gpu(train, gpus, cpus)
     if train.device == "cpu":
@@ -105,8 +115,10 @@ def _tpu(train: TrainSettings) -> tf.distribute.Strategy:
         tf.config.experimental_connect_to_cluster(resolver)
         tf.tpu.experimental.initialize_tpu_system(resolver)
     except Exception as error:  # whatever the resolver raises: no TPU answers
-        where = "project.yaml: train.strategy"
-        received = f"no TPU at {train.tpu!r} ({type(error).__name__})" if train.tpu else "no TPU on this machine"
-        remedy = "Name the TPU in train.tpu, or choose one_device, mirrored or multi_worker."
-        raise ProjectError(where, "tpu must find a TPU", received, remedy) from error
+        raise ProjectError(
+            where="project.yaml: train.strategy",
+            expected="tpu must find a TPU",
+            received=f"no TPU at {train.tpu!r} ({type(error).__name__})" if train.tpu else "no TPU on this machine",
+            remedy="Name the TPU in train.tpu, or choose one_device, mirrored or multi_worker.",
+        ) from error
     return tf.distribute.TPUStrategy(resolver)

@@ -141,9 +141,12 @@ class Trainer:
         if here != there:
             names = [name for name in {**here, **there} if here.get(name) != there.get(name)]
             first = f"{names[0]} is {_shape(there, names[0])} there and {_shape(here, names[0])} here"
-            received = f"{len(names)} of {len(here)} arrays differ: {first}"
-            remedy = "Remove the checkpoint, or bring back the model that wrote it."
-            raise TrainingError("checkpoint", "must be of the same architecture", received, remedy)
+            raise TrainingError(
+                where="checkpoint",
+                expected="must be of the same architecture",
+                received=f"{len(names)} of {len(here)} arrays differ: {first}",
+                remedy="Remove the checkpoint, or bring back the model that wrote it.",
+            )
         for name, variable in variables:
             variable.assign(state[name])
 
@@ -193,7 +196,7 @@ def require_finite(loss: float, name: str = "eval loss") -> float:
         TrainingError: It is not finite.
     """
     if not math.isfinite(loss):
-        raise TrainingError(name, "must be finite", loss, REMEDY)
+        raise TrainingError(where=name, expected="must be finite", received=loss, remedy=REMEDY)
     return loss
 
 

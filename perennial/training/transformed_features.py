@@ -78,8 +78,12 @@ class TransformedFeatures:
         if split not in self._counts:
             self._counts[split] = sum(len(batch) for batch in self.records(split).batch(_COUNTED).as_numpy_iterator())
         if not self._counts[split]:
-            where = f"project.yaml: data.splits.{split}"
-            raise ProjectError(where, "must leave some examples of the window", "none", "Land more data, or raise it.")
+            raise ProjectError(
+                where=f"project.yaml: data.splits.{split}",
+                expected="must leave some examples of the window",
+                received="none",
+                remedy="Land more data, or raise it.",
+            )
         return self._counts[split]
 
     def sample(self, split: str, most: int) -> tuple[Features, Labels]:
