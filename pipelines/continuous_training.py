@@ -115,10 +115,10 @@ def _train_models(project: str, stages: Stages, selected: Outputs, validated: Ou
     if stages.compare_designs:
         made["designs"] = compare_designs(**inputs).outputs["designs"]
     if stages.pretrain_learner:
-        made["pretrained"] = pretrain_learner(unlabelled=selected["unlabelled"], **inputs).outputs["pretrained"]
+        made["pretraining"] = pretrain_learner(unlabelled=selected["unlabelled"], **inputs).outputs["pretraining"]
     if stages.stabilise_weights:
         made["weights"] = stabilise_weights(
-            **_those(made, "pretrained"),
+            **_those(made, "pretraining"),
             **({"tuned": selected["tuned"]} if stages.tune_model else {}),
             seed=selected["seed"],
             **inputs,
@@ -173,7 +173,7 @@ def _judge_candidate(project: str, stages: Stages, selected: Outputs, validated:
         "validation": validated["validation"],
         "evaluation": evaluation,
         "decision": decision,
-        **_those(trained, "pretrained", "weights", "hyperparameters", "designs"),
+        **_those(trained, "pretraining", "weights", "hyperparameters", "designs"),
         **probing,
     }
     with dsl.If(decided.outputs["Output"] == "promote", name="promoted"):

@@ -7,7 +7,7 @@ from components.kubeflow import component
 
 @component()
 def pretrain_learner(
-    project: str, digest: str, unlabelled: str, features: Input[Artifact], pretrained: Output[Artifact]
+    project: str, digest: str, unlabelled: str, features: Input[Artifact], pretraining: Output[Artifact]
 ):
     """Pretrains the learner without labels.
 
@@ -20,4 +20,4 @@ def pretrain_learner(
 
     loaded = load_project(project)
     verify_digest("settings and module", digest, loaded.project_digest())
-    pretrain_learner(loaded, Path(features.path), Path(pretrained.path))
+    pretrain_learner(loaded, Path(features.path), Path(pretraining.path))

@@ -11,7 +11,7 @@ def stabilise_weights(
     digest: str,
     features: Input[Artifact],
     weights: Output[Artifact],
-    pretrained: Input[Artifact] = None,
+    pretraining: Input[Artifact] = None,
     tuned: str = "",
     seed: int = 0,
 ):
@@ -26,5 +26,5 @@ def stabilise_weights(
     verify_digest("settings and module", digest, loaded.project_digest())
     earlier = Tuned.model_validate_json(tuned) if tuned else None
     drawn = loaded.with_seed(seed) if seed else loaded
-    learnt = Path(pretrained.path) if pretrained else None
+    learnt = Path(pretraining.path) if pretraining else None
     stabilise_weights(drawn, Path(features.path), learnt, earlier, Path(weights.path))
