@@ -43,13 +43,14 @@ digit through all of it.
 {PICTURE}
 ```
 
-Imports point downwards. `components` do not import each other: what two of them need is a record in `schemas` or a module of
-`perennial`. Only the command line imports the runner, and nothing imports the command line. `make check` refuses anything else
-(import-linter, `pyproject.toml`).
+Imports point downwards. `components` do not import each other: what two of them need is a record in
+`schemas` or a module of `perennial`. Only the command line imports the runner, and nothing imports the
+command line. `make check` refuses anything else (import-linter, `pyproject.toml`).
 
-A **step** is a plain typed function in `components/<step>/step.py`: it takes paths and values, writes what it made into folders,
-and returns a record. It never imports Kubeflow. `component.py` is its wrapper of about fifteen lines. Functions that decide
-are pure; steps read and write; wrappers only wire. Heavy libraries are imported inside functions.
+A **step** is a plain typed function in `components/<step>/step.py`: it takes paths and values, writes what
+it made into folders, and returns a record. It never imports Kubeflow. `component.py` is its wrapper of about
+fifteen lines. Functions that decide are pure; steps read and write; wrappers only wire. Heavy libraries are
+imported inside functions.
 
 ## Rooms
 """
@@ -62,13 +63,17 @@ def _rooms(modules: list[shape.Module]) -> Iterator[str]:
         if target.package != module.package:
             imports.setdefault(module.package, set()).add(target.package)
     purposes = {module.name: (ast.get_docstring(module.tree) or "").split("\n")[0] for module in modules}
-    steps = sorted({m.package for m in modules if m.package.startswith("components.") and m.name != "components.kubeflow"})
+    steps = sorted(
+        {m.package for m in modules if m.package.startswith("components.") and m.name != "components.kubeflow"}
+    )
     yield "| room | what is in it | imports, of `perennial` |"
     yield "| --- | --- | --- |"
     for package in sorted({module.package for module in modules} - set(steps)):
         if not purposes.get(package):
             continue
-        topics = sorted(name.removeprefix("perennial.") for name in imports.get(package, ()) if name.startswith("perennial."))
+        topics = sorted(
+            name.removeprefix("perennial.") for name in imports.get(package, ()) if name.startswith("perennial.")
+        )
         path = package.replace(".", "/")
         link = f"../{path}.py" if (ROOT / f"{path}.py").is_file() else f"../{path}"
         yield f"| [`{package}`]({link}) | {purposes[package]} | {', '.join(topics)} |"
@@ -149,6 +154,12 @@ def _ways(modules: list[shape.Module]) -> Iterator[str]:
 
 
 def _check(modules: dict[str, shape.Module], name: str, function: str) -> None:
-    defined = {node.name for node in ast.walk(modules[name].tree) if isinstance(node, shape.Function)} if name in modules else {""}
+    defined = (
+        {node.name for node in ast.walk(modules[name].tree) if isinstance(node, shape.Function)}
+        if name in modules
+        else {""}
+    )
     if name not in modules or (function and function not in defined):
-        raise ValueError(f"docs/architecture.py names {name}.{function}, which is not in the code: correct its stations")
+        raise ValueError(
+            f"docs/architecture.py names {name}.{function}, which is not in the code: correct its stations"
+        )

@@ -3,14 +3,18 @@
     PerennialError            exit code 1
     ├── ProjectError          exit code 2: a mistake in the project folder
     ├── DataError             exit code 3: the data is at fault
+    │   └── BrokenFileError   a file is at fault as a whole
     ├── RunInProgressError    another run holds the project
     ├── LedgerError           the ledger refused a change
+    │   └── BusyError         another process is changing the registry
     ├── RegistryError         the registry lacks or refuses something
     ├── IntegrityError        bytes are not the ones that were evaluated
     ├── TrainingError         a model could not be trained
     └── ServingError          the server does not answer as evaluation did
+        └── InputError        a request does not fit the model
 
-Every message says where, what was expected, what was received and what to do.
+Every message says where, what was expected, what was received and what to do. Errors that no person
+sees, because the code that calls always catches them, stand beside what raises them.
 """
 
 from __future__ import annotations
@@ -27,7 +31,8 @@ class PerennialError(Exception):
 
     Args:
         where: File, setting or step at fault.
-        expected: What should be so, as a clause that follows `where` ("must be a positive integer").
+        expected: What should be so, as a clause that follows `where` ("must be a positive
+            integer").
         received: What was found instead.
         remedy: What to do, as a sentence.
     """
@@ -54,12 +59,23 @@ class DataError(PerennialError):
     exit_code = 3
 
 
+class BrokenFileError(DataError):
+    """A file whose contents are at fault as a whole, such as one that was cut off."""
+
+    def __init__(self, where: str, expected: str, received: object, remedy: str = "Land it again.") -> None:
+        super().__init__(where, expected, received, remedy)
+
+
 class RunInProgressError(PerennialError):
     """Another run of the same project is going on."""
 
 
 class LedgerError(PerennialError):
     """A change that contradicts what the ledger holds."""
+
+
+class BusyError(LedgerError):
+    """Another process is changing the registry."""
 
 
 class RegistryError(PerennialError):
@@ -78,6 +94,10 @@ class ServingError(PerennialError):
     """A server that does not start, or answers other than evaluation did."""
 
 
+class InputError(ServingError):
+    """A request that the model cannot answer; the server gives it back as HTTP 400."""
+
+
 def describe_error(error: BaseException) -> str:
     """An error in one line: its own message, that the disk is full, or its kind and the beginning of its cause."""
     if isinstance(error, PerennialError):
@@ -92,8 +112,8 @@ def describe_error(error: BaseException) -> str:
 def _first_cause(message: str) -> str:
     """The line of a message that tells most.
 
-    The first one; of TensorFlow's, what it says of the node that failed; of Keras's, the next one too where the first
-    says only in which layer it happened.
+    The first one; of TensorFlow's, what it says of the node that failed; of Keras's, the next one
+    too where the first says only in which layer it happened.
     """
     lines = [line for line in (_STYLE.sub("", line).strip() for line in message.splitlines()) if line]
     node = next((number for number, line in enumerate(lines) if line.startswith("[[{{")), 0)

@@ -125,11 +125,11 @@ def _train_models(project: str, stages: Stages, selected: Outputs, validated: Ou
         pretrained = pretrain_learner(
             digest=selected["pretrain_learner_digest"], unlabelled=selected["unlabelled"], **inputs
         )
-        made["pretrained"] = pretrained.outputs["pretrained"]
+        made["pretraining"] = pretrained.outputs["pretraining"]
     if stages.stabilise_weights:
         made["weights"] = stabilise_weights(
             digest=selected["stabilise_weights_digest"],
-            **_those(made, "pretrained"),
+            **_those(made, "pretraining"),
             **({"tuned": selected["tuned"]} if stages.tune_model else {}),
             seed=selected["seed"],
             **inputs,
@@ -194,7 +194,7 @@ def _judge_candidate(project: str, stages: Stages, selected: Outputs, validated:
         "validation": validated["validation"],
         "evaluation": evaluation,
         "decision": decision,
-        **_those(trained, "pretrained", "weights", "hyperparameters", "designs"),
+        **_those(trained, "pretraining", "weights", "hyperparameters", "designs"),
         **probing,
     }
     with dsl.If(decided.outputs["Output"] == "promote", name="promoted"):

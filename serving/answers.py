@@ -12,9 +12,9 @@ from typing import Any
 
 from kserve import InferOutput, InferRequest, InferResponse
 
+from perennial.errors import InputError
 from perennial.tasks import LATENT
 from schemas.records import ServedTask
-from serving.features import InputError
 from serving.inputs import DATATYPES, Tensor, check_outputs, from_v1, from_v2, parse_json, wants_latent
 from serving.outputs import Output, all_outputs, prediction_outputs, task_outputs
 from serving.runtime import LoadedModel, Predictions

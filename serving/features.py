@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from perennial.errors import ServingError
+from perennial.errors import InputError
 
 FLOATS = ("float32", "float64")
 INTEGERS = ("int32", "int64")
@@ -21,10 +21,6 @@ DTYPES = (*FLOATS, *INTEGERS, TEXT)
 _SHOWN = 60  # characters of a received value in a message
 
 Array = np.ndarray[Any, np.dtype[Any]]
-
-
-class InputError(ServingError):
-    """A request that the model cannot answer; the server gives it back as HTTP 400."""
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,9 @@ from typing import Any
 import numpy as np
 import orjson
 
+from perennial.errors import InputError
 from perennial.tasks import LATENT
-from serving.features import FLOATS, INTEGERS, TEXT, Array, Feature, InputError, show, to_array, to_values
+from serving.features import FLOATS, INTEGERS, TEXT, Array, Feature, show, to_array, to_values
 
 DATATYPES = {"float32": "FP32", "float64": "FP64", "int32": "INT32", "int64": "INT64", TEXT: "BYTES"}
 _INTEGER_TYPES = {

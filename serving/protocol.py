@@ -27,8 +27,8 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.types import ASGIApp
 
+from perennial.errors import InputError
 from serving.answers import V1Answer, answer_v1, answer_v2, input_metadata, output_metadata
-from serving.features import InputError
 from serving.follower import Slot
 from serving.inputs import parse_json, show_name
 

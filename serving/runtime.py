@@ -12,11 +12,11 @@ from pathlib import Path
 
 import numpy as np
 
-from perennial.errors import ServingError, describe_error
+from perennial.errors import InputError, ServingError, describe_error
 from perennial.export.saved_model import SERVING_SIGNATURE
 from perennial.export.served_model import ServedModel, tensorflow_cause
 from schemas.records import ModelContract
-from serving.features import DTYPES, TEXT, Array, Feature, InputError, to_array
+from serving.features import DTYPES, TEXT, Array, Feature, to_array
 from serving.outputs import all_outputs
 
 _RETRAIN = "Train a version with `perennial run`, and deploy that one."

@@ -1,9 +1,10 @@
-"""Accumulators of TensorFlow Transform's analyzers, kept for each span by the digest of its examples.
+"""Accumulators of TensorFlow Transform's analyzers, kept for each span by its digest.
 
     <root>/<content of the span>/<fingerprint of the analysis>/entries.json, 0.gz, 1.gz, ...
 
-TensorFlow Transform can keep them too, but in a folder that is changed in place and whose index is a pickle. Here a
-folder is published whole and never changed, and its index is JSON with the digest of each file.
+TensorFlow Transform can keep them too, but in a folder that is changed in place and whose index is
+a pickle. Here a folder is published whole and never changed, and its index is JSON with the digest
+of each file.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ _NO_PLACE = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 class Entry(Record):
-    """Holds what one analyzer accumulated over a span: TensorFlow Transform's key in hexadecimal digits, the file."""
+    """The entry of one analyzer for a span: TensorFlow Transform's key in hexadecimal, and file."""
 
     key: str
     file: str
@@ -56,20 +57,21 @@ class AnalyzerCache:
     fingerprint: str
 
     def find(self, content: str, keys: Sequence[bytes]) -> dict[bytes, Path] | None:
-        """Key -> file of a span's entries, or None when one is missing or damaged."""
+        """Finds the files of a span's entries by key; None when one is missing or damaged."""
         folder = self._folder(content)
         try:
             index = Index.model_validate_json((folder / INDEX_FILE).read_text(encoding="utf-8"))
             whole = all(digest_file(folder / entry.file) == entry.sha256 for entry in index.entries)
         except (OSError, ValueError, ValidationError):
             return None
-        found = {bytes.fromhex(entry.key): folder / entry.file for entry in index.entries}
-        return {key: found[key] for key in keys} if whole and set(keys) <= set(found) else None
+        files = {bytes.fromhex(entry.key): folder / entry.file for entry in index.entries}
+        return {key: files[key] for key in keys} if whole and set(keys) <= set(files) else None
 
     def publish(self, content: str, keys: Sequence[bytes], written: Path) -> None:
         """Keeps the files that `write_entries` left for a span.
 
-        A state folder that cannot be written to keeps nothing, and the next run reads the span again.
+        A state folder that cannot be written to keeps nothing, and the next run reads the span
+        again.
         """
         try:
             shutil.rmtree(self._folder(content), ignore_errors=True)  # it is damaged, or it would have been found
@@ -98,7 +100,7 @@ class AnalyzerCache:
 
 
 def read_entries(pipeline: Any, entries: Mapping[bytes, Sequence[Path]]) -> dict[bytes, Any]:
-    """Key -> PCollection of the encoded accumulators of all files of that key."""
+    """Reads the encoded accumulators of all files of each key, as a PCollection by key."""
     import apache_beam as beam
 
     return {
@@ -110,7 +112,7 @@ def read_entries(pipeline: Any, entries: Mapping[bytes, Sequence[Path]]) -> dict
 
 
 def write_entries(pipeline: Any, accumulated: Mapping[str, Mapping[bytes, Any]], folder: Path) -> None:
-    """Writes `folder/<dataset>/<key in hexadecimal digits>`, a gzipped TFRecord of encoded accumulators.
+    """Writes `folder/<dataset>/<key in hexadecimal>`, a gzipped TFRecord of encoded accumulators.
 
     One transform writes them all, so that the pipeline stays small however many spans are new.
     """
@@ -136,7 +138,7 @@ def _named(dataset: str, key: bytes) -> Any:
 
 
 def _file_name(key: bytes) -> str:
-    """Name of an entry's file: keys can be longer than a file name may be."""
+    """Names an entry's file: keys can be longer than a file name may be."""
     return f"{hashlib.sha256(key).hexdigest()[:32]}.gz"
 
 
@@ -171,19 +173,25 @@ class _SketchUnpickler(pickle.Unpickler):
     """Finds the one class that TensorFlow Transform pickles: the sketch of quantiles."""
 
     def find_class(self, module: str, name: str) -> Any:
-        """The sketch.
+        """Gives the class of the sketch, and no other.
 
         Raises:
             IntegrityError: The pickle asks for something else.
         """
         if (module, name) != ("tfx_bsl.cc.tfx_bsl_extension.sketches", "QuantilesSketch"):
-            expected, remedy = "must hold numbers, text and sketches of them", "Delete the folder: it is made again."
-            raise IntegrityError("analyzer_cache in the state folder", expected, f"{module}.{name}", remedy)
+            raise IntegrityError(
+                where="analyzer_cache in the state folder",
+                expected="must hold numbers, text and sketches of them",
+                received=f"{module}.{name}",
+                remedy="Delete the folder: it is made again.",
+            )
         return super().find_class(module, name)
 
 
 def _require_harmless(record: bytes) -> None:
-    """TensorFlow Transform unpickles the accumulators of quantiles: none may name anything but their sketch.
+    """Checks what TensorFlow Transform will unpickle.
+
+    Accumulators of quantiles may name nothing but their sketch.
 
     Raises:
         IntegrityError: Unpickling the record would import something else.

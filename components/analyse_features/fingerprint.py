@@ -1,4 +1,4 @@
-"""What tells one analysis from another, so that accumulators are never taken for those of another function."""
+"""The fingerprint of an analysis, so that accumulators of another one are never taken for its."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ _TRACE_ONLY = ("shared_name", "container", "config_proto", "config", "_gradient_
 
 
 def fingerprint(preprocessing: Preprocessing, specs: Mapping[str, tf.TypeSpec], keys: Sequence[bytes]) -> str:
-    """Digest of all that decides what the analyzers accumulate over the same examples.
+    """Computes the digest of all that decides what the analyzers accumulate over the same examples.
 
-    TensorFlow Transform's own keys are not enough: they hash the attributes of the operations before an analyzer
-    but not which operations they are, so that the mean of `tf.sin(x)` and of `tf.cos(x)` have the same key
-    (`graph_tools.describe_path_as_analyzer_cache_hash`, 1.21).
+    TensorFlow Transform's own keys are not enough: they hash the attributes of the operations
+    before an analyzer but not which operations they are, so that the mean of `tf.sin(x)` and of
+    `tf.cos(x)` have the same key (`graph_tools.describe_path_as_analyzer_cache_hash`, 1.21).
 
     Args:
         preprocessing: The function.
@@ -44,7 +44,7 @@ def fingerprint(preprocessing: Preprocessing, specs: Mapping[str, tf.TypeSpec], 
 
 
 def _describe(graph: tf.Graph) -> str:
-    """The graph as text that is the same in every process."""
+    """Describes the graph as text that is the same in every process."""
     from google.protobuf import text_format
 
     definition = graph.as_graph_def()
@@ -61,7 +61,10 @@ def _describe(graph: tf.Graph) -> str:
 
 
 def _name_functions(text: str, functions: Mapping[str, Any]) -> str:
-    """Appends the functions that the text names, in the order in which it names them; their names hold counters."""
+    """Appends the functions that the text names, in the order in which it names them.
+
+    Their names hold counters.
+    """
     from google.protobuf import text_format
 
     if not functions:
@@ -80,7 +83,7 @@ def _name_functions(text: str, functions: Mapping[str, Any]) -> str:
 
 
 def _assets(graph: tf.Graph) -> Iterator[str]:
-    """Digests of the files that the graph reads, such as those of lookup tables."""
+    """Computes the digests of the files that the graph reads, such as those of lookup tables."""
     import tensorflow as tf
 
     for tensor in graph.get_collection(tf.compat.v1.GraphKeys.ASSET_FILEPATHS):

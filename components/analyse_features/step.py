@@ -1,4 +1,4 @@
-"""Analyses the window for the user's `preprocessing_fn` with TensorFlow Transform, reading new spans only."""
+"""Analyses the window for the user's `preprocessing_fn`, reading new spans only."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class SpanExamples:
 
 @dataclass(frozen=True)
 class FeatureAnalysis:
-    """Names of the spans whose examples were read, and of those that only their kept accumulators stand for."""
+    """Names of the spans that were read, and of those whose kept accumulators were used."""
 
     read: tuple[str, ...]
     kept: tuple[str, ...]
@@ -51,11 +51,11 @@ class FeatureAnalysis:
 
 @dataclass(frozen=True)
 class _Plan:
-    """How the window is analysed.
+    """The division of a window into spans that are read and spans with kept accumulators.
 
-    All spans with kept accumulators are one dataset, so that the work does not grow with their number: an analyzer
-    merges any number of accumulators, whichever dataset they came from. Every other span is a dataset of its own,
-    because its accumulators are to be kept.
+    All spans with kept accumulators are one dataset, so that the work does not grow with their
+    number: an analyzer merges any number of accumulators, whichever dataset they came from. Every
+    other span is a dataset of its own, because its accumulators are to be kept.
     """
 
     kept: tuple[SpanExamples, ...]
@@ -63,7 +63,7 @@ class _Plan:
     entries: dict[bytes, list[Path]]
 
     def datasets(self) -> dict[DatasetKey, list[str]]:
-        """Dataset -> its files."""
+        """Gives the files of each dataset."""
         from tensorflow_transform.beam.analyzer_cache import DatasetKey
 
         found = {DatasetKey(f"span-{i}"): list(span.files) for i, span in enumerate(self.new)}
@@ -72,22 +72,23 @@ class _Plan:
         return found
 
     def known(self, accumulators: Mapping[bytes, Any]) -> dict[DatasetKey, DatasetCache]:
-        """The accumulators of the spans that need not be read, in TensorFlow Transform's form."""
+        """Gives the accumulators of spans that need not be read, in TensorFlow Transform's form."""
         from tensorflow_transform.beam.analyzer_cache import DatasetCache, DatasetKey
 
         return {DatasetKey(_KEPT, is_cached=False): DatasetCache(accumulators, None)} if self.kept else {}
 
 
 def analyse_features(project: Project, window: Path, output: Path) -> FeatureAnalysis:
-    """Writes `output/transform_graph/`: `preprocessing_fn` with its statistics of the window's train split.
+    """Writes `output/transform_graph/`: `preprocessing_fn` with statistics of the train split.
 
-    What the analyzers accumulated over a span is kept below the state folder by the digest of the span's examples,
-    so that a window with one new span reads that span alone. An analyzer whose accumulators cannot be kept (one
-    that depends on another analyzer) makes the whole window be read. Damaged entries are made again; those that no
-    run used for 30 days are removed.
+    What the analyzers accumulated over a span is kept below the state folder by the digest of the
+    span's examples, so that a window with one new span reads that span alone. An analyzer whose
+    accumulators cannot be kept (one that depends on another analyzer) makes the whole window be
+    read. Damaged entries are made again; those that no run used for 30 days are removed.
 
     Raises:
-        ProjectError: `preprocessing_fn` fails, with its line; or the window has no example to train on.
+        ProjectError: `preprocessing_fn` fails, with its line; or the window has no example to train
+            on.
     """
     output.mkdir(parents=True, exist_ok=True)
     shutil.rmtree(output / TRANSFORM_GRAPH, ignore_errors=True)
@@ -100,7 +101,10 @@ def analyse_features(project: Project, window: Path, output: Path) -> FeatureAna
 
 
 def train_spans(window: Path) -> list[SpanExamples]:
-    """Finds the spans that have examples to train on, by name; one held out as a whole has none."""
+    """Lists the spans of a window that have examples to train on, by name.
+
+    One held out as a whole has none.
+    """
     found = []
     for folder in sorted(file.parent for file in window.glob(f"*/{CheckedSpan.FILE}")):
         checked, files = CheckedSpan.read(folder), tuple(split_files(folder, "train"))
@@ -151,7 +155,10 @@ def _plan(cache: AnalyzerCache, spans: list[SpanExamples], wanted: list[bytes]) 
 def _run(
     project: Project, preprocessing: Preprocessing, plan: _Plan, required: set[Any], scratch: Path, output: Path
 ) -> None:
-    """Runs the Beam pipeline: writes the graph, and below `scratch/entries` what is to be kept of each new span."""
+    """Runs the Beam pipeline that writes the graph.
+
+    Below `scratch/entries` it leaves what is to be kept of each new span.
+    """
     from tensorflow_transform import beam as tft_beam
 
     examples = raw_examples(project, "analyse_features")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from perennial.errors import ProjectError, describe_error
 from perennial.project import Project
 from perennial.storage.digests import digest_value
+from perennial.training.keras_internals import reset_layer_names
 from perennial.training.losses import task_outputs
 from perennial.training.model_builder import check_output
 from perennial.training.model_call import call_model
@@ -29,7 +30,7 @@ Values = dict[str, int | float | str | bool]
 
 @dataclass(frozen=True)
 class DesignSpace:
-    """A space of models: `builder(transform_output, hp)` builds one of them and asks `hp` for what it varies."""
+    """A space of models: `builder(transform_output, hp)` builds one, and asks `hp` what varies."""
 
     name: str
     builder: Callable[[Any, Any], Any]
@@ -38,43 +39,56 @@ class DesignSpace:
 
     @property
     def place(self) -> str:
-        """Where the builder stands in the user's file."""
+        """Gives the builder's place in the user's file."""
         return function_line(self.builder)
 
     def build(self, values: Mapping[str, Any]) -> keras.Model:
-        """One model of the space; what `values` do not name has its default.
+        """Builds one model of the space; what `values` do not name has its default.
 
         Raises:
-            ProjectError: It does not build, with the user's line, or is no Keras model that can be trained.
+            ProjectError: It does not build, with the user's line, or is no Keras model that can be
+                trained.
         """
         import keras
 
         try:
             model = self._call(_with_values(values))
         except Exception as error:  # whatever the user's code raises
-            place = f"{user_line(self.project.module_path, error)}: {FUNCTION}: {self.name}"
-            raise ProjectError(place, "must build a model", describe_error(error), "Correct it.") from error
+            raise ProjectError(
+                where=f"{user_line(self.project.module_path, error)}: {FUNCTION}: {self.name}",
+                expected="must build a model",
+                received=describe_error(error),
+                remedy="Correct it.",
+            ) from error
         if not isinstance(model, keras.Model):
-            raise ProjectError(self.place, "must return a Keras model", type(model).__name__, "Return it.")
+            raise ProjectError(
+                where=self.place,
+                expected="must return a Keras model",
+                received=type(model).__name__,
+                remedy="Return it.",
+            )
         self._check(model)
         if not model.trainable_variables:
-            raise ProjectError(self.place, "must return a model with weights to train", "none", "Unfreeze some layers.")
+            raise ProjectError(
+                where=self.place,
+                expected="must return a model with weights to train",
+                received="none",
+                remedy="Unfreeze some layers.",
+            )
         return model
 
     def declared(self, values: Mapping[str, Any]) -> list[Any]:
-        """The hyperparameters that the builder asks for when it gets these values, those that do not apply left out.
+        """Gives the hyperparameters that apply when the builder gets these values.
 
         Where it fails, what it asked for until then: building the sample will tell the failure.
         """
         hp = _with_values(values)
         with suppress(Exception):  # whatever the user's code raises
             self._call(hp)
-        return [found for found in hp.space if hp.is_active(found)]
+        return [asked for asked in hp.space if hp.is_active(asked)]
 
     def _call(self, hp: keras_tuner.HyperParameters) -> Any:
-        import keras
-
-        keras.src.utils.naming.reset_uids()
+        reset_layer_names()
         return self.builder(self.features.transform_output(), hp)
 
     def _check(self, model: keras.Model) -> None:
@@ -83,34 +97,55 @@ class DesignSpace:
         try:
             outputs = task_outputs(call_model(model, features, training=False), self.project.tasks)
         except Exception as error:
-            expected = f"must give an output for each task from the features {sorted(features)}"
-            raise ProjectError(self.place, expected, describe_error(error), "Correct it.") from error
+            raise ProjectError(
+                where=self.place,
+                expected=f"must give an output for each task from the features {sorted(features)}",
+                received=describe_error(error),
+                remedy="Correct it.",
+            ) from error
         for task in self.project.tasks:
             check_output(self.place, task, outputs[task.name], labels)
 
 
 def find_spaces(project: Project, features: TransformedFeatures) -> list[DesignSpace]:
-    """The spaces that the module's `design_spaces()` names, in its order.
+    """Finds the spaces that the module's `design_spaces()` names, in its order.
 
     Raises:
-        ProjectError: It has no such function, or the function fails or names less than two builders.
+        ProjectError: It has no such function, or the function fails or names less than two
+            builders.
     """
     module = project.module()
     function = getattr(module, FUNCTION, None)
     if function is None:
-        where, expected = project.module_path.name, f"must define `{FUNCTION}` as designs.compare is true"
-        raise ProjectError(where, expected, "no such function", f"Define it, or set designs.compare: false. {_REMEDY}")
+        raise ProjectError(
+            where=project.module_path.name,
+            expected=f"must define `{FUNCTION}` as designs.compare is true",
+            received="no such function",
+            remedy=f"Define it, or set designs.compare: false. {_REMEDY}",
+        )
     try:
         named = function()
     except Exception as error:
-        place = f"{user_line(project.module_path, error)}: {FUNCTION}"
-        raise ProjectError(place, "must name the design spaces", describe_error(error), _REMEDY) from error
+        raise ProjectError(
+            where=f"{user_line(project.module_path, error)}: {FUNCTION}",
+            expected="must name the design spaces",
+            received=describe_error(error),
+            remedy=_REMEDY,
+        ) from error
     if not isinstance(named, dict) or any(not callable(builder) for builder in named.values()):
-        received = type(named).__name__ if not isinstance(named, dict) else _not_callable(named)
-        raise ProjectError(function_line(function), "must return functions by name", received, _REMEDY)
+        raise ProjectError(
+            where=function_line(function),
+            expected="must return functions by name",
+            received=type(named).__name__ if not isinstance(named, dict) else _not_callable(named),
+            remedy=_REMEDY,
+        )
     if len(named) < 2:
-        received = ", ".join(map(str, named)) or "none"
-        raise ProjectError(function_line(function), "must name two spaces or more", received, _REMEDY)
+        raise ProjectError(
+            where=function_line(function),
+            expected="must name two spaces or more",
+            received=", ".join(map(str, named)) or "none",
+            remedy=_REMEDY,
+        )
     return [DesignSpace(str(name), builder, project, features) for name, builder in named.items()]
 
 
@@ -123,16 +158,19 @@ class Sampler:
         self._drawn: dict[str, Values] = {}
 
     def draw(self, seed: int) -> Values:
-        """The same values for the same seed; what is asked for only because of another value is drawn as well."""
+        """Draws values, the same for the same seed.
+
+        What is asked for only because of another value is drawn as well.
+        """
         first = str(sorted(_draw(self._first, seed).items()))
         if first in self._drawn:  # building costs more than drawing, and small spaces are drawn from often
             return self._drawn[first]
-        known, found, values = list[Any](), self._first, Values()
-        while new := [hp for hp in found if not any(_same(hp, other) for other in known)]:
+        known, declared, values = list[Any](), self._first, Values()
+        while new := [hp for hp in declared if not any(_same(hp, other) for other in known)]:
             known += new
             values = _draw(known, seed)
-            found = self._space.declared(values)
-        used = {hp.name: values[hp.name] for hp in found}
+            declared = self._space.declared(values)
+        used = {hp.name: values[hp.name] for hp in declared}
         if len(known) == len(self._first):
             self._drawn[first] = used
         return used
@@ -162,8 +200,8 @@ def _same(hp: Any, other: Any) -> bool:
 
 
 def _conditions(hp: Any) -> list[Any]:
-    found: list[Any] = hp.get_config()["conditions"]
-    return found
+    conditions: list[Any] = hp.get_config()["conditions"]
+    return conditions
 
 
 def _not_callable(named: Mapping[Any, Any]) -> str:

@@ -1,4 +1,4 @@
-"""Compares design spaces: samples models from each, trains them briefly, and compares the spaces by all their errors.
+"""Compares design spaces by the errors of models that are sampled from each and trained briefly.
 
 Source: Radosavovic et al. 2019, "On Network Design Spaces for Visual Recognition".
 """
@@ -34,13 +34,14 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
 KEPT_FOLDER = "designs"
-# Draws of values until new ones are found; a space with fewer models than samples gives some of them again.
+# Draws of values until new ones are found; a space with fewer models than samples gives some of
+# them again.
 _ATTEMPTS = 50
 
 
 @dataclass(frozen=True)
 class _Training:
-    """What all samples share."""
+    """Everything that all samples share."""
 
     features: TransformedFeatures
     settings: TrainSettings
@@ -51,11 +52,12 @@ class _Training:
 
 
 def compare_designs(project: Project, features: Path, output: Path) -> DesignComparison:
-    """Samples `designs.samples` models from each space, trains each `designs.epochs` epochs, compares their errors.
+    """Trains `designs.samples` models of each space for `designs.epochs` epochs, and compares.
 
-    A model's error is its lowest eval loss. One that does not build or diverges is kept with its message; its error
-    counts as infinite. Samples are distinct where the space is large enough. A comparison that was killed goes on
-    after the last sample that was finished; these lie in the state folder until then. Writes `output/designs.json`.
+    A model's error is its lowest eval loss. One that does not build or diverges is kept with its
+    message; its error counts as infinite. Samples are distinct where the space is large enough. A
+    comparison that was killed goes on after the last sample that was finished; these lie in the
+    state folder until then. Writes `output/designs.json`.
 
     Raises:
         ProjectError: The module names less than two spaces, or no model of a space trains.
@@ -111,7 +113,7 @@ def _sample_space(spaces: list[DesignSpace], place: int, training: _Training, ke
 
 
 def _new_values(sampler: Sampler, seeds: Sequence[int], seen: Sequence[Values]) -> Values:
-    """Values that no sample has had; of a space that holds no others, any."""
+    """Draws values that no sample has had; of a space that holds no others, any."""
     for seed in seeds:
         if (values := sampler.draw(seed)) not in seen:
             return values
@@ -146,7 +148,7 @@ def _train_sample(space: DesignSpace, values: Values, seed: int, training: _Trai
 
 
 def _losses(trainer: Trainer, training: _Training, seed: int) -> list[float]:
-    """The eval loss after each epoch."""
+    """Gives the eval loss after each epoch."""
     train, features = training.settings, training.features
     batches = TrainingBatches(features, plan_batches(train, train.batch_size, seed))
     return quick_train(trainer, features, batches, training.epochs, training.rate)

@@ -13,7 +13,7 @@ def conclude_run(
     report: Output[HTML],
     version: dict = {},  # type: ignore[type-arg]  # noqa: B006  Kubeflow reads the default
     validation: Input[Artifact] = None,
-    pretrained: Input[Artifact] = None,
+    pretraining: Input[Artifact] = None,
     weights: Input[Artifact] = None,
     hyperparameters: Input[Artifact] = None,
     designs: Input[Artifact] = None,
@@ -37,7 +37,7 @@ def conclude_run(
     findings = Findings(
         selection=chosen,
         validation=folder(validation),
-        pretraining=folder(pretrained),
+        pretraining=folder(pretraining),
         stabilisation=folder(weights),
         tuning=folder(hyperparameters),
         designs=folder(designs),

@@ -15,13 +15,13 @@ from components.ingest_examples.row_rules import RowRules
 from components.ingest_examples.tallies import Counts, Fault
 from perennial.data.example_encoder import encode_examples
 from perennial.data.examples import split_of, splits_of, text_of, to_example
-from perennial.errors import DataError
+from perennial.errors import BrokenFileError, DataError
 from perennial.readers.blocks import Block, Columns
 from perennial.readers.columns import Column, SeenKinds
 from perennial.readers.convert import Conformer, kind_of
 from perennial.readers.convert_columns import to_typed_columns
 from perennial.readers.read import columns_of, read_blocks, read_rows, rows_of
-from perennial.readers.rows import BrokenFileError, Part, Reason, Row
+from perennial.readers.rows import Part, Reason, Row
 from schemas.project import SPLITS, SplitSettings
 from schemas.records import SetAside
 

@@ -7,10 +7,10 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-from perennial.errors import DataError
+from perennial.errors import BrokenFileError, DataError
 from perennial.project import Project
 from perennial.readers.read import format_of, read_columns, split_file
-from perennial.readers.rows import BrokenFileError, Part
+from perennial.readers.rows import Part
 from perennial.storage.files import expand, shown_uri
 from perennial.storage.fingerprints import fingerprint
 from schemas.records import Span

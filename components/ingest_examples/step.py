@@ -13,9 +13,9 @@ from components.ingest_examples.part_reader import Plan, infer_columns
 from components.ingest_examples.row_rules import RowRules, label_domain
 from components.ingest_examples.sources import Source, check_has_columns, check_unchanged, open_source
 from components.ingest_examples.tallies import Total
+from perennial.errors import BrokenFileError
 from perennial.project import Project
 from perennial.readers.columns import columns_of
-from perennial.readers.rows import BrokenFileError
 from perennial.spans.artifacts import SET_ASIDE_FILE
 from perennial.storage.atomic import publish_text
 from perennial.storage.digests import digest_value

@@ -8,10 +8,10 @@ from collections.abc import Iterable, Mapping
 import pyarrow as pa
 
 from perennial.data.examples import text_of
-from perennial.errors import DataError
+from perennial.errors import BrokenFileError, DataError
 from perennial.readers.columns import Column, Kind, SeenKinds
 from perennial.readers.convert import Conformed, kind_of
-from perennial.readers.rows import BrokenFileError, Reason, Row
+from perennial.readers.rows import Reason, Row
 from schemas.records import Record
 
 MOST_LABELS = 1000

@@ -7,13 +7,16 @@ from components.kubeflow import component
 
 @component()
 def pretrain_learner(
-    project: str, digest: str, unlabelled: str, features: Input[Artifact], pretrained: Output[Artifact]
+    project: str, digest: str, unlabelled: str, features: Input[Artifact], pretraining: Output[Artifact]
 ):
-    """Pretrains the learner without labels; `unlabelled` tells Kubeflow's cache when the files are others."""
+    """Pretrains the learner without labels.
+
+    `unlabelled` tells Kubeflow's cache when the files are others.
+    """
     from pathlib import Path
 
     from components.pretrain_learner.step import pretrain_learner
     from perennial.project import open_project
 
     loaded = open_project(project, "pretrain_learner", digest)
-    pretrain_learner(loaded, Path(features.path), Path(pretrained.path))
+    pretrain_learner(loaded, Path(features.path), Path(pretraining.path))

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
 QUARTERS = 4
-# Masked images are asked for at this resolution at the most: a head for each pixel would be larger than the learner.
+# Masked images are asked for at this resolution at the most: a head for each pixel would be larger
+# than the learner.
 _ASKED_SIDE = 32
 # Patches along a side; those of small images are at least two pixels wide.
 _PATCHES, _LEAST_PATCH = 8, 2
@@ -30,7 +31,10 @@ class ImageShape:
 
 
 def image_shape(shape: tuple[int, ...]) -> ImageShape | None:
-    """The image that a feature of this shape holds: [height, width, channels], or flat, square and grey; else None."""
+    """Gives the image that a feature of this shape holds, or None where it holds none.
+
+    The shape is [height, width, channels], or flat for a square grey image.
+    """
     if len(shape) == 3 and min(shape[:2]) >= _PATCHES // 2:
         return ImageShape(*shape)
     side = math.isqrt(shape[0]) if len(shape) == 1 else 0
@@ -39,9 +43,12 @@ def image_shape(shape: tuple[int, ...]) -> ImageShape | None:
 
 @dataclass(frozen=True)
 class Rotation:
-    """Asks by how many quarter turns an image was turned. The loss is in nats; who guesses loses log(4) = 1.386.
+    """Asks by how many quarter turns an image was turned.
 
-    Source: Gidaris et al. 2018, "Unsupervised Representation Learning by Predicting Image Rotations".
+    The loss is in nats; who guesses loses log(4) = 1.386.
+
+    Source: Gidaris et al. 2018, "Unsupervised Representation Learning by Predicting Image
+    Rotations".
     """
 
     feature: str
@@ -61,14 +68,14 @@ class Rotation:
         return {**features, self.feature: turned}, {"turns": turns, "weight": tf.ones([size])}
 
     def head(self, width: int) -> keras.Model:
-        """From the latent vector to a logit for each number of turns."""
+        """Builds the model from the latent vector to a logit for each number of turns."""
         import keras
 
         latent = keras.Input((width,), name="latent")
         return keras.Model({"latent": latent}, keras.layers.Dense(QUARTERS, dtype="float32")(latent))
 
     def losses(self, asked: Mapping[str, tf.Tensor], answers: tf.Tensor) -> tf.Tensor:
-        """Cross-entropy of each example in nats, float32 [n]."""
+        """Computes the cross-entropy of each example in nats, float32 [n]."""
         import tensorflow as tf
 
         return tf.nn.sparse_softmax_cross_entropy_with_logits(asked["turns"], answers)
@@ -76,9 +83,12 @@ class Rotation:
 
 @dataclass(frozen=True)
 class MaskedImage:
-    """Asks what stood in masked patches. The loss is the squared error in variances of a pixel: who guesses loses 1.
+    """Asks what stood in masked patches.
 
-    Masked pixels have the mean of all images. Images larger than 32 pixels are asked for in less detail.
+    The loss is the squared error in variances of a pixel: who guesses loses 1.
+
+    Masked pixels have the mean of all images. Images larger than 32 pixels are asked for in less
+    detail.
 
     Source: Pathak et al. 2016, "Context Encoders: Feature Learning by Inpainting", section 3.
     """
@@ -103,13 +113,13 @@ class MaskedImage:
         scaled = (pixels - self.mean) / max(self.deviation, 1e-6)
         if (height, width) != (image.height, image.width):
             scaled = tf.image.resize(scaled, [height, width], "area")
-        wanted = tf.repeat(_at(patches, height, width)[..., tf.newaxis], image.channels, axis=-1)
-        counted = tf.cast(wanted, tf.float32)
+        masked_pixels = tf.repeat(_at(patches, height, width)[..., tf.newaxis], image.channels, axis=-1)
+        counted = tf.cast(masked_pixels, tf.float32)
         asked = {"pixels": scaled, "counted": counted, "weight": tf.reduce_sum(counted, axis=[1, 2, 3])}
         return {**features, self.feature: seen}, asked
 
     def head(self, width: int) -> keras.Model:
-        """From the latent vector to the pixels."""
+        """Builds the model from the latent vector to the pixels."""
         import keras
 
         latent = keras.Input((width,), name="latent")
@@ -118,7 +128,7 @@ class MaskedImage:
         return keras.Model({"latent": latent}, keras.layers.Reshape(shape, dtype="float32")(pixels))
 
     def losses(self, asked: Mapping[str, tf.Tensor], answers: tf.Tensor) -> tf.Tensor:
-        """Sum of each example's squared errors, float32 [n]."""
+        """Computes the sum of each example's squared errors, float32 [n]."""
         import tensorflow as tf
 
         return tf.reduce_sum(tf.square(answers - asked["pixels"]) * asked["counted"], axis=[1, 2, 3])
@@ -127,7 +137,7 @@ class MaskedImage:
         return min(self.image.height, _ASKED_SIDE), min(self.image.width, _ASKED_SIDE)
 
     def _patches(self, size: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-        """Which patches are masked, bool [n, rows, columns]: as many of each image."""
+        """Draws which patches are masked, bool [n, rows, columns]: as many of each image."""
         import tensorflow as tf
 
         patch = max(_LEAST_PATCH, math.ceil(max(self.image.height, self.image.width) / _PATCHES))
@@ -136,13 +146,13 @@ class MaskedImage:
         return tf.reshape(masked, [size, rows, columns])
 
 
-def pick(size: tf.Tensor, places: int, wanted: int, seed: tf.Tensor) -> tf.Tensor:
+def pick(size: tf.Tensor, places: int, count: int, seed: tf.Tensor) -> tf.Tensor:
     """Picks so many random places for each example, bool [n, places]."""
     import tensorflow as tf
 
     drawn = tf.random.stateless_uniform([size, places], seed)
     order = tf.argsort(tf.argsort(drawn, axis=1), axis=1)
-    return order < wanted
+    return order < count
 
 
 def _at(patches: tf.Tensor, height: int, width: int) -> tf.Tensor:

@@ -28,7 +28,7 @@ Ask = Callable[[Features, "tf.Tensor"], tuple[Features, Features]]
 
 @dataclass(frozen=True)
 class Spread:
-    """How the values of a feature are spread."""
+    """The spread of a feature's values."""
 
     mean: float
     deviation: float
@@ -68,16 +68,16 @@ class Pool:
 
     @property
     def held_out_count(self) -> int:
-        """How many examples are held out."""
+        """Counts the examples that are held out."""
         return math.ceil(self.count / HELD_OUT)
 
     @property
     def training_count(self) -> int:
-        """How many examples are learnt from."""
+        """Counts the examples that are learnt from."""
         return self.count - self.held_out_count
 
     def training(self, ask: Ask, batch_size: int, seed: int, cache_mb: int) -> tf.data.Dataset:
-        """Endless whole batches of (seen, asked), shuffled and asked anew in each pass."""
+        """Gives endless whole batches of (seen, asked), shuffled and asked anew in each pass."""
         import tensorflow as tf
 
         small = self.size <= cache_mb * 1_000_000
@@ -87,12 +87,15 @@ class Pool:
         return self._asked(records.batch(batch_size, drop_remainder=True), ask, seed).prefetch(tf.data.AUTOTUNE)
 
     def held_out(self, ask: Ask, seed: int) -> tf.data.Dataset:
-        """Batches of (seen, asked) of what is held out, once; each time the same is asked."""
+        """Gives batches of (seen, asked) of what is held out, once; each time the same is asked."""
         # Other seeds than those of training.
         return self._asked(self._records(held_out=True).batch(_BATCH), ask, seed + 1)
 
     def spreads(self, names: Sequence[str]) -> dict[str, Spread]:
-        """How the features' values are spread over all examples; each is a dense number."""
+        """Measures how the features' values are spread over all examples.
+
+        Each is a dense number.
+        """
         measures = {name: _Measure() for name in names}
         for batch in self._all().batch(_BATCH).map(self._parse):
             for name, measure in measures.items():
@@ -143,6 +146,10 @@ def make_pool(files: Sequence[str], spec: Mapping[str, Any]) -> Pool:
         count += int(batch.shape[0])
         size += int(tf.reduce_sum(tf.strings.length(batch)))
     if count < HELD_OUT:
-        expected = f"must leave at least {HELD_OUT} examples for pretraining"
-        raise ProjectError("project.yaml: data", expected, count, "Land more data, or set pretext.task: none.")
+        raise ProjectError(
+            where="project.yaml: data",
+            expected=f"must leave at least {HELD_OUT} examples for pretraining",
+            received=count,
+            remedy="Land more data, or set pretext.task: none.",
+        )
     return Pool(tuple(files), spec, count, size)

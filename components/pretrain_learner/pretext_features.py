@@ -1,4 +1,4 @@
-"""Which transformed features a pretext is about."""
+"""The choice of the transformed features that a pretext is about."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _SETTING = "project.yaml: pretext.feature"
 
 @dataclass(frozen=True)
 class Held:
-    """What one example holds of a transformed feature: its dtype and its shape, None where that varies."""
+    """One example's values of a transformed feature: dtype and shape, None where that varies."""
 
     dtype: str
     shape: tuple[int, ...] | None
@@ -33,12 +33,12 @@ class Held:
 
     @property
     def is_number(self) -> bool:
-        """Whether it is a number, or several, for each example."""
+        """Tells whether it is a number, or several, for each example."""
         return self.dtype in ("float32", "int64") and self.shape is not None
 
 
 def held_by(spec: Mapping[str, Any]) -> dict[str, Held]:
-    """What the features of a parsing spec hold."""
+    """Tells what the features of a parsing spec hold."""
     import tensorflow as tf
 
     return {
@@ -48,7 +48,7 @@ def held_by(spec: Mapping[str, Any]) -> dict[str, Held]:
 
 
 def choose_features(settings: PretextSettings, features: Mapping[str, Held]) -> list[str]:
-    """The features that the pretext is about.
+    """Chooses the features that the pretext is about.
 
     Args:
         settings: Which pretext, and which feature if that is set.
@@ -60,22 +60,25 @@ def choose_features(settings: PretextSettings, features: Mapping[str, Held]) -> 
     if settings.task == "masked_features":
         return _choose_columns(settings, features)
     fits, what = _RULES[settings.task]
-    found = [name for name, held in features.items() if fits(held)]
-    if settings.feature is None and len(found) == 1:
-        return found
-    if settings.feature in found:
+    fitting = [name for name, held in features.items() if fits(held)]
+    if settings.feature is None and len(fitting) == 1:
+        return fitting
+    if settings.feature in fitting:
         return [settings.feature]
     expected = f"must name a feature that the model reads and that holds {what}, for pretext.task: {settings.task}"
     if settings.feature is None:
         expected += ", unless only one does"
-    near = difflib.get_close_matches(settings.feature or "", found, 1)
-    remedy = f"Did you mean `{near[0]}`?" if near else f"Name one of {', '.join(found)}." if found else _NONE
-    received = f"{settings.feature or 'none'}, and the features {_listed(features)}"
-    raise ProjectError(_SETTING, expected, received, remedy)
+    near = difflib.get_close_matches(settings.feature or "", fitting, 1)
+    raise ProjectError(
+        where=_SETTING,
+        expected=expected,
+        received=f"{settings.feature or 'none'}, and the features {_listed(features)}",
+        remedy=f"Did you mean `{near[0]}`?" if near else f"Name one of {', '.join(fitting)}." if fitting else _NONE,
+    )
 
 
 def make_pretext(settings: PretextSettings, names: list[str], features: Mapping[str, Held], pool: Pool) -> Pretext:
-    """The pretext about these features, with what it needs to know of their values.
+    """Makes the pretext about these features, with what it needs to know of their values.
 
     Raises:
         ProjectError: The values do not fit.
@@ -90,8 +93,12 @@ def make_pretext(settings: PretextSettings, names: list[str], features: Mapping[
     if settings.task == "masked_words":
         words = min(int(spreads[name].greatest) + 1, MOST_WORDS)
         if words <= NO_WORD + 1:
-            expected = "must name a feature with words, which are numbers from 1"
-            raise ProjectError(_SETTING, expected, f"{name}, all of whose values are 0 or less", "Name another one.")
+            raise ProjectError(
+                where=_SETTING,
+                expected="must name a feature with words, which are numbers from 1",
+                received=f"{name}, all of whose values are 0 or less",
+                remedy="Name another one.",
+            )
         return MaskedWords(name, shape[0], words, settings.share)
     columns = [_column(name, features[name], spreads) for name in names]
     return MaskedFeatures(tuple(columns), settings.share)
@@ -105,13 +112,20 @@ def _column(name: str, held: Held, spreads: Mapping[str, Any]) -> Any:
 
 def _choose_columns(settings: PretextSettings, features: Mapping[str, Held]) -> list[str]:
     if settings.feature is not None:
-        expected = "must not be set for pretext.task: masked_features, which is about all features"
-        raise ProjectError(_SETTING, expected, settings.feature, "Leave it out.")
+        raise ProjectError(
+            where=_SETTING,
+            expected="must not be set for pretext.task: masked_features, which is about all features",
+            received=settings.feature,
+            remedy="Leave it out.",
+        )
     found = [name for name, held in features.items() if held.is_number]
     if len(found) < 2:
-        expected = "masked_features needs two features of numbers or more that the model reads"
-        received = _listed(features)
-        raise ProjectError("project.yaml: pretext.task", expected, received, "Choose another task, or none.")
+        raise ProjectError(
+            where="project.yaml: pretext.task",
+            expected="masked_features needs two features of numbers or more that the model reads",
+            received=_listed(features),
+            remedy="Choose another task, or none.",
+        )
     return found
 
 

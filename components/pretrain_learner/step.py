@@ -1,4 +1,4 @@
-"""Pretrains the learner without labels, so that its weights know the data before they know the task."""
+"""Pretrains the learner without labels, so that its weights know the data before the task."""
 
 from __future__ import annotations
 
@@ -27,11 +27,14 @@ if TYPE_CHECKING:
 
 
 def pretrain_learner(project: Project, features: Path, output: Path) -> Pretraining:
-    """Pretrains the user's model up to its latent vector on the pretext of the settings, without labels.
+    """Pretrains the user's model up to its latent vector on the pretext of the settings.
 
-    It learns from the train split and from all files of `data.unlabelled`, but for a tenth that it is measured on; the
-    epoch that does best there is kept. What cannot be read of the unlabelled files is told in notes. Writes
-    `output/weights.npz` with the weights by their paths in the user's model, and `output/pretraining.json`.
+    It needs no labels.
+
+    It learns from the train split and from all files of `data.unlabelled`, but for a tenth that it
+    is measured on; the epoch that does best there is kept. What cannot be read of the unlabelled
+    files stands in the notes. Writes `output/weights.npz` with the weights by their paths in the
+    user's model, and `output/pretraining.json`.
 
     Args:
         project: Its module builds the model, with the defaults of its hyperparameters.
@@ -77,7 +80,7 @@ def _build_trunk(project: Project, features: TransformedFeatures) -> keras.Model
 
 
 def _read_features(learner: keras.Model, features: TransformedFeatures) -> dict[str, Any]:
-    """How the features that the learner reads are parsed; labels are none of them."""
+    """Tells how the features that the learner reads are parsed; labels are left out."""
     spec = features.transform_output().transformed_feature_spec()
     labels = {task.label for task in features.tasks}
     given = learner.input
@@ -91,7 +94,10 @@ def _read_features(learner: keras.Model, features: TransformedFeatures) -> dict[
 def _gather(
     project: Project, features: TransformedFeatures, spec: dict[str, Any], aside: Path
 ) -> tuple[Pool, int, list[str]]:
-    """What is learnt from, how much of it is unlabelled, and what a person should know of that."""
+    """Gathers what is learnt from.
+
+    Gives it, how much of it is unlabelled, and what a person should know of that.
+    """
     features.count("train")
     file = aside / "unlabelled.gz"
     rows = UnlabelledRows(project)

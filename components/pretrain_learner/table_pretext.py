@@ -32,7 +32,7 @@ class Column:
 
 
 def column_of(name: str, width: int, whole: bool, spread: Spread) -> Column:
-    """A column: whole numbers of few values are classes."""
+    """Makes a column: whole numbers of few values are classes."""
     values = int(spread.greatest - spread.least) + 1 if whole else 0
     return Column(name, width, spread, values if whole and values <= MOST_CLASSES else None)
 
@@ -41,11 +41,12 @@ def column_of(name: str, width: int, whole: bool, spread: Spread) -> Column:
 class MaskedFeatures:
     """Asks what the masked features of an example were: numbers by squares, whole numbers by class.
 
-    A masked feature has the value of another example of the batch, so that it stays one that the learner may meet.
-    The loss is the mean over all masked values: squared errors in variances of the feature, and nats of classes.
+    A masked feature has the value of another example of the batch, so that it stays one that the
+    learner may meet. The loss is the mean over all masked values: squared errors in variances of
+    the feature, and nats of classes.
 
-    Source: Yoon et al. 2020, "VIME: Extending the Success of Self- and Semi-supervised Learning to Tabular Domain",
-    section 4.1.
+    Source: Yoon et al. 2020, "VIME: Extending the Success of Self- and Semi-supervised Learning to
+    Tabular Domain", section 4.1.
     """
 
     columns: tuple[Column, ...]
@@ -71,7 +72,7 @@ class MaskedFeatures:
         return seen, {**asked, "weight": weight}
 
     def head(self, width: int) -> keras.Model:
-        """From the latent vector to a number, or to logits, for each value of each column."""
+        """Builds the model from the latent vector to a number or logits for each value."""
         import keras
 
         latent = keras.Input((width,), name="latent")
@@ -84,21 +85,21 @@ class MaskedFeatures:
         return keras.Model({"latent": latent}, answers)
 
     def losses(self, asked: Mapping[str, tf.Tensor], answers: Mapping[str, tf.Tensor]) -> tf.Tensor:
-        """Sum of the losses of each example's masked values, float32 [n]."""
+        """Computes the sum of the losses of each example's masked values, float32 [n]."""
         import tensorflow as tf
 
         losses = []
         for column in self.columns:
-            wanted, answer = asked[column.name], answers[column.name]
+            targets, answer = asked[column.name], answers[column.name]
             if column.classes is None:
-                found = tf.square(answer - wanted)
+                values = tf.square(answer - targets)
             else:
-                found = tf.nn.sparse_softmax_cross_entropy_with_logits(wanted, answer)
-            losses.append(tf.reduce_sum(found, axis=1) * asked[f"{column.name}/counted"])
+                values = tf.nn.sparse_softmax_cross_entropy_with_logits(targets, answer)
+            losses.append(tf.reduce_sum(values, axis=1) * asked[f"{column.name}/counted"])
         return tf.add_n(losses)
 
     def _wanted(self, column: Column, values: tf.Tensor) -> tf.Tensor:
-        """What is asked for, [n, width]: a class from 0, or a number of mean 0 and variance 1."""
+        """Gives the targets, [n, width]: a class from 0, or a number of mean 0 and variance 1."""
         import tensorflow as tf
 
         flat = tf.reshape(values, [-1, column.width])

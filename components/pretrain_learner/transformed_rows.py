@@ -19,26 +19,27 @@ if TYPE_CHECKING:
 
 _BATCH = 256
 _UNFIT = "it must have what preprocessing_fn reads"
-# `Feature: image (data type: float) is required but could not be found.`, `Key: image, Index: 0.  Number of ...`
+# `Feature: image (data type: float) is required but could not be found.`, `Key: image, Index: 0.
+# Number of ...`
 _CAUSE = re.compile(r"\b(Feature|Key): .*")
 
 Placed = tuple[str, bytes]
 
 
 def transform_rows(
-    project: Project, features: TransformedFeatures, rows: UnlabelledRows, wanted: Sequence[str], file: Path
+    project: Project, features: TransformedFeatures, rows: UnlabelledRows, required: Sequence[str], file: Path
 ) -> int:
     """Writes the rows that can be transformed to a gzipped TFRecord file; gives how many there are.
 
     Args:
         project: Its schema says how a raw example is read.
         features: The transform graph is theirs.
-        rows: They are told of each row that cannot be transformed.
-        wanted: Transformed features that an example must have.
+        rows: They count each row that cannot be transformed.
+        required: Transformed features that an example must have.
         file: Is made if there are rows.
 
     Raises:
-        ProjectError: A wanted feature cannot be computed without a label.
+        ProjectError: A required feature cannot be computed without a label.
     """
     import tensorflow as tf
 
@@ -46,7 +47,7 @@ def transform_rows(
     batch = list(islice(placed, _BATCH))
     if not batch:
         return 0
-    encode = _encoder(project, features, rows.features, wanted)
+    encode = _encoder(project, features, rows.features, required)
     with tf.io.TFRecordWriter(str(file), "GZIP") as writer:
         while batch:
             for record in _encode_all(batch, encode, rows):
@@ -59,7 +60,7 @@ def transform_rows(
 def _encode_all(
     batch: Sequence[Placed], encode: Callable[[list[bytes]], list[bytes]], rows: UnlabelledRows
 ) -> list[bytes]:
-    """The rows transformed, without those that the transform refuses: these are found by halving."""
+    """Transforms the rows, but for those that the transform refuses: they are found by halving."""
     import tensorflow as tf
 
     try:
@@ -73,15 +74,15 @@ def _encode_all(
 
 
 def _cause(error: Exception) -> str:
-    """What TensorFlow says of an example, without what it says of its graph."""
-    found = _CAUSE.search(str(error))
-    return found[0].strip() if found else describe_error(error)
+    """Gives what TensorFlow says of an example, without what it says of its graph."""
+    match = _CAUSE.search(str(error))
+    return match[0].strip() if match else describe_error(error)
 
 
 def _encoder(
-    project: Project, features: TransformedFeatures, names: Sequence[str], wanted: Sequence[str]
+    project: Project, features: TransformedFeatures, names: Sequence[str], required: Sequence[str]
 ) -> Callable[[list[bytes]], list[bytes]]:
-    """What makes serialised transformed examples of serialised raw ones."""
+    """Makes the function from serialised raw examples to serialised transformed ones."""
     import tensorflow as tf
     from tensorflow_transform.tf_metadata import schema_utils
     from tfx_bsl.public import tfxio
@@ -93,9 +94,9 @@ def _encoder(
     spec = {name: raw[name] for name in names if name in raw}
 
     def transform(records: tf.Tensor) -> dict[str, Any]:
-        found = layer(tf.io.parse_example(records, spec))
-        _check_present(project, wanted, found)
-        return {name: found[name] for name in wanted}
+        transformed = layer(tf.io.parse_example(records, spec))
+        _check_present(project, required, transformed)
+        return {name: transformed[name] for name in required}
 
     function = tf.function(transform, autograph=False).get_concrete_function(tf.TensorSpec([None], tf.string))
     specs = {name: tf.type_spec_from_value(tensor) for name, tensor in function.structured_outputs.items()}
@@ -109,11 +110,16 @@ def _encoder(
     return encode
 
 
-def _check_present(project: Project, wanted: Sequence[str], found: Collection[str]) -> None:
-    """Checks that the features that the model reads can be computed without a label; TFT leaves the others out."""
-    missing = [name for name in wanted if name not in found]
+def _check_present(project: Project, required: Sequence[str], computed: Collection[str]) -> None:
+    """Checks that the features that the model reads can be computed without a label.
+
+    TFT leaves the others out.
+    """
+    missing = [name for name in required if name not in computed]
     if missing:
-        where = function_line(project.module().preprocessing_fn)
-        expected = "must compute what the model reads from what clients send, as unlabelled examples have no more"
-        received = f"{', '.join(missing)}, made of other features"
-        raise ProjectError(where, expected, received, "Make it of other inputs, or leave it out of the model.")
+        raise ProjectError(
+            where=function_line(project.module().preprocessing_fn),
+            expected="must compute what the model reads from what clients send, as unlabelled examples have no more",
+            received=f"{', '.join(missing)}, made of other features",
+            remedy="Make it of other inputs, or leave it out of the model.",
+        )

@@ -1,4 +1,7 @@
-"""Rows of unlabelled files as raw tf.Examples; what cannot be used is counted and never stops a run."""
+"""Rows of unlabelled files as raw tf.Examples.
+
+What cannot be used is counted and never stops a run.
+"""
 
 from __future__ import annotations
 
@@ -19,10 +22,12 @@ _TOLD = 3  # reasons that a note shows
 
 
 class UnlabelledRows:
-    """The rows of all files of `data.unlabelled`, as serialised tf.Examples of the features that clients send.
+    """The rows of all files of `data.unlabelled`, as serialised tf.Examples.
 
-    A row whose key belongs to the eval or the test split is left out: it may land there with its label, and what is
-    judged by must never be learnt from. Rows without a key stay.
+    They hold the features that clients send.
+
+    A row whose key belongs to the eval or the test split is left out: it may land there with its
+    label, and what is judged by must never be learnt from. Rows without a key stay.
 
     Attributes:
         notes: What a person should know, once all rows were read.
@@ -41,7 +46,7 @@ class UnlabelledRows:
         self._faults: list[str] = []
 
     def __iter__(self) -> Iterator[tuple[str, bytes]]:
-        """Each row's place, such as `new/a.csv: line 7`, and its example."""
+        """Gives each row's place, such as `new/a.csv: line 7`, and its example."""
         for uri in self._files():
             try:
                 yield from self._read_file(uri)
@@ -56,7 +61,7 @@ class UnlabelledRows:
 
     @property
     def notes(self) -> list[str]:
-        """What a person should know of the rows that were read so far."""
+        """Gives what a person should know of the rows that were read so far."""
         notes = list(self._faults)
         if self._refused:
             shown = "; ".join(self._reasons)
@@ -110,7 +115,10 @@ class UnlabelledRows:
 
 
 def _format(uri: str, setting: Format | None) -> Format:
-    """The format of the file's suffix, or else that of the spans: the files may come from elsewhere."""
+    """Gives the format of the file's suffix, or else that of the spans.
+
+    The files may come from elsewhere.
+    """
     try:
         return format_of(uri, None)
     except ProjectError:

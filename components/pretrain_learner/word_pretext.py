@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
 NO_WORD = 0
-# Vocabularies are ordered by frequency: what comes later is too rare to learn from, and is not asked for.
+# Vocabularies are ordered by frequency: what comes later is too rare to learn from, and is not
+# asked for.
 MOST_WORDS = 20_000
 _PLACE_WIDTH, _HIDDEN = 32, 128
 
@@ -22,10 +23,11 @@ _PLACE_WIDTH, _HIDDEN = 32, 128
 class MaskedWords:
     """Asks which words stood at masked places of a text. The loss is in nats for each masked word.
 
-    A masked word is 0, as if there were none. Words are whole numbers from 1; `words` is one more than the greatest.
+    A masked word is 0, as if there were none. Words are whole numbers from 1; `words` is one more
+    than the greatest.
 
-    Source: Devlin et al. 2019, "BERT: Pre-training of Deep Bidirectional Transformers", section 3.1 (masked language
-    model).
+    Source: Devlin et al. 2019, "BERT: Pre-training of Deep Bidirectional Transformers", section 3.1
+    (masked language model).
     """
 
     feature: str
@@ -35,7 +37,7 @@ class MaskedWords:
 
     @property
     def masked(self) -> int:
-        """How many words of a text are masked at the most."""
+        """Gives how many words of a text are masked at the most."""
         return max(1, round(self.share * self.length))
 
     def ask(self, features: Features, seed: tf.Tensor) -> tuple[Features, Features]:
@@ -48,8 +50,8 @@ class MaskedWords:
         drawn = tf.random.stateless_uniform([size, self.length], seed) + tf.cast(~is_word, tf.float32)
         places = tf.argsort(drawn, axis=1)[:, : self.masked]
         present = tf.reduce_sum(tf.cast(is_word, tf.float32), axis=1, keepdims=True)
-        wanted = tf.maximum(tf.round(self.share * present), tf.minimum(present, 1.0))
-        chosen = tf.cast(tf.range(self.masked), tf.float32)[tf.newaxis] < wanted
+        count = tf.maximum(tf.round(self.share * present), tf.minimum(present, 1.0))
+        chosen = tf.cast(tf.range(self.masked), tf.float32)[tf.newaxis] < count
         hidden = tf.reduce_any(
             tf.one_hot(places, self.length, on_value=True, off_value=False) & chosen[..., tf.newaxis], 1
         )
@@ -60,7 +62,7 @@ class MaskedWords:
         return {**features, self.feature: seen}, {**targets, "weight": tf.reduce_sum(counted, axis=1)}
 
     def head(self, width: int) -> keras.Model:
-        """From the latent vector and the masked places to a logit for each word at each of them."""
+        """Builds the model from the latent vector and the masked places to logits of words."""
         import keras
 
         latent = keras.Input((width,), name="latent")
@@ -72,9 +74,9 @@ class MaskedWords:
         return keras.Model({"latent": latent, "places": places}, answers)
 
     def losses(self, asked: Mapping[str, tf.Tensor], answers: tf.Tensor) -> tf.Tensor:
-        """Sum of the cross-entropies of each text's masked words in nats, float32 [n]."""
+        """Sums the cross-entropies of each text's masked words in nats, float32 [n]."""
         import tensorflow as tf
 
-        wanted = tf.maximum(asked["words"], 0)
-        found = tf.nn.sparse_softmax_cross_entropy_with_logits(wanted, answers)
-        return tf.reduce_sum(found * asked["counted"], axis=1)
+        targets = tf.maximum(asked["words"], 0)
+        losses = tf.nn.sparse_softmax_cross_entropy_with_logits(targets, answers)
+        return tf.reduce_sum(losses * asked["counted"], axis=1)

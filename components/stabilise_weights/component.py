@@ -11,7 +11,7 @@ def stabilise_weights(
     digest: str,
     features: Input[Artifact],
     weights: Output[Artifact],
-    pretrained: Input[Artifact] = None,
+    pretraining: Input[Artifact] = None,
     tuned: str = "",
     seed: int = 0,
 ):
@@ -25,5 +25,5 @@ def stabilise_weights(
     loaded = open_project(project, "stabilise_weights", digest)
     earlier = Tuned.model_validate_json(tuned) if tuned else None
     drawn = loaded.with_seed(seed) if seed else loaded
-    learnt = Path(pretrained.path) if pretrained else None
+    learnt = Path(pretraining.path) if pretraining else None
     stabilise_weights(drawn, Path(features.path), learnt, earlier, Path(weights.path))

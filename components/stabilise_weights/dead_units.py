@@ -16,11 +16,14 @@ _RELU = ("Relu", "Relu6")
 
 
 def dead_units(model: keras.Model, probe: Features) -> float | None:
-    """Share of ReLU units that give zero on every probed example; None for a model without any.
+    """Measures the share of ReLU units that give zero on every probed example.
 
-    The operations of the model's graph are looked at, not its layers, so that a ReLU is found however it is written:
-    as a layer's activation, as a layer, by a function, or inside a model or a block in the model. A unit is one
-    place on an output's last axis: a unit of a dense layer, a channel of a convolution.
+    None for a model without any.
+
+    The operations of the model's graph are looked at, not its layers, so that a ReLU is found
+    however it is written: as a layer's activation, as a layer, by a function, or inside a model or
+    a block in the model. A unit is one place on an output's last axis: a unit of a dense layer, a
+    channel of a convolution.
 
     Args:
         model: Built.
@@ -31,8 +34,8 @@ def dead_units(model: keras.Model, probe: Features) -> float | None:
     @tf.function(autograph=False)  # type: ignore[untyped-decorator]
     def silent(features: Features) -> list[tf.Tensor]:
         outputs = tf.nest.flatten(call_model(model, features, training=False))
-        found = [operation for operation in outputs[0].graph.get_operations() if operation.type in _RELU]
-        return [_silent(operation.outputs[0]) for operation in found if _has_units(operation.outputs[0])]
+        activations = [operation for operation in outputs[0].graph.get_operations() if operation.type in _RELU]
+        return [_silent(operation.outputs[0]) for operation in activations if _has_units(operation.outputs[0])]
 
     units = silent(probe)
     if not units:

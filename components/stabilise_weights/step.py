@@ -1,7 +1,7 @@
 """Finds initial weights that train stably, before anything is tuned.
 
-Several draws of initial weights are trained briefly while the learning rate warms up; the draw that is
-numerically healthy and reaches the lowest loss goes on.
+Several draws of initial weights are trained briefly while the learning rate warms up; the draw that
+is numerically healthy and reaches the lowest loss goes on.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from perennial.training.strategy import choose_strategy
 from perennial.training.trainer import REMEDY, Trainer, learning_rate_of, warm_up
 from perennial.training.transformed_features import TransformedFeatures
 from perennial.training.weight_draws import choose_draw, measure_draw
-from perennial.training.weights import Weights, fit_weights, load_weights, save_weights, weights_of
+from perennial.training.weights import Weights, assign_weights, load_weights, save_weights, weights_of
 from perennial.user_module import function_line
 from schemas.project import TrainSettings
 from schemas.records import Hyperparameters, Stabilisation, Tuned, WeightDraw
@@ -42,7 +42,7 @@ _PROBED = 256
 
 @dataclass(frozen=True)
 class Drawing:
-    """What all draws share."""
+    """Everything that all draws share."""
 
     project: Project
     features: TransformedFeatures
@@ -56,16 +56,19 @@ class Drawing:
 def stabilise_weights(
     project: Project, features: Path, pretrained: Path | None, tuned: Tuned | None, output: Path
 ) -> Stabilisation:
-    """Trains `stabilise.draws` draws for `stabilise.steps` steps each; keeps the weights of the best.
+    """Trains `stabilise.draws` draws for `stabilise.steps` steps each.
+
+    Keeps the weights of the best.
 
     Writes `output/weights.npz`, and a record of every draw.
 
     Args:
         project: Its module builds the model.
         features: Folder of `transform_features`.
-        pretrained: Folder of `pretrain_learner`, of whose weights each draw takes those that fit; None: there was no
-            pretraining.
-        tuned: An earlier search, whose best hyperparameters the model has where they are still of the same space.
+        pretrained: Folder of `pretrain_learner`, of whose weights each draw takes those that fit;
+            None: there was no pretraining.
+        tuned: An earlier search, whose best hyperparameters the model has where they are still of
+            the same space.
         output: Folder that is written.
 
     Raises:
@@ -91,7 +94,8 @@ def _choose_weights(drawing: Drawing, output: Path) -> Stabilisation:
     settings = drawing.project.settings
     draws: list[WeightDraw] = []
     loaded: list[int] = []
-    # Which draw is chosen is known only after the last: the weights of all are kept until then, on the disk.
+    # Which draw is chosen is known only after the last: the weights of all are kept until then, on
+    # the disk.
     with tempfile.TemporaryDirectory(dir=output) as aside:
         files = [Path(aside) / f"{number}.npz" for number in range(settings.stabilise.draws)]
         for number, file in enumerate(files):
@@ -108,14 +112,17 @@ def _choose_weights(drawing: Drawing, output: Path) -> Stabilisation:
 
 
 def _train_draw(drawing: Drawing, seed: int) -> tuple[WeightDraw, int, Weights]:
-    """A draw's record, how many of its weights came from pretraining, and its weights after the last step."""
+    """Trains a draw.
+
+    Gives its record, how many of its weights came from pretraining, and its last weights.
+    """
     import keras
     import numpy as np
 
     train, features, steps = drawing.train, drawing.features, drawing.project.settings.stabilise.steps
     keras.utils.set_random_seed(seed)
     trainer = Trainer(lambda: _build(drawing), features.tasks, drawing.strategy, train, drawing.class_weights)
-    fitted = fit_weights(trainer.model, drawing.pretrained)
+    fitted = assign_weights(trainer.model, drawing.pretrained)
     trainer.feed(TrainingBatches(features, plan_batches(train, drawing.hyperparameters.batch_size, seed)))
     rate = learning_rate_of(train, drawing.hyperparameters)
     try:
@@ -126,7 +133,7 @@ def _train_draw(drawing: Drawing, seed: int) -> tuple[WeightDraw, int, Weights]:
     weights = weights_of(trainer.model)
     finite = finite and all(np.isfinite(values).all() for values in weights.values())
     dead = dead_units(trainer.model, features.sample("train", _PROBED)[0])
-    return measure_draw(seed, trainer.history, finite, dead), len(fitted.loaded), weights
+    return measure_draw(seed, trainer.history, finite, dead), len(fitted.assigned), weights
 
 
 def _build(drawing: Drawing) -> keras.Model:

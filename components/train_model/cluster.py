@@ -1,4 +1,4 @@
-"""What the workers of a cluster must agree on: the first one, the chief, says it and the others hear it."""
+"""Agreement of the workers of a cluster: the chief decides, and the others receive it."""
 
 from __future__ import annotations
 
@@ -12,19 +12,22 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Agreement:
-    """The workers under one strategy. With strategies that run in one process, that process is the chief."""
+    """The workers under one strategy.
+
+    With strategies that run in one process, that process is the chief.
+    """
 
     strategy: tf.distribute.Strategy
 
     @property
     def workers(self) -> int:
-        """How many there are."""
+        """Counts the workers."""
         cluster = self._cluster
         return 1 if cluster is None else sum(len(jobs) for jobs in cluster.cluster_spec().as_dict().values())
 
     @property
     def is_chief(self) -> bool:
-        """Whether this process is the one that writes."""
+        """Tells whether this process is the one that writes."""
         cluster = self._cluster
         if cluster is None:
             return True
@@ -32,7 +35,10 @@ class Agreement:
         return bool(cluster.task_type == "chief" if named else cluster.task_id == 0)
 
     def with_chief(self, values: Sequence[float]) -> list[float]:
-        """The chief's values, on every worker; all must call it, and all wait until all have."""
+        """Gives the chief's values on every worker.
+
+        All must call it, and all wait until all have.
+        """
         import tensorflow as tf
 
         if self._cluster is None:
@@ -44,8 +50,8 @@ class Agreement:
             # The chief's first replica is the first of all.
             return mine if context.replica_id_in_sync_group == 0 else tf.zeros_like(mine)
 
-        found = self.strategy.reduce(tf.distribute.ReduceOp.SUM, self.strategy.run(only_first), axis=None)
-        return [float(value) for value in found.numpy()]
+        summed = self.strategy.reduce(tf.distribute.ReduceOp.SUM, self.strategy.run(only_first), axis=None)
+        return [float(value) for value in summed.numpy()]
 
     @property
     def _cluster(self) -> Any:

@@ -22,7 +22,7 @@ _POINTS_PER_EPOCH = 20
 
 
 def should_stop(losses: Sequence[float], patience: int) -> bool:
-    """Whether the last `patience` epochs all failed to beat the lowest loss before them."""
+    """Tells whether the last `patience` epochs all failed to beat the lowest loss before them."""
     return len(losses) > patience and min(losses[-patience:]) >= min(losses[:-patience])
 
 
@@ -30,8 +30,8 @@ def should_stop(losses: Sequence[float], patience: int) -> bool:
 class Fitting:
     """Trains until the eval loss has not fallen for `train.patience` epochs.
 
-    `rate` is the learning rate after `warm_up_steps` global steps. Checkpoints and logs are None in a process that
-    writes none: another one of its cluster does.
+    `rate` is the learning rate after `warm_up_steps` global steps. Checkpoints and logs are None in
+    a process that writes none: another one of its cluster does.
     """
 
     trainer: Trainer
@@ -94,9 +94,12 @@ class Fitting:
         ]
 
     def _measure(self, progress: Progress) -> Progress:
-        """Ends an epoch. The workers of a cluster go by what the chief measured, so that all stop at once."""
-        found = self.trainer.measure("eval", self.batches.features)
-        loss, metric = self.agreement.with_chief([found.loss, found.metric])
+        """Ends an epoch.
+
+        The workers of a cluster go by what the chief measured, so that all stop at once.
+        """
+        measured = self.trainer.measure("eval", self.batches.features)
+        loss, metric = self.agreement.with_chief([measured.loss, measured.metric])
         epoch = Epoch(train_loss=fmean(progress.losses), eval_loss=require_finite(loss), eval_metric=metric)
         epochs = (*progress.epochs, epoch)
         best = progress.best_epoch if progress.epochs and loss > min(progress.eval_losses) else len(epochs) - 1

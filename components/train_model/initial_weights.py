@@ -1,4 +1,4 @@
-"""Starting weights of an instance: the stabilised draw, or the champion's own, shrunk and perturbed."""
+"""Initial weights of an instance: the stabilised draw, or the champion's, shrunk and perturbed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from perennial.export.saved_model import read_exported_weights
 from perennial.project import Project
 from perennial.registry.model_files import verify_model
 from perennial.registry.versions import Registry
-from perennial.training.weights import Weights, fit_weights, load_weights, weights_of
+from perennial.training.weights import Weights, assign_weights, load_weights, weights_of
 from schemas.project import PatchSettings
 from schemas.records import Champion, Instance
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Start:
-    """How a training begins: steps over which its learning rate rises, and what a person should know."""
+    """The beginning of a training: steps of rising learning rate, and what a person should know."""
 
     weights_from: Literal["draw", "champion"]
     warm_up_steps: int = 0
@@ -31,9 +31,12 @@ class Start:
 def set_starting_weights(
     model: keras.Model, instance: Instance, stabilised: Path, champion: Champion | None, project: Project
 ) -> Start:
-    """Sets the weights that an instance starts from. The model has a fresh draw of the instance's seed.
+    """Sets the weights that an instance starts from.
 
-    An instance that cannot start from the champion starts from the stabilised weights; the notes say why.
+    The model has a fresh draw of the instance's seed.
+
+    An instance that cannot start from the champion starts from the stabilised weights; the notes
+    say why.
 
     Raises:
         IntegrityError: The champion's files are not those that were evaluated.
@@ -53,9 +56,10 @@ def set_starting_weights(
 
 
 def patch(model: keras.Model, champion: Weights, settings: PatchSettings) -> None:
-    """Sets each trainable weight to `shrink * champion + perturb * fresh draw`, and others to the champion's.
+    """Sets trainable weights to `shrink * champion + perturb * draw`, others to the champion's.
 
-    Source: Ash and Adams 2020, "On Warm-Starting Neural Network Training", section 4 (shrink, perturb, repeat).
+    Source: Ash and Adams 2020, "On Warm-Starting Neural Network Training", section 4 (shrink,
+    perturb, repeat).
     """
     fresh = weights_of(model)
     trainable = {id(variable) for variable in model.trainable_variables}
@@ -64,11 +68,11 @@ def patch(model: keras.Model, champion: Weights, settings: PatchSettings) -> Non
         name: settings.shrink * champion[name] + settings.perturb * draw if trained else champion[name]
         for (name, draw), trained in zip(fresh.items(), trains, strict=True)
     }
-    fit_weights(model, mixed)
+    assign_weights(model, mixed)
 
 
 def champion_folder(project: Project, champion: Champion) -> Path:
-    """The champion's SavedModel on this machine, verified.
+    """Gives the folder of the champion's SavedModel on this machine, verified.
 
     Raises:
         IntegrityError: Its files are not those that were evaluated.
@@ -82,18 +86,22 @@ def champion_folder(project: Project, champion: Champion) -> Path:
 
 def _set_stabilised(model: keras.Model, file: Path) -> list[str]:
     try:
-        fitted = fit_weights(model, load_weights(file))
+        assigned = assign_weights(model, load_weights(file))
     except (OSError, ValueError) as error:
-        remedy = "Remove it and run again, so that the weights are stabilised anew."
-        raise TrainingError(f"stabilised weights {file}", "must be readable", error, remedy) from error
-    if fitted.whole:
+        raise TrainingError(
+            where=f"stabilised weights {file}",
+            expected="must be readable",
+            received=error,
+            remedy="Remove it and run again, so that the weights are stabilised anew.",
+        ) from error
+    if assigned.whole:
         return []
-    name, why = next(iter(fitted.left.items()))
-    return [f"{fitted} came from the stabilised draw, as the tuned model differs: `{name}` is {why}"]
+    name, why = next(iter(assigned.left.items()))
+    return [f"{assigned} came from the stabilised draw, as the tuned model differs: `{name}` is {why}"]
 
 
 def _champion_weights(project: Project, champion: Champion | None) -> tuple[Weights | None, str]:
-    """The champion's weights, or None and why there are none."""
+    """Reads the champion's weights; gives None and the reason where there are none."""
     if champion is None:
         return None, "there is no champion to patch yet"
     try:
@@ -111,7 +119,7 @@ def _named(champion: Champion | None) -> str:
 
 
 def _difference(here: Weights, there: Weights) -> str | None:
-    """The first weight that differs between the model and the champion, in words."""
+    """Names the first weight that differs between the model and the champion."""
     for name in {**here, **there}:
         if name not in there:
             return f"it has no `{name}`"

@@ -23,7 +23,7 @@ from perennial.training.model_builder import ModelBuilder
 from perennial.training.strategy import choose_strategy
 from perennial.training.trainer import Trainer, learning_rate_of
 from perennial.training.transformed_features import TransformedFeatures
-from perennial.training.weights import Weights, fit_weights
+from perennial.training.weights import Weights, assign_weights
 from perennial.user_module import function_line
 from schemas.records import Training
 
@@ -35,10 +35,13 @@ _DIGEST_BYTES = 32
 
 
 def train_here(job: Job) -> Training:
-    """Trains, exports the best epoch's weights and publishes the record; the cluster's other workers publish nothing.
+    """Trains, exports the best epoch's weights and publishes the record.
+
+    The cluster's other workers publish nothing.
 
     Raises:
-        ProjectError: The model does not build or fit, a device is not there, or classes of values are to be balanced.
+        ProjectError: The model does not build or fit, a device is not there, or classes of values
+            are to be balanced.
         TrainingError: The loss is not finite, or a checkpoint is of another architecture.
         IntegrityError: The champion that it starts from is not the one that was evaluated.
     """
@@ -82,7 +85,8 @@ class _Run:
     def _build(self) -> keras.Model:
         import keras
 
-        # The instance's own draw, which patching adds to the champion; dropout is seeded by it, too.
+        # The instance's own draw, which patching adds to the champion; dropout is seeded by it,
+        # too.
         keras.utils.set_random_seed(self.job.instance.seed)
         return self.builder.build(self.job.hyperparameters.model)
 
@@ -121,17 +125,25 @@ class _Run:
         )
 
     def _export(self, best: Weights) -> str:
-        """Writes the SavedModel; gives its digest, on every worker once the chief has written it."""
+        """Writes the SavedModel.
+
+        Gives its digest, on every worker once the chief has written it.
+        """
         digest = bytes(_DIGEST_BYTES)
         if self.agreement.is_chief:
             folder = self.job.output / SAVED_MODEL
             shutil.rmtree(folder, ignore_errors=True)  # of a killed one
-            # Built again outside the strategy: what serves knows nothing of the devices that trained it.
+            # Built again outside the strategy: what serves knows nothing of the devices that
+            # trained it.
             model = self._build()
-            fitted = fit_weights(model, best)
-            if not fitted.whole:
-                where, received = function_line(self.project.module().build_model), next(iter(fitted.left.items()))
-                raise ProjectError(where, "must build the same model each time", received, "Name its layers.")
+            assigned = assign_weights(model, best)
+            if not assigned.whole:
+                raise ProjectError(
+                    where=function_line(self.project.module().build_model),
+                    expected="must build the same model each time",
+                    received=next(iter(assigned.left.items())),
+                    remedy="Name its layers.",
+                )
             calibrated = fit_temperatures(self.project, eval_answers(model, self.features))
             self.notes += calibrated.notes
             export_model(model, self.project, self.features, folder, calibrated.temperatures)
@@ -162,7 +174,7 @@ class _Run:
 
 
 def _placed(error: TrainingError, job: Job) -> TrainingError:
-    """The error with the user's lines that decide it."""
+    """Gives the error with the user's lines that decide it."""
     module = job.project.module()
     tuned = job.hyperparameters.source == "tuner" and job.settings.tune.learning_rate is not None
     setting = "tune.learning_rate" if tuned else "train.learning_rate"

@@ -1,4 +1,4 @@
-"""One training as it is handed to whoever does it: this process, or the worker processes that it starts."""
+"""One training, as it is handed to this process or to the workers that it starts."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from schemas.records import Champion, Hyperparameters, Instance, Record
 
 
 class Job(Record):
-    """What is trained, from what, and where to. Paths are absolute.
+    """One training: its model, its data and its output folder. Paths are absolute.
 
-    `key` is a digest of everything that decides the training: its checkpoints are found again by it.
+    `key` is a digest of everything that decides the training: its checkpoints are found again by
+    it.
     """
 
     folder: Path
@@ -30,18 +31,21 @@ class Job(Record):
 
     @property
     def project(self) -> Project:
-        """The project with the settings that the step was given."""
+        """Gives the project with the settings that the step was given."""
         return Project(self.folder, self.settings)
 
     @property
     def start_weights(self) -> Path:
-        """File of the stabilised weights, which a module with `build_model` has."""
+        """Gives the file of the stabilised weights, which a module with `build_model` has."""
         assert self.weights is not None
         return self.weights / WEIGHTS_FILE
 
     @property
     def checkpoints(self) -> Checkpoints:
-        """Its checkpoints, in the project's state folder: a killed step's own folder may not be given to the next."""
+        """Gives its checkpoints, which lie in the project's state folder.
+
+        A killed step's own folder may not be given to the next attempt.
+        """
         return Checkpoints(checkpoints_root(self.project), self.key)
 
 
@@ -54,7 +58,7 @@ def make_job(
     weights: Path | None,
     output: Path,
 ) -> Job:
-    """The job of one instance. A champion that it does not start from decides nothing."""
+    """Makes the job of one instance. A champion counts only where the instance starts from it."""
     patched = champion if instance.start == "patched" else None
     decides = [
         project.digest_of("train_model"),
@@ -78,5 +82,5 @@ def make_job(
 
 
 def checkpoints_root(project: Project) -> Path:
-    """Where the checkpoints of all trainings of a project lie."""
+    """Gives the folder of the checkpoints of all trainings of a project."""
     return project.state / "checkpoints"

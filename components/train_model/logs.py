@@ -1,4 +1,7 @@
-"""TensorBoard's logs of a training, rewritten from its history: a training that went on leaves one whole curve."""
+"""TensorBoard's logs of a training, rewritten from its history.
+
+So a training that was resumed leaves one whole curve.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,9 @@ TRAIN, EVAL = "train", "eval"
 
 
 class Point(Record):
-    """What is logged of one training step: its global number from 1, when (seconds since 1970), and how it went.
+    """One logged training step: its global number from 1, its time and how it went.
+
+    The time is in seconds since 1970.
 
     `loss` is the global batch's mean, `gradient_norm` that of the whole gradient before clipping.
     """
@@ -29,9 +34,12 @@ class Point(Record):
 
 
 class TrainingLogs:
-    """Writes the curves of one training below a folder: `train/` and `eval/`, which TensorBoard shows as two runs.
+    """Writes the curves of one training below a folder.
 
-    By step: `batch_loss`, `gradient_norm`, `learning_rate`. By epoch: `epoch_loss` of both, `epoch_<metric>` of eval.
+    TensorBoard shows its `train/` and `eval/` as two runs.
+
+    By step: `batch_loss`, `gradient_norm`, `learning_rate`. By epoch: `epoch_loss` of both,
+    `epoch_<metric>` of eval.
 
     Args:
         folder: Where to; what lay there is removed, as its curves are written again.
@@ -56,7 +64,7 @@ class TrainingLogs:
                 self._add(TRAIN, name, value, point.step, point.at)
 
     def add_epochs(self, epochs: Sequence[Epoch], times: Sequence[float], first: int = 0) -> None:
-        """Adds epochs, from the one with the number `first` on, and makes everything visible to TensorBoard."""
+        """Adds epochs, from the one numbered `first` on, and makes all visible to TensorBoard."""
         for number in range(first, len(epochs)):
             epoch, at = epochs[number], times[number]
             self._add(TRAIN, "epoch_loss", epoch.train_loss, number, at)

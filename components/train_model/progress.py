@@ -1,4 +1,4 @@
-"""How far a training has come: what a killed one goes on from."""
+"""The progress of a training, which a killed one resumes from."""
 
 from __future__ import annotations
 
@@ -17,10 +17,11 @@ _STATE, _BEST = "state", "best"
 
 
 class Progress(Record):
-    """What was trained so far.
+    """Everything that was trained so far.
 
-    `steps` is the number of global steps; `losses` are those of the epoch that is going on; `points` and `times`
-    (seconds since 1970, by epoch) are what is logged; `seconds` were spent so far.
+    `steps` is the number of global steps; `losses` are those of the epoch that is going on;
+    `points` and `times` (seconds since 1970, by epoch) are what is logged; `seconds` were spent so
+    far.
     """
 
     steps: int = 0
@@ -33,13 +34,13 @@ class Progress(Record):
 
     @property
     def eval_losses(self) -> Sequence[float]:
-        """By epoch."""
+        """Gives the eval losses by epoch."""
         return [epoch.eval_loss for epoch in self.epochs]
 
 
 @dataclass
 class Resumption:
-    """What a training begins with: nothing done yet, or what its newest checkpoint holds."""
+    """The state that a training begins with: nothing yet, or that of its newest checkpoint."""
 
     progress: Progress = field(default_factory=Progress)
     best: Weights = field(default_factory=dict)
@@ -53,11 +54,11 @@ def resume(trainer: Trainer, checkpoints: Checkpoints) -> Resumption:
     Raises:
         TrainingError: The checkpoint is of another architecture.
     """
-    found, notes = checkpoints.newest()
-    if found is None:
+    checkpoint, notes = checkpoints.newest()
+    if checkpoint is None:
         return Resumption(notes=notes)
-    progress = _restore(trainer, found)
-    best = found.groups.get(_BEST, {})
+    progress = _restore(trainer, checkpoint)
+    best = checkpoint.groups.get(_BEST, {})
     return Resumption(progress, best, notes, len(progress.epochs))
 
 
@@ -67,12 +68,14 @@ def save_progress(trainer: Trainer, checkpoints: Checkpoints, progress: Progress
     checkpoints.save(progress.steps, progress.model_dump_json(), groups)
 
 
-def _restore(trainer: Trainer, found: Checkpoint) -> Progress:
+def _restore(trainer: Trainer, checkpoint: Checkpoint) -> Progress:
     try:
-        trainer.restore(found.groups.get(_STATE, {}))
+        trainer.restore(checkpoint.groups.get(_STATE, {}))
     except TrainingError as error:
-        remedy = f"Remove {found.file.parent} to train from the start, or bring back the model that wrote it."
-        where = f"checkpoint {found.file}"
-        expected = "must be of the model that build_model builds now"
-        raise TrainingError(where, expected, error.received, remedy) from error
-    return Progress.model_validate_json(found.text)
+        raise TrainingError(
+            where=f"checkpoint {checkpoint.file}",
+            expected="must be of the model that build_model builds now",
+            received=error.received,
+            remedy=f"Remove {checkpoint.file.parent} to train from the start, or bring back the model that wrote it.",
+        ) from error
+    return Progress.model_validate_json(checkpoint.text)

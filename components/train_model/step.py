@@ -1,4 +1,4 @@
-"""Trains one instance and exports it as a SavedModel: here, on local workers, or by the user's own `run_fn`."""
+"""Trains one instance and exports it: here, on local workers, or by the user's `run_fn`."""
 
 from __future__ import annotations
 
@@ -19,9 +19,10 @@ __all__ = ["Inputs", "should_stop", "train_model"]
 
 @dataclass(frozen=True)
 class Inputs:
-    """Folders that the steps before left: transformed features, raw window, stabilised weights, hyperparameters.
+    """Folders of the steps before: transformed features, window, weights, hyperparameters.
 
-    A module with `run_fn` has no stabilised weights; without `hyperparameters` the settings' own are used.
+    A module with `run_fn` has no stabilised weights; without `hyperparameters` the settings' own
+    are used.
     """
 
     features: Path
@@ -33,11 +34,14 @@ class Inputs:
 def train_model(
     project: Project, instance: Instance, inputs: Inputs, champion: Champion | None, output: Path
 ) -> Training:
-    """Trains until the eval loss has not fallen for `train.patience` epochs; exports the best epoch's weights.
+    """Trains until the eval loss has not fallen for `train.patience` epochs.
 
-    Writes `output/saved_model/`, its SHA-256 in `output/training.json`, and `output/logs/` for TensorBoard. A step that
-    was killed goes on from its newest checkpoint when it runs again. With TF_CONFIG and strategy `multi_worker` this
-    process is one worker of a cluster, and only the cluster's chief writes.
+    Exports the best epoch's weights.
+
+    Writes `output/saved_model/`, its SHA-256 in `output/training.json`, and `output/logs/` for
+    TensorBoard. A step that was killed goes on from its newest checkpoint when it runs again. With
+    TF_CONFIG and strategy `multi_worker` this process is one worker of a cluster, and only the
+    cluster's chief writes.
 
     Args:
         project: The project.
@@ -47,8 +51,10 @@ def train_model(
         output: Folder for the model, the record and the logs.
 
     Raises:
-        ProjectError: The model does not build, does not fit the labels or has nothing to train; a device is not there.
-        TrainingError: The loss is not finite, a checkpoint is of another architecture, or workers kept dying.
+        ProjectError: The model does not build, does not fit the labels or has nothing to train; a
+            device is not there.
+        TrainingError: The loss is not finite, a checkpoint is of another architecture, or workers
+            kept dying.
         IntegrityError: The champion that it starts from is not the one that was evaluated.
     """
     output.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,7 @@
-"""Instances of a module with TFX's `run_fn`, which trains by itself, and their measurement."""
+"""Instances of a module with TFX's `run_fn`, which trains by itself.
+
+What it saved is measured as it serves.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +34,9 @@ _BATCH = 512
 
 
 def train_by_calling(job: Job, window: Path) -> Training:
-    """Calls the user's `run_fn`, measures the served model on raw examples, publishes the record.
+    """Calls the user's `run_fn`; measures the served model on raw examples of the window.
+
+    Publishes the record.
 
     Raises:
         ProjectError: `run_fn` fails, or saves nothing that can be served.
@@ -75,7 +80,7 @@ def train_by_calling(job: Job, window: Path) -> Training:
 
 
 def measure_served(model: ServedModel, files: list[str], tasks: Sequence[Task], most: int | None = None) -> Measured:
-    """Computes the tasks' weighted mean loss and the first task's metric of a served model.
+    """Measures a served model's weighted mean loss and first metric on raw examples.
 
     Args:
         model: The model.
@@ -125,12 +130,12 @@ def _base_model(job: Job) -> tuple[Path | None, list[str]]:
     if job.champion is None:
         return None, ["there is no champion to patch yet; run_fn was given no base_model"]
     try:
-        found = user_model(champion_folder(job.project, job.champion))
+        folder = user_model(champion_folder(job.project, job.champion))
     except RegistryError as error:
         return None, [f"champion version {job.champion.version} could not be patched: {error}; run_fn trained anew"]
-    if found is None:
+    if folder is None:
         return None, [f"champion version {job.champion.version} holds no model of run_fn; run_fn trained anew"]
-    return found, []
+    return folder, []
 
 
 def _check_finite(job: Job, epoch: Epoch) -> None:
@@ -139,5 +144,9 @@ def _check_finite(job: Job, epoch: Epoch) -> None:
     if not math.isfinite(epoch.eval_loss) or not math.isfinite(epoch.train_loss):
         where = f"eval loss of {job.instance.name} ({function_line(job.project.module().run_fn)})"
         module = job.project.module()
-        remedy = f"Check the features' range in {function_line(module.preprocessing_fn)}, or its learning rate."
-        raise TrainingError(where, "must be finite", epoch.eval_loss, remedy)
+        raise TrainingError(
+            where=where,
+            expected="must be finite",
+            received=epoch.eval_loss,
+            remedy=f"Check the features' range in {function_line(module.preprocessing_fn)}, or its learning rate.",
+        )

@@ -1,6 +1,7 @@
 """Does a local worker process's part of a training.
 
-It ends with code 0, or with code 1 and, when the project or the training is at fault, a file that says why.
+It ends with code 0, or with code 1 and, when the project or the training is at fault, a file that
+says why.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from perennial.storage.atomic import publish_text
 
 
 def error_file(folder: Path, number: int) -> Path:
-    """Where a worker says what is wrong."""
+    """Names the file for a worker's error."""
     return folder / f"error-{number}.json"
 
 
@@ -36,7 +37,7 @@ def write_error(folder: Path, number: int, error: PerennialError) -> None:
 
 
 def read_error(folder: Path, number: int) -> PerennialError | None:
-    """What a worker said is wrong, if anything."""
+    """Reads the error that a worker wrote, if any."""
     try:
         name, *arguments = json.loads(error_file(folder, number).read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -46,7 +47,10 @@ def read_error(folder: Path, number: int) -> PerennialError | None:
 
 
 def work(job: Job, number: int, folder: Path, environment: Mapping[str, str]) -> None:
-    """Does one worker's part of a job, in a process forked for it, and ends that process; prints to its log."""
+    """Does one worker's part of a job, in a process forked for it, and ends that process.
+
+    Prints to its log.
+    """
     die_with_parent()  # a killed step must not leave workers behind
     with open(os.devnull, "rb") as nothing, log_file(folder, number).open("ab") as log:
         for stream, file in enumerate((nothing, log, log)):

@@ -1,4 +1,4 @@
-"""Local worker processes of strategy `multi_worker`: started together, watched, and started again when one dies.
+"""Local workers of strategy `multi_worker`: started together, and again when one dies.
 
 They are forked from the step's own process, which has imported TensorFlow and not used it yet.
 """
@@ -31,11 +31,14 @@ class _Worker:
 
 
 def train_on_workers(job: Job) -> Training:
-    """Trains on `train.workers` processes of this machine; they go on from the newest checkpoint when one dies.
+    """Trains on `train.workers` processes of this machine.
+
+    They go on from the newest checkpoint when one dies.
 
     Raises:
         PerennialError: What a worker says is wrong with the project or its training.
-        TrainingError: Workers died more often than `train.restarts`; the message has the end of the log.
+        TrainingError: Workers died more often than `train.restarts`; the message has the end of the
+            log.
     """
     folder = job.checkpoints.folder / "workers"
     folder.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Compares the features that training got for an example with those that the server computes for it."""
+"""Comparison of the features that training got for an example with those of the server."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ from serving.inputs import Arrays, from_v1, parse_json
 if TYPE_CHECKING:
     import tensorflow as tf
 
-# The same operations on the same numbers differ by rounding alone, according to how they are vectorised.
+# The same operations on the same numbers differ by rounding alone, according to how they are
+# vectorised.
 RELATIVE, ABSOLUTE = 1e-4, 1e-5
 
 Rows = dict[str, list["np.ndarray[Any, Any]"]]
@@ -31,7 +32,7 @@ Serve = Callable[[list[dict[str, Any]]], Rows]
 
 @dataclass(frozen=True)
 class Sampled:
-    """A serialised raw example, and the serialised tf.Example of the features that training reads for it."""
+    """A serialised raw example, and the serialised tf.Example of its features for training."""
 
     raw: bytes
     transformed: bytes
@@ -39,17 +40,20 @@ class Sampled:
 
 @dataclass(frozen=True)
 class Parity:
-    """How many examples and features were found to be the same in serving; 0 examples: nothing was compared."""
+    """The number of examples and features that are the same in serving.
+
+    0 examples: nothing was compared.
+    """
 
     examples: int
     features: tuple[str, ...]
 
 
 def check_parity(project: Project, graph: Path, sampled: Sequence[Sampled]) -> Parity:
-    """Sends examples through the server's code, one at a time and all at once, and compares their features.
+    """Sends examples through the server's code, singly and all at once, and compares features.
 
-    The label is not compared, nor is a feature that depends on what clients do not send, nor an example that JSON
-    cannot hold (text that is not UTF-8, NaN or infinity).
+    The label is not compared, nor is a feature that depends on what clients do not send, nor an
+    example that JSON cannot hold (text that is not UTF-8, NaN or infinity).
 
     Args:
         project: Whose schema says what clients send.
@@ -80,7 +84,7 @@ def check_parity(project: Project, graph: Path, sampled: Sequence[Sampled]) -> P
 
 
 def _server(project: Project, output: Any) -> Serve:
-    """What the server and the exported model do between a request's body and the model's inputs."""
+    """Makes the function for what the server does between a request and the model's inputs."""
     import tensorflow as tf
 
     specs = serving_specs(project.schema)
@@ -97,7 +101,9 @@ def _server(project: Project, output: Any) -> Serve:
 
 
 def _to_instance(raw: bytes, project: Project) -> dict[str, Any] | None:
-    """The instance that a client would send for a raw example, or None when JSON cannot hold it.
+    """Gives the instance that a client would send for a raw example.
+
+    It is None when JSON cannot hold it.
 
     A feature that the example lacks is sent as the schema's default for it.
     """
@@ -134,7 +140,7 @@ def _parse(transformed: list[bytes], output: Any) -> Rows:
 
 
 def _rows(tensor: tf.Tensor | tf.SparseTensor | tf.RaggedTensor) -> list[np.ndarray[Any, Any]]:
-    """Each example's values of a feature, in a flat array."""
+    """Gives each example's values of a feature, in a flat array."""
     import tensorflow as tf
 
     if isinstance(tensor, tf.SparseTensor):
@@ -157,7 +163,7 @@ def _compare(project: Project, keys: Sequence[str], trained: Rows, served: Rows,
 
 
 def _difference(expected: np.ndarray[Any, Any], received: np.ndarray[Any, Any]) -> int | None:
-    """Index of the first value that differs, or None."""
+    """Gives the index of the first value that differs, or None."""
     if expected.shape != received.shape:
         return min(expected.size, received.size)
     if np.issubdtype(expected.dtype, np.floating):

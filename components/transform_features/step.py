@@ -1,4 +1,4 @@
-"""Transforms the window by the analysed graph, and checks that serving computes the same features."""
+"""Transforms the window by the analysed graph, and checks that serving computes the same."""
 
 from __future__ import annotations
 
@@ -23,18 +23,20 @@ from perennial.user_module import function_line
 if TYPE_CHECKING:
     import pyarrow as pa
 
-# The judged split is never transformed here: models are judged on raw examples, through the served graph.
+# The judged split is never transformed here: models are judged on raw examples, through the served
+# graph.
 TRANSFORMED = ("train", "eval")
 SAMPLED = 16  # examples of each split whose features are compared with serving's
 _RAW = "__raw_example__"
 
 
 def transform_features(project: Project, window: Path, graph: Path, output: Path) -> Parity:
-    """Transforms the train and eval splits of a window by the graph that `analyse_features` left in a folder.
+    """Transforms the train and eval splits of a window by the graph of `analyse_features`.
 
-    Writes `output/transform_graph/` and `output/transformed_examples/Split-{train,eval}/`. The label passes through
-    as int64 unless `preprocessing_fn` returns it itself. What was written for some examples of each split is then
-    compared with what the server computes for the same examples.
+    Writes `output/transform_graph/` and `output/transformed_examples/Split-{train,eval}/`. The
+    label passes through as int64 unless `preprocessing_fn` returns it itself. What was written for
+    some examples of each split is then compared with what the server computes for the same
+    examples.
 
     Raises:
         ProjectError: `preprocessing_fn` computes something else in serving than in training.
@@ -92,7 +94,10 @@ def _write(done: Any, split: str, output: Path) -> None:
 
 
 def _sample(done: Any, split: str, scratch: Path) -> None:
-    """Leaves some examples in `scratch/<split>`, chosen by a hash of their bytes, with what was written for them."""
+    """Leaves some examples in `scratch/<split>`, with what was written for them.
+
+    They are chosen by a hash of their bytes.
+    """
     import apache_beam as beam
 
     batches, metadata = done

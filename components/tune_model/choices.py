@@ -1,4 +1,4 @@
-"""Decisions of the search that need nothing but records: whether to search, for how long, and what was best."""
+"""Decisions of the search that need nothing but records: whether, for how long, what was best."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ _DRIFT = ("drift", "label_drift")
 
 
 def why_search(tuned: Tuned | None, space: str, validation: Validation, reason: str) -> str | None:
-    """Why there must be a search, as the end of "searched because ..."; None when the earlier one is still good.
+    """Says why there must be a search, as the end of "searched because ...".
+
+    None when the earlier one is still good.
 
     Args:
         tuned: The earlier search, if it may still be used.
@@ -31,7 +33,7 @@ def why_search(tuned: Tuned | None, space: str, validation: Validation, reason: 
 
 
 def drifted_features(validation: Validation) -> list[str]:
-    """Features and labels, each with the span, that drifted in a new span that is trained on.
+    """Lists features and labels, each with the span, that drifted in a new span that is trained on.
 
     A span in quarantine is not trained on: its drift does not count before a person releases it.
     """
@@ -45,14 +47,14 @@ def drifted_features(validation: Validation) -> list[str]:
 
 
 def describe_reuse(tuned: Tuned, now: datetime) -> str:
-    """Where reused hyperparameters come from, as a sentence without its full stop."""
+    """Says where reused hyperparameters come from, as a sentence without its full stop."""
     days = age_in_days(tuned, now)
     age = f"{days:.0f} days" if days >= 2 else f"{days * 24:.0f} hours"
     return f"the search of {tuned.run} was {age} ago, and nothing drifted since"
 
 
 def describe_search(trials: Sequence[Trial], why: str) -> str:
-    """Why there was a search and what it found, as a sentence without its full stop.
+    """Says why there was a search and what it found, as a sentence without its full stop.
 
     The first trial is the one with the settings' own values.
     """
@@ -62,16 +64,16 @@ def describe_search(trials: Sequence[Trial], why: str) -> str:
     reached = f"with an eval loss of {best.loss:.4g}"
     if best.number != first.number:
         beside = "failed" if first.loss is None else f"had {first.loss:.4g}"
-        found = f"of {of} number {best.number} is best, {reached}; the settings' own {beside}"
+        outcome = f"of {of} number {best.number} is best, {reached}; the settings' own {beside}"
     elif len(trials) == 1:
-        found = f"the only trial had the settings' own, {reached}"
+        outcome = f"the only trial had the settings' own, {reached}"
     else:
-        found = f"none of {of} was better than the settings' own, {reached}"
-    return f"{why}; {found}"
+        outcome = f"none of {of} was better than the settings' own, {reached}"
+    return f"{why}; {outcome}"
 
 
 def wants_more(trials: Sequence[Trial], tune: TuneSettings) -> bool:
-    """Whether another trial may begin. The first always may, so that there is a result."""
+    """Tells whether another trial may begin. The first always may, so that there is a result."""
     if not trials:
         return True
     spent = sum(trial.seconds for trial in trials)
@@ -80,20 +82,20 @@ def wants_more(trials: Sequence[Trial], tune: TuneSettings) -> bool:
 
 
 def ranked(trials: Sequence[Trial]) -> list[Trial]:
-    """The trials that came to something, the lowest loss first; of equal ones the earlier."""
+    """Sorts the trials that ended with a loss, the lowest first; of equal ones the earlier."""
     return sorted((trial for trial in trials if trial.loss is not None), key=lambda trial: (trial.loss, trial.number))
 
 
 def distinct(configurations: Sequence[Hyperparameters]) -> list[Hyperparameters]:
-    """Each configuration once, in the order of the first time."""
-    found: list[Hyperparameters] = []
+    """Gives each configuration once, in the order of the first time."""
+    configurations: list[Hyperparameters] = []
     for configuration in configurations:
-        if configuration not in found:
-            found.append(configuration)
-    return found
+        if configuration not in configurations:
+            configurations.append(configuration)
+    return configurations
 
 
 def commonest_message(trials: Sequence[Trial]) -> str:
-    """What most of the failed trials said."""
+    """Gives the message that most of the failed trials ended with."""
     messages = Counter(trial.message or "no reason" for trial in trials if trial.loss is None)
     return messages.most_common(1)[0][0]

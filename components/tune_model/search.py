@@ -27,7 +27,7 @@ from perennial.training.model_builder import ModelBuilder
 from perennial.training.strategy import choose_strategy
 from perennial.training.trainer import REMEDY, Trainer, learning_rate_of, quick_train
 from perennial.training.transformed_features import TransformedFeatures
-from perennial.training.weights import Fitted, Weights, fit_weights, load_weights
+from perennial.training.weights import AssignedWeights, Weights, assign_weights, load_weights
 from perennial.user_module import function_line
 from schemas.project import TrainSettings
 from schemas.records import Hyperparameters, Trial
@@ -50,14 +50,17 @@ class Trials:
     class_weights: list[float] | None
 
     def run(self, number: int, values: Values) -> Trial:
-        """Trains the model with these values for `tune.epochs`; whatever goes wrong is the trial's message."""
+        """Trains the model with these values for `tune.epochs`.
+
+        Whatever goes wrong is the trial's message.
+        """
         began = time.monotonic()
         losses: list[float] = []
         started_from, message = "", None
         try:
             chosen = hyperparameters_of(values, self.train)
-            trainer, fitted = self._start(chosen)
-            started_from = str(fitted)
+            trainer, assigned = self._start(chosen)
+            started_from = str(assigned)
             losses = self._train(trainer, chosen)
         except Exception as error:  # the search goes on with other values
             message = describe_error(error)
@@ -71,14 +74,15 @@ class Trials:
             message=message,
         )
 
-    def _start(self, chosen: Hyperparameters) -> tuple[Trainer, Fitted]:
+    def _start(self, chosen: Hyperparameters) -> tuple[Trainer, AssignedWeights]:
         import keras
 
-        # One seed for all trials: what differs between them is their hyperparameters, not their luck.
+        # One seed for all trials: what differs between them is their hyperparameters, not their
+        # luck.
         keras.utils.set_random_seed(self.train.seed)
         tasks, balance = self.features.tasks, self.class_weights
         trainer = Trainer(lambda: self._build(chosen), tasks, self.strategy, self.train, balance)
-        return trainer, fit_weights(trainer.model, self.weights)
+        return trainer, assign_weights(trainer.model, self.weights)
 
     def _build(self, chosen: Hyperparameters) -> keras.Model:
         builder = ModelBuilder(self.project, self.features)
@@ -97,8 +101,8 @@ def search(
 ) -> list[Trial]:
     """Searches until the budget is spent, or nothing is left to try.
 
-    The first trial has the settings' own values, the second those of an earlier search of the same space; so the
-    best is never worse, on the eval split, than what would be used without a search.
+    The first trial has the settings' own values, the second those of an earlier search of the same
+    space; so the best is never worse, on the eval split, than what would be used without a search.
 
     Args:
         project: Its module builds the models.
@@ -117,15 +121,17 @@ def search(
     first = _first_values(space, settings.train, earlier)
     trials = _run_trials(_prepare(project, features, weights), space, first, kept)
     if not ranked(trials):
-        where = function_line(project.module().build_model)
-        expected = "must train with at least one of the hyperparameters that were tried"
-        received = f"all of {len(trials)} trials failed, most of them with: {commonest_message(trials)}"
-        raise TrainingError(where, expected, received, REMEDY)
+        raise TrainingError(
+            where=function_line(project.module().build_model),
+            expected="must train with at least one of the hyperparameters that were tried",
+            received=f"all of {len(trials)} trials failed, most of them with: {commonest_message(trials)}",
+            remedy=REMEDY,
+        )
     return trials
 
 
 def read_trials(kept: Path) -> list[Trial]:
-    """The finished trials in a folder, in their order."""
+    """Reads the finished trials in a folder, in their order."""
     files = sorted(kept.glob("trial-*.json"))
     return [Trial.model_validate_json(file.read_text(encoding="utf-8")) for file in files]
 

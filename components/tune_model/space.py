@@ -1,4 +1,4 @@
-"""What is searched, and what is tried next, by KerasTuner's algorithms."""
+"""The search space, and the next values to try, by KerasTuner's algorithms."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ Algorithm = Literal["random", "bayesian"]
 # Beside what `build_model` asks its `hp` for; the prefix keeps them apart.
 LEARNING_RATE = "train.learning_rate"
 BATCH_SIZE = "train.batch_size"
-# So many draws that were all tried before mean that there is nothing left to try. Source: KerasTuner's own limit.
+# So many draws that were all tried before mean that there is nothing left to try. Source:
+# KerasTuner's own limit.
 _COLLISIONS = 20
 # Seeds of one trial's draws: KerasTuner takes one for each hyperparameter of each draw.
 _SEEDS_PER_TRIAL = 100_000
@@ -30,11 +31,12 @@ _OBJECTIVE = "eval_loss"
 def make_space(
     declared: keras_tuner.HyperParameters, settings: ProjectSettings, examples: int
 ) -> keras_tuner.HyperParameters:
-    """The search space: what the model declares, and the ranges of the settings.
+    """Makes the search space: what the model declares, and the ranges of the settings.
 
     Args:
         declared: What `build_model` asks its `hp` for, with its defaults.
-        settings: `tune.learning_rate` is searched on a logarithmic scale, `tune.batch_size` by choice.
+        settings: `tune.learning_rate` is searched on a logarithmic scale, `tune.batch_size` by
+            choice.
         examples: How many the train split has; no batch may be larger.
 
     Raises:
@@ -46,28 +48,31 @@ def make_space(
     if tune.batch_size:
         sizes = sorted({size for size in tune.batch_size if size <= examples})
         if not sizes:
-            where, expected = (
-                "project.yaml: tune.batch_size",
-                f"must hold a size of at most {examples}, the train split",
+            raise ProjectError(
+                where="project.yaml: tune.batch_size",
+                expected=f"must hold a size of at most {examples}, the train split",
+                received=tune.batch_size,
+                remedy="Add a smaller one, or land more data.",
             )
-            raise ProjectError(where, expected, tune.batch_size, "Add a smaller one, or land more data.")
         space.Choice(BATCH_SIZE, sizes)
     if not any(_is_free(hp) for hp in space.space):
-        where, expected = "project.yaml: tune", "must have something to search when it has a budget"
-        received = "no tune.learning_rate, no tune.batch_size, and a build_model that asks no `hp`"
-        remedy = "Set one of them, write build_model(transform_output, hp), or remove tune.trials and tune.minutes."
-        raise ProjectError(where, expected, received, remedy)
+        raise ProjectError(
+            where="project.yaml: tune",
+            expected="must have something to search when it has a budget",
+            received="no tune.learning_rate, no tune.batch_size, and a build_model that asks no `hp`",
+            remedy="Set one of them, write build_model(transform_output, hp), or remove tune.trials and tune.minutes.",
+        )
     return space
 
 
 def own_values(space: keras_tuner.HyperParameters, train: TrainSettings) -> Values:
-    """What training would use without a search: the settings' own values and the model's defaults."""
+    """Gives what training would use without a search: settings and the model's defaults."""
     chosen = Hyperparameters(learning_rate=train.learning_rate, batch_size=train.batch_size)
     return values_of(chosen, space)
 
 
 def values_of(chosen: Hyperparameters, space: keras_tuner.HyperParameters) -> Values:
-    """Hyperparameters as values of a space; what they do not name has its default."""
+    """Gives hyperparameters as values of a space; what they do not name has its default."""
     given: Values = {**chosen.model, LEARNING_RATE: chosen.learning_rate, BATCH_SIZE: chosen.batch_size}
     found = space.copy()
     found.values = {}
@@ -78,7 +83,10 @@ def values_of(chosen: Hyperparameters, space: keras_tuner.HyperParameters) -> Va
 
 
 def hyperparameters_of(values: Values, train: TrainSettings) -> Hyperparameters:
-    """Values of a space as training reads them; what is not searched is as the settings say."""
+    """Gives the values of a space as training reads them.
+
+    What is not searched is as the settings say.
+    """
     return Hyperparameters(
         learning_rate=float(values.get(LEARNING_RATE, train.learning_rate)),
         batch_size=int(values.get(BATCH_SIZE, train.batch_size)),
@@ -90,7 +98,7 @@ def hyperparameters_of(values: Values, train: TrainSettings) -> Hyperparameters:
 def propose(
     space: keras_tuner.HyperParameters, algorithm: Algorithm, trials: Sequence[Trial], seed: int, drawn: int
 ) -> Values | None:
-    """The next values to try, which none of the trials tried; None when nothing seems to be left.
+    """Proposes the next values, which no trial has tried; None when nothing seems to be left.
 
     It depends on the arguments alone, so that a search that was killed goes on as one that was not.
 
@@ -120,7 +128,10 @@ def propose(
 
 
 def random_draws(space: keras_tuner.HyperParameters, trials: int | None) -> int:
-    """How many trials are drawn at random at first: KerasTuner's 3 for each hyperparameter, but a third at the most."""
+    """Gives how many trials are drawn at random at first.
+
+    These are KerasTuner's 3 for each hyperparameter, but a third of the trials at the most.
+    """
     own = 3 * sum(1 for hp in space.space if _is_free(hp))
     return own if trials is None else max(1, min(own, trials // 3))
 
@@ -135,19 +146,25 @@ def _make_oracle(space: keras_tuner.HyperParameters, algorithm: Algorithm, seed:
 
 
 def _as_trial(space: keras_tuner.HyperParameters, trial: Trial, trials: Sequence[Trial]) -> Any:
-    """A trial as KerasTuner reads it. One that failed is as bad as the worst, so that the search leaves its corner."""
+    """Gives a trial as KerasTuner reads it.
+
+    One that failed is as bad as the worst, so that the search leaves its corner.
+    """
     import keras_tuner as kt
 
-    found = space.copy()
-    found.values = {hp.name: trial.values[hp.name] for hp in space.space if _holds(hp, trial.values)}
+    tried = space.copy()
+    tried.values = {hp.name: trial.values[hp.name] for hp in space.space if _holds(hp, trial.values)}
     losses = [other.loss for other in trials if other.loss is not None]
-    told = kt.engine.trial.Trial(found, str(trial.number), "COMPLETED" if losses else "FAILED")
-    told.score = max(losses, default=None) if trial.loss is None else trial.loss
-    return told
+    result = kt.engine.trial.Trial(tried, str(trial.number), "COMPLETED" if losses else "FAILED")
+    result.score = max(losses, default=None) if trial.loss is None else trial.loss
+    return result
 
 
 def _holds(hp: Any, values: Values) -> bool:
-    """Whether a value lies in its range. The settings' own need not: then KerasTuner takes the default."""
+    """Tells whether a value lies in its range.
+
+    The settings' own need not: then KerasTuner takes the default.
+    """
     if hp.name not in values:
         return False
     value = values[hp.name]
@@ -163,5 +180,5 @@ def _is_free(hp: Any) -> bool:
 
 
 def _plain(values: dict[str, Any]) -> Values:
-    """NumPy's numbers as Python's."""
+    """Converts NumPy's numbers to Python's."""
     return {name: value.item() if hasattr(value, "item") else value for name, value in values.items()}

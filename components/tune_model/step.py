@@ -1,6 +1,7 @@
 """Chooses the hyperparameters of the full training, from the stabilised weights.
 
-They are those of an earlier search while they are good, and else those that a search by this run finds.
+They are those of an earlier search while they are good, and else those that a search by this run
+finds.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from schemas.records import Hyperparameters, Tuned, Tuning, Validation
 
 @dataclass(frozen=True)
 class Searched:
-    """What a search works on, and why there is one. A `tuner_fn` starts from no weights."""
+    """A search's inputs, and why there is one. A `tuner_fn` starts from no weights."""
 
     project: Project
     features: Path
@@ -45,13 +46,14 @@ def tune_model(
 ) -> Tuning:
     """Writes `output/tuning.json`.
 
-    A search that is killed goes on where it stopped: its finished trials are kept in the project's state folder until
-    it ends.
+    A search that is killed goes on where it stopped: its finished trials are kept in the project's
+    state folder until it ends.
 
     Args:
         project: `tune` holds the budget and the ranges.
         features: Folder of `transform_features`.
-        weights: Folder of `stabilise_weights`; None: the module has a `run_fn`, which owns its weights.
+        weights: Folder of `stabilise_weights`; None: the module has a `run_fn`, which owns its
+            weights.
         validation: Folder of `validate_data`; drift asks for a new search.
         tuned: An earlier search that is young enough.
         reason: Why there is none, as the end of "searched because ...".
@@ -93,7 +95,7 @@ def _search(searched: Searched, kept: Path) -> Tuning:
 
 
 def _ask_tuner_fn(searched: Searched, kept: Path) -> Tuning:
-    """The search of a TFX module: its own `tuner_fn` decides what is searched and how."""
+    """Searches by a TFX module's own `tuner_fn`, which decides what is searched and how."""
     from perennial.tfx_module.run_fn import call_tuner_fn
 
     project = searched.project
@@ -105,7 +107,10 @@ def _ask_tuner_fn(searched: Searched, kept: Path) -> Tuning:
 
 
 def _kept_folder(project: Project, data: str) -> Path:
-    """Where the trials of this search are kept: another project, data or kind of trial has another folder."""
+    """Gives the folder for the trials of this search.
+
+    Another project, other data or another kind of trial has another folder.
+    """
     tune = project.settings.tune.model_dump(mode="json", include={"epochs"})
     elsewhere = {"instances", "epochs", "patience", "checkpoint_steps", "restarts", "workers"}
     train = project.settings.train.model_dump(mode="json", exclude=elsewhere)

@@ -7,10 +7,10 @@ from typing import Any
 
 
 def checked_count(block: str, argument: str, value: Any, least: int = 1) -> int:
-    """A whole number of at least `least`.
+    """Checks that an argument is a whole number of at least `least`; gives it.
 
     Raises:
-        ValueError: It is none.
+        ValueError: It is something else.
     """
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise _wrong(block, argument, f"must be a whole number of at least {least}", value)
@@ -18,10 +18,12 @@ def checked_count(block: str, argument: str, value: Any, least: int = 1) -> int:
 
 
 def checked_counts(block: str, argument: str, values: Any, length: int | None = None) -> tuple[int, ...]:
-    """Whole numbers above 0, `length` of them; at least one where that is not said.
+    """Checks that an argument is whole numbers above 0.
+
+    There must be `length` of them, or at least one where there is no length.
 
     Raises:
-        ValueError: They are none.
+        ValueError: They are something else.
     """
     numbers = list(values) if isinstance(values, Sequence) and not isinstance(values, str) else []
     whole = all(isinstance(number, int) and not isinstance(number, bool) and number > 0 for number in numbers)
@@ -32,10 +34,10 @@ def checked_counts(block: str, argument: str, values: Any, length: int | None = 
 
 
 def checked_share(block: str, argument: str, value: Any) -> float:
-    """A number from 0 to less than 1.
+    """Checks that an argument is a number from 0 to less than 1; gives it.
 
     Raises:
-        ValueError: It is none.
+        ValueError: It is something else.
     """
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1:
         raise _wrong(block, argument, "must be a number from 0 to less than 1", value)
@@ -43,24 +45,35 @@ def checked_share(block: str, argument: str, value: Any) -> float:
 
 
 def checked_names(block: str, argument: str, names: Iterable[Any]) -> list[str]:
-    """Names of features or layers: one at least, all different, none with a slash, which separates parts of a path.
+    """Checks names of features or layers: at least one, all different, none with a slash.
+
+    A slash separates the parts of a path.
 
     Raises:
-        ValueError: They are not so.
+        ValueError: They are something else.
     """
-    found = list(names)
-    if not all(isinstance(name, str) and name and "/" not in name for name in found):
-        raise _wrong(block, argument, "must be names without `/`", found)
-    if not found or len(set(found)) < len(found):
-        raise _wrong(block, argument, "must be one name or more, all different", found)
-    return found
+    given = list(names)
+    if not all(isinstance(name, str) and name and "/" not in name for name in given):
+        raise _wrong(block, argument, "must be names without `/`", given)
+    if not given or len(set(given)) < len(given):
+        raise _wrong(block, argument, "must be one name or more, all different", given)
+    return given
+
+
+def checked_name(block: str, name: Any) -> str:
+    """Checks the name of a block, which has no slash; gives it.
+
+    Raises:
+        ValueError: It is something else.
+    """
+    return checked_names(block, "name", [name])[0]
 
 
 def checked_activation(block: str, value: Any) -> str:
-    """The name of an activation that Keras knows.
+    """Checks that an argument is the name of an activation that Keras knows; gives it.
 
     Raises:
-        ValueError: It is none.
+        ValueError: It is something else.
     """
     import keras
 

@@ -1,28 +1,55 @@
-"""What the blocks' layers share. This module imports Keras; functions import it when they are called."""
+"""Layers and functions that stems, learners and tasks are made of."""
 
+# ruff: noqa: D102 - `build`, `call` and the like mean what Keras says; the classes tell what they compute.
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import keras
 from keras import ops
 
+from perennial.blocks.tasks import Head
+
 Shape = tuple[int | None, ...]
 
 
 class Block(keras.layers.Layer):  # type: ignore[misc] # Keras has no types
-    """A layer made of layers. Frozen (`trainable = False`), it runs as in inference: no dropout, no new statistics."""
+    """A layer made of layers.
+
+    Frozen (`trainable = False`), it runs as in inference: no dropout, no new statistics.
+    """
 
     def learns(self, training: bool | None) -> bool:
-        """Whether this call is one that trains the layer."""
+        """Tells whether this call is one that trains the layer."""
         return bool(training) and self.trainable
 
 
-def normalisation(name: str, scale: str = "ones") -> Any:
-    """Batch normalisation whose statistics are those of the global batch, on however many replicas.
+class Tasks(Block):
+    """A fully connected layer for each task, in float32 whatever the precision is."""
 
-    Its running statistics follow within tens of steps, as short trainings need it. Source of the momentum: PyTorch's
-    default, 0.1 there. `scale` initialises the scale.
+    def __init__(self, heads: Sequence[Head], name: str) -> None:
+        super().__init__(name=name, dtype="float32")
+        self.heads = {
+            head.name: keras.layers.Dense(head.units, head.activation, dtype="float32", name=head.name)
+            for head in heads
+        }
+
+    def build(self, shape: Shape) -> None:
+        for head in self.heads.values():
+            head.build(shape)
+
+    def call(self, latent: Any) -> dict[str, Any]:
+        return {name: head(latent) for name, head in self.heads.items()}
+
+
+def normalisation(name: str, scale: str = "ones") -> Any:
+    """Makes a batch normalisation whose statistics are those of the global batch.
+
+    They do not depend on the number of replicas.
+
+    Its running statistics follow within tens of steps, as short trainings need it. Source of the
+    momentum: PyTorch's default, 0.1 there. `scale` initialises the scale.
     """
     return keras.layers.BatchNormalization(
         momentum=0.9, epsilon=1e-5, gamma_initializer=scale, synchronized=True, name=name
@@ -30,7 +57,9 @@ def normalisation(name: str, scale: str = "ones") -> Any:
 
 
 def rows_between(numbers: Any, least: int, most: int, otherwise: int) -> Any:
-    """Row numbers of an embedding, in the same shape and dtype: what is not from `least` to `most` is `otherwise`.
+    """Gives row numbers of an embedding; one beyond `least` and `most` becomes `otherwise`.
+
+    Shape and dtype stay.
 
     A number beyond an embedding's rows would stop the program on a CPU and give zeros on a GPU.
     """
@@ -39,7 +68,9 @@ def rows_between(numbers: Any, least: int, most: int, otherwise: int) -> Any:
 
 
 def positions(length: int, width: int) -> Any:
-    """Where in a sequence a place is, as sines and cosines of falling frequencies: float32 [length, width].
+    """Encodes the places of a sequence as sines and cosines of falling frequencies.
+
+    They are float32 [length, width].
 
     Source: Vaswani et al. 2017, section 3.5; the sines stand before the cosines here.
     """
@@ -50,7 +81,9 @@ def positions(length: int, width: int) -> Any:
 
 
 def mean_of_present(sequence: Any, mask: Any) -> Any:
-    """The mean over a sequence [batch, length, d] of the places where the mask [batch, length] is True: [batch, d].
+    """Computes the mean over a sequence of the places where the mask is True.
+
+    The sequence is [batch, length, d], the mask [batch, length], the mean [batch, d].
 
     Without a mask all count; zeros where none does.
     """

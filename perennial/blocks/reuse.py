@@ -28,19 +28,20 @@ def reuse_learner(
         return blocks.reuse_learner(model, Path(__file__).parent / "digits_model")
 
     Args:
-        model: The new model, just assembled; its stem and learner have the arguments that the trained ones have.
-        trained: A Keras model in memory; weights by path, {path: array}; or the path of an exported SavedModel, or of
-            an `.npz` file with such weights.
+        model: The new model, just assembled; its stem and learner have the arguments that the
+            trained ones have.
+        trained: A Keras model in memory; weights by path, {path: array}; or the path of an exported
+            SavedModel, or of an `.npz` file with such weights.
         layers: Names of the layers whose weights are taken.
-        frozen: These layers do not learn any more, and run as in inference: no dropout, no new statistics. If not,
-            training goes on from their weights (fine-tuning).
+        frozen: These layers do not learn any more, and run as in inference: no dropout, no new
+            statistics. If not, training goes on from their weights (fine-tuning).
 
     Returns:
         The new model, changed in place.
 
     Raises:
-        ProjectError: There is no trained model at the path, one of the two models lacks a layer, or a layer's weights
-            do not fit.
+        ProjectError: There is no trained model at the path, one of the two models lacks a layer, or
+            a layer's weights do not fit.
         ValueError: The layers are no names.
 
     Source: Yosinski et al. 2014, "How transferable are features in deep neural networks?"
@@ -77,26 +78,32 @@ def _read(trained: Any) -> Mapping[str, Any]:
     try:
         return load_weights(path if path.suffix == ".npz" else path / EXTRA / WEIGHTS_FILE)
     except (OSError, ValueError) as error:
-        expected = "must be a SavedModel that Perennial exported, or an .npz file of its weights"
-        remedy = "Name the folder that holds saved_model.pb."
-        raise ProjectError(f"{_WHERE}: {path}", expected, describe_error(error), remedy) from None
+        raise ProjectError(
+            where=f"{_WHERE}: {path}",
+            expected="must be a SavedModel that Perennial exported, or an .npz file of its weights",
+            received=describe_error(error),
+            remedy="Name the folder that holds saved_model.pb.",
+        ) from None
 
 
 def _fitting(layer: keras.Layer, weights: Mapping[str, Any]) -> dict[str, Any]:
-    """The trained weights of one layer by path, all of which must fit."""
-    found = {path: array for path, array in weights.items() if path.split("/")[0] == layer.name}
-    wanted = {variable.path: tuple(variable.shape) for variable in layer.weights}
+    """Gives the trained weights of one layer by path, all of which must fit."""
+    trained = {path: array for path, array in weights.items() if path.split("/")[0] == layer.name}
+    required = {variable.path: tuple(variable.shape) for variable in layer.weights}
     wrong = [
-        f"{path} is {_shape(found, path)} there and {_shape(wanted, path)} here"
-        for path in {**wanted, **found}
-        if path not in found or path not in wanted or tuple(found[path].shape) != wanted[path]
+        f"{path} is {_shape(trained, path)} there and {_shape(required, path)} here"
+        for path in {**required, **trained}
+        if path not in trained or path not in required or tuple(trained[path].shape) != required[path]
     ]
     if wrong:
         more = f", and {len(wrong) - 1} more" if len(wrong) > 1 else ""
-        expected = "must have the weights that it was trained with"
-        remedy = "Build it with the arguments that it had then, or leave it out of `layers`."
-        raise ProjectError(f"{_WHERE}: {layer.name}", expected, f"{wrong[0]}{more}", remedy)
-    return found
+        raise ProjectError(
+            where=f"{_WHERE}: {layer.name}",
+            expected="must have the weights that it was trained with",
+            received=f"{wrong[0]}{more}",
+            remedy="Build it with the arguments that it had then, or leave it out of `layers`.",
+        )
+    return trained
 
 
 def _shape(shapes: Mapping[str, Any], path: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from perennial.blocks.arguments import checked_count, checked_names
+from perennial.blocks.arguments import checked_count, checked_name
 
 _DEFAULT = "prediction"
 
@@ -20,7 +20,7 @@ class Head:
 
 
 def binary(name: str = _DEFAULT) -> Head:
-    """A yes or no.
+    """Makes the head of a task that is answered by yes or no.
 
     Args:
         name: Name of the task in project.yaml (`model.tasks`).
@@ -29,13 +29,13 @@ def binary(name: str = _DEFAULT) -> Head:
         A head that gives the probability of 1, float32 [batch, 1].
 
     Raises:
-        ValueError: The name is none.
+        ValueError: The name is no text, or has a slash.
     """
-    return Head(_name("binary", name), 1, "sigmoid")
+    return Head(checked_name("binary", name), 1, "sigmoid")
 
 
 def multi_class(classes: int, name: str = _DEFAULT) -> Head:
-    """One of several classes.
+    """Makes the head of a task that asks for one of several classes.
 
     Args:
         classes: How many classes there are; the label is their number from 0 on.
@@ -45,14 +45,14 @@ def multi_class(classes: int, name: str = _DEFAULT) -> Head:
         A head that gives the probability of each class, float32 [batch, classes]; they sum to 1.
 
     Raises:
-        ValueError: There are less than two classes, or the name is none.
+        ValueError: There are less than two classes, or the name is no text or has a slash.
     """
     checked_count("multi_class", "classes", classes, least=2)
-    return Head(_name("multi_class", name), classes, "softmax")
+    return Head(checked_name("multi_class", name), classes, "softmax")
 
 
 def regression(name: str = _DEFAULT) -> Head:
-    """A number.
+    """Makes the head of a task that asks for a number.
 
     Args:
         name: Name of the task in project.yaml (`model.tasks`).
@@ -61,10 +61,6 @@ def regression(name: str = _DEFAULT) -> Head:
         A head that gives the value, float32 [batch, 1], in the label's unit.
 
     Raises:
-        ValueError: The name is none.
+        ValueError: The name is no text, or has a slash.
     """
-    return Head(_name("regression", name), 1, "linear")
-
-
-def _name(block: str, name: str) -> str:
-    return checked_names(block, "name", [name])[0]
+    return Head(checked_name("regression", name), 1, "linear")

@@ -105,10 +105,10 @@ def propose(folder: str, span: str | None, text: bool) -> None:
     from perennial.schema.description import describe_changes
     from perennial.schema.diff import find_refusal, propose_schema
     from perennial.schema.proposal import keep_proposal
-    from perennial.schema.text import patch_text, read_text, unified_diff
+    from perennial.schema.text import patch_text, read_schema_text, unified_diff
 
     project = _load(Path(folder))
-    current, before = read_text(project.schema_path), project.schema
+    current, before = read_schema_text(project.schema_path), project.schema
     chosen = choose_span(project, span)
     with _measuring(project, [chosen]) as work:
         measured = measure_span(project, chosen, work)

@@ -45,11 +45,11 @@ def validate_project(project: Project) -> Iterator[str]:
     from components.check_examples.expectations import build_expectations
     from perennial.export.saved_model import serving_specs
     from perennial.runner.project_checks import check_project
-    from perennial.schema.text import read_text
+    from perennial.schema.text import read_schema_text
     from perennial.spans.landed import find_landed
 
     settings = project.settings
-    read_text(project.schema_path)  # where it is missing, the error says how to make one
+    read_schema_text(project.schema_path)  # where it is missing, the error says how to make one
     check_project(project)
     yield f"project.yaml       {settings.name}: predicts `{settings.label}`"
     yield f"schema.pbtxt       {len(project.schema.feature)} features"

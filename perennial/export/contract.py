@@ -22,7 +22,7 @@ CONTRACT_FILE = "contract.json"
 
 
 def read_contract(saved_model: Path) -> ModelContract:
-    """The contract of a SavedModel.
+    """Reads the contract of a SavedModel.
 
     Raises:
         ServingError: It has none, or one of another version.
@@ -32,9 +32,19 @@ def read_contract(saved_model: Path) -> ModelContract:
     try:
         return ModelContract.model_validate_json(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise ServingError(str(saved_model), f"must have {EXTRA}/{CONTRACT_FILE}", "no such file", remedy) from None
+        raise ServingError(
+            where=str(saved_model),
+            expected=f"must have {EXTRA}/{CONTRACT_FILE}",
+            received="no such file",
+            remedy=remedy,
+        ) from None
     except (OSError, ValidationError, UnicodeDecodeError) as error:
-        raise ServingError(str(file), "must hold the model's contract", error, remedy) from None
+        raise ServingError(
+            where=str(file),
+            expected="must hold the model's contract",
+            received=error,
+            remedy=remedy,
+        ) from None
 
 
 def write_contract(contract: ModelContract, saved_model: Path) -> None:
@@ -45,22 +55,24 @@ def write_contract(contract: ModelContract, saved_model: Path) -> None:
 
 
 def served_features(schema: Schema) -> list[ServedFeature]:
-    """What clients send, by the schema; a feature with a default in its tensor representation may be left out.
+    """Lists what clients send, by the schema.
+
+    A feature with a default in its tensor representation may be left out.
 
     Raises:
         ProjectError: A feature has no fixed shape.
     """
-    found = parsing_specs(schema, serving_features(schema))
+    specs = parsing_specs(schema, serving_features(schema))
     return [
         ServedFeature(
             name=name, dtype=spec.dtype.name, shape=list(spec.shape), default=_flat(spec.default_value, spec.dtype)
         )
-        for name, spec in found.items()
+        for name, spec in specs.items()
     ]
 
 
 def parsing_specs(schema: Schema, names: Sequence[str]) -> dict[str, tf.io.FixedLenFeature]:
-    """How features are read from a tf.Example.
+    """Gives how features are read from a tf.Example.
 
     Raises:
         ProjectError: A feature has no fixed shape.
@@ -71,8 +83,12 @@ def parsing_specs(schema: Schema, names: Sequence[str]) -> dict[str, tf.io.Fixed
     parsing = schema_utils.schema_as_feature_spec(schema).feature_spec
     for name in names:
         if not isinstance(parsing[name], tf.io.FixedLenFeature):
-            found, remedy = type(parsing[name]).__name__, 'Give it a `shape`, or `not_in_environment: "SERVING"`.'
-            raise ProjectError(f"schema.pbtxt: {name}", "must have a fixed shape, as clients send it", found, remedy)
+            raise ProjectError(
+                where=f"schema.pbtxt: {name}",
+                expected="must have a fixed shape, as clients send it",
+                received=type(parsing[name]).__name__,
+                remedy='Give it a `shape`, or `not_in_environment: "SERVING"`.',
+            )
     return {name: parsing[name] for name in names}
 
 

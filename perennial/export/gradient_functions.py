@@ -1,6 +1,7 @@
-"""Functions that a SavedModel has beside its signatures, so that its answers can be traced to what its layers read.
+"""Functions of a SavedModel that trace its outputs back to what its layers read.
 
-Between raw and transformed features lie vocabularies, which no gradient passes; so each half is a function of its own.
+Between raw and transformed features lie vocabularies, which no gradient passes; so each half is a
+function of its own.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ class Halves:
     """The served model in two halves.
 
     Attributes:
-        transform: Serialised tf.Examples, string [n] -> transformed features by name, each [n, ...].
+        transform: Serialised tf.Examples, string [n] -> transformed features by name, each [n,
+            ...].
         predict: Transformed features -> what the signatures give, calibrated as served.
     """
 
@@ -34,7 +36,8 @@ class Halves:
 def add_halves(module: tf.Module, halves: Halves) -> None:
     """Makes the halves functions of a module that is going to be saved.
 
-    A model with a transformed feature that is not dense gets none: there is no path from a baseline to such a one.
+    A model with a transformed feature that is not dense gets none: there is no path from a baseline
+    to such a one.
     """
     import tensorflow as tf
 
@@ -51,6 +54,9 @@ def add_halves(module: tf.Module, halves: Halves) -> None:
 
 
 def halves_of(loaded: Any) -> Halves | None:
-    """The halves of a loaded SavedModel; None where it has none: one of `run_fn`, or of sparse features."""
+    """Gives the halves of a loaded SavedModel.
+
+    None for a model of `run_fn` or of sparse features, which has none.
+    """
     transform, predict = (getattr(loaded, name, None) for name in (TRANSFORM_EXAMPLES, PREDICT_TRANSFORMED))
     return Halves(transform, predict) if transform is not None and predict is not None else None

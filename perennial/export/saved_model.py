@@ -43,11 +43,12 @@ def export_model(
 ) -> None:
     """Writes a SavedModel with three signatures, its contract, and its weights by path.
 
-    `serving_default` takes the raw features of the schema's SERVING environment by name, each [n, ...];
-    `serve_examples` takes serialised tf.Examples, string [n]. Both give what `perennial.tasks.PARTS` says of each task,
-    and `latent` float32 [n, d] where the model has a latent vector. `label_examples` takes serialised labelled
-    tf.Examples and gives each task's label. Beside the signatures stand the functions of `explaining`. The weights are
-    those of the model that is not calibrated.
+    `serving_default` takes the raw features of the schema's SERVING environment by name, each [n,
+    ...]; `serve_examples` takes serialised tf.Examples, string [n]. Both give what
+    `perennial.tasks.PARTS` says of each task, and `latent` float32 [n, d] where the model has a
+    latent vector. `label_examples` takes serialised labelled tf.Examples and gives each task's
+    label. Beside the signatures stand the functions of `explaining`. The weights are those of the
+    model that is not calibrated.
 
     Args:
         model: A model of transformed features.
@@ -85,7 +86,9 @@ def export_model(
 
 
 def with_latent(model: keras.Model, project: Project) -> keras.Model:
-    """The model with the output `latent` beside its tasks; as it is where it has that already, or nothing to show.
+    """Gives the model with the output `latent` beside its tasks.
+
+    Unchanged where it has that already, or has none to show.
 
     Raises:
         ProjectError: The layer that the settings name is not there.
@@ -100,7 +103,10 @@ def with_latent(model: keras.Model, project: Project) -> keras.Model:
 
 
 def named_outputs(outputs: Any, tasks: Sequence[Task], temperatures: Temperatures | None = None) -> Tensors:
-    """A model's outputs as they are served, by name; a temperature changes probabilities, never a class."""
+    """Gives a model's outputs as they are served, by name.
+
+    A temperature changes probabilities, never a class.
+    """
     import tensorflow as tf
 
     names, served = [task.name for task in tasks], {}
@@ -121,7 +127,7 @@ def named_outputs(outputs: Any, tasks: Sequence[Task], temperatures: Temperature
 
 
 def serving_signatures(predict: Callable[[Tensors], Tensors], schema: Schema) -> dict[str, Any]:
-    """The two signatures that predict, of a function of raw features.
+    """Makes the two signatures that predict, of a function of raw features.
 
     Raises:
         ProjectError: A feature that clients send has no fixed shape in the schema.
@@ -142,7 +148,9 @@ def serving_signatures(predict: Callable[[Tensors], Tensors], schema: Schema) ->
 
 
 def labels_signature(transform: Callable[[Tensors], Tensors], project: Project) -> Any:
-    """The signature that gives the labels of labelled examples by task: int64 [n] of classes, float32 [n] of values.
+    """Makes the signature that gives the labels of labelled examples by task.
+
+    They are int64 [n] of classes, float32 [n] of values.
 
     Args:
         transform: The transform graph as a function of raw features.
@@ -164,7 +172,7 @@ def labels_signature(transform: Callable[[Tensors], Tensors], project: Project) 
 
 
 def make_contract(serve_examples: Any, project: Project, temperatures: Temperatures | None = None) -> ModelContract:
-    """The contract of a model with this signature."""
+    """Makes the contract of a model with this signature."""
     names = [task.name for task in project.tasks]
     outputs = serve_examples.structured_outputs
     tasks = [
@@ -181,7 +189,9 @@ def make_contract(serve_examples: Any, project: Project, temperatures: Temperatu
 
 
 def serving_specs(schema: Schema) -> dict[str, tf.TensorSpec]:
-    """Name -> tensor spec of each raw feature that a client sends, with the batch as first dimension.
+    """Gives the tensor spec of each raw feature that a client sends, by name.
+
+    The first dimension is the batch.
 
     Raises:
         ProjectError: A feature has no fixed shape.
@@ -193,10 +203,11 @@ def serving_specs(schema: Schema) -> dict[str, tf.TensorSpec]:
 
 
 def read_exported_weights(saved_model: Path) -> Weights:
-    """The weights of an exported model by path.
+    """Reads the weights of an exported model by path.
 
     Raises:
-        IntegrityError: It holds none, or a damaged file: a model of `run_fn`, or one from elsewhere.
+        IntegrityError: It holds none, or a damaged file: a model of `run_fn`, or one from
+            elsewhere.
     """
     file = saved_model / EXTRA / WEIGHTS_FILE
     try:

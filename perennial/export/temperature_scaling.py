@@ -1,7 +1,8 @@
 """Temperature scaling: probabilities that are as often right as they say.
 
-A model's logits are divided by one number T, which makes all probabilities more even (T > 1) or less (T < 1) and leaves
-every predicted class as it is. Of probabilities p the logits are log p, but for a constant that softmax ignores.
+A model's logits are divided by one number T, which makes all probabilities more even (T > 1) or
+less (T < 1) and leaves every predicted class as it is. Of probabilities p the logits are log p, but
+for a constant that softmax ignores.
 
 Source: Guo et al. 2017, "On Calibration of Modern Neural Networks", section 4.2.
 """
@@ -31,7 +32,8 @@ COLDEST, HOTTEST = 0.05, 20.0
 """Bounds of the temperature: beyond them probabilities are 0 and 1, or all equal, whatever the model says."""
 _MOST_EXAMPLES = 50_000  # one number is known well enough then
 _BATCH = 512
-# A probability of 0 has no logarithm. Source: Keras's epsilon, which the training losses clip at, too.
+# A probability of 0 has no logarithm. Source: Keras's epsilon, which the training losses clip at,
+# too.
 _LEAST_PROBABILITY = 1e-7
 # A minimum is at the bound when it is as near as the search tells points apart.
 _AT_BOUND = 1.01
@@ -49,26 +51,29 @@ class Fitted:
 
 
 def fit_temperatures(project: Project, answers: Iterable[tuple[Mapping[str, Any], Mapping[str, Any]]]) -> Fitted:
-    """The temperature of each task with classes; none where the settings want no calibration.
+    """Fits the temperature of each task with classes.
+
+    Of none where the settings ask for no calibration.
 
     Args:
         project: Its `model.calibration` and tasks decide.
-        answers: Batches of the eval split: what the model gives by task, [n, 1], [n] or [n, classes], and the labels
-            by task, int [n]. Only the first 50,000 examples are read, and nothing where there is nothing to fit.
+        answers: Batches of the eval split: what the model gives by task, [n, 1], [n] or [n,
+            classes], and the labels by task, int [n]. Only the first 50,000 examples are read, and
+            nothing where there is nothing to fit.
     """
     tasks = [task for task in project.tasks if task.is_classes]
     if project.settings.model.calibration == "none" or not tasks:
         return Fitted()
     read = _gather(tasks, answers)
-    found, notes = {}, []
+    temperatures, notes = {}, []
     for task in tasks:
-        found[task.name], note = _fit_task(task, *read[task.name])
+        temperatures[task.name], note = _fit_task(task, *read[task.name])
         notes += [note] if note else []
-    return Fitted(found, notes)
+    return Fitted(temperatures, notes)
 
 
 def fit_temperature(probabilities: Array, labels: Array) -> float:
-    """The temperature with the lowest mean log loss, from 0.05 to 20.
+    """Fits the temperature with the lowest mean log loss, from 0.05 to 20.
 
     Args:
         probabilities: float [n, classes], of uncalibrated predictions.
@@ -86,12 +91,15 @@ def fit_temperature(probabilities: Array, labels: Array) -> float:
         return float((np.log(np.exp(logits * sharpness).sum(axis=1)) - right * sharpness).mean())
 
     # The loss is convex in 1/T, so that it has one minimum in log T, too.
-    found = minimize_scalar(loss, bounds=(math.log(COLDEST), math.log(HOTTEST)), method="bounded")
-    return math.exp(float(found.x))
+    minimum = minimize_scalar(loss, bounds=(math.log(COLDEST), math.log(HOTTEST)), method="bounded")
+    return math.exp(float(minimum.x))
 
 
 def scale(probabilities: tf.Tensor, temperature: float | None) -> tf.Tensor:
-    """Probabilities float32 [n, classes] with their logits divided by a temperature; as they are where it is None."""
+    """Gives probabilities float32 [n, classes] with their logits divided by a temperature.
+
+    As they are where it is None.
+    """
     import tensorflow as tf
 
     if temperature is None:
@@ -100,7 +108,7 @@ def scale(probabilities: tf.Tensor, temperature: float | None) -> tf.Tensor:
 
 
 def both_classes(output: tf.Tensor) -> tf.Tensor:
-    """The probabilities of 0 and of 1, float32 [n, 2], of that of 1, [n, 1] or [n]."""
+    """Gives the probabilities of 0 and of 1, float32 [n, 2], from that of 1, [n, 1] or [n]."""
     import tensorflow as tf
 
     one = tf.reshape(tf.cast(output, tf.float32), [-1, 1])
@@ -110,7 +118,10 @@ def both_classes(output: tf.Tensor) -> tf.Tensor:
 def eval_answers(
     model: keras.Model, features: TransformedFeatures
 ) -> Iterable[tuple[Mapping[str, Any], Mapping[str, Any]]]:
-    """What a model of transformed features gives for the eval split, and the labels, in batches by task."""
+    """Predicts the eval split with a model of transformed features.
+
+    Gives outputs and labels, in batches by task.
+    """
     import tensorflow as tf
 
     from perennial.training.losses import task_outputs
@@ -128,7 +139,7 @@ def eval_answers(
 def _gather(
     tasks: Sequence[Task], answers: Iterable[tuple[Mapping[str, Any], Mapping[str, Any]]]
 ) -> dict[str, tuple[Array, Array]]:
-    """The probabilities, float [n, classes], and the labels, int [n], of each task."""
+    """Gives the probabilities, float [n, classes], and the labels, int [n], of each task."""
     import numpy as np
 
     read: dict[str, list[tuple[Array, Array]]] = {task.name: [] for task in tasks}
@@ -144,13 +155,13 @@ def _gather(
             break
     empty = (np.zeros((0, 1)), np.zeros(0, np.int64))
     return {
-        name: (np.concatenate([p for p, _ in found]), np.concatenate([n for _, n in found])) if found else empty
-        for name, found in read.items()
+        name: (np.concatenate([p for p, _ in batches]), np.concatenate([n for _, n in batches])) if batches else empty
+        for name, batches in read.items()
     }
 
 
 def _fit_task(task: Task, probabilities: Array, labels: Array) -> tuple[float | None, str | None]:
-    """A task's temperature, and what should be known of it."""
+    """Fits a task's temperature; also gives what a person should know of it."""
     import numpy as np
 
     known = (labels >= 0) & (labels < probabilities.shape[1]) & np.isfinite(probabilities).all(axis=1)
@@ -162,7 +173,10 @@ def _fit_task(task: Task, probabilities: Array, labels: Array) -> tuple[float | 
         why = f"the eval split has only the class {labels[0]}"
     if why:
         return None, f"`{task.name}` was not calibrated: {why}"
-    found = fit_temperature(probabilities, labels)
-    if COLDEST * _AT_BOUND < found < HOTTEST / _AT_BOUND:
-        return found, None
-    return found, f"the temperature of `{task.name}` is at its bound ({found:.3g}): the eval split tells no better one"
+    temperature = fit_temperature(probabilities, labels)
+    if COLDEST * _AT_BOUND < temperature < HOTTEST / _AT_BOUND:
+        return temperature, None
+    return (
+        temperature,
+        f"the temperature of `{task.name}` is at its bound ({temperature:.3g}): the eval split tells no better one",
+    )

@@ -1,4 +1,4 @@
-"""Feature functions for `preprocessing_fn`: one definition for training, serving and batch prediction.
+"""Feature functions for `preprocessing_fn`, the same in training, serving and batch prediction.
 
     from perennial import features
 
@@ -6,12 +6,14 @@
         seconds = features.epoch_seconds(inputs["picked_up_at"])
         return {**features.cyclic_date_parts(seconds), "payment": features.hashed(inputs["payment"], 64)}
 
-All but `entity_history` are made of TensorFlow operations alone, keep nothing between calls and look at one example at
-a time, so they become part of the exported graph and mean the same everywhere.
+All but `entity_history` are made of TensorFlow operations alone, keep nothing between calls and
+look at one example at a time, so they become part of the exported graph and mean the same
+everywhere.
 
-Inputs are dense tensors of any shape, such as [batch] or [batch, 1], or the SparseTensors that TensorFlow Transform
-gives for features that can be missing. A function that works value by value keeps the form that it gets: what is
-missing stays missing. A function that needs a value for every example says so; give it `filled(x, default)`.
+Inputs are dense tensors of any shape, such as [batch] or [batch, 1], or the SparseTensors that
+TensorFlow Transform gives for features that can be missing. A function that works value by value
+keeps the form that it gets: what is missing stays missing. A function that needs a value for every
+example says so; give it `filled(x, default)`.
 """
 
 from perennial.features.dates import cyclic, cyclic_date_parts, date_parts, epoch_seconds

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 _DAY = 24 * 3600
 _ERA = 146_097  # days in 400 years, after which the calendar repeats
 _EPOCH = 719_468  # days from 0000-03-01 to 1970-01-01
-# Groups: 1 year, 2 month, 3 day, 4 hour, 5 minute, 6 second, 7 sign, 8 hours and 9 minutes of the zone.
+# Groups: 1 year, 2 month, 3 day, 4 hour, 5 minute, 6 second, 7 sign, 8 hours and 9 minutes of the
+# zone.
 _ISO = (
     r"(\d{4})-(\d{2})-(\d{2})"
     r"(?:[Tt ](\d{2}):(\d{2})(?::(\d{2})(?:[.,]\d+)?)?(?:[Zz]|([+-])(\d{2})(?::?(\d{2}))?)?)?"
@@ -25,14 +26,15 @@ _PERIODS = {"hour": (24, 0), "weekday": (7, 0), "day": (31, 1), "month": (12, 1)
 
 
 def epoch_seconds(text: Values, default: int = 0) -> Values:
-    """Seconds since 1970-01-01T00:00:00Z of an ISO 8601 date, or date and time.
+    """Converts an ISO 8601 date, or date and time, to seconds since 1970-01-01T00:00:00Z.
 
-    `2026-01-31`, `2026-01-31T12:30`, `2026-01-31 12:30:59.25+01:00`, `2026-01-31T12:30:59Z`. Without a zone the time
-    is taken for UTC; fractions of a second are dropped.
+    `2026-01-31`, `2026-01-31T12:30`, `2026-01-31 12:30:59.25+01:00`, `2026-01-31T12:30:59Z`.
+    Without a zone the time is taken for UTC; fractions of a second are dropped.
 
     Args:
         text: Text, dense of any shape or sparse.
-        default: The seconds of what is no such date: another form, a month 13, a day that its month lacks.
+        default: The seconds of text in another form and of dates that do not exist, such as a
+            month 13.
 
     Returns:
         int64 in the same form. What is missing stays missing.
@@ -47,15 +49,16 @@ def epoch_seconds(text: Values, default: int = 0) -> Values:
 
 
 def date_parts(seconds: Values, utc_offset_hours: float = 0.0) -> dict[str, Values]:
-    """The parts of a date in the proleptic Gregorian calendar.
+    """Splits a date into its parts in the proleptic Gregorian calendar.
 
     Args:
-        seconds: Whole seconds since 1970-01-01T00:00:00Z, dense of any shape or sparse; before 1970 they are negative.
+        seconds: Whole seconds since 1970-01-01T00:00:00Z, dense of any shape or sparse; before 1970
+            they are negative.
         utc_offset_hours: Hours that local time is ahead of UTC; the parts are those of local time.
 
     Returns:
-        `hour` 0 to 23, `weekday` 0 (Monday) to 6, `day` 1 to 31, `month` 1 to 12 and `year`, each int64 in the same
-        form. What is missing stays missing.
+        `hour` 0 to 23, `weekday` 0 (Monday) to 6, `day` 1 to 31, `month` 1 to 12 and `year`, each
+        int64 in the same form. What is missing stays missing.
 
     Raises:
         TypeError: The seconds are not whole numbers.
@@ -72,15 +75,15 @@ def date_parts(seconds: Values, utc_offset_hours: float = 0.0) -> dict[str, Valu
 
 
 def cyclic(values: Values, period: float) -> tuple[Values, Values]:
-    """A number that comes round as a point on a circle, so that 23:00 is as near to 0:00 as 1:00 is.
+    """Places a number that comes round on a circle, so that 23:00 is as near to 0:00 as 1:00 is.
 
     Args:
         values: Numbers from 0, dense of any shape or sparse.
         period: The number at which they come round, such as 24 for hours.
 
     Returns:
-        Sine and cosine of `2 pi value / period`, each float32 in the same form. NaN stays NaN, what is missing stays
-        missing.
+        Sine and cosine of `2 pi value / period`, each float32 in the same form. NaN stays NaN, what
+        is missing stays missing.
 
     Raises:
         TypeError: The values are not numbers.
@@ -102,14 +105,15 @@ def cyclic(values: Values, period: float) -> tuple[Values, Values]:
 
 
 def cyclic_date_parts(seconds: Values, utc_offset_hours: float = 0.0) -> dict[str, Values]:
-    """The parts of a date that come round, as points on circles.
+    """Places the parts of a date that come round on circles.
 
     Args:
         seconds: As for `date_parts`.
         utc_offset_hours: As for `date_parts`.
 
     Returns:
-        `hour_sin`, `hour_cos`, and the same of `weekday`, `day` (of 31) and `month`, each float32 in the same form.
+        `hour_sin`, `hour_cos`, and the same of `weekday`, `day` (of 31) and `month`, each float32
+        in the same form.
 
     Raises:
         TypeError: The seconds are not whole numbers.
@@ -117,11 +121,11 @@ def cyclic_date_parts(seconds: Values, utc_offset_hours: float = 0.0) -> dict[st
     """
     values = checked("cyclic_date_parts", "seconds", seconds, INTEGERS)
     checked_number("cyclic_date_parts", "utc_offset_hours", utc_offset_hours, -24)
-    parts, found = date_parts(values, utc_offset_hours), {}
+    parts, points = date_parts(values, utc_offset_hours), {}
     for name, (period, first) in _PERIODS.items():
         # The first month and the first day of a month stand at angle 0.
-        found[f"{name}_sin"], found[f"{name}_cos"] = cyclic(on_values(parts[name], _less(first)), period)
-    return found
+        points[f"{name}_sin"], points[f"{name}_cos"] = cyclic(on_values(parts[name], _less(first)), period)
+    return points
 
 
 def _less(first: int) -> Callable[[tf.Tensor], tf.Tensor]:
@@ -145,7 +149,7 @@ def _parse(strings: tf.Tensor, default: tf.Tensor) -> tf.Tensor:
 
 
 def _group(text: tf.Tensor, number: int) -> tf.Tensor:
-    """The whole number in a group of the pattern, 0 when the group is not there."""
+    """Gives the whole number in a group of the pattern, 0 when the group is not there."""
     import tensorflow as tf
 
     digits = tf.strings.regex_replace(text, f"^{_ISO}$", rf"\{number}")
@@ -158,10 +162,10 @@ def _days_in_month(year: tf.Tensor, month: tf.Tensor) -> tf.Tensor:
 
 
 def _days_from_civil(year: tf.Tensor, month: tf.Tensor, day: Any) -> tf.Tensor:
-    """Days since 1970-01-01; all int64 of one shape.
+    """Counts the days since 1970-01-01; all int64 of one shape.
 
-    Source: Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms", days_from_civil. Years begin in March there,
-    so that the leap day is their last.
+    Source: Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms", days_from_civil. Years
+    begin in March there, so that the leap day is their last.
     """
     import tensorflow as tf
 
@@ -174,7 +178,11 @@ def _days_from_civil(year: tf.Tensor, month: tf.Tensor, day: Any) -> tf.Tensor:
 
 
 def _parts(seconds: tf.Tensor, utc_offset_hours: float) -> dict[str, tf.Tensor]:
-    """Source: Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms", civil_from_days and weekday_from_days."""
+    """Computes the parts of a date.
+
+    Source: Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms", civil_from_days and
+    weekday_from_days.
+    """
     import tensorflow as tf
 
     local = tf.cast(seconds, tf.int64) + round(utc_offset_hours * 3600)

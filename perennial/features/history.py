@@ -19,24 +19,26 @@ PAST_TIMES, PAST_AMOUNTS = "past_times", "past_amounts"
 def recency_frequency_monetary(
     times: Values, amounts: Values, at: tf.Tensor, window_days: float | None = None, never_days: float = 3650.0
 ) -> dict[str, tf.Tensor]:
-    """How long ago, how often and for how much an entity bought, travelled or called.
+    """Tells how long ago, how often and for how much an entity bought, travelled or called.
 
-    Only events before `at` count, whatever the lists hold, so that nothing from the example's own time or later leaks
-    into its features.
+    Only events before `at` count, whatever the lists hold, so that nothing from the example's own
+    time or later leaks into its features.
 
     Args:
         times: Whole epoch seconds of the entity's events in any order, [batch, n] dense or sparse.
-        amounts: The number that belongs to each event, in the same order and form; NaN: of an unknown amount.
+        amounts: The number that belongs to each event, in the same order and form; NaN: of an
+            unknown amount.
         at: The example's own time in whole epoch seconds, dense [batch] or [batch, 1].
         window_days: How many days before `at` count; none: all.
         never_days: Recency of an entity without a past.
 
     Returns:
-        `recency_days` (days since the newest event), `frequency` (number of events), `monetary_sum` and
-        `monetary_mean` (of the known amounts, 0 without one), each float32 [batch].
+        `recency_days` (days since the newest event), `frequency` (number of events), `monetary_sum`
+        and `monetary_mean` (of the known amounts, 0 without one), each float32 [batch].
 
     Raises:
-        TypeError: The times or `at` are not whole numbers, the amounts no numbers, or `at` is sparse.
+        TypeError: The times or `at` are not whole numbers, the amounts no numbers, or `at` is
+            sparse.
         ValueError: A shape or a number does not fit.
     """
     import tensorflow as tf
@@ -93,9 +95,9 @@ def entity_history(
 ) -> pd.DataFrame:
     """Adds each row's past: the newest events of its entity strictly before the row's own time.
 
-    For landing data; `recency_frequency_monetary` reads the two columns. They always have `limit` values, so that
-    clients can send them as features of a fixed shape: the rest is filled with the row's own time, at which nothing
-    counts, and the amount 0.
+    For landing data; `recency_frequency_monetary` reads the two columns. They always have `limit`
+    values, so that clients can send them as features of a fixed shape: the rest is filled with the
+    row's own time, at which nothing counts, and the amount 0.
 
     Args:
         frame: Rows to be landed.
@@ -106,8 +108,8 @@ def entity_history(
         events: Rows that hold the past, with the same three columns; none: `frame` itself.
 
     Returns:
-        A copy of the frame with `past_times` (lists of int) and `past_amounts` (lists of float), oldest first. A row
-        without an entity has no past, an event without an amount has NaN.
+        A copy of the frame with `past_times` (lists of int) and `past_amounts` (lists of float),
+        oldest first. A row without an entity has no past, an event without an amount has NaN.
 
     Raises:
         TypeError: A column has no times or no numbers.
@@ -120,10 +122,10 @@ def entity_history(
     ordered = past.sort_values(["at", "amount"], kind="stable")
     pasts = {name: (group["at"].to_numpy(), group["amount"].to_numpy()) for name, group in ordered.groupby("entity")}
     lists = [_past(pasts.get(name), time, limit) for name, time in zip(rows["entity"], rows["at"], strict=True)]
-    found = frame.copy()
-    found[PAST_TIMES] = [times for times, _ in lists]
-    found[PAST_AMOUNTS] = [amounts for _, amounts in lists]
-    return found
+    result = frame.copy()
+    result[PAST_TIMES] = [times for times, _ in lists]
+    result[PAST_AMOUNTS] = [amounts for _, amounts in lists]
+    return result
 
 
 def _past(events: tuple[Any, Any] | None, time: int, limit: int) -> tuple[list[int], list[float]]:

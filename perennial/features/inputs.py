@@ -1,4 +1,4 @@
-"""What the feature functions share: checks of their inputs, and work on the values of dense and sparse tensors."""
+"""Checks of the feature functions' arguments, and work on dense and sparse tensors."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _NAMES = {INTEGERS: "whole numbers", FLOATS: "fractions", NUMBERS: "numbers", TE
 
 
 def checked(function: str, argument: str, values: Any, *kinds: tuple[str, ...], dense: bool = False) -> Any:
-    """The argument of a feature function as a tensor.
+    """Checks an argument of a feature function; gives it as a tensor.
 
     Args:
         function: Name of the function, for the message.
@@ -79,7 +79,7 @@ def on_values(values: Values, work: Callable[[tf.Tensor], tf.Tensor]) -> Values:
 
 
 def one_per_example(values: tf.Tensor, function: str, argument: str) -> tf.Tensor:
-    """A dense tensor [batch] or [batch, 1] as [batch].
+    """Gives a dense tensor [batch] or [batch, 1] as [batch].
 
     Raises:
         ValueError: It has more than one value for each example.

@@ -16,8 +16,8 @@ def filled(values: Values, default: float | str) -> tf.Tensor:
     """Gives every example a value.
 
     Args:
-        values: Numbers or text. Sparse [batch, at most 1]: an example without a value gets the default. Dense, any
-            shape: NaN and the empty text get the default.
+        values: Numbers or text. Sparse [batch, at most 1]: an example without a value gets the
+            default. Dense, any shape: NaN and the empty text get the default.
         default: A number for numbers, text for text.
 
     Returns:
@@ -40,7 +40,7 @@ def filled(values: Values, default: float | str) -> tf.Tensor:
 
 
 def log1p_signed(values: Values) -> Values:
-    """`sign(x) * log(1 + |x|)`: the logarithm of a magnitude, for numbers of either sign.
+    """Computes `sign(x) * log(1 + |x|)`: the logarithm of a magnitude, for numbers of either sign.
 
     Args:
         values: Numbers, dense of any shape or sparse.

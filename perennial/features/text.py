@@ -1,4 +1,4 @@
-"""Text and categories: normal forms, tokens, and hashes that are the same in every process and on every machine."""
+"""Text and categories: normal forms, tokens, and hashes that are the same everywhere."""
 
 from __future__ import annotations
 
@@ -16,18 +16,20 @@ _BETWEEN_WORDS = r"[\p{P}\p{S}\p{Z}\p{C}\s]+"
 
 
 def hashed(values: Values, buckets: int, salt: int = 0) -> Values:
-    """The bucket of a category, without a vocabulary to be learnt.
+    """Gives the bucket of a category, without a vocabulary to be learnt.
 
-    The hash is FarmHash's 64-bit fingerprint (`tf.strings.to_hash_bucket_fast`), which never changes.
+    The hash is FarmHash's 64-bit fingerprint (`tf.strings.to_hash_bucket_fast`), which never
+    changes.
 
     Args:
-        values: Text or whole numbers, dense of any shape or sparse; 7 and "7" are the same category.
+        values: Text or whole numbers, dense of any shape or sparse; 7 and "7" are the same
+            category.
         buckets: How many buckets there are.
         salt: Another number gives other collisions.
 
     Returns:
-        int64 from 0 to buckets - 1 in the same form. The empty text is a category of its own; what is missing stays
-        missing.
+        int64 from 0 to buckets - 1 in the same form. The empty text is a category of its own; what
+        is missing stays missing.
 
     Raises:
         TypeError: The values are fractions, or no tensor.
@@ -44,7 +46,7 @@ def hashed(values: Values, buckets: int, salt: int = 0) -> Values:
 
 
 def crossed(*values: tf.Tensor, buckets: int, salt: int = 0) -> tf.Tensor:
-    """The bucket of a combination of categories, such as hour x weekday.
+    """Gives the bucket of a combination of categories, such as hour x weekday.
 
     Args:
         values: Two or more tensors of text or whole numbers, all dense and of one shape.
@@ -52,7 +54,8 @@ def crossed(*values: tf.Tensor, buckets: int, salt: int = 0) -> tf.Tensor:
         salt: Another number gives other collisions.
 
     Returns:
-        int64 from 0 to buckets - 1 of that shape. `("ab", "c")` and `("a", "bc")` are different combinations.
+        int64 from 0 to buckets - 1 of that shape. `("ab", "c")` and `("a", "bc")` are different
+        combinations.
 
     Raises:
         TypeError: One is sparse (give it `filled`), holds fractions, or is no tensor.
@@ -73,10 +76,10 @@ def crossed(*values: tf.Tensor, buckets: int, salt: int = 0) -> tf.Tensor:
 
 
 def normalised_text(values: Values) -> Values:
-    """Text in lower case, its words separated by single spaces.
+    """Puts text in lower case, its words separated by single spaces.
 
-    Lower case follows Unicode. Punctuation, symbols, every kind of space and control characters separate words and
-    are dropped; what is not UTF-8 counts as such. Accents stay.
+    Lower case follows Unicode. Punctuation, symbols, every kind of space and control characters
+    separate words and are dropped; what is not UTF-8 counts as such. Accents stay.
 
     Args:
         values: Text, dense of any shape or sparse.
@@ -91,7 +94,7 @@ def normalised_text(values: Values) -> Values:
 
 
 def tokens(values: Values, max_tokens: int) -> tf.Tensor:
-    """The first words of a text, in its normal form.
+    """Gives the first words of a text, in its normal form.
 
     Args:
         values: Text, dense [batch] or [batch, 1], or sparse [batch, at most 1].
@@ -110,10 +113,13 @@ def tokens(values: Values, max_tokens: int) -> tf.Tensor:
 
 
 def hashed_token_counts(values: Values, buckets: int, salt: int = 0) -> tf.Tensor:
-    """How often the words of a text fall into each bucket: a bag of words without a vocabulary.
+    """Counts how often the words of a text fall into each bucket.
+
+    It is a bag of words without a vocabulary.
 
     Args:
-        values: Text, dense [batch] or [batch, 1], or sparse [batch, at most 1]; its normal form is counted.
+        values: Text, dense [batch] or [batch, 1], or sparse [batch, at most 1]; its normal form is
+            counted.
         buckets: How many buckets there are.
         salt: Another number gives other collisions.
 

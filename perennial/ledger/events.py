@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal, TypeVar, cast
 
-from perennial.errors import LedgerError
+from perennial.errors import BusyError, LedgerError
 from perennial.ledger.database import open_table, public_url
 from perennial.ledger.table import DuplicateKeyError, NewRow, Row, StorageError
 from schemas.records import (
@@ -53,10 +53,6 @@ _VERDICTS: dict[EventKind, Verdict] = {
     "span_released": "released",
     "span_rejected": "rejected",
 }
-
-
-class BusyError(LedgerError):
-    """Another process is changing the registry."""
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,10 @@ from typing import BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from perennial.errors import BrokenFileError
 from perennial.readers.blocks import PIECES, Block, Columns, RowBlock
 from perennial.readers.lines import Line, PushbackStream, longest_line, read_lines
-from perennial.readers.rows import BrokenFileError, Part, Reason, Row, shorten
+from perennial.readers.rows import Part, Reason, Row, shorten
 
 BLOCK_BYTES = 1 << 20
 _CAREFUL_BYTES = 1 << 16  # so much is read one by one where a block's quotes or its text are at fault

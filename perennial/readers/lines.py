@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import BinaryIO, NamedTuple, Protocol
 
-from perennial.readers.rows import MEGABYTE, BrokenFileError, Part, Reason, in_megabytes
+from perennial.errors import BrokenFileError
+from perennial.readers.rows import MEGABYTE, Part, Reason, in_megabytes
 
 _HEAD = 4096
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import BinaryIO, get_args
 
-from perennial.errors import ProjectError
+from perennial.errors import BrokenFileError, ProjectError
 from perennial.readers.blocks import Block, Columns, RowBlock
 from perennial.readers.csv_rows import read_csv, read_csv_blocks, read_csv_header
 from perennial.readers.json_lines import read_jsonl, read_jsonl_blocks
 from perennial.readers.parquet import parquet_columns, parquet_row_groups, read_parquet, read_parquet_blocks
-from perennial.readers.rows import BrokenFileError, Part, Row, told_as
+from perennial.readers.rows import Part, Row, told_as
 from perennial.readers.tfrecord import read_tfrecord
 from perennial.storage.files import open_bytes
 from schemas.project import Format

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
-from perennial.errors import DataError, PerennialError, describe_error
+from perennial.errors import BrokenFileError, DataError, PerennialError, describe_error
 from schemas.project import Format, TableSettings
 
 Value = int | float | bytes | list[int] | list[float] | list[bytes]
@@ -15,7 +15,6 @@ Value = int | float | bytes | list[int] | list[float] | list[bytes]
 
 MEGABYTE = 1_000_000
 _LONGEST = 40
-_REMEDY = "Land it again."
 
 
 class Reason(NamedTuple):
@@ -64,13 +63,6 @@ class Part:
         """Where a row stands, such as `data/2026-01-31.csv: line 17`."""
         unit = "line" if self.format in ("csv", "jsonl") else "row"
         return f"{self.name}: {unit} {number}"
-
-
-class BrokenFileError(DataError):
-    """A file whose contents are at fault as a whole, such as one that was cut off."""
-
-    def __init__(self, where: str, expected: str, received: object, remedy: str = _REMEDY) -> None:
-        super().__init__(where, expected, received, remedy)
 
 
 @contextmanager

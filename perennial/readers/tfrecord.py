@@ -10,7 +10,8 @@ import struct
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
-from perennial.readers.rows import BrokenFileError, Part, Reason, Row
+from perennial.errors import BrokenFileError
+from perennial.readers.rows import Part, Reason, Row
 
 _HEAD = struct.Struct("<QI")
 _CHECKSUM = struct.Struct("<I")

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
-from perennial.errors import PerennialError
-from perennial.ledger.events import BusyError, Event, Ledger, NewEvent, body_of
+from perennial.errors import BusyError, PerennialError
+from perennial.ledger.events import Event, Ledger, NewEvent, body_of
 from perennial.project import Project
 from perennial.storage.atomic import publish_text
 from schemas.records import Decision, DecisionMade, ModelVersion, Record, RegistrationBegun

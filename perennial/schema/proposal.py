@@ -15,7 +15,7 @@ from perennial.errors import ProjectError
 from perennial.ledger.events import Ledger, NewEvent
 from perennial.ledger.people import person
 from perennial.project import Project
-from perennial.schema.text import read_text, to_schema
+from perennial.schema.text import read_schema_text, to_schema
 from perennial.step_inputs import SCHEMA_FILE
 from perennial.storage.atomic import publish_text
 from schemas.records import Record, SchemaAccepted, Span
@@ -76,7 +76,7 @@ def accept_proposal(project: Project, why: str) -> SchemaProposal:
         raise ProjectError(
             str(project.state / PROPOSAL_FILE), "must hold a proposal to accept", "none", f"Make one with {command}."
         )
-    if _digest(read_text(project.schema_path)) != proposal.before:
+    if _digest(read_schema_text(project.schema_path)) != proposal.before:
         received = f"{SCHEMA_FILE} changed after the proposal for span {proposal.span.name} was made"
         raise ProjectError(SCHEMA_FILE, "must be as it was reviewed", received, f"Look again with {command}.")
     settings = project.settings

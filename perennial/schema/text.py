@@ -62,7 +62,7 @@ def unified_diff(before: str, after: str, name: str, other: str = "proposed") ->
     return "\n".join(lines)
 
 
-def read_text(path: Path) -> str:
+def read_schema_text(path: Path) -> str:
     """The text of a schema with its line ends as they are, so that the text has the digest of the file.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Serialised tf.Examples made inside a TensorFlow graph, for models whose signature takes nothing else."""
+"""Encoding of tf.Examples inside a TensorFlow graph, for models that take nothing else."""
 
 from __future__ import annotations
 
@@ -19,14 +19,17 @@ _KINDS = {
 
 
 def encode_examples(features: Mapping[str, tf.Tensor]) -> tf.Tensor:
-    """Serialised tf.Examples, string [n], of features float32, int64 or string [n, ...]; works in a graph.
+    """Encodes features float32, int64 or string [n, ...] as serialised tf.Examples, string [n].
 
-    All dimensions but the first are known. The values of a feature of more dimensions are written row by row, as
-    `tf.io.parse_example` reads them.
+    Works in a graph.
+
+    All dimensions but the first are known. The values of a feature of more dimensions are written
+    row by row, as `tf.io.parse_example` reads them.
     """
     import tensorflow as tf
 
-    # Features alike in dtype and number of values are written at once: a graph with nodes for each is slow to save.
+    # Features alike in dtype and number of values are written at once: a graph with nodes for each
+    # is slow to save.
     alike = defaultdict(list)
     for name, values in features.items():
         alike[values.dtype.name, math.prod(values.shape[1:])].append(name)
@@ -36,7 +39,10 @@ def encode_examples(features: Mapping[str, tf.Tensor]) -> tf.Tensor:
 
 
 def _entries(features: Mapping[str, tf.Tensor], count: int) -> tf.Tensor:
-    """Entries of the map from names to features, serialised, string [n, features]; all of one dtype, `count` values."""
+    """Encodes the entries of the map from names to features, string [n, features].
+
+    All of one dtype, `count` values.
+    """
     import tensorflow as tf
 
     values = tf.stack([tf.reshape(tensor, [-1, count]) for tensor in features.values()], axis=1)
@@ -49,7 +55,7 @@ def _entries(features: Mapping[str, tf.Tensor], count: int) -> tf.Tensor:
 
 
 def _message(kind: str, fields: Mapping[str, tf.Tensor]) -> tf.Tensor:
-    """Serialised messages, string [n], of fields [n, number of values]."""
+    """Encodes fields [n, number of values] as serialised messages, string [n]."""
     import tensorflow as tf
 
     sizes = tf.stack([tf.fill([tf.shape(values)[0]], tf.shape(values)[1]) for values in fields.values()], axis=1)

@@ -1,4 +1,4 @@
-"""What a SavedModel that a user's `run_fn` left gives, and which of it belongs to which task."""
+"""Outputs of a user's SavedModel, and the task that each belongs to."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ _ROUNDING = 0.02
 
 @dataclass(frozen=True)
 class TaskOutput:
-    """The output of a user's model that belongs to a task: its name there, and how many values it has for a row."""
+    """The output of a user's model for a task: its name, and its number of values for a row."""
 
     task: Task
     name: str
     size: int
 
     def read(self, outputs: Mapping[str, tf.Tensor]) -> tf.Tensor:
-        """Its values as the served model names them: float32 [n, 1], or [n, classes] of several classes."""
+        """Gives its values as the served model does: float32 [n, 1], or [n, classes] of several."""
         import tensorflow as tf
 
         values = tf.reshape(tf.cast(outputs[self.name], tf.float32), [-1, self.size])
@@ -37,7 +37,7 @@ class TaskOutput:
 
 
 def choose_outputs(outputs: Arrays, rows: int, tasks: Sequence[Task], where: str) -> list[TaskOutput]:
-    """The output of each task: the one with its name, or the only one where there is one task.
+    """Chooses the output of each task: the one with its name, or the only one of a single task.
 
     Args:
         outputs: What the model gave for some rows, by name.
@@ -105,7 +105,7 @@ def check_classes(chosen: Sequence[TaskOutput], highest: Mapping[str, int], wher
 
 
 def _not_probabilities(values: np.ndarray[Any, Any]) -> str:
-    """Why rows of values are no probabilities; empty when they may be."""
+    """Says why rows of values are no probabilities; empty when they may be."""
     low, high = float(values.min()), float(values.max())
     if low < -_ROUNDING or high > 1 + _ROUNDING:
         return f"values from {low:.3g} to {high:.3g}"

@@ -1,4 +1,4 @@
-"""TFX's `run_fn(fn_args)` and `tuner_fn(fn_args)` of a user's module, called as TFX 1.21 calls them.
+"""TFX's `run_fn(fn_args)` and `tuner_fn(fn_args)` of a user's module, called as by TFX 1.21.
 
 Source: tfx/components/trainer/executor.py (GenericExecutor) and tfx/components/tuner/executor.py.
 """
@@ -51,11 +51,13 @@ def train_by_run_fn(
         instance: Its seed is set before `run_fn` is called.
         features: What `transform_features` left.
         hyperparameters: Those of the tuner are given to `run_fn` as TFX gives them.
-        base_model: What `run_fn` saved when the champion was trained (`user_model` finds it), or None.
+        base_model: What `run_fn` saved when the champion was trained (`user_model` finds it), or
+            None.
         work: Folder for what is not kept.
         logs: Folder for TensorBoard, `fn_args.model_run_dir`.
         output: Folder of the SavedModel, which this makes.
-        held_out: Gzipped TFRecords of the raw examples of the eval split, which the model is calibrated on.
+        held_out: Gzipped TFRecords of the raw examples of the eval split, which the model is
+            calibrated on.
 
     Raises:
         ProjectError: `run_fn` raises, saves nothing, or saves a model that cannot be served.
@@ -81,7 +83,9 @@ def train_by_run_fn(
 
 
 def call_tuner_fn(project: Project, features: TransformedFeatures, work: Path) -> dict[str, Value] | None:
-    """Runs the search of the user's `tuner_fn`; gives the best hyperparameters by name, None without a `tuner_fn`.
+    """Runs the search of the user's `tuner_fn`.
+
+    Gives the best hyperparameters by name, None without a `tuner_fn`.
 
     Args:
         project: Whose module may have a `tuner_fn`.
@@ -119,7 +123,10 @@ def make_fn_args(
     work: Path,
     logs: Path,
 ) -> FnArgs:
-    """What TFX's Trainer gives `run_fn`; `working_dir`, which it leaves None, is filled too."""
+    """Makes what TFX's Trainer gives `run_fn`.
+
+    `working_dir`, which it leaves None, is filled too.
+    """
     from tfx.components.trainer.fn_args_utils import FnArgs
     from tfx.utils import path_utils
 
@@ -144,14 +151,14 @@ def make_fn_args(
 
 
 def make_tuner_args(project: Project, features: TransformedFeatures, work: Path) -> FnArgs:
-    """What TFX's Tuner gives `tuner_fn`: there is nowhere to save a model."""
+    """Makes what TFX's Tuner gives `tuner_fn`: there is nowhere to save a model."""
     from tfx.components.trainer.fn_args_utils import FnArgs
 
     return FnArgs(**_common_fields(project, features, work))
 
 
 def data_accessor() -> DataAccessor:
-    """TFX's access to gzipped TFRecords of tf.Examples: as tf.data, and as Arrow record batches."""
+    """Gives TFX's access to gzipped TFRecords: as tf.data, and as Arrow record batches."""
     from tfx.components.trainer.fn_args_utils import DataAccessor
     from tfx.components.util.tfxio_utils import make_tfxio
     from tfx.proto import example_gen_pb2
@@ -172,7 +179,7 @@ def data_accessor() -> DataAccessor:
 
 
 def _common_fields(project: Project, features: TransformedFeatures, work: Path) -> dict[str, Any]:
-    """The fields of FnArgs that `run_fn` and `tuner_fn` are both given."""
+    """Gives the fields of FnArgs that `run_fn` and `tuner_fn` are both given."""
     settings, train = project.settings.run_fn, project.settings.train
     passes = [math.ceil(features.count(split) / train.batch_size) for split in ("train", "eval")]
     return {
@@ -193,7 +200,10 @@ def _pattern(features: TransformedFeatures, split: str) -> str:
 
 
 def _graph_with_schema(project: Project, features: TransformedFeatures, work: Path) -> Path:
-    """The transform graph beside the raw schema, as TFX's Transform leaves it: `raw_feature_spec` reads both."""
+    """Puts the transform graph beside the raw schema, as TFX's Transform leaves it.
+
+    `raw_feature_spec` reads both.
+    """
     import tensorflow_transform as tft
     from tensorflow_transform.tf_metadata import dataset_metadata, metadata_io
 
@@ -206,7 +216,10 @@ def _graph_with_schema(project: Project, features: TransformedFeatures, work: Pa
 
 
 def _tuner_config(hyperparameters: Hyperparameters) -> dict[str, Any] | None:
-    """The tuner's values as the config of a `keras_tuner.HyperParameters`; None where no tuner chose any."""
+    """Gives the tuner's values as the config of a `keras_tuner.HyperParameters`.
+
+    None where no tuner chose any.
+    """
     import keras_tuner
 
     if not hyperparameters.model:
@@ -228,7 +241,7 @@ def _function(project: Project, name: str) -> Callable[[FnArgs], Any]:
 
 @contextmanager
 def _naming_line(project: Project, function: Callable[[FnArgs], Any]) -> Iterator[None]:
-    """Turns an error into a `ProjectError` that names the line of the user's file that it came from."""
+    """Turns an error into a `ProjectError` that names the line of the user's file it came from."""
     try:
         yield
     except PerennialError:

@@ -1,4 +1,4 @@
-"""What a SavedModel that a user's `run_fn` left takes: serialised tf.Examples, or raw features by name."""
+"""The signature of a user's SavedModel: it takes serialised tf.Examples, or raw features."""
 
 from __future__ import annotations
 
@@ -21,21 +21,23 @@ Tensors = dict[str, "tf.Tensor"]
 Arrays = dict[str, "np.ndarray[Any, Any]"]
 
 SIGNATURE = "serving_default"
-# Where in the domain of a number the rows lie that a model is tried on, after one of zeros and empty strings.
+# Where in the domain of a number the rows lie that a model is tried on, after one of zeros and
+# empty strings.
 _SHARES = (0.001, 0.01, 0.5)
 
 
 @dataclass(frozen=True)
 class UserSignature:
-    """The function of a user's SavedModel that predicts, to be called with raw features by name, [n, ...].
+    """The predicting function of a user's SavedModel, called with raw features by name, [n, ...].
 
     Args:
         function: The signature.
         where: Where the `run_fn` stands, for messages.
         schema: Of the raw data.
-        takes_examples: Name of the input that takes serialised tf.Examples; None: it takes raw features by name.
-        stand_ins: Features that clients do not send and that its parsing asks for all the same, with what is put in
-            their place.
+        takes_examples: Name of the input that takes serialised tf.Examples; None: it takes raw
+            features by name.
+        stand_ins: Features that clients do not send and that its parsing asks for all the same,
+            with what is put in their place.
     """
 
     function: Any
@@ -45,7 +47,7 @@ class UserSignature:
     stand_ins: Mapping[str, np.ndarray[Any, Any]] = field(default_factory=dict)
 
     def __call__(self, raw: Mapping[str, Any]) -> Tensors:
-        """What it gives for raw features; also inside a graph."""
+        """Computes its outputs for raw features; also inside a graph."""
         import tensorflow as tf
 
         tensors = {name: tf.convert_to_tensor(values) for name, values in raw.items()}
@@ -59,7 +61,7 @@ class UserSignature:
         return found
 
     def try_on(self, raw: Arrays) -> Arrays:
-        """What it gives for some rows, as arrays.
+        """Computes its outputs for some rows, as arrays.
 
         Raises:
             ProjectError: It does not answer.
@@ -77,10 +79,11 @@ class UserSignature:
 
 
 def find_signature(loaded: Any, schema: Schema, where: str) -> UserSignature:
-    """The signature of a loaded SavedModel that can be served.
+    """Finds the signature of a loaded SavedModel that can be served.
 
     Raises:
-        ProjectError: It has none, or one that takes something else than serialised tf.Examples or raw features.
+        ProjectError: It has none, or one that takes something else than serialised tf.Examples or
+            raw features.
     """
     function = loaded.signatures.get(SIGNATURE)
     if function is None:
@@ -100,7 +103,10 @@ def find_signature(loaded: Any, schema: Schema, where: str) -> UserSignature:
 
 
 def probe_rows(schema: Schema) -> Arrays:
-    """Rows of what clients send: zeros and empty strings, then values from the domains of the schema."""
+    """Makes rows of what clients send.
+
+    They hold zeros and empty strings, then values from the domains of the schema.
+    """
     specs = parsing_specs(schema, serving_features(schema))
     domains = {feature.name: feature for feature in schema.feature}
     return {
@@ -110,14 +116,15 @@ def probe_rows(schema: Schema) -> Arrays:
 
 
 def blank_rows(schema: Schema) -> Arrays:
-    """Two rows of zeros and empty strings, which a server tries a model on."""
+    """Makes two rows of zeros and empty strings, which a server tries a model on."""
     return {name: np.stack([rows[0], rows[0]]) for name, rows in probe_rows(schema).items()}
 
 
 def _with_stand_ins(signature: UserSignature) -> UserSignature:
-    """The signature, with stand-ins where it cannot do without the features that clients do not send.
+    """Gives the signature, with stand-ins for features that it needs and clients do not send.
 
-    TFX's modules parse tf.Examples by the whole raw schema, less the label: a key that every example has is asked for.
+    TFX's modules parse tf.Examples by the whole raw schema, less the label: a key that every
+    example has is asked for.
 
     Raises:
         ProjectError: What the model gives depends on such a feature.
@@ -156,7 +163,7 @@ def _require_same(expected: Arrays, outputs: Tensors) -> None:
 
 
 def _unsent(schema: Schema) -> dict[str, Any]:
-    """How the features of fixed shape that clients do not send are read."""
+    """Gives how the features of fixed shape that clients do not send are read."""
     import tensorflow as tf
     from tensorflow_transform.tf_metadata import schema_utils
 
@@ -173,7 +180,7 @@ def _blank(spec: Any) -> np.ndarray[Any, Any]:
 
 
 def _values(feature: Feature, spec: Any) -> list[Any]:
-    """One value for each row."""
+    """Makes one value for each row."""
     if spec.dtype.name == "string":
         known = [value.encode() for value in feature.string_domain.value] or [b""]
         return [b"", *(known[number % len(known)] for number in range(len(_SHARES)))]
@@ -184,7 +191,7 @@ def _values(feature: Feature, spec: Any) -> list[Any]:
 
 
 def _as(values: tf.Tensor, spec: tf.TensorSpec) -> tf.Tensor:
-    """A raw feature with the dtype and the rank that a signature wants."""
+    """Gives a raw feature with the dtype and the rank that a signature takes."""
     import tensorflow as tf
 
     cast = values if values.dtype == spec.dtype else tf.cast(values, spec.dtype)

@@ -1,4 +1,4 @@
-"""The served model made of what a user's `run_fn` saved: its graph within ours, with the signatures that serve."""
+"""The served model of a user's `run_fn`: what it saved within ours, with our signatures."""
 
 from __future__ import annotations
 
@@ -47,9 +47,10 @@ class WrappedModel:
 def wrap_model(
     project: Project, features: TransformedFeatures, where: str, saved: Path, output: Path, held_out: Sequence[str]
 ) -> WrappedModel:
-    """Writes a SavedModel with the signatures and the contract of `export_model`, around a user's SavedModel.
+    """Writes a SavedModel around a user's, with the signatures and contract of `export_model`.
 
-    The user's own stays in it (`user_model`), as the base of later models; nothing refers to the folder `saved`.
+    The user's own stays in it (`user_model`), as the base of later models; nothing refers to the
+    folder `saved`.
 
     Args:
         project: Whose tasks and schema decide.
@@ -57,10 +58,12 @@ def wrap_model(
         where: Where the `run_fn` stands, for messages.
         saved: The user's SavedModel.
         output: Folder to make.
-        held_out: Gzipped TFRecords of the raw examples of the eval split, which it is calibrated on.
+        held_out: Gzipped TFRecords of the raw examples of the eval split, which it is calibrated
+            on.
 
     Raises:
-        ProjectError: The user's SavedModel cannot be loaded, or does not fit what clients send or the tasks.
+        ProjectError: The user's SavedModel cannot be loaded, or does not fit what clients send or
+            the tasks.
         TrainingError: It holds or gives NaN.
     """
     import tensorflow as tf
@@ -94,7 +97,10 @@ def wrap_model(
 
 
 def user_model(saved_model: Path) -> Path | None:
-    """The SavedModel that `run_fn` saved, inside the served one; None in a model that no `run_fn` made."""
+    """Gives the SavedModel that `run_fn` saved, inside the served one.
+
+    None in a model that no `run_fn` made.
+    """
     folder = saved_model / EXTRA / USER_MODEL
     return folder if folder.is_dir() else None
 
@@ -102,7 +108,10 @@ def user_model(saved_model: Path) -> Path | None:
 def _eval_answers(
     answer: Callable[[Tensors], Tensors], labels: Any, project: Project, held_out: Sequence[str]
 ) -> Iterator[tuple[Tensors, Tensors]]:
-    """What a function of raw features gives for labelled raw examples, and their labels, in batches by task."""
+    """Predicts labelled raw examples with a function of raw features.
+
+    Gives outputs and labels, in batches by task.
+    """
     import tensorflow as tf
 
     predict = serving_signatures(answer, project.schema)[EXAMPLES_SIGNATURE]
@@ -139,7 +148,7 @@ def _check_weights(saved: Path, where: str) -> None:
 def _outputs(
     signature: UserSignature, project: Project, features: TransformedFeatures
 ) -> tuple[list[TaskOutput], int | None]:
-    """Which output belongs to which task, and the length of the latent vector where there is one."""
+    """Tells which output belongs to which task, and the latent vector's length if there is one."""
     blank = signature.try_on(blank_rows(project.schema))
     rows, outputs = 2, blank
     try:

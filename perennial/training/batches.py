@@ -1,8 +1,10 @@
-"""The input pipeline: transformed TFRecords to batches, sharded over workers and replicas, cached and prefetched.
+"""The input pipeline: from transformed TFRecords to batches.
 
-Which examples make which global batch depends on the seed and the number of the step alone, and not on how many
-replicas share a batch nor on where training began: so that a killed training goes on as if nothing had happened, and
-many devices compute what one would.
+It shards them over workers and replicas, caches and prefetches them.
+
+Which examples make which global batch depends on the seed and the number of the step alone, and not
+on how many replicas share a batch nor on where training began: so that a killed training goes on as
+if nothing had happened, and many devices compute what one would.
 """
 
 from __future__ import annotations
@@ -18,14 +20,18 @@ from perennial.training.transformed_features import TransformedFeatures
 if TYPE_CHECKING:
     import tensorflow as tf
 
-# Examples among which the next one is drawn: at this many a pass over days of data is as good as shuffled.
+# Examples among which the next one is drawn: at this many a pass over days of data is as good as
+# shuffled.
 _SHUFFLED = 100_000
 _PARSED = 512
 
 
 @dataclass(frozen=True)
 class BatchPlan:
-    """How batches are made. `batch_size` is that of the global batch; a cache larger than `cache_mb` is not kept."""
+    """The settings of the batches.
+
+    `batch_size` is that of the global batch; a cache larger than `cache_mb` is not kept.
+    """
 
     batch_size: int
     seed: int
@@ -41,18 +47,24 @@ class TrainingBatches:
     plan: BatchPlan
 
     def steps_per_epoch(self, replicas: int = 1) -> int:
-        """Steps in one pass. A last batch with fewer examples than replicas is left out: a replica would have none."""
+        """Counts the steps in one pass.
+
+        A last batch with fewer examples than replicas is left out: a replica would have none.
+        """
         whole, rest = divmod(self.features.count("train"), self.plan.batch_size)
         return max(1, whole + (rest >= replicas and rest > 0))
 
     def dataset(self, start: int = 0, pipeline: int = 0, pipelines: int = 1, replicas: int = 1) -> tf.data.Dataset:
-        """(features, labels) from a step on; the same batches follow as if all steps before had been drawn.
+        """Gives batches (features, labels) from a step on.
+
+        They are the same ones as if all steps before had been drawn.
 
         Args:
             start: Global step to begin at, from 0.
             pipeline: Number of this input pipeline (worker) from 0, of `pipelines`.
             pipelines: Number of workers.
-            replicas: Replicas of each worker; they get one element each for every step, in their order.
+            replicas: Replicas of each worker; they get one element each for every step, in their
+                order.
         """
         import tensorflow as tf
 
@@ -86,7 +98,10 @@ class TrainingBatches:
         return records.cache() if size <= self.plan.cache_mb * 1_000_000 else records
 
     def _resampled(self, records: tf.data.Dataset, epoch: tf.Tensor, shares: Sequence[float]) -> tf.data.Dataset:
-        """Shows each example 1 / (classes * share of its class) times on average: all classes equally often."""
+        """Repeats the examples of rare classes, so that all classes come equally often.
+
+        Each example comes 1 / (classes * share of its class) times on average.
+        """
         import tensorflow as tf
 
         (task, *_) = self.features.tasks
@@ -101,7 +116,10 @@ class TrainingBatches:
 
 
 def in_order(features: TransformedFeatures, split: str, batch_size: int = _PARSED) -> tf.data.Dataset:
-    """(features, labels) of a split once, in the order of its files; a smaller last batch is kept."""
+    """Gives batches (features, labels) of a split once, in the order of its files.
+
+    A smaller last batch is kept.
+    """
     import tensorflow as tf
 
     batches = features.records(split).batch(batch_size)
@@ -109,7 +127,7 @@ def in_order(features: TransformedFeatures, split: str, batch_size: int = _PARSE
 
 
 def class_shares(features: TransformedFeatures, task: Task) -> list[float]:
-    """The share of each class from 0 in the train split; classes beyond the greatest that occurs are not told."""
+    """Computes the share of each class from 0 in the train split, up to the greatest one there."""
     import numpy as np
 
     labels = np.concatenate([batch[1][task.name].numpy() for batch in in_order(features, "train")])
@@ -117,7 +135,10 @@ def class_shares(features: TransformedFeatures, task: Task) -> list[float]:
 
 
 def class_weights(shares: Sequence[float]) -> list[float]:
-    """Weight of each class in the loss: in inverse proportion to its share, 1 on average over the examples."""
+    """Computes the weight of each class in the loss.
+
+    It is in inverse proportion to the class's share, and 1 on average over the examples.
+    """
     present = sum(1 for share in shares if share)
     return [1 / (present * share) if share else 0.0 for share in shares]
 

@@ -1,7 +1,7 @@
-"""Checkpoints of a training: files that hold nothing but numbers and a text, each visible whole or not at all.
+"""Checkpoints of a training: files of numbers and a text, each visible whole or not at all.
 
-A folder belongs to one training: its name is a digest of everything that decides what the training becomes. So a
-training that was killed finds its own checkpoints again, and never those of another.
+A folder belongs to one training: its name is a digest of everything that decides what the training
+becomes. So a training that was killed finds its own checkpoints again, and never those of another.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Checkpoints:
 
     @property
     def folder(self) -> Path:
-        """Where they lie."""
+        """Gives the folder that they lie in."""
         return self.root / self.key
 
     def save(self, step: int, text: str, groups: Mapping[str, Mapping[str, Any]]) -> Path:
@@ -64,16 +64,19 @@ class Checkpoints:
         return file
 
     def newest(self) -> tuple[Checkpoint | None, list[str]]:
-        """The newest checkpoint that can be read, and what is wrong with the newer ones."""
+        """Reads the newest checkpoint that can be read.
+
+        Also gives what is wrong with the newer ones.
+        """
         damaged = []
         for file in self._files():
             try:
-                found = _parse(file, load_weights(file))
+                checkpoint = _parse(file, load_weights(file))
             except (OSError, ValueError) as error:
                 damaged.append(f"checkpoint {file} was ignored, as it cannot be read: {error}")
                 continue
             os.utime(self.folder)
-            return found, damaged
+            return checkpoint, damaged
         return None, damaged
 
     def remove(self) -> None:
@@ -81,12 +84,18 @@ class Checkpoints:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _files(self) -> list[Path]:
-        """The newest first; what a killed writer left half-written is none of them."""
+        """Lists the files, the newest first.
+
+        A file that a killed writer left unfinished has another name.
+        """
         return sorted(self.folder.glob("step-*.npz"), reverse=True)
 
 
 def prune_checkpoints(root: Path, days: float = UNUSED_DAYS) -> list[str]:
-    """Removes the checkpoints of trainings that nobody went on with for so many days; gives their keys."""
+    """Removes the checkpoints of trainings that nobody went on with for so many days.
+
+    Gives their keys.
+    """
     oldest = time.time() - days * _DAY
     unused = [folder for folder in sorted(root.glob("*")) if folder.is_dir() and _last_used(folder) < oldest]
     for folder in unused:

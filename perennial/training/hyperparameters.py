@@ -1,4 +1,4 @@
-"""What the steps before training share: the hyperparameters to begin with, and whether an earlier search is good."""
+"""Hyperparameters before training: those to begin with, and those of earlier searches."""
 
 from __future__ import annotations
 
@@ -19,7 +19,9 @@ _SECONDS_PER_DAY = 86_400
 
 
 def usable(tuned: Tuned | None, now: datetime, max_age_days: float, asked: bool) -> tuple[Tuned | None, str]:
-    """The earlier search if its outcome may still be used, else why not, as the end of "searched because ...".
+    """Gives the earlier search if its outcome may still be used, else why not.
+
+    The reason is the end of "searched because ...".
 
     Args:
         tuned: The newest search, if there was one.
@@ -38,20 +40,20 @@ def usable(tuned: Tuned | None, now: datetime, max_age_days: float, asked: bool)
 
 
 def age_in_days(tuned: Tuned, now: datetime) -> float:
-    """Days since a search; 0 when it lies in the future, as with clocks that differ."""
-    found = datetime.fromisoformat(tuned.at)
-    found = found if found.tzinfo else found.replace(tzinfo=UTC)
-    return max(0.0, (now - found).total_seconds() / _SECONDS_PER_DAY)
+    """Counts the days since a search; 0 when it lies in the future, as with clocks that differ."""
+    ended = datetime.fromisoformat(tuned.at)
+    ended = ended if ended.tzinfo else ended.replace(tzinfo=UTC)
+    return max(0.0, (now - ended).total_seconds() / _SECONDS_PER_DAY)
 
 
 def settings_hyperparameters(settings: ProjectSettings) -> Hyperparameters:
-    """Those of the settings: every default of `build_model`."""
+    """Gives the hyperparameters of the settings: every default of `build_model`."""
     train = settings.train
     return Hyperparameters(learning_rate=train.learning_rate, batch_size=train.batch_size, source="settings")
 
 
 def one_process(train: TrainSettings) -> TrainSettings:
-    """The settings for what is trained briefly, in one process: draws of weights, trials.
+    """Gives the settings for what is trained briefly, in one process: draws of weights, trials.
 
     Workers of `multi_worker` wait for each other; here there is only one.
     """
@@ -59,14 +61,16 @@ def one_process(train: TrainSettings) -> TrainSettings:
 
 
 def plan_batches(train: TrainSettings, batch_size: int, seed: int) -> BatchPlan:
-    """How batches of this size are made, as the settings say."""
+    """Plans batches of this size, as the settings say."""
     from perennial.training.batches import BatchPlan
 
     return BatchPlan(batch_size, seed, "resample" if train.balance == "resample" else "none", train.cache_mb)
 
 
 def balance_classes(features: TransformedFeatures, train: TrainSettings) -> list[float] | None:
-    """Weights of the first task's classes in the loss; None where the settings ask for none.
+    """Gives the weights of the first task's classes in the loss.
+
+    None where the settings ask for none.
 
     Raises:
         ProjectError: Classes are to be balanced, but the first task predicts a value.
@@ -75,19 +79,23 @@ def balance_classes(features: TransformedFeatures, train: TrainSettings) -> list
 
     first = features.tasks[0]
     if train.balance != "none" and not first.is_classes:
-        where, remedy = "project.yaml: train.balance", "Remove it, or name a task with classes first in model.tasks."
-        expected = f"must be none, as the first task `{first.name}` is a {first.kind}"
-        raise ProjectError(where, expected, train.balance, remedy)
+        raise ProjectError(
+            where="project.yaml: train.balance",
+            expected=f"must be none, as the first task `{first.name}` is a {first.kind}",
+            received=train.balance,
+            remedy="Remove it, or name a task with classes first in model.tasks.",
+        )
     return class_weights(class_shares(features, first)) if train.balance == "class_weights" else None
 
 
 def space_digest(project: Project) -> str:
-    """Digest of what decides which hyperparameters there are, what is tried, and what their values mean.
+    """Computes the digest of what decides which hyperparameters there are and what they mean.
 
-    It holds the module, the tasks, how rare classes count, the ranges, how many of the best are kept, the algorithm,
-    and of the settings' own learning rate and batch size what is not searched, because that is part of what a search
-    found. The budget and the epochs of a trial are not in it: a longer search may be wanted, but what a shorter one
-    found is still good. Nor is the data: drift is looked at by itself.
+    It holds the module, the tasks, how rare classes count, the ranges, how many of the best are
+    kept, the algorithm, and of the settings' own learning rate and batch size what is not searched,
+    because that is part of what a search found. The budget and the epochs of a trial are not in it:
+    what a short search found is still good when a longer one is asked for. The data is not in it
+    either: drift is looked at by itself.
     """
     settings = project.settings
     tune, train = settings.tune, settings.train

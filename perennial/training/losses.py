@@ -1,4 +1,4 @@
-"""What training minimises and what tells how well it went, by kind of task."""
+"""Losses, which training minimises, and scores, which metrics average, by kind of task."""
 
 from __future__ import annotations
 
@@ -10,12 +10,15 @@ from perennial.tasks import LATENT, Task
 if TYPE_CHECKING:
     import tensorflow as tf
 
-# Below this probability a log loss says how it is clipped, not how wrong it is. Source: Keras's epsilon.
+# Below this probability a log loss says how it is clipped, not how wrong it is. Source: Keras's
+# epsilon.
 _LEAST = 1e-7
 
 
 def task_outputs(outputs: Any, tasks: Sequence[Task]) -> dict[str, tf.Tensor]:
-    """A model's outputs by task: a tensor where there is one task, or a dictionary with the tasks' names.
+    """Gives a model's outputs by task.
+
+    A model gives a tensor for one task, or a dictionary with the tasks' names.
 
     Raises:
         ValueError: The outputs are of another form, or lack a task.
@@ -34,7 +37,9 @@ def task_outputs(outputs: Any, tasks: Sequence[Task]) -> dict[str, tf.Tensor]:
 
 
 def example_losses(task: Task, label: tf.Tensor, output: tf.Tensor) -> tf.Tensor:
-    """Loss of each example, float32 [n]: cross-entropy in nats for classes, the squared error for values.
+    """Computes the loss of each example, float32 [n].
+
+    It is the cross-entropy in nats for classes, the squared error for values.
 
     Args:
         task: Whose kind decides.
@@ -55,7 +60,10 @@ def example_losses(task: Task, label: tf.Tensor, output: tf.Tensor) -> tf.Tensor
 
 
 def example_scores(task: Task, label: tf.Tensor, output: tf.Tensor) -> tf.Tensor:
-    """What the task's metric averages, float32 [n]: 1 for a right class, or the absolute error."""
+    """Computes what the task's metric averages: 1 for a right class, or the absolute error.
+
+    It is float32 [n].
+    """
     import tensorflow as tf
 
     if task.kind == "regression":
@@ -64,7 +72,7 @@ def example_scores(task: Task, label: tf.Tensor, output: tf.Tensor) -> tf.Tensor
 
 
 def predicted_classes(task: Task, output: tf.Tensor) -> tf.Tensor:
-    """The most probable class, int64 [n]; of two equally probable ones the first."""
+    """Gives the most probable class, int64 [n]; of two equally probable ones the first."""
     import tensorflow as tf
 
     if task.kind == "binary":
@@ -75,11 +83,14 @@ def predicted_classes(task: Task, output: tf.Tensor) -> tf.Tensor:
 def total_losses(
     tasks: Sequence[Task], labels: Mapping[str, tf.Tensor], outputs: Any, weights: tf.Tensor | None = None
 ) -> tf.Tensor:
-    """The tasks' weighted loss of each example, float32 [n]; `weights` are those of the first task's classes."""
+    """Computes the tasks' weighted loss of each example, float32 [n].
+
+    `weights` are those of the first task's classes.
+    """
     import tensorflow as tf
 
-    found = task_outputs(outputs, tasks)
-    losses = [task.weight * example_losses(task, labels[task.name], found[task.name]) for task in tasks]
+    by_task = task_outputs(outputs, tasks)
+    losses = [task.weight * example_losses(task, labels[task.name], by_task[task.name]) for task in tasks]
     if weights is not None:
         losses[0] *= tf.gather(weights, tf.minimum(labels[tasks[0].name], tf.shape(weights, tf.int64)[0] - 1))
     return tf.add_n(losses)

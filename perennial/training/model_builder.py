@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from perennial.errors import ProjectError, describe_error
 from perennial.project import Project
 from perennial.tasks import LATENT, Task
+from perennial.training.keras_internals import is_functional, reset_layer_names, tensor_below_head
 from perennial.training.losses import task_outputs
 from perennial.training.model_call import call_model
 from perennial.training.transformed_features import Features, Labels, TransformedFeatures
@@ -36,11 +37,11 @@ class ModelBuilder:
 
     @property
     def takes_hp(self) -> bool:
-        """Whether `build_model` takes hyperparameters beside the transform graph."""
+        """Tells whether `build_model` takes hyperparameters beside the transform graph."""
         return len(inspect.signature(self.project.module().build_model).parameters) > 1
 
     def declared(self) -> keras_tuner.HyperParameters:
-        """What `build_model` asks its `hp` for; empty where it takes none.
+        """Gives what `build_model` asks its `hp` for; empty where it takes none.
 
         Raises:
             ProjectError: The model does not build.
@@ -53,45 +54,62 @@ class ModelBuilder:
         return hp
 
     def build(self, values: Values | None = None) -> keras.Model:
-        """The model with these hyperparameters; what they do not name has the default that `build_model` gives it.
+        """Builds the model with these hyperparameters.
+
+        Those without a value have the default that `build_model` gives.
 
         Raises:
-            ProjectError: `build_model` fails, with the user's line, or gives no Keras model with weights to train.
+            ProjectError: `build_model` fails, with the user's line, or gives no Keras model with
+                weights to train.
         """
         import keras
         import keras_tuner
 
-        keras.src.utils.naming.reset_uids()
+        reset_layer_names()
         hp = keras_tuner.HyperParameters()
         hp.values = dict(values or {})
         model = self._call(self.features.transform_output(), *([hp] if self.takes_hp else []))
         where = function_line(self.project.module().build_model)
         if not isinstance(model, keras.Model):
-            raise ProjectError(where, "must return a Keras model", type(model).__name__, "Return it.")
+            raise ProjectError(
+                where=where,
+                expected="must return a Keras model",
+                received=type(model).__name__,
+                remedy="Return it.",
+            )
         if not model.built:
             self._try(model, self.features.sample("train", 1)[0])
         if not model.trainable_variables:
-            received = f"{type(model).__name__} without trainable weights"
-            raise ProjectError(where, "must return a model with weights to train", received, "Unfreeze some layers.")
+            raise ProjectError(
+                where=where,
+                expected="must return a model with weights to train",
+                received=f"{type(model).__name__} without trainable weights",
+                remedy="Unfreeze some layers.",
+            )
         return model
 
     def check(self, model: keras.Model) -> None:
         """Tries a model on some examples.
 
         Raises:
-            ProjectError: It does not take the transformed features, or its output does not fit the tasks.
+            ProjectError: It does not take the transformed features, or its output does not fit the
+                tasks.
         """
         features, labels = self.features.sample("train", _PROBED)
         outputs = self._try(model, features)
         where = function_line(self.project.module().build_model)
         names = ", ".join(f"`{task.name}` ({task.kind})" for task in self.project.tasks)
         try:
-            found = task_outputs(outputs, self.project.tasks)
+            by_task = task_outputs(outputs, self.project.tasks)
         except ValueError as error:
-            remedy = "Return keras.Model(inputs, {task name: output, ...}), or correct model.tasks in project.yaml."
-            raise ProjectError(where, f"must give an output for each task: {names}", error, remedy) from None
+            raise ProjectError(
+                where=where,
+                expected=f"must give an output for each task: {names}",
+                received=error,
+                remedy="Return keras.Model(inputs, {task name: output, ...}), or correct model.tasks in project.yaml.",
+            ) from None
         for task in self.project.tasks:
-            check_output(where, task, found[task.name], labels)
+            check_output(where, task, by_task[task.name], labels)
 
     def _call(self, *arguments: Any) -> Any:
         return self._naming_line(self.project.module().build_model, *arguments)
@@ -103,9 +121,12 @@ class ModelBuilder:
         try:
             return function(*arguments)
         except Exception as error:  # whatever the user's code raises
-            place = f"{user_line(self.project.module_path, error)}: build_model"
-            expected = f"must build a model of the features {names}" if names else "must build a model"
-            raise ProjectError(place, expected, describe_error(error), "Correct it.") from error
+            raise ProjectError(
+                where=f"{user_line(self.project.module_path, error)}: build_model",
+                expected=f"must build a model of the features {names}" if names else "must build a model",
+                received=describe_error(error),
+                remedy="Correct it.",
+            ) from error
 
 
 def check_output(where: str, task: Task, output: tf.Tensor, labels: Labels) -> None:
@@ -119,18 +140,23 @@ def check_output(where: str, task: Task, output: tf.Tensor, labels: Labels) -> N
     shape, truth = tuple(output.shape), labels[task.name]
     if task.kind == "multi_class":
         classes = int(tf.reduce_max(truth)) + 1
-        wanted = f"[batch, classes] with at least {classes} classes"
+        expected = f"[batch, classes] with at least {classes} classes"
         fits = len(shape) == 2 and shape[1] >= max(classes, 2)
     else:
-        wanted, fits = "[batch, 1]", shape in ((truth.shape[0], 1), (truth.shape[0],))
+        expected, fits = "[batch, 1]", shape in ((truth.shape[0], 1), (truth.shape[0],))
     if not fits:
-        received = f"output of shape {['batch', *shape[1:]]}".replace("'", "")
-        remedy = "Correct its last layer, or the task's kind in project.yaml."
-        raise ProjectError(where, f"must give {wanted} for the {task.kind} task `{task.name}`", received, remedy)
-    if task.kind == "binary" and int(tf.reduce_max(truth)) > 1:
-        received = f"a label of {int(tf.reduce_max(truth))}"
         raise ProjectError(
-            "project.yaml: model.tasks", f"`{task.name}` is binary: labels must be 0 or 1", received, "Use multi_class."
+            where=where,
+            expected=f"must give {expected} for the {task.kind} task `{task.name}`",
+            received=f"output of shape {['batch', *shape[1:]]}".replace("'", ""),
+            remedy="Correct its last layer, or the task's kind in project.yaml.",
+        )
+    if task.kind == "binary" and int(tf.reduce_max(truth)) > 1:
+        raise ProjectError(
+            where="project.yaml: model.tasks",
+            expected=f"`{task.name}` is binary: labels must be 0 or 1",
+            received=f"a label of {int(tf.reduce_max(truth))}",
+            remedy="Use multi_class.",
         )
     _check_probabilities(where, task, output)
 
@@ -141,72 +167,72 @@ def _check_probabilities(where: str, task: Task, output: tf.Tensor) -> None:
     if task.kind == "multi_class":
         total = float(tf.reduce_sum(tf.cast(output[0], tf.float32)))
         if math.isfinite(total) and abs(total - 1) > _ROUNDING:
-            expected, remedy = f"must give probabilities that sum to 1 for `{task.name}`", "End it with a softmax."
-            raise ProjectError(where, expected, f"a row that sums to {total:.3g}", remedy)
+            raise ProjectError(
+                where=where,
+                expected=f"must give probabilities that sum to 1 for `{task.name}`",
+                received=f"a row that sums to {total:.3g}",
+                remedy="End it with a softmax.",
+            )
     if task.kind == "binary":
         low, high = float(tf.reduce_min(output)), float(tf.reduce_max(output))
         if low < 0 or high > 1:
-            expected, remedy = f"must give a probability from 0 to 1 for `{task.name}`", "End it with a sigmoid."
-            raise ProjectError(where, expected, f"values from {low:.3g} to {high:.3g}", remedy)
+            raise ProjectError(
+                where=where,
+                expected=f"must give a probability from 0 to 1 for `{task.name}`",
+                received=f"values from {low:.3g} to {high:.3g}",
+                remedy="End it with a sigmoid.",
+            )
 
 
 def trunk(model: keras.Model, latent: str | None) -> keras.Model:
-    """The model from its inputs to the latent vector [n, d].
+    """Gives the model from its inputs to the latent vector [n, d].
 
     Args:
         model: A functional model.
-        latent: Name of the layer whose output it is; None: what the model names `latent`, else what the last layer
-            with weights reads, the same one for all tasks.
+        latent: Name of the layer whose output it is; None: what the model names `latent`, else what
+            the last layer with weights reads, the same one for all tasks.
 
     Raises:
-        ProjectError: There is no such layer, or it cannot be told what the latent vector is.
+        ProjectError: There is no such layer, or the latent vector cannot be found.
     """
     import keras
 
     tensor = latent_tensor(model, latent)
     if tensor is None:
-        received = f"a {type(model).__name__}, whose layers are not a graph"
-        remedy = "Give it the output `latent`, or build it as keras.Model(inputs, outputs)."
-        raise ProjectError("build_model", "must give a model whose latent vector can be found", received, remedy)
+        raise ProjectError(
+            where="build_model",
+            expected="must give a model whose latent vector can be found",
+            received=f"a {type(model).__name__}, whose layers are not a graph",
+            remedy="Give it the output `latent`, or build it as keras.Model(inputs, outputs).",
+        )
     return keras.Model(
         model.input, keras.layers.Flatten(name="flat_latent")(tensor) if len(tensor.shape) > 2 else tensor
     )
 
 
 def latent_tensor(model: keras.Model, latent: str | None) -> Any:
-    """The symbolic latent vector of a functional model; None where it has none to show.
+    """Finds the symbolic latent vector of a functional model; gives None where there is none.
 
     Raises:
         ProjectError: It has no layer of that name.
     """
     import difflib
 
-    import keras
-
-    if not isinstance(model, keras.src.models.Functional):
+    if not is_functional(model):
         return None
     if latent is not None:
         names = [layer.name for layer in model.layers]
         if latent not in names:
             near = difflib.get_close_matches(latent, names, 1)
-            remedy = f"Did you mean `{near[0]}`?" if near else "Name one of them."
-            expected = f"must be a layer of the model ({', '.join(names)})"
-            raise ProjectError("project.yaml: model.latent", expected, latent, remedy)
+            raise ProjectError(
+                where="project.yaml: model.latent",
+                expected=f"must be a layer of the model ({', '.join(names)})",
+                received=latent,
+                remedy=f"Did you mean `{near[0]}`?" if near else "Name one of them.",
+            )
         return model.get_layer(latent).output
     outputs = model.output
     if isinstance(outputs, dict) and LATENT in outputs:
         return outputs[LATENT]
-    heads = [_below_head(output) for output in (outputs.values() if isinstance(outputs, dict) else [outputs])]
+    heads = [tensor_below_head(output) for output in (outputs.values() if isinstance(outputs, dict) else [outputs])]
     return heads[0] if all(head is heads[0] for head in heads) else None
-
-
-def _below_head(output: Any) -> Any:
-    """What the last layer with weights before an output reads; None where the way to it branches."""
-    while True:
-        operation, node, _ = output._keras_history
-        inputs = operation._inbound_nodes[node].input_tensors
-        if len(inputs) != 1:
-            return None
-        if operation.weights:
-            return inputs[0]
-        output = inputs[0]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from perennial.training.keras_internals import is_functional
 from perennial.training.transformed_features import Features
 
 if TYPE_CHECKING:
@@ -11,14 +12,12 @@ if TYPE_CHECKING:
 
 
 def call_model(model: keras.Model, features: Features, training: bool) -> Any:
-    """What a model gives for features among which there may be some that it does not read.
+    """Calls a model with features among which there may be some that it does not read.
 
-    Keras matches a dictionary with a functional model's own by the order of the sorted names, not by the names: one
-    feature more would move all that come after it.
+    Keras matches a dictionary with a functional model's own by the order of the sorted names, not
+    by the names: one feature more would move all that come after it.
     """
-    import keras
-
-    wanted = model.input if isinstance(model, keras.src.models.Functional) else None
-    if isinstance(wanted, dict) and wanted.keys() <= features.keys():
-        features = {name: features[name] for name in wanted}
+    inputs = model.input if is_functional(model) else None
+    if isinstance(inputs, dict) and inputs.keys() <= features.keys():
+        features = {name: features[name] for name in inputs}
     return model(features, training=training)

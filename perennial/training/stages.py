@@ -14,7 +14,10 @@ TUNER_FN = "tuner_fn"
 
 @dataclass(frozen=True)
 class Stages:
-    """Tells of each of these steps, by its name, whether it is in the pipeline; all other steps always are."""
+    """Tells of each of these steps, by its name, whether it is in the pipeline.
+
+    All other steps always are.
+    """
 
     pretrain_learner: bool
     stabilise_weights: bool
@@ -63,10 +66,10 @@ def verify_stages(project: Project, compiled: Sequence[str]) -> None:
     required = choose_stages(project).names
     if list(compiled) != required:
         raise ProjectError(
-            "the compiled pipeline",
-            f"must have the steps that the settings ask for ({_listed(required)})",
-            f"one that was compiled with {_listed(compiled)}",
-            "Compile it again with `perennial compile`.",
+            where="the compiled pipeline",
+            expected=f"must have the steps that the settings ask for ({_listed(required)})",
+            received=f"one that was compiled with {_listed(compiled)}",
+            remedy="Compile it again with `perennial compile`.",
         )
 
 
@@ -77,20 +80,30 @@ def check_search_asked(project: Project) -> None:
         ProjectError: There is no budget for one.
     """
     if not project.settings.tune.wanted:
-        where, remedy = "project.yaml: tune", "Set tune.trials or tune.minutes."
-        raise ProjectError(where, "must have a budget for --tune", "neither trials nor minutes", remedy)
+        raise ProjectError(
+            where="project.yaml: tune",
+            expected="must have a budget for --tune",
+            received="neither trials nor minutes",
+            remedy="Set tune.trials or tune.minutes.",
+        )
 
 
 def _check_run_fn(project: Project) -> None:
     settings, module = project.settings, project.module_path.name
     if settings.pretext.task != "none":
-        expected = f"must be none, as the module's `run_fn` owns its weights ({module})"
-        remedy = "Remove the section, or give the module a `build_model`."
-        raise ProjectError("project.yaml: pretext.task", expected, settings.pretext.task, remedy)
+        raise ProjectError(
+            where="project.yaml: pretext.task",
+            expected=f"must be none, as the module's `run_fn` owns its weights ({module})",
+            received=settings.pretext.task,
+            remedy="Remove the section, or give the module a `build_model`.",
+        )
     if settings.tune.wanted and TUNER_FN not in defined_names(project.module_path):
-        expected = f"must have no budget, as the module's `run_fn` chooses its own hyperparameters ({module})"
-        remedy = f"Remove tune.trials and tune.minutes, or give the module a `{TUNER_FN}`, which then searches."
-        raise ProjectError("project.yaml: tune", expected, "a budget", remedy)
+        raise ProjectError(
+            where="project.yaml: tune",
+            expected=f"must have no budget, as the module's `run_fn` chooses its own hyperparameters ({module})",
+            received="a budget",
+            remedy=f"Remove tune.trials and tune.minutes, or give the module a `{TUNER_FN}`, which then searches.",
+        )
 
 
 def _listed(names: Sequence[str]) -> str:

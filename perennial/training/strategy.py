@@ -1,4 +1,4 @@
-"""Where training runs: the tf.distribute strategy, the devices and the precision of the settings."""
+"""The tf.distribute strategy, the devices and the precision of a training."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ CLUSTER = "TF_CONFIG"
 
 
 def choose_strategy(train: TrainSettings) -> tf.distribute.Strategy:
-    """The strategy of the settings; also sets Keras's precision for every model that is built from now on.
+    """Gives the strategy of the settings.
+
+    Also sets Keras's precision for every model that is built from now on.
 
     `mirrored` without a GPU spreads over the logical CPU devices.
 
@@ -39,7 +41,7 @@ def choose_strategy(train: TrainSettings) -> tf.distribute.Strategy:
 
 
 def cluster_size() -> int | None:
-    """How many workers TF_CONFIG names, or None where it is not set.
+    """Counts the workers that TF_CONFIG names; None where it is not set.
 
     Raises:
         ProjectError: It is set to something else than a cluster with this process in it.
@@ -48,16 +50,19 @@ def cluster_size() -> int | None:
     if not text:
         return None
     try:
-        found = json.loads(text)
-        workers = sum(len(found["cluster"].get(role, [])) for role in ("chief", "worker"))
-        int(found["task"]["index"])
+        config = json.loads(text)
+        workers = sum(len(config["cluster"].get(role, [])) for role in ("chief", "worker"))
+        int(config["task"]["index"])
     except (ValueError, KeyError, TypeError, AttributeError):
         workers = 0
     if not workers:
-        expected = (
-            'must be JSON such as {"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "worker", "index": 0}}'
+        raise ProjectError(
+            where=f"environment: {CLUSTER}",
+            expected='must be JSON such as {"cluster": {"worker": ["a:1", "b:1"]}, '
+            '"task": {"type": "worker", "index": 0}}',
+            received=text[:200],
+            remedy="Unset it to train on this machine.",
         )
-        raise ProjectError(f"environment: {CLUSTER}", expected, text[:200], "Unset it to train on this machine.")
     return workers
 
 
@@ -72,18 +77,29 @@ def _devices(train: TrainSettings) -> list[str]:
 
 def _check_gpu(train: TrainSettings, gpus: list[str], cpus: list[str]) -> None:
     if train.device == "gpu" and not gpus:
-        received = f"none that TensorFlow can use, only {', '.join(cpus)}"
-        remedy = "Set it to any or cpu, or install the GPU's driver and CUDA."
-        raise ProjectError("project.yaml: train.device", "gpu must be there", received, remedy)
+        raise ProjectError(
+            where="project.yaml: train.device",
+            expected="gpu must be there",
+            received=f"none that TensorFlow can use, only {', '.join(cpus)}",
+            remedy="Set it to any or cpu, or install the GPU's driver and CUDA.",
+        )
 
 
 def _multi_worker(train: TrainSettings) -> tf.distribute.Strategy:
-    """Physical devices are asked for alone: logical ones would start TensorFlow, which joins a cluster as it starts."""
+    """Makes the strategy of a worker of a cluster.
+
+    It asks for physical devices alone: logical ones would start TensorFlow, which joins a cluster
+    as it starts.
+    """
     import tensorflow as tf
 
     if cluster_size() is None:
-        expected = f"must be set for train.strategy: multi_worker: {CLUSTER}"
-        raise ProjectError("environment", expected, "nothing", "Start this process as a worker of a cluster.")
+        raise ProjectError(
+            where="environment",
+            expected=f"must be set for train.strategy: multi_worker: {CLUSTER}",
+            received="nothing",
+            remedy="Start this process as a worker of a cluster.",
+        )
     gpus, cpus = ([device.name for device in tf.config.list_physical_devices(kind)] for kind in ("GPU", "CPU"))
     _check_gpu(train, gpus, cpus)
     if train.device == "cpu":
@@ -99,8 +115,10 @@ def _tpu(train: TrainSettings) -> tf.distribute.Strategy:
         tf.config.experimental_connect_to_cluster(resolver)
         tf.tpu.experimental.initialize_tpu_system(resolver)
     except Exception as error:  # whatever the resolver raises: no TPU answers
-        where = "project.yaml: train.strategy"
-        received = f"no TPU at {train.tpu!r} ({type(error).__name__})" if train.tpu else "no TPU on this machine"
-        remedy = "Name the TPU in train.tpu, or choose one_device, mirrored or multi_worker."
-        raise ProjectError(where, "tpu must find a TPU", received, remedy) from error
+        raise ProjectError(
+            where="project.yaml: train.strategy",
+            expected="tpu must find a TPU",
+            received=f"no TPU at {train.tpu!r} ({type(error).__name__})" if train.tpu else "no TPU on this machine",
+            remedy="Name the TPU in train.tpu, or choose one_device, mirrored or multi_worker.",
+        ) from error
     return tf.distribute.TPUStrategy(resolver)

@@ -1,4 +1,7 @@
-"""The training loop: our own, over `strategy.run`, because Keras 3's `fit` does not run under every strategy."""
+"""The training loop.
+
+It is our own, over `strategy.run`, because Keras 3's `fit` does not run under every strategy.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ from perennial.tasks import Task
 from perennial.training.batches import TrainingBatches, in_order
 from perennial.training.losses import example_scores, task_outputs, total_losses
 from perennial.training.model_call import call_model
+from perennial.training.training_step import TrainingStep
 from perennial.training.transformed_features import TransformedFeatures
 from schemas.project import TrainSettings
 from schemas.records import Hyperparameters
@@ -21,14 +25,12 @@ if TYPE_CHECKING:
     import numpy as np
     import tensorflow as tf
 
-# Adam's state is small beside the models this is for; clipping keeps one bad batch from ruining a draw.
-CLIP_NORM = 5.0
 REMEDY = "Check the features' range in preprocessing_fn, or lower train.learning_rate."
 
 
 @dataclass(frozen=True)
 class Steps:
-    """Training steps: each global batch's mean loss, and the global norm of its gradient before clipping."""
+    """Each step's mean loss of the global batch, and norm of the gradient before clipping."""
 
     losses: list[float] = field(default_factory=list)
     gradient_norms: list[float] = field(default_factory=list)
@@ -61,25 +63,14 @@ class Trainer:
         train: TrainSettings,
         class_weights: Sequence[float] | None = None,
     ) -> None:
-        import keras
         import tensorflow as tf
 
         self.strategy, self.tasks, self.history = strategy, tuple(tasks), Steps()
         self._per_call = train.steps_per_execution
+        self._weights = None if class_weights is None else tf.constant(class_weights, tf.float32)
         with strategy.scope():
             self.model = build()
-            self._optimizer: Any = keras.optimizers.Adam(train.learning_rate)
-            if train.precision == "mixed_float16":
-                self._optimizer = keras.optimizers.LossScaleOptimizer(self._optimizer)
-            self._optimizer.build(self.model.trainable_variables)
-        self._weights = None if class_weights is None else tf.constant(class_weights, tf.float32)
-        self._replica_step = (
-            tf.function(self._step_on_replica, jit_compile=True, autograph=False)
-            if train.xla
-            else self._step_on_replica
-        )
-        # AutoGraph is for its loop.
-        self._run = tf.function(self._run_steps, reduce_retracing=True)
+        self._step = TrainingStep([self.model], self._loss, self._count, strategy, train)
         self._predict = tf.function(
             lambda features: call_model(self.model, features, training=False),
             reduce_retracing=True,
@@ -105,15 +96,12 @@ class Trainer:
         Raises:
             TrainingError: A loss is not finite.
         """
-        import tensorflow as tf
-
         losses: list[float] = []
         norms: list[float] = []
         for first in range(0, len(rates), self._per_call):
-            part = tf.constant(rates[first : first + self._per_call], tf.float32)
-            found = [values.numpy() for values in self._run(self._batches, part)]
-            losses += found[0].tolist()
-            norms += found[1].tolist()
+            part = self._step.run(self._batches, rates[first : first + self._per_call])
+            losses += part[0].tolist()
+            norms += part[1].tolist()
             self._remember(losses[first:], norms[first:])
         return Steps(losses, norms)
 
@@ -135,7 +123,10 @@ class Trainer:
         return Measured(loss / count, metric / count)
 
     def state(self) -> dict[str, np.ndarray[Any, Any]]:
-        """Everything that later steps depend on: weights, random states and the optimizer's, as arrays."""
+        """Gives everything that later steps depend on, as arrays.
+
+        These are the weights, the random states and the optimizer's state.
+        """
         return {name: variable.numpy() for name, variable in self._variables()}
 
     def restore(self, state: Mapping[str, Any]) -> None:
@@ -150,75 +141,35 @@ class Trainer:
         if here != there:
             names = [name for name in {**here, **there} if here.get(name) != there.get(name)]
             first = f"{names[0]} is {_shape(there, names[0])} there and {_shape(here, names[0])} here"
-            received = f"{len(names)} of {len(here)} arrays differ: {first}"
-            remedy = "Remove the checkpoint, or bring back the model that wrote it."
-            raise TrainingError("checkpoint", "must be of the same architecture", received, remedy)
+            raise TrainingError(
+                where="checkpoint",
+                expected="must be of the same architecture",
+                received=f"{len(names)} of {len(here)} arrays differ: {first}",
+                remedy="Remove the checkpoint, or bring back the model that wrote it.",
+            )
         for name, variable in variables:
             variable.assign(state[name])
 
     def _variables(self) -> list[tuple[str, Any]]:
         named = [("model", variable) for variable in self.model.variables]
-        named += [("optimizer", variable) for variable in self._optimizer.variables]
+        named += [("optimizer", variable) for variable in self._step.optimizer.variables]
         return [(f"{number:04d}/{owner}/{variable.path}", variable) for number, (owner, variable) in enumerate(named)]
 
     def _remember(self, losses: Sequence[float], norms: Sequence[float]) -> None:
         for loss, norm in zip(losses, norms, strict=True):
-            if not math.isfinite(loss):
-                raise TrainingError("training loss", "must be finite", loss, REMEDY)
-            self.history.losses.append(loss)
+            self.history.losses.append(require_finite(loss, "training loss"))
             self.history.gradient_norms.append(norm)
 
-    def _run_steps(self, batches: Any, rates: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Trains as many steps as there are rates, in one call; gives their losses and gradient norms."""
+    def _loss(self, features: Any, labels: Any) -> tf.Tensor:
         import tensorflow as tf
 
-        count = tf.shape(rates)[0]
-        losses, norms = tf.TensorArray(tf.float32, count), tf.TensorArray(tf.float32, count)
-        for step in tf.range(count):
-            features, labels = next(batches)
-            self._optimizer.learning_rate.assign(rates[step])
-            loss, norm = self._step(features, labels)
-            losses, norms = losses.write(step, loss), norms.write(step, norm)
-        return losses.stack(), norms.stack()
+        outputs = call_model(self.model, features, training=True)
+        return tf.reduce_sum(total_losses(self.tasks, labels, outputs, self._weights))
 
-    def _step(self, features: Any, labels: Any) -> tuple[tf.Tensor, tf.Tensor]:
+    def _count(self, labels: Any) -> tf.Tensor:
         import tensorflow as tf
 
-        first = self.tasks[0].name
-        sizes = self.strategy.run(lambda part: tf.shape(part)[0], args=(labels[first],))
-        # The last batch of a pass is smaller.
-        size = tf.cast(self.strategy.reduce(tf.distribute.ReduceOp.SUM, sizes, axis=None), tf.float32)
-        losses, norms = self.strategy.run(self._replica_step, args=(features, labels, size))
-        loss = self.strategy.reduce(tf.distribute.ReduceOp.SUM, losses, axis=None)
-        return loss, self.strategy.reduce(tf.distribute.ReduceOp.MEAN, norms, axis=None)
-
-    def _step_on_replica(self, features: Any, labels: Any, size: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        import tensorflow as tf
-
-        replicas, variables = self.strategy.num_replicas_in_sync, self.model.trainable_variables
-        with tf.GradientTape() as tape:
-            # Divided by the global size, so that the sum over replicas is the global batch's mean.
-            outputs = call_model(self.model, features, training=True)
-            loss = tf.reduce_sum(total_losses(self.tasks, labels, outputs, self._weights)) / size
-            total = loss
-            if self.model.losses:
-                total += tf.add_n([tf.cast(extra, tf.float32) for extra in self.model.losses]) / replicas
-            scaled = self._optimizer.scale_loss(total)
-        pairs = zip(tape.gradient(scaled, variables), variables, strict=True)
-        used = [(tf.convert_to_tensor(gradient), variable) for gradient, variable in pairs if gradient is not None]
-        summed = tf.distribute.get_replica_context().all_reduce("SUM", [gradient for gradient, _ in used])
-        norm = tf.linalg.global_norm(summed) * self._unscaled()
-        # Summed before it is clipped: the global batch's gradient has the limit, not each replica's share of it.
-        factor = tf.minimum(1.0, CLIP_NORM / tf.maximum(norm, 1e-12))
-        # Keras's optimizer sums over the replicas again.
-        shares = [gradient * tf.cast(factor / replicas, gradient.dtype) for gradient in summed]
-        self._optimizer.apply(shares, [variable for _, variable in used])
-        return loss, norm
-
-    def _unscaled(self) -> Any:
-        """What undoes the loss scaling of 16-bit floats; NaN or infinite gradients are left to the optimizer."""
-        scale = getattr(self._optimizer, "dynamic_scale", None)
-        return 1.0 if scale is None else 1.0 / scale
+        return tf.cast(tf.shape(labels[self.tasks[0].name])[0], tf.float32)
 
 
 def quick_train(
@@ -238,19 +189,21 @@ def quick_train(
     return losses
 
 
-def require_finite(loss: float) -> float:
-    """The eval loss itself.
+def require_finite(loss: float, name: str = "eval loss") -> float:
+    """Gives the loss itself.
 
     Raises:
         TrainingError: It is not finite.
     """
     if not math.isfinite(loss):
-        raise TrainingError("eval loss", "must be finite", loss, REMEDY)
+        raise TrainingError(where=name, expected="must be finite", received=loss, remedy=REMEDY)
     return loss
 
 
 def learning_rate_of(train: TrainSettings, hyperparameters: Hyperparameters) -> float:
-    """The learning rate for a batch size: in proportion to it where `train.base_batch_size` is set.
+    """Gives the learning rate for a batch size.
+
+    It is in proportion to it where `train.base_batch_size` is set.
 
     Source: Goyal et al. 2017, "Accurate, Large Minibatch SGD", section 2.1 (linear scaling).
     """
@@ -260,7 +213,7 @@ def learning_rate_of(train: TrainSettings, hyperparameters: Hyperparameters) -> 
 
 
 def warm_up(step: int, steps: int, rate: float) -> float:
-    """Learning rate at a step (from 0): it rises linearly over the first `steps`, then stays.
+    """Gives the learning rate at a step (from 0): it rises over the first `steps`, then stays.
 
     Source: Goyal et al. 2017, "Accurate, Large Minibatch SGD", section 2.2 (gradual warm-up).
     """

@@ -28,27 +28,29 @@ Labels = dict[str, "tf.Tensor"]
 
 @dataclass(frozen=True)
 class TransformedFeatures:
-    """What `transform_features` left in a folder: the transform graph and the transformed examples."""
+    """The folder of `transform_features`: the transform graph and the transformed examples."""
 
     folder: Path
     tasks: tuple[Task, ...]
 
     @property
     def graph(self) -> Path:
-        """Folder of the TensorFlow Transform output."""
+        """Gives the folder of the TensorFlow Transform output."""
         return self.folder / TRANSFORM_GRAPH
 
     def transform_output(self) -> tft.TFTransformOutput:
-        """The transform graph, loaded."""
+        """Loads the transform graph."""
         import tensorflow_transform as tft
 
         return tft.TFTransformOutput(str(self.graph))
 
     def transform_within(self, module: tf.Module) -> Callable[[Mapping[str, Any]], Features]:
-        """The transform graph as a function of raw features, for functions that `module` is saved with.
+        """Gives the transform graph as a function of raw features.
 
-        TensorFlow Transform's own layer is a Keras model: saving it translates and traces the graph once more, for
-        Keras to load, which takes longer than the rest of the export.
+        It is for functions that `module` is saved with.
+
+        TensorFlow Transform's own layer is a Keras model: saving it translates and traces the graph
+        once more, for Keras to load, which takes longer than the rest of the export.
         """
         from tensorflow_transform.saved.saved_transform_io_v2 import SavedModelLoader
 
@@ -58,17 +60,17 @@ class TransformedFeatures:
         return function
 
     def files(self, split: str) -> list[str]:
-        """The gzipped TFRecord files of a split."""
+        """Lists the gzipped TFRecord files of a split."""
         return split_files(self.folder / TRANSFORMED_EXAMPLES, split)
 
     def records(self, split: str) -> tf.data.Dataset:
-        """The serialised examples of a split, in the order of the files."""
+        """Reads the serialised examples of a split, in the order of the files."""
         import tensorflow as tf
 
         return tf.data.TFRecordDataset(self.files(split), compression_type="GZIP", buffer_size=1 << 20)
 
     def count(self, split: str) -> int:
-        """How many examples a split has.
+        """Counts the examples of a split.
 
         Raises:
             ProjectError: None.
@@ -76,25 +78,29 @@ class TransformedFeatures:
         if split not in self._counts:
             self._counts[split] = sum(len(batch) for batch in self.records(split).batch(_COUNTED).as_numpy_iterator())
         if not self._counts[split]:
-            where = f"project.yaml: data.splits.{split}"
-            raise ProjectError(where, "must leave some examples of the window", "none", "Land more data, or raise it.")
+            raise ProjectError(
+                where=f"project.yaml: data.splits.{split}",
+                expected="must leave some examples of the window",
+                received="none",
+                remedy="Land more data, or raise it.",
+            )
         return self._counts[split]
 
     def sample(self, split: str, most: int) -> tuple[Features, Labels]:
-        """The first examples of a split, in memory.
+        """Reads the first examples of a split into memory.
 
         Raises:
             ProjectError: The window has no example in this split.
         """
         import tensorflow as tf
 
-        found = list(self.records(split).take(most))
-        if not found:
+        records = list(self.records(split).take(most))
+        if not records:
             self.count(split)
-        return self.parse(tf.stack(found))
+        return self.parse(tf.stack(records))
 
     def split(self, split: str) -> tuple[Features, Labels]:
-        """All examples of a split, in memory.
+        """Reads all examples of a split into memory.
 
         Raises:
             ProjectError: The window has no example in this split.
@@ -102,7 +108,10 @@ class TransformedFeatures:
         return self.sample(split, self.count(split))
 
     def parse(self, examples: tf.Tensor) -> tuple[Features, Labels]:
-        """Serialised transformed examples, string [n], as features and labels; also inside a graph."""
+        """Parses serialised transformed examples, string [n], into features and labels.
+
+        Also inside a graph.
+        """
         import tensorflow as tf
 
         features = tf.io.parse_example(examples, self._spec)

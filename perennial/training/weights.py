@@ -16,40 +16,43 @@ Weights = dict[str, "np.ndarray[Any, Any]"]
 
 
 @dataclass(frozen=True)
-class Fitted:
-    """Paths of a model's weights that were loaded, and of those that were left as they were, each with why."""
+class AssignedWeights:
+    """Paths of a model's weights that were assigned, and of those that were not, each with why."""
 
-    loaded: list[str] = field(default_factory=list)
+    assigned: list[str] = field(default_factory=list)
     left: dict[str, str] = field(default_factory=dict)
 
     @property
     def whole(self) -> bool:
-        """Whether every weight was loaded."""
+        """Tells whether every weight was assigned."""
         return not self.left
 
     def __str__(self) -> str:
-        return f"{len(self.loaded)} of {len(self.loaded) + len(self.left)} weights"
+        return f"{len(self.assigned)} of {len(self.assigned) + len(self.left)} weights"
 
 
 def weights_of(model: keras.Model) -> Weights:
-    """All weights of a model by path, as arrays; the random states of its layers are no weights."""
+    """Gives all weights of a model by path, as arrays.
+
+    The random states of its layers are no weights.
+    """
     return {name: variable.numpy() for name, variable in _named(model)}
 
 
-def fit_weights(model: keras.Model, weights: Mapping[str, Any]) -> Fitted:
-    """Loads each weight whose path and shape are those of the model."""
-    fitted = Fitted()
+def assign_weights(model: keras.Model, weights: Mapping[str, Any]) -> AssignedWeights:
+    """Assigns each weight whose path and shape are those of the model."""
+    result = AssignedWeights()
     for name, variable in _named(model):
-        found = weights.get(name)
+        array = weights.get(name)
         shape = tuple(variable.shape)
-        if found is None:
-            fitted.left[name] = "not there"
-        elif tuple(found.shape) != shape:
-            fitted.left[name] = f"{list(found.shape)} there and {list(shape)} here"
+        if array is None:
+            result.left[name] = "not there"
+        elif tuple(array.shape) != shape:
+            result.left[name] = f"{list(array.shape)} there and {list(shape)} here"
         else:
-            variable.assign(found)
-            fitted.loaded.append(name)
-    return fitted
+            variable.assign(array)
+            result.assigned.append(name)
+    return result
 
 
 def save_weights(weights: Mapping[str, Any], file: Path) -> None:
@@ -57,15 +60,15 @@ def save_weights(weights: Mapping[str, Any], file: Path) -> None:
     import numpy as np
 
     file.parent.mkdir(parents=True, exist_ok=True)
-    aside = file.with_name(f".{file.name}.{os.getpid()}")
+    temporary = file.with_name(f".{file.name}.{os.getpid()}")
     try:
-        with aside.open("wb") as stream:
+        with temporary.open("wb") as stream:
             np.savez(stream, **weights)
             stream.flush()
             os.fsync(stream.fileno())
-        os.replace(aside, file)
+        os.replace(temporary, file)
     finally:
-        aside.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
 
 
 def load_weights(file: Path) -> Weights:
@@ -80,14 +83,14 @@ def load_weights(file: Path) -> Weights:
     import numpy as np
 
     try:
-        with file.open("rb") as stream, np.load(stream, allow_pickle=False) as found:
-            return {name: found[name] for name in found.files}
+        with file.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
+            return {name: archive[name] for name in archive.files}
     except (zipfile.BadZipFile, EOFError, KeyError) as error:
         raise ValueError(f"{file.name} is damaged: {error}") from error
 
 
 def _named(model: keras.Model) -> list[tuple[str, Any]]:
-    """Each weight with its path; equal paths are told apart by their order."""
+    """Gives each weight with its path; equal paths are numbered in their order."""
     seen: dict[str, int] = {}
     named = []
     for variable in model.weights:

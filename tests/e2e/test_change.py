@@ -2,7 +2,6 @@
 
 import pytest
 import yaml
-
 from perennial.cli.console import IMPORTS
 
 pytestmark = [pytest.mark.timeout(600), pytest.mark.slow]

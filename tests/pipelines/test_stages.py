@@ -26,7 +26,7 @@ ALWAYS = {
 }
 # A stage, what it makes, and who reads that where it is there.
 READERS = {
-    "pretrain_learner": ("pretrained", {"stabilise_weights", "conclude_run"}),
+    "pretrain_learner": ("pretraining", {"stabilise_weights", "conclude_run"}),
     "stabilise_weights": ("weights", {"tune_model", "train_model", "conclude_run"}),
     "tune_model": ("hyperparameters", {"train_model", "conclude_run"}),
     "compare_designs": ("designs", {"conclude_run"}),

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from serving.features import Feature, InputError
+from perennial.errors import InputError
+from serving.features import Feature
 from serving.inputs import Tensor, check_outputs, from_v1, from_v2, parse_json, wants_latent
 
 IMAGE = Feature("image", "float32", (64,))

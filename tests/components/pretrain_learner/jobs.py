@@ -10,6 +10,7 @@ from typing import Any
 from perennial.project import Project
 from schemas.records import Pretraining
 from tests.chain import with_settings
+from tests.perennial.training.jobs import split_cpu
 
 
 @dataclass(frozen=True)
@@ -30,16 +31,16 @@ def pretrain(project: Project, features: Path, output: Path, **settings: Any) ->
     from perennial.training.artifacts import WEIGHTS_FILE
     from perennial.training.model_builder import ModelBuilder
     from perennial.training.transformed_features import TransformedFeatures
-    from perennial.training.weights import fit_weights, load_weights, weights_of
+    from perennial.training.weights import assign_weights, load_weights, weights_of
 
     project = with_settings(project, "pretext", **settings)
     record = pretrain_learner(project, features, output)
     weights = load_weights(output / WEIGHTS_FILE)
     model = ModelBuilder(project, TransformedFeatures(features, project.tasks)).build()
-    fitted = fit_weights(model, weights)
-    assert all((weights_of(model)[path] == weights[path]).all() for path in fitted.loaded)
+    fitted = assign_weights(model, weights)
+    assert all((weights_of(model)[path] == weights[path]).all() for path in fitted.assigned)
     files = {path.name for path in output.iterdir()}
-    return Pretrained(record, set(weights), set(fitted.loaded), dict(fitted.left), weights, files)
+    return Pretrained(record, set(weights), set(fitted.assigned), dict(fitted.left), weights, files)
 
 
 def pretrain_digits(project: Project, features: Path, folder: Path) -> dict[str, Any]:
@@ -53,6 +54,18 @@ def pretrain_digits(project: Project, features: Path, folder: Path) -> dict[str,
     }
     found["stabilised"] = stabilise_weights(project, features, folder / "rotation", None, folder / "draws")
     return found
+
+
+def pretrain_clipped(project: Project, features: Path, output: Path, replicas: int) -> Pretraining:
+    """Pretrains one epoch on this many replicas, with every gradient clipped."""
+    from components.pretrain_learner.step import pretrain_learner
+    from perennial.training import training_step
+
+    training_step.CLIP_NORM = 0.05
+    if replicas > 1:
+        split_cpu(replicas)
+        project = with_settings(project, "train", strategy="mirrored")
+    return pretrain_learner(with_settings(project, "pretext", task="rotation", epochs=1), features, output)
 
 
 def read_unlabelled(project: Project, features: Path) -> tuple[list[dict[str, Any]], list[str]]:

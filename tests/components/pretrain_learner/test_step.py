@@ -13,10 +13,11 @@ from perennial.data.examples import split_of
 from perennial.training.artifacts import WEIGHTS_FILE
 from schemas.records import Pretraining
 from tests.chain import copy_project, landing, with_settings
-from tests.components.pretrain_learner.jobs import pretrain_digits, pretrain_taxi, read_unlabelled
+from tests.components.pretrain_learner.jobs import pretrain_clipped, pretrain_digits, pretrain_taxi, read_unlabelled
 from tests.components.pretrain_learner.taxi import make_taxi, trips
 from tests.forked import forked
 from tests.perennial.folders import TAXI
+from tests.perennial.training.jobs import DROPOUT, changed
 
 PATTERN = "new/{YYYY}-{MM}-{DD}.*"
 GUESSING = math.log(4)
@@ -69,6 +70,13 @@ def test_learner_goes_on_and_its_head_does_not(digits):
         assert found.record.parameters == sum(weights.size for weights in found.weights.values())
         assert found.files == {Pretraining.FILE, WEIGHTS_FILE}
     assert digits[1]["stabilised"].pretrained == 6
+
+
+def test_clipping_is_of_the_gradient_of_all_replicas(chain, project, tmp_path):
+    project = changed(project, *DROPOUT)  # its random numbers differ between replicas
+    one, two = (forked(pretrain_clipped, project, chain.features, tmp_path / str(n), n) for n in (1, 2))
+    assert one.losses == pytest.approx(two.losses, rel=1e-4)
+    assert one.held_out_losses == pytest.approx(two.held_out_losses, rel=1e-4)
 
 
 def unlabelled(project, pattern):

@@ -35,11 +35,11 @@ def fit_chosen(chain: Chain) -> tuple[str, list[str]]:
     """How the chosen weights fit a model of other initial weights, and what lies in the folder."""
     from perennial.training.model_builder import ModelBuilder
     from perennial.training.transformed_features import TransformedFeatures
-    from perennial.training.weights import fit_weights, load_weights
+    from perennial.training.weights import assign_weights, load_weights
 
     project = chain.project
     model = ModelBuilder(project, TransformedFeatures(chain.features, project.tasks)).build()
-    fitted = fit_weights(model, load_weights(chain.weights / "weights.npz"))
+    fitted = assign_weights(model, load_weights(chain.weights / "weights.npz"))
     return str(fitted), sorted(path.name for path in chain.weights.iterdir())
 
 

@@ -118,6 +118,17 @@ def digits_model(learner: Any = None, *heads: blocks.Head) -> Any:
     return blocks.assemble(stem, learner, heads or blocks.multi_class(10))
 
 
+def exported() -> dict[str, bool]:
+    """Tells of each exported name whether it can be called and has a description."""
+    found = {name: getattr(blocks, name) for name in blocks.__all__}
+    return {name: callable(member) and bool(member.__doc__) for name, member in found.items()}
+
+
+def argument_error(block: str, arguments: dict[str, Any]) -> str:
+    """The message of the error that a block with these arguments raises, with its kind."""
+    return error_of(getattr(blocks, block), **arguments)
+
+
 def error_of(function: Any, *arguments: Any, **named: Any) -> str:
     """The message of the error that a call raises, with its kind."""
     try:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from perennial import blocks
+from tests.forked import forked
+from tests.perennial.blocks.jobs import argument_error
 
 
 @pytest.mark.parametrize(
@@ -32,6 +33,5 @@ from perennial import blocks
     ],
 )
 def test_arguments_that_are_none_are_refused(function, named, message):
-    with pytest.raises(ValueError) as caught:
-        getattr(blocks, function)(**named)
-    assert str(caught.value).startswith(f"blocks.{function}: ") and message in str(caught.value)
+    error = forked(argument_error, function, named)
+    assert error.startswith(f"ValueError: blocks.{function}: ") and message in error

@@ -27,12 +27,12 @@ def export_overconfident(kind: Kind, folder: Path) -> dict[str, Any]:
     from perennial.export.temperature_scaling import eval_answers, fit_temperatures
     from perennial.training.model_builder import ModelBuilder
     from perennial.training.transformed_features import TransformedFeatures
-    from perennial.training.weights import fit_weights, weights_of
+    from perennial.training.weights import assign_weights, weights_of
 
     project = calibrated(kind.project)
     features = TransformedFeatures(kind.folder / "features", project.tasks)
     model = ModelBuilder(project, features).build()
-    fit_weights(model, read_exported_weights(kind.models[0] / "saved_model"))
+    assign_weights(model, read_exported_weights(kind.models[0] / "saved_model"))
     head = model.output["severe"]._keras_history[0]
     head.set_weights([SHARPENED * array for array in head.get_weights()])
     fitted = fit_temperatures(project, eval_answers(model, features))

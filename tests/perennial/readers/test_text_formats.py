@@ -10,10 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from perennial.errors import BrokenFileError
 from perennial.readers.csv_rows import read_csv, read_csv_header
 from perennial.readers.json_lines import read_jsonl
 from perennial.readers.lines import longest_line
-from perennial.readers.rows import BrokenFileError, Part
+from perennial.readers.rows import Part
 
 PART = Part("a.csv", "a.csv", "csv")
 NAMES = ["a", "b", "c"]

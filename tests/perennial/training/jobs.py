@@ -11,6 +11,7 @@ import numpy as np
 from perennial.project import Project, load_project
 
 KEYS = "prediction"
+DROPOUT = ("x = keras.layers.Dropout(0.3)(x)", "pass")  # old and new text for `changed`
 
 
 def features_of(project: Project, folder: Path) -> Any:
@@ -50,14 +51,28 @@ def labels_shown(project: Project, folder: Path, balance: str, epochs: int) -> t
     return class_shares(features, project.tasks[0]), np.bincount(np.concatenate(shown), minlength=10).tolist()
 
 
+def split_cpu(devices: int) -> None:
+    """Makes several logical devices of the CPU; nothing else of TensorFlow must have run."""
+    import tensorflow as tf
+
+    (cpu,) = tf.config.list_physical_devices("CPU")
+    tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * devices)
+
+
+def clipped(project: Project, folder: Path, train: dict[str, Any], devices: int = 1) -> dict[str, Any]:
+    """What `losses` gives when every gradient is clipped."""
+    from perennial.training import training_step
+
+    training_step.CLIP_NORM = 0.05
+    return losses(project, folder, train, devices)
+
+
 def losses(project: Project, folder: Path, train: dict[str, Any], devices: int = 1, count: int = 20) -> dict[str, Any]:
     """The first losses with these settings, and what the model gives then."""
     import keras
-    import tensorflow as tf
 
     if devices > 1:
-        (cpu,) = tf.config.list_physical_devices("CPU")
-        tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * devices)
+        split_cpu(devices)
     trainer, features = make_trainer(project, folder, train)
     keras.utils.set_random_seed(5)
     found = trainer.train([0.003] * count)
@@ -119,7 +134,7 @@ def weighted(project: Project, folder: Path) -> tuple[float, float]:
 def fitted(project: Project, folder: Path) -> dict[str, Any]:
     """What happens when weights are written, read and loaded into a model like theirs and into another."""
     from perennial.training.model_builder import ModelBuilder
-    from perennial.training.weights import fit_weights, load_weights, save_weights, weights_of
+    from perennial.training.weights import assign_weights, load_weights, save_weights, weights_of
 
     features = features_of(project, folder)
     model = ModelBuilder(project, features).build()
@@ -127,9 +142,9 @@ def fitted(project: Project, folder: Path) -> dict[str, Any]:
     save_weights(weights_of(model), file)
     read = load_weights(file)
     fresh = ModelBuilder(project, features).build()
-    whole = fit_weights(fresh, read)
+    whole = assign_weights(fresh, read)
     wider = changed(project, "keras.layers.Dense(64", "keras.layers.Dense(65")
-    part = fit_weights(ModelBuilder(wider, features).build(), read)
+    part = assign_weights(ModelBuilder(wider, features).build(), read)
     equal = all(np.array_equal(array, weights_of(fresh)[name]) for name, array in weights_of(model).items())
     file.write_bytes(file.read_bytes()[:-200])
     return {"whole": str(whole), "equal": equal, "part": str(part), "left": part.left, "cut": told(load_weights, file)}

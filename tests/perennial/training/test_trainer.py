@@ -7,20 +7,18 @@ from tests.chain import copy_project
 from tests.forked import forked
 from tests.perennial.training import jobs
 
-DROPOUT = ("x = keras.layers.Dropout(0.3)(x)", "pass")
-
 
 @pytest.fixture
 def steady(chain, project):
     """The project without dropout, whose random numbers differ between replicas."""
-    return jobs.changed(project, *DROPOUT)
+    return jobs.changed(project, *jobs.DROPOUT)
 
 
 @pytest.fixture(scope="module")
 def plain(chain, tmp_path_factory):
     """How the steady project trains on one device with the usual settings."""
     project = copy_project(chain, tmp_path_factory.mktemp("plain") / "digits")
-    return forked(jobs.losses, jobs.changed(project, *DROPOUT), chain.features, {})
+    return forked(jobs.losses, jobs.changed(project, *jobs.DROPOUT), chain.features, {})
 
 
 def test_one_call_of_many_steps_computes_what_many_calls_do(chain, project):
@@ -35,6 +33,16 @@ def test_replicas_and_xla_compute_the_same(chain, steady, plain, train, devices)
     assert np.allclose(plain["losses"], found["losses"], rtol=1e-4)
     assert np.allclose(plain["norms"], found["norms"], rtol=1e-3)
     assert found["measured"].loss == pytest.approx(plain["measured"].loss, rel=1e-3)
+
+
+def test_clipping_is_of_the_gradient_of_all_replicas(chain, steady, plain):
+    one = forked(jobs.clipped, steady, chain.features, {})
+    two = forked(jobs.clipped, steady, chain.features, {"strategy": "mirrored"}, 2)
+    assert two["replicas"] == 2
+    assert min(one["norms"]) > 0.05
+    assert not np.allclose(plain["losses"], one["losses"], rtol=1e-4)
+    assert np.allclose(one["losses"], two["losses"], rtol=1e-4)
+    assert np.allclose(one["norms"], two["norms"], rtol=1e-3)
 
 
 @pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
