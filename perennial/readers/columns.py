@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -23,12 +23,14 @@ class Column:
         many: An example may have several; then a text that is a JSON list is a list of them.
         text: Bytes must be text in UTF-8.
         mixed: Its values were found to be of several kinds, so that anything is written as text.
+        shape: Of several dimensions: a list may be nested so. Empty: lists are flat.
     """
 
     kind: Kind
     many: bool = False
     text: bool = False
     mixed: bool = False
+    shape: tuple[int, ...] = ()
 
 
 def columns_of(schema: Schema) -> dict[str, Column]:
@@ -41,10 +43,16 @@ def columns_of(schema: Schema) -> dict[str, Column]:
             kinds[feature.type],
             many=_holds_many(feature),
             text=any(feature.HasField(name) for name in _TEXT_DOMAINS),
+            shape=nested_shape([dim.size for dim in feature.shape.dim]),
         )
         for feature in schema.feature
         if feature.type in kinds and is_alive(feature)
     }
+
+
+def nested_shape(sizes: Sequence[int]) -> tuple[int, ...]:
+    """Gives the shape of a feature of several dimensions; of one or none, whose lists are flat, nothing."""
+    return tuple(sizes) if len(sizes) > 1 else ()
 
 
 def merge_kinds(kinds: Iterable[Kind]) -> Kind:

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from perennial.readers.columns import Column, Kind
-from perennial.readers.convert import LARGEST
 from perennial.readers.rows import MEGABYTE
+from perennial.readers.values import LARGEST
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -6,19 +6,22 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from perennial.readers.blocks import BatchBlock
 from perennial.readers.rows import Part, Row
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 _BATCH_BYTES = 32 << 20
 _MOST_ROWS = 4096
 
 
-def parquet_columns(stream: BinaryIO) -> list[str]:
-    """The names of the columns, in the file's order."""
+def parquet_schema(stream: BinaryIO) -> pa.Schema:
+    """Reads the columns, in the file's order, and their types."""
     with _opened(stream) as parquet:
-        return list(parquet.schema_arrow.names)
+        return parquet.schema_arrow
 
 
 def parquet_row_groups(stream: BinaryIO) -> list[int]:

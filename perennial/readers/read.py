@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import BinaryIO, get_args
+from typing import TYPE_CHECKING, BinaryIO, get_args
 
 from perennial.errors import ProjectError
 from perennial.readers.blocks import Block, Columns, RowBlock
 from perennial.readers.csv_rows import read_csv, read_csv_blocks, read_csv_header
 from perennial.readers.json_lines import read_jsonl, read_jsonl_blocks
-from perennial.readers.parquet import parquet_columns, parquet_row_groups, read_parquet, read_parquet_blocks
+from perennial.readers.parquet import parquet_row_groups, parquet_schema, read_parquet, read_parquet_blocks
 from perennial.readers.rows import BrokenFileError, Part, Row, told_as
 from perennial.readers.tfrecord import read_tfrecord
 from perennial.storage.files import open_bytes
 from schemas.project import Format
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 _SUFFIXES: dict[str, Format] = {
     ".csv": "csv",
@@ -24,6 +27,7 @@ _SUFFIXES: dict[str, Format] = {
     ".tfrecord": "tfrecord",
     ".tfrecords": "tfrecord",
 }
+FILE_ENDINGS = tuple(_SUFFIXES)
 _COMPRESSED = (".gz", ".bz2", ".xz", ".zst")
 _KINDS = {
     "csv": "CSV, whole if it is compressed",
@@ -131,6 +135,17 @@ def read_columns(part: Part, max_value_mb: float) -> list[str] | None:
     return columns
 
 
+def read_schema(part: Part) -> pa.Schema:
+    """Reads the columns of a Parquet file and their types.
+
+    Raises:
+        BrokenFileError: The file is broken.
+        DataError: It cannot be read.
+    """
+    with told_as(part, _KINDS["parquet"]), open_bytes(part.uri) as stream:
+        return parquet_schema(stream)
+
+
 def split_file(part: Part) -> list[Part]:
     """The parts that a file can be read in side by side: the row groups of Parquet, else the file itself.
 
@@ -164,7 +179,7 @@ def _read(stream: BinaryIO, part: Part, max_value_mb: float) -> Iterator[Row]:
 def _columns(stream: BinaryIO, part: Part, max_value_mb: float) -> list[str]:
     if part.format == "csv":
         return read_csv_header(stream, part, max_value_mb)
-    return parquet_columns(stream)
+    return list(parquet_schema(stream).names)
 
 
 def _check_names(columns: list[str], part: Part) -> None:
