@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
-from perennial.schema.environments import TRAINING
+from perennial.schema.environments import TRAINING, is_in_environment
 from schemas.project import Severity
 from schemas.records import Check
 
@@ -63,19 +63,11 @@ def training_features(schema: Schema) -> list[Feature]:
     """The features that a span should have: those of the training environment that are not deprecated."""
     from tensorflow_metadata.proto.v0 import schema_pb2
 
-    by_default = TRAINING in schema.default_environment or not schema.default_environment
     return [
         feature
         for feature in schema.feature
-        if feature.lifecycle_stage != schema_pb2.DEPRECATED
-        and TRAINING not in feature.not_in_environment
-        and (by_default or TRAINING in feature.in_environment)
+        if feature.lifecycle_stage != schema_pb2.DEPRECATED and is_in_environment(schema, feature, TRAINING)
     ]
-
-
-def training_environment(schema: Schema) -> str | None:
-    """The environment that spans are validated in; None where the schema has none."""
-    return TRAINING if TRAINING in schema.default_environment else None
 
 
 def _is_required(feature: Feature) -> bool:

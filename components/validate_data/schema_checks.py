@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import TYPE_CHECKING
 
-from components.validate_data.column_checks import training_environment, training_features
+from components.validate_data.column_checks import training_features
+from perennial.schema.environments import TRAINING, schema_of_environment
 from perennial.tfx_compat import import_tfdv
 from schemas.project import Severity
 from schemas.records import Check
@@ -27,7 +28,8 @@ def check_schema(
         told: Columns that are missing or new: their own check says it better than the anomalies that follow from it.
     """
     tfdv = import_tfdv()
-    anomalies = tfdv.validate_statistics(statistics, schema, environment=training_environment(schema))
+    expected = schema_of_environment(schema, TRAINING)
+    anomalies = tfdv.validate_statistics(statistics, expected, environment=TRAINING)
     found = [*anomalies.anomaly_info.items(), ("table", anomalies.dataset_anomaly_info)]
     failed = [
         Check(kind="schema", subject=name, verdict="failed", message=reason.description, severity=severity)

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from perennial.schema.environments import SERVING, is_alive
+from perennial.schema.environments import SERVING, is_alive, is_in_environment
 from perennial.schema.inference import Seen, count_values, features_of, see_features
 from perennial.schema.text import compact
 
@@ -29,7 +29,9 @@ def describe_changes(before: Schema, after: Schema, statistics: DatasetFeatureSt
         elif name not in known:
             lines.append(f"`{name}`: {_describe_new(wanted[name], after, seen.get(name))}")
         else:
-            changes = _describe_feature(known[name], wanted[name], seen.get(name))
+            asked_before = is_in_environment(before, known[name], SERVING)
+            dropped = asked_before and not is_in_environment(after, wanted[name], SERVING)
+            changes = _describe_feature(known[name], wanted[name], seen.get(name), dropped)
             lines += [f"`{name}`: {change}" for change in changes]
     lines += [*_describe_values(before, after, statistics), *_describe_rest(before, after)]
     return [printable(line) for line in lines] or ["something else than features and values"] * (before != after)
@@ -42,10 +44,10 @@ def _describe_new(feature: Feature, schema: Schema, seen: Seen | None) -> str:
     parts = [f"new feature {type_name(feature)}", f"{count_words(feature)}"]
     parts += [f"one of {listed(list(values))}"] if feature.HasField("domain") and values is not None else []
     parts += [f"in {_percent(seen.present)} of examples"] if seen else []
-    return ", ".join(parts) + "; not asked of clients" * (SERVING in feature.not_in_environment)
+    return ", ".join(parts) + "; not asked of clients" * (not is_in_environment(schema, feature, SERVING))
 
 
-def _describe_feature(before: Feature, after: Feature, seen: Seen | None) -> Iterator[str]:
+def _describe_feature(before: Feature, after: Feature, seen: Seen | None, dropped: bool) -> Iterator[str]:
     from tensorflow_metadata.proto.v0 import schema_pb2
 
     if is_alive(before) and not is_alive(after):
@@ -65,9 +67,10 @@ def _describe_feature(before: Feature, after: Feature, seen: Seen | None) -> Ite
     if was != now:
         yield f"holds {now} (was {was})"
     old_places, new_places = list(before.not_in_environment), list(after.not_in_environment)
-    if old_places != new_places:
-        dropped = SERVING in new_places and SERVING not in old_places
-        yield "no longer asked of clients" if dropped else f"not in environments {new_places} (was {old_places})"
+    if dropped:
+        yield "no longer asked of clients"
+    elif old_places != new_places:
+        yield f"not in environments {new_places} (was {old_places})"
     yield from _describe_bounds(before, after)
     yield from _describe_others(before, after)
     if before.lifecycle_stage != after.lifecycle_stage:

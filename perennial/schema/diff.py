@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from perennial.schema.description import type_name
-from perennial.schema.environments import TRAINING, is_alive
+from perennial.schema.environments import TRAINING, is_alive, is_in_environment
 from perennial.schema.inference import (
     Seen,
     drop_unused_domains,
@@ -42,8 +42,9 @@ def propose_schema(schema: Schema, statistics: DatasetFeatureStatisticsList, col
     asked = type(schema)()
     asked.CopyFrom(schema)
     del asked.feature[:]
-    asked.feature.extend(_as_seen(feature, seen) for feature in schema.feature if _in_training(schema, feature))
-    anomalies = tfdv.validate_statistics(statistics, asked, environment=_environment(schema))
+    in_training = [feature for feature in schema.feature if is_in_environment(schema, feature, TRAINING)]
+    asked.feature.extend(_as_seen(feature, seen) for feature in in_training)
+    anomalies = tfdv.validate_statistics(statistics, asked)
     updated: Schema = tfdv.update_schema(asked, statistics) if anomalies.anomaly_info else asked
     proposed, known = features_of(updated), features_of(schema)
     result = type(schema)()
@@ -99,14 +100,6 @@ def reading_schema(schema: Schema, guessed: Mapping[str, Seen], label: str, spoi
         if name not in known:
             reading.feature.add(name=name, type=found.type)
     return reading
-
-
-def _environment(schema: Schema) -> str | None:
-    return TRAINING if TRAINING in schema.default_environment else None
-
-
-def _in_training(schema: Schema, feature: Feature) -> bool:
-    return _environment(schema) is None or TRAINING not in feature.not_in_environment
 
 
 def _as_seen(feature: Feature, seen: dict[str, Seen]) -> Feature:

@@ -110,6 +110,8 @@ def planned_feature(name: str) -> Feature:
 
 def exclude_from_serving(feature: Feature) -> None:
     """Makes a feature one that clients do not send."""
+    if SERVING in feature.in_environment:  # it would count for more
+        feature.in_environment.remove(SERVING)
     if SERVING not in feature.not_in_environment:
         feature.not_in_environment.append(SERVING)
 
