@@ -28,7 +28,7 @@ from components.validate_data.drift_distances import (
     missing_share,
     quartiles,
 )
-from perennial.data.distributions import Distribution, kind, merge
+from perennial.data.distributions import Distribution, count_examples, kind, merge_feature, without_values
 from schemas.project import ProjectSettings, Severity
 from schemas.records import Check
 
@@ -113,10 +113,10 @@ def check_drift(
     if not baselines:
         names = dict.fromkeys(["all features", *(f.name for f in features if f.name == rules.label)])
         return [rules.check(name, "not_compared", "there is no earlier span in the window") for name in names]
-    examples = max((part.examples for part in span.values()), default=0)
+    examples = count_examples(span)
     found: list[_Comparison | Check] = []
     for feature in features:
-        after = span.get(feature.name) or _without(examples)
+        after = span.get(feature.name) or without_values(examples)
         if why := _why_never(feature, after, rules):
             found.append(rules.check(feature.name, "not_compared", why))
         else:
@@ -132,9 +132,9 @@ def make_baselines(before: Sequence[Mapping[str, Distribution]]) -> list[Baselin
         return []
     if len(before) == 1:
         return [Baseline("the span before", before[0])]
-    names = dict.fromkeys(name for part in before for name in part)
-    # A span without the feature at all was not measured for it, and says nothing of how often it is missing.
-    window = {name: merge([part[name] for part in before if name in part]) for name in names}
+    # Before the first span that has a feature there was no such feature: that it is new is not a drift.
+    since = {name: before[place:] for place, span in reversed([*enumerate(before)]) for name in span}
+    window = {name: merge_feature(name, spans) for name, spans in since.items()}
     return [Baseline("the span before", before[-1]), Baseline("the window", window)]
 
 
@@ -149,7 +149,7 @@ def _why_never(feature: Feature, span: Distribution, rules: Rules) -> str:
 
 
 def _compare(feature: Feature, after: Distribution, baseline: Baseline, rules: Rules) -> _Comparison | Check:
-    before, limits = baseline.distributions.get(feature.name) or _without(0), getattr(feature, rules.comparator)
+    before, limits = baseline.distributions.get(feature.name) or without_values(0), getattr(feature, rules.comparator)
     greatest, divergence = limits.HasField("infinity_norm"), limits.HasField("jensen_shannon_divergence")
     if feature.name == rules.label or greatest:
         whole = as_categories(before), as_categories(after)
@@ -228,11 +228,6 @@ def _what_changed(item: _Comparison, found: Distance) -> str:
 def _all_dates(span: Distribution) -> bool:
     names = list(itertools.islice(span.counts or {}, _LOOKED_AT))
     return bool(names) and all(_DATE.fullmatch(name) for name in names)
-
-
-def _without(examples: int) -> Distribution:
-    """A feature that none of the examples has."""
-    return Distribution(examples, examples, 0, None, None, None)
 
 
 def _percent(share: float) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from components.check_examples.step import CHECKED_FILE, DATA_DOCS, SET_ASIDE_FILE, read_checked
 from components.compute_statistics.step import read_statistics, write_statistics
 from components.validate_data.statistics_view import render_statistics
-from perennial.data.distributions import Distribution, merge, read_distributions
+from perennial.data.distributions import Distribution, merge_spans, read_distributions
 from perennial.data.examples import split_files, split_prefix
 from perennial.data.merge_statistics import combine_statistics
 from perennial.errors import DataError
@@ -107,14 +107,8 @@ def combine(project: Project, spans: Sequence[Measured]) -> DatasetFeatureStatis
 
 
 def combine_distributions(spans: Sequence[Measured]) -> dict[str, Distribution]:
-    """The distributions of several spans together; a span without a feature counts as examples that miss it."""
-    names = dict.fromkeys(name for span in spans for name in span.distributions)
-    return {name: merge([_part(span, name) for span in spans]) for name in names}
-
-
-def _part(span: Measured, name: str) -> Distribution:
-    rows = sum(span.record.rows.values())
-    return span.distributions.get(name) or Distribution(rows, rows, 0, None, None, None)
+    """The distributions of several spans together, oldest span first."""
+    return merge_spans([span.distributions for span in spans])
 
 
 def _link_as_test(checked: Path, split: str, target: Path) -> None:

@@ -7,6 +7,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from components.validate_data.drift import Baseline, Rules, check_drift
+from perennial.data.distributions import count_examples
 from perennial.data.serving_log import find_log, no_requests, unreadable
 from perennial.errors import PerennialError
 from perennial.project import Project
@@ -33,7 +34,7 @@ def read_served(project: Project) -> Baseline | str:
         found = _measure(project, log.rows(), log.columns)
     except PerennialError as error:
         return unreadable(error)
-    requests = max((part.examples for part in found.values()), default=0)
+    requests = count_examples(found)
     return Baseline(f"{requests:,} served requests", found) if requests else no_requests(project)
 
 

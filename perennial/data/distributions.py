@@ -57,11 +57,34 @@ def merge(parts: Sequence[Distribution]) -> Distribution:
     other kind are as if they lacked the feature. Counts are added up exactly. Knots are joined, and each part is
     a step function between its own, so that merging adds no error.
     """
-    kept = [part if kind(part) in (None, _newest_kind(parts)) else _as_missing(part) for part in parts]
+    kept = [part if kind(part) in (None, _newest_kind(parts)) else without_values(part.examples) for part in parts]
     examples, missing, total = (sum(getattr(part, name) for part in kept) for name in ("examples", "missing", "total"))
     counts, capped = _merge_counts(kept)
     knots, cumulative = _merge_numbers(kept)
     return Distribution(examples, missing, total, counts, knots, cumulative, capped)
+
+
+def merge_spans(spans: Sequence[Mapping[str, Distribution]]) -> dict[str, Distribution]:
+    """Merges the distributions of several spans, feature by feature; oldest span first."""
+    return {name: merge_feature(name, spans) for name in dict.fromkeys(name for span in spans for name in span)}
+
+
+def merge_feature(name: str, spans: Sequence[Mapping[str, Distribution]]) -> Distribution:
+    """Merges the distributions of one feature; where a span is without it, all examples of the span miss it.
+
+    A span is measured for every feature that any of its examples has, so this is what it says.
+    """
+    return merge([span.get(name) or without_values(count_examples(span)) for span in spans])
+
+
+def count_examples(span: Mapping[str, Distribution]) -> int:
+    """Counts the examples that a span's distributions were measured over."""
+    return max((part.examples for part in span.values()), default=0)
+
+
+def without_values(examples: int) -> Distribution:
+    """The distribution of a feature that none of the examples has."""
+    return Distribution(examples, examples, 0, None, None, None)
 
 
 def kind(part: Distribution) -> str | None:
@@ -131,10 +154,6 @@ _KINDS = ("none", "categories", "numbers")  # the file holds their places in thi
 
 def _newest_kind(parts: Sequence[Distribution]) -> str | None:
     return next((found for part in reversed(parts) if (found := kind(part))), None)
-
-
-def _as_missing(part: Distribution) -> Distribution:
-    return Distribution(part.examples, part.examples, 0, None, None, None)
 
 
 def _frequency(item: tuple[str, int]) -> tuple[int, str]:
