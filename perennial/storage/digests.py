@@ -8,16 +8,11 @@ from pathlib import Path
 
 from perennial.errors import IntegrityError
 
-_BLOCK = 1 << 20
-
 
 def digest_file(path: Path) -> str:
     """SHA-256 of a file's bytes, as 64 hexadecimal digits."""
-    sha = hashlib.sha256()
     with path.open("rb") as stream:
-        while block := stream.read(_BLOCK):
-            sha.update(block)
-    return sha.hexdigest()
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def digest_folder(folder: Path) -> str:

@@ -17,7 +17,6 @@ from perennial.storage.files import expand, open_bytes, stat_of
 
 Stat = list[int | str]
 
-_BLOCK = 1 << 20
 # A file may change again within one tick of its file system's clock, unseen: what was written less than this
 # before it was hashed is hashed again. Source: git's "racy" rule, with the two seconds of the coarsest clock (FAT).
 _RACY_NS = 2_000_000_000
@@ -87,11 +86,8 @@ def _racy(stat: Stat, hashed_ns: int) -> bool:
 
 
 def _sha256(file: str) -> str:
-    sha = hashlib.sha256()
     with open_bytes(file, decompress=False) as stream:
-        while block := stream.read(_BLOCK):
-            sha.update(block)
-    return sha.hexdigest()
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _read(memo: Path) -> dict[str, tuple[Stat, str]]:
