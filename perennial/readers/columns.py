@@ -1,4 +1,4 @@
-"""What a feature's values must be, by the schema or by the values themselves."""
+"""The kind of a feature's values, by the schema or by the values themselves."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _TEXT_DOMAINS = ("domain", "string_domain", "natural_language_domain", "url_doma
 
 @dataclass(frozen=True)
 class Column:
-    """A feature: the kind of its values.
+    """A feature and the kind of its values.
 
     Attributes:
         many: An example may have several; then a text that is a JSON list is a list of them.
@@ -34,7 +34,7 @@ class Column:
 
 
 def columns_of(schema: Schema) -> dict[str, Column]:
-    """The features that a schema holds data to; structs, which tf.Example does not hold, are left out."""
+    """Lists the features of a schema; structs, which tf.Example cannot hold, are left out."""
     from tensorflow_metadata.proto.v0 import schema_pb2
 
     kinds: dict[int, Kind] = {schema_pb2.INT: "int", schema_pb2.FLOAT: "float", schema_pb2.BYTES: "bytes"}
@@ -51,12 +51,12 @@ def columns_of(schema: Schema) -> dict[str, Column]:
 
 
 def nested_shape(sizes: Sequence[int]) -> tuple[int, ...]:
-    """Gives the shape of a feature of several dimensions; of one or none, whose lists are flat, nothing."""
+    """Gives the shape of a feature of several dimensions; () for flat lists and single values."""
     return tuple(sizes) if len(sizes) > 1 else ()
 
 
 def merge_kinds(kinds: Iterable[Kind]) -> Kind:
-    """The kind that holds all of them: whole numbers are numbers, and anything can be written as text."""
+    """Gives the kind that holds all of them: numbers hold whole numbers, text holds anything."""
     found = set(kinds)
     if found == {"int"}:
         return "int"
@@ -64,21 +64,21 @@ def merge_kinds(kinds: Iterable[Kind]) -> Kind:
 
 
 class SeenKinds:
-    """The kinds of values that were seen of columns that no schema tells; `alone`: not always in a list."""
+    """Kinds of the values seen in columns that no schema describes."""
 
     def __init__(self) -> None:
         self.kinds: dict[str, set[Kind]] = {}
         self.alone: set[str] = set()
 
     def see(self, name: str, kind: Kind | None, alone: bool) -> None:
-        """Notes a value; `alone`: it was no list."""
+        """Notes a value; `alone`: it is not in a list."""
         if kind is not None:
             self.kinds.setdefault(name, set()).add(kind)
         if alone:
             self.alone.add(name)
 
     def columns(self) -> dict[str, Column]:
-        """The columns that hold every value that was seen of them."""
+        """Gives columns that hold every value that was seen."""
         return {
             name: Column(merge_kinds(kinds), many=name not in self.alone, mixed=len(kinds) > 1)
             for name, kinds in self.kinds.items()

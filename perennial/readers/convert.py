@@ -1,4 +1,4 @@
-"""Making the values of a row what the columns say, or telling why that cannot be done."""
+"""Converts the values of a row to the kinds of their columns, or says why one does not fit."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Conformer:
         self._converters = {name: _converter(column) for name, column in columns.items()}
 
     def conform(self, values: Mapping[str, Any]) -> tuple[Conformed, list[Reason]]:
-        """The values that are present, as int, float, bytes or lists of one of them, and the reasons of the others.
+        """Converts the values that are present, and gives the reasons why others do not fit.
 
         Never raises: a value that does not fit is a reason.
         """
@@ -50,7 +50,8 @@ class Conformer:
             if value is None:
                 continue
             try:
-                # Before it is converted: text and lists may be large, and conversion makes them larger.
+                # Before it is converted: text and lists may be large, and conversion makes them
+                # larger.
                 if isinstance(value, _SIZED) and len(value) > self._largest:
                     raise _TooLargeError(len(value))
                 converted = self._converters.get(name, self._natural)(value)
@@ -98,7 +99,7 @@ def _converter(column: Column) -> Callable[[Any], Any]:
 
 
 def _flatten(value: Any, shape: tuple[int, ...]) -> Any:
-    """The items of a list that is flat, as tf.Example holds it, or nested as its feature's shape.
+    """Flattens a list that is nested as its feature's shape; a flat list, as in tf.Example, stays.
 
     Raises:
         ValueError: Some items are lists, and the nesting is not that of the shape.
@@ -124,7 +125,7 @@ def _to_any_bytes(value: Any) -> bytes:
 
 
 def _to_natural(value: Any) -> Any:
-    """A value of a column that nothing is known of: a list's items are made of one kind."""
+    """Converts a value of an unknown column; the items of a list become one kind."""
     if not isinstance(value, _LISTS):
         return _natural_scalar(value)
     items = [_natural_scalar(item) for item in value]
@@ -146,7 +147,7 @@ def _natural_scalar(value: Any) -> Plain:
 
 
 def _guess(value: Any) -> Any:
-    """A value for inference: text that reads as a number or as a list of numbers is one."""
+    """Converts a value for inference: text that reads as a number or a list of numbers is one."""
     if not isinstance(value, str):
         return _to_natural(value)
     # 007 is the name of something: as a number it would lose its zeros.
@@ -165,7 +166,7 @@ def _guess(value: Any) -> Any:
 
 
 def kind_of(value: Value) -> Kind | None:
-    """The kind of a conformed value; None of an empty list."""
+    """Gives the kind of a converted value; None for an empty list."""
     item = value if not isinstance(value, list) else value[0] if value else None
     if item is None:
         return None
@@ -189,7 +190,7 @@ def _size(value: bytes | list[Any]) -> int:
 
 
 def _culprit(value: Any, convert: Callable[[Any], Any]) -> Any:
-    """The item of a list that does not fit, or the value itself."""
+    """Finds the item of a list that does not fit; else gives the value itself."""
     if isinstance(value, _LISTS):
         for item in value:
             try:

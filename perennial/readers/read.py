@@ -1,4 +1,4 @@
-"""Reading a part of a span, whatever its format."""
+"""Reads one part of a span, whatever its format."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _KINDS = {
 
 
 def format_of(uri: str, setting: Format | None) -> Format:
-    """The format of a file: the setting's, or that of its suffix.
+    """Gives the format of a file: that of the setting, or that of its suffix.
 
     Raises:
         ProjectError: There is no setting and the suffix is none that is known.
@@ -58,7 +58,7 @@ def format_of(uri: str, setting: Format | None) -> Format:
 
 
 def read_rows(part: Part, max_value_mb: float) -> Iterator[Row]:
-    """The rows of a part, in their order; those that cannot be read come with their reason.
+    """Reads the rows of a part in their order; a row that cannot be read comes with its reason.
 
     Raises:
         BrokenFileError: The file as a whole is at fault.
@@ -75,7 +75,7 @@ def read_rows(part: Part, max_value_mb: float) -> Iterator[Row]:
 
 
 def read_blocks(part: Part, max_value_mb: float) -> Iterator[Block]:
-    """The rows of a part in blocks, each of which is to be read with `columns_of` or `rows_of` before the next.
+    """Reads a part in blocks; use `columns_of` or `rows_of` on each before asking for the next.
 
     Raises:
         BrokenFileError: The file as a whole is at fault.
@@ -94,7 +94,7 @@ def read_blocks(part: Part, max_value_mb: float) -> Iterator[Block]:
 
 
 def columns_of(block: Block, part: Part) -> Columns | None:
-    """The rows of a block as columns; None where they can only be read one by one.
+    """Gives the rows of a block as columns; None where they can only be read one by one.
 
     Raises:
         BrokenFileError: The file as a whole is at fault.
@@ -104,7 +104,7 @@ def columns_of(block: Block, part: Part) -> Columns | None:
 
 
 def rows_of(block: Block, part: Part) -> Iterator[Row]:
-    """The rows of a block one by one.
+    """Reads the rows of a block one by one.
 
     Raises:
         BrokenFileError: The file as a whole is at fault.
@@ -115,10 +115,11 @@ def rows_of(block: Block, part: Part) -> Iterator[Row]:
 
 
 def read_columns(part: Part, max_value_mb: float) -> list[str] | None:
-    """The columns of a file that tells them at its beginning or end; None for other formats.
+    """Reads the names of the columns; None for formats without a list of them.
 
     Raises:
-        BrokenFileError: The file is empty or broken, or a column has no name or the name of another.
+        BrokenFileError: The file is empty or broken, or a column has no name or the name of
+            another.
         DataError: It cannot be read.
     """
     if part.table is not None:
@@ -147,7 +148,7 @@ def read_schema(part: Part) -> pa.Schema:
 
 
 def split_file(part: Part) -> list[Part]:
-    """The parts that a file can be read in side by side: the row groups of Parquet, else the file itself.
+    """Splits a file into parts that can be read in parallel: row groups of Parquet, else the file.
 
     Raises:
         BrokenFileError: The file is broken.

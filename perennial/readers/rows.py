@@ -1,4 +1,4 @@
-"""What every reader gives: rows, reasons, and the fault of a whole file."""
+"""Rows, parts, reasons, and errors of whole files: what every reader gives."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _REMEDY = "Land it again."
 
 
 class Reason(NamedTuple):
-    """Why a row is set aside: what was expected, as a sentence's beginning, and what was received."""
+    """Why a row cannot be used: what was expected, as a sentence's start, and what was received."""
 
     expected: str
     received: str
@@ -29,7 +29,7 @@ class Reason(NamedTuple):
 
 
 class Row(NamedTuple):
-    """A row of a source: its 1-based line or row number, what it holds, and why it could not be read, if so."""
+    """A row of a source: its 1-based number, its values, and why it cannot be read, if so."""
 
     number: int
     values: dict[str, Any]
@@ -38,7 +38,7 @@ class Row(NamedTuple):
 
 @dataclass(frozen=True)
 class Part:
-    """A piece of a span that is read in one go: a file, a row group of a Parquet file, or a span of a table.
+    """A piece of a span that is read in one go: a file, a Parquet row group, or a table's span.
 
     Attributes:
         uri: Path or URL of the file; empty for a table.
@@ -61,13 +61,13 @@ class Part:
     without: tuple[str, ...] = ()
 
     def place(self, number: int) -> str:
-        """Where a row stands, such as `data/2026-01-31.csv: line 17`."""
+        """Says where a row stands, such as `data/2026-01-31.csv: line 17`."""
         unit = "line" if self.format in ("csv", "jsonl") else "row"
         return f"{self.name}: {unit} {number}"
 
 
 class BrokenFileError(DataError):
-    """A file whose contents are at fault as a whole, such as one that was cut off."""
+    """The contents of a file are damaged as a whole, for example cut off."""
 
     def __init__(self, where: str, expected: str, received: object, remedy: str = _REMEDY) -> None:
         super().__init__(where, expected, received, remedy)
@@ -75,7 +75,7 @@ class BrokenFileError(DataError):
 
 @contextmanager
 def told_as(part: Part, kind: str) -> Iterator[None]:
-    """Tells what goes wrong while a file is read as the fault of its bytes, or of the place that it lies in.
+    """Turns errors of reading a file into errors of its bytes or of the place where it lies.
 
     Args:
         part: What is read.
@@ -101,13 +101,13 @@ def told_as(part: Part, kind: str) -> Iterator[None]:
 
 
 def shorten(value: object) -> str:
-    """A value in at most about 40 characters, as a message shows it."""
+    """Shows a value in about 40 characters at most."""
     text = repr(value[: _LONGEST + 1]) if isinstance(value, str | bytes) else _plain(value)
     return text if len(text) <= _LONGEST + 2 else f"{text[:_LONGEST]}…"
 
 
 def in_megabytes(size: float) -> str:
-    """A number of bytes in words: `50.0 MB`."""
+    """Shows a number of bytes in megabytes: `50.0 MB`."""
     return f"{size / MEGABYTE:.1f} MB"
 
 

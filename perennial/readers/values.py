@@ -1,4 +1,4 @@
-"""One value: a whole number, a number or text. Ingestion, batch prediction and the model server share these rules."""
+"""Rules for one value, shared by ingestion, batch prediction and the model server."""
 
 from __future__ import annotations
 
