@@ -57,14 +57,19 @@ def nested_shape(sizes: Sequence[int]) -> tuple[int, ...]:
 
 def merge_kinds(kinds: Iterable[Kind]) -> Kind:
     """Gives the kind that holds all of them: numbers hold whole numbers, text holds anything."""
-    found = set(kinds)
-    if found == {"int"}:
+    distinct = set(kinds)
+    if distinct == {"int"}:
         return "int"
-    return "float" if found and found <= {"int", "float"} else "bytes"
+    return "float" if distinct and distinct <= {"int", "float"} else "bytes"
 
 
 class SeenKinds:
-    """Kinds of the values seen in columns that no schema describes."""
+    """Kinds of the values seen in columns that no schema describes.
+
+    Attributes:
+        kinds: Column -> the kinds of its values.
+        alone: Columns that held a value outside a list.
+    """
 
     def __init__(self) -> None:
         self.kinds: dict[str, set[Kind]] = {}

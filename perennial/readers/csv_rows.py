@@ -18,7 +18,7 @@ from perennial.readers.lines import Line, PushbackStream, longest_line, read_lin
 from perennial.readers.rows import BrokenFileError, Part, Reason, Row, shorten
 
 BLOCK_BYTES = 1 << 20
-_CAREFUL_BYTES = 1 << 16  # so much is read one by one where a block's quotes or its text are at fault
+_CAREFUL_BYTES = 1 << 16  # read one by one where quotes or text are at fault
 
 
 class _Lines:
@@ -65,7 +65,10 @@ def read_csv_header(stream: BinaryIO, part: Part, max_value_mb: float) -> list[s
 
 
 def read_csv(stream: BinaryIO, part: Part, max_value_mb: float) -> Iterator[Row]:
-    """Reads the rows below the header; a row has the number of its first line."""
+    """Reads the rows below the header.
+
+    A row has the number of its first line. An empty cell is a missing value.
+    """
     records = _records(stream, part, max_value_mb)
     header: list[str] = next(records, (0, [], None))[1]
     return (_to_row(header, *record) for record in records)

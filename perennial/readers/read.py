@@ -10,7 +10,7 @@ from perennial.readers.blocks import Block, Columns, RowBlock
 from perennial.readers.csv_rows import read_csv, read_csv_blocks, read_csv_header
 from perennial.readers.json_lines import read_jsonl, read_jsonl_blocks
 from perennial.readers.parquet import parquet_row_groups, parquet_schema, read_parquet, read_parquet_blocks
-from perennial.readers.rows import BrokenFileError, Part, Row, told_as
+from perennial.readers.rows import BrokenFileError, Part, Row, reported_as
 from perennial.readers.tfrecord import read_tfrecord
 from perennial.storage.files import open_bytes
 from schemas.project import Format
@@ -49,9 +49,9 @@ def format_of(uri: str, setting: Format | None) -> Format:
     name = uri.split("?")[0].lower()
     for compressed in _COMPRESSED:
         name = name.removesuffix(compressed)
-    for suffix, found in _SUFFIXES.items():
+    for suffix, file_format in _SUFFIXES.items():
         if name.endswith(suffix):
-            return found
+            return file_format
     expected = f"must name the format of files that end in none of {', '.join(_SUFFIXES)}"
     remedy = f"Set it to {', '.join(get_args(Format))}, or rename the file."
     raise ProjectError("project.yaml: data.format", expected, uri, remedy)
@@ -70,7 +70,7 @@ def read_rows(part: Part, max_value_mb: float) -> Iterator[Row]:
         for number, values in enumerate(read_table_rows(part.table, part.span, part.fingerprint), start=1):
             yield Row(number, {name: value for name, value in values.items() if name not in part.without})
         return
-    with told_as(part, _KINDS[part.format]), open_bytes(part.uri) as stream:
+    with reported_as(part, _KINDS[part.format]), open_bytes(part.uri) as stream:
         yield from _read(stream, part, max_value_mb)
 
 
@@ -84,7 +84,7 @@ def read_blocks(part: Part, max_value_mb: float) -> Iterator[Block]:
     if part.format not in ("csv", "jsonl", "parquet"):
         yield RowBlock(lambda: read_rows(part, max_value_mb))
         return
-    with told_as(part, _KINDS[part.format]), open_bytes(part.uri) as stream:
+    with reported_as(part, _KINDS[part.format]), open_bytes(part.uri) as stream:
         if part.format == "csv":
             yield from read_csv_blocks(stream, part, max_value_mb)
         elif part.format == "jsonl":
@@ -99,7 +99,7 @@ def columns_of(block: Block, part: Part) -> Columns | None:
     Raises:
         BrokenFileError: The file as a whole is at fault.
     """
-    with told_as(part, _KINDS[part.format]):
+    with reported_as(part, _KINDS[part.format]):
         return block.columns()
 
 
@@ -110,7 +110,7 @@ def rows_of(block: Block, part: Part) -> Iterator[Row]:
         BrokenFileError: The file as a whole is at fault.
         DataError: The file or the database cannot be read.
     """
-    with told_as(part, _KINDS[part.format]):
+    with reported_as(part, _KINDS[part.format]):
         yield from block.rows()
 
 
@@ -124,7 +124,7 @@ def read_columns(part: Part, max_value_mb: float) -> list[str] | None:
     """
     if part.table is not None:
         return None
-    with told_as(part, _KINDS[part.format]):
+    with reported_as(part, _KINDS[part.format]):
         with open_bytes(part.uri, decompress=False) as stream:
             if not stream.read(1):
                 raise BrokenFileError(part.name, "must hold rows", "0 bytes")
@@ -143,7 +143,7 @@ def read_schema(part: Part) -> pa.Schema:
         BrokenFileError: The file is broken.
         DataError: It cannot be read.
     """
-    with told_as(part, _KINDS["parquet"]), open_bytes(part.uri) as stream:
+    with reported_as(part, _KINDS["parquet"]), open_bytes(part.uri) as stream:
         return parquet_schema(stream)
 
 
@@ -156,7 +156,7 @@ def split_file(part: Part) -> list[Part]:
     """
     if part.format != "parquet":
         return [part]
-    with told_as(part, _KINDS[part.format]), open_bytes(part.uri) as stream:
+    with reported_as(part, _KINDS[part.format]), open_bytes(part.uri) as stream:
         if not stream.seekable():
             return [part]  # each row group would need a copy of the whole file
         groups = parquet_row_groups(stream)

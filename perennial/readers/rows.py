@@ -74,7 +74,7 @@ class BrokenFileError(DataError):
 
 
 @contextmanager
-def told_as(part: Part, kind: str) -> Iterator[None]:
+def reported_as(part: Part, kind: str) -> Iterator[None]:
     """Turns errors of reading a file into errors of its bytes or of the place where it lies.
 
     Args:

@@ -13,8 +13,8 @@ TRAINING, SERVING = "TRAINING", "SERVING"
 def is_in_environment(schema: Schema, feature: Feature, environment: str) -> bool:
     """Tells whether a feature is in an environment, as TensorFlow Data Validation does.
 
-    What the feature itself says comes first. Where the schema names no default environment at all, a feature
-    is in every environment unless it says otherwise.
+    What the feature itself says comes first. Where the schema names no default environment at all,
+    a feature is in every environment unless it says otherwise.
     """
     if environment in feature.in_environment:
         return True
@@ -24,13 +24,13 @@ def is_in_environment(schema: Schema, feature: Feature, environment: str) -> boo
 
 
 def environments_of(schema: Schema, feature: Feature) -> list[str]:
-    """Names the environments that a feature is in, of those that the schema, the feature or the product knows."""
+    """Names the environments that a feature is in."""
     known = dict.fromkeys([*(schema.default_environment or (TRAINING, SERVING)), *feature.in_environment])
     return [name for name in known if is_in_environment(schema, feature, name)]
 
 
 def schema_of_environment(schema: Schema, environment: str) -> Schema:
-    """Copies a schema so that TFDV, which takes no environment but a default one, can be asked about this one."""
+    """Copies a schema so that TFDV can validate in an environment that is not a default one."""
     copy = type(schema)()
     copy.CopyFrom(schema)
     if environment not in copy.default_environment:
@@ -47,7 +47,7 @@ def serving_features(schema: Schema) -> list[str]:
 
 
 def is_alive(feature: Feature) -> bool:
-    """Whether a feature is in use: neither deprecated nor planned nor disabled."""
+    """Tells whether a feature is in use: neither deprecated nor planned nor disabled."""
     from tensorflow_metadata.proto.v0 import schema_pb2
 
     return feature.lifecycle_stage in (schema_pb2.UNKNOWN_STAGE, schema_pb2.BETA, schema_pb2.PRODUCTION)
