@@ -1,4 +1,4 @@
-"""From columns of converted values to the arrays that a model takes."""
+"""Makes the arrays that a model takes of columns of converted values."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class UnfitError(ValueError):
-    """The values of a feature in one of the rows are not those that the model takes."""
+    """A row's values of a feature are not those that the model takes."""
 
     def __init__(self, row: int, feature: Feature, received: str) -> None:
         self.row = row
@@ -27,7 +27,7 @@ class UnfitError(ValueError):
 
 
 def column_of(feature: Feature) -> Column:
-    """Gives what the readers must make of a feature's values."""
+    """Gives the column that the readers must make of a feature's values."""
     kind: Kind = "float" if feature.dtype in FLOATS else "int" if feature.dtype in INTEGERS else "bytes"
     many = any(size != 1 for size in feature.shape)
     return Column(kind, many, shape=nested_shape([-1 if size is None else size for size in feature.shape]))

@@ -36,7 +36,7 @@ _COLUMNS: dict[Part, str] = {
 
 @dataclass(frozen=True)
 class BatchResult:
-    """What was written: how many predictions, by which version, where."""
+    """How many predictions were written, by which version, and where."""
 
     rows: int
     version: str
@@ -44,12 +44,12 @@ class BatchResult:
 
 
 def predict_batch(project: Project, data: Path, output: Path) -> BatchResult:
-    """Writes a Parquet file with a row for each input row: its plain columns and the prediction.
+    """Writes a Parquet file with a row for each input row: its columns and the prediction.
 
-    Columns added: `predicted_class` int64 and `probabilities` list of float32, or `predicted_value` float32 of a
-    regression, behind `<task>_` where there are several tasks; and `model_version` text. A feature with a default may
-    be missing from the file or from a row. The rows keep their order, and a set number of batches is in memory
-    at a time. The file appears whole or not at all.
+    Columns added: `predicted_class` int64 and `probabilities` list of float32, or `predicted_value`
+    float32 of a regression, behind `<task>_` where there are several tasks; and `model_version`
+    text. A feature with a default may be missing from the file or from a row. The rows keep their
+    order, and a set number of batches is in memory at a time. The file appears whole or not at all.
 
     Raises:
         ServingError: Nothing was deployed yet.
@@ -122,7 +122,7 @@ def _score(block: ReadRows, first: int, model: LoadedModel, schema: pa.Schema) -
 
 
 def output_columns(contract: ModelContract) -> dict[str, str]:
-    """Column -> the model's output that it holds: `predicted_class`, or `<task>_predicted_class` of several tasks."""
+    """Names for each column the model's output that it holds, such as `predicted_class`."""
     several = len(contract.tasks) > 1
     return {
         f"{task.name + '_' if several else ''}{_COLUMNS[part]}": output.name
@@ -132,7 +132,7 @@ def output_columns(contract: ModelContract) -> dict[str, str]:
 
 
 def _to_columns(predictions: Predictions, outputs: dict[str, str], schema: pa.Schema) -> dict[str, pa.Array]:
-    """Column -> what the model says of each row: a list of each row of a matrix."""
+    """Makes columns of the model's predictions: a list for each row of a matrix."""
     import pyarrow as pa
 
     columns = {}
@@ -147,7 +147,7 @@ def _to_columns(predictions: Predictions, outputs: dict[str, str], schema: pa.Sc
 
 
 def make_schema(fields: Sequence[Any], contract: ModelContract) -> Any:
-    """The Arrow schema of the output: the input's plain columns, then what the model says.
+    """Makes the output's Arrow schema: the input's columns, then the predictions.
 
     A column of the input that has the name of an added one is left out.
     """

@@ -38,8 +38,8 @@ def select_spans(
 ):
     """Chooses what the run works on; `work` is `train` or `nothing_new`.
 
-    `stages` are those that the pipeline was compiled with. Kubeflow's backend takes the items of a loop for text
-    unless the list says that they are dictionaries.
+    `stages` are those that the pipeline was compiled with. Kubeflow's backend takes the items of a
+    loop for text unless the list says that they are dictionaries.
     """
     from components.select_spans.step import select_spans
     from perennial.project import load_project
@@ -62,7 +62,8 @@ def select_spans(
         record["released"],
         record.get("champion", {}),
         record["instances"],
-        # As text: Kubeflow makes every number of a structure a float, and a layer has no 48.0 units.
+        # As text: Kubeflow makes every number of a structure a float, and a layer has no 48.0
+        # units.
         chosen.tuned.model_dump_json() if chosen.tuned else "",
         chosen.tune_reason,
         unlabelled_fingerprint(loaded) if work == "train" else "",

@@ -1,4 +1,4 @@
-"""The columns of a span against the schema and against the span before it. Pure; nothing is read here."""
+"""Checks the columns of a span against the schema and the span before it. Pure."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def check_columns(
     ordered: bool,
     severity: Severity,
 ) -> list[Check]:
-    """One check for each column that is missing or new, one for their order, or one that all is as it should be.
+    """Makes a check for each missing or new column, or for all, and one for their order.
 
     Args:
         place: What messages call the span's file or table.
@@ -60,7 +60,7 @@ def check_columns(
 
 
 def training_features(schema: Schema) -> list[Feature]:
-    """The features that a span should have: those of the training environment that are not deprecated."""
+    """Lists the features that a span should have: those of TRAINING that are not deprecated."""
     from tensorflow_metadata.proto.v0 import schema_pb2
 
     return [
@@ -75,7 +75,7 @@ def _is_required(feature: Feature) -> bool:
 
 
 def _renamed(missing: Sequence[str], new: Sequence[str]) -> dict[str, str]:
-    """Missing column -> the new one that it likely became, where each is the other's nearest."""
+    """Guesses which new column a missing one became, where each is the other's nearest."""
     likely = {}
     for name in missing:
         near = difflib.get_close_matches(name.lower(), [other.lower() for other in new], 1, _SIMILAR)

@@ -1,7 +1,7 @@
 """Drift: whether the values of each feature are distributed as they were before.
 
-Every comparison that is made has a distance and a threshold: what the sampling noise of both sides explains, or what
-schema.pbtxt sets. One that could not be made says why, and is never passed.
+Every comparison that is made has a distance and a threshold: what the sampling noise of both sides
+explains, or what schema.pbtxt sets. One that could not be made says why, and is never passed.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _LONGEST = 40
 
 @dataclass(frozen=True)
 class Baseline:
-    """What a span is compared with: how messages call it, and feature -> distribution."""
+    """What a span is compared with: a name for messages, and each feature's distribution."""
 
     name: str
     distributions: Mapping[str, Distribution]
@@ -50,10 +50,11 @@ class Baseline:
 
 @dataclass(frozen=True)
 class Rules:
-    """What decides whether a difference is a failure, and of which kind and severity.
+    """What decides whether a difference is a failure, and its kind and severity.
 
-    `comparator` is the field of a schema's feature that may set a threshold. `false_alarms` is the chance of any
-    alarm where nothing changed: it is shared by all comparisons that have no threshold of their own.
+    `comparator` is the field of a schema's feature that may set a threshold. `false_alarms` is the
+    chance of any alarm where nothing changed: it is shared by all comparisons that have no
+    threshold of their own.
     """
 
     key: str
@@ -65,11 +66,11 @@ class Rules:
 
     @property
     def comparator(self) -> str:
-        """The field of a feature in the schema that may set a threshold."""
+        """Names the field of a feature in the schema that may set a threshold."""
         return f"{self.kind}_comparator"
 
     def check(self, name: str, verdict: Literal["passed", "failed", "not_compared"], message: str) -> Check:
-        """A check of a feature; the label's has a kind and a severity of its own."""
+        """Makes a check of a feature; the label's has a kind and a severity of its own."""
         label = name == self.label and self.kind == "drift"
         severity = self.label_severity if label else self.severity
         kind_ = "label_drift" if label else self.kind
@@ -78,7 +79,7 @@ class Rules:
 
 @dataclass(frozen=True)
 class _Comparison:
-    """A comparison that can be made; `limit` is the threshold that the schema sets for it, if it does."""
+    """A comparison that can be made; `limit` is the schema's threshold, if it sets one."""
 
     feature: Feature
     baseline: str
@@ -89,12 +90,12 @@ class _Comparison:
 
     @property
     def numbers(self) -> bool:
-        """Whether numbers are compared, and not categories."""
+        """Tells whether numbers are compared, rather than categories."""
         return "numbers" in (kind(self.before), kind(self.after))
 
 
 def drift_rules(settings: ProjectSettings) -> Rules:
-    """The rules of drift that the settings make."""
+    """Makes the rules of drift by the settings."""
     checks = settings.checks
     return Rules(settings.data.key, settings.label, checks.false_alarms, checks.drift, checks.label_drift)
 
@@ -107,7 +108,8 @@ def check_drift(
     Args:
         features: Features of the schema that the span should have.
         span: The span's distributions.
-        baselines: What came before, such as the span before and the window; none: there was nothing.
+        baselines: What came before, such as the span before and the window; none: there was
+            nothing.
         rules: Thresholds, severities and the kind of the checks.
     """
     if not baselines:
@@ -127,12 +129,13 @@ def check_drift(
 
 
 def make_baselines(before: Sequence[Mapping[str, Distribution]]) -> list[Baseline]:
-    """The span before and the window, from the distributions of the good spans before, oldest first."""
+    """Makes the span before and the window of the good spans before, oldest first."""
     if not before:
         return []
     if len(before) == 1:
         return [Baseline("the span before", before[0])]
-    # Before the first span that has a feature there was no such feature: that it is new is not a drift.
+    # Before the first span that has a feature there was no such feature: that it is new is not a
+    # drift.
     since = {name: before[place:] for place, span in reversed([*enumerate(before)]) for name in span}
     window = {name: merge_feature(name, spans) for name, spans in since.items()}
     return [Baseline("the span before", before[-1]), Baseline("the window", window)]

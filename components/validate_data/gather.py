@@ -1,4 +1,4 @@
-"""What validation leaves beside its verdict: the window's examples, their statistics, and pages on each new span."""
+"""Gathers what validation leaves: the window's examples and statistics, and pages on new spans."""
 
 from __future__ import annotations
 
@@ -29,29 +29,29 @@ SET_ASIDE = "set_aside"
 
 @dataclass(frozen=True)
 class Measured:
-    """A checked span and its statistics: folders, and the small records in them, read when they are needed."""
+    """A checked span and its statistics: folders, and small records read when they are needed."""
 
     checked: Path
     statistics: Path
 
     @cached_property
     def record(self) -> CheckedSpan:
-        """What checking its examples left."""
+        """Reads what checking its examples left."""
         return read_checked(self.checked)
 
     @cached_property
     def distributions(self) -> dict[str, Distribution]:
-        """Feature -> its distribution."""
+        """Reads the distribution of each feature."""
         return read_distributions(self.statistics)
 
     @cached_property
     def summary(self) -> DatasetFeatureStatisticsList:
-        """TFDV's statistics."""
+        """Reads TFDV's statistics."""
         return read_statistics(self.statistics)
 
     @property
     def name(self) -> str:
-        """The span's name."""
+        """Gives the span's name."""
         return self.record.span.name
 
 
@@ -91,7 +91,7 @@ def publish_statistics(project: Project, good: Sequence[Measured], measured: Pat
 def publish_span(
     project: Project, span: Measured, before: Sequence[Measured], judged: SpanValidation, validation: Path
 ) -> None:
-    """Publishes what a person reads about a new span: Data Docs, statistics beside the window's, the rows set aside."""
+    """Publishes the pages on a new span: Data Docs, statistics, the rows set aside."""
     if (span.checked / DATA_DOCS).is_dir():
         link_tree(span.checked / DATA_DOCS, validation / DATA_DOCS / span.name)
     if span.record.readable:
@@ -102,12 +102,12 @@ def publish_span(
 
 
 def combine(project: Project, spans: Sequence[Measured]) -> DatasetFeatureStatisticsList:
-    """The statistics of several spans together, oldest span first."""
+    """Combines the statistics of several spans, oldest span first."""
     return combine_statistics([span.summary for span in spans], [span.distributions for span in spans], project.schema)
 
 
 def combine_distributions(spans: Sequence[Measured]) -> dict[str, Distribution]:
-    """The distributions of several spans together, oldest span first."""
+    """Merges the distributions of several spans, oldest span first."""
     return merge_spans([span.distributions for span in spans])
 
 

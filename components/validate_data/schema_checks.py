@@ -1,4 +1,4 @@
-"""A span's statistics against the schema: TensorFlow Data Validation."""
+"""Checks a span's statistics against the schema with TensorFlow Data Validation."""
 
 from __future__ import annotations
 
@@ -19,13 +19,14 @@ if TYPE_CHECKING:
 def check_schema(
     statistics: DatasetFeatureStatisticsList, schema: Schema, severity: Severity, told: Collection[str] = ()
 ) -> list[Check]:
-    """One check for each anomaly, and one for each feature without any.
+    """Makes one check for each anomaly, and one for each feature without any.
 
     Args:
         statistics: The span's.
         schema: What is expected, in the training environment.
         severity: What an anomaly does.
-        told: Columns that are missing or new: their own check says it better than the anomalies that follow from it.
+        told: Columns that are missing or new: their own check says it better than the anomalies
+            that follow from it.
     """
     tfdv = import_tfdv()
     expected = schema_of_environment(schema, TRAINING)
