@@ -133,7 +133,7 @@ def values_of(example: tf.train.Example) -> dict[str, Any]:
 
 
 def value_name(example: tf.train.Example, feature: str) -> str:
-    """Names the value of a feature as counts do: `missing` where there is none."""
+    """Gives the value of a feature as counts do: `missing` where there is none."""
     kind = example.features.feature[feature].WhichOneof("kind") if feature in example.features.feature else None
     values = getattr(example.features.feature[feature], kind).value if kind else []
     if not values:

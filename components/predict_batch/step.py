@@ -122,7 +122,7 @@ def _score(block: ReadRows, first: int, model: LoadedModel, schema: pa.Schema) -
 
 
 def output_columns(contract: ModelContract) -> dict[str, str]:
-    """Names for each column the model's output that it holds, such as `predicted_class`."""
+    """Gives for each column the model's output that it holds, such as `predicted_class`."""
     several = len(contract.tasks) > 1
     return {
         f"{task.name + '_' if several else ''}{_COLUMNS[part]}": output.name

@@ -66,7 +66,7 @@ class Rules:
 
     @property
     def comparator(self) -> str:
-        """Names the field of a feature in the schema that may set a threshold."""
+        """Gives the field of a feature in the schema that may set a threshold."""
         return f"{self.kind}_comparator"
 
     def check(self, name: str, verdict: Literal["passed", "failed", "not_compared"], message: str) -> Check:

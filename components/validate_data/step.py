@@ -111,7 +111,7 @@ def read_validation(folder: Path) -> Validation:
 
 
 def name_place(project: Project, span: Span) -> str:
-    """Names a span's file or table in messages: from the project folder, without a password."""
+    """Gives a span's file or table in messages: from the project folder, without a password."""
     table = project.settings.data.table
     if table is not None:
         return f"{table.table or 'the query'} (span {span.name})"

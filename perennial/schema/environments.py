@@ -24,7 +24,7 @@ def is_in_environment(schema: Schema, feature: Feature, environment: str) -> boo
 
 
 def environments_of(schema: Schema, feature: Feature) -> list[str]:
-    """Names the environments that a feature is in."""
+    """Lists the environments that a feature is in."""
     known = dict.fromkeys([*(schema.default_environment or (TRAINING, SERVING)), *feature.in_environment])
     return [name for name in known if is_in_environment(schema, feature, name)]
 
@@ -42,7 +42,7 @@ def schema_of_environment(schema: Schema, environment: str) -> Schema:
 
 
 def serving_features(schema: Schema) -> list[str]:
-    """Names the features that a client sends: those in use that are in the SERVING environment."""
+    """Lists the features that a client sends: those in use that are in the SERVING environment."""
     return [f.name for f in schema.feature if is_in_environment(schema, f, SERVING) and is_alive(f)]
 
 

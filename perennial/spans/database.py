@@ -76,7 +76,7 @@ def read_table_rows(settings: TableSettings, span: str, fingerprint: str | None 
 
 
 def table_uri(settings: TableSettings) -> str:
-    """Names the place of the rows: the database's URL without password or options, and table."""
+    """Gives the place of the rows: the database's URL without password or options, and table."""
     known = _url(settings)
     url = URL.create(known.drivername, known.username, None, known.host, known.port, known.database)
     what = settings.table or f"query-{digest_value(settings.query)[:12]}"
