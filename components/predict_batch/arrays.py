@@ -74,7 +74,7 @@ def _to_array(column: pa.Array | None, rows: int, feature: Feature) -> Array:
     wrong = ~missing & (counts != size)
     if wrong.any():
         row = int(wrong.argmax())
-        raise UnfitError(row, feature, f"{counts[row]} value{'s' * (counts[row] != 1)}")
+        raise UnfitError(row, feature, "1 value" if counts[row] == 1 else f"{counts[row]} values")
     array, fits = _to_dtype(values, feature)
     if not fits.all():
         at = int(fits.argmin())
