@@ -61,7 +61,8 @@ def merge(parts: Sequence[Distribution]) -> Distribution:
     Knots are joined, and each part is a step function between its own, so that merging adds no
     error.
     """
-    kept = [part if kind(part) in (None, _newest_kind(parts)) else without_values(part.examples) for part in parts]
+    newest = next((kind(part) for part in reversed(parts) if kind(part)), None)
+    kept = [part if kind(part) in (None, newest) else without_values(part.examples) for part in parts]
     examples, missing, total = (sum(getattr(part, name) for part in kept) for name in ("examples", "missing", "total"))
     counts, capped = _merge_counts(kept)
     knots, cumulative = _merge_numbers(kept)
@@ -100,7 +101,11 @@ def kind(part: Distribution) -> str | None:
 
 def most_frequent(counts: Mapping[str, int], number: int, whole_numbers: bool = False) -> list[tuple[str, int]]:
     """Gives the most frequent values first; of equally frequent ones the greater, as TFDV does."""
-    key = _whole_number_frequency if whole_numbers else _frequency
+
+    def key(item: tuple[str, int]) -> tuple[int, int | str]:
+        value, count = item
+        return count, int(value) if whole_numbers else value
+
     if number >= len(counts):
         return sorted(counts.items(), key=key, reverse=True)
     return heapq.nlargest(number, counts.items(), key=key)
@@ -155,18 +160,6 @@ def write_distributions(distributions: Mapping[str, Distribution], folder: Path)
 
 _NOTHING = np.empty(0, np.float64)
 _KINDS = ("none", "categories", "numbers")  # the file holds their places in this row
-
-
-def _newest_kind(parts: Sequence[Distribution]) -> str | None:
-    return next((found for part in reversed(parts) if (found := kind(part))), None)
-
-
-def _frequency(item: tuple[str, int]) -> tuple[int, str]:
-    return item[1], item[0]
-
-
-def _whole_number_frequency(item: tuple[str, int]) -> tuple[int, int]:
-    return item[1], int(item[0])
 
 
 def _merge_counts(parts: Sequence[Distribution]) -> tuple[dict[str, int] | None, bool]:

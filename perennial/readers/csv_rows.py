@@ -285,12 +285,10 @@ def _read_records(lines: _Lines, part: Part, longest: int) -> Iterator[tuple[int
                 raise BrokenFileError(part.name, "must be CSV", error) from error
             lines.give_back()
             first = lines.taken[0]
-            yield first.number, [first.text.rstrip("\r\n")], first.reason or _unquoted(error, first)
+            received = f"{shorten(first.text)} ({error})"
+            unquoted = Reason("the row must be CSV with every quote closed", received)
+            yield first.number, [first.text.rstrip("\r\n")], first.reason or unquoted
             continue
         fault = next((line.reason for line in lines.taken if line.reason), None)
         if cells or fault:
             yield lines.taken[0].number, cells, fault
-
-
-def _unquoted(error: csv.Error, line: Line) -> Reason:
-    return Reason("the row must be CSV with every quote closed", f"{shorten(line.text)} ({error})")

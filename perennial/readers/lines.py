@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import BinaryIO, NamedTuple, Protocol
 
 from perennial.readers.rows import MEGABYTE, BrokenFileError, Part, Reason, in_megabytes
@@ -70,7 +71,7 @@ def read_lines(stream: ByteStream, part: Part, longest: int, first: int = 1) -> 
     Raises:
         BrokenFileError: The file holds no text in UTF-8 at all: UTF-16, or bytes of another format.
     """
-    for number, raw in enumerate(_raw_lines(stream, longest), start=first):
+    for number, raw in enumerate(iter(partial(stream.readline, longest + 1), b""), start=first):
         if number == 1:
             _check_text(raw[:_HEAD], part)
             raw = raw.removeprefix(b"\xef\xbb\xbf")
@@ -83,11 +84,6 @@ def read_lines(stream: ByteStream, part: Part, longest: int, first: int = 1) -> 
             shown = raw[max(error.start - 10, 0) : error.start + 10]
             reason = Reason("the line must be text in UTF-8", f"{shown!r} at byte {error.start + 1}")
             yield Line(number, raw.decode("utf-8", errors="replace"), reason)
-
-
-def _raw_lines(stream: ByteStream, longest: int) -> Iterator[bytes]:
-    while raw := stream.readline(longest + 1):
-        yield raw
 
 
 def _check_text(head: bytes, part: Part) -> None:

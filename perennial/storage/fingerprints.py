@@ -71,7 +71,9 @@ class Fingerprints:
         if known is not None and known[0] == before:
             self._used[file] = known
             return known[1]
-        now, digest = time.time_ns(), _sha256(file)
+        now = time.time_ns()
+        with open_bytes(file, decompress=False) as stream:
+            digest = hashlib.file_digest(stream, "sha256").hexdigest()
         after = stat_of(file)
         if after != before:
             raise DataError(file, "must not change while it is read", "other bytes", "Land it whole, then run again.")
@@ -84,11 +86,6 @@ def _racy(stat: Stat, hashed_ns: int) -> bool:
     """Tells whether a file was written so recently that another change could look the same."""
     times = [value for value in stat[1:3] if isinstance(value, int)]  # of a local file: modified, changed
     return any(hashed_ns - at < _RACY_NS for at in times)
-
-
-def _sha256(file: str) -> str:
-    with open_bytes(file, decompress=False) as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _read(memo: Path) -> dict[str, tuple[Stat, str]]:
