@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -40,7 +40,7 @@ def to_columns(rows: Sequence[Conformed], features: Sequence[Feature]) -> dict[s
     kinds = {"int": pa.int64(), "float": pa.float64(), "bytes": pa.large_binary()}
     columns = {}
     for feature in features:
-        values = [row.get(feature.name) for row in rows]
+        values: list[Any] = [row.get(feature.name) for row in rows]
         kind = kinds[column_of(feature).kind]
         if any(isinstance(value, list) for value in values):
             values = [value if value is None or isinstance(value, list) else [value] for value in values]

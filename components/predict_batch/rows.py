@@ -149,8 +149,9 @@ class RowReader:
     def _convert(self, rows: Sequence[Row]) -> dict[str, pa.Array]:
         import pyarrow as pa
 
-        if broken := next((row for row in rows if row.reason), None):
-            raise self._fault(broken.number, broken.reason)
+        for row in rows:
+            if row.reason is not None:
+                raise self._fault(row.number, row.reason)
         values = [{name: row.values[name] for name in self._known if name in row.values} for row in rows]
         try:
             arrays = [pa.array([row.get(name) for row in values]) for name in self._known]
@@ -176,8 +177,7 @@ class RowReader:
             raise self._fault(int(numbers[error.row]), error.reason) from None
         return ReadRows(arrays, passed_on, numbers, self._part)
 
-    def _fault(self, number: int, reason: Reason | None) -> DataError:
-        assert reason is not None
+    def _fault(self, number: int, reason: Reason) -> DataError:
         return DataError(f"{self._part.place(number)}:", reason.expected, reason.received, "Correct the row.")
 
     def _select(self, batch: pa.RecordBatch) -> pa.RecordBatch:

@@ -7,8 +7,10 @@ import json
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from io import BufferedIOBase
 from pathlib import Path
 from types import TracebackType
+from typing import cast
 
 from perennial.errors import DataError
 from perennial.storage.atomic import publish_text
@@ -73,7 +75,7 @@ class Fingerprints:
             return known[1]
         now = time.time_ns()
         with open_bytes(file, decompress=False) as stream:
-            digest = hashlib.file_digest(stream, "sha256").hexdigest()
+            digest = hashlib.file_digest(cast(BufferedIOBase, stream), "sha256").hexdigest()
         after = stat_of(file)
         if after != before:
             raise DataError(file, "must not change while it is read", "other bytes", "Land it whole, then run again.")
