@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from perennial.errors import InputError
+from perennial.readers.values import LARGEST_OF, to_bytes, to_float, to_int
 
 FLOATS = ("float32", "float64")
 INTEGERS = ("int32", "int64")
@@ -198,28 +199,26 @@ def _checked_text(value: Any, feature: Feature, locate: Callable[[int], str], in
     if not isinstance(value, str):
         raise _unfit(locate(index), feature, value, "Send a string.")
     try:
-        return value.encode()
+        return to_bytes(value)
     except UnicodeEncodeError:  # half of a surrogate pair, which JSON can hold and UTF-8 cannot
         raise _unfit(locate(index), feature, value, "Send text that UTF-8 can hold.") from None
 
 
 def _checked_integer(value: float, feature: Feature, locate: Callable[[int], str], index: int) -> int:
-    if int(value) != value:
-        raise _unfit(locate(index), feature, value, "Send an integer.")
     limits = np.iinfo(feature.dtype)
-    if not limits.min <= value <= limits.max:
-        raise _unfit(locate(index), feature, value, f"Send one from {limits.min} to {limits.max}.")
-    return int(value)
+    try:
+        return to_int(value, limits.bits)
+    except OverflowError:
+        raise _unfit(locate(index), feature, value, f"Send one from {limits.min} to {limits.max}.") from None
+    except ValueError:
+        raise _unfit(locate(index), feature, value, "Send an integer.") from None
 
 
 def _checked_float(value: float, feature: Feature, locate: Callable[[int], str], index: int, exact: bool) -> float:
     try:
-        with np.errstate(over="ignore"):
-            held = float(np.float64(value).astype(feature.dtype))
-    except OverflowError:  # an integer beyond float64
-        held = math.inf
-    if not math.isfinite(held):
-        raise _unfit(locate(index), feature, value, f"Send one below {np.finfo(feature.dtype).max:.3g}.")
+        held = float(np.dtype(feature.dtype).type(to_float(value, LARGEST_OF[feature.dtype])))
+    except OverflowError:
+        raise _unfit(locate(index), feature, value, f"Send one below {np.finfo(feature.dtype).max:.3g}.") from None
     if exact and held != value:
         remedy = f"It would be rounded to {held!r}: round it yourself and send it as {_OWN_DATATYPE[feature.dtype]}."
         raise _unfit(locate(index), feature, value, remedy)

@@ -1,7 +1,8 @@
 """Makes Great Expectations' Data Docs a site that reads well without a network.
 
-The pages load styles, scripts and a tracking picture from public hosts, and their index is drawn by a script: without
-a network the index is blank, and with one, looking at data would call out to strangers.
+The pages load styles, scripts and a tracking picture from public hosts, and their index is drawn by
+a script: without a network the index is blank, and with one, looking at data would call out to
+strangers.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Lays the examples of one span down as a table that business rules can be stated on, and reads it in parts."""
+"""The examples of one span as a table for business rules, read in parts."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Table(Protocol):
 
 @dataclass
 class _Feature:
-    """Says how a feature is shown, as the whole span decides it: each part of it is shown in the same columns."""
+    """How a feature is shown in every part, decided by the whole span."""
 
     most: int = 0  # values in one example
     present: int = 0  # examples with at least one
@@ -54,11 +54,12 @@ class _Feature:
 class ExampleTable:
     """Holds examples in the order of their files, on disk as Arrow record batches.
 
-    A feature with one value per example is a column of that value. A feature with more (an image) is shown by
-    `<name>.length`, `<name>.min`, `<name>.max` and `<name>.mean`. Bytes are decoded as UTF-8. What is held in memory is
-    one frame and one record batch.
+    A feature with one value per example is a column of that value. A feature with more (an image)
+    is shown by `<name>.length`, `<name>.min`, `<name>.max` and `<name>.mean`. Bytes are decoded as
+    UTF-8. What is held in memory is one frame and one record batch.
 
-    `rows` are all rows on disk; `gone` are the positions of those that are left out, in order: int64 [rows left out].
+    `rows` are all rows on disk; `gone` are the positions of those that are left out, in order:
+    int64 [rows left out].
     """
 
     files: Sequence[Path]
@@ -123,7 +124,8 @@ class ExampleTable:
         import pandas as pd
 
         rows = sum(batch.num_rows for batch in batches)
-        # A feature that a batch lacks is missing in it; one that has no value there has no type there.
+        # A feature that a batch lacks is missing in it; one that has no value there has no type
+        # there.
         typed = pa.schema([self.schema.field(name) for name in names]).empty_table()
         table = pa.concat_tables(
             [typed, *(pa.Table.from_batches([batch]) for batch in batches)], promote_options="permissive"
@@ -137,7 +139,7 @@ class ExampleTable:
 
 
 def make_table(files: list[str], folder: Path) -> ExampleTable:
-    """Reads examples once and lays them down in a folder, a file for each run of batches with the same features."""
+    """Writes the examples into a folder, a file for each run of batches with the same features."""
     written: list[Path] = []
     schemas: list[pa.Schema] = []
     features: dict[str, _Feature] = {}
@@ -162,7 +164,7 @@ def make_table(files: list[str], folder: Path) -> ExampleTable:
 
 
 def _columns(name: str, feature: _Feature, lists: pa.Array, rows: int) -> dict[str, Any]:
-    """Makes the columns that show a feature, of a list of values for each example, null where it is missing."""
+    """Makes the columns that show a feature of lists of values; null where it is missing."""
     if not feature.present:
         return {name: [None] * len(lists)}
     if feature.most > 1:
@@ -179,7 +181,7 @@ def _columns(name: str, feature: _Feature, lists: pa.Array, rows: int) -> dict[s
 
 
 def _as_texts(values: pa.Array) -> Any:
-    """Decodes bytes, None where there are none; equal ones share their memory."""
+    """Decodes bytes; gives None where there are none; equal ones share their memory."""
     try:
         return values.cast(pa.large_string()).to_pandas()
     except pa.ArrowInvalid:  # not UTF-8
@@ -187,7 +189,7 @@ def _as_texts(values: pa.Array) -> Any:
 
 
 def _summary_columns(name: str, feature: _Feature, lists: pa.Array, rows: int) -> dict[str, Any]:
-    """Measures length, least, greatest and mean of each list of numbers; of bytes, the length alone tells something."""
+    """Measures length, least, greatest and mean of lists of numbers; of bytes, the length."""
     lengths = pc.list_value_length(lists).fill_null(0).to_numpy(zero_copy_only=False).astype(np.int64)
     flat = lists.flatten()
     least, greatest, mean = (np.full(len(lists), np.nan) for _ in range(3))

@@ -25,7 +25,8 @@ from schemas.records import Check
 if TYPE_CHECKING:
     import pandas as pd
 
-# What a file written by Great Expectations may hold beside type and kwargs; the first four are passed on.
+# What a file written by Great Expectations may hold beside type and kwargs; the first four are
+# passed on.
 _OWN_KEYS = ("meta", "notes", "description", "severity", "id", "rendered_content", "expectation_context")
 _PASSED_ON = _OWN_KEYS[:4]
 # How results are reported is decided here: the rows are found with COMPLETE only.
@@ -36,10 +37,11 @@ _COMPLETE = {"result_format": "COMPLETE", "return_unexpected_index_query": False
 
 @dataclass(frozen=True)
 class Finding:
-    """What one expectation found in a table.
+    """The result of one expectation on a table.
 
-    `reasons` tells, for the position of every row that broke it, why; it is empty where the expectation passed, only
-    warns, or did not fail for single rows. `rule` is what the expectation wants, in words.
+    `reasons` tells, for the position of every row that broke it, why; it is empty where the
+    expectation passed, only warns, or did not fail for single rows. `rule` is what the expectation
+    wants, in words.
     """
 
     check: Check
@@ -54,11 +56,12 @@ class Suite:
         self._context, self._definition = context, definition
         self._items = items
         self._severities = [read_severity(number, item) or default for number, item in enumerate(items)]
-        # Great Expectations gives every expectation an identifier, and its results in an order of its own.
+        # Great Expectations gives every expectation an identifier, and its results in an order of
+        # its own.
         self._numbers = {expectation.id: number for number, expectation in enumerate(definition.suite.expectations)}
 
     def judge(self, table: Table, span: str, most: int = BLOCK_ROWS) -> list[Finding]:
-        """Runs every expectation on a table; in the order of expectations.json.
+        """Runs every expectation on a table, in the order of expectations.json.
 
         A table of more than `most` rows is judged in parts (`in_parts`), which gives the same.
         """
@@ -103,7 +106,7 @@ class Suite:
         return batch.validate(expected, result_format=_COMPLETE)
 
     def _show(self, results: Any, found: Mapping[int, dict[str, Any]]) -> None:
-        """Puts what was found in parts into the results that the Data Docs show."""
+        """Puts findings in parts into the results that the Data Docs show."""
         for item in results.results:
             part = found[self._numbers[item.expectation_config.id]]
             item.success, item.result, item.exception_info = part["success"], part["result"], part["exception_info"]
@@ -122,14 +125,14 @@ class Suite:
         return {self._numbers[item.expectation_config.id]: item.to_json_dict() for item in results.results}
 
     def not_compared(self, why: str) -> list[Check]:
-        """One check for each expectation, of a span that there is nothing to judge of."""
+        """Makes one check for each expectation of a span without anything to judge."""
         return [
             Check(kind="expectation", subject=_subject(item), verdict="not_compared", message=why, severity=severity)
             for item, severity in zip(self._items, self._severities, strict=True)
         ]
 
     def publish_docs(self, span: str, checks: Sequence[Check], output: Path) -> None:
-        """Makes `output` the Data Docs of the newest run: a folder with `index.html`, which needs no network."""
+        """Makes `output` the Data Docs of the newest run: `index.html`, which needs no network."""
         self._context.build_data_docs()
         site = Path(self._context.root_directory) / "uncommitted" / "data_docs" / "local_site"
         finish_site(site, span, checks)
@@ -138,10 +141,11 @@ class Suite:
 
 @contextmanager
 def open_suite(expectations: list[dict[str, Any]], default: Severity) -> Iterator[Suite]:
-    """The suite in a context of its own, which is gone afterwards; `default` is the severity of what names none.
+    """Opens the suite in a context of its own; `default` is the severity of those without one.
 
     Raises:
-        ProjectError: An expectation does not exist, does not take its arguments, or has an unknown severity.
+        ProjectError: An expectation does not exist, does not take its arguments, or has an unknown
+            severity.
     """
     prepare_process()
     import great_expectations as gx
@@ -160,10 +164,11 @@ def open_suite(expectations: list[dict[str, Any]], default: Severity) -> Iterato
 
 
 def build_expectations(expectations: list[dict[str, Any]]) -> list[Any]:
-    """The suite as Great Expectations objects.
+    """Builds the suite as Great Expectations objects.
 
     Raises:
-        ProjectError: An expectation does not exist, does not take its arguments, or has an unknown severity.
+        ProjectError: An expectation does not exist, does not take its arguments, or has an unknown
+            severity.
     """
     prepare_process()
     from great_expectations.expectations.expectation_configuration import ExpectationConfiguration
@@ -184,7 +189,7 @@ def build_expectations(expectations: list[dict[str, Any]]) -> list[Any]:
 
 
 def read_severity(number: int, item: dict[str, Any]) -> Severity | None:
-    """What an expectation's own `meta: {severity: ...}` says that its failure does, None where it says nothing.
+    """Reads the severity in an expectation's own `meta: {severity: ...}`; None: there is none.
 
     Raises:
         ProjectError: It is not a severity.
@@ -245,11 +250,12 @@ def _as_finding(item: dict[str, Any], severity: Severity, found: dict[str, Any],
 
 
 def find_rows(found: dict[str, Any], rows: int) -> list[int] | None:
-    """The positions of all rows that broke a row-level expectation; None where they are not all known.
+    """Finds all rows that broke a row-level expectation; None where they are not all known.
 
-    The lists of *values* in a result (`unexpected_list`, `partial_unexpected_list`, `unexpected_rows`) end at 200 or
-    20; `unexpected_index_list` of a COMPLETE result holds the index of every row, which is why it alone is read. That
-    it is whole is not believed but counted: there must be as many different rows as `unexpected_count` says.
+    The lists of *values* in a result (`unexpected_list`, `partial_unexpected_list`,
+    `unexpected_rows`) end at 200 or 20; `unexpected_index_list` of a COMPLETE result holds the
+    index of every row, which is why it alone is read. That it is whole is not believed but counted:
+    there must be as many different rows as `unexpected_count` says.
 
     Args:
         found: A failed expectation's result as JSON, in the format COMPLETE.
@@ -278,7 +284,7 @@ def _subject(item: dict[str, Any]) -> str:
 
 
 def _describe_rule(item: dict[str, Any]) -> tuple[str, str]:
-    """What an expectation wants, in words: its name, and its arguments."""
+    """Describes an expectation by its name and arguments."""
     hidden = ("column", "condition_parser", *_NOT_PASSED_ON)
     rule = str(item["type"]).removeprefix("expect_").replace("_", " ")
     wanted = (f"{name.replace('_', ' ')} {value}" for name, value in item["kwargs"].items() if name not in hidden)
@@ -297,7 +303,7 @@ def _observed(found: dict[str, Any]) -> str:
 
 
 def _cause(found: dict[str, Any]) -> str:
-    """The message of the exception that kept an expectation from being evaluated, in one line."""
+    """Gives in one line why an expectation could not be evaluated."""
     info = found.get("exception_info") or {}
     messages = [info.get("exception_message")]
     messages += [inner.get("exception_message") for inner in info.values() if isinstance(inner, dict)]

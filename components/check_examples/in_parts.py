@@ -1,7 +1,8 @@
 """Judges expectations on a span that is too large to be held at once.
 
-Those that look at each row by itself are judged block by block, and what the blocks gave is added up. Any other is
-judged on the whole of the columns that it names: 8 bytes for each of their values, and where it is text the text.
+Those that look at each row by itself are judged block by block, and what the blocks gave is added
+up. Any other is judged on the whole of the columns that it names: 8 bytes for each of their values,
+and where it is text the text.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ from components.check_examples.example_table import Table
 if TYPE_CHECKING:
     import pandas as pd
 
-# Whether a row breaks it depends on that row alone. Those of uniqueness, order and outliers are not among them, nor are
-# those of types, which look at the type of a whole column.
+# Whether a row breaks it depends on that row alone. Those of uniqueness, order and outliers are not
+# among them, nor are those of types, which look at the type of a whole column.
 ROW_BY_ROW = frozenset(
     f"expect_{name}"
     for name in (
@@ -79,15 +80,15 @@ def frame_for(item: Mapping[str, Any], table: Table, block: pd.DataFrame) -> pd.
 
 
 def add_up(parts: Sequence[Mapping[str, Any]], mostly: float) -> dict[str, Any]:
-    """Adds up the results of an expectation on the blocks of a span, as JSON, to that on the whole.
+    """Adds up the results of an expectation on blocks of a span, as JSON, to that on the whole.
 
     Source of the formulas: great_expectations 1.24, `_format_map_output` and `_mostly_success` in
     `expectations/expectation.py`.
 
     Args:
         parts: Its result on each block, in the format COMPLETE.
-        mostly: The share of the rows that must be as expected, of those that have a value where the result counts those
-            that have none.
+        mostly: The share of the rows that must be as expected, of those that have a value where the
+            result counts those that have none.
     """
     for part in parts:
         if "unexpected_count" not in part["result"]:  # it could not be judged

@@ -1,4 +1,4 @@
-"""Setting rows aside: how many may be, and publishing a span's examples without them."""
+"""Sets rows aside: how many may be, and publishing a span's examples without them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _CHARACTERS_SHOWN = 200
 
 @dataclass(frozen=True)
 class RowsDecision:
-    """What happens to the rows that broke an expectation, and the verdict on a span's rows."""
+    """What happens to rows that broke an expectation, and the verdict on a span's rows."""
 
     aside: bool
     verdict: Literal["passed", "set_aside", "failed"]
@@ -32,10 +32,11 @@ class RowsDecision:
 def decide_rows(ingested: int, already: int, failing: int, limit: float, settled: bool = True) -> RowsDecision:
     """Decides whether the rows that broke an expectation are set aside.
 
-    They are when they and the rows that ingestion set aside before are together at most `limit` of all rows of the
-    span; then their expectations do not fail. Otherwise none of them is, and their expectations fail with their own
-    severity. The rows themselves fail only when those that ingestion set aside are more than `limit` already, or when
-    there is no row at all; what ingestion set aside stays so in every case.
+    They are when they and the rows that ingestion set aside before are together at most `limit` of
+    all rows of the span; then their expectations do not fail. Otherwise none of them is, and their
+    expectations fail with their own severity. The rows themselves fail only when those that
+    ingestion set aside are more than `limit` already, or when there is no row at all; what
+    ingestion set aside stays so in every case.
 
     Args:
         ingested: Rows that became examples.
@@ -54,7 +55,7 @@ def decide_rows(ingested: int, already: int, failing: int, limit: float, settled
 def check_rows(
     decision: RowsDecision, counts: tuple[int, int, int], limit: float, severity: Severity, causes: Mapping[str, int]
 ) -> Check:
-    """The check of a span's rows.
+    """Makes the check of a span's rows.
 
     Args:
         decision: What `decide_rows` made of the counts.
@@ -85,12 +86,14 @@ def check_rows(
 
 
 def write_examples(source: Path, output: Path, aside: Collection[int]) -> list[tuple[str, tf.train.Example]]:
-    """Writes the examples of `source` to `output`, file by file, without those at the positions `aside`.
+    """Writes the examples of `source` to `output`, file by file, without those at `aside`.
 
-    A file that keeps all its records is not copied but shared. Positions count through `split_files(source)`.
+    A file that keeps all its records is not copied but shared. Positions count through
+    `split_files(source)`.
 
     Returns:
-        The split and the contents of each example that was left out, in the order of their positions.
+        The split and the contents of each example that was left out, in the order of their
+        positions.
     """
     import tensorflow as tf
 
@@ -114,7 +117,7 @@ def write_examples(source: Path, output: Path, aside: Collection[int]) -> list[t
 
 
 def _rewrite(source: Path, file: Path, start: int, aside: Collection[int]) -> None:
-    """Writes the records of `source`, whose positions begin at `start`, but for those to set aside."""
+    """Writes the records of `source`, whose positions begin at `start`, but those to set aside."""
     import tensorflow as tf
 
     file.unlink()  # the bytes are shared with the source: writing into them would change it
@@ -125,12 +128,12 @@ def _rewrite(source: Path, file: Path, start: int, aside: Collection[int]) -> No
 
 
 def values_of(example: tf.train.Example) -> dict[str, Any]:
-    """What an example holds, for a person to read: one value as it is, several as a list; long ones are shortened."""
+    """Shows an example's values: one as it is, several as a list; long ones are shortened."""
     return {name: _shown(_values(feature)) for name, feature in sorted(example.features.feature.items())}
 
 
 def value_name(example: tf.train.Example, feature: str) -> str:
-    """The value of a feature as counts name it: `missing` where there is none."""
+    """Gives the value of a feature as counts do: `missing` where there is none."""
     kind = example.features.feature[feature].WhichOneof("kind") if feature in example.features.feature else None
     values = getattr(example.features.feature[feature], kind).value if kind else []
     if not values:
@@ -139,7 +142,7 @@ def value_name(example: tf.train.Example, feature: str) -> str:
 
 
 def count_without(counts: Mapping[str, int], gone: list[str]) -> dict[str, int]:
-    """Counts by name, less those that are gone; a name of which none is left is dropped."""
+    """Subtracts counts by name; a name of which none is left is dropped."""
     left = Counter(gone)
     return {name: count - left[name] for name, count in counts.items() if count > left[name]}
 

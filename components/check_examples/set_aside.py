@@ -1,4 +1,4 @@
-"""Finds every row that breaks an expectation, and judges the suite on the rows that are left."""
+"""Finds every row that breaks an expectation, and judges the suite on the remaining rows."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ _ROUNDS = 5
 
 @dataclass(frozen=True)
 class Settled:
-    """What the suite made of a span.
+    """The verdict of the suite on a span.
 
-    `aside` holds the positions of the rows to set aside with the reasons of each; it is empty unless the decision is to
-    set them aside. `failing` counts the rows that broke an expectation in either case, and `causes` counts those
-    that are set aside by the expectations that they broke.
+    `aside` holds the positions of the rows to set aside with the reasons of each; it is empty
+    unless the decision is to set them aside. `failing` counts the rows that broke an expectation in
+    either case, and `causes` counts those that are set aside by the expectations that they broke.
     """
 
     checks: list[Check]
@@ -33,15 +33,17 @@ class Settled:
 def settle(suite: Suite, span: str, table: ExampleTable, decide: Callable[[int, bool], RowsDecision]) -> Settled:
     """Judges a span and finds the rows to set aside.
 
-    A rule may compare a row with the others (outliers, order), so that others break it once some are gone. So what is
-    left is judged again until no row breaks an expectation. When the rows become too many, or there is no end to
-    them, none is set aside and the span is judged as a whole.
+    A rule may compare a row with the others (outliers, order), so that others break it once some
+    are gone. So what is left is judged again until no row breaks an expectation. When the rows
+    become too many, or there is no end to them, none is set aside and the span is judged as a
+    whole.
 
     Args:
         suite: The expectations.
         span: The span's name.
         table: Its examples; positions count through them.
-        decide: `decide_rows` of the number of rows that broke an expectation, and whether that settles the suite.
+        decide: `decide_rows` of the number of rows that broke an expectation, and whether that
+            settles the suite.
     """
     findings = suite.judge(table, span)
     first, found = findings, _Found()
@@ -60,14 +62,14 @@ def settle(suite: Suite, span: str, table: ExampleTable, decide: Callable[[int, 
 
 @dataclass
 class _Found:
-    """Rows that broke an expectation so far, by position, and the expectations that they broke, by number."""
+    """Rows that broke an expectation so far, by position, and the numbers of those expectations."""
 
     rows: dict[int, list[str]] = field(default_factory=dict)
     causes: Counter[str] = field(default_factory=Counter)
     checks: dict[int, Check] = field(default_factory=dict)
 
     def add(self, findings: Sequence[Finding], places: Sequence[int]) -> None:
-        """Adds what one round found; `places` are the positions of the rows of the frame that was judged."""
+        """Adds the findings of one round; `places` are positions of rows of the judged frame."""
         for number, finding in enumerate(findings):
             if finding.reasons:
                 self.checks.setdefault(number, finding.check)
@@ -77,7 +79,7 @@ class _Found:
 
 
 def _judged(finding: Finding, broken: Check | None) -> Check:
-    """The check of an expectation on the rows that are left; `broken` is its check before its rows were set aside."""
+    """Makes the check of an expectation on the remaining rows; `broken` is its first check."""
     if broken is None or finding.check.verdict != "passed":
         return finding.check
     return broken.model_copy(update={"verdict": "set_aside"})

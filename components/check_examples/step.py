@@ -1,7 +1,7 @@
-"""Checks an ingested span against the project's expectations, and sets the few rows aside that break them.
+"""Checks an ingested span against the project's expectations; sets the few that break them aside.
 
-What is published are the examples that are left. Each row that is not among them stands, with its reasons, in the
-quarantine file.
+What is published are the examples that are left. Each row that is not among them stands, with its
+reasons, in the quarantine file.
 """
 
 from __future__ import annotations
@@ -36,13 +36,14 @@ if TYPE_CHECKING:
 
 
 def check_examples(project: Project, examples: Path, output: Path) -> CheckedSpan:
-    """Checks one span and publishes it without the rows that break a row-level expectation, where they are few.
+    """Checks one span and publishes it without the few rows that break a row-level expectation.
 
     Args:
         project: Holds the expectations and the settings `checks`.
         examples: Folder of `ingest_examples`.
-        output: Becomes a folder with the examples that are left, `Split-*/`; `checked.json`; `set_aside.jsonl`, one
-            line for every row that ingestion or an expectation set aside; and the Data Docs, `data_docs/`.
+        output: Becomes a folder with the examples that are left, `Split-*/`; `checked.json`;
+            `set_aside.jsonl`, one line for every row that ingestion or an expectation set aside;
+            and the Data Docs, `data_docs/`.
 
     Raises:
         ProjectError: The expectations cannot be used.
@@ -72,7 +73,7 @@ def _unreadable(project: Project, ingestion: Ingestion) -> CheckedSpan:
 def _check_readable(
     project: Project, ingestion: Ingestion, examples: Path, output: Path
 ) -> tuple[CheckedSpan, list[str]]:
-    """Judges and publishes a span's examples; gives also the lines of the rows that an expectation set aside."""
+    """Judges and publishes a span's examples; gives also the lines of the rows set aside."""
     settings, span = project.settings.checks, ingestion.span
     found = _settle(project, ingestion, split_files(examples), output)
     counts = (sum(ingestion.rows.values()), ingestion.set_aside, found.failing)
@@ -122,7 +123,7 @@ def _record(
     labels: dict[str, int],
     more: int = 0,
 ) -> CheckedSpan:
-    """The record of a span of which `more` rows were set aside than ingestion did."""
+    """Makes the record of a span of which `more` rows were set aside than by ingestion."""
     return CheckedSpan(
         span=ingestion.span,
         columns=ingestion.columns,
@@ -135,7 +136,7 @@ def _record(
 
 
 def _ingested_lines(examples: Path) -> list[str]:
-    """The quarantine file of ingestion, which is absent where no row was set aside."""
+    """Reads ingestion's quarantine file, which is absent where no row was set aside."""
     file = examples / SET_ASIDE_FILE
     # Not splitlines(): a value may hold U+2028, which it takes for the end of a line.
     return [line for line in file.read_text(encoding="utf-8").split("\n") if line] if file.exists() else []

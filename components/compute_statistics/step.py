@@ -1,4 +1,4 @@
-"""Measures one checked span: TensorFlow Data Validation's statistics, and distributions that can be added up."""
+"""Measures one checked span: TFDV's statistics, and distributions that can be added up."""
 
 from __future__ import annotations
 
@@ -23,16 +23,17 @@ def compute_statistics(
     schema: Schema | None = None,
     categorical: Collection[str] = (),
 ) -> None:
-    """Writes `output/FeatureStats.pb` and `output/distributions.npz`: all splits of a span together.
+    """Writes `output/FeatureStats.pb` and `distributions.npz` over all splits of a span.
 
-    One pass over the examples gives both. A span without readable examples gets statistics of zero examples.
+    One pass over the examples gives both. A span without readable examples gets statistics of zero
+    examples.
 
     Args:
         examples: Folder of `check_examples`.
         beam_options: Beam pipeline options.
         output: Folder to write to.
-        schema: Says which numbers are categories, whose values TFDV then counts one by one, and which bytes are
-            images, whose values nobody counts; without it, none are.
+        schema: Says which numbers are categories, whose values TFDV then counts one by one, and
+            which bytes are images, whose values nobody counts; without it, none are.
         categorical: Further features whose distributions count whole numbers one by one: the label.
     """
     tfdv = import_tfdv()
@@ -47,7 +48,8 @@ def compute_statistics(
         write_statistics(empty, {}, output, schema)
         return
     with make_pipeline(beam_options) as pipeline:
-        # Whole batches go through the pipeline: one record at a time, most of the time would go into their passing.
+        # Whole batches go through the pipeline: one record at a time, most of the time would go
+        # into their passing.
         batches = pipeline | "Files" >> beam.Create(files) | "Read" >> beam.FlatMap(lambda file: read_batches([file]))
         counted = batches | "Count" >> beam.CombineGlobally(measure_distributions(schema, categorical))
         measured = batches | "Measure" >> tfdv.GenerateStatistics(statistics_options(schema))
@@ -55,7 +57,7 @@ def compute_statistics(
 
 
 def statistics_options(schema: Schema | None) -> Any:
-    """What TFDV measures: all that it does by default, with the frequent values counted in columns."""
+    """Makes TFDV's options: its defaults, with frequent values counted in columns."""
     tfdv = import_tfdv()
     from tensorflow_data_validation.statistics.generators.basic_stats_generator import BasicStatsGenerator
 

@@ -1,6 +1,7 @@
-"""The most frequent values of categories and how many differ, counted in columns, as TFDV states them.
+"""Counts the most frequent values and how many differ, in columns, as TFDV states them.
 
-TFDV's own generator sends every different value through Beam by itself, which for an identifier is every row.
+TFDV's own generator sends every different value through Beam by itself, which for an identifier is
+every row.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ Counted = dict[types.FeaturePath, list[pa.Table]]
 
 
 class TopValues(CombinerStatsGenerator):  # type: ignore[misc]
-    """Gives what `TopKUniquesStatsGenerator` gives. What it holds is 8 bytes and the value for each different one."""
+    """Does what `TopKUniquesStatsGenerator` does, in 8 bytes and the value for each distinct one."""
 
     def __init__(self, schema: schema_pb2.Schema | None) -> None:
         super().__init__("TopValues", schema)
@@ -33,7 +34,7 @@ class TopValues(CombinerStatsGenerator):  # type: ignore[misc]
         self._numeric = schema_util.get_categorical_numeric_feature_types(schema) if schema else {}
 
     def create_accumulator(self) -> Counted:
-        """No values."""
+        """Starts with no values."""
         return {}
 
     def add_input(self, accumulator: Counted, examples: pa.RecordBatch) -> Counted:
@@ -59,7 +60,7 @@ class TopValues(CombinerStatsGenerator):  # type: ignore[misc]
         return {path: [_sum(tables)] for path, tables in accumulator.items()}
 
     def extract_output(self, accumulator: Counted) -> statistics_pb2.DatasetFeatureStatistics:
-        """The statistics of every feature that has values."""
+        """Gives the statistics of every feature that has values."""
         result = statistics_pb2.DatasetFeatureStatistics()
         for path, tables in accumulator.items():
             total = _sum(tables)
@@ -87,7 +88,8 @@ def _sum(tables: list[pa.Table]) -> pa.Table:
         return tables[0]
     total = pa.concat_tables(tables).group_by("value").aggregate([("count", "sum")])
     total = total.select(["value", "count_sum"]).rename_columns(["value", "count"])
-    # Its chunks share one buffer, which would be written with each of them wherever Beam hands the total on.
+    # Its chunks share one buffer, which would be written with each of them wherever Beam hands the
+    # total on.
     return total.combine_chunks()
 
 

@@ -1,4 +1,4 @@
-"""The Beam pipeline that reads the parts of a span side by side and writes what becomes of their rows."""
+"""The Beam pipeline that reads the parts of a span in parallel and writes their rows."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _DUPLICATES = "duplicates"
 
 @dataclass(frozen=True)
 class Reading:
-    """What a reading gave beside its examples: the counts, the duplicate keys, and files of the rows set aside."""
+    """Results of a reading beside its examples: counts, duplicate keys, files of rows set aside."""
 
     total: Total
     duplicates: dict[bytes, Duplicate]
@@ -36,7 +36,8 @@ def read_parts(plan: Plan, options: Sequence[str], output: Path, work: Path) -> 
     """Writes the examples of all parts to `output/Split-*/` and everything else to files in `work`."""
     splits = SPLITS if plan.splits.by == "key" else SPLITS[:2]
     with make_pipeline(options) as pipeline:
-        # Each part is an element of its own, under its own key, so that a runner can spread them and their order stays.
+        # Each part is an element of its own, under its own key, so that a runner can spread them
+        # and their order stays.
         outcomes = (
             pipeline
             | "Parts" >> beam.Create([(index, None) for index in range(len(plan.parts))])

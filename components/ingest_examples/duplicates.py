@@ -1,7 +1,7 @@
-"""Keys that stand in several rows of a span.
+"""Keys that occur in several rows of a span.
 
-Every example has one key. Rows that are the same in everything are one example landed twice: the first is kept. Of rows
-that differ nobody knows which is right: none is kept.
+Every example has one key. Rows that are the same in everything are one example landed twice: the
+first is kept. Of rows that differ nobody knows which is right: none is kept.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _PACKED = np.dtype(
 
 
 class Duplicate(NamedTuple):
-    """A key of several rows: how many, whether all are the same, and the first of them."""
+    """A key of several rows: how many, whether all are equal, and the first of them."""
 
     rows: int
     same: bool
@@ -33,14 +33,14 @@ class Duplicate(NamedTuple):
 
 
 def digest(data: bytes) -> bytes:
-    """A short digest, by which keys and examples are told apart."""
+    """Computes a short digest, by which keys and examples are compared."""
     return hashlib.blake2b(data, digest_size=_DIGEST_BYTES).digest()
 
 
 def pack_keys(
     keys: Sequence[bytes], examples: Sequence[bytes], part: int, numbers: NDArray[np.int64]
 ) -> NDArray[np.void]:
-    """Where keys stand, at 48 bytes a row: digests of the key and of its example, the part, and the row's number."""
+    """Packs the places of keys, 48 bytes a row: digests of key and example, part, row number."""
     packed = np.empty(len(keys), _PACKED)
     packed["key"] = np.frombuffer(b"".join(keys), packed.dtype["key"])
     packed["example"] = np.frombuffer(b"".join(examples), packed.dtype["example"])
@@ -49,7 +49,7 @@ def pack_keys(
 
 
 def by_shard(packed: NDArray[np.void]) -> Iterator[tuple[int, bytes]]:
-    """Shares keys out, so that all rows of a key come together and no more than a share has to be held at once."""
+    """Divides keys into shards so that all rows of a key are in one, and one is held at a time."""
     shards = _halves(packed["key"])[:, 0] >> np.uint64(64 - 8)
     shards = shards % np.uint64(SHARDS)
     for shard in np.unique(shards).tolist():
@@ -57,7 +57,7 @@ def by_shard(packed: NDArray[np.void]) -> Iterator[tuple[int, bytes]]:
 
 
 def find_duplicates(batches: Iterable[bytes]) -> Iterator[tuple[bytes, Duplicate]]:
-    """The keys of a share that stand in several rows."""
+    """Finds the keys of a shard that occur in several rows."""
     packed = np.frombuffer(b"".join(batches), _PACKED)
     keys = _halves(packed["key"])
     packed = packed[np.lexsort((packed["number"], packed["part"], keys[:, 1], keys[:, 0]))]
@@ -74,7 +74,7 @@ def _halves(digests: NDArray[np.void]) -> NDArray[np.uint64]:
 
 
 def explain(setting: str, key: str, duplicate: Duplicate, first: str) -> Reason:
-    """Why a row of a duplicate key is set aside; `first` is the place of the first such row."""
+    """Says why a row of a duplicate key is set aside; `first` is the place of the first row."""
     kind = "that are the same" if duplicate.same else "that differ"
     received = f"{shorten(key)} in {duplicate.rows} rows {kind}, the first at {first}"
     return Reason(f"`{setting}` (data.key) must be unique in a span", received)

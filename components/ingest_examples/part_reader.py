@@ -1,4 +1,4 @@
-"""Reads one part of a span: every row becomes an example of one split, or is set aside with its reasons."""
+"""Reads one part of a span: a row becomes an example of one split, or is set aside with reasons."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ Outcome = tuple[str, Any]
 
 @dataclass(frozen=True)
 class Plan:
-    """What reading goes by.
+    """Everything that reading depends on.
 
     Attributes:
         span: Name of the span.
@@ -45,7 +45,8 @@ class Plan:
         splits: The shares of the splits.
         max_value_mb: Largest value of a row, in megabytes.
         columns: The features of the schema, and those that were inferred.
-        duplicates: What an earlier reading found, by the digest of the key; None: they are to be found.
+        duplicates: What an earlier reading found, by the digest of the key; None: they are to be
+            found.
     """
 
     span: str
@@ -58,7 +59,7 @@ class Plan:
 
 
 def read_part(plan: Plan, index: int) -> Iterator[Outcome]:
-    """Reads a part to its end, or to the fault that ends it, which its tally then tells."""
+    """Reads a part to its end, or to the fault that ends it, which its tally records."""
     reading = _Reading(plan, index)
     try:
         for block in read_blocks(plan.parts[index], plan.max_value_mb):
@@ -69,7 +70,7 @@ def read_part(plan: Plan, index: int) -> Iterator[Outcome]:
 
 
 def infer_columns(parts: Iterable[Part], max_value_mb: float) -> dict[str, Column]:
-    """The columns of rows without a schema: whole numbers, numbers, or text, whichever holds all values."""
+    """Infers the columns of rows without a schema: the kind that holds all values."""
     conformer, seen = Conformer({}, max_value_mb, guess=True), SeenKinds()
     for part in parts:
         try:
@@ -104,7 +105,7 @@ class _Reading:
             yield from self._read_rows(block)
 
     def _read_columns(self, columns: Columns) -> list[Outcome] | None:
-        """What becomes of rows that are all examples; None where one is none, or nobody knows."""
+        """Reads rows that are all examples; gives None where one of them may be none."""
         plan, rows = self._plan, columns.batch.num_rows
         typed = to_typed_columns(columns.batch, plan.columns, plan.max_value_mb)
         if typed is None or not plan.rules.all_met(typed, rows):
@@ -131,7 +132,7 @@ class _Reading:
         return outcomes
 
     def _read_rows(self, block: Block) -> Iterator[Outcome]:
-        """What becomes of rows that are looked at one by one."""
+        """Reads rows one by one."""
         batch = _Batch()
         for row in rows_of(block, self._part):
             judged = self._judge(row)
@@ -145,7 +146,7 @@ class _Reading:
         yield from batch.outcomes(self._index, self._plan.duplicates is None)
 
     def _judge(self, row: Row) -> _Example | SetAside:
-        """Makes an example of a row, or tells why it is none."""
+        """Makes an example of a row, or says why it cannot be one."""
         if row.reason is not None:
             self.counts.see(row, {})
             return self._set_aside(row, [row.reason])
@@ -203,7 +204,7 @@ class _Batch:
         self.size += len(example.serialised)
 
     def outcomes(self, part: int, with_keys: bool) -> Iterator[Outcome]:
-        """The examples by split, and where their keys stand."""
+        """Gives the examples by split, and where their keys stand."""
         for split in SPLITS:
             if chosen := [example.serialised for example in self._examples if example.split == split]:
                 yield split, chosen
@@ -215,7 +216,7 @@ class _Batch:
 
 
 def _texts(column: pa.Array) -> list[bytes]:
-    """The keys of a column as `text_of` gives them, in UTF-8."""
+    """Gives the keys of a column as `text_of` does, in UTF-8."""
     values = column.to_pylist()
     if not pa.types.is_large_binary(column.type):
         return [str(value).encode() for value in values]
@@ -238,7 +239,7 @@ def _fault_of(error: DataError) -> Fault:
 
 
 def _presentable(value: Any) -> Any:
-    """A value as JSON, not longer than a person wants to read."""
+    """Shortens a value to what a person wants to read, as JSON."""
     if isinstance(value, list | tuple):
         more = [f"… {len(value)} values"] if len(value) > _LONGEST_LIST else []
         return [_presentable(item) for item in value[:_LONGEST_LIST]] + more

@@ -1,4 +1,4 @@
-"""What makes a row an example: a key, and a label that the schema knows."""
+"""Rules for a row to become an example: a key, and a label that the schema allows."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ class LabelDomain:
     values: frozenset[bytes] | None = None
 
     def allows(self, label: Plain) -> bool:
-        """Whether a label lies within the domain."""
+        """Tells whether a label lies within the domain."""
         if isinstance(label, bytes):
             return self.values is None or label in self.values
         return (self.low is None or label >= self.low) and (self.high is None or label <= self.high)
 
     def describe(self) -> str:
-        """The domain as the end of "must be ..."."""
+        """Describes the domain as the end of "must be ..."."""
         if self.values is not None:
             shown = ", ".join(sorted(value.decode(errors="replace") for value in self.values)[:20])
             return f"one of {shown}"
@@ -41,18 +41,18 @@ class LabelDomain:
 
 @dataclass(frozen=True)
 class RowRules:
-    """The rules on the key and the label of one row."""
+    """The rules for the key and the label of a row."""
 
     key: str
     label: str
     domain: LabelDomain
 
     def check(self, values: Conformed) -> list[Reason]:
-        """Why a row of conformed values is no example; empty when it is one."""
+        """Says why a row of converted values cannot be an example; empty when it can."""
         return [reason for reason in (self._check_key(values), self._check_label(values)) if reason]
 
     def all_met(self, columns: Mapping[str, pa.Array], rows: int) -> bool:
-        """Whether all rows of typed columns are examples, as far as columns tell; lists are left to `check`."""
+        """Tells whether all rows of typed columns are examples; lists are left to `check`."""
         import pyarrow as pa
         import pyarrow.compute as pc
 
@@ -89,7 +89,7 @@ class RowRules:
 
 
 def label_domain(schema: Schema | None, label: str) -> LabelDomain:
-    """The domain that the schema states for the label."""
+    """Reads the domain that the schema states for the label."""
     feature = next((found for found in schema.feature if found.name == label), None) if schema else None
     if schema is None or feature is None:
         return LabelDomain()

@@ -1,4 +1,4 @@
-"""The parts that a span is read in, and what can be told of them before they are read."""
+"""The parts that a span is read in, and what is known of them before they are read."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from schemas.records import Span
 
 @dataclass(frozen=True)
 class Source:
-    """A span as it is read.
+    """A span that is about to be read.
 
     Attributes:
         name: What messages call the whole of it.
@@ -32,12 +32,14 @@ class Source:
 
 
 def open_source(project: Project, span: Span, features: Collection[str]) -> Source:
-    """Looks at the files of a span, or at nothing when it is rows of a table.
+    """Looks at the files of a span; of rows of a table there are none.
 
-    The columns by which a table tells its spans and versions are left out unless they are `features` of the schema.
+    The columns by which a table tells its spans and versions are left out unless they are
+    `features` of the schema.
 
     Raises:
-        BrokenFileError: A file is empty or broken, has no key or no label, or has other columns than the first.
+        BrokenFileError: A file is empty or broken, has no key or no label, or has other columns
+            than the first.
         DataError: A file is not there or cannot be read.
         ProjectError: The format of a file is not known.
     """
@@ -57,7 +59,7 @@ def open_source(project: Project, span: Span, features: Collection[str]) -> Sour
 
 
 def check_has_columns(project: Project, columns: list[str], name: str) -> None:
-    """Checks that the columns without which no row is an example are there.
+    """Checks that the columns that every example needs are there.
 
     Raises:
         BrokenFileError: The key or the label is missing.
@@ -69,7 +71,7 @@ def check_has_columns(project: Project, columns: list[str], name: str) -> None:
 
 
 def check_unchanged(project: Project, span: Span) -> None:
-    """Checks that the files still have the bytes that the run selected; a table was read at one moment.
+    """Checks that the files still have the bytes that the run selected.
 
     Raises:
         DataError: They changed, or are gone.
@@ -92,7 +94,7 @@ def _check_alike(files: list[Part], columns: list[list[str] | None]) -> None:
 
 
 def _shown(uri: str, folder: Path) -> str:
-    """A path from the project folder, if it lies in there."""
+    """Gives a path relative to the project folder, if it lies in there."""
     path = uri.removeprefix("file://")
     inside = os.path.isabs(path) and Path(path).is_relative_to(folder)
     return Path(path).relative_to(folder).as_posix() if inside else shown_uri(path)

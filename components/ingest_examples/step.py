@@ -1,4 +1,4 @@
-"""Turns one landed span into tf.Examples, split by a hash of their keys, and sets aside the rows that are none."""
+"""Turns one landed span into tf.Examples, split by a hash of their keys; sets other rows aside."""
 
 from __future__ import annotations
 
@@ -29,20 +29,23 @@ _WORK = "work"
 
 
 def ingest_examples(project: Project, span: Span, output: Path, infer: bool = False) -> Ingestion:
-    """Writes the examples of a span, the rows that are none, and a record of both.
+    """Writes the examples of a span, the rows set aside, and a record of both.
 
-    `output/Split-{train,eval,test}/data_tfrecord-*.gz` are the examples and `output/set_aside.jsonl` the other rows,
-    one `SetAside` a line. A span that cannot be read is not an error of the step: the record holds the problem, there
-    are no examples, and validation refuses the span.
+    `output/Split-{train,eval,test}/data_tfrecord-*.gz` are the examples and
+    `output/set_aside.jsonl` the other rows, one `SetAside` a line. A span that cannot be read is
+    not an error of the step: the record holds the problem, there are no examples, and validation
+    refuses the span.
 
     Args:
         project: The project; its schema says what the values are.
         span: What the run selected.
         output: Folder that is made or made anew.
-        infer: Whether the values themselves say what they are, for a project that has no schema yet.
+        infer: Whether the values themselves say what they are, for a project that has no schema
+            yet.
 
     Raises:
-        DataError: The files or the database cannot be read, or changed after the run selected the span.
+        DataError: The files or the database cannot be read, or changed after the run selected the
+            span.
         ProjectError: The format of the files is not known.
     """
     _clear(output)
@@ -64,7 +67,7 @@ def ingest_examples(project: Project, span: Span, output: Path, infer: bool = Fa
 
 
 def _ingest(project: Project, span: Span, output: Path, infer: bool) -> tuple[list[str], Total, str | None]:
-    """The columns, the counts, and the problem that makes the span no examples at all."""
+    """Gives the columns, the counts, and the problem that leaves the span without examples."""
     columns, total = list[str](), Total([])
     publish_text("", output / SET_ASIDE_FILE)
     try:
@@ -95,10 +98,10 @@ def _plan(project: Project, span: Span, source: Source, infer: bool) -> Plan:
 
 
 def _read(plan: Plan, options: Sequence[str], output: Path) -> Reading:
-    """Reads a span, again if its first reading finds what it should have gone by.
+    """Reads a span, and again if the first reading finds duplicates or columns to consider.
 
-    That is rare: columns that the schema does not have and whose values are of several kinds, and duplicate keys.
-    Finding them first would cost every span a second reading.
+    That is rare: columns that the schema does not have and whose values are of several kinds, and
+    duplicate keys. Finding them first would cost every span a second reading.
     """
     from components.ingest_examples.beam_pipeline import read_parts
 
@@ -119,7 +122,7 @@ def _read_again(plan: Plan, options: Sequence[str], output: Path) -> Reading:
 
 
 def _check_whole(project: Project, source: Source, columns: list[str], total: Total) -> None:
-    """Checks what only the whole span tells.
+    """Checks what only the whole span shows.
 
     Raises:
         BrokenFileError: A part is broken, or there is no row, no key, no label or no example.
@@ -151,7 +154,7 @@ def _publish_lines(files: list[Path], destination: Path) -> None:
 
 
 def _clear(output: Path) -> None:
-    """Removes what an attempt that was killed, or an earlier reading, left behind."""
+    """Removes what a killed attempt or an earlier reading left behind."""
     output.mkdir(parents=True, exist_ok=True)
     (output / Ingestion.FILE).unlink(missing_ok=True)
     (output / SET_ASIDE_FILE).unlink(missing_ok=True)

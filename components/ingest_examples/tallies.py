@@ -1,4 +1,4 @@
-"""Counts of what reading one part of a span gave, and of the whole span."""
+"""Counts from reading one part of a span, and from all of them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MOST_LABELS = 1000
 
 
 class Fault(Record):
-    """Why a part could not be read to its end; `broken`: its contents are at fault."""
+    """Why a part could not be read to its end; `broken`: its contents are damaged."""
 
     where: str
     expected: str
@@ -28,7 +28,7 @@ class Fault(Record):
     broken: bool
 
     def error(self) -> DataError:
-        """The error that tells it."""
+        """Makes the error with the fault's message."""
         kind = BrokenFileError if self.broken else DataError
         return kind(self.where, self.expected, self.received, self.remedy)
 
@@ -72,7 +72,7 @@ class Counts:
             self._seen.see(name, kind_of(conformed[name]), not isinstance(conformed[name], list))
 
     def see_columns(self, names: Iterable[str], typed: Mapping[str, pa.Array], rows: int) -> None:
-        """Counts rows that are all examples; `typed` are those of their columns that hold values."""
+        """Counts rows that are all examples; `typed` are those of their columns with values."""
         self._columns.update(dict.fromkeys(names))
         self._labelled += rows
         for name in typed.keys() - self._known:
@@ -83,7 +83,7 @@ class Counts:
             self._seen.see(name, kind if len(items) else None, not several)
 
     def add_examples(self, splits: Mapping[str, int], labels: pa.Array) -> None:
-        """Counts examples: how many each split gets, and their labels, of which none is missing."""
+        """Counts examples: how many each split gets, and their labels."""
         self._rows.update({split: count for split, count in splits.items() if count})
         if len(self._labels) <= MOST_LABELS:
             for item in labels.value_counts().to_pylist():
@@ -102,7 +102,7 @@ class Counts:
         self._first = self._first or f"{place}: {reasons[0]}"
 
     def tally(self, part: int) -> Tally:
-        """What was counted."""
+        """Gives the counts."""
         return Tally(
             part=part,
             columns=list(self._columns),
@@ -126,12 +126,12 @@ class Total:
 
     @property
     def rows(self) -> Counter[str]:
-        """Examples per split."""
+        """Counts examples per split."""
         return _add(tally.rows for tally in self._tallies)
 
     @property
     def labels(self) -> dict[str, int]:
-        """Examples per label, numeric ones in their order; empty when there are too many."""
+        """Counts examples per label, numeric ones in order; empty when labels are too many."""
         if any(tally.labels is None for tally in self._tallies):
             return {}
         total = _add(tally.labels or {} for tally in self._tallies)
@@ -141,37 +141,37 @@ class Total:
 
     @property
     def causes(self) -> dict[str, int]:
-        """Rows set aside per reason in general terms, the most frequent first."""
+        """Counts rows set aside per reason in general terms, the most frequent first."""
         return dict(_add(tally.causes for tally in self._tallies).most_common())
 
     @property
     def set_aside(self) -> int:
-        """Rows set aside."""
+        """Counts rows set aside."""
         return sum(tally.set_aside for tally in self._tallies)
 
     @property
     def labelled(self) -> int:
-        """Rows that have any label."""
+        """Counts rows that have any label."""
         return sum(tally.labelled for tally in self._tallies)
 
     @property
     def columns(self) -> list[str]:
-        """The columns in the order in which they appeared."""
+        """Gives the columns in the order in which they appeared."""
         return list(dict.fromkeys(name for tally in self._tallies for name in tally.columns))
 
     @property
     def fault(self) -> Fault | None:
-        """The first fault: one that is not the data's own comes before those that are."""
+        """Gives the first fault; one of reading comes before one of the data."""
         faults = [tally.fault for tally in self._tallies if tally.fault]
         return min(faults, key=lambda fault: fault.broken, default=None)
 
     @property
     def first(self) -> str | None:
-        """The first row set aside, with its place and reason."""
+        """Gives the first row set aside, with its place and reason."""
         return next((tally.first for tally in self._tallies if tally.first), None)
 
     def mixed(self) -> dict[str, Column]:
-        """The columns outside the schema whose values were of several kinds, with the kind that holds them all."""
+        """Gives columns outside the schema with mixed values, and the kind that holds them all."""
         seen = SeenKinds()
         for tally in self._tallies:
             for name, kinds in tally.kinds.items():

@@ -1,107 +1,121 @@
-"""From Arrow columns to the arrays that a model takes, where no value needs a closer look."""
+"""Makes the arrays that a model takes of columns of converted values."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from perennial.readers.columns import Column, Kind, nested_shape
+from perennial.readers.convert import Conformed
+from perennial.readers.rows import Reason, shorten
 from serving.features import FLOATS, INTEGERS, TEXT, Array, Feature, to_array
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-# Every integer up to here is a float64 of its own.
-_EXACT = 2.0**53
+
+class UnfitError(ValueError):
+    """A row's values of a feature are not those that the model takes."""
+
+    def __init__(self, row: int, feature: Feature, received: str) -> None:
+        self.row = row
+        self.reason = Reason(f"`{feature.name}` must be {feature.describe()}", received)
+        super().__init__(str(self.reason))
 
 
-def to_arrays(batch: pa.RecordBatch, features: Sequence[Feature]) -> dict[str, Array] | None:
-    """One array [rows, ...] for each feature, equal to what `serving.inputs.from_v1` makes of the same rows.
+def column_of(feature: Feature) -> Column:
+    """Gives the column that the readers must make of a feature's values."""
+    kind: Kind = "float" if feature.dtype in FLOATS else "int" if feature.dtype in INTEGERS else "bytes"
+    many = any(size != 1 for size in feature.shape)
+    return Column(kind, many, shape=nested_shape([-1 if size is None else size for size in feature.shape]))
 
-    None: a value is missing, of another type, or does not fit. `from_v1` then converts it, or says which it is.
-    """
-    found = {}
+
+def to_columns(rows: Sequence[Conformed], features: Sequence[Feature]) -> dict[str, pa.Array]:
+    """Makes columns of rows whose values are converted, as `to_typed_columns` makes them of columns."""
+    import pyarrow as pa
+
+    kinds = {"int": pa.int64(), "float": pa.float64(), "bytes": pa.large_binary()}
+    columns = {}
     for feature in features:
-        place = batch.schema.get_field_index(feature.name)
-        array = _default(feature, len(batch)) if place < 0 else _to_array(batch.column(place), feature)
-        if array is None:
-            return None
-        found[feature.name] = array
-    return found
+        values: list[Any] = [row.get(feature.name) for row in rows]
+        kind = kinds[column_of(feature).kind]
+        if any(isinstance(value, list) for value in values):
+            values = [value if value is None or isinstance(value, list) else [value] for value in values]
+            kind = pa.large_list(kind)
+        columns[feature.name] = pa.array(values, kind)
+    return columns
 
 
-def _default(feature: Feature, rows: int) -> Array | None:
-    """The default in every row, [rows, ...]; None: the feature has none."""
-    if not feature.optional:
-        return None
-    return np.repeat(to_array([feature.fill()], feature, lambda _: feature.name), rows, axis=0)
+def to_arrays(columns: Mapping[str, pa.Array], rows: int, features: Sequence[Feature]) -> dict[str, Array]:
+    """Makes one array [rows, ...] for each feature; rows without a value of it get its default.
+
+    Args:
+        columns: As `to_typed_columns` makes them; a feature without a column has no values.
+        rows: How many there are.
+        features: What the model takes.
+
+    Raises:
+        UnfitError: A value is missing, there are too many or too few, or the dtype cannot hold one.
+    """
+    return {feature.name: _to_array(columns.get(feature.name), rows, feature) for feature in features}
 
 
-def _to_array(column: pa.Array, feature: Feature) -> Array | None:
-    if feature.shape:
-        return _from_lists(column, feature)
-    if not column.null_count:
-        return _from_values(column, feature)
-    if not feature.optional:
-        return None
-    filled = _default(feature, len(column))
-    there = np.asarray(column.is_valid())
-    present = _from_values(column.drop_null(), feature)
-    if filled is None or present is None:
-        return None
-    filled[there] = present
+def _to_array(column: pa.Array | None, rows: int, feature: Feature) -> Array:
+    values, counts = _flatten(column, rows)
+    # As in a tf.Example: an empty list is a missing value, and a list of one is that one.
+    missing = counts == 0
+    if missing.any() and not feature.optional:
+        raise UnfitError(int(missing.argmax()), feature, "no value")
+    shape = _shape(feature, counts[~missing])
+    size = math.prod(shape)
+    wrong = ~missing & (counts != size)
+    if wrong.any():
+        row = int(wrong.argmax())
+        raise UnfitError(row, feature, "1 value" if counts[row] == 1 else f"{counts[row]} values")
+    array, fits = _to_dtype(values, feature)
+    if not fits.all():
+        at = int(fits.argmin())
+        raise UnfitError(int(np.flatnonzero(~missing)[at // size]), feature, shorten(values[at].as_py()))
+    array = array.reshape(-1, *shape)
+    if not missing.any():
+        return array
+    filled = np.repeat(to_array([feature.fill()], feature, lambda _: feature.name), rows, axis=0)
+    filled[~missing] = array
     return filled
 
 
-def _from_lists(column: pa.Array, feature: Feature) -> Array | None:
-    """Rows of equally long lists; None where one is missing, longer or shorter, or nested deeper."""
+def _flatten(column: pa.Array | None, rows: int) -> tuple[pa.Array, Array]:
+    """Gives the values of all rows, and how many of them each row has: int64 [rows]."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    lists = pa.types.is_list(column.type) or pa.types.is_large_list(column.type)
-    if column.null_count or len(feature.shape) != 1 or feature.shape[0] is None or not lists:
-        return None
-    size = feature.shape[0]
-    if not pc.all(pc.equal(pc.list_value_length(column), size)).as_py():
-        return None
-    values = column.flatten()
-    array = None if values.null_count else _from_values(values, feature)
-    return None if array is None else array.reshape(len(column), size)
+    if column is None:
+        return pa.nulls(0), np.zeros(rows, np.int64)
+    if pa.types.is_large_list(column.type):
+        counts = pc.list_value_length(column).fill_null(0).to_numpy(zero_copy_only=False)
+        return column.flatten(), counts.astype(np.int64)
+    if not column.null_count:
+        return column, np.ones(rows, np.int64)
+    return column.drop_null(), np.asarray(column.is_valid(), dtype=np.int64)
 
 
-def _from_values(values: pa.Array, feature: Feature) -> Array | None:
-    import pyarrow as pa
+def _shape(feature: Feature, counts: Array) -> tuple[int, ...]:
+    """Gives the shape of one row's values; a free length is that of the first row."""
+    known = math.prod(size for size in feature.shape if size is not None)
+    free = int(counts[0]) // max(known, 1) if len(counts) else 0
+    return tuple(free if size is None else size for size in feature.shape)
 
-    if pa.types.is_dictionary(values.type):
-        values = values.dictionary_decode()
+
+def _to_dtype(values: pa.Array, feature: Feature) -> tuple[Array, Array]:
+    """Gives the values in the feature's dtype, and which of them it can hold: bool [values]."""
     if feature.dtype == TEXT:
-        text = pa.types.is_string(values.type) or pa.types.is_large_string(values.type)
-        return np.array(values.cast(pa.large_binary()).to_pylist(), dtype=object) if text else None
-    numbers = values.to_numpy(zero_copy_only=False) if _is_number(values.type) else None
-    if numbers is None:
-        return None
-    return _floats(numbers, feature) if feature.dtype in FLOATS else _integers(numbers, feature)
-
-
-def _is_number(kind: Any) -> bool:
-    import pyarrow as pa
-
-    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind))
-
-
-def _floats(numbers: Array, feature: Feature) -> Array | None:
+        return np.array([*values.to_pylist(), None], dtype=object)[:-1], np.ones(len(values), bool)
+    if not len(values):
+        return np.empty(0, feature.dtype), np.ones(0, bool)
+    numbers = values.to_numpy(zero_copy_only=False)
     with np.errstate(over="ignore"):
-        array = numbers.astype(np.float64).astype(feature.dtype)
-    return array if np.isfinite(array).all() else None
-
-
-def _integers(numbers: Array, feature: Feature) -> Array | None:
-    assert feature.dtype in INTEGERS, feature.dtype
-    limits = np.iinfo(feature.dtype)
-    if numbers.dtype.kind == "f":
-        whole = np.abs(numbers) <= min(_EXACT, float(limits.max))
-        fits = bool(whole.all()) and bool((np.floor(numbers) == numbers).all())
-    else:
-        fits = not len(numbers) or (int(numbers.min()) >= limits.min and int(numbers.max()) <= limits.max)
-    return numbers.astype(feature.dtype) if fits else None
+        array = numbers.astype(feature.dtype)
+    return array, np.isfinite(array) if feature.dtype in FLOATS else array == numbers

@@ -76,7 +76,8 @@ def select_spans(
         record["released"],
         record.get("champion", {}),
         record["instances"],
-        # As text: Kubeflow makes every number of a structure a float, and a layer has no 48.0 units.
+        # As text: Kubeflow makes every number of a structure a float, and a layer has no 48.0
+        # units.
         chosen.tuned.model_dump_json() if chosen.tuned else "",
         chosen.tune_reason,
         unlabelled_fingerprint(loaded) if work == "train" else "",

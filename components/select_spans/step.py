@@ -1,4 +1,4 @@
-"""Decides what a run works on: what is new since the ledger's watermark, and which spans make the window."""
+"""Decides what a run works on: what is new since the watermark, and which spans make the window."""
 
 from __future__ import annotations
 
@@ -22,14 +22,15 @@ _SEEDS_PER_ATTEMPT = 1000
 def select_spans(project: Project, run: str, tune: bool = False, attempt: int = 0, retrain: bool = False) -> Selection:
     """Selects the window of a run and records in the ledger that the run began.
 
-    A run that was cut short is taken up again: the same window and the same champion to compare with, so
-    that everything it had finished is found in the cache.
+    A run that was cut short is taken up again: the same window and the same champion to compare
+    with, so that everything it had finished is found in the cache.
 
     Args:
         project: The project.
         run: Name of the run.
         tune: Whether a person asks for a search for hyperparameters.
-        attempt: Counts the repetitions of a run whose candidate was not good enough: each draws other weights.
+        attempt: Counts the repetitions of a run whose candidate was not good enough: each draws
+            other weights.
         retrain: Whether a person asks to train without new data.
 
     Raises:
@@ -47,7 +48,7 @@ def select_spans(project: Project, run: str, tune: bool = False, attempt: int = 
 def make_selection(
     project: Project, ledger: Ledger, chosen: Window, run: str, tune: bool, attempt: int, trains: bool
 ) -> Selection:
-    """What a run works on, given its window; what only training reads is left out where it does not train."""
+    """Makes the selection for a window; leaves out what only training reads unless it trains."""
     interrupted = None
     if chosen.new or attempt:  # whoever asks to train again without new data does not want an earlier run's results
         interrupted = find_interrupted(started(ledger.runs()), chosen, project.project_digest(), attempt)
@@ -78,13 +79,13 @@ def make_selection(
 
 
 def start_of(selection: Selection) -> NewEvent:
-    """The event that records that a run began; once, however often it is tried."""
+    """Makes the event that records that a run began; it is appended only once."""
     key = f"run-started:{selection.run}"
     return NewEvent("run_started", RunStarted(selection=selection), selection.run, key=key)
 
 
 def find_window(project: Project, judged: Judgements) -> Window:
-    """The window of what has landed, by what the ledger says of it.
+    """Chooses the window of what has landed, by what the ledger says of it.
 
     Raises:
         ProjectError: The span pattern does not work.
@@ -96,7 +97,7 @@ def find_window(project: Project, judged: Judgements) -> Window:
 def find_interrupted(
     unfinished: Sequence[RunStarted], window: Window, project_digest: str, attempt: int
 ) -> Selection | None:
-    """The newest unfinished run that worked on the same spans with the same project and draws, if there is one."""
+    """Finds the newest unfinished run on the same spans, project and draws, if there is one."""
     wanted = (window.spans, window.new, project_digest, attempt)
     for start in reversed(unfinished):
         earlier = start.selection
@@ -107,7 +108,7 @@ def find_interrupted(
 
 
 def comparison_champion(current: Champion | None, interrupted: Selection | None, ledger: Ledger) -> Champion | None:
-    """The champion to compare with: the current one, unless the interrupted run itself deployed that one."""
+    """Chooses the champion to compare with: never what the interrupted run itself deployed."""
     if interrupted is None or current is None:
         return current
     deployed_by = next(event.run for event, _ in reversed(ledger.deployments()))
@@ -116,7 +117,7 @@ def comparison_champion(current: Champion | None, interrupted: Selection | None,
 
 
 def make_instances(settings: ProjectSettings, champion: bool, seed: int) -> list[Instance]:
-    """The instances of a run, with seeds from `seed` on; they share the tuner's best hyperparameters.
+    """Makes the instances of a run, with seeds from `seed` on and the same hyperparameters.
 
     Where there is a champion, some more start from its weights.
     """
@@ -133,14 +134,14 @@ def make_instances(settings: ProjectSettings, champion: bool, seed: int) -> list
 
 
 def _tuned(project: Project, ledger: Ledger, interrupted: Selection | None, asked: bool) -> tuple[Tuned | None, str]:
-    """The earlier search that is still to be used, or why there is to be a new one."""
+    """Gives the earlier search that is still to be used, or says why there is to be a new one."""
     if interrupted is not None and not asked:
         return interrupted.tuned, interrupted.tune_reason  # so that what it had found is in the cache
     return usable(ledger.tuned(), datetime.now(UTC), project.settings.tune.max_age_days, asked)
 
 
 def _resumed_runs(interrupted: Selection, ledger: Ledger) -> set[str]:
-    """The interrupted run and the interrupted runs that it had itself taken up."""
+    """Lists the interrupted run and the interrupted runs that it had itself resumed."""
     resumes = {start.selection.run: start.selection.resumes for _, start, _ in ledger.runs()}
     family: set[str] = set()
     run: str | None = interrupted.run

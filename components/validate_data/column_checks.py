@@ -1,4 +1,4 @@
-"""The columns of a span against the schema and against the span before it. Pure; nothing is read here."""
+"""Checks the columns of a span against the schema and the span before it. Pure."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
-from perennial.schema.environments import TRAINING
+from perennial.schema.environments import TRAINING, is_in_environment
 from schemas.project import Severity
 from schemas.records import Check
 
@@ -26,7 +26,7 @@ def check_columns(
     ordered: bool,
     severity: Severity,
 ) -> list[Check]:
-    """One check for each column that is missing or new, one for their order, or one that all is as it should be.
+    """Makes a check for each missing or new column, or for all, and one for their order.
 
     Args:
         place: What messages call the span's file or table.
@@ -60,22 +60,14 @@ def check_columns(
 
 
 def training_features(schema: Schema) -> list[Feature]:
-    """The features that a span should have: those of the training environment that are not deprecated."""
+    """Lists the features that a span should have: those of TRAINING that are not deprecated."""
     from tensorflow_metadata.proto.v0 import schema_pb2
 
-    by_default = TRAINING in schema.default_environment or not schema.default_environment
     return [
         feature
         for feature in schema.feature
-        if feature.lifecycle_stage != schema_pb2.DEPRECATED
-        and TRAINING not in feature.not_in_environment
-        and (by_default or TRAINING in feature.in_environment)
+        if feature.lifecycle_stage != schema_pb2.DEPRECATED and is_in_environment(schema, feature, TRAINING)
     ]
-
-
-def training_environment(schema: Schema) -> str | None:
-    """The environment that spans are validated in; None where the schema has none."""
-    return TRAINING if TRAINING in schema.default_environment else None
 
 
 def _is_required(feature: Feature) -> bool:
@@ -83,7 +75,7 @@ def _is_required(feature: Feature) -> bool:
 
 
 def _renamed(missing: Sequence[str], new: Sequence[str]) -> dict[str, str]:
-    """Missing column -> the new one that it likely became, where each is the other's nearest."""
+    """Guesses which new column a missing one became, where each is the other's nearest."""
     likely = {}
     for name in missing:
         near = difflib.get_close_matches(name.lower(), [other.lower() for other in new], 1, _SIMILAR)

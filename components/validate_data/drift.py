@@ -1,7 +1,7 @@
 """Drift: whether the values of each feature are distributed as they were before.
 
-Every comparison that is made has a distance and a threshold: what the sampling noise of both sides explains, or what
-schema.pbtxt sets. One that could not be made says why, and is never passed.
+Every comparison that is made has a distance and a threshold: what the sampling noise of both sides
+explains, or what schema.pbtxt sets. One that could not be made says why, and is never passed.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from components.validate_data.drift_distances import (
     missing_share,
     quartiles,
 )
-from perennial.data.distributions import Distribution, kind, merge
+from perennial.data.distributions import Distribution, count_examples, kind, merge_feature, without_values
 from schemas.project import ProjectSettings, Severity
 from schemas.records import Check
 
@@ -42,7 +42,7 @@ _LONGEST = 40
 
 @dataclass(frozen=True)
 class Baseline:
-    """What a span is compared with: how messages call it, and feature -> distribution."""
+    """What a span is compared with: a name for messages, and each feature's distribution."""
 
     name: str
     distributions: Mapping[str, Distribution]
@@ -50,10 +50,11 @@ class Baseline:
 
 @dataclass(frozen=True)
 class Rules:
-    """What decides whether a difference is a failure, and of which kind and severity.
+    """What decides whether a difference is a failure, and its kind and severity.
 
-    `comparator` is the field of a schema's feature that may set a threshold. `false_alarms` is the chance of any
-    alarm where nothing changed: it is shared by all comparisons that have no threshold of their own.
+    `comparator` is the field of a schema's feature that may set a threshold. `false_alarms` is the
+    chance of any alarm where nothing changed: it is shared by all comparisons that have no
+    threshold of their own.
     """
 
     key: str
@@ -65,11 +66,11 @@ class Rules:
 
     @property
     def comparator(self) -> str:
-        """The field of a feature in the schema that may set a threshold."""
+        """Gives the field of a feature in the schema that may set a threshold."""
         return f"{self.kind}_comparator"
 
     def check(self, name: str, verdict: Literal["passed", "failed", "not_compared"], message: str) -> Check:
-        """A check of a feature; the label's has a kind and a severity of its own."""
+        """Makes a check of a feature; the label's has a kind and a severity of its own."""
         label = name == self.label and self.kind == "drift"
         severity = self.label_severity if label else self.severity
         kind_ = "label_drift" if label else self.kind
@@ -78,7 +79,7 @@ class Rules:
 
 @dataclass(frozen=True)
 class _Comparison:
-    """A comparison that can be made; `limit` is the threshold that the schema sets for it, if it does."""
+    """A comparison that can be made; `limit` is the schema's threshold, if it sets one."""
 
     feature: Feature
     baseline: str
@@ -89,12 +90,12 @@ class _Comparison:
 
     @property
     def numbers(self) -> bool:
-        """Whether numbers are compared, and not categories."""
+        """Tells whether numbers are compared, rather than categories."""
         return "numbers" in (kind(self.before), kind(self.after))
 
 
 def drift_rules(settings: ProjectSettings) -> Rules:
-    """The rules of drift that the settings make."""
+    """Makes the rules of drift by the settings."""
     checks = settings.checks
     return Rules(settings.data.key, settings.label, checks.false_alarms, checks.drift, checks.label_drift)
 
@@ -107,16 +108,17 @@ def check_drift(
     Args:
         features: Features of the schema that the span should have.
         span: The span's distributions.
-        baselines: What came before, such as the span before and the window; none: there was nothing.
+        baselines: What came before, such as the span before and the window; none: there was
+            nothing.
         rules: Thresholds, severities and the kind of the checks.
     """
     if not baselines:
         names = dict.fromkeys(["all features", *(f.name for f in features if f.name == rules.label)])
         return [rules.check(name, "not_compared", "there is no earlier span in the window") for name in names]
-    examples = max((part.examples for part in span.values()), default=0)
+    examples = count_examples(span)
     found: list[_Comparison | Check] = []
     for feature in features:
-        after = span.get(feature.name) or _without(examples)
+        after = span.get(feature.name) or without_values(examples)
         if why := _why_never(feature, after, rules):
             found.append(rules.check(feature.name, "not_compared", why))
         else:
@@ -127,14 +129,15 @@ def check_drift(
 
 
 def make_baselines(before: Sequence[Mapping[str, Distribution]]) -> list[Baseline]:
-    """The span before and the window, from the distributions of the good spans before, oldest first."""
+    """Makes the span before and the window of the good spans before, oldest first."""
     if not before:
         return []
     if len(before) == 1:
         return [Baseline("the span before", before[0])]
-    names = dict.fromkeys(name for part in before for name in part)
-    # A span without the feature at all was not measured for it, and says nothing of how often it is missing.
-    window = {name: merge([part[name] for part in before if name in part]) for name in names}
+    # Before the first span that has a feature there was no such feature: that it is new is not a
+    # drift.
+    since = {name: before[place:] for place, span in reversed([*enumerate(before)]) for name in span}
+    window = {name: merge_feature(name, spans) for name, spans in since.items()}
     return [Baseline("the span before", before[-1]), Baseline("the window", window)]
 
 
@@ -149,7 +152,7 @@ def _why_never(feature: Feature, span: Distribution, rules: Rules) -> str:
 
 
 def _compare(feature: Feature, after: Distribution, baseline: Baseline, rules: Rules) -> _Comparison | Check:
-    before, limits = baseline.distributions.get(feature.name) or _without(0), getattr(feature, rules.comparator)
+    before, limits = baseline.distributions.get(feature.name) or without_values(0), getattr(feature, rules.comparator)
     greatest, divergence = limits.HasField("infinity_norm"), limits.HasField("jensen_shannon_divergence")
     if feature.name == rules.label or greatest:
         whole = as_categories(before), as_categories(after)
@@ -228,11 +231,6 @@ def _what_changed(item: _Comparison, found: Distance) -> str:
 def _all_dates(span: Distribution) -> bool:
     names = list(itertools.islice(span.counts or {}, _LOOKED_AT))
     return bool(names) and all(_DATE.fullmatch(name) for name in names)
-
-
-def _without(examples: int) -> Distribution:
-    """A feature that none of the examples has."""
-    return Distribution(examples, examples, 0, None, None, None)
 
 
 def _percent(share: float) -> str:

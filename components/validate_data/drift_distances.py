@@ -1,8 +1,8 @@
-"""How far two distributions of a feature are apart: what is compared with what, and the distance.
+"""Distances of two distributions of a feature, and what is compared with what.
 
-A missing value is a category, or a bin, of its own, so a feature that goes missing is at a distance too. A share is a
-share of examples: where an example has several values, they share its weight between them, and they are one
-observation when it comes to noise.
+A missing value is a category, or a bin, of its own, so a feature that goes missing is at a distance
+too. A share is a share of examples: where an example has several values, they share its weight
+between them, and they are one observation when it comes to noise.
 """
 
 from __future__ import annotations
@@ -27,15 +27,16 @@ FloatArray: TypeAlias = NDArray[np.float64]
 MISSING = "missing"
 BINS = 10
 ROWS_IN_BIN = 10  # that the smaller side has on average, so that a small span has few bins
-# What a million rows tell apart may still mean nothing. A mean that moves by a tenth of a standard deviation is at a
-# divergence of about 0.002; a hundredth is the threshold that TFDV's own guide gives for categories.
+# What a million rows tell apart may still mean nothing. A mean that moves by a tenth of a standard
+# deviation is at a divergence of about 0.002; a hundredth is the threshold that TFDV's own guide
+# gives for categories.
 SMALLEST_SHARE = 0.01
 SMALLEST_DIVERGENCE = 0.002
 
 
 @dataclass(frozen=True)
 class Sides:
-    """Two distributions over the same categories or bins: shares [k] that add up to 1, and examples of each side.
+    """Two distributions over the same places: shares [k] that add up to 1, and examples of each.
 
     `names` says what the places stand for, None where they are bins of numbers.
     """
@@ -48,13 +49,13 @@ class Sides:
 
     @property
     def together(self) -> FloatArray:
-        """Examples in each place, of both sides together."""
+        """Counts examples in each place, of both sides together."""
         return np.asarray(np.round(self.p * self.first + self.q * self.second))
 
 
 @dataclass(frozen=True)
 class Distance:
-    """A distance, what is explained without a change, and for a category its name and shares."""
+    """A distance, its threshold without a change, and for a category its name and shares."""
 
     value: float
     threshold: float
@@ -63,12 +64,12 @@ class Distance:
 
 
 def l_infinity(p: FloatArray, q: FloatArray) -> float:
-    """The greatest difference of a share between two distributions over the same categories, 0 to 1."""
+    """Computes the greatest difference of a share of the same categories, 0 to 1."""
     return float(np.abs(p - q).max(initial=0.0))
 
 
 def jensen_shannon(p: FloatArray, q: FloatArray) -> float:
-    """The Jensen-Shannon divergence of two distributions over the same places, base 2, 0 to 1.
+    """Computes the Jensen-Shannon divergence over the same places, base 2, 0 to 1.
 
     Source: Lin (1991), "Divergence measures based on the Shannon entropy".
     """
@@ -76,11 +77,11 @@ def jensen_shannon(p: FloatArray, q: FloatArray) -> float:
 
 
 def measure_categories(sides: Sides, level: float) -> Distance:
-    """The greatest difference of a category's share that chance does not explain, else the greatest of all.
+    """Finds the greatest difference of a share that chance does not explain, else of all.
 
-    Every category has its own threshold: the chance of any false alarm, `level`, is shared between the categories
-    in proportion to their sizes. One threshold for all would be that of the largest category, and blind to a
-    small one that doubles.
+    Every category has its own threshold: the chance of any false alarm, `level`, is shared between
+    the categories in proportion to their sizes. One threshold for all would be that of the largest
+    category, and blind to a small one that doubles.
     """
     kept = sides.together > 0
     differences, together = np.abs(sides.p - sides.q), sides.together
@@ -88,7 +89,8 @@ def measure_categories(sides: Sides, level: float) -> Distance:
     chances[kept] = category_tail(together[kept], sides.first, sides.second, differences[kept])
     levels = level * together / max(together.sum(), 1.0)
     alarming = (chances <= levels) & (differences > SMALLEST_SHARE) & kept
-    # Of equal differences the first counts among alarms, which is `missing`, and else that of the largest category.
+    # Of equal differences the first counts among alarms, which is `missing`, and else that of the
+    # largest category.
     order = np.round(differences, 9) if alarming.any() else differences + 1e-9 * together / max(together.max(), 1.0)
     worst = int(np.argmax(np.where(alarming | ~alarming.any(), order, -1.0)))
     threshold = category_threshold(float(together[worst]), sides.first, sides.second, float(levels[worst]))
@@ -98,13 +100,13 @@ def measure_categories(sides: Sides, level: float) -> Distance:
 
 
 def measure_numbers(sides: Sides, level: float) -> Distance:
-    """The Jensen-Shannon divergence of two histograms, and what chance or unimportance explains of it."""
+    """Computes the Jensen-Shannon divergence of two histograms, and what chance explains."""
     threshold = divergence_threshold(sides.together, sides.first, sides.second, level)
     return Distance(jensen_shannon(sides.p, sides.q), max(threshold, SMALLEST_DIVERGENCE))
 
 
 def align_categories(span: Distribution, baseline: Distribution) -> Sides:
-    """Both sides over all categories of either, and `missing`."""
+    """Lays both sides over all categories of either, and `missing`."""
     counts, others = span.counts or {}, baseline.counts or {}
     names = list(dict.fromkeys([*others, *counts]))
     p, q = (_with_missing(side, _lookup(found, names)) for side, found in ((span, counts), (baseline, others)))
@@ -112,10 +114,11 @@ def align_categories(span: Distribution, baseline: Distribution) -> Sides:
 
 
 def align_numbers(span: Distribution, baseline: Distribution) -> Sides:
-    """Both sides over up to ten bins of about equally many values, and one each for missing and not finite.
+    """Lays both sides over about ten bins of equally many values, missing and not finite.
 
-    The bins are those of both sides together, which makes the noise of the divergence computable without knowing
-    where the values come from. A value that many examples share (zero, say) is a bin of its own.
+    The bins are those of both sides together, which makes the noise of the divergence computable
+    without knowing where the values come from. A value that many examples share (zero, say) is a
+    bin of its own.
     """
     most = int(np.clip(min(span.examples, baseline.examples) // ROWS_IN_BIN, 2, BINS))
     edges = _edges(merge([_weighed(baseline), _weighed(span)]), most)
@@ -124,7 +127,7 @@ def align_numbers(span: Distribution, baseline: Distribution) -> Sides:
 
 
 def as_categories(part: Distribution) -> Distribution:
-    """The distribution of whole numbers as one of categories, where they were counted one by one."""
+    """Makes a distribution of whole numbers one of categories, if they were counted singly."""
     if part.knots is None or part.cumulative is None or len(part.knots) >= KNOTS:
         return part
     if not np.array_equal(part.knots, np.round(part.knots)):
@@ -135,7 +138,7 @@ def as_categories(part: Distribution) -> Distribution:
 
 
 def quartiles(part: Distribution) -> tuple[float, float, float] | None:
-    """The first quartile, the median and the third of numbers; None where there are none."""
+    """Computes the quartiles of numbers; None where there are none."""
     if part.knots is None or part.cumulative is None or not len(part.knots):
         return None
     places = np.searchsorted(part.cumulative, np.array([0.25, 0.5, 0.75]) * part.cumulative[-1])
@@ -144,7 +147,7 @@ def quartiles(part: Distribution) -> tuple[float, float, float] | None:
 
 
 def missing_share(part: Distribution) -> float:
-    """The share of examples without the feature."""
+    """Computes the share of examples without the feature."""
     return part.missing / max(part.examples, 1)
 
 
@@ -153,17 +156,18 @@ def _lookup(counts: Mapping[str, int], names: list[str]) -> FloatArray:
 
 
 def _with_missing(side: Distribution, values: FloatArray) -> FloatArray:
-    """The share of examples without values, and numbers of values in each place as shares of examples."""
+    """Gives the share of examples without values, and values in each place as shares."""
     missing = missing_share(side)
     if not side.total:
         missing = 1.0
     shares = values / max(side.total, 1) * (1 - missing)
-    # Rare values beyond the cap of the counts are in no place; a place for all of them would differ by the cap alone.
+    # Rare values beyond the cap of the counts are in no place; a place for all of them would differ
+    # by the cap alone.
     return np.append(missing, shares)
 
 
 def _weighed(side: Distribution) -> Distribution:
-    """The side with its values weighed so that they add up to the examples that have any."""
+    """Weighs the values of a side so that they add up to the examples that have any."""
     if side.cumulative is None or not side.total:
         return side
     weight = (side.examples - side.missing) / side.total
@@ -171,7 +175,7 @@ def _weighed(side: Distribution) -> Distribution:
 
 
 def _edges(both: Distribution, most: int) -> FloatArray:
-    """The upper ends of all bins but the last, ascending: at most about twice `most` of them."""
+    """Chooses the upper ends of all bins but the last, ascending: at most about twice `most`."""
     if both.knots is None or both.cumulative is None or not len(both.knots):
         return np.empty(0, np.float64)
     cumulative, steps = both.cumulative, np.diff(both.cumulative, prepend=0.0)
@@ -190,7 +194,7 @@ def _edges(both: Distribution, most: int) -> FloatArray:
 
 
 def _histogram(side: Distribution, edges: FloatArray) -> FloatArray:
-    """Values in each bin, and the values that are not finite."""
+    """Counts values in each bin, and the values that are not finite."""
     if side.knots is None or side.cumulative is None or not len(side.knots):
         return np.append(np.zeros(len(edges) + 1), side.total)
     places = np.searchsorted(side.knots, edges, side="right")

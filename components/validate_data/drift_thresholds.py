@@ -1,8 +1,8 @@
-"""How far two samples of one distribution differ by chance: the thresholds of drift.
+"""Thresholds of drift: how far two samples of one distribution differ by chance.
 
-Everything is conditional on the two samples taken together (as in Fisher's exact test and in permutation tests):
-when both came from one source, which of all rows fell into the first sample is pure chance, whatever that source
-is. Nothing needs to be known of it, and nothing is estimated.
+Everything is conditional on the two samples taken together (as in Fisher's exact test and in
+permutation tests): when both came from one source, which of all rows fell into the first sample is
+pure chance, whatever that source is. Nothing needs to be known of it, and nothing is estimated.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _MOST_OUTCOMES = 20_000  # of two or three bins, which are looked at one by one
 
 
 def category_tail(together: FloatArray, first: int, second: int, difference: FloatArray) -> FloatArray:
-    """Bound on the chance that a category's share in two samples differs by `difference` or more.
+    """Bounds the chance that a category's share differs by `difference` or more.
 
     Args:
         together: Rows of each category in both samples together, [categories].
@@ -35,16 +35,19 @@ def category_tail(together: FloatArray, first: int, second: int, difference: Flo
         second: Rows of the second sample.
         difference: Difference of the shares, 0 to 1, [categories].
 
-    Source: the count in the first sample is hypergeometric. Its tail from x on is at most pmf(x) / (1 - r), where r
-    is pmf(x + 1) / pmf(x): the distribution is log-concave, so the ratios only fall. At four standard deviations
-    the bound is 6% above the tail.
+    Source: the count in the first sample is hypergeometric. Its tail from x on is at most pmf(x) /
+    (1 - r), where r is pmf(x + 1) / pmf(x): the distribution is log-concave, so the ratios only
+    fall. At four standard deviations the bound is 6% above the tail.
     """
     upper = _upper_tail(together, first, second, difference)
     return np.minimum(1.0, upper + _upper_tail(together, second, first, difference))
 
 
 def category_threshold(together: float, first: int, second: int, level: float) -> float:
-    """The greatest difference of a category's share that chance explains at a level; arguments as above."""
+    """Finds the greatest difference of a share that chance explains at a level.
+
+    The arguments are those of `category_tail`.
+    """
     low, high = 0.0, 1.0 + 1e-6
     for _ in range(_STEPS):
         tried = np.linspace(low, high, _TRIED)
@@ -57,7 +60,7 @@ def category_threshold(together: float, first: int, second: int, level: float) -
 
 
 def divergence_threshold(together: FloatArray, first: int, second: int, level: float) -> float:
-    """The Jensen-Shannon divergence (base 2) of two samples' bins that chance exceeds with probability `level`.
+    """Finds the divergence (base 2) of bins that chance exceeds with probability `level`.
 
     Args:
         together: Rows in each bin in both samples together, [bins].
@@ -65,9 +68,10 @@ def divergence_threshold(together: FloatArray, first: int, second: int, level: f
         second: Rows of the second sample.
         level: Chance of a greater divergence.
 
-    The divergence, times 8 n1 n2 / (n1 + n2) ln 2, is roughly chi-square with one degree of freedom less than
-    there are bins, but with a heavier tail where a bin expects few rows: the tail itself is computed. With two or three
-    bins it is a staircase, and every outcome is looked at; with more, it is smooth.
+    The divergence, times 8 n1 n2 / (n1 + n2) ln 2, is roughly chi-square with one degree of freedom
+    less than there are bins, but with a heavier tail where a bin expects few rows: the tail itself
+    is computed. With two or three bins it is a staircase, and every outcome is looked at; with
+    more, it is smooth.
     """
     whole = np.sort(np.rint(together))
     bins = np.asarray(whole[whole > 0], np.float64)
@@ -79,7 +83,7 @@ def divergence_threshold(together: FloatArray, first: int, second: int, level: f
 
 
 def _outcomes(bins: FloatArray, first: int) -> FloatArray | None:
-    """What the first sample's counts can be, [outcomes, bins], or None when those are too many."""
+    """Lists possible counts of the first sample, [outcomes, bins]; None when there are too many."""
     share = first / bins.sum()
     deviation = np.sqrt(bins * share * (1 - share))
     low = np.floor(np.maximum(0, bins * share - _SPREAD * deviation - 1))
@@ -97,13 +101,17 @@ def _exact_threshold(bins: FloatArray, outcomes: FloatArray, first: int, second:
     chance = np.exp(log_chance - special.logsumexp(log_chance))
     divergence = divergence_terms(outcomes / first, (bins - outcomes) / second).sum(axis=1) / np.log(2)
     order = np.argsort(-divergence)
-    # Outcomes that mirror each other have the same divergence but for rounding, and belong together.
+    # Outcomes that mirror each other have the same divergence but for rounding, and belong
+    # together.
     beyond = int(np.searchsorted(np.cumsum(chance[order]), level, side="right"))
     return min(1.0, float(divergence[order][min(beyond, len(order) - 1)] * (1 + 1e-9) + 1e-12))
 
 
 def _smooth_threshold(sums: _Sums, level: float) -> float:
-    """Source: Skovgaard (1987), "Saddlepoint expansions for conditional distributions"."""
+    """Computes the threshold where outcomes are too many to look at each.
+
+    Source: Skovgaard (1987), "Saddlepoint expansions for conditional distributions".
+    """
     wanted = math.log(max(level, _SMALLEST_LEVEL))
 
     def excess(tilt: float) -> float:
@@ -120,14 +128,15 @@ def _smooth_threshold(sums: _Sums, level: float) -> float:
 
 
 class _Sums:
-    """The distribution of a scaled divergence: a sum over bins, given that their counts add up to the first sample.
+    """The distribution of a scaled divergence: a sum over bins, given the first sample's size.
 
     Without that condition the bins' counts are independent binomials, so that their moments add up.
     """
 
     def __init__(self, bins: FloatArray, first: int, second: int, negligible: float) -> None:
         share = first / (first + second)
-        # Far out the divergence grows faster than the chance falls: what never happens must not lead the sum.
+        # Far out the divergence grows faster than the chance falls: what never happens must not
+        # lead the sum.
         low = stats.binom.ppf(negligible, bins, share)
         high = stats.binom.isf(negligible, bins, share)
         step = np.maximum(1, (high - low) / _GRID)
@@ -144,19 +153,20 @@ class _Sums:
         self.variance = self._tilted(0.0, 0.0).count_variance
 
     def log_tail(self, tilt: float) -> tuple[float, float]:
-        """The logarithm of the chance of a sum above the one that a tilt makes the mean, and that sum."""
+        """Computes the log chance of a sum above the mean under a tilt, and that sum."""
         shift = self._balance(tilt)
         at = self._tilted(tilt, shift)
         depth = tilt * at.mean + shift * self.target - at.log_total
         root = math.sqrt(2 * max(depth, 1e-12))
         spread = tilt * math.sqrt(max(at.determinant, 1e-300) / self.variance)
-        # Chance = Q(root) + density(root) (1 / spread - 1 / root), in logarithms so that no tail underflows.
+        # Chance = Q(root) + density(root) (1 / spread - 1 / root), in logarithms so that no tail
+        # underflows.
         log_density = -(root**2 + math.log(2 * math.pi)) / 2
         mills = math.exp(special.log_ndtr(-root) - log_density)
         return log_density + math.log(max(mills + 1 / spread - 1 / root, 1e-12)), at.mean
 
     def _balance(self, tilt: float) -> float:
-        """The shift at which the counts of the first sample add up to its size on average."""
+        """Finds the shift at which the first sample's counts add up to its size on average."""
         shift = 0.0
         for _ in range(30):
             at = self._tilted(tilt, shift)
@@ -186,7 +196,7 @@ class _Sums:
 
 @dataclass(frozen=True)
 class _Moments:
-    """Of the sum of the terms and the sum of the counts, under a tilt."""
+    """Moments of the sum of the terms and the sum of the counts, under a tilt."""
 
     log_total: float
     mean: float
@@ -201,7 +211,7 @@ class _Moments:
 
 
 def divergence_terms(p: FloatArray, q: FloatArray) -> FloatArray:
-    """What each bin adds to the Jensen-Shannon divergence of two distributions, in nats."""
+    """Computes each bin's part of the Jensen-Shannon divergence, in nats."""
     middle = (p + q) / 2
     return np.asarray((special.rel_entr(p, middle) + special.rel_entr(q, middle)) / 2)
 

@@ -1,4 +1,4 @@
-"""What validation leaves beside its verdict: the window's examples, their statistics, and pages on each new span."""
+"""Gathers what validation leaves: the window's examples and statistics, and pages on new spans."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from components.validate_data.statistics_view import render_statistics
-from perennial.data.distributions import Distribution, merge, read_distributions
+from perennial.data.distributions import Distribution, merge_spans, read_distributions
 from perennial.data.examples import split_files, split_prefix
 from perennial.data.merge_statistics import combine_statistics
 from perennial.data.statistics import read_statistics, write_statistics
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Measured:
-    """A checked span and its statistics: folders, and the small records in them, read when they are needed."""
+    """A checked span and its statistics: folders, and small records read when they are needed."""
 
     checked: Path
     statistics: Path
@@ -38,7 +38,7 @@ class Measured:
 
     @cached_property
     def distributions(self) -> dict[str, Distribution]:
-        """Reads each feature's distribution."""
+        """Reads the distribution of each feature."""
         return read_distributions(self.statistics)
 
     @cached_property
@@ -48,7 +48,7 @@ class Measured:
 
     @property
     def name(self) -> str:
-        """The span's name."""
+        """Gives the span's name."""
         return self.record.span.name
 
 
@@ -88,7 +88,7 @@ def publish_statistics(project: Project, good: Sequence[Measured], measured: Pat
 def publish_span(
     project: Project, span: Measured, before: Sequence[Measured], judged: SpanValidation, validation: Path
 ) -> None:
-    """Publishes what a person reads about a new span: Data Docs, statistics beside the window's, the rows set aside."""
+    """Publishes the pages on a new span: Data Docs, statistics, the rows set aside."""
     if (span.checked / DATA_DOCS).is_dir():
         link_tree(span.checked / DATA_DOCS, validation / DATA_DOCS / span.name)
     if span.record.readable:
@@ -99,19 +99,13 @@ def publish_span(
 
 
 def combine(project: Project, spans: Sequence[Measured]) -> DatasetFeatureStatisticsList:
-    """The statistics of several spans together, oldest span first."""
+    """Combines the statistics of several spans, oldest span first."""
     return combine_statistics([span.summary for span in spans], [span.distributions for span in spans], project.schema)
 
 
 def combine_distributions(spans: Sequence[Measured]) -> dict[str, Distribution]:
-    """The distributions of several spans together; a span without a feature counts as examples that miss it."""
-    names = dict.fromkeys(name for span in spans for name in span.distributions)
-    return {name: merge([_part(span, name) for span in spans]) for name in names}
-
-
-def _part(span: Measured, name: str) -> Distribution:
-    rows = sum(span.record.rows.values())
-    return span.distributions.get(name) or Distribution(rows, rows, 0, None, None, None)
+    """Merges the distributions of several spans, oldest span first."""
+    return merge_spans([span.distributions for span in spans])
 
 
 def _link_as_test(checked: Path, split: str, target: Path) -> None:

@@ -1,11 +1,12 @@
-"""A span's statistics against the schema: TensorFlow Data Validation."""
+"""Checks a span's statistics against the schema with TensorFlow Data Validation."""
 
 from __future__ import annotations
 
 from collections.abc import Collection
 from typing import TYPE_CHECKING
 
-from components.validate_data.column_checks import training_environment, training_features
+from components.validate_data.column_checks import training_features
+from perennial.schema.environments import TRAINING, schema_of_environment
 from perennial.tfx_compat import import_tfdv
 from schemas.project import Severity
 from schemas.records import Check
@@ -18,16 +19,18 @@ if TYPE_CHECKING:
 def check_schema(
     statistics: DatasetFeatureStatisticsList, schema: Schema, severity: Severity, told: Collection[str] = ()
 ) -> list[Check]:
-    """One check for each anomaly, and one for each feature without any.
+    """Makes one check for each anomaly, and one for each feature without any.
 
     Args:
         statistics: The span's.
         schema: What is expected, in the training environment.
         severity: What an anomaly does.
-        told: Columns that are missing or new: their own check says it better than the anomalies that follow from it.
+        told: Columns that are missing or new: their own check says it better than the anomalies
+            that follow from it.
     """
     tfdv = import_tfdv()
-    anomalies = tfdv.validate_statistics(statistics, schema, environment=training_environment(schema))
+    expected = schema_of_environment(schema, TRAINING)
+    anomalies = tfdv.validate_statistics(statistics, expected, environment=TRAINING)
     found = [*anomalies.anomaly_info.items(), ("table", anomalies.dataset_anomaly_info)]
     failed = [
         Check(kind="schema", subject=name, verdict="failed", message=reason.description, severity=severity)

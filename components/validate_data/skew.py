@@ -1,4 +1,4 @@
-"""Training/serving skew: whether served requests are distributed as the span that the model trains on."""
+"""Training/serving skew: whether requests are distributed as the span that the model trains on."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from components.validate_data.drift import Baseline, Rules, check_drift
+from perennial.data.distributions import count_examples
 from perennial.data.serving_log import find_log, no_requests, unreadable
 from perennial.errors import PerennialError
 from perennial.project import Project
@@ -25,7 +26,7 @@ ALL = "all features"
 
 
 def read_served(project: Project) -> Baseline | str:
-    """How the newest served requests are distributed, or why that cannot be told; files are ordered by their names."""
+    """Measures the newest served requests, or says why it cannot."""
     log = find_log(project)
     if isinstance(log, str):
         return log
@@ -33,7 +34,7 @@ def read_served(project: Project) -> Baseline | str:
         found = _measure(project, log.rows(), log.columns)
     except PerennialError as error:
         return unreadable(error)
-    requests = max((part.examples for part in found.values()), default=0)
+    requests = count_examples(found)
     return Baseline(f"{requests:,} served requests", found) if requests else no_requests(project)
 
 
@@ -64,7 +65,7 @@ def _measure(project: Project, rows: Iterator[Conformed], columns: Mapping[str, 
 
 
 def _record_batch(rows: Sequence[Conformed], columns: Mapping[str, Column]) -> pa.RecordBatch:
-    """Rows as the examples' decoder gives them: a list of values for each feature, null where it is missing."""
+    """Makes a batch as the examples' decoder does: lists of values, null where one is missing."""
     import pyarrow as pa
 
     types = {"int": pa.int64(), "float": pa.float32(), "bytes": pa.binary()}

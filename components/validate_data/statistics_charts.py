@@ -1,4 +1,4 @@
-"""Geometry of the statistics view's charts: the values of one feature on each side, as shares drawn over each other.
+"""Geometry of the statistics view's charts: each side's values as shares, over each other.
 
 Nothing here is markup; the template draws what these records say.
 """
@@ -23,7 +23,7 @@ OUTER = 0.005  # share of the values at each end that a histogram's range leaves
 
 @dataclass(frozen=True)
 class Bar:
-    """The share of the values, from 0 to 1, that each side has in one place; None where the side has no values."""
+    """The share of values, 0 to 1, of each side in one place; None: the side has no values."""
 
     label: str
     shares: tuple[float | None, ...]
@@ -32,7 +32,7 @@ class Bar:
 
 @dataclass(frozen=True)
 class Chart:
-    """Bars, and the greatest share of all, at which an axis ends. A histogram has the ends of its range."""
+    """Bars, and the greatest share, where an axis ends. A histogram has the ends of its range."""
 
     bars: list[Bar]
     top: float
@@ -43,15 +43,15 @@ class Chart:
 
     @property
     def is_histogram(self) -> bool:
-        """Whether the bars are bins of a range of numbers."""
+        """Tells whether the bars are bins of a range of numbers."""
         return self.low is not None
 
     def height(self, share: float | None, whole: float) -> float:
-        """How high a bar is where the axis is so high."""
+        """Computes the height of a bar on an axis of this height."""
         return round((share or 0.0) / self.top * whole, 2) if self.top else 0.0
 
     def outline(self, side: int, width: float, height: float) -> str:
-        """SVG path along the tops of one side's bars, from the ground up; the origin is the upper left corner."""
+        """Draws an SVG path along the tops of one side's bars; its origin is the upper left."""
         step = width / len(self.bars)
         tops = [height - self.height(bar.shares[side], height) for bar in self.bars]
         steps = [f"V{top:.1f}H{(place + 1) * step:.1f}" for place, top in enumerate(tops)]
@@ -59,7 +59,7 @@ class Chart:
 
 
 def format_number(value: float) -> str:
-    """A number for reading, with four significant digits at least: 1,400,269,500, 12.45, 3.1e-07."""
+    """Formats a number with four significant digits at least: 1,400,269,500, 12.45, 3.1e-07."""
     if not math.isfinite(value):
         return "NaN" if math.isnan(value) else "∞" if value > 0 else "−∞"
     size = abs(value)
@@ -71,7 +71,7 @@ def format_number(value: float) -> str:
 
 
 def draw(sides: Sequence[Distribution | None]) -> Chart | None:
-    """The chart of one feature; None when no side has values that were counted."""
+    """Draws the chart of one feature; None when no side has values that were counted."""
     known = [side for side in sides if side is not None]
     together = merge(list(reversed(known)))  # the first side is the newest
     if kind(together) == "categories":
@@ -90,7 +90,8 @@ def _draw_categories(sides: Sequence[Distribution | None], together: Distributio
     for side, total in zip(sides, totals, strict=True):
         for label, count in (side.counts or {}).items() if side else ():
             greatest[label] = max(greatest.get(label, 0.0), count / total)
-    # As many as there are are shown when that is only one more: a bar for one other says less than its own.
+    # As many as there are are shown when that is only one more: a bar for one other says less than
+    # its own.
     number = CATEGORIES if len(greatest) > CATEGORIES + 1 else CATEGORIES + 1
     shown = sorted(greatest, key=lambda label: (-greatest[label], label))[:number]
     if all(_is_whole_number(label) for label in shown):
@@ -141,7 +142,7 @@ def _chart(
 
 
 def _range(sides: Sequence[Distribution | None], together: Distribution) -> tuple[float, float]:
-    """From the least to the greatest value; without the outermost at an end where these lie far from all others."""
+    """Chooses the range, without the outermost values where they lie far from all others."""
     ends: list[float] = []
     for side in sides:
         if side is not None and side.knots is not None and side.cumulative is not None:
@@ -158,13 +159,13 @@ def _range(sides: Sequence[Distribution | None], together: Distribution) -> tupl
 
 
 def _up_to(side: Distribution | None, edges: FloatArray) -> FloatArray:
-    """How many values lie below each edge; those on the last edge count as below it."""
+    """Counts values below each edge; those on the last edge count as below it."""
     below = [_up_to_value(side, edge, "left") for edge in edges[:-1]]
     return np.array([*below, _up_to_value(side, edges[-1], "right")])
 
 
 def _up_to_value(side: Distribution | None, value: float, end: Literal["left", "right"]) -> float:
-    """How many values lie below (left) or up to and at (right) a value."""
+    """Counts values below (left) or up to and at (right) a value."""
     if side is None or side.knots is None or side.cumulative is None:
         return 0.0
     place = int(np.searchsorted(side.knots, value, side=end))

@@ -1,8 +1,8 @@
-"""The statistics view: one offline HTML page that shows how the features of a span are distributed beside the window's.
+"""The statistics view: one offline HTML page with a span's features beside the window's.
 
-TFDV has a view of its own, Facets, which loads its code from a public host each time it is looked at: without a
-network it is blank, and with one, looking at data calls out. This page needs nothing from outside, and without scripts
-it only lacks searching and sorting.
+TFDV has a view of its own, Facets, which loads its code from a public host each time it is looked
+at: without a network it is blank, and with one, looking at data calls out. This page needs nothing
+from outside, and without scripts it only lacks searching and sorting.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _TYPES = {"INT": "whole number", "FLOAT": "number", "STRING": "text", "BYTES": "
 
 @dataclass(frozen=True)
 class Row:
-    """One thing that was measured, on each side."""
+    """One measure on each side."""
 
     name: str
     cells: list[str]
@@ -62,7 +62,7 @@ class _Side:
 
     @property
     def missing(self) -> float:
-        """Share of the examples without the feature; there are no examples: 0."""
+        """Computes the share of the examples without the feature; 0 if there are no examples."""
         return 1 - (self.common.num_non_missing if self.common else 0) / self.examples if self.examples else 0.0
 
 
@@ -71,7 +71,7 @@ def render_statistics(
     sides: Sequence[tuple[str, DatasetFeatureStatisticsList, Mapping[str, Distribution]]],
     flags: Mapping[str, str] | None = None,
 ) -> str:
-    """The page; the same arguments give the same bytes.
+    """Renders the page; the same arguments give the same bytes.
 
     Args:
         title: Heading of the page.
@@ -95,7 +95,7 @@ def render_statistics(
 def view_features(
     sides: Sequence[tuple[str, DatasetFeatureStatisticsList, Mapping[str, Distribution]]], flags: Mapping[str, str]
 ) -> list[FeatureView]:
-    """What is shown of each feature; those with flags first, then by name."""
+    """Prepares what is shown of each feature; those with flags first, then by name."""
     found = [{feature_name(f): f for f in statistics.datasets[0].features} for _, statistics, _ in sides]
     names = sorted({name for features in found for name in features}, key=lambda name: (name not in flags, name))
     views = []
@@ -109,7 +109,7 @@ def view_features(
 
 
 def show_value(text: str) -> str:
-    """A value from the data as it can be shown: not too long, and without characters that cannot be seen."""
+    """Shortens a value from the data, and replaces characters that cannot be seen."""
     if text == _NOT_UTF8:
         return "(not UTF-8 text)"
     if not text.strip():
@@ -119,7 +119,7 @@ def show_value(text: str) -> str:
 
 
 def format_share(share: float | None) -> str:
-    """A share as a percentage; what is more than nothing is never shown as 0%, nor less than all as 100%."""
+    """Formats a share; one above 0 is never shown as 0%, nor one below 1 as 100%."""
     if share is None:
         return NOTHING
     if 0 < share < 0.001:
@@ -150,7 +150,7 @@ def _type(side: _Side) -> str:
 
 
 def _describe(side: _Side) -> dict[str, str]:
-    """What was measured on one side: title -> text."""
+    """Describes the measures of one side: title -> text."""
     rows = {"missing": format_share(side.missing) if side.examples else NOTHING}
     if side.statistics is None or not side.common.tot_num_values:
         return rows

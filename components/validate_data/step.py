@@ -1,7 +1,7 @@
-"""Decides which new spans may be trained on, and gathers the window's examples and statistics.
+"""Decides which new spans may be trained on; gathers the window's examples and statistics.
 
-A span with a failed check that is more than a warning is quarantined: the run goes on without it, unless the check
-stops the run. A quarantined span is never what a later one is compared with.
+A span with a failed check that is more than a warning is quarantined: the run goes on without it,
+unless the check stops the run. A quarantined span is never what a later one is compared with.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from perennial.readers.read import format_of
 from perennial.storage.files import is_url
 from schemas.records import Check, Span, SpanValidation, Validation
 
-# What says most to a person comes first: a broken business rule more than the schema's anomaly that comes with it.
+# What says most to a person comes first: a broken business rule more than the schema's anomaly that
+# comes with it.
 _TELLING = ("readable", "columns", "rows", "expectation", "schema", "label_drift", "drift", "skew")
 
 
@@ -45,10 +46,11 @@ def validate_data(
         released: Names of those that a person released from quarantine.
         checked: Folders of `check_examples`, oldest span first.
         statistics: Folders of `compute_statistics`, in the same order.
-        window: Becomes a folder with the examples of every good span, `<span>/Split-*/`, if the run goes on.
+        window: Becomes a folder with the examples of every good span, `<span>/Split-*/`, if the run
+            goes on.
         measured: Becomes a folder with the good spans' combined statistics.
-        validation: Becomes a folder with `validation.json` and, of each new span, `data_docs/<span>/`,
-            `statistics/<span>.html` and `set_aside/<span>.jsonl`.
+        validation: Becomes a folder with `validation.json` and, of each new span,
+            `data_docs/<span>/`, `statistics/<span>.html` and `set_aside/<span>.jsonl`.
 
     Raises:
         ProjectError: The schema cannot be used.
@@ -80,9 +82,10 @@ def validate_data(
 
 
 def conclude(spans: Sequence[SpanValidation]) -> Validation:
-    """The verdict on a window, with a reason for each span that is quarantined, the most telling first.
+    """Makes the verdict on a window, with a reason for each span that is quarantined.
 
-    The run goes on when no span stops it, not all of what is new is quarantined, and there are examples left.
+    The run goes on when no span stops it, not all of what is new is quarantined, and there are
+    examples left.
     """
     refused = [span for span in spans if span.quarantined]
     stops = [span for span in refused if any(check.severity == "stop" for check in span.failures)]
@@ -101,7 +104,7 @@ def conclude(spans: Sequence[SpanValidation]) -> Validation:
 
 
 def name_place(project: Project, span: Span) -> str:
-    """What messages call the file or table of a span: from the project folder, and without a password."""
+    """Gives a span's file or table in messages: from the project folder, without a password."""
     table = project.settings.data.table
     if table is not None:
         return f"{table.table or 'the query'} (span {span.name})"
@@ -130,7 +133,7 @@ def _check_span(project: Project, span: Measured, good: Sequence[Measured], serv
 
 
 def _is_ordered(project: Project, span: Span) -> bool:
-    """Whether the order of a span's columns carries meaning: only CSV knows its columns by their places."""
+    """Tells whether the order of a span's columns carries meaning: only in CSV it does."""
     data = project.settings.data
     return data.table is None and format_of(span.uri, data.format) == "csv"
 
@@ -156,7 +159,7 @@ def _reason(span: SpanValidation) -> str:
 
 
 def _first(span: SpanValidation) -> Check:
-    """The most telling failure of a quarantined span."""
+    """Finds the most telling failure of a quarantined span."""
     return min(span.failures, key=lambda check: _TELLING.index(check.kind))
 
 

@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from perennial.schema.description import count_words, listed, type_name
-from perennial.schema.environments import SERVING, TRAINING, is_alive
+from perennial.schema.environments import SERVING, TRAINING, environments_of, is_alive
 
 if TYPE_CHECKING:
     from tensorflow_metadata.proto.v0.schema_pb2 import Feature, Schema
@@ -90,10 +90,10 @@ def _domains(schema: Schema, feature: Feature) -> Iterator[str]:
 
 
 def _environments(schema: Schema, feature: Feature) -> str:
-    known = dict.fromkeys([*schema.default_environment, *feature.in_environment])
-    lacking = set(feature.not_in_environment)
+    if not (schema.default_environment or feature.not_in_environment):
+        return "all"
     words = {TRAINING: "training", SERVING: "serving"}
-    return ", ".join(words.get(name, name) for name in known if name not in lacking) or "all"
+    return ", ".join(words.get(name, name) for name in environments_of(schema, feature)) or "none"
 
 
 def _thresholds(feature: Feature) -> Iterator[str]:

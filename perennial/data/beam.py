@@ -14,25 +14,27 @@ if TYPE_CHECKING:
 
 
 def make_pipeline(options: Sequence[str]) -> Pipeline:
-    """A Beam pipeline to be used as a context manager; it runs when the context ends."""
+    """Makes a Beam pipeline to use as a context manager; it runs when the context ends."""
     import apache_beam
     from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, StandardOptions
     from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
-    # The options are the settings' alone: without a list, Beam would read this process's command line.
+    # The options are the settings' alone: without a list, Beam would read this process's command
+    # line.
     parsed = PipelineOptions(list(options))
     local = parsed.view_as(StandardOptions).runner in (None, "DirectRunner")
     in_memory = parsed.view_as(DirectOptions).direct_running_mode == "in_memory"
     if not (local and in_memory):
         return apache_beam.Pipeline(options=parsed)
     _spare_work()
-    # The direct runner ends in this runner, but looks first whether another could take the pipeline, for which it
-    # serialises all of it once more: an eighth of the time of a small pipeline.
+    # The direct runner ends in this runner, but looks first whether another could take the
+    # pipeline, for which it serialises all of it once more: an eighth of the time of a small
+    # pipeline.
     return apache_beam.Pipeline(runner=FnApiRunner(), options=parsed)
 
 
 def _spare_work() -> None:
-    """Has Beam leave out what costs a small pipeline in this process more than its work."""
+    """Makes Beam skip what costs a small pipeline in this process more than its work."""
     from apache_beam import pipeline
     from apache_beam.options.pipeline_options import PipelineOptions
     from apache_beam.runners.worker import statecache
@@ -41,11 +43,12 @@ def _spare_work() -> None:
 
     # Whether this is a notebook is asked for every transform, by importing IPython.
     pipeline.is_in_ipython = interactive_utils.is_in_ipython = _is_in_ipython
-    # What is cached of a side input is weighed by a walk through it and past the variables of all modules, although it
-    # is in this process's memory in any case.
+    # What is cached of a side input is weighed by a walk through it and past the variables of all
+    # modules, although it is in this process's memory in any case.
     statecache.get_deep_size = _weigh
-    # A pipeline's options are asked for again and again, each time by making a command-line parser for them, and so are
-    # the arguments of every method of every function that Beam calls: together half of the time of a small pipeline.
+    # A pipeline's options are asked for again and again, each time by making a command-line parser
+    # for them, and so are the arguments of every method of every function that Beam calls: together
+    # half of the time of a small pipeline.
     if not hasattr(PipelineOptions.view_as, "__wrapped__"):
         setattr(PipelineOptions, "view_as", _kept_view(PipelineOptions.view_as))  # noqa: B010 (a method, for mypy)
         kept: Any = _kept_arguments(core.get_function_args_defaults)
@@ -53,18 +56,18 @@ def _spare_work() -> None:
 
 
 def _is_in_ipython() -> bool:
-    """Tells whether this process is a notebook's: who has not imported IPython is not."""
+    """Tells whether this process is a notebook's, without importing IPython."""
     ipython = sys.modules.get("IPython")
     return ipython is not None and ipython.get_ipython() is not None
 
 
 def _weigh(*values: Any) -> int:
-    """Gives the bytes of some values, without those of what they hold."""
+    """Adds up the bytes of some values, without those of what they hold."""
     return sum(map(sys.getsizeof, values))
 
 
 def _kept_view(view_as: Callable[[Any, type], Any]) -> Callable[[Any, type], Any]:
-    """Makes each view of some options once; all views of the same options share their values in any case."""
+    """Makes each view of some options once; all views share the values of the options anyway."""
 
     @functools.wraps(view_as)
     def view_once(options: Any, kind: type) -> Any:
@@ -78,7 +81,7 @@ def _kept_view(view_as: Callable[[Any, type], Any]) -> Callable[[Any, type], Any
 
 
 def _kept_arguments(inspect: Callable[[Any], tuple[list[str], list[Any]]]) -> Callable[[Any], Any]:
-    """Looks once at each function that is a method; the object that it is bound to makes no difference."""
+    """Inspects each function that is a method once; its bound object makes no difference."""
     known: weakref.WeakKeyDictionary[types.FunctionType, Any] = weakref.WeakKeyDictionary()
 
     @functools.wraps(inspect)

@@ -1,7 +1,8 @@
-"""Distributions: how often each value of a feature occurs, kept so that those of several spans can be added up.
+"""Distributions: how often each value of a feature occurs, kept in a form that adds up over spans.
 
-TensorFlow Data Validation's statistics are summaries for reading; two of them cannot be added up exactly. A
-distribution can, which is what makes the statistics of a window cheap: each span is measured once.
+TensorFlow Data Validation's statistics are summaries for reading; two of them cannot be added up
+exactly. A distribution can, which is what makes the statistics of a window cheap: each span is
+measured once.
 """
 
 from __future__ import annotations
@@ -33,12 +34,14 @@ RANK_ERROR = 1 / (KNOTS - 1) + 2 * SKETCH_ERROR  # of `cumulative` as a step fun
 class Distribution:
     """The values of one feature over some examples.
 
-    At most one of `counts` and `knots` is there; neither is when there were no values, or they were bytes that are
-    no categories (images). NaN and infinities are values, but stand at no knot: `total - cumulative[-1]` of them.
+    At most one of `counts` and `knots` is there; neither is when there were no values, or they were
+    bytes that are no categories (images). NaN and infinities are values, but stand at no knot:
+    `total - cumulative[-1]` of them.
 
-    Numbers with at most `KNOTS` different values in a span are counted exactly. Otherwise the knots are quantiles,
-    and at any point the share of values that the step function gives errs by at most `RANK_ERROR`; it is never
-    below the truth by more than that, nor above it by more than `SKETCH_ERROR`.
+    Numbers with at most `KNOTS` different values in a span are counted exactly. Otherwise the knots
+    are quantiles, and at any point the share of values that the step function gives errs by at most
+    `RANK_ERROR`; it is never below the truth by more than that, nor above it by more than
+    `SKETCH_ERROR`.
     """
 
     examples: int  # examples measured
@@ -51,47 +54,76 @@ class Distribution:
 
 
 def merge(parts: Sequence[Distribution]) -> Distribution:
-    """The distribution of several spans' values together; oldest span first.
+    """Merges the distributions of a feature in several spans; oldest span first.
 
-    Where a feature was categories in one span and numbers in another, the newest kind counts; the examples with the
-    other kind are as if they lacked the feature. Counts are added up exactly. Knots are joined, and each part is
-    a step function between its own, so that merging adds no error.
+    Where a feature was categories in one span and numbers in another, the newest kind counts; the
+    examples with the other kind are as if they lacked the feature. Counts are added up exactly.
+    Knots are joined, and each part is a step function between its own, so that merging adds no
+    error.
     """
-    kept = [part if kind(part) in (None, _newest_kind(parts)) else _as_missing(part) for part in parts]
+    newest = next((kind(part) for part in reversed(parts) if kind(part)), None)
+    kept = [part if kind(part) in (None, newest) else without_values(part.examples) for part in parts]
     examples, missing, total = (sum(getattr(part, name) for part in kept) for name in ("examples", "missing", "total"))
     counts, capped = _merge_counts(kept)
     knots, cumulative = _merge_numbers(kept)
     return Distribution(examples, missing, total, counts, knots, cumulative, capped)
 
 
+def merge_spans(spans: Sequence[Mapping[str, Distribution]]) -> dict[str, Distribution]:
+    """Merges the distributions of several spans, feature by feature; oldest span first."""
+    return {name: merge_feature(name, spans) for name in dict.fromkeys(name for span in spans for name in span)}
+
+
+def merge_feature(name: str, spans: Sequence[Mapping[str, Distribution]]) -> Distribution:
+    """Merges one feature's distributions; all examples of a span without the feature miss it.
+
+    A span is measured for every feature that any of its examples has, so this is what it says.
+    """
+    return merge([span.get(name) or without_values(count_examples(span)) for span in spans])
+
+
+def count_examples(span: Mapping[str, Distribution]) -> int:
+    """Counts the examples that a span's distributions were measured over."""
+    return max((part.examples for part in span.values()), default=0)
+
+
+def without_values(examples: int) -> Distribution:
+    """Gives the distribution of a feature that none of the examples has."""
+    return Distribution(examples, examples, 0, None, None, None)
+
+
 def kind(part: Distribution) -> str | None:
-    """What the values are: `categories`, `numbers`, or None where they were not counted."""
+    """Gives the kind of the values: `categories`, `numbers`, or None if they were not counted."""
     if part.counts is not None:
         return "categories"
     return None if part.knots is None else "numbers"
 
 
 def most_frequent(counts: Mapping[str, int], number: int, whole_numbers: bool = False) -> list[tuple[str, int]]:
-    """The most frequent values first; of equally frequent ones the greater first, as TFDV orders them."""
-    key = _whole_number_frequency if whole_numbers else _frequency
+    """Gives the most frequent values first; of equally frequent ones the greater, as TFDV does."""
+
+    def key(item: tuple[str, int]) -> tuple[int, int | str]:
+        value, count = item
+        return count, int(value) if whole_numbers else value
+
     if number >= len(counts):
         return sorted(counts.items(), key=key, reverse=True)
     return heapq.nlargest(number, counts.items(), key=key)
 
 
 def read_distributions(folder: Path) -> dict[str, Distribution]:
-    """Feature -> its distribution, from a folder that `compute_statistics` left."""
+    """Reads each feature's distribution from a folder that `compute_statistics` left."""
     with np.load(folder / DISTRIBUTIONS_FILE, allow_pickle=False) as stored:
         arrays = {name: stored[name] for name in stored.files}
     names = json.loads(arrays["names"].tobytes().decode())
     labels, counts = _unpack_text(arrays["text"], arrays["lengths"]), arrays["counts"].tolist()
-    found: dict[str, Distribution] = {}
+    distributions: dict[str, Distribution] = {}
     starts = {"categories": 0, "numbers": 0}
     for name, (examples, missing, total, code, size, capped) in zip(names, arrays["table"].tolist(), strict=True):
         of_kind = _KINDS[code]
         here = slice(starts.get(of_kind, 0), starts.get(of_kind, 0) + size)
         starts[of_kind] = here.stop
-        found[name] = Distribution(
+        distributions[name] = Distribution(
             examples,
             missing,
             total,
@@ -100,13 +132,14 @@ def read_distributions(folder: Path) -> dict[str, Distribution]:
             arrays["cumulative"][here] if of_kind == "numbers" else None,
             bool(capped),
         )
-    return found
+    return distributions
 
 
 def write_distributions(distributions: Mapping[str, Distribution], folder: Path) -> None:
     """Writes `folder/distributions.npz`, whole or not at all.
 
-    All features share a few flat arrays, since a member of the archive costs more to open than to read.
+    All features share a few flat arrays, since a member of the archive costs more to open than to
+    read.
     """
     parts = list(distributions.values())
     labels = [label.encode() for part in parts for label in part.counts or {}]
@@ -127,22 +160,6 @@ def write_distributions(distributions: Mapping[str, Distribution], folder: Path)
 
 _NOTHING = np.empty(0, np.float64)
 _KINDS = ("none", "categories", "numbers")  # the file holds their places in this row
-
-
-def _newest_kind(parts: Sequence[Distribution]) -> str | None:
-    return next((found for part in reversed(parts) if (found := kind(part))), None)
-
-
-def _as_missing(part: Distribution) -> Distribution:
-    return Distribution(part.examples, part.examples, 0, None, None, None)
-
-
-def _frequency(item: tuple[str, int]) -> tuple[int, str]:
-    return item[1], item[0]
-
-
-def _whole_number_frequency(item: tuple[str, int]) -> tuple[int, int]:
-    return item[1], int(item[0])
 
 
 def _merge_counts(parts: Sequence[Distribution]) -> tuple[dict[str, int] | None, bool]:

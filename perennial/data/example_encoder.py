@@ -1,10 +1,11 @@
-"""Columns as serialised tf.Examples and TFRecords, written by Arrow and NumPy for a whole batch at once.
+"""Encodes columns as tf.Examples and TFRecords with Arrow and NumPy, a whole batch at once.
 
-The bytes are those that `to_example(row).SerializeToString(deterministic=True)` gives for each row: features by name,
-and a missing one left out. tfx_bsl's encoder writes missing features too, as empty ones, in an order that changes.
+The bytes are those that `to_example(row).SerializeToString(deterministic=True)` gives for each row:
+features by name, and a missing one left out. tfx_bsl's encoder writes missing features too, as
+empty ones, in an order that changes.
 
-Source: https://protobuf.dev/programming-guides/encoding; tensorflow/core/example/{example,feature}.proto;
-tensorflow/core/lib/io/record_writer.h.
+Source: https://protobuf.dev/programming-guides/encoding;
+tensorflow/core/example/{example,feature}.proto; tensorflow/core/lib/io/record_writer.h.
 """
 
 from __future__ import annotations
@@ -29,8 +30,8 @@ def encode_examples(columns: Mapping[str, pa.Array], rows: int) -> pa.Array:
     """Encodes rows.
 
     Args:
-        columns: Name -> column [rows] of int64, float64, large_binary, or large lists of one of them without
-            nulls in a list; null is a missing feature.
+        columns: Name -> column [rows] of int64, float64, large_binary, or large lists of one of
+            them without nulls in a list; null is a missing feature.
         rows: How many there are.
 
     Returns:
@@ -60,12 +61,12 @@ def to_tfrecords(records: Iterable[bytes]) -> bytes:
 
 
 def mask_checksum(checksum: int) -> int:
-    """A CRC-32C as TFRecords hold it: rotated and shifted."""
+    """Rotates and shifts a CRC-32C, as TFRecords hold it."""
     return ((checksum >> 15 | checksum << 17) + 0xA282EAD8) & 0xFFFFFFFF
 
 
 def _encode_feature(name: str, column: pa.Array) -> pa.Array:
-    """The map entry of a feature in each row, null where it is missing."""
+    """Encodes the map entry of a feature in each row; null where it is missing."""
     import pyarrow as pa
 
     key = _FIRST + _sized(name.encode())
@@ -105,7 +106,7 @@ def _encode_feature(name: str, column: pa.Array) -> pa.Array:
 
 
 def _encode_values(column: pa.Array, several: bool, kind: pa.DataType) -> tuple[pa.Array, bytes]:
-    """The values of each row behind each other, null where the feature is missing, and the tag of their list."""
+    """Encodes each row's values, null where the feature is missing; gives the tag of their list."""
     import pyarrow as pa
 
     lists = None
@@ -132,7 +133,7 @@ def _encode_values(column: pa.Array, several: bool, kind: pa.DataType) -> tuple[
 
 
 def _numbers(flat: pa.Array, dtype: type[np.generic]) -> NDArray[np.generic]:
-    """The values, whatever stands where one is null."""
+    """Gives the values; where one is null, anything."""
     return np.frombuffer(flat.buffers()[1], dtype, len(flat), flat.offset * 8) if len(flat) else np.empty(0, dtype)
 
 
@@ -141,12 +142,12 @@ def _binary(data: bytes | pa.Buffer, offsets: NDArray[np.int64], like: pa.Array)
     import pyarrow.compute as pc
 
     buffers = [None, pa.py_buffer(np.ascontiguousarray(offsets)), pa.py_buffer(data if data is not None else b"")]
-    found = pa.Array.from_buffers(pa.large_binary(), len(offsets) - 1, buffers)
-    return found if not like.null_count else pc.if_else(like.is_valid(), found, pa.scalar(None, pa.large_binary()))
+    joined = pa.Array.from_buffers(pa.large_binary(), len(offsets) - 1, buffers)
+    return joined if not like.null_count else pc.if_else(like.is_valid(), joined, pa.scalar(None, pa.large_binary()))
 
 
 def _varints(values: NDArray[np.int64]) -> tuple[bytes, NDArray[np.int64]]:
-    """The numbers as varints behind each other, and where each begins: int64 [values + 1]."""
+    """Encodes numbers as varints; gives also where each begins: int64 [values + 1]."""
     bits = values.view(np.uint64)
     shifts = np.arange(0, 70, 7, dtype=np.uint64)
     groups = (bits[:, None] >> shifts[None, :]) & np.uint64(0x7F)
@@ -159,7 +160,7 @@ def _varints(values: NDArray[np.int64]) -> tuple[bytes, NDArray[np.int64]]:
 
 
 def _prefixes(values: pa.Array, prefix: Callable[[int], bytes]) -> pa.Array:
-    """What stands in front of each value, which depends on its size alone; null where the value is."""
+    """Gives what precedes each value, which depends on its size alone; null where the value is."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -180,9 +181,9 @@ def _sized(data: bytes) -> bytes:
 
 
 def _varint(number: int) -> bytes:
-    found = bytearray()
+    encoded = bytearray()
     while number > 0x7F:
-        found.append(number & 0x7F | 0x80)
+        encoded.append(number & 0x7F | 0x80)
         number >>= 7
-    found.append(number)
-    return bytes(found)
+    encoded.append(number)
+    return bytes(encoded)

@@ -1,4 +1,4 @@
-"""Beam's way to write batches of examples as compressed TFRecord files."""
+"""Writes batches of examples as compressed TFRecord files in Beam."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class TFRecordBatchSink(FileBasedSink):
         )
 
     def open(self, temp_path: str) -> Any:
-        """The file as it is, and the stream that compresses into it."""
+        """Opens the file and the stream that compresses into it."""
         file = super().open(temp_path)
         return file, gzip.GzipFile(filename="", mode="wb", compresslevel=LEVEL, fileobj=file, mtime=0)
 
@@ -37,7 +37,7 @@ class TFRecordBatchSink(FileBasedSink):
         file_handle[1].write(to_tfrecords(value))
 
     def close(self, file_handle: Any) -> None:
-        """Ends the compressed stream, then the file."""
+        """Closes the compressed stream, then the file."""
         if file_handle is not None:
             for stream in reversed(file_handle):
                 stream.close()

@@ -1,4 +1,4 @@
-"""Examples as they lie on disk: tf.Example TFRecords in TFX's layout, `Split-<name>/data_tfrecord-*.gz`."""
+"""Examples on disk: tf.Example TFRecords in TFX's layout, `Split-<name>/data_tfrecord-*.gz`."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ _KINDS = {int: "int64_list", bool: "int64_list", float: "float_list", bytes: "by
 
 
 def split_prefix(folder: Path, split: str) -> str:
-    """Where a split's files are written: what Beam's TFRecord sink takes as its path prefix."""
+    """Gives the path prefix of a split's files for Beam's TFRecord sink."""
     return str(folder / f"Split-{split}" / _PREFIX)
 
 
 def split_files(folder: Path, *splits: str) -> list[str]:
-    """The files of the given splits (all splits, when none is given) anywhere below `folder`, in a fixed order."""
-    wanted = splits or SPLITS
-    return sorted(str(path) for split in wanted for path in folder.glob(f"**/Split-{split}/{_PREFIX}*"))
+    """Lists the files of the given splits (default: all) below `folder`, in a fixed order."""
+    chosen = splits or SPLITS
+    return sorted(str(path) for split in chosen for path in folder.glob(f"**/Split-{split}/{_PREFIX}*"))
 
 
 def split_of(key: str, splits: SplitSettings) -> str:
-    """The split that an example belongs to, by a hash of its key: the same in every span and every run.
+    """Chooses an example's split by a hash of its key: the same in every span and run.
 
-    Where the splits are by time, a whole span becomes the test split later; until then its examples are shared
-    between train and eval.
+    Where the splits are by time, a whole span becomes the test split later; until then its examples
+    are shared between train and eval.
     """
     # 64 bits of SHA-256 give a number from 0 to 1 that is the same on every machine.
     point = int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big") / 2**64
@@ -48,7 +48,7 @@ def split_of(key: str, splits: SplitSettings) -> str:
 
 
 def splits_of(keys: Sequence[bytes], splits: SplitSettings) -> NDArray[np.intp]:
-    """The splits of many keys, given as UTF-8, as places in `SPLITS`: what `split_of` says of each, int64 [keys]."""
+    """Chooses the splits of many keys as `split_of` does: places in `SPLITS`, int64 [keys]."""
     import numpy as np
 
     digests = b"".join([hashlib.sha256(key).digest()[:8] for key in keys])
@@ -59,14 +59,14 @@ def splits_of(keys: Sequence[bytes], splits: SplitSettings) -> NDArray[np.intp]:
 
 
 def text_of(value: Value) -> str:
-    """A key or label as text, the same whatever format it came in."""
+    """Gives a key or label as text, the same whatever format it came in."""
     if isinstance(value, list):
         value = value[0]
     return value.decode("utf-8", errors="backslashreplace") if isinstance(value, bytes) else str(value)
 
 
 def to_example(row: Mapping[str, Any]) -> tf.train.Example:
-    """Makes a tf.Example of plain values (int, float, bytes, text) or lists of one kind; None is a missing feature."""
+    """Makes a tf.Example of values or lists of one kind; None is a missing feature."""
     import tensorflow as tf
 
     example = tf.train.Example()
@@ -83,7 +83,7 @@ def to_example(row: Mapping[str, Any]) -> tf.train.Example:
 
 
 def read_records(files: list[str]) -> Iterator[bytes]:
-    """The serialised tf.Examples of gzipped TFRecord files."""
+    """Reads the serialised tf.Examples of gzipped TFRecord files."""
     import tensorflow as tf
 
     # One by one, most of the time would go into crossing from TensorFlow to Python.
@@ -109,5 +109,5 @@ def read_batches(files: list[str], rows: int = BATCH_ROWS) -> Iterator[pa.Record
 
 
 def as_text(value: Any) -> Any:
-    """Bytes decoded as UTF-8, with a mark for what is not; other values as they are."""
+    """Decodes bytes as UTF-8, with a mark for what is not; leaves other values as they are."""
     return value.decode("utf-8", errors="replace") if isinstance(value, bytes) else value

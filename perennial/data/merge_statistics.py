@@ -1,25 +1,29 @@
-"""The statistics of a window, combined from those of its spans.
+"""Combines the statistics of a window from those of its spans.
 
-TFDV's statistics have no merge: quantiles and truncated value counts cannot be added up. The distributions that are
-kept beside them can, and the other fields can be computed from the spans' own. What TFDV would say of the same
-examples in one dataset is given as follows.
+TFDV's statistics have no merge: quantiles and truncated value counts cannot be added up. The
+distributions that are kept beside them can, and the other fields can be computed from the spans'
+own. What TFDV would say of the same examples in one dataset is given as follows.
 
-Equal: num_examples; of a feature its type, num_missing, num_non_missing, min, max, avg and tot num_values; of numbers
-num_zeros, min, max and num_nan; of strings top_values, rank_histogram, unique, invalid_utf8_count; of bytes min, max.
-Equal but for rounding in the last digits: mean, std_dev, avg_length, avg_num_bytes, avg_num_values.
+Equal: num_examples; of a feature its type, num_missing, num_non_missing, min, max, avg and tot
+num_values; of numbers num_zeros, min, max and num_nan; of strings top_values, rank_histogram,
+unique, invalid_utf8_count; of bytes min, max. Equal but for rounding in the last digits: mean,
+std_dev, avg_length, avg_num_bytes, avg_num_values.
 
-Approximate: median, both histograms of numbers and num_values_histogram. At any point, the share of values up to it
-errs by at most `RANK_ERROR` (0.2%) and, in num_values_histogram, `LENGTH_RANK_ERROR` (2%); TFDV's own err by 1%.
-Where a feature holds infinities, mean and std_dev are what TFDV's own formula makes of them: not a number.
+Approximate: median, both histograms of numbers and num_values_histogram. At any point, the share of
+values up to it errs by at most `RANK_ERROR` (0.2%) and, in num_values_histogram,
+`LENGTH_RANK_ERROR` (2%); TFDV's own err by 1%. Where a feature holds infinities, mean and std_dev
+are what TFDV's own formula makes of them: not a number.
 
-Where a feature had more than `CATEGORIES` different values in a span or in the window: of its values the most
-frequent `CATEGORIES` are counted, and unique is the least that it can be. Values that are not UTF-8 count as one.
-Where values are too long to be counted, strings have no top_values and no rank_histogram.
+Where a feature had more than `CATEGORIES` different values in a span or in the window: of its
+values the most frequent `CATEGORIES` are counted, and unique is the least that it can be. Values
+that are not UTF-8 count as one. Where values are too long to be counted, strings have no top_values
+and no rank_histogram.
 
-Dropped, as no span has them here: weights, custom_stats, cross_features, and the statistics of nested features.
+Dropped, as no span has them here: weights, custom_stats, cross_features, and the statistics of
+nested features.
 
-A feature whose type is not the same in all spans has the type of the newest span that has values of it; examples of
-spans with another type count as missing it. (TFDV itself refuses such a dataset.)
+A feature whose type is not the same in all spans has the type of the newest span that has values of
+it; examples of spans with another type count as missing it. (TFDV itself refuses such a dataset.)
 """
 
 from __future__ import annotations
@@ -54,14 +58,14 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, eq=False)
 class _Part:
-    """One feature in one span. Equal only to itself."""
+    """One feature in one span; equal only to itself."""
 
     statistics: FeatureNameStatistics
     distribution: Distribution
 
     @property
     def values(self) -> int:
-        """How many values there are."""
+        """Counts the values."""
         return int(self.common.tot_num_values)
 
     @property
@@ -70,7 +74,7 @@ class _Part:
 
     @property
     def kind(self) -> tuple[int, str | None]:
-        """The type of the values, and which statistics they have."""
+        """Gives the type of the values, and which statistics they have."""
         return self.statistics.type, self.statistics.WhichOneof("stats")
 
 
@@ -79,7 +83,7 @@ def combine_statistics(
     distributions: Sequence[Mapping[str, Distribution]],
     schema: Schema | None = None,
 ) -> DatasetFeatureStatisticsList:
-    """The statistics of a window from those of its spans, oldest span first.
+    """Combines the statistics of a window from those of its spans, oldest span first.
 
     Args:
         parts: Statistics of each span, each of one dataset.
@@ -92,13 +96,13 @@ def combine_statistics(
     datasets = [part.datasets[0] for part in parts]
     result = statistics_pb2.DatasetFeatureStatisticsList()
     dataset = result.datasets.add(num_examples=sum(dataset.num_examples for dataset in datasets))
-    found: dict[str, list[_Part]] = {}
+    by_name: dict[str, list[_Part]] = {}
     for measured, counted in zip(datasets, distributions, strict=True):
         for feature in measured.features:
             name = feature_name(feature)
-            found.setdefault(name, []).append(_Part(feature, counted.get(name, _UNCOUNTED)))
+            by_name.setdefault(name, []).append(_Part(feature, counted.get(name, _UNCOUNTED)))
     merged = {}
-    for name, features in sorted(found.items()):
+    for name, features in sorted(by_name.items()):
         kept = _of_newest_kind(name, features)
         merged[name] = merge([part.distribution for part in kept])
         dataset.features.append(_combine_feature(features, kept, merged[name], dataset.num_examples))
@@ -107,7 +111,7 @@ def combine_statistics(
 
 
 def feature_name(feature: FeatureNameStatistics) -> str:
-    """The name of a feature that is not nested."""
+    """Gives the name of a feature that is not nested."""
     return str(feature.name or feature.path.step[0])
 
 
@@ -116,8 +120,9 @@ def rank_values(
 ) -> None:
     """Sets the most frequent values of each feature of categories, in place, from its counts.
 
-    TFDV looks for values outside a domain among those that the rank histogram names, by default 1,000, and reports
-    nothing of the others; so all are named where the schema has a domain. Of values too long to be counted none is.
+    TFDV looks for values outside a domain among those that the rank histogram names, by default
+    1,000, and reports nothing of the others; so all are named where the schema has a domain. Of
+    values too long to be counted none is.
     """
     domains = {f.name for f in (schema.feature if schema else ()) if f.WhichOneof("domain_info")}
     for feature in statistics.datasets[0].features:
@@ -137,7 +142,7 @@ def _rank(strings: StringStatistics, distribution: Distribution, ranks: int, who
 
 
 def _of_newest_kind(name: str, parts: Sequence[_Part]) -> list[_Part]:
-    """The parts that have values and are of the newest kind; the newest part, when none has values."""
+    """Keeps the parts with values of the newest kind; if none has values, the newest part."""
     valued = [part for part in parts if part.values]
     kept = [part for part in valued if part.kind == valued[-1].kind]
     if len(kept) < len(valued):
@@ -185,14 +190,15 @@ def _combine_common(result: CommonStatistics, parts: Sequence[_Part], examples: 
 
 
 def _lengths(present: Sequence[CommonStatistics]) -> tuple[FloatArray, FloatArray]:
-    """The number of values in an example, as a step function, from the spans' quantile histograms."""
+    """Gives the number of values in an example as a step function, from quantile histograms."""
     lengths, counts = [], []
     for common in present:
         if common.min_num_values == common.max_num_values:
             lengths.append(float(common.min_num_values))
             counts.append(float(common.num_non_missing))
         else:
-            # At the least length stands no bucket's end, though one example has it; it is taken from the first bucket.
+            # At the least length stands no bucket's end, though one example has it; it is taken
+            # from the first bucket.
             buckets = common.num_values_histogram.buckets
             lengths += [float(common.min_num_values), *(bucket.high_value for bucket in buckets)]
             counts += [1.0, buckets[0].sample_count - 1, *(bucket.sample_count for bucket in buckets[1:])]

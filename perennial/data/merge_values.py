@@ -1,6 +1,6 @@
-"""What the values of one feature in several spans are together: the parts of `combining` for numbers, text and bytes.
+"""Combines the values of one feature in several spans: numbers, text and bytes.
 
-What is equal, approximate or dropped is told there.
+What is equal, approximate or dropped is listed in `merge_statistics`.
 """
 
 from __future__ import annotations
@@ -64,21 +64,24 @@ def combine_bytes(result: BytesStatistics, parts: Sequence[BytesStatistics]) -> 
 
 
 def quantiles(knots: FloatArray, cumulative: FloatArray, number: int) -> tuple[FloatArray, FloatArray]:
-    """The values at the ranks 0, 1/number, ..., 1, and how many values there are up to each: float64 [number + 1]."""
+    """Gives values at ranks 0, 1/number, ..., 1, and the count up to each: float64 [number + 1]."""
     places = np.searchsorted(cumulative, np.linspace(0, cumulative[-1], number + 1), side="left")
     places = np.minimum(places, len(knots) - 1)  # the last rank can exceed the count by a rounding
     return knots[places], cumulative[places]
 
 
 def quantile_histogram(values: FloatArray, ranks: FloatArray) -> Histogram:
-    """TFDV's histogram of buckets with as many values each."""
+    """Makes TFDV's histogram of buckets with equally many values."""
     from tensorflow_data_validation.utils import quantiles_util
 
     return quantiles_util.generate_quantiles_histogram(values, ranks)
 
 
 def _combine_moments(result: NumericStatistics, parts: Sequence[NumericStatistics], counts: FloatArray) -> None:
-    """Source: the mean of a mixture, and its variance as the mean of the variances plus that of the means."""
+    """Combines the moments of several spans' numbers.
+
+    Source: the mean of a mixture, and its variance as the mean of the variances plus that of the means.
+    """
     result.num_zeros = sum(part.num_zeros for part in parts)
     result.min = min(part.min for part in parts)
     result.max = max(part.max for part in parts)
@@ -91,7 +94,7 @@ def _combine_moments(result: NumericStatistics, parts: Sequence[NumericStatistic
 def _add_histograms(
     result: NumericStatistics, parts: Sequence[NumericStatistics], total: int, distribution: Distribution
 ) -> None:
-    """The median and both histograms, as TFDV derives them from quantiles."""
+    """Adds the median and both histograms, as TFDV derives them from quantiles."""
     from tensorflow_data_validation.utils import quantiles_util
 
     knots, steps = _as_numbers(distribution)
@@ -111,7 +114,7 @@ def _add_histograms(
 
 
 def _as_numbers(distribution: Distribution) -> tuple[FloatArray, FloatArray]:
-    """The knots and the number of values at each, also of a label whose classes were counted."""
+    """Gives knots and the number of values at each, also of a label whose classes were counted."""
     if distribution.knots is not None and distribution.cumulative is not None:
         return distribution.knots, np.diff(distribution.cumulative, prepend=0.0)
     counted = sorted((float(label), count) for label, count in (distribution.counts or {}).items())

@@ -1,4 +1,4 @@
-"""The user's `preprocessing_fn`, and the raw examples that it reads, as analysis and transformation share them."""
+"""The user's `preprocessing_fn` and the raw examples it reads, for analysis and transformation."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _DTYPES = ("float32", "int64", "string")  # what a tf.Example holds
 
 
 def load_preprocessing(project: Project) -> Preprocessing:
-    """The user's `preprocessing_fn`, with the labels added that it does not return itself.
+    """Loads the user's `preprocessing_fn`, which also returns the labels that it leaves out.
 
     Raises:
         ProjectError: The module fails while it is imported.
@@ -29,7 +29,7 @@ def load_preprocessing(project: Project) -> Preprocessing:
 
 
 def with_labels(preprocessing: Preprocessing, tasks: Sequence[Task]) -> Preprocessing:
-    """The user's function; the label of a task that it does not return is added as it landed."""
+    """Wraps the user's function so that a label that it does not return is added as it landed."""
 
     def preprocess(inputs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         import tensorflow as tf
@@ -57,25 +57,25 @@ def _no_label(preprocessing: Preprocessing, task: Task, returned: Sequence[str])
 
 
 def _check_types(preprocessing: Preprocessing, outputs: dict[str, Any]) -> None:
-    """Checks that a tf.Example can hold the features; TensorFlow Transform's own message names no place."""
+    """Checks that a tf.Example can hold the features; TFT's own message names no place."""
     for name, tensor in outputs.items():
-        found = getattr(getattr(tensor, "dtype", None), "name", _DTYPES[0])
-        if found not in _DTYPES:
+        received = getattr(getattr(tensor, "dtype", None), "name", _DTYPES[0])
+        if received not in _DTYPES:
             where, expected = function_line(preprocessing), f"must return features of {', '.join(_DTYPES)}"
-            raise ProjectError(where, expected, f"`{name}` of {found}", "Use tf.cast.")
+            raise ProjectError(where, expected, f"`{name}` of {received}", "Use tf.cast.")
 
 
 @contextmanager
 def naming_user_line(project: Project) -> Iterator[None]:
-    """Turns an error from the user's file into a `ProjectError` that names its line; others pass unchanged.
+    """Turns an error of the user's file into a `ProjectError` that names its line.
 
     An error for people that Beam wrapped into its own is raised as it was.
     """
     try:
         yield
     except Exception as error:
-        if (told := _told(error)) is not None:
-            raise told from None
+        if (cause := _perennial_cause(error)) is not None:
+            raise cause from None
         place = user_line(project.module_path, error)
         if place == project.module_path.name:
             raise  # not from the user's file
@@ -84,14 +84,14 @@ def naming_user_line(project: Project) -> Iterator[None]:
         ) from error
 
 
-def _told(error: BaseException | None) -> PerennialError | None:
+def _perennial_cause(error: BaseException | None) -> PerennialError | None:
     while error is not None and not isinstance(error, PerennialError):
         error = error.__cause__ or error.__context__
     return error
 
 
 def raw_examples(project: Project, step: str, raw_column: str | None = None) -> Any:
-    """How serialised tf.Examples become Arrow batches by the project's schema: a TFXIO over a PCollection of bytes.
+    """Makes the TFXIO that turns serialised tf.Examples into Arrow batches by the schema.
 
     Args:
         project: Whose schema is read by.
@@ -118,7 +118,7 @@ def raw_examples(project: Project, step: str, raw_column: str | None = None) -> 
 
 
 def read_batches(pipeline: Any, name: str, files: Sequence[str], examples: Any) -> Any:
-    """Reads TFRecord files as a PCollection of Arrow batches; the pipeline's size does not grow with their number."""
+    """Reads TFRecord files as Arrow batches; more files do not make the pipeline larger."""
     import apache_beam as beam
 
     return (

@@ -25,14 +25,14 @@ _SEED = 4711
 
 @dataclass(frozen=True)
 class ServingLog:
-    """The files of the log, the newest first by their names, and the features that clients send."""
+    """Files of the log, the newest first by their names, and the features that clients send."""
 
     project: Project
     files: tuple[str, ...]
     columns: Mapping[str, Column]
 
     def rows(self, most: int = NEWEST) -> Iterator[Conformed]:
-        """The newest requests; a value that is none of its feature's is as if it were missing.
+        """Reads the newest requests; a value that does not fit its feature counts as missing.
 
         Raises:
             DataError: A file cannot be read.
@@ -40,7 +40,7 @@ class ServingLog:
         return self._conform(islice(self._read(), most))
 
     def sample(self, most: int) -> list[Conformed]:
-        """Requests drawn from the newest, in no order; the same ones of the same files.
+        """Draws requests from the newest, in no order; always the same ones of the same files.
 
         The newest requests alone may be those of one hour, which are not like a day's.
 
@@ -74,7 +74,7 @@ class ServingLog:
 
 
 def find_log(project: Project) -> ServingLog | str:
-    """The log of served requests, or why there is none to read, for people."""
+    """Finds the log of served requests, or says why there is none to read."""
     pattern = project.settings.data.serving_log
     if pattern is None:
         return "no serving log: project.yaml sets no data.serving_log"
@@ -90,10 +90,10 @@ def find_log(project: Project) -> ServingLog | str:
 
 
 def unreadable(error: PerennialError) -> str:
-    """What is told of a log that cannot be read: it is no part of the spans, and must not stop a run."""
+    """Says that a log cannot be read; it is no part of the spans and must not stop a run."""
     return f"the serving log cannot be read: {error}"
 
 
 def no_requests(project: Project) -> str:
-    """What is told of a log without requests."""
+    """Says that a log has no requests."""
     return f"no serving log: no requests in {project.settings.data.serving_log} (data.serving_log)"

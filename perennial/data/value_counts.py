@@ -1,6 +1,7 @@
 """Counts the values of every feature in one pass of Beam.
 
-A column of a record batch is a list of values for each example, null where the example lacks the feature.
+A column of a record batch is a list of values for each example, null where the example lacks the
+feature.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ NOT_UTF8 = "__BYTES_VALUE__"  # what TFDV calls a value that is not UTF-8
 
 
 class NumberCounts:
-    """How often each number occurs: one by one while few differ, then as a sketch of the quantiles."""
+    """Counts of numbers: one by one while few differ, then a sketch of the quantiles."""
 
     def __init__(self) -> None:
         self.values: FloatArray = np.empty(0, np.float64)
@@ -32,7 +33,7 @@ class NumberCounts:
         self.sketch: Any = None
 
     def add(self, values: FloatArray) -> None:
-        """Adds numbers, of which those that are not finite are left out."""
+        """Adds numbers; those that are not finite are left out."""
         self._add_counted(*np.unique(values[np.isfinite(values)], return_counts=True))
 
     def merge(self, other: NumberCounts) -> None:
@@ -43,12 +44,13 @@ class NumberCounts:
         self._add_counted(other.values, other.counts)
 
     def extract(self) -> tuple[FloatArray, FloatArray]:
-        """The knots, and the number of values up to each; nothing can be added afterwards."""
+        """Gives the knots, and the number of values up to each; nothing can be added afterwards."""
         if self.sketch is None:
             return self.values, np.cumsum(self.counts)
         pair = self.sketch.GetQuantilesAndCumulativeWeights(KNOTS - 1)
         quantiles, ranks = (array.flatten().to_numpy(zero_copy_only=False) for array in pair)
-        # A value that many examples share is the quantile of many ranks; the last is the number of values up to it.
+        # A value that many examples share is the quantile of many ranks; the last is the number of
+        # values up to it.
         last = np.append(quantiles[1:] != quantiles[:-1], True)
         return quantiles[last], ranks[last]
 
@@ -75,7 +77,7 @@ class NumberCounts:
 
 
 class CategoryCounts:
-    """How often each category occurs. Beyond twice the cap the rare half is dropped, so that memory stays bounded."""
+    """Counts of categories. Beyond twice the cap the rare half is dropped, to bound memory."""
 
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
@@ -98,7 +100,7 @@ class CategoryCounts:
         self._add_counted(other.counts.items())
 
     def extract(self) -> tuple[dict[str, int] | None, bool]:
-        """The counts, and whether rare values are left out."""
+        """Gives the counts, and whether rare values are left out."""
         if self.too_long:
             return None, False
         self._keep(CATEGORIES)
@@ -149,7 +151,7 @@ class FeatureCounts:
             self._counts_of(type(other.values)).merge(other.values)
 
     def extract(self, examples: int) -> Distribution:
-        """The distribution over so many examples."""
+        """Gives the distribution over so many examples."""
         counts, capped, knots, cumulative = None, False, None, None
         if isinstance(self.values, CategoryCounts):
             counts, capped = self.values.extract()
@@ -165,7 +167,7 @@ class FeatureCounts:
 
 
 class MeasureDistributions(beam.CombineFn):
-    """Record batches of examples -> feature -> its distribution.
+    """Measures the distribution of each feature over record batches of examples.
 
     Args:
         images: Features whose bytes are no categories.
@@ -177,7 +179,7 @@ class MeasureDistributions(beam.CombineFn):
         self.images, self.categories = images, categories
 
     def create_accumulator(self) -> tuple[int, dict[str, FeatureCounts]]:
-        """No examples."""
+        """Starts with no examples."""
         return 0, {}
 
     def add_input(
@@ -201,7 +203,7 @@ class MeasureDistributions(beam.CombineFn):
         return examples, features
 
     def extract_output(self, accumulator: tuple[int, dict[str, FeatureCounts]]) -> dict[str, Distribution]:
-        """The distributions, by name."""
+        """Gives the distributions by name."""
         examples, features = accumulator
         return {name: features[name].extract(examples) for name in sorted(features)}
 
@@ -214,7 +216,7 @@ class MeasureDistributions(beam.CombineFn):
 
 
 def measure_distributions(schema: Schema | None, categorical: Iterable[str] = ()) -> MeasureDistributions:
-    """What to count as the schema says: TFDV's own rule, and the features named besides, such as the label."""
+    """Chooses what to count: by TFDV's rule for the schema, and the features named besides."""
     from tensorflow_data_validation.utils import schema_util
     from tensorflow_metadata.proto.v0 import schema_pb2
 

@@ -1,7 +1,8 @@
-"""The ledger's database at a URL: a file of SQLite, or a database server.
+"""Opens the ledger's database at a URL: a file of SQLite, or a database server.
 
-A file of SQLite is read and written by Python's own `sqlite3`: a command that finds nothing to do must not wait for
-SQLAlchemy to be imported (docs/adr/0016). Everything else goes through SQLAlchemy.
+A file of SQLite is read and written by Python's own `sqlite3`: a command that finds nothing to do
+must not wait for SQLAlchemy to be imported (docs/adr/0016). Everything else goes through
+SQLAlchemy.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from perennial.ledger.table import EventTable, StorageError
 
 
 def public_url(url: str) -> str:
-    """The URL of a database as messages show it: without the password.
+    """Gives the URL of a database without its password, for messages.
 
     Raises:
         StorageError: It is no URL of a database.
@@ -23,7 +24,7 @@ def public_url(url: str) -> str:
 
 
 def open_table(url: str) -> EventTable:
-    """Opens the table at a URL; makes it, with what keeps it append-only, where it is not there yet.
+    """Opens the table at a URL; creates it, with what keeps it append-only, if there is none.
 
     Raises:
         StorageError: The database cannot be opened.
@@ -39,7 +40,7 @@ def open_table(url: str) -> EventTable:
 
 
 def sqlite_path(url: str) -> str | None:
-    """The file that `sqlite:///PATH` names; None where a URL names another database.
+    """Gives the file that `sqlite:///PATH` names; None where a URL names another database.
 
     Raises:
         StorageError: It names SQLite, but not by a path alone.

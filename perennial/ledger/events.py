@@ -1,8 +1,8 @@
 """The ledger: the append-only record of spans, runs, decisions and deployments.
 
-One table of events. State (the champion, the accepted spans, the unfinished run) is never stored: it is read off the
-events, so it cannot disagree with them. An event may carry a key; the key is unique, which makes a
-repeated step append nothing and lets only one of two concurrent writers win.
+One table of events. State (the champion, the accepted spans, the unfinished run) is never stored:
+it is read off the events, so it cannot disagree with them. An event may carry a key; the key is
+unique, which makes a repeated step append nothing and lets only one of two concurrent writers win.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ _VERDICTS: dict[EventKind, Verdict] = {
 
 @dataclass(frozen=True)
 class NewEvent:
-    """An event to append. With a key, it is appended once however often it is tried."""
+    """An event to append. One with a key is appended once, however often it is tried."""
 
     kind: EventKind
     body: Record
@@ -67,7 +67,7 @@ class NewEvent:
 
 @dataclass(frozen=True)
 class Event:
-    """An appended event: its number in the ledger, when (UTC, ISO 8601) and what."""
+    """An appended event: number in the ledger, time (UTC, ISO 8601) and content."""
 
     number: int
     at: str
@@ -78,7 +78,7 @@ class Event:
 
 @dataclass(frozen=True)
 class SpanVerdict:
-    """What was said of a span version: the event's number, when, by which run (None: by a person), and what."""
+    """A verdict on a span version: the event's number, time, run (None: a person), and content."""
 
     number: int
     at: str
@@ -104,7 +104,7 @@ class Ledger:
             self._table = open_table(url)
 
     def close(self) -> None:
-        """Gives the connections back."""
+        """Closes the connections."""
         self._table.close()
 
     def append(self, *new: NewEvent) -> None:
@@ -135,7 +135,7 @@ class Ledger:
 
     @contextmanager
     def exclusive(self, patience: float = PATIENCE) -> Iterator[None]:
-        """Lets one process at a time, of all that share this ledger, run the block.
+        """Lets only one of all processes that share this ledger run the block at a time.
 
         Raises:
             BusyError: Another one held it for `patience` seconds.
@@ -149,7 +149,7 @@ class Ledger:
             yield
 
     def events(self, *kinds: EventKind, run: str | None = None, after: int = 0) -> list[Event]:
-        """All events of the given kinds (of every kind, when none is given), oldest first.
+        """Reads all events of the given kinds (of every kind when none is given), oldest first.
 
         Args:
             kinds: Of what.
@@ -161,17 +161,17 @@ class Ledger:
         return [_parse(row) for row in rows]
 
     def newest(self, kind: EventKind) -> Event | None:
-        """The newest event of a kind, if there is one; the others are not read."""
+        """Reads only the newest event of a kind, if there is one."""
         with self._reported("be readable"):
             rows = self._table.select([kind], newest=1)
         return _parse(rows[0]) if rows else None
 
     def deployments(self) -> list[tuple[Event, Deployment]]:
-        """Every deployment, oldest first."""
+        """Reads every deployment, oldest first."""
         return [(e, body_of(e, Deployment)) for e in self.events("deployment")]
 
     def champion(self) -> Champion | None:
-        """The version that serves now: the newest deployment."""
+        """Gives the version that serves now: the newest deployment."""
         newest = self.newest("deployment")
         if newest is None:
             return None
@@ -197,20 +197,22 @@ class Ledger:
             raise
 
     def judged_spans(self) -> dict[str, list[SpanVerdict]]:
-        """Span name -> every verdict on any of its versions, oldest first."""
-        found: dict[str, list[SpanVerdict]] = {}
+        """Gives for each span's name every verdict on any of its versions, oldest first."""
+        verdicts: dict[str, list[SpanVerdict]] = {}
         for e in self.events(*_VERDICTS):
             judged = body_of(e, SpanJudged)
-            found.setdefault(judged.span.name, []).append(SpanVerdict(e.number, e.at, e.run, _VERDICTS[e.kind], judged))
-        return found
+            verdicts.setdefault(judged.span.name, []).append(
+                SpanVerdict(e.number, e.at, e.run, _VERDICTS[e.kind], judged)
+            )
+        return verdicts
 
     def runs(self) -> list[tuple[Event, RunStarted, Event | None]]:
-        """Every run, oldest first: its start, what it selected, and its end if it has one."""
+        """Reads every run, oldest first: its start, what it selected, and its end if it has one."""
         ends = {e.run: e for e in self.events("run_ended")}
         return [(e, body_of(e, RunStarted), ends.get(e.run)) for e in self.events("run_started")]
 
     def newest_run(self) -> tuple[Event, RunStarted, Event | None] | None:
-        """The same of the newest run alone, without reading the others; None: there was none."""
+        """Reads the newest run in the same form; None: there was none."""
         start = self.newest("run_started")
         if start is None:
             return None
@@ -218,18 +220,18 @@ class Ledger:
         return start, body_of(start, RunStarted), ends[-1] if ends else None
 
     def tuned(self) -> Tuned | None:
-        """The outcome of the newest search for hyperparameters."""
-        found = self.newest("hyperparameters_tuned")
-        return body_of(found, Tuned) if found else None
+        """Gives the outcome of the newest search for hyperparameters."""
+        event = self.newest("hyperparameters_tuned")
+        return body_of(event, Tuned) if event else None
 
     def run_end(self, run: str) -> RunEnded | None:
-        """How a run ended, or None while it has not."""
-        found = self.events("run_ended", run=run)
-        return body_of(found[0], RunEnded) if found else None
+        """Tells how a run ended; None while it has not."""
+        ends = self.events("run_ended", run=run)
+        return body_of(ends[0], RunEnded) if ends else None
 
     @contextmanager
     def _reported(self, expected: str) -> Iterator[None]:
-        """Turns database errors, other than a taken key, into a message."""
+        """Turns database errors, other than a key that is taken, into a message."""
         try:
             yield
         except DuplicateKeyError:
@@ -240,7 +242,7 @@ class Ledger:
 
 
 def body_of(event: Event, kind: type[B]) -> B:
-    """The body of an event as the record that its kind promises.
+    """Reads the body of an event as the record that belongs to its kind.
 
     Raises:
         LedgerError: The event is of another kind.
@@ -251,7 +253,7 @@ def body_of(event: Event, kind: type[B]) -> B:
 
 
 def started(runs: Sequence[tuple[Event, RunStarted, Event | None]]) -> list[RunStarted]:
-    """The runs that were cut short or failed, oldest first: the next run goes on where they stopped."""
+    """Lists interrupted or failed runs, oldest first: the next run continues where they stopped."""
     return [start for _, start, end in runs if end is None or body_of(end, RunEnded).outcome == "failed"]
 
 

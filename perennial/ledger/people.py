@@ -1,4 +1,4 @@
-"""Who decides: the person behind a command, as the ledger names them."""
+"""The person behind a command, as the ledger names them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 
 
 def person() -> str:
-    """The account that runs the command, or its number where the system knows no name for it (in a container)."""
+    """Gives the account that runs the command, or its number if it has no name (in a container)."""
     try:
         return f"user {getpass.getuser()}"
     except (KeyError, OSError):

@@ -48,14 +48,15 @@ for _statement in (
 ):
     event.listen(EVENTS, "after_create", DDL(_statement).execute_if(dialect="postgresql"))
 
-# Keeps two processes from creating the table at once. Source: PostgreSQL's advisory locks; any number does.
+# Keeps two processes from creating the table at once. Source: PostgreSQL's advisory locks; any
+# number does.
 _LOCK_CREATION = "SELECT pg_advisory_xact_lock(20170)"
 # The lock of those who change the registry; tells it from others of the same database.
 _LOCK_NUMBER = 20171
 
 
 def render_url(url: str) -> str:
-    """The URL without its password.
+    """Gives the URL without its password.
 
     Raises:
         StorageError: It is none.
@@ -80,7 +81,7 @@ class ServerTable:
             _create(self._engine)
 
     def close(self) -> None:
-        """Gives the connections back."""
+        """Closes the connections."""
         self._engine.dispose()
 
     def insert(self, rows: Sequence[NewRow]) -> None:
@@ -96,7 +97,7 @@ class ServerTable:
     def select(
         self, kinds: Sequence[str], run: str | None = None, after: int = 0, newest: int | None = None
     ) -> list[Row]:
-        """The rows of these kinds and of this run, numbered above `after`, oldest first; `newest`: only so many.
+        """Reads rows of these kinds and this run, numbered above `after`, oldest first.
 
         Raises:
             StorageError: The database cannot be read.
@@ -114,7 +115,7 @@ class ServerTable:
 
     @contextmanager
     def hold_lock(self, patience: float) -> Iterator[bool]:
-        """Holds PostgreSQL's advisory lock of a connection; gives whether it was to be had in `patience` seconds."""
+        """Holds PostgreSQL's advisory lock; gives whether it was free within `patience` seconds."""
         if self._engine.dialect.name != "postgresql":
             yield True  # no lock is known there
             return
@@ -126,7 +127,7 @@ class ServerTable:
 
 
 def _create(engine: Engine) -> None:
-    """Makes the table with its triggers in one transaction: one without them would not be append-only."""
+    """Creates the table with the triggers that make it append-only, in one transaction."""
     if inspect(engine).has_table(EVENTS.name):
         return
     with engine.begin() as connection:
@@ -142,7 +143,7 @@ def _try_lock(connection: Connection) -> bool:
 
 @contextmanager
 def _reported() -> Iterator[None]:
-    """Gives the database's errors as those of storage."""
+    """Turns the database's errors into errors of storage."""
     try:
         yield
     except IntegrityError as error:

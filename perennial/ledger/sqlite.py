@@ -28,7 +28,7 @@ _RETRY_SECONDS = 0.01
 
 
 class SqliteTable:
-    """Reads and appends rows of one file; a folder for a file that is not there yet is made.
+    """Reads and appends rows of one file; creates its folder where there is none.
 
     Args:
         path: The file.
@@ -39,7 +39,8 @@ class SqliteTable:
 
     def __init__(self, path: str) -> None:
         self._path = Path(path)
-        # Connections that no thread uses now: a reader does not wait for a writer of the same process either.
+        # Connections that no thread uses now: a reader does not wait for a writer of the same
+        # process either.
         self._free: list[sqlite3.Connection] = []
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -70,7 +71,7 @@ class SqliteTable:
     def select(
         self, kinds: Sequence[str], run: str | None = None, after: int = 0, newest: int | None = None
     ) -> list[Row]:
-        """The rows of these kinds and of this run, numbered above `after`, oldest first; `newest`: only so many.
+        """Reads rows of these kinds and this run, numbered above `after`, oldest first.
 
         Raises:
             StorageError: The file cannot be read.
@@ -89,11 +90,11 @@ class SqliteTable:
             return [Row(*values) for values in reversed(connection.execute(query, values).fetchall())]
 
     def hold_lock(self, patience: float) -> AbstractContextManager[bool]:
-        """Holds the kernel's lock of a file beside the database; gives whether it was to be had in `patience` s."""
+        """Holds the lock of a file beside the database; gives whether it was free in time."""
         return hold_file_lock(Path(f"{self._path}.lock"), patience)
 
     def _create(self, connection: sqlite3.Connection) -> None:
-        """Makes the table with its triggers in one transaction: one without them would not be append-only."""
+        """Creates the table with the triggers that make it append-only, in one transaction."""
         with _transaction(connection):
             if connection.execute(_EXISTS).fetchone() is None:  # another process may have been first
                 for statement in _CREATE:
@@ -121,7 +122,7 @@ class SqliteTable:
 
 @contextmanager
 def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
-    """One transaction that has the right to write from its beginning: it waits, and is never refused in the middle."""
+    """Opens a transaction that may write from its beginning, so that it is not refused halfway."""
     connection.execute("BEGIN IMMEDIATE")
     try:
         yield
@@ -133,10 +134,11 @@ def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
 
 
 def _write_ahead(connection: sqlite3.Connection) -> None:
-    """Turns write-ahead logging on, waiting for those who open or close the same file.
+    """Turns write-ahead logging on, and waits for those who open or close the same file.
 
-    SQLite does not wait by itself here: where waiting while it holds a read lock could be a deadlock, it answers
-    SQLITE_BUSY at once, whatever the timeout (https://www.sqlite.org/c3ref/busy_handler.html).
+    SQLite does not wait by itself here: where waiting while it holds a read lock could be a
+    deadlock, it answers SQLITE_BUSY at once, whatever the timeout
+    (https://www.sqlite.org/c3ref/busy_handler.html).
     """
     until = time.monotonic() + _BUSY_SECONDS
     while True:

@@ -8,11 +8,11 @@ from typing import NamedTuple, Protocol
 
 
 class StorageError(Exception):
-    """The database does not do what it is asked for; the text is its own first line."""
+    """The database refused or failed; the text is the first line of its own message."""
 
 
 class DuplicateKeyError(StorageError):
-    """An event of this key is in the table already."""
+    """The table already has an event with this key."""
 
 
 class NewRow(NamedTuple):
@@ -26,7 +26,7 @@ class NewRow(NamedTuple):
 
 
 class Row(NamedTuple):
-    """A row as it lies in the table."""
+    """A row of the table."""
 
     number: int
     at: str
@@ -44,13 +44,13 @@ class EventTable(Protocol):
     def select(
         self, kinds: Sequence[str], run: str | None = None, after: int = 0, newest: int | None = None
     ) -> list[Row]:
-        """The rows of these kinds (none given: of all) and of this run, numbered above `after`, oldest first.
+        """Reads rows of these kinds (none given: all) and this run, numbered above `after`.
 
         With `newest` only that many, the last ones.
         """
 
     def hold_lock(self, patience: float) -> AbstractContextManager[bool]:
-        """Holds the lock that all who share the database share; gives whether it was to be had in `patience` s."""
+        """Holds the lock of the database; gives whether it was free within `patience` seconds."""
 
     def close(self) -> None:
-        """Gives the connections back."""
+        """Closes the connections."""

@@ -1,4 +1,4 @@
-"""Rows in blocks: as columns, which is fast, or one by one, which tells what is wrong with which row."""
+"""Rows in blocks: as columns, which is fast, or one by one, to find the row that is at fault."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PIECES = 8  # that a block with a row at fault is divided into, to find the row
 
 
 class Columns(NamedTuple):
-    """Rows as columns of the types that the source has, and the number of each row (int64 [rows], ascending)."""
+    """Rows as columns of the source's types, and each row's number: int64 [rows], ascending."""
 
     batch: pa.RecordBatch
     numbers: NDArray[np.int64]
@@ -29,16 +29,16 @@ class Block(Protocol):
 
     @property
     def size(self) -> int:
-        """How many rows there are, as far as that is known before they are read; 0 where it is not."""
+        """Counts the rows, as far as that is known before they are read; 0 where it is not."""
 
     def columns(self) -> Columns | None:
-        """The rows as columns; None where they can only be read one by one."""
+        """Gives the rows as columns; None where they can only be read one by one."""
 
     def divide(self) -> Sequence[Block]:
-        """The same rows in smaller blocks."""
+        """Gives the same rows in smaller blocks."""
 
     def rows(self) -> Iterator[Row]:
-        """The rows one by one; those that cannot be read come with their reason."""
+        """Reads the rows one by one; a row that cannot be read comes with its reason."""
 
 
 @dataclass(frozen=True)
@@ -49,14 +49,14 @@ class RowBlock:
     size: int = 0
 
     def columns(self) -> None:
-        """None: there are only rows."""
+        """Gives None: there are only rows."""
 
     def divide(self) -> Sequence[Block]:
-        """The block itself."""
+        """Gives the block itself."""
         return [self]
 
     def rows(self) -> Iterator[Row]:
-        """The rows."""
+        """Reads the rows."""
         return self.read()
 
 
@@ -69,20 +69,20 @@ class BatchBlock:
 
     @property
     def size(self) -> int:
-        """How many rows there are."""
+        """Counts the rows."""
         return int(self.batch.num_rows)
 
     def columns(self) -> Columns:
-        """The batch as it is."""
+        """Gives the batch as it is."""
         return Columns(self.batch, np.arange(self.first, self.first + self.size, dtype=np.int64))
 
     def divide(self) -> Sequence[Block]:
-        """Slices of the batch."""
+        """Slices the batch."""
         step = -(-self.size // PIECES)
         return [BatchBlock(self.batch.slice(at, step), self.first + at) for at in range(0, self.size, step)]
 
     def rows(self) -> Iterator[Row]:
-        """The values of each row as Python's."""
+        """Converts the values of each row to Python's."""
         names = self.batch.schema.names
         lists = (column.to_pylist() for column in self.batch.columns)
         for number, values in enumerate(zip(*lists, strict=True), start=self.first):

@@ -1,25 +1,20 @@
-"""Making the values of a row what the columns say, or telling why that cannot be done."""
+"""Converts the values of a row to the kinds of their columns, or says why one does not fit."""
 
 from __future__ import annotations
 
-import datetime
 import json
-import math
-import uuid
 from collections.abc import Callable, Mapping
 from decimal import Decimal
 from typing import Any
 
 from perennial.readers.columns import Column, Kind
 from perennial.readers.rows import MEGABYTE, Reason, Value, in_megabytes, shorten
+from perennial.readers.values import to_bytes, to_float, to_int
 
 Plain = int | float | bytes
 Conformed = dict[str, Value]
 
-# The greatest number that rounds to one of 32 bits, in which tf.Example holds numbers. Source: IEEE 754.
-LARGEST = (2 - 2**-24) * 2.0**127 * (1 - 2**-53)
 # Made once: this runs for every value.
-_NUMBERS, _FRACTIONS, _BYTES = (int, float, Decimal), (float, Decimal), (bytes, bytearray, memoryview)
 _SIZED, _LARGE, _LISTS = (str, bytes, list), (bytes, list), (list, tuple)
 _UNFIT = (ValueError, TypeError, ArithmeticError)
 _EXPECTED: dict[Kind, str] = {
@@ -45,7 +40,7 @@ class Conformer:
         self._converters = {name: _converter(column) for name, column in columns.items()}
 
     def conform(self, values: Mapping[str, Any]) -> tuple[Conformed, list[Reason]]:
-        """The values that are present, as int, float, bytes or lists of one of them, and the reasons of the others.
+        """Converts the values that are present, and gives the reasons why others do not fit.
 
         Never raises: a value that does not fit is a reason.
         """
@@ -55,7 +50,8 @@ class Conformer:
             if value is None:
                 continue
             try:
-                # Before it is converted: text and lists may be large, and conversion makes them larger.
+                # Before it is converted: text and lists may be large, and conversion makes them
+                # larger.
                 if isinstance(value, _SIZED) and len(value) > self._largest:
                     raise _TooLargeError(len(value))
                 converted = self._converters.get(name, self._natural)(value)
@@ -86,71 +82,50 @@ class _TooLargeError(ValueError):
 
 
 def _converter(column: Column) -> Callable[[Any], Any]:
-    scalars: dict[Kind, Callable[[Any], Plain]] = {"int": _to_int, "float": _to_float, "bytes": _to_bytes}
+    scalars: dict[Kind, Callable[[Any], Plain]] = {"int": to_int, "float": to_float, "bytes": to_bytes}
     scalar = scalars[column.kind]
     if column.kind == "bytes" and (column.mixed or column.text):
         scalar = _to_any_bytes if column.mixed else _to_text
     from_list = column.many or column.kind != "bytes"
 
     def convert(value: Any) -> Any:
-        if isinstance(value, str):
-            if from_list and "[" in value:
-                return [scalar(item) for item in _parse_list(value)]
-        elif isinstance(value, _LISTS):
-            return [scalar(item) for item in value]
+        if from_list and isinstance(value, str) and "[" in value:
+            value = _parse_list(value)
+        if isinstance(value, _LISTS):
+            return [scalar(item) for item in _flatten(value, column.shape)]
         return scalar(value)
 
     return convert
 
 
-def _to_int(value: Any) -> int:
-    if isinstance(value, str):
-        number = _parse_int(_as_digits(value))
-    elif isinstance(value, int):
-        number = int(value)  # a bool too
-    elif isinstance(value, _FRACTIONS):
-        number = int(value)
-        if number != value:
+def _flatten(value: Any, shape: tuple[int, ...]) -> Any:
+    """Flattens a list that is nested as its feature's shape; a flat list, as in tf.Example, stays.
+
+    Raises:
+        ValueError: Some items are lists, and the nesting is not that of the shape.
+    """
+    if not shape or not any(isinstance(item, _LISTS) for item in value):
+        return value
+    for size in shape[1:]:
+        if not all(isinstance(item, _LISTS) and len(item) == size for item in value):
             raise ValueError(value)
-    else:
-        number = _parse_int(_as_digits(value))
-    if not -(2**63) <= number < 2**63:
-        raise OverflowError(number)
-    return number
-
-
-def _to_float(value: Any) -> float:
-    number = float(_as_digits(value) if isinstance(value, str) or not isinstance(value, _NUMBERS) else value)
-    if not -LARGEST <= number <= LARGEST and math.isfinite(number):
-        raise OverflowError(number)
-    return number
-
-
-def _to_bytes(value: Any) -> bytes:
-    if isinstance(value, str):
-        return value.encode()
-    if isinstance(value, _BYTES):
-        return bytes(value)
-    if isinstance(value, datetime.date | datetime.time):  # a datetime is a date
-        return value.isoformat().encode()
-    if isinstance(value, datetime.timedelta | uuid.UUID | Decimal):
-        return str(value).encode()
-    raise TypeError(type(value))
+        value = [inner for item in value for inner in item]
+    return value
 
 
 def _to_text(value: Any) -> bytes:
-    data = _to_bytes(value)
+    data = to_bytes(value)
     if not isinstance(value, str):
         data.decode()
     return data
 
 
 def _to_any_bytes(value: Any) -> bytes:
-    return str(value).encode() if isinstance(value, int | float) else _to_bytes(value)
+    return str(value).encode() if isinstance(value, int | float) else to_bytes(value)
 
 
 def _to_natural(value: Any) -> Any:
-    """A value of a column that nothing is known of: a list's items are made of one kind."""
+    """Converts a value of an unknown column; the items of a list become one kind."""
     if not isinstance(value, _LISTS):
         return _natural_scalar(value)
     items = [_natural_scalar(item) for item in value]
@@ -164,20 +139,20 @@ def _to_natural(value: Any) -> Any:
 
 def _natural_scalar(value: Any) -> Plain:
     if isinstance(value, int):
-        return _to_int(value)
+        return to_int(value)
     if isinstance(value, Decimal) and value.is_finite() and value == value.to_integral_value():
         exponent = value.as_tuple().exponent
-        return _to_int(value) if isinstance(exponent, int) and exponent >= 0 else _to_float(value)
-    return _to_float(value) if isinstance(value, _FRACTIONS) else _to_bytes(value)
+        return to_int(value) if isinstance(exponent, int) and exponent >= 0 else to_float(value)
+    return to_float(value) if isinstance(value, float | Decimal) else to_bytes(value)
 
 
 def _guess(value: Any) -> Any:
-    """A value for inference: text that reads as a number or as a list of numbers is one."""
+    """Converts a value for inference: text that reads as a number or a list of numbers is one."""
     if not isinstance(value, str):
         return _to_natural(value)
     # 007 is the name of something: as a number it would lose its zeros.
     named = value[:1] == "0" and value[1:2].isdecimal()
-    for convert in () if named else (_to_int, _to_float):
+    for convert in () if named else (to_int, to_float):
         try:
             return convert(value)
         except _UNFIT:
@@ -186,34 +161,16 @@ def _guess(value: Any) -> Any:
         try:
             return _to_natural(_parse_list(value))
         except _UNFIT:
-            return _to_bytes(value)
-    return _to_bytes(value)
+            return to_bytes(value)
+    return to_bytes(value)
 
 
 def kind_of(value: Value) -> Kind | None:
-    """The kind of a conformed value; None of an empty list."""
+    """Gives the kind of a converted value; None for an empty list."""
     item = value if not isinstance(value, list) else value[0] if value else None
     if item is None:
         return None
     return "bytes" if isinstance(item, bytes) else "float" if isinstance(item, float) else "int"
-
-
-def _parse_int(text: str) -> int:
-    try:
-        return int(text)
-    except ValueError:
-        number = float(text)  # tools that hold missing values write whole numbers as 3.0
-        if not number.is_integer():
-            raise
-        return int(number)
-
-
-def _as_digits(value: Any) -> str:
-    """Text of a number; Python would take digits of every script, and underscores among them."""
-    text = value.decode("ascii") if isinstance(value, bytes) else value
-    if not isinstance(text, str) or "_" in text or not text.isascii():
-        raise TypeError(type(value))
-    return text
 
 
 def _parse_list(text: str) -> list[Any]:
@@ -233,7 +190,7 @@ def _size(value: bytes | list[Any]) -> int:
 
 
 def _culprit(value: Any, convert: Callable[[Any], Any]) -> Any:
-    """The item of a list that does not fit, or the value itself."""
+    """Finds the item of a list that does not fit; else gives the value itself."""
     if isinstance(value, _LISTS):
         for item in value:
             try:

@@ -1,7 +1,8 @@
-"""Making whole columns what the schema says, where every value of them can be.
+"""Converts whole columns to the types of the schema, where every value fits.
 
-What comes out is, value for value, what `Conformer` makes of the rows. Where one value does not fit, or would need more
-than a cast (a list as JSON text, a date), there is no column, and the rows are read one by one.
+What comes out is, value for value, what `Conformer` makes of the rows. Where one value does not
+fit, or would need more than a cast (a list as JSON text, a date), there is no column, and the rows
+are read one by one.
 """
 
 from __future__ import annotations
@@ -12,8 +13,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from perennial.readers.columns import Column, Kind
-from perennial.readers.convert import LARGEST
 from perennial.readers.rows import MEGABYTE
+from perennial.readers.values import LARGEST
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -28,7 +29,7 @@ class _UnfitError(ValueError):
 def to_typed_columns(
     batch: pa.RecordBatch, known: Mapping[str, Column], max_value_mb: float
 ) -> dict[str, pa.Array] | None:
-    """The columns that hold values, as int64, float64, large_binary, or large lists of one of them.
+    """Converts columns to int64, float64, large_binary, or large lists of one of them.
 
     Args:
         batch: Columns as a reader gives them; null is a missing value.
@@ -111,7 +112,7 @@ def _natural_kind(kind: pa.DataType) -> Kind:
 
 
 def _parse(text: pa.Array, kind: Kind) -> pa.Array:
-    """Numbers of text, as Python reads them too; Arrow would also take hexadecimal ones."""
+    """Parses numbers as Python does; Arrow would also take hexadecimal ones."""
     import pyarrow as pa
     import pyarrow.compute as pc
 

@@ -1,4 +1,4 @@
-"""CSV as RFC 4180 has it: a header, commas, quotes, and quoted cells that may hold line ends."""
+"""CSV by RFC 4180: a header, commas, quotes, and quoted cells that may hold line ends."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from perennial.readers.lines import Line, PushbackStream, longest_line, read_lin
 from perennial.readers.rows import Part, Reason, Row, shorten
 
 BLOCK_BYTES = 1 << 20
-_CAREFUL_BYTES = 1 << 16  # so much is read one by one where a block's quotes or its text are at fault
+_CAREFUL_BYTES = 1 << 16  # read one by one where quotes or text are at fault
 
 
 class _Lines:
-    """Feeds a CSV reader line by line; remembers those of the current record, so that they can be read again."""
+    """Feeds lines to a CSV reader; keeps those of the current record, to read them again."""
 
     def __init__(self, lines: Iterator[Line], first: int = 1) -> None:
         self._lines = lines
@@ -42,7 +42,7 @@ class _Lines:
 
     @property
     def next_number(self) -> int:
-        """The number of the line that comes next."""
+        """Gives the number of the line that comes next."""
         return self.again[0].number if self.again else self._last + 1
 
     def give_back(self) -> None:
@@ -51,7 +51,7 @@ class _Lines:
 
 
 def read_csv_header(stream: BinaryIO, part: Part, max_value_mb: float) -> list[str]:
-    """The names of the columns.
+    """Reads the names of the columns.
 
     Raises:
         BrokenFileError: There is no header that can be read.
@@ -66,17 +66,20 @@ def read_csv_header(stream: BinaryIO, part: Part, max_value_mb: float) -> list[s
 
 
 def read_csv(stream: BinaryIO, part: Part, max_value_mb: float) -> Iterator[Row]:
-    """The rows below the header. A row's number is that of the line it begins in; an empty cell is missing."""
+    """Reads the rows below the header.
+
+    A row has the number of its first line. An empty cell is a missing value.
+    """
     records = _records(stream, part, max_value_mb)
     header: list[str] = next(records, (0, [], None))[1]
     return (_to_row(header, *record) for record in records)
 
 
 def read_csv_blocks(stream: BinaryIO, part: Part, max_value_mb: float) -> Iterator[Block]:
-    """The same rows in blocks of about a megabyte.
+    """Reads the same rows in blocks of about a megabyte.
 
-    A block ends where a record ends. That is known where every quote opens or closes a cell or stands doubled within
-    one; elsewhere the rows are read one by one, until a record has ended.
+    A block ends where a record ends. That is known where every quote opens or closes a cell or
+    stands doubled within one; elsewhere the rows are read one by one, until a record has ended.
     """
     source, longest = PushbackStream(stream), longest_line(max_value_mb)
     lines = _Lines(read_lines(source, part, longest))
@@ -96,7 +99,8 @@ def read_csv_blocks(stream: BinaryIO, part: Part, max_value_mb: float) -> Iterat
             line += data.count(b"\n", 0, int(block.ends[-1]))
             yield block
             continue
-        # The block must be read before the next one is asked for: only then is it known where it ends.
+        # The block must be read before the next one is asked for: only then is it known where it
+        # ends.
         lines = _Lines(read_lines(source, part, longest, line), line)
         yield RowBlock(partial(_read_some, header, lines, part, longest, len(data)))
         line = _give_back(lines, source)
@@ -104,11 +108,12 @@ def read_csv_blocks(stream: BinaryIO, part: Part, max_value_mb: float) -> Iterat
 
 @dataclass(frozen=True)
 class CsvBlock:
-    """Records whose quotes are as they should be, in UTF-8.
+    """Records in UTF-8 whose quotes are regular.
 
     Attributes:
         header: Names of the columns.
-        data: The text; every record ends at one of `ends`, the last of which may be the end of the file.
+        data: The text; every record ends at one of `ends`, the last of which may be the end of the
+            file.
         ends: Offsets in `data` behind each record, blank lines among them: int64 [records].
         lines: The line that each record begins in, counted from 1: int64 [records].
     """
@@ -122,11 +127,11 @@ class CsvBlock:
 
     @property
     def size(self) -> int:
-        """How many records there are."""
+        """Counts the records."""
         return len(self.ends)
 
     def columns(self) -> Columns | None:
-        """Cells as text, null where they are empty; None if a record has more or fewer cells than the header."""
+        """Gives cells as text, null where empty; None if a record has too many or too few."""
         import pyarrow as pa
         from pyarrow import csv as pa_csv
 
@@ -150,7 +155,7 @@ class CsvBlock:
         return Columns(table.combine_chunks().to_batches()[0], self.lines[kept])
 
     def divide(self) -> Sequence[Block]:
-        """Fewer records each."""
+        """Gives blocks of fewer records."""
         step = -(-self.size // PIECES)
         blocks = []
         for at in range(0, self.size, step):
@@ -162,7 +167,7 @@ class CsvBlock:
         return blocks
 
     def rows(self) -> Iterator[Row]:
-        """The rows, each with its line."""
+        """Reads the rows, each with its line."""
         longest = longest_line(self.max_value_mb)
         stream = io.BytesIO(self.data[: self.ends[-1]])
         lines = _Lines(read_lines(stream, self.part, longest, int(self.lines[0])))
@@ -184,7 +189,7 @@ _FEED, _RETURN, _COMMA, _QUOTE = b'\n\r,"'
 def _as_block(
     header: list[str], data: bytes, line: int, at_end: bool, part: Part, max_value_mb: float
 ) -> CsvBlock | None:
-    """The whole records at the beginning of `data`; None where quotes and line ends do not tell them.
+    """Cuts the whole records off the beginning of `data`; None if its quotes are irregular.
 
     Args:
         header: Names of the columns.
@@ -218,13 +223,14 @@ def _as_block(
 
 
 def _are_regular(text: NDArray[np.uint8], quotes: NDArray[np.intp]) -> bool:
-    """Whether every quote opens or closes a cell, or is one of two that stand for one; they are even in number."""
+    """Tells whether each of an even number of quotes opens or closes a cell or is doubled."""
     framed = np.concatenate([[_FEED], text, [_FEED]])  # what is before and behind them is the end of a record
     opening, closing = quotes[::2], quotes[1::2]
     before, behind = framed[opening], framed[closing + 2]
     opens = (before == _COMMA) | (before == _FEED)
     closes = (behind == _COMMA) | (behind == _FEED) | (behind == _RETURN)
-    # The one that follows a closing quote at once makes it one of two; the same pair is seen from both sides.
+    # The one that follows a closing quote at once makes it one of two; the same pair is seen from
+    # both sides.
     doubled = opening[1:] == closing[:-1] + 1
     opens[1:] |= doubled
     closes[:-1] |= doubled
@@ -241,7 +247,7 @@ def _to_row(header: list[str], number: int, cells: list[str], reason: Reason | N
 
 
 def _read_some(header: list[str], lines: _Lines, part: Part, longest: int, size: int) -> Iterator[Row]:
-    """Rows one by one, until as many bytes have been read, and no line must be read again that cannot be given back."""
+    """Reads rows until `size` bytes are read and the lines read ahead can be given back."""
     read = 0
     for record in _read_records(lines, part, longest):
         yield _to_row(header, *record)
@@ -251,7 +257,7 @@ def _read_some(header: list[str], lines: _Lines, part: Part, longest: int, size:
 
 
 def _give_back(lines: _Lines, source: PushbackStream) -> int:
-    """Gives the stream back what was read ahead of the last record; the number of the line that comes next."""
+    """Gives the lines read ahead back to the stream; gives the number of the next line."""
     source.give_back("".join(line.text for line in lines.again).encode())
     return lines.next_number
 
@@ -262,10 +268,10 @@ def _records(stream: BinaryIO, part: Part, max_value_mb: float) -> Iterator[tupl
 
 
 def _read_records(lines: _Lines, part: Part, longest: int) -> Iterator[tuple[int, list[str], Reason | None]]:
-    """Line number, cells and fault of every record that is not a blank line.
+    """Reads line number, cells and fault of every record; skips blank lines.
 
-    A quote that is opened and never closed would swallow the rows after it. The line that opens it is then a record
-    of its own, and the reading goes on with the line after it.
+    A quote that is opened and never closed would swallow the rows after it. The line that opens it
+    is then a record of its own, and the reading goes on with the line after it.
     """
     csv.field_size_limit(longest)
     reader = csv.reader(lines, strict=True)
@@ -280,12 +286,10 @@ def _read_records(lines: _Lines, part: Part, longest: int) -> Iterator[tuple[int
                 raise BrokenFileError(part.name, "must be CSV", error) from error
             lines.give_back()
             first = lines.taken[0]
-            yield first.number, [first.text.rstrip("\r\n")], first.reason or _unquoted(error, first)
+            received = f"{shorten(first.text)} ({error})"
+            unquoted = Reason("the row must be CSV with every quote closed", received)
+            yield first.number, [first.text.rstrip("\r\n")], first.reason or unquoted
             continue
         fault = next((line.reason for line in lines.taken if line.reason), None)
         if cells or fault:
             yield lines.taken[0].number, cells, fault
-
-
-def _unquoted(error: csv.Error, line: Line) -> Reason:
-    return Reason("the row must be CSV with every quote closed", f"{shorten(line.text)} ({error})")

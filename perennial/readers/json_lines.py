@@ -1,4 +1,4 @@
-"""JSON Lines: an object a line."""
+"""JSON Lines: one object on each line."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ _MARK = b"\xef\xbb\xbf"
 
 
 def read_jsonl(stream: BinaryIO, part: Part, max_value_mb: float) -> Iterator[Row]:
-    """The object of every line that is not blank."""
+    """Reads the object of every line that is not blank."""
     for line in read_lines(stream, part, longest_line(max_value_mb)):
         yield from _rows_of(line)
 
 
 def read_jsonl_blocks(stream: BinaryIO, part: Part, max_value_mb: float) -> Iterator[Block]:
-    """The same rows in blocks of about a megabyte."""
+    """Reads the same rows in blocks of about a megabyte."""
     source, number = PushbackStream(stream), 1
     while data := source.read(BLOCK_BYTES):
         end = data.rfind(b"\n") + 1 if len(data) == BLOCK_BYTES else len(data)
@@ -53,11 +53,11 @@ class JsonBlock:
 
     @property
     def size(self) -> int:
-        """How many lines there are."""
+        """Counts the lines."""
         return self.data.count(b"\n") + (not self.data.endswith(b"\n"))
 
     def columns(self) -> Columns | None:
-        """A column for each name, of the type that holds its values; None where a line or a column has none."""
+        """Gives a column for each name; None if a line is broken or a column is mixed."""
         import pyarrow as pa
 
         try:
@@ -76,7 +76,7 @@ class JsonBlock:
         return Columns(pa.RecordBatch.from_arrays(arrays, list(names)), np.array([number for number, _ in numbered]))
 
     def divide(self) -> Sequence[Block]:
-        """Fewer lines each."""
+        """Gives blocks of fewer lines."""
         lines = io.BytesIO(self.data).readlines()  # unlike splitlines(), at line feeds only
         step = -(-len(lines) // PIECES)
         return [
@@ -85,7 +85,7 @@ class JsonBlock:
         ]
 
     def rows(self) -> Iterator[Row]:
-        """The object of every line that is not blank."""
+        """Reads the object of every line that is not blank."""
         stream = io.BytesIO(self.data)
         for line in read_lines(stream, self.part, longest_line(self.max_value_mb), self.first):
             yield from _rows_of(line)

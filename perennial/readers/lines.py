@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import BinaryIO, NamedTuple, Protocol
 
 from perennial.errors import BrokenFileError
@@ -12,21 +13,21 @@ _HEAD = 4096
 
 
 class ByteStream(Protocol):
-    """What lines are read from."""
+    """A stream that lines are read from."""
 
     def readline(self, limit: int = -1, /) -> bytes:
-        """The bytes up to the next line feed, or as many as the limit says."""
+        """Reads up to the next line feed, or as many bytes as the limit says."""
 
 
 class PushbackStream:
-    """A stream of bytes to which bytes that were read can be given back."""
+    """A stream that takes bytes back after they were read."""
 
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream
         self._again = b""
 
     def read(self, size: int) -> bytes:
-        """So many bytes; fewer only at the end."""
+        """Reads `size` bytes; fewer only at the end."""
         blocks = [self._again[:size]]
         self._again = self._again[size:]
         missing = size - len(blocks[0])
@@ -36,7 +37,7 @@ class PushbackStream:
         return b"".join(blocks)
 
     def readline(self, limit: int = -1, /) -> bytes:
-        """The bytes up to the next line feed, or as many as the limit says."""
+        """Reads up to the next line feed, or as many bytes as the limit says."""
         if not self._again:
             return self._stream.readline(limit)
         end = self._again.find(b"\n") + 1
@@ -53,7 +54,7 @@ class PushbackStream:
 
 
 class Line(NamedTuple):
-    """A line with its end. `reason`: why it is not what stands in the file; then `text` is only a stand-in."""
+    """A line with its end. With a `reason`, the line cannot be read and `text` stands in for it."""
 
     number: int
     text: str
@@ -61,17 +62,17 @@ class Line(NamedTuple):
 
 
 def longest_line(max_value_mb: float) -> int:
-    """Most bytes that are kept of one line: room for a few values of the greatest size and for their quotes."""
+    """Gives the most bytes kept of a line: room for a few of the largest quoted values."""
     return int(4 * max_value_mb * MEGABYTE) + 4096
 
 
 def read_lines(stream: ByteStream, part: Part, longest: int, first: int = 1) -> Iterator[Line]:
-    """The lines of a text in UTF-8, with or without a byte order mark; `first` is the number of the first of them.
+    """Reads lines of UTF-8, with or without a byte order mark; `first` is the first line's number.
 
     Raises:
         BrokenFileError: The file holds no text in UTF-8 at all: UTF-16, or bytes of another format.
     """
-    for number, raw in enumerate(_raw_lines(stream, longest), start=first):
+    for number, raw in enumerate(iter(partial(stream.readline, longest + 1), b""), start=first):
         if number == 1:
             _check_text(raw[:_HEAD], part)
             raw = raw.removeprefix(b"\xef\xbb\xbf")
@@ -86,11 +87,6 @@ def read_lines(stream: ByteStream, part: Part, longest: int, first: int = 1) -> 
             yield Line(number, raw.decode("utf-8", errors="replace"), reason)
 
 
-def _raw_lines(stream: ByteStream, longest: int) -> Iterator[bytes]:
-    while raw := stream.readline(longest + 1):
-        yield raw
-
-
 def _check_text(head: bytes, part: Part) -> None:
     if head.startswith((b"\xff\xfe", b"\xfe\xff")) or head.count(0) > len(head) // 8:
         kind = (
@@ -100,7 +96,7 @@ def _check_text(head: bytes, part: Part) -> None:
 
 
 def _too_long(raw: bytes, stream: ByteStream, number: int, longest: int) -> Line:
-    """Passes over the rest of a line; the stand-in opens and closes quotes just as the line does."""
+    """Skips the rest of a line; the stand-in opens and closes quotes just as the line does."""
     size, quotes = len(raw), raw.count(b'"')
     while not raw.endswith(b"\n") and (raw := stream.readline(1 << 20)):
         size, quotes = size + len(raw), quotes + raw.count(b'"')

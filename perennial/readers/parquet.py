@@ -1,4 +1,4 @@
-"""Parquet, a row group at a time."""
+"""Parquet files, one row group at a time."""
 
 from __future__ import annotations
 
@@ -6,36 +6,39 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from perennial.readers.blocks import BatchBlock
 from perennial.readers.rows import Part, Row
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 _BATCH_BYTES = 32 << 20
 _MOST_ROWS = 4096
 
 
-def parquet_columns(stream: BinaryIO) -> list[str]:
-    """The names of the columns, in the file's order."""
+def parquet_schema(stream: BinaryIO) -> pa.Schema:
+    """Reads the columns, in the file's order, and their types."""
     with _opened(stream) as parquet:
-        return list(parquet.schema_arrow.names)
+        return parquet.schema_arrow
 
 
 def parquet_row_groups(stream: BinaryIO) -> list[int]:
-    """How many rows each row group holds."""
+    """Counts the rows of each row group."""
     with _opened(stream) as parquet:
         metadata = parquet.metadata
         return [metadata.row_group(number).num_rows for number in range(metadata.num_row_groups)]
 
 
 def read_parquet(stream: BinaryIO, part: Part) -> Iterator[Row]:
-    """The rows of the part's row group, or of the whole file."""
+    """Reads the rows of the part's row group, or of the whole file."""
     for block in read_parquet_blocks(stream, part):
         yield from block.rows()
 
 
 def read_parquet_blocks(stream: BinaryIO, part: Part) -> Iterator[BatchBlock]:
-    """The same rows in record batches."""
+    """Reads the same rows in record batches."""
     with _opened(stream) as parquet:
         groups = range(parquet.metadata.num_row_groups) if part.row_group is None else [part.row_group]
         number = part.first_row + 1
@@ -47,14 +50,14 @@ def read_parquet_blocks(stream: BinaryIO, part: Part) -> Iterator[BatchBlock]:
 
 
 def _rows_of_a_batch(group: Any) -> int:
-    """So many rows that a batch of them takes about 32 MB, however large its values are."""
+    """Gives the number of rows that take about 32 MB."""
     row_bytes = group.total_byte_size / max(group.num_rows, 1)
     return max(1, min(_MOST_ROWS, int(_BATCH_BYTES / max(row_bytes, 1))))
 
 
 @contextmanager
 def _opened(stream: BinaryIO) -> Iterator[Any]:
-    """The Parquet file of a stream; Parquet is read from its end, so a stream that only goes forward is copied."""
+    """Opens the Parquet file of a stream; copies a stream that cannot go back to its beginning."""
     import pyarrow.parquet as pq
 
     with tempfile.TemporaryFile() as copy:

@@ -1,19 +1,22 @@
-"""Reading a part of a span, whatever its format."""
+"""Reads one part of a span, whatever its format."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import BinaryIO, get_args
+from typing import TYPE_CHECKING, BinaryIO, get_args
 
 from perennial.errors import BrokenFileError, ProjectError
 from perennial.readers.blocks import Block, Columns, RowBlock
 from perennial.readers.csv_rows import read_csv, read_csv_blocks, read_csv_header
 from perennial.readers.json_lines import read_jsonl, read_jsonl_blocks
-from perennial.readers.parquet import parquet_columns, parquet_row_groups, read_parquet, read_parquet_blocks
-from perennial.readers.rows import Part, Row, told_as
+from perennial.readers.parquet import parquet_row_groups, parquet_schema, read_parquet, read_parquet_blocks
+from perennial.readers.rows import Part, Row, reported_as
 from perennial.readers.tfrecord import read_tfrecord
 from perennial.storage.files import open_bytes
 from schemas.project import Format
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 _SUFFIXES: dict[str, Format] = {
     ".csv": "csv",
@@ -24,6 +27,7 @@ _SUFFIXES: dict[str, Format] = {
     ".tfrecord": "tfrecord",
     ".tfrecords": "tfrecord",
 }
+FILE_ENDINGS = tuple(_SUFFIXES)
 _COMPRESSED = (".gz", ".bz2", ".xz", ".zst")
 _KINDS = {
     "csv": "CSV, whole if it is compressed",
@@ -35,7 +39,7 @@ _KINDS = {
 
 
 def format_of(uri: str, setting: Format | None) -> Format:
-    """The format of a file: the setting's, or that of its suffix.
+    """Gives the format of a file: that of the setting, or that of its suffix.
 
     Raises:
         ProjectError: There is no setting and the suffix is none that is known.
@@ -45,16 +49,16 @@ def format_of(uri: str, setting: Format | None) -> Format:
     name = uri.split("?")[0].lower()
     for compressed in _COMPRESSED:
         name = name.removesuffix(compressed)
-    for suffix, found in _SUFFIXES.items():
+    for suffix, file_format in _SUFFIXES.items():
         if name.endswith(suffix):
-            return found
+            return file_format
     expected = f"must name the format of files that end in none of {', '.join(_SUFFIXES)}"
     remedy = f"Set it to {', '.join(get_args(Format))}, or rename the file."
     raise ProjectError("project.yaml: data.format", expected, uri, remedy)
 
 
 def read_rows(part: Part, max_value_mb: float) -> Iterator[Row]:
-    """The rows of a part, in their order; those that cannot be read come with their reason.
+    """Reads the rows of a part in their order; a row that cannot be read comes with its reason.
 
     Raises:
         BrokenFileError: The file as a whole is at fault.
@@ -66,12 +70,12 @@ def read_rows(part: Part, max_value_mb: float) -> Iterator[Row]:
         for number, values in enumerate(read_table_rows(part.table, part.span, part.fingerprint), start=1):
             yield Row(number, {name: value for name, value in values.items() if name not in part.without})
         return
-    with told_as(part, _KINDS[part.format]), open_bytes(part.uri) as stream:
+    with reported_as(part, _KINDS[part.format]), open_bytes(part.uri) as stream:
         yield from _read(stream, part, max_value_mb)
 
 
 def read_blocks(part: Part, max_value_mb: float) -> Iterator[Block]:
-    """The rows of a part in blocks, each of which is to be read with `columns_of` or `rows_of` before the next.
+    """Reads a part in blocks; use `columns_of` or `rows_of` on each before asking for the next.
 
     Raises:
         BrokenFileError: The file as a whole is at fault.
@@ -80,7 +84,7 @@ def read_blocks(part: Part, max_value_mb: float) -> Iterator[Block]:
     if part.format not in ("csv", "jsonl", "parquet"):
         yield RowBlock(lambda: read_rows(part, max_value_mb))
         return
-    with told_as(part, _KINDS[part.format]), open_bytes(part.uri) as stream:
+    with reported_as(part, _KINDS[part.format]), open_bytes(part.uri) as stream:
         if part.format == "csv":
             yield from read_csv_blocks(stream, part, max_value_mb)
         elif part.format == "jsonl":
@@ -90,36 +94,37 @@ def read_blocks(part: Part, max_value_mb: float) -> Iterator[Block]:
 
 
 def columns_of(block: Block, part: Part) -> Columns | None:
-    """The rows of a block as columns; None where they can only be read one by one.
+    """Gives the rows of a block as columns; None where they can only be read one by one.
 
     Raises:
         BrokenFileError: The file as a whole is at fault.
     """
-    with told_as(part, _KINDS[part.format]):
+    with reported_as(part, _KINDS[part.format]):
         return block.columns()
 
 
 def rows_of(block: Block, part: Part) -> Iterator[Row]:
-    """The rows of a block one by one.
+    """Reads the rows of a block one by one.
 
     Raises:
         BrokenFileError: The file as a whole is at fault.
         DataError: The file or the database cannot be read.
     """
-    with told_as(part, _KINDS[part.format]):
+    with reported_as(part, _KINDS[part.format]):
         yield from block.rows()
 
 
 def read_columns(part: Part, max_value_mb: float) -> list[str] | None:
-    """The columns of a file that tells them at its beginning or end; None for other formats.
+    """Reads the names of the columns; None for formats without a list of them.
 
     Raises:
-        BrokenFileError: The file is empty or broken, or a column has no name or the name of another.
+        BrokenFileError: The file is empty or broken, or a column has no name or the name of
+            another.
         DataError: It cannot be read.
     """
     if part.table is not None:
         return None
-    with told_as(part, _KINDS[part.format]):
+    with reported_as(part, _KINDS[part.format]):
         with open_bytes(part.uri, decompress=False) as stream:
             if not stream.read(1):
                 raise BrokenFileError(part.name, "must hold rows", "0 bytes")
@@ -131,8 +136,19 @@ def read_columns(part: Part, max_value_mb: float) -> list[str] | None:
     return columns
 
 
+def read_schema(part: Part) -> pa.Schema:
+    """Reads the columns of a Parquet file and their types.
+
+    Raises:
+        BrokenFileError: The file is broken.
+        DataError: It cannot be read.
+    """
+    with reported_as(part, _KINDS["parquet"]), open_bytes(part.uri) as stream:
+        return parquet_schema(stream)
+
+
 def split_file(part: Part) -> list[Part]:
-    """The parts that a file can be read in side by side: the row groups of Parquet, else the file itself.
+    """Splits a file into parts that can be read in parallel: row groups of Parquet, else the file.
 
     Raises:
         BrokenFileError: The file is broken.
@@ -140,7 +156,7 @@ def split_file(part: Part) -> list[Part]:
     """
     if part.format != "parquet":
         return [part]
-    with told_as(part, _KINDS[part.format]), open_bytes(part.uri) as stream:
+    with reported_as(part, _KINDS[part.format]), open_bytes(part.uri) as stream:
         if not stream.seekable():
             return [part]  # each row group would need a copy of the whole file
         groups = parquet_row_groups(stream)
@@ -164,7 +180,7 @@ def _read(stream: BinaryIO, part: Part, max_value_mb: float) -> Iterator[Row]:
 def _columns(stream: BinaryIO, part: Part, max_value_mb: float) -> list[str]:
     if part.format == "csv":
         return read_csv_header(stream, part, max_value_mb)
-    return parquet_columns(stream)
+    return list(parquet_schema(stream).names)
 
 
 def _check_names(columns: list[str], part: Part) -> None:

@@ -1,4 +1,4 @@
-"""What every reader gives: rows, reasons, and the fault of a whole file."""
+"""Rows, parts, reasons, and errors of whole files: what every reader gives."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _LONGEST = 40
 
 
 class Reason(NamedTuple):
-    """Why a row is set aside: what was expected, as a sentence's beginning, and what was received."""
+    """Why a row cannot be used: what was expected, as a sentence's start, and what was received."""
 
     expected: str
     received: str
@@ -28,7 +28,7 @@ class Reason(NamedTuple):
 
 
 class Row(NamedTuple):
-    """A row of a source: its 1-based line or row number, what it holds, and why it could not be read, if so."""
+    """A row of a source: its 1-based number, its values, and why it cannot be read, if so."""
 
     number: int
     values: dict[str, Any]
@@ -37,7 +37,7 @@ class Row(NamedTuple):
 
 @dataclass(frozen=True)
 class Part:
-    """A piece of a span that is read in one go: a file, a row group of a Parquet file, or a span of a table.
+    """A piece of a span that is read in one go: a file, a Parquet row group, or a table's span.
 
     Attributes:
         uri: Path or URL of the file; empty for a table.
@@ -60,14 +60,14 @@ class Part:
     without: tuple[str, ...] = ()
 
     def place(self, number: int) -> str:
-        """Where a row stands, such as `data/2026-01-31.csv: line 17`."""
+        """Says where a row stands, such as `data/2026-01-31.csv: line 17`."""
         unit = "line" if self.format in ("csv", "jsonl") else "row"
         return f"{self.name}: {unit} {number}"
 
 
 @contextmanager
-def told_as(part: Part, kind: str) -> Iterator[None]:
-    """Tells what goes wrong while a file is read as the fault of its bytes, or of the place that it lies in.
+def reported_as(part: Part, kind: str) -> Iterator[None]:
+    """Turns errors of reading a file into errors of its bytes or of the place where it lies.
 
     Args:
         part: What is read.
@@ -93,13 +93,13 @@ def told_as(part: Part, kind: str) -> Iterator[None]:
 
 
 def shorten(value: object) -> str:
-    """A value in at most about 40 characters, as a message shows it."""
+    """Shows a value in about 40 characters at most."""
     text = repr(value[: _LONGEST + 1]) if isinstance(value, str | bytes) else _plain(value)
     return text if len(text) <= _LONGEST + 2 else f"{text[:_LONGEST]}…"
 
 
 def in_megabytes(size: float) -> str:
-    """A number of bytes in words: `50.0 MB`."""
+    """Shows a number of bytes in megabytes: `50.0 MB`."""
     return f"{size / MEGABYTE:.1f} MB"
 
 

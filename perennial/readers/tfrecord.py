@@ -1,7 +1,8 @@
 """TFRecords of tf.Example, with every checksum verified.
 
-Source: tensorflow/core/lib/io/record_writer.h. A record is its length (8 bytes), the length's checksum (4), the data,
-and the data's checksum (4), little-endian; a checksum is a CRC-32C, rotated and shifted.
+Source: tensorflow/core/lib/io/record_writer.h. A record is its length (8 bytes), the length's
+checksum (4), the data, and the data's checksum (4), little-endian; a checksum is a CRC-32C, rotated
+and shifted.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ _BLOCK = 1 << 20
 
 
 def read_tfrecord(stream: BinaryIO, part: Part) -> Iterator[Row]:
-    """The values of every example: one alone, or a list of them.
+    """Reads the values of every example: a single one alone, several as a list.
 
     Raises:
         BrokenFileError: A record is damaged or cut off.

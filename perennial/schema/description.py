@@ -1,4 +1,4 @@
-"""A schema, and the change of one, in words that a person can review."""
+"""Describes a schema, and the change of one, in words that a person can review."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from perennial.schema.environments import SERVING, is_alive
+from perennial.schema.environments import SERVING, is_alive, is_in_environment
 from perennial.schema.inference import Seen, count_values, features_of, see_features
 from perennial.schema.text import compact
 
@@ -20,16 +20,21 @@ _BOUNDS = ("int_domain", "float_domain")
 
 
 def describe_changes(before: Schema, after: Schema, statistics: DatasetFeatureStatisticsList) -> list[str]:
-    """Each change in one line, in the order of the features; any difference gives at least one line."""
-    seen, known, wanted = see_features(statistics), features_of(before), features_of(after)
+    """Describes each change in one line, in the order of the features.
+
+    Any difference gives at least one line.
+    """
+    seen, known, updated = see_features(statistics), features_of(before), features_of(after)
     lines: list[str] = []
-    for name in [*known, *(name for name in wanted if name not in known)]:
-        if name not in wanted:
+    for name in [*known, *(name for name in updated if name not in known)]:
+        if name not in updated:
             lines.append(f"`{name}`: removed")
         elif name not in known:
-            lines.append(f"`{name}`: {_describe_new(wanted[name], after, seen.get(name))}")
+            lines.append(f"`{name}`: {_describe_new(updated[name], after, seen.get(name))}")
         else:
-            changes = _describe_feature(known[name], wanted[name], seen.get(name))
+            asked_before = is_in_environment(before, known[name], SERVING)
+            dropped = asked_before and not is_in_environment(after, updated[name], SERVING)
+            changes = _describe_feature(known[name], updated[name], seen.get(name), dropped)
             lines += [f"`{name}`: {change}" for change in changes]
     lines += [*_describe_values(before, after, statistics), *_describe_rest(before, after)]
     return [printable(line) for line in lines] or ["something else than features and values"] * (before != after)
@@ -42,10 +47,10 @@ def _describe_new(feature: Feature, schema: Schema, seen: Seen | None) -> str:
     parts = [f"new feature {type_name(feature)}", f"{count_words(feature)}"]
     parts += [f"one of {listed(list(values))}"] if feature.HasField("domain") and values is not None else []
     parts += [f"in {_percent(seen.present)} of examples"] if seen else []
-    return ", ".join(parts) + "; not asked of clients" * (SERVING in feature.not_in_environment)
+    return ", ".join(parts) + "; not asked of clients" * (not is_in_environment(schema, feature, SERVING))
 
 
-def _describe_feature(before: Feature, after: Feature, seen: Seen | None) -> Iterator[str]:
+def _describe_feature(before: Feature, after: Feature, seen: Seen | None, dropped: bool) -> Iterator[str]:
     from tensorflow_metadata.proto.v0 import schema_pb2
 
     if is_alive(before) and not is_alive(after):
@@ -65,9 +70,10 @@ def _describe_feature(before: Feature, after: Feature, seen: Seen | None) -> Ite
     if was != now:
         yield f"holds {now} (was {was})"
     old_places, new_places = list(before.not_in_environment), list(after.not_in_environment)
-    if old_places != new_places:
-        dropped = SERVING in new_places and SERVING not in old_places
-        yield "no longer asked of clients" if dropped else f"not in environments {new_places} (was {old_places})"
+    if dropped:
+        yield "no longer asked of clients"
+    elif old_places != new_places:
+        yield f"not in environments {new_places} (was {old_places})"
     yield from _describe_bounds(before, after)
     yield from _describe_others(before, after)
     if before.lifecycle_stage != after.lifecycle_stage:
@@ -86,7 +92,7 @@ def _describe_bounds(before: Feature, after: Feature) -> Iterator[str]:
 
 
 def _describe_others(before: Feature, after: Feature) -> Iterator[str]:
-    """What no other line tells."""
+    """Describes the changes that no other line mentions."""
     rests = []
     for feature in (before, after):
         rest = type(feature)()
@@ -108,7 +114,7 @@ def _describe_others(before: Feature, after: Feature) -> Iterator[str]:
 
 
 def _describe_values(before: Schema, after: Schema, statistics: DatasetFeatureStatisticsList) -> Iterator[str]:
-    """Values that join or leave a list which features choose from, the most frequent of the span first."""
+    """Describes values that join or leave a list, the most frequent of the span first."""
     known = {domain.name: list(domain.value) for domain in before.string_domain}
     for domain in after.string_domain:
         users = [feature.name for feature in after.feature if feature.domain == domain.name]
@@ -127,25 +133,27 @@ def _describe_values(before: Schema, after: Schema, statistics: DatasetFeatureSt
 
 
 def _describe_rest(before: Schema, after: Schema) -> Iterator[str]:
-    """Changes of the schema as a whole, and lists of values that end."""
+    """Describes changes of the schema as a whole, and lists of values that end."""
     ended = {domain.name for domain in before.string_domain} - {domain.name for domain in after.string_domain}
     yield from (f"list of values `{name}`: removed" for name in sorted(ended))
-    told = ("feature", "string_domain")
-    old, new = ({f.name: value for f, value in side.ListFields() if f.name not in told} for side in (before, after))
+    described = ("feature", "string_domain")
+    old, new = (
+        {f.name: value for f, value in side.ListFields() if f.name not in described} for side in (before, after)
+    )
     yield from (
         f"{field} of the schema changes" for field in dict.fromkeys([*old, *new]) if old.get(field) != new.get(field)
     )
 
 
 def type_name(feature: Feature) -> str:
-    """INT, FLOAT or BYTES."""
+    """Gives INT, FLOAT or BYTES."""
     from tensorflow_metadata.proto.v0 import schema_pb2
 
     return str(schema_pb2.FeatureType.Name(feature.type))
 
 
 def count_words(feature: Feature) -> str:
-    """How many values an example has of a feature, in words."""
+    """Says how many values an example has of a feature."""
     if feature.HasField("shape"):
         sizes = [str(dim.size) for dim in feature.shape.dim]
         return f"a list of {' x '.join(sizes)}" if sizes else "one value"
@@ -156,18 +164,18 @@ def count_words(feature: Feature) -> str:
 
 
 def _bound(domain: object, end: str) -> str:
-    found = domain.HasField(end)  # type: ignore[attr-defined]
-    return f"{getattr(domain, end):g}" if found else "not set"
+    is_set = domain.HasField(end)  # type: ignore[attr-defined]
+    return f"{getattr(domain, end):g}" if is_set else "not set"
 
 
 def listed(values: list[str], shown: int = _SHOWN_VALUES) -> str:
-    """Values on one line, the first ones where they are many."""
+    """Puts values on one line; only the first ones where they are many."""
     more = f", and {len(values) - shown} more" if len(values) > shown else ""
     return ", ".join(printable(value) for value in values[:shown]) + more
 
 
 def printable(text: str) -> str:
-    r"""Text from the data on one line: a character that cannot be seen is written as its escape, such as \n."""
+    r"""Writes each character that cannot be seen as its escape, such as \n."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 

@@ -1,7 +1,8 @@
-"""What would have to change in a schema for a span to be as it says.
+"""Finds what would have to change in a schema for a span to agree with it.
 
-TensorFlow Data Validation proposes; where its proposal is of no use to a project, it is made one here. It drops a
-feature whose type changed; it asks for exactly the share of examples that this span happens to have.
+TensorFlow Data Validation proposes; where its proposal is of no use to a project, it is made one
+here. It drops a feature whose type changed; it asks for exactly the share of examples that this
+span happens to have.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from perennial.schema.description import type_name
-from perennial.schema.environments import TRAINING, is_alive
+from perennial.schema.environments import TRAINING, is_alive, is_in_environment
 from perennial.schema.inference import (
     Seen,
     drop_unused_domains,
@@ -28,9 +29,10 @@ if TYPE_CHECKING:
 
 
 def propose_schema(schema: Schema, statistics: DatasetFeatureStatisticsList, columns: Sequence[str]) -> Schema:
-    """The schema with the least changes that make a span agree with it in training.
+    """Makes the least changes that let a span agree with the schema in training.
 
-    A new feature is not asked of clients: they do not send it yet, and requests without it would fail.
+    A new feature is not asked of clients: they do not send it yet, and requests without it would
+    fail.
 
     Args:
         schema: The schema as it is.
@@ -42,8 +44,9 @@ def propose_schema(schema: Schema, statistics: DatasetFeatureStatisticsList, col
     asked = type(schema)()
     asked.CopyFrom(schema)
     del asked.feature[:]
-    asked.feature.extend(_as_seen(feature, seen) for feature in schema.feature if _in_training(schema, feature))
-    anomalies = tfdv.validate_statistics(statistics, asked, environment=_environment(schema))
+    in_training = [feature for feature in schema.feature if is_in_environment(schema, feature, TRAINING)]
+    asked.feature.extend(_as_seen(feature, seen) for feature in in_training)
+    anomalies = tfdv.validate_statistics(statistics, asked)
     updated: Schema = tfdv.update_schema(asked, statistics) if anomalies.anomaly_info else asked
     proposed, known = features_of(updated), features_of(schema)
     result = type(schema)()
@@ -61,7 +64,7 @@ def propose_schema(schema: Schema, statistics: DatasetFeatureStatisticsList, col
 
 
 def find_refusal(after: Schema, label: str, key: str, types: Sequence[str]) -> str | None:
-    """Why a project cannot have this schema, or None: it must keep the label, of one of these types, and the key."""
+    """Says why a project cannot have this schema; None: it keeps the key and the label's type."""
     features = features_of(after)
     for role, name in (("label", label), ("key", key)):
         if name not in features or not is_alive(features[name]):
@@ -72,62 +75,55 @@ def find_refusal(after: Schema, label: str, key: str, types: Sequence[str]) -> s
 
 
 def reading_schema(schema: Schema, guessed: Mapping[str, Seen], label: str, spoilt: bool) -> Schema:
-    """The schema by which a span that does not fit the project's is read, so that the difference can be measured.
+    """Makes the schema to read a span by that does not fit, so that its values can be measured.
 
     Args:
         schema: The project's.
         guessed: What the span's values are by themselves, whatever the schema says.
         label: A label beyond its domain makes no example; here it does.
-        spoilt: Whether numbers may become text. A text among numbers is a bad value rather than another type, so
-            this is asked for only where no example is left otherwise.
+        spoilt: Whether numbers may become text. A text among numbers is a bad value rather than
+            another type, so this is asked for only where no example is left otherwise.
     """
     from tensorflow_metadata.proto.v0 import schema_pb2
 
     reading = type(schema)()
     reading.CopyFrom(schema)
     for feature in reading.feature:
-        found = guessed.get(feature.name)
-        widened = found and feature.type == schema_pb2.INT and found.type == schema_pb2.FLOAT
-        text = spoilt and found and found.type == schema_pb2.BYTES
-        if found and (widened or text or not is_alive(feature)):
+        guess = guessed.get(feature.name)
+        widened = guess and feature.type == schema_pb2.INT and guess.type == schema_pb2.FLOAT
+        text = spoilt and guess and guess.type == schema_pb2.BYTES
+        if guess and (widened or text or not is_alive(feature)):
             feature.ClearField("domain_info")
-            feature.type = found.type
+            feature.type = guess.type
         if feature.name == label:
             feature.ClearField("domain_info")
     known = features_of(schema)
-    for name, found in guessed.items():
+    for name, guess in guessed.items():
         if name not in known:
-            reading.feature.add(name=name, type=found.type)
+            reading.feature.add(name=name, type=guess.type)
     return reading
 
 
-def _environment(schema: Schema) -> str | None:
-    return TRAINING if TRAINING in schema.default_environment else None
-
-
-def _in_training(schema: Schema, feature: Feature) -> bool:
-    return _environment(schema) is None or TRAINING not in feature.not_in_environment
-
-
 def _as_seen(feature: Feature, seen: dict[str, Seen]) -> Feature:
-    """The feature with the type that was seen; a deprecated or planned one that has values is in use (again).
+    """Gives a feature the type that was seen; puts one with values that was not in use into use.
 
-    Bounds of whole numbers go on as bounds of numbers; other bounds and lists of values end with the type.
+    Bounds of whole numbers go on as bounds of numbers; other bounds and lists of values end with
+    the type.
     """
     from tensorflow_metadata.proto.v0 import schema_pb2
 
     retyped = type(feature)()
     retyped.CopyFrom(feature)
-    found = seen.get(feature.name)
-    if found and feature.lifecycle_stage in (schema_pb2.DEPRECATED, schema_pb2.PLANNED):
+    new = seen.get(feature.name)
+    if new and feature.lifecycle_stage in (schema_pb2.DEPRECATED, schema_pb2.PLANNED):
         retyped.ClearField("lifecycle_stage")
-    if found is None or found.type == feature.type or not is_alive(retyped):
+    if new is None or new.type == feature.type or not is_alive(retyped):
         return retyped
     bounds = retyped.int_domain if retyped.HasField("int_domain") else None
-    widened = bounds is not None and found.type == schema_pb2.FLOAT
+    widened = bounds is not None and new.type == schema_pb2.FLOAT
     limits = {end: float(getattr(bounds, end)) for end in ("min", "max") if bounds and bounds.HasField(end)}
     retyped.ClearField("domain_info")
-    retyped.type = found.type
+    retyped.type = new.type
     if widened:
         retyped.float_domain.name = feature.name
         for end, limit in limits.items():
@@ -136,7 +132,7 @@ def _as_seen(feature: Feature, seen: dict[str, Seen]) -> Feature:
 
 
 def _settled(before: Feature, after: Feature, seen: Seen | None) -> Feature:
-    """A known feature as TFDV proposes it, with the shape and presence of `improve_feature` where it changes them."""
+    """Gives a known feature as TFDV proposes it, with `improve_feature` where TFDV changes it."""
     if seen is None or not is_alive(after):
         return after
     if not is_alive(before):
@@ -152,7 +148,7 @@ def _new_feature(feature: Feature, seen: Seen) -> Feature:
 
 
 def _drop_new_unused(schema: Schema, before: Schema) -> None:
-    """Removes lists of values that lost their last feature; those that had none before are the project's own."""
+    """Removes lists of values that lost their last feature; unused ones of the project stay."""
     unused = type(before)()
     unused.CopyFrom(before)
     drop_unused_domains(unused)

@@ -10,13 +10,44 @@ if TYPE_CHECKING:
 TRAINING, SERVING = "TRAINING", "SERVING"
 
 
+def is_in_environment(schema: Schema, feature: Feature, environment: str) -> bool:
+    """Tells whether a feature is in an environment, as TensorFlow Data Validation does.
+
+    What the feature itself says comes first. Where the schema names no default environment at all,
+    a feature is in every environment unless it says otherwise.
+    """
+    if environment in feature.in_environment:
+        return True
+    if environment in feature.not_in_environment:
+        return False
+    return environment in schema.default_environment or not schema.default_environment
+
+
+def environments_of(schema: Schema, feature: Feature) -> list[str]:
+    """Lists the environments that a feature is in."""
+    known = dict.fromkeys([*(schema.default_environment or (TRAINING, SERVING)), *feature.in_environment])
+    return [name for name in known if is_in_environment(schema, feature, name)]
+
+
+def schema_of_environment(schema: Schema, environment: str) -> Schema:
+    """Copies a schema so that TFDV can validate in an environment that is not a default one."""
+    copy = type(schema)()
+    copy.CopyFrom(schema)
+    if environment not in copy.default_environment:
+        copy.default_environment.append(environment)
+    for feature, original in zip(copy.feature, schema.feature, strict=True):
+        if not is_in_environment(schema, original, environment) and environment not in feature.not_in_environment:
+            feature.not_in_environment.append(environment)
+    return copy
+
+
 def serving_features(schema: Schema) -> list[str]:
-    """Names of the features that a client sends: those that the schema has in its SERVING environment."""
-    return [f.name for f in schema.feature if SERVING not in f.not_in_environment and is_alive(f)]
+    """Lists the features that a client sends: those in use that are in the SERVING environment."""
+    return [f.name for f in schema.feature if is_in_environment(schema, f, SERVING) and is_alive(f)]
 
 
 def is_alive(feature: Feature) -> bool:
-    """Whether a feature is in use: neither deprecated nor planned nor disabled."""
+    """Tells whether a feature is in use: neither deprecated nor planned nor disabled."""
     from tensorflow_metadata.proto.v0 import schema_pb2
 
     return feature.lifecycle_stage in (schema_pb2.UNKNOWN_STAGE, schema_pb2.BETA, schema_pb2.PRODUCTION)

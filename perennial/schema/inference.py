@@ -1,7 +1,7 @@
-"""A first schema from what has landed, and what a schema says of one feature.
+"""Infers a first schema from landed spans.
 
-TensorFlow Data Validation infers; what it leaves open for a project is decided here: what clients send, what the label
-is, and which features hold exactly one value.
+TensorFlow Data Validation infers; what it leaves open for a project is decided here: what clients
+send, what the label is, and which features hold exactly one value.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ RARE = 0.01  # share of a span's values that may lie beyond such a list, where r
 
 @dataclass(frozen=True)
 class Seen:
-    """What was seen of a feature: its type, the share of examples that have it, and how many values they have."""
+    """What was seen of a feature: type, share of examples with it, and number of values."""
 
     type: int
     present: float
@@ -34,7 +34,7 @@ class Seen:
 
     @property
     def fixed(self) -> bool:
-        """Whether every example has the feature, with the same number of values."""
+        """Tells whether every example has the feature, with the same number of values."""
         return self.present == 1 and self.fewest == self.most > 0
 
 
@@ -74,11 +74,11 @@ def first_schema(
 
 
 def improve_feature(feature: Feature, seen: Seen) -> Feature:
-    """A feature as TFDV inferred it, with the shape and presence that were seen.
+    """Gives an inferred feature the shape and presence that were seen.
 
-    One value in every example is a scalar, not a list of one. A feature that some examples lack has no shape, and
-    what has no fixed shape cannot be asked of clients. Of those that have a feature sometimes no share is demanded: the
-    next span has another.
+    One value in every example is a scalar, not a list of one. A feature that some examples lack has
+    no shape, and what has no fixed shape cannot be asked of clients. Of those that have a feature
+    sometimes no share is demanded: the next span has another.
     """
     if seen.fixed:
         feature.ClearField("value_count")
@@ -101,7 +101,10 @@ def improve_feature(feature: Feature, seen: Seen) -> Feature:
 
 
 def planned_feature(name: str) -> Feature:
-    """A column without values: it may be there, but no model can read it. BYTES stands for a type not known yet."""
+    """Makes a feature for a column without values, which no model can read yet.
+
+    BYTES stands for a type that is not known.
+    """
     from tensorflow_metadata.proto.v0 import schema_pb2
 
     stage = schema_pb2.PLANNED
@@ -110,32 +113,34 @@ def planned_feature(name: str) -> Feature:
 
 def exclude_from_serving(feature: Feature) -> None:
     """Makes a feature one that clients do not send."""
+    if SERVING in feature.in_environment:  # it would count for more
+        feature.in_environment.remove(SERVING)
     if SERVING not in feature.not_in_environment:
         feature.not_in_environment.append(SERVING)
 
 
 def features_of(schema: Schema) -> dict[str, Feature]:
-    """The features of a schema by their names."""
+    """Gives the features of a schema by their names."""
     return {feature.name: feature for feature in schema.feature}
 
 
 def see_features(statistics: DatasetFeatureStatisticsList) -> dict[str, Seen]:
-    """What statistics say of each feature that has at least one value."""
+    """Reads from statistics what was seen of each feature that has a value."""
     from tensorflow_metadata.proto.v0 import schema_pb2
 
     dataset = statistics.datasets[0]
     kinds = {0: schema_pb2.INT, 1: schema_pb2.FLOAT, 2: schema_pb2.BYTES, 3: schema_pb2.BYTES}  # 2 STRING, 3 BYTES
-    found = {}
+    result = {}
     for name, feature in statistics_of(statistics).items():
         common = getattr(feature, feature.WhichOneof("stats") or "string_stats").common_stats
         if common.num_non_missing and feature.type in kinds:
             present = common.num_non_missing / max(dataset.num_examples, 1)
-            found[name] = Seen(kinds[feature.type], present, common.min_num_values, common.max_num_values)
-    return found
+            result[name] = Seen(kinds[feature.type], present, common.min_num_values, common.max_num_values)
+    return result
 
 
 def statistics_of(statistics: DatasetFeatureStatisticsList) -> Mapping[str, FeatureNameStatistics]:
-    """The statistics of each feature by its name."""
+    """Gives the statistics of each feature by its name."""
     return {f.path.step[0] if f.path.step else f.name: f for f in statistics.datasets[0].features}
 
 
@@ -153,10 +158,10 @@ def _keep_categories(
     spans: Sequence[DatasetFeatureStatisticsList],
     key: str,
 ) -> None:
-    """Leaves a list of values only to texts whose values come again and again, from span to span.
+    """Keeps a list of values only for texts whose values recur from span to span.
 
-    A list that most of the newest span would already have broken, such as one of the days of landing, is of no use. One
-    that only a few of its examples would have broken admits as many.
+    A list that most of the newest span would already have broken, such as one of the days of
+    landing, is of no use. One that only a few of its examples would have broken admits as many.
     """
     measured = statistics_of(statistics)
     for feature in schema.feature:
@@ -173,7 +178,7 @@ def _keep_categories(
 
 
 def _share_unseen(spans: Sequence[Mapping[str, int]]) -> float:
-    """The share of the newest span's values that no earlier span has; 0 where there is none to compare with."""
+    """Computes the share of the newest span's values that no earlier span has; 0 without one."""
     *earlier, newest = spans
     known = {value for span in earlier for value in span}
     unseen = sum(count for value, count in newest.items() if value not in known)
@@ -181,14 +186,14 @@ def _share_unseen(spans: Sequence[Mapping[str, int]]) -> float:
 
 
 def count_values(statistics: DatasetFeatureStatisticsList, name: str) -> dict[str, int]:
-    """How often a span has each value of a text."""
+    """Counts how often a span has each value of a text."""
     measured = statistics_of(statistics)
     buckets = measured[name].string_stats.rank_histogram.buckets if name in measured else []
     return {bucket.label: int(bucket.sample_count) for bucket in buckets}
 
 
 def _make_categorical(label: Feature, statistics: DatasetFeatureStatisticsList) -> None:
-    """Gives a label of few whole numbers the domain from 0 to the greatest one that was seen."""
+    """Gives a label of few whole numbers the domain from 0 to the greatest one seen."""
     from tensorflow_metadata.proto.v0 import schema_pb2
 
     numbers = statistics_of(statistics)[label.name].num_stats

@@ -1,7 +1,8 @@
-"""A proposed change of the schema: kept from `perennial schema diff` until `perennial schema accept` applies it.
+"""A proposed change of the schema, kept by `perennial schema diff`, applied by `accept`.
 
-File and ledger must not disagree, whenever a command is killed. What a person decided is therefore first written into
-the proposal, then into schema.pbtxt, then into the ledger; the next command finishes what was begun.
+File and ledger must not disagree, whenever a command is killed. What a person decided is therefore
+first written into the proposal, then into schema.pbtxt, then into the ledger; the next command
+finishes what was begun.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ PROPOSAL_FILE = "schema_proposal.json"
 
 
 class SchemaProposal(Record):
-    """What `perennial schema diff` found for a span.
+    """What `perennial schema diff` proposes for a span.
 
     Attributes:
         name: Tells this proposal from any other, also from one with the same contents.
@@ -44,7 +45,7 @@ class SchemaProposal(Record):
 
 
 def keep_proposal(project: Project, span: Span, before: str, after: str, changes: list[str]) -> None:
-    """Keeps a proposal instead of the one before; one without changes only removes that.
+    """Keeps a proposal in place of the one before; one without changes only removes that.
 
     Args:
         project: The project.
@@ -62,10 +63,11 @@ def keep_proposal(project: Project, span: Span, before: str, after: str, changes
 
 
 def accept_proposal(project: Project, why: str) -> SchemaProposal:
-    """Applies the proposal that was kept, and records in the ledger who did so and why.
+    """Applies the kept proposal, and records in the ledger who did so and why.
 
     Raises:
-        ProjectError: There is no proposal, schema.pbtxt has changed since, or the label or the key would be lost.
+        ProjectError: There is no proposal, schema.pbtxt has changed since, or the label or the key
+            would be lost.
         LedgerError: The ledger cannot be written; the next command goes on from there.
     """
     from perennial.schema.diff import find_refusal
@@ -101,7 +103,7 @@ def accept_proposal(project: Project, why: str) -> SchemaProposal:
 
 
 def finish_acceptance(project: Project) -> SchemaProposal | None:
-    """Finishes an acceptance that was cut short, if there is one; gives it.
+    """Finishes an acceptance that was interrupted, if there is one; gives it.
 
     Raises:
         LedgerError: The ledger cannot be written.
@@ -109,7 +111,8 @@ def finish_acceptance(project: Project) -> SchemaProposal | None:
     proposal = read_proposal(project)
     if proposal is None or proposal.accepted is None:
         return None
-    # A file that is neither the one before nor the one after was written by a person since: it stays.
+    # A file that is neither the one before nor the one after was written by a person since: it
+    # stays.
     if project.schema_path.exists() and project.schema_digest() == proposal.before:
         publish_text(proposal.text, project.schema_path)
     key = f"schema:{proposal.accepted.after}:{proposal.name}"
@@ -119,7 +122,7 @@ def finish_acceptance(project: Project) -> SchemaProposal | None:
 
 
 def read_proposal(project: Project) -> SchemaProposal | None:
-    """The proposal that is kept, if there is one.
+    """Reads the proposal that is kept, if there is one.
 
     Raises:
         ProjectError: Its file was damaged.
@@ -136,5 +139,5 @@ def read_proposal(project: Project) -> SchemaProposal | None:
 
 
 def _digest(text: str) -> str:
-    """The SHA-256 that a file of this text has."""
+    """Computes the SHA-256 that a file of this text has."""
     return hashlib.sha256(text.encode()).hexdigest()

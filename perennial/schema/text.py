@@ -1,4 +1,4 @@
-"""A schema as text: how a new one is written, and how a change is written into one that a person has commented."""
+"""A schema as text: writes a new one, or writes a change into one that a person has commented."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _LAST = ("in_environment", "not_in_environment")
 
 
 def schema_text(schema: Schema) -> str:
-    """The text of a schema that `infer` wrote."""
+    """Writes a schema that `infer` made as text."""
     parts = [HEADER, *(f'default_environment: "{name}"\n' for name in schema.default_environment)]
     rest = [(field, value) for field, value in _top_level(schema) if field != "default_environment"]
     return "".join(parts) + "\n" + "\n".join(_block_text(field, value) for field, value in rest)
@@ -37,15 +37,16 @@ def schema_text(schema: Schema) -> str:
 def patch_text(text: str, after: Schema) -> tuple[str, bool]:
     """Writes a change into the text of a schema.
 
-    Blocks that do not change keep their bytes and comments, those that change keep the comments above them, and
-    new ones come behind the last of their kind.
+    Blocks that do not change keep their bytes and comments, those that change keep the comments
+    above them, and new ones come behind the last of their kind.
 
     Args:
         text: The schema as it is.
         after: The schema as it shall be.
 
     Returns:
-        The new text, and whether the comments were kept: a text in which several blocks share a line is written anew.
+        The new text, and whether the comments were kept: a text in which several blocks share a
+            line is written anew.
     """
     try:
         patched = _patched_blocks(text, after)
@@ -57,13 +58,13 @@ def patch_text(text: str, after: Schema) -> tuple[str, bool]:
 
 
 def unified_diff(before: str, after: str, name: str, other: str = "proposed") -> str:
-    """The textual difference, as `diff -u` shows it; empty when there is none."""
+    """Gives the textual difference, as `diff -u` shows it; empty when there is none."""
     lines = difflib.unified_diff(before.splitlines(), after.splitlines(), name, f"{name} ({other})", lineterm="", n=3)
     return "\n".join(lines)
 
 
 def read_schema_text(path: Path) -> str:
-    """The text of a schema with its line ends as they are, so that the text has the digest of the file.
+    """Reads the text of a schema with its line ends, so that it has the digest of the file.
 
     Raises:
         ProjectError: The file is missing or is not text in UTF-8.
@@ -105,7 +106,7 @@ def to_schema(text: str, where: str) -> Schema:
 
 
 def compact(message: Any) -> str:
-    """A message, number or text of a schema on one line."""
+    """Writes a message, number or text of a schema on one line."""
     from google.protobuf import text_format
     from google.protobuf.message import Message
 
@@ -115,22 +116,22 @@ def compact(message: Any) -> str:
 
 
 def _patched_blocks(text: str, after: Schema) -> str:
-    """The text with the changed blocks exchanged, the gone ones left out and the new ones put in.
+    """Exchanges changed blocks in the text, leaves out removed ones and puts in new ones.
 
     Raises:
         ValueError: Several blocks share a line.
     """
-    wanted = {(field, item.name): item for field, item in _top_level(after) if field in _NAMED}
+    remaining = {(field, item.name): item for field, item in _top_level(after) if field in _NAMED}
     pieces: list[tuple[str, str]] = []
     for gap, block in split_blocks(text):
         field, element = _only_element(block)
         key = (field, element.name) if field in _NAMED else ("", "")
-        if field not in _NAMED or wanted.get(key) == element:
+        if field not in _NAMED or remaining.get(key) == element:
             pieces.append((field, gap + block))
-        elif key in wanted:
-            pieces.append((field, gap + _block_text(field, wanted[key])))
-        wanted.pop(key, None)
-    for (field, _), element in wanted.items():
+        elif key in remaining:
+            pieces.append((field, gap + _block_text(field, remaining[key])))
+        remaining.pop(key, None)
+    for (field, _), element in remaining.items():
         fields = [piece[0] for piece in pieces]
         after_kind = field if field in fields else "feature"
         place = len(fields) - fields[::-1].index(after_kind) if after_kind in fields else len(fields)
@@ -139,7 +140,7 @@ def _patched_blocks(text: str, after: Schema) -> str:
 
 
 def split_blocks(text: str) -> list[tuple[str, str]]:
-    """Cuts a text into its top-level blocks, each with the comments and blank lines above it; whole lines only.
+    """Cuts a text into top-level blocks, each with the comments and blank lines above it.
 
     What follows the last block is the `gap` of an empty one.
     """
@@ -158,7 +159,7 @@ def split_blocks(text: str) -> list[tuple[str, str]]:
 
 
 def _without_comment(line: str) -> str:
-    """A line without its comment and with its texts emptied."""
+    """Removes the comment of a line and empties its texts."""
     kept, quote, escaped = "", "", False
     for character in line:
         if quote:
@@ -177,7 +178,7 @@ def _balance(code: str) -> int:
 
 
 def _only_element(block: str) -> tuple[str, Any]:
-    """The field and value of the one element of a block; an empty field for an empty block.
+    """Gives field and value of the one element of a block; an empty field for an empty block.
 
     Raises:
         ValueError: It holds several.
@@ -189,17 +190,17 @@ def _only_element(block: str) -> tuple[str, Any]:
 
 
 def _top_level(schema: Schema) -> list[tuple[str, Any]]:
-    """The fields of a schema and their values, one by one, features before the lists of values."""
+    """Lists the fields of a schema and their values, features before the lists of values."""
     return [(field.name, item) for field, value in schema.ListFields() for item in _items(value)]
 
 
 def _items(value: Any) -> list[Any]:
-    """The values of a repeated field, or the one of another."""
+    """Gives the values of a repeated field, or the one of another."""
     return list(value) if isinstance(value, MutableSequence) else [value]
 
 
 def _block_text(field: str, element: Any) -> str:
-    """The text of a top-level element; of a message, with a line for each of its fields."""
+    """Writes a top-level element; a message with a line for each of its fields."""
     from google.protobuf.message import Message
     from tensorflow_metadata.proto.v0 import schema_pb2
 
@@ -210,14 +211,14 @@ def _block_text(field: str, element: Any) -> str:
 
 
 def _fields_in_order(element: Any) -> list[tuple[str, Any]]:
-    found = {field.name: value for field, value in element.ListFields()}
-    names = [name for name in _FIRST if name in found]
-    names += [name for name in found if name not in _FIRST + _LAST]
-    return [(name, found[name]) for name in [*names, *(name for name in _LAST if name in found)]]
+    fields = {field.name: value for field, value in element.ListFields()}
+    names = [name for name in _FIRST if name in fields]
+    names += [name for name in fields if name not in _FIRST + _LAST]
+    return [(name, fields[name]) for name in [*names, *(name for name in _LAST if name in fields)]]
 
 
 def _alone(empty: Any, field: str, item: Any) -> str:
-    """One value of one field on a line, as protobuf writes it."""
+    """Writes one value of one field on a line, as protobuf does."""
     target = getattr(empty, field)
     if isinstance(target, MutableSequence):
         target.append(item)

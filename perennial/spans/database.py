@@ -1,4 +1,4 @@
-"""Spans that are rows of a database: which there are, and their rows one after the other."""
+"""Spans that are rows of a database: lists them and reads their rows."""
 
 from __future__ import annotations
 
@@ -21,18 +21,19 @@ from schemas.project import TableSettings
 
 _ROWS_AT_ONCE = 1000
 _SETTING = "project.yaml: data.table"
-# One state of the database from the first statement to the last. Others (SQLite) give it in any transaction.
+# One state of the database from the first statement to the last. Others (SQLite) give it in any
+# transaction.
 _SNAPSHOT = {"postgresql": "REPEATABLE READ", "mysql": "REPEATABLE READ", "mariadb": "REPEATABLE READ"}
 # A server that vanished without a word is missed after a minute, not after the system's two hours.
 _ALIVE = {"connect_timeout": 30, "keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3}
 _LIBPQ = ("psycopg", "psycopg2")
 
 Group = tuple[Any, int, Any]
-"""What a table tells of a span: the value of its column, its number of rows, and their newest version."""
+"""What a table says of a span: its value in the column, number of rows, and newest version."""
 
 
 def find_table_spans(settings: TableSettings) -> list[LandedSpan]:
-    """The spans of a table, oldest first, by one grouped query.
+    """Finds the spans of a table, oldest first, by one grouped query.
 
     A span is named by its column's text; dates and times by ISO 8601 (times with a zone: in UTC).
 
@@ -43,12 +44,12 @@ def find_table_spans(settings: TableSettings) -> list[LandedSpan]:
     with _connected(settings) as connection:
         groups = _groups(connection, settings)
     uri = table_uri(settings)
-    found = [LandedSpan(name, None, uri, _fingerprint(settings, name, told)) for name, told in groups.items()]
-    return sorted(found, key=lambda span: span_order(span.name))
+    landed = [LandedSpan(name, None, uri, _fingerprint(settings, name, group)) for name, group in groups.items()]
+    return sorted(landed, key=lambda span: span_order(span.name))
 
 
 def read_table_rows(settings: TableSettings, span: str, fingerprint: str | None = None) -> Iterator[dict[str, Any]]:
-    """The rows of one span as column -> value, streamed; all as they were at one moment.
+    """Streams the rows of one span as column -> value, all from the same moment.
 
     Args:
         settings: The table.
@@ -56,15 +57,16 @@ def read_table_rows(settings: TableSettings, span: str, fingerprint: str | None 
         fingerprint: What the span had when it was selected; none: not compared.
 
     Raises:
-        DataError: The database is not there, goes away, has no such span, or has another version of it.
+        DataError: The database is not there, goes away, has no such span, or has another version of
+            it.
     """
     with _connected(settings) as connection:
-        told = _groups(connection, settings).get(span, [])
-        if fingerprint is not None and _fingerprint(settings, span, told) != fingerprint:
-            received = "no rows" if not told else "other rows"
+        groups = _groups(connection, settings).get(span, [])
+        if fingerprint is not None and _fingerprint(settings, span, groups) != fingerprint:
+            received = "no rows" if not groups else "other rows"
             where = f"span {span} of {table_uri(settings)}"
             raise DataError(where, "must be as the run selected it", received, "Run again when it has landed whole.")
-        values = [value for value, *_ in told]
+        values = [value for value, *_ in groups]
         rows: Select[Any] = select(literal_column("*")).select_from(_source(settings))
         streamed = connection.execution_options(stream_results=True, yield_per=_ROWS_AT_ONCE)
         result = streamed.execute(rows.where(_span(settings).in_(values)))
@@ -74,21 +76,21 @@ def read_table_rows(settings: TableSettings, span: str, fingerprint: str | None 
 
 
 def table_uri(settings: TableSettings) -> str:
-    """Where the rows are: the database's URL without password and options, and the table."""
-    told = _url(settings)
-    url = URL.create(told.drivername, told.username, None, told.host, told.port, told.database)
+    """Gives the place of the rows: the database's URL without password or options, and table."""
+    known = _url(settings)
+    url = URL.create(known.drivername, known.username, None, known.host, known.port, known.database)
     what = settings.table or f"query-{digest_value(settings.query)[:12]}"
     return f"{url.render_as_string()}#{what}"
 
 
 def _groups(connection: Connection, settings: TableSettings) -> dict[str, list[Group]]:
-    """Name of a span -> what the table tells of its rows.
+    """Reads for each span's name what the table says of its rows.
 
     Where a column without a type holds 1 and '1', they are one span.
     """
     newest: Any = func.max(column(settings.version)) if settings.version else literal_column("NULL")
     query = select(_span(settings), func.count(), newest).select_from(_source(settings)).group_by(_span(settings))
-    found: dict[str, list[Group]] = {}
+    result: dict[str, list[Group]] = {}
     for value, count, version in connection.execute(query):
         if value is None:
             raise DataError(
@@ -99,8 +101,8 @@ def _groups(connection: Connection, settings: TableSettings) -> dict[str, list[G
             )
         name = _name(value)
         check_name(name, table_uri(settings))
-        found.setdefault(name, []).append((value, count, version))
-    return found
+        result.setdefault(name, []).append((value, count, version))
+    return result
 
 
 def _distinct(names: list[str], settings: TableSettings) -> list[str]:
@@ -112,12 +114,12 @@ def _distinct(names: list[str], settings: TableSettings) -> list[str]:
 
 
 def _fingerprint(settings: TableSettings, name: str, groups: list[Group]) -> str:
-    told = sorted([count, "" if version is None else _name(version)] for _, count, version in groups)
-    return digest_value([settings.table, settings.query, name, told])
+    counts = sorted([count, "" if version is None else _name(version)] for _, count, version in groups)
+    return digest_value([settings.table, settings.query, name, counts])
 
 
 def _name(value: object) -> str:
-    """A value of a column as text, whatever the zone of the session that reads it."""
+    """Gives a value of a column as text, the same in every time zone of a session."""
     if isinstance(value, datetime.datetime):
         return (value.astimezone(datetime.UTC) if value.tzinfo else value).isoformat()
     if isinstance(value, datetime.date | datetime.time):
@@ -155,7 +157,7 @@ def _url(settings: TableSettings) -> URL:
 
 @contextmanager
 def _connected(settings: TableSettings) -> Iterator[Connection]:
-    """A connection in one transaction that sees one state of the database."""
+    """Opens a connection in one transaction that sees one state of the database."""
     url = _url(settings)
     _check_exists(url)
     with _reported(settings):
@@ -179,7 +181,7 @@ def _check_exists(url: URL) -> None:
 
 @contextmanager
 def _reported(settings: TableSettings) -> Iterator[None]:
-    """Turns what a database says into a message about the table."""
+    """Turns a database's error into a message about the table."""
     where = table_uri(settings)
     try:
         yield

@@ -1,4 +1,4 @@
-"""Landed spans: found on disk, on other file systems and in databases."""
+"""Landed spans on disk, on other file systems and in databases."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _PART = re.compile(r"\{([^{}:]*)(?::(\d+))?\}|(\*)")
 
 
 def find_landed(project: Project) -> list[LandedSpan]:
-    """Every version of every span of a project that lies there now, oldest first.
+    """Finds every version of every span of a project, oldest first.
 
     Raises:
         ProjectError: The settings name no spans.
@@ -42,8 +42,9 @@ def find_landed(project: Project) -> list[LandedSpan]:
 def find_spans(folder: Path, pattern: str, memo: Path | None = None) -> list[LandedSpan]:
     """Finds the spans that match `pattern` (from `folder`, absolute, or a URL), oldest first.
 
-    A span is named by its date (`2026-01-31`) when the pattern has {YYYY}, {MM} and {DD}, else by its {SPAN};
-    spans named by whole numbers are ordered as numbers. With `*` a span is all files that agree in the rest.
+    A span is named by its date (`2026-01-31`) when the pattern has {YYYY}, {MM} and {DD}, else by
+    its {SPAN}; spans named by whole numbers are ordered as numbers. With `*` a span is all files
+    that agree in the rest.
 
     Args:
         folder: The project folder.
@@ -52,7 +53,8 @@ def find_spans(folder: Path, pattern: str, memo: Path | None = None) -> list[Lan
 
     Raises:
         ProjectError: The pattern names no span, or names one that cannot be ordered.
-        DataError: The place cannot be looked into, a file cannot be read, or two files claim to be one version.
+        DataError: The place cannot be looked into, a file cannot be read, or two files claim to be
+            one version.
     """
     pattern = pattern.removeprefix("file://")
     regex = _compile(pattern)
@@ -65,12 +67,12 @@ def find_spans(folder: Path, pattern: str, memo: Path | None = None) -> list[Lan
             uri = prefix + _fill(pattern, match)
             files.setdefault(_identity(match), {}).setdefault(uri, []).append(file)
     with Fingerprints(memo) as fingerprints:
-        found = [
+        landed = [
             LandedSpan(*identity, uri, fingerprints.of(uri, files[identity][uri]))
             for identity in files
             for uri in [_only(identity, files[identity])]
         ]
-    return sorted(found, key=lambda span: (span_order(span.name), span.version or 0))
+    return sorted(landed, key=lambda span: (span_order(span.name), span.version or 0))
 
 
 def _identity(match: re.Match[str]) -> tuple[str, int | None]:
@@ -81,7 +83,7 @@ def _identity(match: re.Match[str]) -> tuple[str, int | None]:
 
 
 def _only(identity: tuple[str, int | None], uris: Iterable[str]) -> str:
-    """The one location of a span version."""
+    """Gives the one location of a span version."""
     first, *others = sorted(uris)
     if others:
         name, version = identity
@@ -92,7 +94,7 @@ def _only(identity: tuple[str, int | None], uris: Iterable[str]) -> str:
 
 
 def _fill(pattern: str, match: re.Match[str]) -> str:
-    """The pattern with the values that a file has for its tokens; wildcards stay."""
+    """Fills in the tokens of the pattern with the values that a file has; wildcards stay."""
     return _PART.sub(lambda part: part[3] or match[part[1]], pattern)
 
 

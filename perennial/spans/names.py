@@ -1,4 +1,4 @@
-"""Names of spans: which there can be, and their order."""
+"""Names of spans: which are allowed, and their order."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ LONGEST_NAME = 120  # it is part of keys in the ledger and of names of folders
 
 @dataclass(frozen=True)
 class LandedSpan:
-    """A span that lies there, before the ledger is asked about it.
+    """A span that has landed, before the ledger is asked about it.
 
-    `version` is the one that its location names; None where it names none, and the ledger has to count them.
+    `version` is the one that its location names; None where it names none, and the ledger has to
+    count them.
     """
 
     name: str
@@ -24,7 +25,7 @@ class LandedSpan:
 
 
 def span_order(name: str) -> tuple[int, int, str]:
-    """Sort key of a span name: numbers as numbers, everything else (ISO dates too) as text after them."""
+    """Gives the sort key of a name: numbers by value, then all others (ISO dates too) as text."""
     return (0, int(name), "") if name.isdecimal() else (1, 0, name)
 
 

@@ -1,4 +1,4 @@
-"""What a person decides about a span: to release it from quarantine, or to reject it."""
+"""A person's decision about a span: to release it from quarantine, or to reject it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _DECIDABLE: dict[Act, tuple[State, ...]] = {
 
 
 class SpanDecision(NamedTuple):
-    """What a person decided, what held before, and what follows for the next window."""
+    """What a person decided, what held before, and the consequence for the next window."""
 
     judged: SpanJudged
     before: State
@@ -31,17 +31,20 @@ class SpanDecision(NamedTuple):
 
 
 def decide_span(project: Project, act: Act, name: str, version: int | None, why: str) -> SpanDecision:
-    """Records in the ledger that a person releases or rejects a span version (by default the newest quarantined one).
+    """Records that a person releases or rejects a span version.
+
+    Without a version it is that of `_default`.
 
     Raises:
-        DataError: There is no such version, or it is in no state in which it can be released or rejected.
+        DataError: There is no such version, or it is in no state in which it can be released or
+            rejected.
         LedgerError: Somebody else decided about it at the same time.
     """
     ledger = Ledger(project.ledger_url)
     landed = find_landed(project)
     judged = ledger.judged_spans()
     newest = _newest_verdicts(judged, name, landed)
-    states = {span_version: state_of(said.judged.span, judged) for span_version, said in newest.items()}
+    states = {of_version: state_of(event.judged.span, judged) for of_version, event in newest.items()}
     chosen = version if version is not None else _default(act, states)
     _check_decidable(act, name, chosen, states, newest)
     body = newest[chosen].judged.model_copy(update={"by": person(), "reasons": [why]})
@@ -54,16 +57,16 @@ def decide_span(project: Project, act: Act, name: str, version: int | None, why:
 
 
 def unknown_span(name: str, known: set[str]) -> DataError:
-    """The message for a name that no landed or judged span has."""
+    """Makes the message for a name that no landed or judged span has."""
     near = difflib.get_close_matches(name, known, 3, cutoff=0.5)
     remedy = f"Did you mean {' or '.join(near)}?" if near else "`perennial spans list` shows them."
     return DataError(f"span {name}", "must have landed or been judged before", "no such span", remedy)
 
 
 def _newest_verdicts(judged: Judgements, name: str, landed: list[LandedSpan]) -> dict[int, SpanVerdict]:
-    """Version of a span -> the newest verdict on it."""
+    """Gives the newest verdict on each version of a span."""
     if name in judged:
-        return {said.judged.span.version: said for said in judged[name]}
+        return {event.judged.span.version: event for event in judged[name]}
     known = {span.name for span in landed}
     if name in known:
         remedy = "The next run that reads it judges it."
@@ -72,10 +75,10 @@ def _newest_verdicts(judged: Judgements, name: str, landed: list[LandedSpan]) ->
 
 
 def _default(act: Act, states: dict[int, State]) -> int:
-    """The newest version that is quarantined; else, to reject, the newest that is in use; else the newest."""
+    """Chooses the newest quarantined version, else (to reject) that in use, else the newest."""
     for state in _DECIDABLE[act]:
-        if found := [version for version, held in states.items() if held == state]:
-            return max(found)
+        if versions := [version for version, held in states.items() if held == state]:
+            return max(versions)
     return max(states)
 
 
@@ -96,15 +99,15 @@ def _check_decidable(
 
 
 def _decided_already(ledger: Ledger, span: Span) -> LedgerError:
-    said = ledger.judged_spans()[span.name][-1]
-    by = said.judged.by or f"run {said.run}"
-    received = f"{said.verdict} by {by} ({'; '.join(said.judged.reasons)})"
+    latest = ledger.judged_spans()[span.name][-1]
+    by = latest.judged.by or f"run {latest.run}"
+    received = f"{latest.verdict} by {by} ({'; '.join(latest.judged.reasons)})"
     where = f"span {span.name} version {span.version}"
     return LedgerError(where, "must be as it was when you decided", received, "Look again, then decide anew.")
 
 
 def _consequence(project: Project, ledger: Ledger, landed: list[LandedSpan], span: Span) -> str:
-    """What the next run does with a span, after the decision."""
+    """Says what the next run does with a span after the decision."""
     judged = ledger.judged_spans()
     spans = number_versions(landed, judged)
     window = choose_window(spans, judged, project.settings.data.window)

@@ -1,4 +1,4 @@
-"""Which version of which span a run trains on: versions, states and the window, decided without touching anything."""
+"""Decides which version of which span a run trains on: versions, states and the window. Pure."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Work = Literal["train", "nothing_new"]
 
 
 class Window(NamedTuple):
-    """The spans of a window, oldest first; the names of those not trained on yet, and of those a person released."""
+    """Spans of a window, oldest first; which are new, and which a person released."""
 
     spans: list[Span]
     new: list[str]
@@ -26,40 +26,43 @@ class Window(NamedTuple):
 def number_versions(landed: Sequence[LandedSpan], judged: Judgements) -> list[Span]:
     """Gives each landed span its version.
 
-    It is the one that its location names; else 1, or one more than the newest version of other bytes that was judged.
+    It is the one that its location names; else 1, or one more than the newest version of other
+    bytes that was judged.
 
     Raises:
         DataError: A judged version that its location names holds other bytes now.
     """
     spans = []
-    for found in landed:
-        known = [said.judged.span for said in judged.get(found.name, [])]
+    for landing in landed:
+        known = [verdict.judged.span for verdict in judged.get(landing.name, [])]
         newest = max((span.version for span in known), default=0)
-        version = found.version
+        version = landing.version
         if version is None:
-            version = next((span.version for span in known if span.fingerprint == found.fingerprint), newest + 1)
-        elif any(span.version == version and span.fingerprint != found.fingerprint for span in known):
-            raise _changed_in_place(found, newest + 1)
-        spans.append(Span(name=found.name, version=version, uri=found.uri, fingerprint=found.fingerprint))
+            version = next((span.version for span in known if span.fingerprint == landing.fingerprint), newest + 1)
+        elif any(span.version == version and span.fingerprint != landing.fingerprint for span in known):
+            raise _changed_in_place(landing, newest + 1)
+        spans.append(Span(name=landing.name, version=version, uri=landing.uri, fingerprint=landing.fingerprint))
     return spans
 
 
 def state_of(span: Span, judged: Judgements) -> State:
-    """What holds for a span version: the newest verdict on these bytes of this span.
+    """Gives the state of a span version: the newest verdict on these bytes of this span.
 
     A person's rejection is final: a run that was training on the span meanwhile does not undo it.
     """
-    verdicts = [said.verdict for said in judged.get(span.name, []) if said.judged.span.fingerprint == span.fingerprint]
+    verdicts = [
+        event.verdict for event in judged.get(span.name, []) if event.judged.span.fingerprint == span.fingerprint
+    ]
     if not verdicts:
         return "new"
     return "rejected" if "rejected" in verdicts else verdicts[-1]
 
 
 def choose_window(spans: Sequence[Span], judged: Judgements, size: int) -> Window:
-    """The newest `size` spans, each in its newest version that may be trained on.
+    """Chooses the newest `size` spans, each in its newest version that may be trained on.
 
-    A quarantined or rejected version is passed over, so that an older one takes its place if it still lies there;
-    the span comes back when it is released or lands again.
+    A quarantined or rejected version is passed over, so that an older one takes its place if it
+    still lies there; the span comes back when it is released or lands again.
     """
     usable: dict[str, Span] = {}
     for span in sorted(spans, key=lambda span: (span_order(span.name), span.version)):
@@ -75,7 +78,7 @@ def choose_window(spans: Sequence[Span], judged: Judgements, size: int) -> Windo
 
 
 def decide_work(window: Sequence[Span], new: Sequence[str], asked: bool) -> Work:
-    """Decides whether a run has anything to do: `perennial run` asks before it starts a pipeline, and the pipeline too.
+    """Decides whether a run has anything to do, for `perennial run` and for the pipeline.
 
     Args:
         window: The spans that the run could train on.
@@ -85,10 +88,10 @@ def decide_work(window: Sequence[Span], new: Sequence[str], asked: bool) -> Work
     return "train" if new or (asked and window) else "nothing_new"
 
 
-def _changed_in_place(found: LandedSpan, free: int) -> DataError:
+def _changed_in_place(landing: LandedSpan, free: int) -> DataError:
     return DataError(
-        found.uri,
-        f"must not change once version {found.version} of span {found.name} was judged",
+        landing.uri,
+        f"must not change once version {landing.version} of span {landing.name} was judged",
         "other bytes",
         f"Put the judged file back, and land the new bytes as the next version ({free}).",
     )

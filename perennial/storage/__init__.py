@@ -1,1 +1,1 @@
-"""Files and what becomes of them: local and remote files, atomic publication, digests, fingerprints, locks."""
+"""Files: local and remote ones, atomic publication, digests, fingerprints, locks."""

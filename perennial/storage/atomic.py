@@ -1,4 +1,4 @@
-"""Atomic publication: written aside, made visible last.
+"""Atomic publication: writes under a temporary name, makes it visible last.
 
 A reader sees a file or folder whole or not at all: it is written under a temporary name beside its
 destination, flushed to disk, then renamed, which POSIX makes atomic within one file system.
@@ -20,41 +20,41 @@ def publish_text(text: str, destination: Path) -> None:
 def publish_bytes(data: bytes, destination: Path) -> None:
     """Writes `data` to `destination` atomically, replacing what was there."""
     destination.parent.mkdir(parents=True, exist_ok=True)
-    handle, aside = tempfile.mkstemp(prefix=f".{destination.name}.", dir=destination.parent)
+    handle, temporary = tempfile.mkstemp(prefix=f".{destination.name}.", dir=destination.parent)
     try:
         with os.fdopen(handle, "wb") as stream:
             stream.write(data)
             stream.flush()
             os.fsync(stream.fileno())
-        os.chmod(aside, 0o644)
-        os.replace(aside, destination)
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, destination)
     except BaseException:
-        os.unlink(aside)
+        os.unlink(temporary)
         raise
 
 
 def publish_folder(source: Path, destination: Path) -> None:
-    """Copies the folder `source` to `destination` atomically; does nothing when `destination` exists.
+    """Copies a folder to `destination` atomically; does nothing when `destination` exists.
 
     `destination` must be named after its contents (a digest), so that one that exists is the same.
     """
     if destination.exists():
         return
     destination.parent.mkdir(parents=True, exist_ok=True)
-    aside = Path(tempfile.mkdtemp(prefix=f".{destination.name}.", dir=destination.parent))
+    temporary = Path(tempfile.mkdtemp(prefix=f".{destination.name}.", dir=destination.parent))
     try:
-        shutil.copytree(source, aside, dirs_exist_ok=True)
-        os.chmod(aside, 0o755)
-        os.rename(aside, destination)
+        shutil.copytree(source, temporary, dirs_exist_ok=True)
+        os.chmod(temporary, 0o755)
+        os.rename(temporary, destination)
     except BaseException as error:
-        shutil.rmtree(aside, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)
         # A full folder is in the way only when another process published the same contents first.
         if not (isinstance(error, OSError) and destination.exists()):
             raise
 
 
 def link_tree(source: Path, destination: Path) -> None:
-    """Makes `destination` a copy of `source` that shares its bytes on disk where the file system allows.
+    """Makes `destination` a copy of `source` that shares its bytes where the file system allows.
 
     Artifacts are never changed once published, so sharing is safe and costs no space.
     """
@@ -62,7 +62,7 @@ def link_tree(source: Path, destination: Path) -> None:
 
 
 def link_file(source: Path, destination: Path) -> None:
-    """Makes `destination` a copy of one file that shares its bytes, as `link_tree` does with a folder."""
+    """Makes `destination` a copy of a file that shares its bytes, as `link_tree` does."""
     destination.parent.mkdir(parents=True, exist_ok=True)
     _link_or_copy(str(source), str(destination))
 

@@ -1,4 +1,4 @@
-"""Reading compressed files, told by their suffix."""
+"""Reads compressed files, recognised by their suffix."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _ZSTD_BLOCK = 1 << 12
 
 
 def decompressor(suffix: str) -> Callable[[BinaryIO], BinaryIO] | None:
-    """What makes plain bytes of a file with this suffix (`.gz`), or None when it is not compressed."""
+    """Gives the decompressor for a suffix such as `.gz`; None when it is not compressed."""
     return _READERS.get(suffix)
 
 
@@ -41,9 +41,10 @@ _READERS = {".gz": _read_gzip, ".bz2": _read_bz2, ".xz": _read_xz, ".zst": _read
 
 
 class _ZstdFile(io.RawIOBase):
-    """Frames of Zstandard, one after the other.
+    """Zstandard frames, one after the other.
 
-    The library's own reader, and so fsspec's, ends silently where a file is cut off; this one says so.
+    The library's own reader, and so fsspec's, ends silently where a file is cut off; this one says
+    so.
     """
 
     def __init__(self, source: BinaryIO) -> None:
@@ -64,7 +65,7 @@ class _ZstdFile(io.RawIOBase):
         return count
 
     def _more(self) -> bool:
-        """Decompresses the next block; False at the end."""
+        """Decompresses the next block; gives False at the end."""
         self._input = self._input or self._source.read(_ZSTD_BLOCK)
         if not self._input:
             if self._frame is not None:

@@ -8,20 +8,15 @@ from pathlib import Path
 
 from perennial.errors import IntegrityError
 
-_BLOCK = 1 << 20
-
 
 def digest_file(path: Path) -> str:
-    """SHA-256 of a file's bytes, as 64 hexadecimal digits."""
-    sha = hashlib.sha256()
+    """Computes the SHA-256 of a file's bytes, as 64 hexadecimal digits."""
     with path.open("rb") as stream:
-        while block := stream.read(_BLOCK):
-            sha.update(block)
-    return sha.hexdigest()
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def digest_folder(folder: Path) -> str:
-    """SHA-256 over the relative names and bytes of all files below `folder`, in name order.
+    """Computes the SHA-256 over names and bytes of all files below `folder`, in name order.
 
     Raises:
         IntegrityError: The folder holds no file, so there is nothing to vouch for.
@@ -36,7 +31,7 @@ def digest_folder(folder: Path) -> str:
 
 
 def digest_value(value: object) -> str:
-    """SHA-256 of a JSON-serialisable value in a canonical form."""
+    """Computes the SHA-256 of a JSON-serialisable value in a canonical form."""
     return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
@@ -46,11 +41,11 @@ def verify_folder(folder: Path, digest: str) -> None:
     Raises:
         IntegrityError: It has another digest, or no files.
     """
-    found = digest_folder(folder)
-    if found != digest:
+    received = digest_folder(folder)
+    if received != digest:
         raise IntegrityError(
             f"model in {folder}",
             f"must have the SHA-256 {digest} that was recorded when it was trained",
-            found,
+            received,
             "Do not serve it: promote another version, or run again to train a new one.",
         )

@@ -1,7 +1,7 @@
-"""Files wherever they lie: the one place that opens, lists and reads data over paths and URLs.
+"""Opens, lists and reads files over paths and URLs; the one place that does.
 
-A location is a path, or a URL of any file system that fsspec has a driver for (`s3://`, `gs://`, `http://`, ...).
-`*` in a location stands for anything within one folder.
+A location is a path, or a URL of any file system that fsspec has a driver for (`s3://`, `gs://`,
+`http://`, ...). `*` in a location stands for anything within one folder.
 """
 
 from __future__ import annotations
@@ -25,26 +25,26 @@ _CONNECT_SECONDS, _SILENT_SECONDS = 30.0, 120.0
 
 
 def is_url(location: str) -> bool:
-    """Whether a location is a URL rather than a path."""
+    """Tells whether a location is a URL rather than a path."""
     return re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", location) is not None
 
 
 def expand(uri: str) -> list[str]:
-    """The files that a path, a URL or a pattern with `*` names, in the order of their names.
+    """Lists the files that a path, URL or pattern with `*` names, sorted by name.
 
     Raises:
         DataError: There is none, or the place cannot be looked into.
     """
-    found = list_files(uri)
-    if not found:
+    listed = list_files(uri)
+    if not listed:
         if os.path.isdir(_local_path(uri)):
             raise DataError(uri, "must be a file", "a folder", "Name its files with `*`.")
         raise DataError(shown_uri(uri), "must name files", "no such file", "Land it, or correct the path.")
-    return found
+    return listed
 
 
 def list_files(uri: str) -> list[str]:
-    """Like `expand`, but nothing there is no fault.
+    """Does the same as `expand`, but allows that there are none.
 
     Raises:
         DataError: The place cannot be looked into.
@@ -56,7 +56,7 @@ def list_files(uri: str) -> list[str]:
 
 
 def find_files(folder: Path, pattern: str) -> list[str]:
-    """The files that a pattern of the settings names, in the order of their names; none is no fault.
+    """Lists the files that a pattern of the settings names, sorted by name; there may be none.
 
     Args:
         folder: Relative patterns begin here.
@@ -73,11 +73,12 @@ def find_files(folder: Path, pattern: str) -> list[str]:
 def open_bytes(uri: str, decompress: bool = True) -> Iterator[BinaryIO]:
     """Opens a file for reading; `.gz`, `.bz2`, `.xz` and `.zst` are decompressed on the way.
 
-    A broken compressed stream raises one of `compression.CORRUPT`, or an OSError without a number, while it is read.
+    A broken compressed stream raises one of `compression.CORRUPT`, or an OSError without a number,
+    while it is read.
 
     Raises:
-        DataError: The file is not there or cannot be read, its file system has no driver, or a connection fails
-            (also later, while it is read).
+        DataError: The file is not there or cannot be read, its file system has no driver, or a
+            connection fails (also later, while it is read).
     """
     with _reported(uri):
         raw = _open(uri)
@@ -91,7 +92,7 @@ def open_bytes(uri: str, decompress: bool = True) -> Iterator[BinaryIO]:
 
 
 def stat_of(uri: str) -> list[int | str] | None:
-    """What changes whenever the bytes of a file do, or None where its file system tells nothing that strong.
+    """Gives what changes whenever a file's bytes do; None if its file system has no such thing.
 
     Raises:
         DataError: The file is not there.
@@ -101,11 +102,12 @@ def stat_of(uri: str) -> list[int | str] | None:
             status = os.stat(_local_path(uri))
             return [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
         system, path = _file_system(uri)
-        told: dict[str, Any] = system.info(path)
+        details: dict[str, Any] = system.info(path)
     for name in ("ETag", "etag", "md5Hash", "generation", "VersionId"):
-        # A weak ETag promises the same meaning, not the same bytes. Source: RFC 9110, section 8.8.1.
-        if told.get(name) and not str(told[name]).startswith("W/"):
-            return [str(told.get("size")), name, str(told[name])]
+        # A weak ETag promises the same meaning, not the same bytes. Source: RFC 9110, section
+        # 8.8.1.
+        if details.get(name) and not str(details[name]).startswith("W/"):
+            return [str(details.get("size")), name, str(details[name])]
     return None
 
 
@@ -122,13 +124,14 @@ def _open(uri: str) -> BinaryIO:
     if not is_url(uri) or uri.startswith("file://"):
         return open(_local_path(uri), "rb")
     system, path = _file_system(uri)
-    # HTTP servers need not be able to begin in the middle: theirs are read from the beginning to the end.
+    # HTTP servers need not be able to begin in the middle: theirs are read from the beginning to
+    # the end.
     streamed = {"block_size": 0} if uri.startswith(("http://", "https://")) else {}
     return cast(BinaryIO, io.BufferedReader(_RemoteFile(uri, system.open(path, "rb", **streamed)), _BLOCK))
 
 
 def _file_system(uri: str) -> tuple[Any, str]:
-    """Fsspec's file system of a URL, and the path in it."""
+    """Gives fsspec's file system of a URL, and the path in it."""
     from fsspec.core import url_to_fs
 
     options: dict[str, Any] = {}
@@ -149,24 +152,24 @@ def _list_remote(uri: str) -> list[str]:
         if "*" not in path:
             system.info(path)
             return [uri]
-        found = system.glob(path)
+        matches = system.glob(path)
     except FileNotFoundError as error:
         if not _missing(error):
             raise
         return []
     before, fixed = uri[: uri.index("*")], path[: path.index("*")]  # drivers give paths, some without the protocol
-    return sorted(before + file.removeprefix(fixed) for file in found)
+    return sorted(before + file.removeprefix(fixed) for file in matches)
 
 
 def _missing(error: BaseException | None) -> bool:
-    """Whether a file is really missing: fsspec says so of a server that does not answer or refuses, too."""
+    """Tells a missing file from a server that does not answer or refuses."""
     if not isinstance(error, FileNotFoundError):
         return getattr(error, "status", None) in (404, 410)
     return error.__cause__ is None or _missing(error.__cause__)
 
 
 def _walk(base: str, parts: list[str], begun: bool) -> Iterator[str]:
-    """The files below `base` whose path has `parts`; `begun`: a wildcard was followed on the way to `base`."""
+    """Lists files below `base` whose path has `parts`; `begun`: `base` came from a wildcard."""
     if not parts:
         if _is_file(base, begun):
             yield base
@@ -177,7 +180,8 @@ def _walk(base: str, parts: list[str], begun: bool) -> Iterator[str]:
         return
     named = re.compile(".*".join(map(re.escape, part.split("*"))), re.DOTALL)
     for name in _names(base, begun):
-        # Names that begin with a dot are files that are being written; as in a shell, no wildcard means them.
+        # Names that begin with a dot are files that are being written; as in a shell, no wildcard
+        # means them.
         if named.fullmatch(name) and not (name.startswith(".") and part.startswith("*")):
             yield from _walk(f"{base}{name}{'/' * bool(rest)}", rest, True)
 
@@ -206,7 +210,7 @@ def _names(folder: str, begun: bool) -> list[str]:
 
 @contextmanager
 def _reported(uri: str) -> Iterator[None]:
-    """Turns what a file system says into a message about `uri`."""
+    """Turns a file system's error into a message about `uri`."""
     try:
         yield
     except PerennialError:
@@ -228,7 +232,7 @@ def _reported(uri: str) -> Iterator[None]:
 
 
 def _unreachable(uri: str, error: Exception) -> DataError:
-    """The message for a file system without a driver, or one that does not answer."""
+    """Makes the message for a file system without a driver, or one that does not answer."""
     if isinstance(error, ImportError):
         package = _driver(uri)
         return DataError(
@@ -249,12 +253,12 @@ def _driver(uri: str) -> str:
 
 
 def shown_uri(uri: str) -> str:
-    """A location without the password that its URL may hold."""
+    """Gives a location without the password that its URL may hold."""
     return re.sub(r"(://[^/@:]*):[^/@]*@", r"\1:***@", uri)
 
 
 class _RemoteFile(io.RawIOBase):
-    """A file of fsspec's whose errors are told as those of its location."""
+    """A file of fsspec whose errors name its location."""
 
     def __init__(self, uri: str, file: Any) -> None:
         self._uri, self._file = uri, file

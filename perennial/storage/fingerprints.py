@@ -1,4 +1,4 @@
-"""Fingerprints of spans: what says that the same bytes lie there as before."""
+"""Fingerprints of spans: equal while the bytes of a span stay the same."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ import json
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from io import BufferedIOBase
 from pathlib import Path
 from types import TracebackType
+from typing import cast
 
 from perennial.errors import DataError
 from perennial.storage.atomic import publish_text
@@ -17,14 +19,14 @@ from perennial.storage.files import expand, open_bytes, stat_of
 
 Stat = list[int | str]
 
-_BLOCK = 1 << 20
-# A file may change again within one tick of its file system's clock, unseen: what was written less than this
-# before it was hashed is hashed again. Source: git's "racy" rule, with the two seconds of the coarsest clock (FAT).
+# A file may change again within one tick of its file system's clock, unseen: what was written less
+# than this before it was hashed is hashed again. Source: git's "racy" rule, with the two seconds of
+# the coarsest clock (FAT).
 _RACY_NS = 2_000_000_000
 
 
 def fingerprint(uri: str) -> str:
-    """The fingerprint of what lies at a location now, read whole: for checking that a span is as it was selected.
+    """Computes the fingerprint of a location now, to check that a span is as it was selected.
 
     Raises:
         DataError: Nothing lies there, or it cannot be read.
@@ -33,7 +35,7 @@ def fingerprint(uri: str) -> str:
 
 
 class Fingerprints:
-    """Fingerprints with a memo of the digests of files, so that a daily run does not read old spans again.
+    """Fingerprints with a memo of file digests, so that a daily run does not read old spans again.
 
     Args:
         memo: File of the memo; None: nothing is remembered. One that cannot be read is made anew.
@@ -48,14 +50,14 @@ class Fingerprints:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        """Publishes the memo, also after an error: what was hashed was hashed."""
+        """Publishes the memo, also after an error: the digests are right all the same."""
         kept = self._used if error is None else self._known | self._used
         if self._memo is not None and kept != self._known:
             with suppress(OSError):  # who may only look reads more, and is not refused
                 publish_text(json.dumps(kept, indent=0), self._memo)
 
     def of(self, uri: str, files: Sequence[str]) -> str:
-        """The fingerprint of a span: of one file its SHA-256, of a pattern's files a digest over names and SHA-256s.
+        """Computes a span's fingerprint: a file's SHA-256, or a digest over names and SHA-256s.
 
         Raises:
             DataError: A file cannot be read, or changes while it is read.
@@ -71,7 +73,9 @@ class Fingerprints:
         if known is not None and known[0] == before:
             self._used[file] = known
             return known[1]
-        now, digest = time.time_ns(), _sha256(file)
+        now = time.time_ns()
+        with open_bytes(file, decompress=False) as stream:
+            digest = hashlib.file_digest(cast(BufferedIOBase, stream), "sha256").hexdigest()
         after = stat_of(file)
         if after != before:
             raise DataError(file, "must not change while it is read", "other bytes", "Land it whole, then run again.")
@@ -81,17 +85,9 @@ class Fingerprints:
 
 
 def _racy(stat: Stat, hashed_ns: int) -> bool:
-    """Whether a file was written so shortly before it was hashed that another change could look the same."""
+    """Tells whether a file was written so recently that another change could look the same."""
     times = [value for value in stat[1:3] if isinstance(value, int)]  # of a local file: modified, changed
     return any(hashed_ns - at < _RACY_NS for at in times)
-
-
-def _sha256(file: str) -> str:
-    sha = hashlib.sha256()
-    with open_bytes(file, decompress=False) as stream:
-        while block := stream.read(_BLOCK):
-            sha.update(block)
-    return sha.hexdigest()
 
 
 def _read(memo: Path) -> dict[str, tuple[Stat, str]]:

@@ -1,4 +1,4 @@
-"""Locks that end with whoever holds them: what a holder finds unfinished was left by a process that is gone."""
+"""Locks that end with their process: what is unfinished under one was left by a dead process."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _RETRY_SECONDS = 0.05
 
 @contextmanager
 def hold_file_lock(path: Path, patience: float) -> Iterator[bool]:
-    """Holds the kernel's lock of a file while the block runs; gives whether it was to be had.
+    """Holds the kernel's lock of a file while the block runs; gives whether it was free.
 
     Args:
         path: The file; it is made.
@@ -29,7 +29,7 @@ def hold_file_lock(path: Path, patience: float) -> Iterator[bool]:
 
 
 def wait_for_lock(take: Callable[[], bool], patience: float) -> bool:
-    """Tries to take a lock, again and again for `patience` seconds; tells whether it was taken."""
+    """Tries to take a lock for `patience` seconds; tells whether it was taken."""
     until = time.monotonic() + patience
     while not take():
         if time.monotonic() >= until:

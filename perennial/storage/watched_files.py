@@ -1,4 +1,4 @@
-"""Files that a run reads beside its spans: whether they are those of the last run."""
+"""Files that a run reads beside its spans, and whether they changed since the last run."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ SERVED_MEMO = "served.json"
 
 
 def unlabelled_fingerprint(project: Project) -> str:
-    """Changes whenever the files of `data.unlabelled` do; empty where pretraining would not read them."""
+    """Fingerprints the files of `data.unlabelled`; empty without pretraining."""
     if project.settings.pretext.task == "none":
         return ""
     return _fingerprint(project, project.settings.data.unlabelled, UNLABELLED_MEMO)
 
 
 def served_fingerprint(project: Project) -> str:
-    """Changes whenever the files of `data.serving_log` do; empty where evaluation would not read them."""
+    """Fingerprints the files of `data.serving_log`; empty if evaluation does not read them."""
     if project.settings.evaluate.serving == "none":
         return ""
     return _fingerprint(project, project.settings.data.serving_log, SERVED_MEMO)
 
 
 def _fingerprint(project: Project, pattern: str | None, memo: str) -> str:
-    """Of the files of a pattern; empty without one.
+    """Fingerprints the files of a pattern; empty without one.
 
-    A file that cannot be read is no fault here: the step that reads it tells of it, and what it tells is part of the
-    fingerprint.
+    A file that cannot be read is no fault here: the step that reads it tells of it, and what it
+    tells is part of the fingerprint.
     """
     if pattern is None:
         return ""

@@ -123,6 +123,6 @@ def test_row_that_does_not_fit_is_named(predicted, tmp_path):
     rows = pd.read_csv(predicted / "regression" / "data" / "2026-01-01.csv").head(3)
     rows.loc[1, "bmi"] = np.inf
     rows.to_parquet(tmp_path / "rows.parquet", index=False)
-    with pytest.raises(DataError, match=r"rows\.parquet: instances\[1\]\.bmi must be a number"):
+    with pytest.raises(DataError, match=r"rows\.parquet: row 2: `bmi` must be a number"):
         forked(predict_to, load_project(predicted / "regression"), tmp_path / "rows.parquet", tmp_path / "w.parquet")
     assert not (tmp_path / "w.parquet").exists()

@@ -18,7 +18,7 @@ from components.validate_data.drift_distances import (
     measure_categories,
     measure_numbers,
 )
-from perennial.data.distributions import Distribution
+from perennial.data.distributions import Distribution, merge_spans
 from tests.components.validate_data.spans import categories, numbers
 
 RULES = Rules("id", "label", 0.01, "warn", "quarantine")
@@ -218,6 +218,18 @@ def test_new_feature_is_compared_with_the_spans_that_have_it():
     baselines = make_baselines([{}, {"fare": NORMAL[0]}, {"fare": NORMAL[1]}])
     checks = check_drift([feature(FLOAT)], {"fare": NORMAL[2]}, baselines, RULES)
     assert [check.verdict for check in checks] == ["passed", "passed"]
+
+
+def test_span_without_a_feature_lacks_it_wherever_distributions_merge():
+    """Once there is a feature, a span without it counts as examples that miss it, as in TFDV's statistics."""
+    spans = [{"id": NORMAL[3]}, {"id": NORMAL[3], "fare": NORMAL[0]}, {"id": NORMAL[3]}]
+    together = merge_spans(spans)["fare"]
+    assert (together.examples, together.missing) == (1500, 1000)
+    before, window = make_baselines(spans)
+    assert "fare" not in before.distributions
+    assert (window.distributions["fare"].examples, window.distributions["fare"].missing) == (1000, 500)
+    assert window.distributions["fare"].total == together.total == NORMAL[0].total
+    assert make_baselines([*spans[1:], spans[1]])[1].distributions["fare"].missing == 500
 
 
 def test_skew_has_its_own_kind_and_comparator():
