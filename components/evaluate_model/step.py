@@ -10,7 +10,6 @@ from pathlib import Path
 from components.evaluate_model.champion import Comparable, predict_champion
 from components.evaluate_model.fairness import compare_groups
 from components.evaluate_model.measurements import (
-    CHAMPION,
     Measured,
     calibrate,
     compare_models,
@@ -29,7 +28,17 @@ from perennial.spans.names import span_order
 from perennial.storage.atomic import link_tree
 from perennial.tasks import metric_words
 from perennial.training.artifacts import LOGS, SAVED_MODEL
-from schemas.records import OVERALL, Champion, CheckedSpan, EvaluatedTask, Evaluation, Span, Training, Validation
+from schemas.records import (
+    CHAMPION,
+    OVERALL,
+    Champion,
+    CheckedSpan,
+    EvaluatedTask,
+    Evaluation,
+    Span,
+    Training,
+    Validation,
+)
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from components.predict_batch.arrays import UnfitError, column_of, to_arrays, to_columns
-from perennial.errors import DataError, ProjectError
+from perennial.errors import BrokenFileError, DataError, ProjectError
 from perennial.readers.blocks import Block
 from perennial.readers.convert import Conformer
 from perennial.readers.convert_columns import to_typed_columns
@@ -27,7 +27,7 @@ from perennial.readers.read import (
     read_schema,
     rows_of,
 )
-from perennial.readers.rows import BrokenFileError, Part, Reason, Row
+from perennial.readers.rows import Part, Reason, Row
 from serving.features import Feature
 from serving.inputs import Arrays
 

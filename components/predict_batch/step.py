@@ -10,14 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from components.predict_batch.rows import ReadRows, RowReader, open_file, read_fields
-from perennial.errors import DataError, ServingError
+from perennial.errors import DataError, InputError, ServingError
 from perennial.export.contract import read_contract
 from perennial.ledger.events import Ledger
 from perennial.project import Project
 from perennial.registry.versions import Registry
 from perennial.tasks import Part
 from schemas.records import ModelContract
-from serving.features import InputError
 from serving.outputs import prediction_outputs, task_outputs
 from serving.runtime import LoadedModel, Predictions, load_model
 

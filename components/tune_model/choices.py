@@ -88,11 +88,11 @@ def ranked(trials: Sequence[Trial]) -> list[Trial]:
 
 def distinct(configurations: Sequence[Hyperparameters]) -> list[Hyperparameters]:
     """Gives each configuration once, in the order of the first time."""
-    configurations: list[Hyperparameters] = []
+    result: list[Hyperparameters] = []
     for configuration in configurations:
-        if configuration not in configurations:
-            configurations.append(configuration)
-    return configurations
+        if configuration not in result:
+            result.append(configuration)
+    return result
 
 
 def commonest_message(trials: Sequence[Trial]) -> str:

@@ -67,7 +67,7 @@ def reuse_learner(
 
 def _read(trained: Any) -> Mapping[str, Any]:
     from perennial.export.contract import EXTRA
-    from perennial.export.saved_model import WEIGHTS_FILE
+    from perennial.training.artifacts import WEIGHTS_FILE
     from perennial.training.weights import load_weights, weights_of
 
     if isinstance(trained, Mapping):
