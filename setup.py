@@ -1,4 +1,7 @@
-"""Builds the package that Apache Beam ships to remote workers; everything about it is in pyproject.toml."""
+"""Builds the package that Apache Beam ships to remote workers.
+
+Everything about it is in pyproject.toml.
+"""
 
 from setuptools import setup
 

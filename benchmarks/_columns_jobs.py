@@ -1,4 +1,6 @@
-"""One side of `columns.py`, in a process of its own; its cost is the last line that it prints, as JSON.
+"""One side of `columns.py`, in a process of its own.
+
+Its cost is the last line that it prints, as JSON.
 
 python benchmarks/_columns_jobs.py tfx|ours PROJECT OUTPUT
 """
@@ -39,7 +41,10 @@ def main() -> None:
 
 
 def run_tfx(project: Path, output: Path) -> Iterator[str]:
-    """TFX's components under its LocalDagRunner; the first item says that everything is imported."""
+    """TFX's components under its LocalDagRunner.
+
+    The first item says that everything is imported.
+    """
     from tfx import components
     from tfx.components.schema_gen.import_schema_gen.component import ImportSchemaGen
     from tfx.orchestration import metadata, pipeline
@@ -59,7 +64,9 @@ def run_tfx(project: Path, output: Path) -> Iterator[str]:
             pipeline_root=str(output / "pipeline"),
             components=[examples, statistics, schema, validator],
             enable_cache=False,
-            metadata_connection_config=metadata.sqlite_metadata_connection_config(str(output / "metadata.db")),
+            metadata_connection_config=metadata.sqlite_metadata_connection_config(
+                str(output / "metadata.db")
+            ),
             beam_pipeline_args=["--direct_running_mode=in_memory"],
         )
     )

@@ -1,7 +1,9 @@
-"""Measures what a command costs: wall seconds, CPU seconds and the peak memory of all its processes together.
+"""Measures what a command costs.
 
-A warm process that is kept ready works for a command without being its child: its processor time meanwhile, and its
-memory, count as the command's own.
+Wall seconds, CPU seconds and the peak memory of all its processes together.
+
+A warm process that is kept ready works for a command without being its child: its processor time
+meanwhile, and its memory, count as the command's own.
 """
 
 from __future__ import annotations
@@ -19,12 +21,18 @@ from statistics import median
 
 WARM_SERVER = "perennial.runner.warm_server"
 TICKS = os.sysconf("SC_CLK_TCK")
-_INTERVAL, _SHARE = 0.5, 0.03  # seconds between samples of memory, and what sampling may take of a core
+_INTERVAL, _SHARE = (
+    0.5,
+    0.03,
+)  # seconds between samples of memory, and what sampling may take of a core
 
 
 @dataclass(frozen=True)
 class Cost:
-    """Of one command; memory is the peak of the proportional set sizes (PSS) summed over its processes, in bytes."""
+    """Of one command.
+
+    Memory is the peak of the proportional set sizes (PSS) summed over its processes, in bytes.
+    """
 
     seconds: float
     cpu: float
@@ -50,7 +58,9 @@ def measure(command: Sequence[str | Path], environment: Mapping[str, str] | None
         servers = _warm_servers()
         before = sum(map(_cpu_of, servers))
         began = time.monotonic()
-        process = subprocess.Popen(command, stdout=output, stderr=output, env={**os.environ, **(environment or {})})
+        process = subprocess.Popen(
+            command, stdout=output, stderr=output, env={**os.environ, **(environment or {})}
+        )
         sampler = _MemorySampler(process.pid)
         sampler.start()
         _, status, usage = os.wait4(process.pid, 0)
@@ -61,7 +71,10 @@ def measure(command: Sequence[str | Path], environment: Mapping[str, str] | None
         if process.returncode:
             output.seek(0)
             tail = output.read().decode(errors="replace")[-3000:]
-            sys.exit(f"error: this command must succeed: {command}. Received: code {process.returncode}, and\n{tail}")
+            sys.exit(
+                f"error: this command must succeed: {command}. Received: code "
+                f"{process.returncode}, and\n{tail}"
+            )
     cpu = usage.ru_utime + usage.ru_stime + sum(map(_cpu_of, _warm_servers())) - before
     return Cost(seconds, cpu, sampler.peak)
 
@@ -87,7 +100,10 @@ class _MemorySampler(threading.Thread):
 
 
 def sample_until(stopped: threading.Event, sample: Callable[[], None]) -> None:
-    """Calls a function again and again, the less often the longer it takes: it works beside what is measured."""
+    """Calls a function again and again, the less often the longer it takes.
+
+    It works beside what is measured.
+    """
     pause = _INTERVAL
     while not stopped.wait(pause):
         began = time.thread_time()
@@ -112,7 +128,10 @@ def wait_for_warm_process(perennial: Path, project: Path) -> None:
     while quiet < 3:
         servers = _warm_servers()
         if not servers or time.monotonic() > deadline:
-            sys.exit("error: `perennial validate` must leave a warm process. Received: none that came to rest")
+            sys.exit(
+                "error: `perennial validate` must leave a warm process. Received: none that came "
+                "to rest"
+            )
         now = sum(map(_cpu_of, servers))
         quiet = quiet + 1 if now - last < 0.05 else 0
         last = now
@@ -130,7 +149,9 @@ def _is_warm_server(pid: int) -> bool:
         words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
     except OSError:
         return False
-    return words[0] == sys.executable.encode() and any(WARM_SERVER.encode() in word for word in words)
+    return words[0] == sys.executable.encode() and any(
+        WARM_SERVER.encode() in word for word in words
+    )
 
 
 def _all_processes() -> list[int]:
@@ -146,9 +167,17 @@ def _with_descendants(roots: set[int]) -> set[int]:
 
 
 def _status_fields(pid: int) -> list[str]:
-    """The fields of /proc/PID/stat after the name: state, parent, …; none when the process is gone."""
+    """The fields of /proc/PID/stat after the name: state, parent, ….
+
+    None when the process is gone.
+    """
     try:
-        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+        return (
+            Path(f"/proc/{pid}/stat")
+            .read_text(encoding="utf-8", errors="replace")
+            .rpartition(")")[2]
+            .split()
+        )
     except OSError:
         return []
 

@@ -1,10 +1,13 @@
-"""Ends every benchmark: with a table, one line of figures beside their targets, and a record for later days.
+"""Ends every benchmark.
+
+With a table, one line of figures beside their targets, and a record for later days.
 
     if __name__ == "__main__":
         sys.exit(conclude("cycle", [Figure("cold, beside TFX", 0.7, at_most=0.8)], began))
 
-`--save` on the command line of any benchmark adds its figures to `benchmarks/results/<date>.json`, with the machine,
-the versions and the load it was measured under. `python benchmarks/history.py` shows them beside those of earlier days.
+`--save` on the command line of any benchmark adds its figures to `benchmarks/results/<date>.json`,
+with the machine, the versions and the load it was measured under. `python benchmarks/history.py`
+shows them beside those of earlier days.
 """
 
 from __future__ import annotations
@@ -31,7 +34,9 @@ VERSIONS = ("tensorflow", "tfx", "keras", "apache-beam", "kfp", "pyarrow")
 
 @dataclass(frozen=True)
 class Figure:
-    """One measured number. With neither `at_most` nor `at_least` it has no target, and lower counts as better.
+    """One measured number.
+
+    With neither `at_most` nor `at_least` it has no target, and lower counts as better.
 
     Prefer ratios to a peer in the same run: machines differ, and so does what else they do.
     """
@@ -74,7 +79,9 @@ def print_table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
 
 
 def conclude(benchmark: str, figures: Sequence[Figure], began: float) -> int:
-    """Prints the last line and, with `--save`, keeps the figures; gives the exit code, 1 when a target is missed.
+    """Prints the last line and, with `--save`, keeps the figures.
+
+    Gives the exit code, 1 when a target is missed.
 
     Args:
         benchmark: The file's name without `.py`.
@@ -84,12 +91,14 @@ def conclude(benchmark: str, figures: Sequence[Figure], began: float) -> int:
     seconds = time.monotonic() - began
     if "--save" in sys.argv:
         save(benchmark, figures, seconds)
-    print(f"{benchmark}: " + "; ".join(str(figure) for figure in figures) + f"; took {seconds:.0f} s")
+    print(
+        f"{benchmark}: " + "; ".join(str(figure) for figure in figures) + f"; took {seconds:.0f} s"
+    )
     return 0 if all(figure.met() for figure in figures) else 1
 
 
 def skip_without(path: Path) -> None:
-    """Ends the benchmark, without an error, where data that is not part of the repository is absent."""
+    """Ends the benchmark, without an error, where data that is not in the repository is absent."""
     if not path.exists():
         print(f"skipped: {path.name} must be in {path.parent}, and is not there")
         sys.exit(0)
@@ -116,20 +125,30 @@ def save(benchmark: str, figures: Sequence[Figure], seconds: float) -> None:
 
 
 def describe_surroundings() -> dict[str, Any]:
-    """The machine, the versions, this checkout's commit, and how busy the machine is, in runnable processes."""
+    """Describes the machine, the versions, this checkout's commit, and how busy the machine is."""
     lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    model = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "unknown")
+    model = next(
+        (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")),
+        "unknown",
+    )
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     versions = {"python": platform.python_version()}
     versions |= {name: importlib.metadata.version(name) for name in VERSIONS}
     return {
-        "machine": {"cpu": model, "cores": len(os.sched_getaffinity(0)), "memory_gib": round(memory / 2**30, 1)},
+        "machine": {
+            "cpu": model,
+            "cores": len(os.sched_getaffinity(0)),
+            "memory_gib": round(memory / 2**30, 1),
+        },
         "versions": versions,
-        "commit": _git("rev-parse", "--short=12", "HEAD") + ("+" if _git("status", "--porcelain", "-uno") else ""),
+        "commit": _git("rev-parse", "--short=12", "HEAD")
+        + ("+" if _git("status", "--porcelain", "-uno") else ""),
         "load": round(os.getloadavg()[0], 1),
     }
 
 
 def _git(*arguments: str) -> str:
-    done = subprocess.run(["git", *arguments], cwd=ROOT, check=False, capture_output=True, text=True)
+    done = subprocess.run(
+        ["git", *arguments], cwd=ROOT, check=False, capture_output=True, text=True
+    )
     return done.stdout.strip()

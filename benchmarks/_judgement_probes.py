@@ -1,4 +1,7 @@
-"""Simulated models that learned a planted covariate, or were given innocent features: how often each is flagged."""
+"""Simulated models that learned a planted covariate, or were given innocent features.
+
+How often each is flagged.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,7 @@ SIGNAL = np.array([0.8, -0.6, 0.5, 0.0])
 
 
 def flag_rates() -> tuple[float, float]:
-    """Shares of models of which the planted covariate is flagged, and any of three innocent features."""
+    """Counts the shares of models of which the planted covariate or an innocent one is flagged."""
     rng = np.random.default_rng(3)
     planted = [flags(rng, {"scanner": True}) for _ in range(MODELS)]
     innocent = [flags(rng, {"camera": False, "rare": False, "age": False}) for _ in range(MODELS)]
@@ -27,24 +30,43 @@ def flag_rates() -> tuple[float, float]:
 
 
 def flags(rng: Generator, suspects: dict[str, bool]) -> bool:
-    """Tells whether any suspect feature of a newly trained logistic model is flagged; True: it was planted."""
+    """Tells whether any suspect feature of a newly trained logistic model is flagged; True.
+
+    It was planted.
+    """
     features = {"signal": rng.normal(size=(2 * EXAMPLES, len(SIGNAL)))}
     noise = rng.logistic(size=2 * EXAMPLES)
     labels = (features["signal"] @ SIGNAL + 0.5 * noise > 0).astype(int)
-    features |= {name: draw(rng, name, labels if planted else None) for name, planted in suspects.items()}
-    weights = train({name: values[:EXAMPLES] for name, values in features.items()}, labels[:EXAMPLES])
+    features |= {
+        name: draw(rng, name, labels if planted else None) for name, planted in suspects.items()
+    }
+    weights = train(
+        {name: values[:EXAMPLES] for name, values in features.items()}, labels[:EXAMPLES]
+    )
     columns = {name: values[EXAMPLES:] for name, values in features.items()}
     model = ProbedModel(lambda found: predict(weights, found), columns, labels[EXAMPLES:])
-    named = [Suspect(name, columns[name], is_number=name == "age", is_read=True) for name in suspects]
-    return any(probe.flagged for probe in probe_covariates(model, named, CovariateSettings()).probes)
+    named = [
+        Suspect(name, columns[name], is_number=name == "age", is_read=True) for name in suspects
+    ]
+    return any(
+        probe.flagged for probe in probe_covariates(model, named, CovariateSettings()).probes
+    )
 
 
 def draw(rng: Generator, name: str, labels: Array | None) -> Array:
-    """A feature: one that agrees with nine labels of ten, or one of chance (even, one in ten, or a skewed number)."""
+    """A feature.
+
+    One that agrees with nine labels of ten, or one of chance (even, one in ten, or a skewed
+    number).
+    """
     count = 2 * EXAMPLES
     if labels is not None:
         return np.where(rng.random(count) < 0.9, labels, 1 - labels).astype(float)
-    kinds = {"camera": rng.random(count) < 0.5, "rare": rng.random(count) < 0.1, "age": rng.exponential(size=count)}
+    kinds = {
+        "camera": rng.random(count) < 0.5,
+        "rare": rng.random(count) < 0.1,
+        "age": rng.exponential(size=count),
+    }
     return np.asarray(kinds[name], dtype=float)
 
 

@@ -30,7 +30,9 @@ class Server:
         """Asks for the version that answers now; None when the request fails."""
         body = json.dumps({"instances": [self.example]}).encode()
         try:
-            with urllib.request.urlopen(urllib.request.Request(self.url, body), timeout=10) as response:
+            with urllib.request.urlopen(
+                urllib.request.Request(self.url, body), timeout=10
+            ) as response:
                 version: str = json.load(response)["model_version"]
                 return version
         except (urllib.error.URLError, OSError):
@@ -48,14 +50,19 @@ def serve(project: Path, model: str, example: Mapping[str, Any]) -> Iterator[Ser
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     process = subprocess.Popen(
-        [PERENNIAL, "serve", project, "--port", str(port)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        [PERENNIAL, "serve", project, "--port", str(port)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
     )
     server = Server(f"http://127.0.0.1:{port}/v1/models/{model}:predict", example)
     try:
         deadline = time.monotonic() + PATIENCE
         while server.version() is None:
             if time.monotonic() > deadline or process.poll() is not None:
-                sys.exit(f"error: the server of {project} must answer within {PATIENCE:.0f} s. Received: no answer")
+                sys.exit(
+                    f"error: the server of {project} must answer within {PATIENCE:.0f} s. "
+                    "Received: no answer"
+                )
             time.sleep(0.2)
         yield server
     finally:

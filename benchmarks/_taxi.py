@@ -1,4 +1,7 @@
-"""The taxi example with spans of any size: the real trips again and again, each with an id of its own."""
+"""The taxi example with spans of any size.
+
+The real trips again and again, each with an id of its own.
+"""
 
 from __future__ import annotations
 
@@ -18,12 +21,22 @@ TAXI = ROOT / "examples" / "taxi"
 KEY = "trip_id"
 # Rules of the example about its own months and ids.
 MONTH_RULES = ("expect_table_row_count_to_be_between", "expect_column_values_to_match_regex")
-JITTERED = ("fare", "trip_miles", "pickup_latitude", "pickup_longitude", "dropoff_latitude", "dropoff_longitude")
+JITTERED = (
+    "fare",
+    "trip_miles",
+    "pickup_latitude",
+    "pickup_longitude",
+    "dropoff_latitude",
+    "dropoff_longitude",
+)
 
 
 @dataclass(frozen=True)
 class Trips:
-    """The real trips. Spans are cut in turn: windows as long as the file have the same rows at every start."""
+    """The real trips. Spans are cut in turn.
+
+    Windows as long as the file have the same rows at every start.
+    """
 
     columns: list[str]
     rows: list[list[str]]
@@ -56,17 +69,21 @@ class Trips:
                 if moved:
                     row = list(row)
                     for column in moved:
-                        row[column] = row[column] and repr(float(row[column]) * (1 + draw.uniform(-0.01, 0.01)))
+                        row[column] = row[column] and repr(
+                            float(row[column]) * (1 + draw.uniform(-0.01, 0.01))
+                        )
                 writer.writerow([f"trip-{place:09d}", *row])
         os.replace(temporary, path)
 
 
 def make_project(folder: Path, window: int, train_steps: int, eval_steps: int) -> Path:
-    """The taxi example with another window and number of steps, and a gate that promotes every candidate."""
+    """Makes the taxi example with other sizes, and a gate that promotes every candidate."""
     folder.mkdir(parents=True)
     shutil.copy(TAXI / "schema.pbtxt", folder)
     suite = json.loads((TAXI / "expectations.json").read_text(encoding="utf-8"))
-    suite["expectations"] = [rule for rule in suite["expectations"] if rule["type"] not in MONTH_RULES]
+    suite["expectations"] = [
+        rule for rule in suite["expectations"] if rule["type"] not in MONTH_RULES
+    ]
     (folder / "expectations.json").write_text(json.dumps(suite), encoding="utf-8")
     settings: dict[str, Any] = yaml.safe_load((TAXI / "project.yaml").read_text(encoding="utf-8"))
     settings["data"]["window"] = window

@@ -2,11 +2,13 @@
 
     python benchmarks/_tfx_taxi.py DATA ROOT TRAIN_STEPS EVAL_STEPS
 
-The components and their wiring are those of `tfx.examples.chicago_taxi_pipeline.taxi_pipeline_native_keras`, the module
-is the one that ships with it. Four things differ, all in TFX's favour or for a fair comparison: the module is named
-rather than packed into a wheel and installed in every run, Beam runs in the process rather than in two started for
-each component, every model is pushed, as it is on the other side, and the schema is that which ships with the example:
-with one that is inferred, a model fails on the first new trip that lacks what no earlier one lacked.
+The components and their wiring are those of
+`tfx.examples.chicago_taxi_pipeline.taxi_pipeline_native_keras`, the module is the one that ships
+with it. Four things differ, all in TFX's favour or for a fair comparison: the module is named
+rather than packed into a wheel and installed in every run, Beam runs in the process rather than in
+two started for each component, every model is pushed, as it is on the other side, and the schema is
+that which ships with the example: with one that is inferred, a model fails on the first new trip
+that lacks what no earlier one lacked.
 """
 
 from __future__ import annotations
@@ -38,7 +40,9 @@ def main() -> None:
             pipeline_root=str(root / "pipeline"),
             components=make_components(data, root / "serving", train_steps, eval_steps),
             enable_cache=True,
-            metadata_connection_config=metadata.sqlite_metadata_connection_config(str(root / "metadata.db")),
+            metadata_connection_config=metadata.sqlite_metadata_connection_config(
+                str(root / "metadata.db")
+            ),
             beam_pipeline_args=["--direct_running_mode=in_memory"],
         )
     )
@@ -58,7 +62,9 @@ def make_components(data: Path, serving: Path, train_steps: int, eval_steps: int
 
     examples = components.CsvExampleGen(input_base=str(data))
     statistics = components.StatisticsGen(examples=examples.outputs["examples"])
-    schema = ImportSchemaGen(schema_file=str(Path(str(files(EXAMPLE))) / "data/user_provided_schema/schema.pbtxt"))
+    schema = ImportSchemaGen(
+        schema_file=str(Path(str(files(EXAMPLE))) / "data/user_provided_schema/schema.pbtxt")
+    )
     validator = components.ExampleValidator(
         statistics=statistics.outputs["statistics"], schema=schema.outputs["schema"]
     )
@@ -93,7 +99,17 @@ def make_components(data: Path, serving: Path, train_steps: int, eval_steps: int
             filesystem=pusher_pb2.PushDestination.Filesystem(base_directory=str(serving))
         ),
     )
-    return [examples, statistics, schema, validator, transform, trainer, baseline, evaluator, pusher]
+    return [
+        examples,
+        statistics,
+        schema,
+        validator,
+        transform,
+        trainer,
+        baseline,
+        evaluator,
+        pusher,
+    ]
 
 
 def make_eval_config() -> Any:

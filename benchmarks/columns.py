@@ -1,7 +1,8 @@
-"""Ingestion, checks and statistics of one span beside TFX's CsvExampleGen, StatisticsGen and ExampleValidator.
+"""Measures ingestion, checks and statistics of one span beside TFX's components.
 
-The real taxi trips again and again, with jitter and ids of their own, in one CSV file; ours with the expectations of
-the taxi example. Each side is a process of its own, the two in turn. Seconds begin when the libraries are imported.
+These are CsvExampleGen, StatisticsGen and ExampleValidator. The real taxi trips again and again,
+with jitter and ids of their own, in one CSV file; ours with the expectations of the taxi example.
+Each side is a process of its own, the two in turn. Seconds begin when the libraries are imported.
 
     python benchmarks/columns.py                    # 150 thousand rows
     python benchmarks/columns.py --rows 1500000
@@ -30,7 +31,10 @@ JOBS = Path(__file__).parent / "_columns_jobs.py"
 
 @dataclass(frozen=True)
 class Cost:
-    """Of one side in one round: wall and processor seconds, peak resident memory in bytes, seconds of each part."""
+    """Of one side in one round.
+
+    Wall and processor seconds, peak resident memory in bytes, seconds of each part.
+    """
 
     seconds: float
     cpu: float
@@ -41,18 +45,29 @@ class Cost:
 def main() -> int:
     """Measures both sides and prints the table."""
     parser = argparse.ArgumentParser(description="Measure the data steps beside TFX's.")
-    parser.add_argument("--rows", type=int, default=ROWS, metavar="N", help=f"rows of the span (default: {ROWS})")
-    parser.add_argument("--rounds", type=int, default=ROUNDS, metavar="N", help=f"(default: {ROUNDS})")
+    parser.add_argument(
+        "--rows", type=int, default=ROWS, metavar="N", help=f"rows of the span (default: {ROWS})"
+    )
+    parser.add_argument(
+        "--rounds", type=int, default=ROUNDS, metavar="N", help=f"(default: {ROUNDS})"
+    )
     parser.add_argument("--csv", type=Path, default=TAXI_CSV, metavar="PATH", help="the trips")
-    parser.add_argument("--save", action="store_true", help="keep the figures in benchmarks/results")
+    parser.add_argument(
+        "--save", action="store_true", help="keep the figures in benchmarks/results"
+    )
     arguments = parser.parse_args()
     skip_without(arguments.csv)
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as scratch:
         project = make_project(Path(scratch) / "project", window=1, train_steps=1, eval_steps=1)
-        Trips.read(arguments.csv).write_span(project / "data" / "1.csv", 0, arguments.rows, jitter=True)
+        Trips.read(arguments.csv).write_span(
+            project / "data" / "1.csv", 0, arguments.rows, jitter=True
+        )
         rounds = [
-            tuple(run_job(side, project, Path(scratch) / f"{side}-{number}") for side in ("tfx", "ours"))
+            tuple(
+                run_job(side, project, Path(scratch) / f"{side}-{number}")
+                for side in ("tfx", "ours")
+            )
             for number in range(arguments.rounds)
         ]
     return conclude("columns", report(rounds, arguments.rows), began)
@@ -67,10 +82,15 @@ def run_job(side: str, project: Path, output: Path) -> Cost:
     command = [sys.executable, str(JOBS), side, str(project), str(output)]
     done = subprocess.run(command, check=False, capture_output=True, text=True)
     if done.returncode:
-        sys.exit(f"error: {side} must end well. Received: exit code {done.returncode}, and\n{done.stderr[-2000:]}")
+        sys.exit(
+            f"error: {side} must end well. Received: exit code {done.returncode}, "
+            f"and\n{done.stderr[-2000:]}"
+        )
     cost = Cost(**json.loads(done.stdout.splitlines()[-1]))
     print(
-        f"  {side}: {cost.seconds:.1f} s, CPU {cost.cpu:.1f} s, {cost.memory / 1e9:.2f} GB", file=sys.stderr, flush=True
+        f"  {side}: {cost.seconds:.1f} s, CPU {cost.cpu:.1f} s, {cost.memory / 1e9:.2f} GB",
+        file=sys.stderr,
+        flush=True,
     )
     return cost
 
@@ -83,13 +103,20 @@ def report(rounds: list[tuple[Cost, ...]], rows: int) -> list[Figure]:
         memory = max(cost.memory for cost in costs)
         table.append((name, *(f"{value:.1f}" for value in whole), f"{memory / 1e9:.2f}"))
         table += [
-            (f"{name}: {part}", f"{median(cost.parts[part] for cost in costs):.1f}", "", "") for part in costs[0].parts
+            (f"{name}: {part}", f"{median(cost.parts[part] for cost in costs):.1f}", "", "")
+            for part in costs[0].parts
         ]
     print_table((f"{rows:,} rows", "seconds", "CPU seconds", "peak GB, libraries included"), table)
     return [
-        Figure("beside TFX", median(ours.seconds / tfx.seconds for tfx, ours in rounds), at_most=MOST_TIME),
+        Figure(
+            "beside TFX",
+            median(ours.seconds / tfx.seconds for tfx, ours in rounds),
+            at_most=MOST_TIME,
+        ),
         Figure("CPU beside TFX", median(ours.cpu / tfx.cpu for tfx, ours in rounds)),
-        Figure("peak", max(ours.memory for _, ours in rounds) / 1e9, at_most=MOST_MEMORY, unit=" GB"),
+        Figure(
+            "peak", max(ours.memory for _, ours in rounds) / 1e9, at_most=MOST_MEMORY, unit=" GB"
+        ),
     ]
 
 

@@ -1,8 +1,11 @@
-"""Measures the cycle beside TFX: its taxi pipeline under LocalDagRunner, and `perennial run`, in turn, in one go.
+"""Measures the cycle beside TFX.
 
-Both train on the same 15,000 real taxi trips, with the same number of steps, as commands of their own. Perennial gets
-them as spans; the window holds them all, so a new span takes the place of the oldest and the number of rows stays. TFX
-gets the same files. Every candidate is promoted and every model pushed.
+Its taxi pipeline under LocalDagRunner, and `perennial run`, in turn, in one go.
+
+Both train on the same 15,000 real taxi trips, with the same number of steps, as commands of their
+own. Perennial gets them as spans; the window holds them all, so a new span takes the place of the
+oldest and the number of rows stays. TFX gets the same files. Every candidate is promoted and every
+model pushed.
 
     python benchmarks/cycle.py                # three rounds
     python benchmarks/cycle.py --rounds 1     # one, for a first look
@@ -53,16 +56,26 @@ Run = Callable[[str, Path], None]
 def main() -> int:
     """Measures everything and prints the tables."""
     parser = argparse.ArgumentParser(description="Measure the whole cycle beside TFX's.")
-    parser.add_argument("--rounds", type=int, default=3, metavar="N", help="how often each is measured (default: 3)")
-    parser.add_argument("--steps", type=int, default=1000, metavar="N", help="training steps (default: 1000)")
-    parser.add_argument("--without-ready", action="store_true", help="leave out the process that is kept ready")
+    parser.add_argument(
+        "--rounds", type=int, default=3, metavar="N", help="how often each is measured (default: 3)"
+    )
+    parser.add_argument(
+        "--steps", type=int, default=1000, metavar="N", help="training steps (default: 1000)"
+    )
+    parser.add_argument(
+        "--without-ready", action="store_true", help="leave out the process that is kept ready"
+    )
     parser.add_argument("--csv", type=Path, default=TAXI_CSV, metavar="PATH", help="the trips")
-    parser.add_argument("--save", action="store_true", help="keep the figures in benchmarks/results")
+    parser.add_argument(
+        "--save", action="store_true", help="keep the figures in benchmarks/results"
+    )
     arguments = parser.parse_args()
     skip_without(arguments.csv)
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as scratch:
-        cycle = Cycle(Path(scratch), Trips.read(arguments.csv), arguments.steps, not arguments.without_ready)
+        cycle = Cycle(
+            Path(scratch), Trips.read(arguments.csv), arguments.steps, not arguments.without_ready
+        )
         try:
             cycle.prepare()
             for number in range(arguments.rounds):
@@ -75,7 +88,10 @@ def main() -> int:
 
 @dataclass
 class Cycle:
-    """Measures in rounds: each starts from nothing, but for the project with 50 spans, which is prepared once."""
+    """Measures in rounds.
+
+    Each starts from nothing, but for the project with 50 spans, which is prepared once.
+    """
 
     folder: Path
     trips: Trips
@@ -96,7 +112,9 @@ class Cycle:
         """Measures everything once, TFX and Perennial in turn."""
         folder = self.folder / f"round-{number}"
         data, root = folder / "tfx" / "data", folder / "tfx" / "root"
-        few = {run: self.make_project(folder / name, WINDOWS[0]) for name, run in self.runs().items()}
+        few = {
+            run: self.make_project(folder / name, WINDOWS[0]) for name, run in self.runs().items()
+        }
         for span in range(WINDOWS[0]):
             self.write_for_tfx(data, span)
         self.run_tfx(COLD, data, root)
@@ -109,13 +127,15 @@ class Cycle:
         for run, project in few.items():
             with serve(project, "taxi", TRIP) as server:
                 self.follow(project, server, run)
-        # Its rows are the same at a window of 50, so TFX, which does everything again, is not measured twice.
+        # Its rows are the same at a window of 50, so TFX, which does everything again, is not
+        # measured twice.
         self.costs[NEW_SPAN[WINDOWS[1]], TFX] = self.costs[NEW_SPAN[WINDOWS[0]], TFX]
         for run in few:
             self.land(self.many, WINDOWS[1])
             run(NEW_SPAN[WINDOWS[1]], self.many)
 
-        # TFX compares with the model that it blessed last: only after one more run is nothing new to any component.
+        # TFX compares with the model that it blessed last: only after one more run is nothing new
+        # to any component.
         measure(tfx_command(data, root, self.steps), {"PYTHONPATH": str(ROOT)})
         self.run_tfx(NOTHING, data, root)
         for run, project in few.items():
@@ -135,16 +155,31 @@ class Cycle:
                 cost = median_cost(self.costs[case, contender])
                 ratios = cost.seconds / peer.seconds, cost.cpu / peer.cpu, cost.memory / peer.memory
                 numbers = f"{cost.seconds:.1f}", f"{cost.cpu:.1f}", f"{cost.memory / 2**30:.2f}"
-                rows.append((f"{case}: {contender}", *numbers, *(f"{ratio:.2f}" for ratio in ratios)))
+                rows.append(
+                    (f"{case}: {contender}", *numbers, *(f"{ratio:.2f}" for ratio in ratios))
+                )
                 if contender != TFX:
                     name = f"{case}, {contender.partition(', ')[2]}"
                     figures.append(Figure(name, ratios[0], at_most=TARGETS.get((case, contender))))
-        head = ("case", "seconds", "CPU seconds", "peak GiB", "seconds beside TFX", "CPU beside", "memory beside")
+        head = (
+            "case",
+            "seconds",
+            "CPU seconds",
+            "peak GiB",
+            "seconds beside TFX",
+            "CPU beside",
+            "memory beside",
+        )
         print_table(head, rows)
         for contender in contenders:
             answer = median(self.answers[contender])
-            print(f"\nfrom a span's landing to the new version's first answer over HTTP: {answer:.1f} s ({contender})")
-            figures.append(Figure(f"landing to answer, {contender.partition(', ')[2]}", answer, unit=" s"))
+            print(
+                "\nfrom a span's landing to the new version's first answer over HTTP: "
+                f"{answer:.1f} s ({contender})"
+            )
+            figures.append(
+                Figure(f"landing to answer, {contender.partition(', ')[2]}", answer, unit=" s")
+            )
         return figures
 
     def make_project(self, folder: Path, window: int) -> Path:
@@ -166,7 +201,9 @@ class Cycle:
 
     def run_tfx(self, case: str, data: Path, root: Path) -> None:
         """Runs TFX's pipeline and keeps what it cost."""
-        self.keep(case, TFX, measure(tfx_command(data, root, self.steps), {"PYTHONPATH": str(ROOT)}))
+        self.keep(
+            case, TFX, measure(tfx_command(data, root, self.steps), {"PYTHONPATH": str(ROOT)})
+        )
 
     def run_ours(self, case: str, project: Path) -> None:
         """Runs the loop in processes of its own."""
@@ -178,7 +215,10 @@ class Cycle:
         self.keep(case, READY, measure([PERENNIAL, "run", project]))
 
     def follow(self, project: Path, server: Server, run: Run) -> None:
-        """Lands a span beside a server and runs the loop; notes when a version answers that did not before."""
+        """Lands a span beside a server and runs the loop.
+
+        Notes when a version answers that did not before.
+        """
         before, done = server.version(), threading.Event()
         contender = READY if run == self.run_ready else OURS
 
@@ -195,12 +235,16 @@ class Cycle:
         watcher.join(30)
         done.set()
         if watcher.is_alive():
-            sys.exit("error: the server must answer with the new version within 30 s of the run. Received: the old one")
+            sys.exit(
+                "error: the server must answer with the new version within 30 s of the run. "
+                "Received: the old one"
+            )
 
     def keep(self, case: str, contender: str, cost: Cost) -> None:
         """Notes a cost, and says so: the benchmark takes a while."""
         self.costs[case, contender].append(cost)
-        print(f"  {case}, {contender}: {cost.seconds:.1f} s, CPU {cost.cpu:.1f} s, {cost.memory / 2**30:.2f} GiB",
+        print(f"  {case}, {contender}: {cost.seconds:.1f} s, CPU {cost.cpu:.1f} s, "
+        f"{cost.memory / 2**30:.2f} GiB",
               file=sys.stderr, flush=True)  # fmt: skip
 
 

@@ -1,8 +1,8 @@
 """Drift thresholds, measured: false alarms where nothing changed, and detection of planted shifts.
 
-Days land in a row, each with fifteen features of many shapes, and each is compared as the product does: with the day
-before and with the window of the days before it. Beside it stands TensorFlow Data Validation on the same days, with
-the fixed thresholds of its guide.
+Days land in a row, each with fifteen features of many shapes, and each is compared as the product
+does: with the day before and with the window of the days before it. Beside it stands TensorFlow
+Data Validation on the same days, with the fixed thresholds of its guide.
 """
 
 from __future__ import annotations
@@ -47,28 +47,43 @@ def main() -> int:
     began = time.monotonic()
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(max_workers=2, mp_context=context, initializer=be_quiet) as pool:
-        detected = [pool.submit(count_detected, days, seed) for days in (WINDOW, 1) for seed in (1, 2)]
+        detected = [
+            pool.submit(count_detected, days, seed) for days in (WINDOW, 1) for seed in (1, 2)
+        ]
         alarms = {size: pool.submit(count_alarms, size) for size in reversed(SIZES)}
         peers = {size: pool.submit(count_peer_alarms, size) for size in SIZES}
-        worst = print_alarms({s: alarms[s].result() for s in SIZES}, {s: peers[s].result() for s in SIZES})
+        worst = print_alarms(
+            {s: alarms[s].result() for s in SIZES}, {s: peers[s].result() for s in SIZES}
+        )
         least = print_detected([future.result() for future in detected])
     figures = [
         Figure("false alarms, worst size", 100 * worst, at_most=100 * MOST_FALSE_ALARMS, unit="%"),
-        Figure("shifts detected, worst feature", 100 * least, at_least=100 * LEAST_DETECTED, unit="%"),
+        Figure(
+            "shifts detected, worst feature", 100 * least, at_least=100 * LEAST_DETECTED, unit="%"
+        ),
     ]
     return conclude("drift", figures, began)
 
 
 def be_quiet() -> None:
-    """TensorFlow writes notes to the terminal when it is imported; what goes wrong reaches the table by itself."""
+    """TensorFlow writes notes to the terminal when it is imported.
+
+    What goes wrong reaches the table by itself.
+    """
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
 
 
 def print_alarms(alarms: dict[int, Counter[str]], peers: dict[int, list[float]]) -> float:
     """Prints the false alarms per span; gives the greatest share."""
     shown = " | ".join(f"TFDV, {limit:g} for both" for limit in PEER_THRESHOLDS)
-    print(f"spans of the same distribution with any alarm; {DAYS} spans of each size ({PEER_DAYS} by TFDV)\n")
-    print(f"| rows | default thresholds | {shown} | what alarmed |\n| ---: | ---: | ---: | ---: | --- |")
+    print(
+        f"spans of the same distribution with any alarm; {DAYS} spans of each size ({PEER_DAYS} by "
+        "TFDV)\n"
+    )
+    print(
+        f"| rows | default thresholds | {shown} | what alarmed |\n| ---: | ---: | ---: | ---: | "
+        "--- |"
+    )
     for size, counted in alarms.items():
         theirs = " | ".join(f"{share:.0%}" for share in peers[size])
         what = ", ".join(f"{name} {count}" for name, count in counted.most_common() if name)
@@ -79,10 +94,15 @@ def print_alarms(alarms: dict[int, Counter[str]], peers: dict[int, list[float]])
 def print_detected(counted: list[Counter[tuple[int, int, str]]]) -> float:
     """Prints the shares of planted shifts that were detected; gives the least."""
     total = sum(counted, Counter[tuple[int, int, str]]())
-    print(f"\nplanted shifts that were detected, of {SHIFTED_DAYS} each, beside all other features\n")
+    print(
+        f"\nplanted shifts that were detected, of {SHIFTED_DAYS} each, beside all other features\n"
+    )
     print("| rows | shift | feature | days before | detected |\n| ---: | --- | --- | ---: | ---: |")
     shares = []
-    for rows, names, shift in ((500, MOVED_MEANS, "mean by 0.5 sd"), (1_000, MOVED_SHARES, "10% to 20%")):
+    for rows, names, shift in (
+        (500, MOVED_MEANS, "mean by 0.5 sd"),
+        (1_000, MOVED_SHARES, "10% to 20%"),
+    ):
         for days in (WINDOW, 1):
             for name in names:
                 shares.append(total[rows, days, name] / SHIFTED_DAYS)
@@ -98,21 +118,34 @@ def count_alarms(rows: int) -> Counter[str]:
     for day in range(DAYS + WINDOW):
         span = measure(make_day(rng, rows), schema)
         if day >= WINDOW:
-            found = {check.subject for check in check(schema, span, list(before)) if check.verdict == "failed"}
+            found = {
+                check.subject
+                for check in check(schema, span, list(before))
+                if check.verdict == "failed"
+            }
             alarms.update(found | ({""} if found else set()))
         before.append(span)
     return alarms
 
 
 def count_detected(days: int, seed: int) -> Counter[tuple[int, int, str]]:
-    """Detected shifts by (rows, days before, feature): half of the repetitions, after so many days."""
+    """Detected shifts by (rows, days before, feature).
+
+    Half of the repetitions, after so many days.
+    """
     rng, schema = np.random.default_rng([days, seed]), make_schema()
     detected: Counter[tuple[int, int, str]] = Counter()
     for rows, names in ((500, MOVED_MEANS), (1_000, MOVED_SHARES)):
-        before: deque[Any] = deque((measure(make_day(rng, rows), schema) for _ in range(days)), maxlen=days)
+        before: deque[Any] = deque(
+            (measure(make_day(rng, rows), schema) for _ in range(days)), maxlen=days
+        )
         for _ in range(SHIFTED_DAYS // 2):
             shifted = measure(make_day(rng, rows, frozenset(names)), schema)
-            found = {check.subject for check in check(schema, shifted, list(before)) if check.verdict == "failed"}
+            found = {
+                check.subject
+                for check in check(schema, shifted, list(before))
+                if check.verdict == "failed"
+            }
             detected.update((rows, days, name) for name in names if name in found)
             before.append(measure(make_day(rng, rows), schema))
     return detected
@@ -132,23 +165,32 @@ def count_peer_alarms(rows: int) -> list[float]:
         options = tfdv.StatsOptions(schema=make_schema())
         now = stats_impl.generate_statistics_in_memory(make_day(rng, rows), options)
         for number, limit in enumerate(PEER_THRESHOLDS if before else ()):
-            anomalies = tfdv.validate_statistics(now, make_schema(limit), previous_statistics=before)
+            anomalies = tfdv.validate_statistics(
+                now, make_schema(limit), previous_statistics=before
+            )
             alarms[number] += any(
-                "COMPARATOR" in str(reason) for info in anomalies.anomaly_info.values() for reason in info.reason
+                "COMPARATOR" in str(reason)
+                for info in anomalies.anomaly_info.values()
+                for reason in info.reason
             )
         before = now
     return [count / PEER_DAYS for count in alarms]
 
 
 def make_schema(limit: float | None = None) -> Any:
-    """The schema of a day; with a limit, every feature but the key has it as its fixed threshold of drift."""
+    """The schema of a day.
+
+    With a limit, every feature but the key has it as its fixed threshold of drift.
+    """
     from tensorflow_metadata.proto.v0 import schema_pb2
 
     schema = schema_pb2.Schema()
     names = ("key", "label", "method", *NUMBERS, *CATEGORIES)
     for name in names:
         whole = name in WHOLE or name == "label"
-        kind = schema_pb2.INT if whole else schema_pb2.FLOAT if name in NUMBERS else schema_pb2.BYTES
+        kind = (
+            schema_pb2.INT if whole else schema_pb2.FLOAT if name in NUMBERS else schema_pb2.BYTES
+        )
         feature = schema.feature.add(name=name, type=kind)
         if name == "label":
             feature.int_domain.is_categorical = True
@@ -185,7 +227,9 @@ def make_day(rng: Generator, rows: int, moved: frozenset[str] = frozenset()) -> 
     """One day's examples. `moved` names the features whose distribution is another one."""
     import pyarrow as pa
 
-    columns = {name: values.astype(np.float32) for name, values in make_numbers(rng, rows, moved).items()}
+    columns = {
+        name: values.astype(np.float32) for name, values in make_numbers(rng, rows, moved).items()
+    }
     columns |= {name: columns[name].astype(np.int64) for name in WHOLE}
     columns |= make_categories(rng, rows, moved)
     columns["label"] = rng.choice(4, rows, p=[0.6, 0.25, 0.1, 0.05]).astype(np.int64)
@@ -199,8 +243,9 @@ def make_day(rng: Generator, rows: int, moved: frozenset[str] = frozenset()) -> 
 
 
 def make_numbers(rng: Generator, rows: int, moved: frozenset[str]) -> dict[str, Any]:
-    """Normal, lognormal, tied and zero-inflated, heavy-tailed, uniform, and whole numbers of few values."""
-    # A tip is left or not, then in steps of a half: moving its mean by half a standard deviation leaves fewer without.
+    """Draws normal, lognormal, tied, zero-inflated, heavy-tailed, uniform and whole numbers."""
+    # A tip is left or not, then in steps of a half: moving its mean by half a standard deviation
+    # leaves fewer without.
     left = 0.4 if "tip" not in moved else 0.79
     return {
         "amount": rng.normal(50, 12, rows) + (6.0 if "amount" in moved else 0.0),
@@ -231,7 +276,10 @@ def make_categories(rng: Generator, rows: int, moved: frozenset[str]) -> dict[st
 
 
 def pick(rng: Generator, shares: Any, rows: int, doubled: int | None) -> Any:
-    """Categories with these shares; one of 10% has 20% instead, the others their parts of the rest."""
+    """Categories with these shares.
+
+    One of 10% has 20% instead, the others their parts of the rest.
+    """
     if doubled is not None:
         rest = (1 - 0.2) / (1 - shares[doubled])
         shares = np.where(np.arange(len(shares)) == doubled, 0.2, shares * rest)
@@ -248,8 +296,8 @@ def some_missing(rng: Generator, values: Any, share: float) -> pa.ListArray:
     import pyarrow as pa
 
     there = rng.random(len(values)) >= share
-    return pa.array([[value] if here else None for value, here in zip(values.tolist(), there, strict=True)],
-                    pa.list_(pa.float32()))  # fmt: skip
+    pairs = zip(values.tolist(), there, strict=True)
+    return pa.array([[value] if here else None for value, here in pairs], pa.list_(pa.float32()))
 
 
 def several_each(values: Any, lengths: Any) -> pa.ListArray:
@@ -259,7 +307,9 @@ def several_each(values: Any, lengths: Any) -> pa.ListArray:
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
     flat = values if values.dtype.kind in "if" else values.astype(bytes)
     kind = pa.binary() if flat.dtype.kind == "S" else None
-    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(flat.tolist() if kind else flat, kind))
+    return pa.ListArray.from_arrays(
+        pa.array(offsets), pa.array(flat.tolist() if kind else flat, kind)
+    )
 
 
 if __name__ == "__main__":

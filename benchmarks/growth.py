@@ -1,7 +1,8 @@
-"""Measures how seconds and memory of each step grow with the rows of a span, and with the spans in the window.
+"""Measures how each step's seconds and memory grow with the rows of a span, and with the window.
 
-The real taxi trips again and again, with jitter and ids of their own. Memory is the peak of the proportional set sizes
-(PSS) of all processes of the run while a step's tasks were at work; the libraries alone are about a gigabyte of it.
+The real taxi trips again and again, with jitter and ids of their own. Memory is the peak of the
+proportional set sizes (PSS) of all processes of the run while a step's tasks were at work; the
+libraries alone are about a gigabyte of it.
 
     python benchmarks/growth.py             # 15 thousand and 150 thousand trips in a span
     python benchmarks/growth.py --full      # 1.5 million, too
@@ -37,7 +38,10 @@ MOST_GROWTH = 1.15  # times the memory at the smaller window, for the step that 
 
 @dataclass
 class StepCosts:
-    """Holds what each step of one run took: seconds, and the peak memory in bytes while it was at work."""
+    """Holds what each step of one run took.
+
+    Seconds, and the peak memory in bytes while it was at work.
+    """
 
     seconds: dict[str, float] = field(default_factory=dict)
     memory: dict[str, int] = field(default_factory=lambda: defaultdict(int))
@@ -45,17 +49,32 @@ class StepCosts:
 
 def main() -> int:
     """Measures everything and prints the tables."""
-    parser = argparse.ArgumentParser(description="Measure how steps grow with rows and with the window.")
-    parser.add_argument("--sizes", type=int, nargs="+", default=SIZES, metavar="ROWS", help="rows of a span")
-    parser.add_argument("--span", type=int, default=SPAN, metavar="ROWS", help="rows of a span when the window grows")
+    parser = argparse.ArgumentParser(
+        description="Measure how steps grow with rows and with the window."
+    )
+    parser.add_argument(
+        "--sizes", type=int, nargs="+", default=SIZES, metavar="ROWS", help="rows of a span"
+    )
+    parser.add_argument(
+        "--span",
+        type=int,
+        default=SPAN,
+        metavar="ROWS",
+        help="rows of a span when the window grows",
+    )
     parser.add_argument("--full", action="store_true", help=f"{FULL:,} rows, too")
     parser.add_argument("--csv", type=Path, default=TAXI_CSV, metavar="PATH", help="the trips")
-    parser.add_argument("--save", action="store_true", help="keep the figures in benchmarks/results")
+    parser.add_argument(
+        "--save", action="store_true", help="keep the figures in benchmarks/results"
+    )
     arguments = parser.parse_args()
     skip_without(arguments.csv)
     os.environ["PERENNIAL_WARM"] = "off"  # what works for a run is its child then
     began = time.monotonic()
-    trips, sizes = Trips.read(arguments.csv), [*arguments.sizes, *([FULL] if arguments.full else [])]
+    trips, sizes = (
+        Trips.read(arguments.csv),
+        [*arguments.sizes, *([FULL] if arguments.full else [])],
+    )
     with tempfile.TemporaryDirectory() as scratch:
         costs = {size: measure_size(Path(scratch) / str(size), trips, size) for size in sizes}
         figures = report_sizes(costs)
@@ -121,7 +140,9 @@ def run(folder: Path) -> StepCosts:
     sampler.start()
     output = io.StringIO()
     try:
-        result = project_run.run_project(load_project(folder), project_run.RunOptions(), Console(file=output))
+        result = project_run.run_project(
+            load_project(folder), project_run.RunOptions(), Console(file=output)
+        )
     finally:
         project_run.StepDisplay = original  # type: ignore[misc]
         ended.set()
@@ -134,7 +155,10 @@ def run(folder: Path) -> StepCosts:
 
 
 def report_sizes(costs: dict[int, StepCosts]) -> list[Figure]:
-    """Prints seconds and memory of each step by size, with the slopes; gives the total's and the steepest step's."""
+    """Prints seconds and memory of each step by size, with the slopes.
+
+    Gives the total's and the steepest step's.
+    """
     smallest, *_, largest = sorted(costs)
     thousands = (largest - smallest) / 1000
     rows, slopes = [], {}
@@ -144,7 +168,11 @@ def report_sizes(costs: dict[int, StepCosts]) -> list[Figure]:
         slope = (seconds[-1] - seconds[0]) / thousands
         # A step too short to be sampled has no memory of its own.
         slopes[step] = (memory[-1] - memory[0]) / thousands if all(memory) else 0.0
-        cells = [*(f"{value:.1f}" for value in seconds), f"{1000 * slope:.1f}", *(f"{value:,.0f}" for value in memory)]
+        cells = [
+            *(f"{value:.1f}" for value in seconds),
+            f"{1000 * slope:.1f}",
+            *(f"{value:,.0f}" for value in memory),
+        ]
         rows.append((step, *cells, f"{slopes[step]:.2f}"))
     names: Sequence[str] = [f"{size:,}" for size in sorted(costs)]
     head = ("step", *(f"s at {name}" for name in names), "ms per 1,000 rows")
@@ -164,12 +192,22 @@ def report_windows(small: StepCosts, large: StepCosts, span: int) -> list[Figure
     steps = [step for step in large.memory if small.memory.get(step)]
     growth = {step: large.memory[step] / small.memory[step] for step in steps}
     rows = [
-        (step, *(f"{costs.memory[step] / 2**20:,.0f}" for costs in (small, large)), f"{growth[step]:.2f}")
+        (
+            step,
+            *(f"{costs.memory[step] / 2**20:,.0f}" for costs in (small, large)),
+            f"{growth[step]:.2f}",
+        )
         for step in steps
     ]
     print(f"\nmemory of each step, one new span of {span:,} rows\n")
     print_table(("step", *(f"MiB, window of {window}" for window in WINDOWS), "ratio"), rows)
-    return [Figure("memory at a window of 10 beside 2, worst step", max(growth.values()), at_most=MOST_GROWTH)]
+    return [
+        Figure(
+            "memory at a window of 10 beside 2, worst step",
+            max(growth.values()),
+            at_most=MOST_GROWTH,
+        )
+    ]
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
-"""Shows the newest figures of each benchmark beside those of earlier days, so that a slowdown shows.
+"""Shows the newest figures of each benchmark beside those of earlier days.
 
-Reads `benchmarks/results/*.json`. A figure is marked when it is worse than the median of the earlier ones by more than
+Reads `benchmarks/results/*.json`. A figure is marked when it is worse than the median of the
+earlier ones by more than
 a quarter. Machines differ: ratios to a peer can be compared between them, seconds cannot.
 """
 
@@ -24,21 +25,39 @@ def main() -> None:
         *earlier, newest = [record for record in records if record["benchmark"] == benchmark]
         print(f"\n{benchmark}, {newest['at']}, commit {newest['commit']}, load {newest['load']}")
         rows = [compare(figure, earlier) for figure in newest["figures"]]
-        print_table(("figure", "target", "now", f"the {EARLIER} before, newest first", "note"), rows)
+        print_table(
+            ("figure", "target", "now", f"the {EARLIER} before, newest first", "note"), rows
+        )
 
 
 def read_results(folder: Path) -> list[dict[str, Any]]:
     """All records, oldest first."""
-    records = [record for path in sorted(folder.glob("*.json")) for record in json.loads(path.read_text("utf-8"))]
+    records = [
+        record
+        for path in sorted(folder.glob("*.json"))
+        for record in json.loads(path.read_text("utf-8"))
+    ]
     return sorted(records, key=lambda record: record["at"])
 
 
 def compare(figure: dict[str, Any], earlier: list[dict[str, Any]]) -> tuple[str, ...]:
-    """One row: the figure, its target, its value, the newest earlier values, and whether it became worse."""
-    values = [other["value"] for record in earlier for other in record["figures"] if other["name"] == figure["name"]]
+    """One row.
+
+    The figure, its target, its value, the newest earlier values, and whether it became worse.
+    """
+    values = [
+        other["value"]
+        for record in earlier
+        for other in record["figures"]
+        if other["name"] == figure["name"]
+    ]
     higher_is_better = "at_least" in figure
     target = (
-        f"≥ {figure['at_least']:g}" if higher_is_better else f"≤ {figure['at_most']:g}" if "at_most" in figure else ""
+        f"≥ {figure['at_least']:g}"
+        if higher_is_better
+        else f"≤ {figure['at_most']:g}"
+        if "at_most" in figure
+        else ""
     )
     note = ""
     if values:
@@ -46,7 +65,13 @@ def compare(figure: dict[str, Any], earlier: list[dict[str, Any]]) -> tuple[str,
         worse = now * WORSE < before if higher_is_better else now > before * WORSE
         note = "worse" if worse else ""
     shown = ", ".join(show_number(value) for value in reversed(values[-EARLIER:]))
-    return f"{figure['name']}", target, f"{show_number(figure['value'])}{figure.get('unit', '')}", shown, note
+    return (
+        f"{figure['name']}",
+        target,
+        f"{show_number(figure['value'])}{figure.get('unit', '')}",
+        shown,
+        note,
+    )
 
 
 if __name__ == "__main__":

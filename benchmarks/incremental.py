@@ -1,14 +1,19 @@
-"""Measures what a new span costs when the window is 1, 10 or 50 spans: seconds and bytes read by the data steps.
+"""Measures what a new span costs when the window is 1, 10 or 50 spans.
 
-One project with real handwritten digits, drawn again and again into spans of the same size. All spans but the newest
-were there in earlier runs. The peer is the same pipeline with everything to do: its first run over 50 new spans.
+Seconds and bytes read by the data steps.
 
-The data steps are everything until the window is analysed: select_spans, ingest_examples, check_examples,
-compute_statistics, validate_data and analyse_features. What follows reads the whole window by nature: a model is
-trained on all of it, and transform_features, shown beside, writes what training reads.
+One project with real handwritten digits, drawn again and again into spans of the same size. All
+spans but the newest were there in earlier runs. The peer is the same pipeline with everything to
+do: its first run over 50 new spans.
 
-Bytes are the sizes of the files that were there before and were read, by their access times; hard links count once. A
-file system in memory that keeps every access time is mounted for this, which needs root.
+The data steps are everything until the window is analysed: select_spans, ingest_examples,
+check_examples, compute_statistics, validate_data and analyse_features. What follows reads the whole
+window by nature: a model is trained on all of it, and transform_features, shown beside, writes what
+training reads.
+
+Bytes are the sizes of the files that were there before and were read, by their access times; hard
+links count once. A file system in memory that keeps every access time is mounted for this, which
+needs root.
 """
 
 from __future__ import annotations
@@ -44,7 +49,10 @@ DAY_RULES = ("expect_table_row_count_to_be_between", "expect_column_values_to_ma
 
 @dataclass
 class Watch:
-    """Hears of the steps of a run: seconds from its start without the imports, and what the data steps read."""
+    """Hears of the steps of a run.
+
+    Seconds from its start without the imports, and what the data steps read.
+    """
 
     folder: Path
     began: float = field(default_factory=time.monotonic)
@@ -63,7 +71,10 @@ class Watch:
         """A task began."""
 
     def finished(self, step: str, how: str, seconds: float) -> None:
-        """A task ended; the data steps are done when the window was analysed, and nothing else has read yet."""
+        """A task ended.
+
+        The data steps are done when the window was analysed, and nothing else has read yet.
+        """
         self.seconds[step] = self.seconds.get(step, 0.0) + seconds
         if step == "analyse_features":
             self.data_done = time.monotonic() - self.began - self.imports
@@ -81,10 +92,17 @@ class Watch:
         """Hears of something that a person should know of."""
 
     def read(self, folder: Path) -> int:
-        """Bytes of the files below a folder that were there before and have been read since; hard links count once."""
+        """Bytes of the files below a folder that were there before and have been read since.
+
+        Hard links count once.
+        """
         found = {}
         for path in folder.rglob("*"):
-            if path.is_file() and (status := path.stat()).st_atime > self.since and status.st_ino in self.before:
+            if (
+                path.is_file()
+                and (status := path.stat()).st_atime > self.since
+                and status.st_ino in self.before
+            ):
                 found[status.st_ino] = status.st_size
         return sum(found.values())
 
@@ -127,12 +145,22 @@ def main() -> int:
 
 def print_costs(everything: Cost, costs: dict[int, list[Cost]]) -> None:
     """The medians, and the peer."""
-    head = (f"window, spans of {ROWS:,} rows", "data steps", "landed data read", "artifacts read", "transform_features")
+    head = (
+        f"window, spans of {ROWS:,} rows",
+        "data steps",
+        "landed data read",
+        "artifacts read",
+        "transform_features",
+    )
     cells = []
     rows = {f"{window}, one of them new": median(found) for window, found in costs.items()}
     for name, cost in {**rows, f"{max(WINDOWS)}, all of them new": everything}.items():
-        landed, artifacts = (f"{size / 1e6:.2f} MB" for size in (cost.landed_bytes, cost.artifact_bytes))
-        cells.append((name, f"{cost.seconds:.1f} s", landed, artifacts, f"{cost.transform_seconds:.1f} s"))
+        landed, artifacts = (
+            f"{size / 1e6:.2f} MB" for size in (cost.landed_bytes, cost.artifact_bytes)
+        )
+        cells.append(
+            (name, f"{cost.seconds:.1f} s", landed, artifacts, f"{cost.transform_seconds:.1f} s")
+        )
     print_table(head, cells)
 
 
@@ -148,7 +176,9 @@ def make_project(folder: Path) -> Path:
     for name in ("model.py", "schema.pbtxt"):
         shutil.copy(DIGITS / name, folder / name)
     suite = json.loads((DIGITS / "expectations.json").read_text())
-    suite["expectations"] = [rule for rule in suite["expectations"] if rule["type"] not in DAY_RULES]
+    suite["expectations"] = [
+        rule for rule in suite["expectations"] if rule["type"] not in DAY_RULES
+    ]
     (folder / "expectations.json").write_text(json.dumps(suite))
     return folder
 
@@ -158,7 +188,10 @@ def configure(folder: Path, window: int) -> None:
     settings: dict[str, Any] = yaml.safe_load((DIGITS / "project.yaml").read_text())
     settings["data"]["window"] = window
     settings["data"]["spans"] = "data/{SPAN}.parquet"
-    settings |= {"stabilise": {"draws": 1, "steps": 2}, "train": {"instances": 1, "epochs": 1, "batch_size": 256}}
+    settings |= {
+        "stabilise": {"draws": 1, "steps": 2},
+        "train": {"instances": 1, "epochs": 1, "batch_size": 256},
+    }
     settings["gate"] = {"metric": "accuracy", "mode": "not_worse", "margin": 0.9}
     (folder / "project.yaml").write_text(yaml.safe_dump(settings))
 
@@ -197,13 +230,23 @@ def run(folder: Path, window: int) -> Cost:
     compile_pipeline(place / "pipeline.yaml", choose_stages(project))
     watch = Watch(folder)
     local = LocalRun(
-        place / "pipeline.yaml", project.state / "artifacts", project.state / "cache", place, place / "log", watch
+        place / "pipeline.yaml",
+        project.state / "artifacts",
+        project.state / "cache",
+        place,
+        place / "log",
+        watch,
     )
     if not local.execute({"project": str(folder), "run": name, "retrain": False, "tune": False}):
         sys.exit(f"error: the run failed: {local.failures}")
     if not watch.data_done:
         sys.exit("error: the run did not reach analyse_features")
-    return Cost(watch.data_done, watch.landed_bytes, watch.artifact_bytes, watch.seconds["transform_features"])
+    return Cost(
+        watch.data_done,
+        watch.landed_bytes,
+        watch.artifact_bytes,
+        watch.seconds["transform_features"],
+    )
 
 
 @contextmanager
@@ -211,7 +254,10 @@ def access_times_kept(folder: Path) -> Iterator[None]:
     """Mounts a file system in memory on a folder; there, every reading changes the access time."""
     mount = ["mount", "-t", "tmpfs", "-o", "strictatime", "tmpfs", str(folder)]
     if subprocess.run(mount, check=False, capture_output=True).returncode:
-        sys.exit("error: this benchmark must be run as root, to mount a file system that keeps access times")
+        sys.exit(
+            "error: this benchmark must be run as root, to mount a file system that keeps access "
+            "times"
+        )
     try:
         yield
     finally:

@@ -1,7 +1,10 @@
-"""The judge judged, on simulated truth: how often the gate and the probes are right where it is known what is right.
+"""The judge judged, on simulated truth.
 
-Models are simulated by which examples they get right. Two models share what makes an example hard, as a champion and
-a retrained candidate do; `apart` are the harder case of models whose errors have nothing to do with each other.
+How often the gate and the probes are right where it is known what is right.
+
+Models are simulated by which examples they get right. Two models share what makes an example hard,
+as a champion and a retrained candidate do; `apart` are the harder case of models whose errors have
+nothing to do with each other.
 """
 
 from __future__ import annotations
@@ -39,7 +42,9 @@ def main() -> int:
     """Measures every promise and prints the table."""
     began = time.monotonic()
     rows = [*gate_rows(), *interval_rows(), *probe_rows(), *serving_rows()]
-    print_table(("simulated truth", "what is right", "target", "measured"), [row[:4] for row in rows])
+    print_table(
+        ("simulated truth", "what is right", "target", "measured"), [row[:4] for row in rows]
+    )
     return conclude("judgement", [row[4] for row in rows], began)
 
 
@@ -87,10 +92,16 @@ def gate_rows() -> list[Row]:
 
 
 def interval_rows() -> list[Row]:
-    """Five slices of 30 to 119 examples: their corrected intervals hold the truth at once, less 2 points for few."""
+    """Five slices of 30 to 119 examples.
+
+    Their corrected intervals hold the truth at once, less 2 points for few.
+    """
     rng, confidence, truth, held = np.random.default_rng(1), 0.95, 0.1, 0
     for _ in range(TABLES):
-        slices = [rng.choice([-1.0, 0.0, 1.0], size, p=[0.2, 0.5, 0.3]) for size in rng.integers(30, 120, 5)]
+        slices = [
+            rng.choice([-1.0, 0.0, 1.0], size, p=[0.2, 0.5, 0.3])
+            for size in rng.integers(30, 120, 5)
+        ]
         found = [mean_interval(gains, per_interval(confidence, 5)) for gains in slices]
         held += all(row.low <= truth <= row.high for row in found)
     share = held / TABLES
@@ -120,7 +131,10 @@ def probe_rows() -> list[Row]:
 
 
 def serving_rows() -> list[Row]:
-    """Re-weighting to what serving sees: nine classes at 98%, one at 70% that production mostly sees."""
+    """Re-weighting to what serving sees.
+
+    Nine classes at 98%, one at 70% that production mostly sees.
+    """
     measured, drawn = serving_errors(as_measured=True), serving_errors(as_measured=False)
     return [
         (
@@ -128,19 +142,27 @@ def serving_rows() -> list[Row]:
             "accuracy in serving",
             "off ≤ 2 points",
             points(measured),
-            Figure("accuracy in serving, off", 100 * high_error(measured), at_most=2, unit=" points"),
+            Figure(
+                "accuracy in serving, off", 100 * high_error(measured), at_most=2, unit=" points"
+            ),
         ),
         (
             "the same, test split drawn at random: 500 examples of the class",
             "accuracy in serving",
             "–",
             points(drawn),
-            Figure("accuracy in serving by a random split, off", 100 * high_error(drawn), unit=" points"),
+            Figure(
+                "accuracy in serving by a random split, off",
+                100 * high_error(drawn),
+                unit=" points",
+            ),
         ),
     ]
 
 
-def percent(name: str, share: float, at_most: float | None = None, at_least: float | None = None) -> Figure:
+def percent(
+    name: str, share: float, at_most: float | None = None, at_least: float | None = None
+) -> Figure:
     """A share of 1 as a figure in percent."""
     return Figure(name, 100 * share, at_most, at_least, "%")
 
@@ -152,7 +174,9 @@ def high_error(errors: Errors) -> float:
 
 def points(errors: Errors) -> str:
     """Errors in points, for the table."""
-    mean, known, plain = (100 * float(found.mean()) for found in (errors.weighted, errors.known, errors.plain))
+    mean, known, plain = (
+        100 * float(found.mean()) for found in (errors.weighted, errors.known, errors.plain)
+    )
     return (
         f"{mean:.2f} points off, {100 * high_error(errors):.2f} at most in 95% of runs "
         f"(shares known: {known:.2f}; not re-weighted: {plain:.1f})"
@@ -160,7 +184,7 @@ def points(errors: Errors) -> str:
 
 
 def rate(gains: Array, right: Callable[[bool], bool], apart: bool = False) -> float:
-    """Share of runs in which the gate is right about a candidate that gains so much on each slice."""
+    """Counts how often the gate is right about a candidate that gains so much on each slice."""
     rng = np.random.default_rng(1)
     return float(np.mean([right(promoted(rng, gains, apart)) for _ in range(RUNS)]))
 
@@ -179,7 +203,10 @@ def promoted(rng: Generator, gains: Array, apart: bool) -> bool:
 
 
 def correct(rng: Generator, accuracy: Array, hardness: Array) -> Array:
-    """Draws which examples a model gets right. Examples of equal hardness are as hard for every model."""
+    """Draws which examples a model gets right.
+
+    Examples of equal hardness are as hard for every model.
+    """
     from scipy import stats
 
     chance = stats.beta.ppf(hardness, accuracy * HARDNESS, (1 - accuracy) * HARDNESS)
@@ -195,7 +222,11 @@ def answers(right: Array, labels: Array) -> Array:
 def evaluation(accuracy: float, differences: list[Any]) -> Evaluation:
     """The evaluation of one simulated candidate."""
     overall = SliceMetrics(
-        model=CANDIDATE, task="prediction", slice=OVERALL, examples=EXAMPLES, values={"accuracy": accuracy}
+        model=CANDIDATE,
+        task="prediction",
+        slice=OVERALL,
+        examples=EXAMPLES,
+        values={"accuracy": accuracy},
     )
     return Evaluation(
         candidate="instance-1",

@@ -1,6 +1,9 @@
-"""A whole run on one machine: steps forked from a warm process, against kfp.local's own subprocesses.
+"""A whole run on one machine.
 
-The same compiled pipeline, the same day of digits, a fresh project each; measured in one go, one after the other.
+Steps forked from a warm process, against kfp.local's own subprocesses.
+
+The same compiled pipeline, the same day of digits, a fresh project each; measured in one go, one
+after the other.
 """
 
 from __future__ import annotations
@@ -33,7 +36,9 @@ def main() -> int:
         ours = measure(Path(scratch) / "ours", run_by_perennial)
     rows = [("kfp.local, SubprocessRunner", f"{peer:.1f}"), ("perennial run", f"{ours:.1f}")]
     print_table(("runner", "seconds for day 1 of examples/digits"), rows)
-    return conclude("local_runner", [Figure("times as fast as kfp.local", peer / ours, at_least=TARGET)], began)
+    return conclude(
+        "local_runner", [Figure("times as fast as kfp.local", peer / ours, at_least=TARGET)], began
+    )
 
 
 def measure(folder: Path, run: Callable[[Path], None]) -> float:
@@ -41,7 +46,9 @@ def measure(folder: Path, run: Callable[[Path], None]) -> float:
     folder.mkdir()
     for name in FILES:
         shutil.copy(DIGITS / name, folder / name)
-    subprocess.run([sys.executable, folder / "land.py", "--days", "1"], check=True, capture_output=True)
+    subprocess.run(
+        [sys.executable, folder / "land.py", "--days", "1"], check=True, capture_output=True
+    )
     began = time.monotonic()
     run(folder)
     seconds = time.monotonic() - began
@@ -70,7 +77,11 @@ def run_by_kfp(folder: Path) -> None:
     project = load_project(folder)
     state = project.state
     compile_pipeline(state / "pipeline.yaml", choose_stages(project))
-    local.init(local.SubprocessRunner(use_venv=False), pipeline_root=str(state / "artifacts"), enable_caching=True)
+    local.init(
+        local.SubprocessRunner(use_venv=False),
+        pipeline_root=str(state / "artifacts"),
+        enable_caching=True,
+    )
     pipeline = components.load_component_from_file(str(state / "pipeline.yaml"))
     warnings.simplefilter("ignore")
     printing = builtins.print

@@ -1,8 +1,11 @@
-"""Measures `perennial run` when nothing new has landed: CPU seconds of the command, after a history of 1,000 spans.
+"""Measures `perennial run` when nothing new has landed.
 
-A project with 1,000 landed files, of which the newest 50 are the window. Its ledger holds what a thousand daily runs
-leave there: each run's start with its window, the verdict on its span, its decision and deployment, and its end. The
-memo of fingerprints and the mark that says that ledger and registry agree are there, as after any run.
+CPU seconds of the command, after a history of 1,000 spans.
+
+A project with 1,000 landed files, of which the newest 50 are the window. Its ledger holds what a
+thousand daily runs leave there: each run's start with its window, the verdict on its span, its
+decision and deployment, and its end. The memo of fingerprints and the mark that says that ledger
+and registry agree are there, as after any run.
 """
 
 from __future__ import annotations
@@ -51,7 +54,9 @@ TARGET = 1.5  # CPU seconds
 def main() -> int:
     """Measures and prints the table."""
     parser = argparse.ArgumentParser(description="Measure a run that finds nothing new.")
-    parser.add_argument("--save", action="store_true", help="keep the figures in benchmarks/results")
+    parser.add_argument(
+        "--save", action="store_true", help="keep the figures in benchmarks/results"
+    )
     parser.parse_args()
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as scratch:
@@ -61,13 +66,16 @@ def main() -> int:
     median = statistics.median(measured)
     runs = ", ".join(f"{seconds:.2f}" for seconds in measured)
     print_table(
-        ("landed spans, window", "CPU seconds of each run", "median"), [(f"{LANDED}, {WINDOW}", runs, f"{median:.2f}")]
+        ("landed spans, window", "CPU seconds of each run", "median"),
+        [(f"{LANDED}, {WINDOW}", runs, f"{median:.2f}")],
     )
-    return conclude("nothing_new", [Figure("nothing new", median, at_most=TARGET, unit=" CPU s")], began)
+    return conclude(
+        "nothing_new", [Figure("nothing new", median, at_most=TARGET, unit=" CPU s")], began
+    )
 
 
 def make_project(folder: Path) -> Project:
-    """Makes the digits project with a window of 50, and small files of which only the fingerprints will be read."""
+    """Makes the digits project with a window of 50 and small files, which only get fingerprints."""
     (folder / "data").mkdir(parents=True)
     for name in FILES:
         shutil.copy(DIGITS / name, folder / name)
@@ -81,7 +89,10 @@ def make_project(folder: Path) -> Project:
 
 
 def record_history(project: Project) -> None:
-    """Appends what a run for each landed span leaves in the ledger; every one of them was promoted."""
+    """Appends what a run for each landed span leaves in the ledger.
+
+    Every one of them was promoted.
+    """
     ledger = Ledger(project.ledger_url)
     spans = number_versions(find_landed(project), {})  # leaves the memo
     events: list[NewEvent] = []
@@ -108,8 +119,12 @@ def _events(number: int, span: Span, window: list[Span]) -> list[NewEvent]:
         schema_digest=digest,
     )
     criterion = Criterion(name="accuracy", passed=True, explanation="gain in accuracy of 0.01")
-    decision = Decision(promote=True, criteria=[criterion] * 10, reasons=["it is better"], not_compared=[])
-    deployment = Deployment(version=version, digest=digest, action="push", by=run, why="it is better", replaces=None)
+    decision = Decision(
+        promote=True, criteria=[criterion] * 10, reasons=["it is better"], not_compared=[]
+    )
+    deployment = Deployment(
+        version=version, digest=digest, action="push", by=run, why="it is better", replaces=None
+    )
     ended = RunEnded(
         outcome="promoted",
         reasons=["it is better"],
@@ -130,7 +145,10 @@ def _events(number: int, span: Span, window: list[Span]) -> list[NewEvent]:
 
 
 def cpu_seconds(project: Project) -> float:
-    """Measures one `perennial run` with all that it starts, user and system seconds; it must find nothing new."""
+    """Measures one `perennial run` with all that it starts, user and system seconds.
+
+    It must find nothing new.
+    """
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     command = [Path(sys.executable).parent / "perennial", "run", str(project.folder), "--json"]
     done = subprocess.run(command, check=True, capture_output=True, text=True)

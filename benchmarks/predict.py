@@ -1,8 +1,9 @@
-"""Batch prediction beside a bare loop over the same SavedModel with the same batch size, above 100,000 rows.
+"""Measures batch prediction beside a bare loop over the same SavedModel, above 100,000 rows.
 
-TFX's own taxi model, trained for a moment, on the taxi rows repeated, in a Parquet file. The loop gets its arrays made
-and throws its answers away; ours reads the file, checks every value, predicts and writes a file. Both go in turn, and
-the rates are of processor seconds too, because other work on the machine does not change those as much.
+TFX's own taxi model, trained for a moment, on the taxi rows repeated, in a Parquet file, with the
+same batch size. The loop gets its arrays made and throws its answers away; ours reads the file,
+checks every value, predicts and writes a file. Both go in turn, and the rates are of processor
+seconds too, because other work on the machine does not change those as much.
 """
 
 from __future__ import annotations
@@ -45,7 +46,10 @@ def main() -> int:
     prepare_process()
     with tempfile.TemporaryDirectory() as scratch:
         project = train(Path(scratch) / "taxi")
-        small, large = (write_rows(project, Path(scratch) / f"{rows}.parquet", rows) for rows in (ROWS // 3, ROWS))
+        small, large = (
+            write_rows(project, Path(scratch) / f"{rows}.parquet", rows)
+            for rows in (ROWS // 3, ROWS)
+        )
         predict(project, small)
         before = peak()
         predict(project, large)
@@ -53,12 +57,21 @@ def main() -> int:
         loop = bare_loop(project, large)
         rounds = [(measure(lambda: predict(project, large)), measure(loop)) for _ in range(ROUNDS)]
     rows = []
-    for name, costs in zip(("perennial predict", "bare loop"), zip(*rounds, strict=True), strict=True):
-        wall, processor = median(took.wall for took in costs), median(took.processor for took in costs)
+    for name, costs in zip(
+        ("perennial predict", "bare loop"), zip(*rounds, strict=True), strict=True
+    ):
+        wall, processor = (
+            median(took.wall for took in costs),
+            median(took.processor for took in costs),
+        )
         rows.append((name, f"{ROWS / wall:,.0f}", f"{ROWS / processor:,.0f}"))
     print_table((f"{ROWS:,} rows", "rows/s", "rows per processor second"), rows)
     figures = [
-        Figure("beside a bare loop", median(bare.wall / ours.wall for ours, bare in rounds), at_least=LEAST_RATIO),
+        Figure(
+            "beside a bare loop",
+            median(bare.wall / ours.wall for ours, bare in rounds),
+            at_least=LEAST_RATIO,
+        ),
         Figure("more at peak for three times the rows", grown, at_most=GREATEST_GROWTH, unit=" MB"),
     ]
     return conclude("predict", figures, began)
@@ -70,11 +83,15 @@ def train(folder: Path) -> Any:
 
     shutil.copytree(TAXI, folder, ignore=shutil.ignore_patterns(".perennial", "data"))
     settings = (folder / "project.yaml").read_text(encoding="utf-8")
-    brief = settings.replace("train_steps: 2000", "train_steps: 50").replace("floors: {log_loss: 0.4}", "floors: {}")
+    brief = settings.replace("train_steps: 2000", "train_steps: 50").replace(
+        "floors: {log_loss: 0.4}", "floors: {}"
+    )
     (folder / "project.yaml").write_text(brief, encoding="utf-8")
     land = [sys.executable, "land.py", "--months", "6", "--csv", str(TAXI_CSV)]
     subprocess.run(land, cwd=folder, check=True, stdout=subprocess.DEVNULL)
-    subprocess.run([str(Path(sys.executable).with_name("perennial")), "run", str(folder)], check=True)
+    subprocess.run(
+        [str(Path(sys.executable).with_name("perennial")), "run", str(folder)], check=True
+    )
     return load_project(str(folder))
 
 
@@ -83,7 +100,9 @@ def write_rows(project: Any, path: Path, rows: int) -> Path:
     import numpy as np
     import pandas as pd
 
-    landed = pd.concat(pd.read_csv(file) for file in sorted((project.folder / "data").glob("*.csv")))
+    landed = pd.concat(
+        pd.read_csv(file) for file in sorted((project.folder / "data").glob("*.csv"))
+    )
     for column in landed.select_dtypes("number"):
         if project_dtype(project, column) == "int64":
             landed[column] = landed[column].astype("Int64")
@@ -107,7 +126,7 @@ def predict(project: Any, data: Path) -> None:
 
 
 def bare_loop(project: Any, data: Path) -> Callable[[], None]:
-    """A function that calls the SavedModel on every batch of a file, which is in memory as arrays."""
+    """Makes a function that calls the SavedModel on every batch of a file in memory."""
     import pyarrow.parquet as pq
     import tensorflow as tf
 
@@ -125,7 +144,10 @@ def bare_loop(project: Any, data: Path) -> Callable[[], None]:
     names = {feature.name for feature in features}
     batches = []
     for batch in pq.ParquetFile(data).iter_batches(batch_size=BATCH_ROWS):
-        rows = [{name: value for name, value in row.items() if name in names} for row in batch.to_pylist()]
+        rows = [
+            {name: value for name, value in row.items() if name in names}
+            for row in batch.to_pylist()
+        ]
         batches.append(from_v1({"instances": rows}, features))
 
     def loop() -> None:

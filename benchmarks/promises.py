@@ -1,4 +1,7 @@
-"""Measures the times that the product promises: the help text, and how soon a server follows the ledger."""
+"""Measures the times that the product promises.
+
+The help text, and how soon a server follows the ledger.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +33,11 @@ def main() -> int:
     shown = time_help()
     rows = [
         (f"`perennial --help`, median of {REPEATS}", f"{HELP_SECONDS:g} s", f"{shown:.2f} s"),
-        ("a deployment changes what serves, slowest of 2", f"{FOLLOW_SECONDS:g} s", f"{follow:.2f} s"),
+        (
+            "a deployment changes what serves, slowest of 2",
+            f"{FOLLOW_SECONDS:g} s",
+            f"{follow:.2f} s",
+        ),
         (f"failed requests meanwhile, of {requests}", 0, failed),
     ]
     print_table(("promise", "target", "measured"), rows)
@@ -54,14 +61,17 @@ def time_help() -> float:
 
 
 def time_to_follow(folder: Path) -> tuple[float, int, int]:
-    """Slowest seconds from a deployment's command to an answer by that version, and all and failed requests."""
+    """Measures seconds from a deployment's command to an answer by it, and counts requests."""
     measure(folder, run_by_perennial)
     measure_second_version(folder)
     with serve(folder, "digits", {"image": [0.0] * 64}) as server:
         before = server.version()
         slowest, requests, failed = 0.0, 0, 0
         other = "1" if before == "2" else "2"
-        for command, wanted in (["promote", folder, other], other), (["promote", folder, before], before):
+        for command, wanted in (
+            (["promote", folder, other], other),
+            (["promote", folder, before], before),
+        ):
             with subprocess.Popen([PERENNIAL, *command], stdout=subprocess.DEVNULL):
                 deadline = time.monotonic() + 60
                 while (version := server.version()) != wanted and time.monotonic() < deadline:
@@ -73,7 +83,9 @@ def time_to_follow(folder: Path) -> tuple[float, int, int]:
 
 def measure_second_version(folder: Path) -> None:
     """Trains a second version, so that there is something to change to."""
-    subprocess.run([sys.executable, folder / "land.py", "--days", "2"], check=True, capture_output=True)
+    subprocess.run(
+        [sys.executable, folder / "land.py", "--days", "2"], check=True, capture_output=True
+    )
     run_by_perennial(folder)
 
 

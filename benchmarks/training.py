@@ -1,6 +1,7 @@
-"""Measures the training loop beside Keras's own `fit`, on the same model and data, and how long it waits for input.
+"""Measures the training loop beside Keras's own `fit`, and how long it waits for input.
 
-The digits project's own model on all days of its data. Rates are medians over rounds in which every contender runs
+The digits project's own model on all days of its data. Rates are medians over rounds in which
+every contender runs
 once, so that what else the machine does meets all of them.
 """
 
@@ -45,11 +46,15 @@ class OneBatch:
     features: Any
     labels: Any
 
-    def dataset(self, start: int = 0, pipeline: int = 0, pipelines: int = 1, replicas: int = 1) -> tf.data.Dataset:
+    def dataset(
+        self, start: int = 0, pipeline: int = 0, pipelines: int = 1, replicas: int = 1
+    ) -> tf.data.Dataset:
         """The batch, endlessly."""
         import tensorflow as tf
 
-        return tf.data.Dataset.from_tensors((self.features, self.labels)).cache().repeat().prefetch(2)
+        return (
+            tf.data.Dataset.from_tensors((self.features, self.labels)).cache().repeat().prefetch(2)
+        )
 
 
 def main() -> int:
@@ -75,14 +80,19 @@ def main() -> int:
 
 
 def prepare(folder: Path) -> tuple[Any, Any]:
-    """Runs the project over all days, as a user would; gives it and the transformed features of that run."""
+    """Runs the project over all days, as a user would.
+
+    Gives it and the transformed features of that run.
+    """
     from perennial.project import load_project
     from perennial.training.transformed_features import TRANSFORM_GRAPH, TransformedFeatures
 
     folder.mkdir()
     for name in FILES:
         shutil.copy(DIGITS / name, folder / name)
-    subprocess.run([sys.executable, folder / "land.py", "--days", str(DAYS)], check=True, capture_output=True)
+    subprocess.run(
+        [sys.executable, folder / "land.py", "--days", str(DAYS)], check=True, capture_output=True
+    )
     run_by_perennial(folder)
     project = load_project(folder)
     graphs = (project.state / "artifacts").glob(f"**/transform*/features/{TRANSFORM_GRAPH}")
@@ -90,16 +100,21 @@ def prepare(folder: Path) -> tuple[Any, Any]:
 
 
 def make_contenders(project: Any, features: Any) -> tuple[list[Contender], int]:
-    """The loop as `perennial run` has it, two ways of `fit`, and the loop without an input pipeline."""
+    """Lists the loop as `perennial run` has it, two ways of `fit`, and the loop without input."""
     from perennial.training.batches import BatchPlan, TrainingBatches
 
     train = project.settings.train
     batches = TrainingBatches(features, BatchPlan(train.batch_size, train.seed))
     one = OneBatch(*next(iter(batches.dataset())))
     contenders = [
-        Contender(f"perennial, {train.steps_per_execution} steps a call", _loop(project, features, batches)),
+        Contender(
+            f"perennial, {train.steps_per_execution} steps a call",
+            _loop(project, features, batches),
+        ),
         Contender("Keras `fit`, arrays in memory", _fit(project, features, 1)),
-        Contender(f"Keras `fit`, {train.steps_per_execution} steps a call", _fit(project, features, 16)),
+        Contender(
+            f"Keras `fit`, {train.steps_per_execution} steps a call", _fit(project, features, 16)
+        ),
         Contender("perennial, the same batch again and again", _loop(project, features, one)),
     ]
     return contenders, features.count("train")
@@ -143,7 +158,9 @@ def _fit(project: Any, features: Any, steps_per_execution: int) -> Callable[[], 
     adam = keras.optimizers.Adam(train.learning_rate)
     model.compile(adam, "sparse_categorical_crossentropy", steps_per_execution=steps_per_execution)
     arrays = {name: values.numpy() for name, values in inputs.items()}, label.numpy()
-    return lambda: model.fit(*arrays, batch_size=train.batch_size, epochs=EPOCHS, verbose=0) and None
+    return lambda: (
+        model.fit(*arrays, batch_size=train.batch_size, epochs=EPOCHS, verbose=0) and None
+    )
 
 
 if __name__ == "__main__":

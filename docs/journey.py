@@ -1,7 +1,7 @@
 """Takes one handwritten digit through every step of the loop, for docs/one-record.md.
 
-The steps are the product's own functions. Each runs in a process of its own, forked from the warm process, as
-`perennial run` does it.
+The steps are the product's own functions. Each runs in a process of its own, forked from the warm
+process, as `perennial run` does it.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ class Journey:
 
 
 def travel(work: Path) -> Journey:
-    """Lands day 1 of the digits in a copy of the example project, runs the loop on it and follows one digit."""
+    """Lands day 1 of the digits in a copy of the example, runs the loop and follows one digit."""
     project = _land(work / "digits")
     with _quiet(work / "journey.log"):
         selection = forked(select_spans, project, RUN)
@@ -131,7 +131,11 @@ def _land(folder: Path) -> Project:
     folder.mkdir(parents=True)
     for name in FILES:
         shutil.copy(EXAMPLE / name, folder / name)
-    subprocess.run([sys.executable, str(folder / "land.py"), "--days", "1"], check=True, stdout=subprocess.DEVNULL)
+    subprocess.run(
+        [sys.executable, str(folder / "land.py"), "--days", "1"],
+        check=True,
+        stdout=subprocess.DEVNULL,
+    )
     return load_project(folder)
 
 
@@ -141,29 +145,50 @@ def _take_in(project: Project, selection: Selection, work: Path) -> SpanValidati
     forked(ingest_examples, project, selection.window[0], work / "examples")
     forked(check_examples, project, work / "examples", work / "checked")
     label = (project.settings.label,)
-    forked(compute_statistics, work / "checked", options, work / "statistics", project.schema, label)
-    folders = ([work / "checked"], [work / "statistics"], work / "window", work / "measured", work / "validation")
-    validation: Validation = forked(validate_data, project, selection.new_spans, selection.released, *folders)
+    forked(
+        compute_statistics, work / "checked", options, work / "statistics", project.schema, label
+    )
+    folders = (
+        [work / "checked"],
+        [work / "statistics"],
+        work / "window",
+        work / "measured",
+        work / "validation",
+    )
+    validation: Validation = forked(
+        validate_data, project, selection.new_spans, selection.released, *folders
+    )
     assert validation.accepted, validation.reasons
     return validation.spans[0]
 
 
-def _train_and_judge(project: Project, selection: Selection, work: Path) -> tuple[str, Decision, ServingCheck]:
-    """From the window to the recorded deployment; gives the candidate's name and what decided on it."""
+def _train_and_judge(
+    project: Project, selection: Selection, work: Path
+) -> tuple[str, Decision, ServingCheck]:
+    """From the window to the recorded deployment.
+
+    Gives the candidate's name and what decided on it.
+    """
     features, weights = work / "features", work / "weights"
     forked(analyse_features, project, work / "window", work / "graph")
     forked(transform_features, project, work / "window", work / "graph", features)
     forked(stabilise_weights, project, features, None, None, weights)
     models = [work / instance.name for instance in selection.instances]
     for instance, folder in zip(selection.instances, models, strict=True):
-        forked(train_model, project, instance, Inputs(features, work / "window", weights), None, folder)
+        forked(
+            train_model, project, instance, Inputs(features, work / "window", weights), None, folder
+        )
     judged, model = work / "evaluation", work / "model"
-    evaluation = forked(evaluate_model, project, selection.champion, work / "window", models, Outputs(judged, model))
+    evaluation = forked(
+        evaluate_model, project, selection.champion, work / "window", models, Outputs(judged, model)
+    )
     decision = decide_promotion(evaluation, project.settings.gate)
     decision.write(work / "decision")
     assert decision.promote, decision.reasons
     version = forked(register_model, project, selection, evaluation, decision, model)
-    check = forked(validate_serving, project, version, work / "window", judged, model, work / "serving_check")
+    check = forked(
+        validate_serving, project, version, work / "window", judged, model, work / "serving_check"
+    )
     forked(push_model, project, RUN, version, selection.champion, check)
     findings = Findings(
         selection=selection,
@@ -239,7 +264,9 @@ def _ask_server(project: Project, request: dict[str, Any]) -> dict[str, Any]:
     try:
         while True:
             try:
-                with urllib.request.urlopen(url, json.dumps(request).encode(), timeout=30) as response:
+                with urllib.request.urlopen(
+                    url, json.dumps(request).encode(), timeout=30
+                ) as response:
                     answer: dict[str, Any] = json.load(response)
                     return answer
             except urllib.error.URLError:

@@ -20,7 +20,15 @@ from components.validate_serving.step import TOLERANCE
 from perennial.data.examples import split_of
 from perennial.project import load_project
 from schemas.project import SplitSettings
-from schemas.records import DecisionMade, Deployment, Record, RegistrationBegun, RunEnded, RunStarted, SpanJudged
+from schemas.records import (
+    DecisionMade,
+    Deployment,
+    Record,
+    RegistrationBegun,
+    RunEnded,
+    RunStarted,
+    SpanJudged,
+)
 
 ROOT = Path(__file__).resolve().parents[1]
 SIDE = 8
@@ -43,8 +51,20 @@ def render(journey: Journey) -> str:
     splits = load_project(ROOT / "examples" / "digits").settings.data.splits
     parts = [
         INTRODUCTION.format(digit=DIGIT),
-        *(_landing(journey), _split(journey, splits), _example(journey), _statistics(journey), _checks(journey)),
-        *(_features(journey), _judged(journey), _decision(journey), _served(journey), _ledger(journey)),
+        *(
+            _landing(journey),
+            _split(journey, splits),
+            _example(journey),
+            _statistics(journey),
+            _checks(journey),
+        ),
+        *(
+            _features(journey),
+            _judged(journey),
+            _decision(journey),
+            _served(journey),
+            _ledger(journey),
+        ),
     ]
     return "\n\n".join(map(_wrapped, "\n".join(parts).split("\n\n")))
 
@@ -66,7 +86,9 @@ def _landing(journey: Journey) -> str:
 `{journey.span_file}`: a span. The digit is one of its {sum(journey.split_counts.values())} rows. `image` is 64
 numbers, row by row: · is paper (0), 16 is ink.
 """
-    table = _table(("column", "value"), [(f"`{name}`", f"`{row[name]}`") for name in ("id", "date", "label")])
+    table = _table(
+        ("column", "value"), [(f"`{name}`", f"`{row[name]}`") for name in ("id", "date", "label")]
+    )
     return f"{text}\n{table}\n\n{_block(_grid(row['image']))}\n"
 
 
@@ -89,7 +111,10 @@ fitted on it, models are judged on it. The span divides into {counts}.
 
 
 def _example(journey: Journey) -> str:
-    rows = [(f"`{name}`", f"`{kind}`", _values(values)) for name, (kind, values) in journey.example.items()]
+    rows = [
+        (f"`{name}`", f"`{kind}`", _values(values))
+        for name, (kind, values) in journey.example.items()
+    ]
     return f"""\
 ## 3. It becomes a tf.Example
 
@@ -114,7 +139,8 @@ TensorFlow Data Validation, and keeps the distribution of every feature. The one
 
 def _checks(journey: Journey) -> str:
     rows = [
-        (c.kind.replace("_", " "), f"`{c.subject}`", c.verdict.replace("_", " "), c.message) for c in journey.checks
+        (c.kind.replace("_", " "), f"`{c.subject}`", c.verdict.replace("_", " "), c.message)
+        for c in journey.checks
     ]
     passed = sum(check.verdict == "passed" for check in journey.checks)
     return f"""\
@@ -132,7 +158,9 @@ aside. {_code("components/validate_data/step.py", "validate_data")} holds the sp
 
 def _features(journey: Journey) -> str:
     pixels = journey.transformed["pixels"]
-    rows = "\n".join("  ".join(f"{value:+.2f}" for value in pixels[start : start + SIDE]) for start in (0, SIDE))
+    rows = "\n".join(
+        "  ".join(f"{value:+.2f}" for value in pixels[start : start + SIDE]) for start in (0, SIDE)
+    )
     return f"""\
 ## 6. It becomes features
 
@@ -181,7 +209,9 @@ def _served(journey: Journey) -> str:
     assert gap <= TOLERANCE, gap
     count = len(prediction["probabilities"])
     request = f'{{"instances": [{{"image": [{", ".join(f"{value:g}" for value in journey.row["image"][:4])}, …]}}]}}'
-    answer = journey.response | {"predictions": [prediction | {"probabilities": f"[… {count} numbers …]"}]}
+    answer = journey.response | {
+        "predictions": [prediction | {"probabilities": f"[… {count} numbers …]"}]
+    }
     exchange = f"POST /v1/models/digits:predict\n{request}\n\n{_plain_json(answer)}"
     return f"""\
 ## 9. The server answers
@@ -217,9 +247,7 @@ def _tell(body: Record) -> str:
         case RunStarted(selection=selection):
             window = ", ".join(f"{span.name} (version {span.version})" for span in selection.window)
             champion = selection.champion.version if selection.champion else "none"
-            return (
-                f"run `{selection.run}` works on {window}, new: {', '.join(selection.new_spans)}; champion: {champion}"
-            )
+            return f"run `{selection.run}` works on {window}, new: {', '.join(selection.new_spans)}; champion: {champion}"
         case DecisionMade(decision=decision, version=version):
             return f"version {version}: {'promote' if decision.promote else 'keep'}, {decision.reasons[0]}"
         case Deployment(version=version, action=action, by=by, why=why):
@@ -235,7 +263,13 @@ def _tell(body: Record) -> str:
 
 def _statistics_row(row: FeatureStatistics) -> Sequence[str]:
     counts = (row.examples, row.values, row.zeros)
-    return (f"`{row.name}`", *(f"{count:,}" for count in counts), f"{row.low:g}", f"{row.high:g}", f"{row.mean:.2f}")
+    return (
+        f"`{row.name}`",
+        *(f"{count:,}" for count in counts),
+        f"{row.low:g}",
+        f"{row.high:g}",
+        f"{row.mean:.2f}",
+    )
 
 
 def _scores(scores: Any) -> str:
@@ -250,7 +284,9 @@ def _largest_gap(scores: Iterable[float], others: Iterable[float]) -> float:
 
 def _code(path: str, function: str) -> str:
     """A link to where a function is defined."""
-    if not re.search(rf"^ *def {function}\(", (ROOT / path).read_text(encoding="utf-8"), re.MULTILINE):
+    if not re.search(
+        rf"^ *def {function}\(", (ROOT / path).read_text(encoding="utf-8"), re.MULTILINE
+    ):
         raise LookupError(f"{path} must define {function}")
     return f"[`{function}`](../{path})"
 
@@ -269,7 +305,9 @@ def _values(values: Sequence[Any]) -> str:
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     lines = [header, ["---"] * len(header), *rows]
-    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+    return "\n".join(
+        "| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines
+    )
 
 
 def _block(text: str) -> str:

@@ -13,8 +13,10 @@
     └── ServingError          the server does not answer as evaluation did
         └── InputError        a request does not fit the model
 
-Every message says where, what was expected, what was received and what to do. Errors that no person
-sees, because the code that calls always catches them, stand beside what raises them.
+Every message says where, what was expected, what was received and what to do. `NotComparedError` is
+the reason why something was not compared: the run goes on, and its record holds the reason. Other
+errors that no person sees, because the code that calls always catches them, stand beside what
+raises them.
 """
 
 from __future__ import annotations
@@ -40,7 +42,12 @@ class PerennialError(Exception):
     exit_code = 1
 
     def __init__(self, where: str, expected: str, received: object, remedy: str) -> None:
-        self.where, self.expected, self.received, self.remedy = where, expected, str(received), remedy
+        self.where, self.expected, self.received, self.remedy = (
+            where,
+            expected,
+            str(received),
+            remedy,
+        )
         super().__init__(f"{where} {expected}. Received: {received}. {remedy}")
 
     def __reduce__(self) -> tuple[type[PerennialError], tuple[str, str, str, str]]:
@@ -62,7 +69,9 @@ class DataError(PerennialError):
 class BrokenFileError(DataError):
     """A file whose contents are at fault as a whole, such as one that was cut off."""
 
-    def __init__(self, where: str, expected: str, received: object, remedy: str = "Land it again.") -> None:
+    def __init__(
+        self, where: str, expected: str, received: object, remedy: str = "Land it again."
+    ) -> None:
         super().__init__(where, expected, received, remedy)
 
 
@@ -98,8 +107,18 @@ class InputError(ServingError):
     """A request that the model cannot answer; the server gives it back as HTTP 400."""
 
 
+class NotComparedError(Exception):
+    """Something cannot be compared or estimated.
+
+    The text is the reason, as a clause for a person.
+    """
+
+
 def describe_error(error: BaseException) -> str:
-    """An error in one line: its own message, that the disk is full, or its kind and the beginning of its cause."""
+    """An error in one line.
+
+    Its own message, that the disk is full, or its kind and the beginning of its cause.
+    """
     if isinstance(error, PerennialError):
         return str(error)
     if is_full_disk(error):
@@ -115,7 +134,9 @@ def _first_cause(message: str) -> str:
     The first one; of TensorFlow's, what it says of the node that failed; of Keras's, the next one
     too where the first says only in which layer it happened.
     """
-    lines = [line for line in (_STYLE.sub("", line).strip() for line in message.splitlines()) if line]
+    lines = [
+        line for line in (_STYLE.sub("", line).strip() for line in message.splitlines()) if line
+    ]
     node = next((number for number, line in enumerate(lines) if line.startswith("[[{{")), 0)
     if node:
         return lines[node - 1]

@@ -14,9 +14,12 @@ _PR_SET_CHILD_SUBREAPER = 36
 
 
 def die_with_parent() -> None:
-    """Asks Linux to kill this process when its parent ends, however it ends; at once where that has happened.
+    """Asks Linux to kill this process when its parent ends, however it ends.
 
-    A killed run must not leave a step behind that goes on publishing. Source: prctl(2), PR_SET_PDEATHSIG.
+    At once where that has happened.
+
+    A killed run must not leave a step behind that goes on publishing. Source: prctl(2),
+    PR_SET_PDEATHSIG.
     """
     parent = os.getppid()
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -25,7 +28,9 @@ def die_with_parent() -> None:
 
 
 def adopt_orphans() -> None:
-    """Makes this process the parent of every descendant whose own parent ends, so that `kill_descendants` finds it.
+    """Makes this process the parent of every descendant whose own parent ends.
+
+    `kill_descendants` then finds it.
 
     Source: prctl(2), PR_SET_CHILD_SUBREAPER.
     """
@@ -73,7 +78,10 @@ def _children(parent: int) -> list[int]:
 
 
 def _state_and_parent(process: int) -> tuple[str, int]:
-    """The letter of a process's state and its parent, or nothing when there is none. Source: proc(5)."""
+    """The letter of a process's state and its parent, or nothing when there is none. Source.
+
+    Proc(5).
+    """
     try:
         stat = Path(f"/proc/{process}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:  # it has ended
@@ -90,6 +98,6 @@ def _kill(process: int) -> None:
 
 
 def _started_by_one_that_ended() -> bool:
-    """Whether whoever started this process ended before it could ask for its own parent, which is another by then."""
+    """Tells whether what started this process ended before it could ask for its parent."""
     starter = multiprocessing.parent_process()
     return starter is not None and not starter.is_alive()

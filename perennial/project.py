@@ -72,7 +72,9 @@ class Project:
 
     @cached_property
     def module_path(self) -> Path:
-        """File of the user's model module: in the project folder, or wherever an importable name leads.
+        """File of the user's model module.
+
+        In the project folder, or wherever an importable name leads.
 
         Raises:
             ProjectError: No module of that name can be imported.
@@ -95,7 +97,10 @@ class Project:
 
     @cached_property
     def uses_run_fn(self) -> bool:
-        """Whether the module trains by itself with TFX's `run_fn`: it has one, and no `build_model`."""
+        """Whether the module trains by itself with TFX's `run_fn`.
+
+        It has one, and no `build_model`.
+        """
         names = defined_names(self.module_path)
         return RUN_FN in names and NATIVE not in names
 
@@ -134,8 +139,15 @@ class Project:
 
     @property
     def label_types(self) -> tuple[str, ...]:
-        """The types of the schema that the label may have: what the tasks that read it as it lands can learn from."""
-        fits = [("INT",) if task.is_classes else ("INT", "FLOAT") for task in self.tasks if self._reads_raw(task)]
+        """The types of the schema that the label may have.
+
+        What the tasks that read it as it lands can learn from.
+        """
+        fits = [
+            ("INT",) if task.is_classes else ("INT", "FLOAT")
+            for task in self.tasks
+            if self._reads_raw(task)
+        ]
         return min(fits, key=len, default=("INT", "FLOAT", "BYTES"))
 
     def _reads_raw(self, task: Task) -> bool:
@@ -148,7 +160,7 @@ class Project:
         return digest_value([FORMAT, settings_of(self.settings, inputs.settings), files])
 
     def for_step(self, step: str) -> Project:
-        """The project with only what a step declares, so that its result cannot depend on anything else."""
+        """Gives the project with only what a step declares: its result depends on nothing else."""
         inputs = STEP_INPUTS[step]
         settings = keep_settings(self.settings, (*inputs.settings, *PLACES))
         return Project(self.folder, settings, frozenset(inputs.files))
@@ -166,16 +178,22 @@ class Project:
         """Checks that a file is among those that the step declares.
 
         Raises:
-            AttributeError: It is not: a mistake of the step, like a setting that it does not declare.
+            AttributeError: It is not: a mistake of the step, like a setting that it does not
+                declare.
         """
         if file not in self.files:
-            raise AttributeError(f"{file} is not declared for this step: add it to perennial/step_inputs.py")
+            raise AttributeError(
+                f"{file} is not declared for this step: add it to perennial/step_inputs.py"
+            )
 
     def project_digest(self) -> str:
-        """Digest of everything in the project that decides what a model becomes and how it is judged."""
+        """Gives the digest of all that decides what a model becomes and how it is judged."""
         aside = {"state", "beam", "ledger", "registry", "serving", "runner", "kubeflow"}
         settings = self.settings.model_dump(exclude=aside)
-        files = [digest_file(path) for path in (self.schema_path, self.expectations_path, self.module_path)]
+        files = [
+            digest_file(path)
+            for path in (self.schema_path, self.expectations_path, self.module_path)
+        ]
         return digest_value([FORMAT, settings, files])
 
     def with_seed(self, seed: int) -> Project:
@@ -187,7 +205,9 @@ class Project:
         """Commit that the project folder is checked out at, or None outside git."""
         command = ["git", "-C", str(self.folder), "rev-parse", "HEAD"]
         try:
-            return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+            return subprocess.run(
+                command, capture_output=True, text=True, check=True
+            ).stdout.strip()
         except (OSError, subprocess.CalledProcessError):
             return None
 
@@ -196,7 +216,8 @@ def load_project(folder: str | Path) -> Project:
     """Reads the settings of a project folder.
 
     Raises:
-        ProjectError: The folder or its settings are missing or wrong; the message names every wrong key.
+        ProjectError: The folder or its settings are missing or wrong; the message names every wrong
+            key.
     """
     path = Path(folder).expanduser().resolve()
     settings_path = path / SETTINGS_FILE
@@ -219,7 +240,8 @@ def open_project(folder: str | Path, step: str, expected: str) -> Project:
         expected: What `digest_of` gave for the step when the run began.
 
     Raises:
-        ProjectError: The project is missing or wrong, or what the step reads of it changed since the run began.
+        ProjectError: The project is missing or wrong, or what the step reads of it changed since
+            the run began.
     """
     project = load_project(folder)
     received = project.digest_of(step)
@@ -248,11 +270,16 @@ def read_schema(path: Path) -> Schema:
     try:
         return text_format.Parse(text, schema_pb2.Schema())
     except text_format.ParseError as error:
-        raise ProjectError(path.name, "must be a schema in protobuf text format", error, "Correct the line.") from None
+        raise ProjectError(
+            path.name, "must be a schema in protobuf text format", error, "Correct the line."
+        ) from None
 
 
 def types_of(schema: Schema) -> Schema:
-    """Gives a schema with only what says what values are: types, shapes, domains, and which features are in use."""
+    """Gives a schema with only what says what values are.
+
+    Types, shapes, domains, and which features are in use.
+    """
     from tensorflow_metadata.proto.v0 import schema_pb2
 
     types = schema_pb2.Schema(string_domain=schema.string_domain)
@@ -267,7 +294,9 @@ def types_of(schema: Schema) -> Schema:
 
 
 def read_expectations(path: Path) -> list[dict[str, Any]]:
-    """Parses a Great Expectations suite: a JSON object whose `expectations` have `type` and `kwargs`.
+    """Parses a Great Expectations suite.
+
+    A JSON object whose `expectations` have `type` and `kwargs`.
 
     Raises:
         ProjectError: The file is missing or has another form.
@@ -275,14 +304,24 @@ def read_expectations(path: Path) -> list[dict[str, Any]]:
     try:
         suite = json.loads(read_text(path))
     except json.JSONDecodeError as error:
-        raise ProjectError(path.name, "must be JSON", error, "Correct the line that is named.") from None
+        raise ProjectError(
+            path.name, "must be JSON", error, "Correct the line that is named."
+        ) from None
     found = suite.get("expectations") if isinstance(suite, dict) else None
     if not isinstance(found, list):
-        raise ProjectError(path.name, "must be an object with a list `expectations`", suite, "See examples/digits.")
+        raise ProjectError(
+            path.name, "must be an object with a list `expectations`", suite, "See examples/digits."
+        )
     for number, item in enumerate(found):
-        if not isinstance(item, dict) or "type" not in item or not isinstance(item.get("kwargs"), dict):
+        if (
+            not isinstance(item, dict)
+            or "type" not in item
+            or not isinstance(item.get("kwargs"), dict)
+        ):
             where = f"{path.name}: expectations[{number}]"
-            raise ProjectError(where, "must have a `type` and an object `kwargs`", item, "See examples/digits.")
+            raise ProjectError(
+                where, "must have a `type` and an object `kwargs`", item, "See examples/digits."
+            )
     return found
 
 
@@ -299,7 +338,9 @@ def read_text(path: Path) -> str:
             str(path), "must exist", "no such file", "`perennial init` writes one to start from."
         ) from None
     except (OSError, UnicodeDecodeError) as error:
-        raise ProjectError(str(path), "must be a text file in UTF-8", error, "Replace it.") from None
+        raise ProjectError(
+            str(path), "must be a text file in UTF-8", error, "Replace it."
+        ) from None
 
 
 def _is_file_name(module: str) -> bool:

@@ -1,4 +1,7 @@
-"""Reading `project.yaml`: what is wrong with a setting, in words that name the key and what to do."""
+"""Reading `project.yaml`.
+
+What is wrong with a setting, in words that name the key and what to do.
+"""
 
 from __future__ import annotations
 
@@ -23,9 +26,16 @@ def parse_settings(text: str) -> ProjectSettings:
     try:
         values = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise ProjectError(SETTINGS_FILE, "must be YAML", error, "Correct the line that is named.") from None
+        raise ProjectError(
+            SETTINGS_FILE, "must be YAML", error, "Correct the line that is named."
+        ) from None
     if not isinstance(values, dict):
-        raise ProjectError(SETTINGS_FILE, "must hold settings", type(values).__name__, "Start from `perennial init`.")
+        raise ProjectError(
+            SETTINGS_FILE,
+            "must hold settings",
+            type(values).__name__,
+            "Start from `perennial init`.",
+        )
     try:
         return ProjectSettings.model_validate(values)
     except ValidationError as error:
@@ -33,27 +43,39 @@ def parse_settings(text: str) -> ProjectSettings:
 
 
 def _settings_error(error: ValidationError) -> ProjectError:
-    problems = [_describe(item["type"], item["loc"], item["msg"], item["input"]) for item in error.errors()]
+    problems = [
+        _describe(item["type"], item["loc"], item["msg"], item["input"]) for item in error.errors()
+    ]
     first = problems[0]
     if len(problems) > 1:
         first.args = ("\n".join(str(problem) for problem in problems),)
     return first
 
 
-def _describe(kind: str, location: tuple[int | str, ...], message: str, received: object) -> ProjectError:
+def _describe(
+    kind: str, location: tuple[int | str, ...], message: str, received: object
+) -> ProjectError:
     where = f"{SETTINGS_FILE}: {'.'.join(map(str, location))}" if location else SETTINGS_FILE
     if kind == "extra_forbidden":
         known = _known_keys(location[:-1])
         near = difflib.get_close_matches(str(location[-1]), known, 1, cutoff=0.5)
         remedy = f"Did you mean `{near[0]}`?" if near else "Remove it."
-        return ProjectError(where, f"must be one of the known keys ({', '.join(known)})", location[-1], remedy)
+        return ProjectError(
+            where, f"must be one of the known keys ({', '.join(known)})", location[-1], remedy
+        )
     if kind == "missing":
-        return ProjectError(where, "must be set", "nothing", "Add it; docs/settings.md tells what it means.")
+        return ProjectError(
+            where, "must be set", "nothing", "Add it; docs/settings.md tells what it means."
+        )
     if kind == "value_error":
         clause, _, found = message.removeprefix("Value error, ").partition(". Received: ")
-        return ProjectError(where, f"must hold together: {clause}", found, "docs/settings.md tells the bounds.")
+        return ProjectError(
+            where, f"must hold together: {clause}", found, "docs/settings.md tells the bounds."
+        )
     expected = (
-        message.replace("Input should be", "must be").replace("String should", "must").replace("List should", "must")
+        message.replace("Input should be", "must be")
+        .replace("String should", "must")
+        .replace("List should", "must")
     )
     return ProjectError(where, expected, repr(received), "docs/settings.md tells the bounds.")
 
@@ -64,7 +86,9 @@ def _known_keys(location: tuple[int | str, ...]) -> list[str]:
         if isinstance(part, int):  # the place in a list, whose kind the key before it told
             continue
         annotation = model.model_fields[str(part)].annotation
-        kinds = [kind for kind in (annotation, *get_args(annotation)) if isinstance(kind, type)]  # `X | None` too
+        kinds = [
+            kind for kind in (annotation, *get_args(annotation)) if isinstance(kind, type)
+        ]  # `X | None` too
         inner = next((kind for kind in kinds if issubclass(kind, BaseModel)), None)
         if inner is None:
             return []

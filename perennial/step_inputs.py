@@ -1,4 +1,7 @@
-"""What each cached step reads of a project: its key holds these settings and files, and it is given no others."""
+"""What each cached step reads of a project.
+
+Its key holds these settings and files, and it is given no others.
+"""
 
 from __future__ import annotations
 
@@ -12,17 +15,20 @@ from schemas.project import ProjectSettings
 
 SCHEMA_FILE = "schema.pbtxt"
 EXPECTATIONS_FILE = "expectations.json"
-# Of the schema, only what says what values are: their types, shapes and domains, and which features are in use.
+# Of the schema, only what says what values are: their types, shapes and domains, and which features
+# are in use.
 SCHEMA_TYPES = "types in schema.pbtxt"
 MODULE = "the module"
 FILES = frozenset({SCHEMA_FILE, EXPECTATIONS_FILE, SCHEMA_TYPES, MODULE})
 
-# They say where and on what a step works, and not what it makes: every step may read them, and no key holds them.
+# They say where and on what a step works, and not what it makes: every step may read them, and no
+# key holds them.
 PLACES = ("name", "state", "beam", "ledger", "registry")
 
 _TASKS = ("label", "model.tasks")
 _MODULE = (*_TASKS, "model.module")
-# What every training reads; `select_spans` hands each instance its seed, and how many instances there are.
+# What every training reads; `select_spans` hands each instance its seed, and how many instances
+# there are.
 _STEPS = (
     "train.base_batch_size",
     "train.batch_size",
@@ -52,11 +58,19 @@ class StepInputs:
     files: tuple[str, ...] = ()
 
 
-# The steps whose results are kept, in the order of the run; those that are not here run in every run.
+# The steps whose results are kept, in the order of the run; those that are not here run in every
+# run.
 STEP_INPUTS = {
     "ingest_examples": StepInputs(("label", *_ROWS, "data.table", "data.splits"), (SCHEMA_TYPES,)),
     "check_examples": StepInputs(
-        ("label", "data.key", "checks.readable", "checks.rows", "checks.expectations", "checks.set_aside"),
+        (
+            "label",
+            "data.key",
+            "checks.readable",
+            "checks.rows",
+            "checks.expectations",
+            "checks.set_aside",
+        ),
         (EXPECTATIONS_FILE,),
     ),
     "compute_statistics": StepInputs(("label",), (SCHEMA_FILE,)),
@@ -78,12 +92,25 @@ STEP_INPUTS = {
     ),
     "analyse_features": StepInputs(_MODULE, (SCHEMA_FILE, MODULE)),
     "transform_features": StepInputs(("label", "data.key", "model.module"), (SCHEMA_FILE, MODULE)),
-    "compare_designs": StepInputs((*_MODULE, *_SHORT_TRAININGS, "designs.samples", "designs.epochs"), (MODULE,)),
+    "compare_designs": StepInputs(
+        (*_MODULE, *_SHORT_TRAININGS, "designs.samples", "designs.epochs"), (MODULE,)
+    ),
     "pretrain_learner": StepInputs(
-        (*_MODULE, *_STEPS, "train.seed", "model.latent", "pretext", *_ROWS, "data.splits", "data.unlabelled"),
+        (
+            *_MODULE,
+            *_STEPS,
+            "train.seed",
+            "model.latent",
+            "pretext",
+            *_ROWS,
+            "data.splits",
+            "data.unlabelled",
+        ),
         (SCHEMA_FILE, MODULE),
     ),
-    "stabilise_weights": StepInputs((*_MODULE, *_SHORT_TRAININGS, "stabilise", *_SEARCH_SPACE), (MODULE,)),
+    "stabilise_weights": StepInputs(
+        (*_MODULE, *_SHORT_TRAININGS, "stabilise", *_SEARCH_SPACE), (MODULE,)
+    ),
     "tune_model": StepInputs(
         (
             *_MODULE,
@@ -153,8 +180,9 @@ STEP_INPUTS = {
     "validate_serving": StepInputs(("data.key",)),
 }
 
-# What `select_spans`, which is never cached, makes of settings and hands to the steps behind it as inputs of their own,
-# and which of these then run again. Whether a step is in the pipeline at all is `perennial.training.stages`.
+# What `select_spans`, which is never cached, makes of settings and hands to the steps behind it as
+# inputs of their own, and which of these then run again. Whether a step is in the pipeline at all
+# is `perennial.training.stages`.
 SELECTED = {
     "data.spans": ("ingest_examples", "spans that were not ingested before"),
     "data.table": ("ingest_examples", "spans that were not ingested before"),
@@ -171,7 +199,10 @@ Section = TypeVar("Section", bound=BaseModel)
 
 
 def keep_settings(settings: Section, paths: Iterable[str]) -> Section:
-    """Gives a copy of the settings with these keys alone; to read another one raises an AttributeError."""
+    """Gives a copy of the settings with these keys alone.
+
+    To read another one raises an AttributeError.
+    """
     below: dict[str, list[str]] = {}
     for path in paths:
         name, _, rest = path.partition(".")
@@ -193,7 +224,7 @@ def settings_of(settings: ProjectSettings, paths: Iterable[str]) -> dict[str, An
 
 
 def setting_paths(section: type[BaseModel] = ProjectSettings, prefix: str = "") -> Iterator[str]:
-    """Gives every key of project.yaml that is no section, or is one that may be left out or repeated."""
+    """Gives every key of project.yaml but sections that are always there once."""
     for name, field in section.model_fields.items():
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
             yield from setting_paths(field.annotation, f"{prefix}{name}.")

@@ -1,4 +1,7 @@
-"""What a model predicts: its tasks, how each is measured, and what its served outputs are called."""
+"""What a model predicts.
+
+Its tasks, how each is measured, and what its served outputs are called.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,9 @@ METRICS: dict[TaskKind, tuple[Metric, ...]] = {
 }
 """What is measured for each kind of task, the most telling first."""
 
-LOWER_IS_BETTER: frozenset[Metric] = frozenset({"log_loss", "mean_absolute_error", "mean_squared_error"})
+LOWER_IS_BETTER: frozenset[Metric] = frozenset(
+    {"log_loss", "mean_absolute_error", "mean_squared_error"}
+)
 LATENT = "latent"
 """Name of the served output beside the predictions: the latent vector, float32 [n, d]."""
 
@@ -25,7 +30,10 @@ PARTS: dict[TaskKind, tuple[Part, ...]] = {
     "multi_class": ("class", "probabilities"),
     "regression": ("value",),
 }
-"""What a model says for a task: `class` int64 [n] and `probabilities` float32 [n, classes], or `value` float32 [n]."""
+"""What a model says for a task.
+
+`class` int64 [n] and `probabilities` float32 [n, classes], or `value` float32 [n].
+"""
 
 
 @dataclass(frozen=True)
@@ -50,7 +58,10 @@ class Task:
 
 def tasks_of(settings: ProjectSettings) -> tuple[Task, ...]:
     """The tasks of a project, the one that the gate reads first."""
-    return tuple(Task(task.name, task.kind, task.label or settings.label, task.weight) for task in settings.model.tasks)
+    return tuple(
+        Task(task.name, task.kind, task.label or settings.label, task.weight)
+        for task in settings.model.tasks
+    )
 
 
 def metric_words(metric: str) -> str:
@@ -61,6 +72,7 @@ def metric_words(metric: str) -> str:
 def output_name(names: Sequence[str], name: str, part: Part) -> str:
     """What a part of a task's prediction is called among a model's outputs.
 
-    The part alone where there is one task; where there are several, the task's name goes before it: `fare_value`.
+    The part alone where there is one task; where there are several, the task's name goes before it:
+    `fare_value`.
     """
     return part if len(names) == 1 else f"{name}_{part}"

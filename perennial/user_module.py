@@ -23,7 +23,9 @@ def load_module(path: Path) -> ModuleType:
         ProjectError: The file does not exist, or fails while it is imported.
     """
     if not path.is_file():
-        raise ProjectError(str(path), "must exist", "no such file", "Name it in project.yaml: model.module.")
+        raise ProjectError(
+            str(path), "must exist", "no such file", "Name it in project.yaml: model.module."
+        )
     name = f"perennial_project_{digest_file(path)[:16]}"
     if name in sys.modules:
         return sys.modules[name]
@@ -35,12 +37,16 @@ def load_module(path: Path) -> ModuleType:
         spec.loader.exec_module(module)
     except Exception as error:
         del sys.modules[name]
-        raise ProjectError(user_line(path, error), "must import", describe_error(error), "Correct it.") from error
+        raise ProjectError(
+            user_line(path, error), "must import", describe_error(error), "Correct it."
+        ) from error
     return module
 
 
 def find_module(name: str) -> Path:
-    """The file of a module by its importable name; none of the packages that it lies in is imported.
+    """The file of a module by its importable name.
+
+    None of the packages that it lies in is imported.
 
     Raises:
         ProjectError: There is no such module.
@@ -53,8 +59,13 @@ def find_module(name: str) -> Path:
         found = [Path(spec.origin)]
     file = next((path for path in found if path.is_file()), None)
     if file is None:
-        where, expected = "project.yaml: model.module", "must be a .py file in the project folder or a module's name"
-        raise ProjectError(where, expected, name, "Install the package that holds it, or correct the name.")
+        where, expected = (
+            "project.yaml: model.module",
+            "must be a .py file in the project folder or a module's name",
+        )
+        raise ProjectError(
+            where, expected, name, "Install the package that holds it, or correct the name."
+        )
     return file
 
 
@@ -68,7 +79,9 @@ def load_named(name: str) -> ModuleType:
     try:
         return importlib.import_module(name)
     except Exception as error:
-        raise ProjectError(user_line(path, error), "must import", describe_error(error), "Correct it.") from error
+        raise ProjectError(
+            user_line(path, error), "must import", describe_error(error), "Correct it."
+        ) from error
 
 
 def defined_names(path: Path) -> set[str]:
@@ -108,5 +121,7 @@ def user_line(path: Path, error: BaseException) -> str:
     """Where in the user's file an error came from: `model.py:12`, or the file's name alone."""
     if isinstance(error, SyntaxError) and error.lineno and error.filename == str(path):
         return f"{path.name}:{error.lineno}"
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename) == path]
+    frames = [
+        frame for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename) == path
+    ]
     return f"{path.name}:{frames[-1].lineno}" if frames else path.name

@@ -1,0 +1,1 @@
+"""Pipelines: what runs and in what order, as Kubeflow Pipelines has it."""

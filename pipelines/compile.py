@@ -12,7 +12,9 @@ from perennial.storage.atomic import publish_text
 from perennial.training.stages import Stages
 
 
-def compile_pipeline(destination: Path, stages: Stages, image: str | None = None, project: str | None = None) -> None:
+def compile_pipeline(
+    destination: Path, stages: Stages, image: str | None = None, project: str | None = None
+) -> None:
     """Writes the pipeline as IR YAML.
 
     Args:
@@ -29,7 +31,9 @@ def compile_pipeline(destination: Path, stages: Stages, image: str | None = None
         compiled = Path(scratch) / "pipeline.yaml"
         compiler.Compiler().compile(continuous_training(stages), str(compiled))
         text = compiled.read_text(encoding="utf-8")
-    publish_text(text if image is None and project is None else _adapt(text, image, project), destination)
+    publish_text(
+        text if image is None and project is None else _adapt(text, image, project), destination
+    )
 
 
 def _adapt(text: str, image: str | None, project: str | None) -> str:

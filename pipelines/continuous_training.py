@@ -33,16 +33,18 @@ Outputs = dict[str, Any]
 def continuous_training(stages: Stages) -> graph_component.GraphComponent:
     """Makes the pipeline with these stages.
 
-    What reads or writes the ledger or the registry is never cached; everything else is, by its inputs, so a run
-    that was cut short goes on where it stopped and a daily run ingests one span. One of the inputs is the digest of
-    what the step reads of the project (`perennial.step_inputs`).
+    What reads or writes the ledger or the registry is never cached; everything else is, by its
+    inputs, so a run that was cut short goes on where it stopped and a daily run ingests one span.
+    One of the inputs is the digest of what the step reads of the project (`perennial.step_inputs`).
 
-    Kubeflow's backend asks for three things that the compiler does not: an Else for every If, no name for a loop
-    whose outputs are collected, and dictionaries in every list that is looped over.
+    Kubeflow's backend asks for three things that the compiler does not: an Else for every If, no
+    name for a loop whose outputs are collected, and dictionaries in every list that is looped over.
     """
 
     @dsl.pipeline(name=NAME, description="From landed labels to a deployed model.")
-    def pipeline(project: str, run: str = "", retrain: bool = False, tune: bool = False, attempt: int = 0):
+    def pipeline(
+        project: str, run: str = "", retrain: bool = False, tune: bool = False, attempt: int = 0
+    ):
         """One run of the loop.
 
         Args:
@@ -50,7 +52,8 @@ def continuous_training(stages: Stages) -> graph_component.GraphComponent:
             run: Name of the run; empty: Kubeflow's own.
             retrain: Train even though nothing new has landed.
             tune: Train, and search for hyperparameters even though an earlier search is still good.
-            attempt: Repetition of a run whose candidate was not good enough, from 1: train with other draws. 0: none.
+            attempt: Repetition of a run whose candidate was not good enough, from 1: train with
+                other draws. 0: none.
         """
         selected = select_spans(
             project=project,
@@ -77,9 +80,9 @@ def continuous_training(stages: Stages) -> graph_component.GraphComponent:
                     validation=validated["validation"],
                 ).set_caching_options(False)
         with dsl.Else(name="nothing-new"):
-            conclude_run(project=project, outcome="nothing_new", selection=chosen["selection"]).set_caching_options(
-                False
-            )
+            conclude_run(
+                project=project, outcome="nothing_new", selection=chosen["selection"]
+            ).set_caching_options(False)
 
     return pipeline
 
@@ -87,12 +90,18 @@ def continuous_training(stages: Stages) -> graph_component.GraphComponent:
 def _validate_window(project: str, selected: Outputs) -> Outputs:
     """Gives the outputs of `validate_data`."""
     with dsl.ParallelFor(selected["window"]) as span:
-        ingested = ingest_examples(project=project, digest=selected["ingest_examples_digest"], span=span)
+        ingested = ingest_examples(
+            project=project, digest=selected["ingest_examples_digest"], span=span
+        )
         checked = check_examples(
-            project=project, digest=selected["check_examples_digest"], examples=ingested.outputs["examples"]
+            project=project,
+            digest=selected["check_examples_digest"],
+            examples=ingested.outputs["examples"],
         )
         measured = compute_statistics(
-            project=project, digest=selected["compute_statistics_digest"], examples=checked.outputs["checked"]
+            project=project,
+            digest=selected["compute_statistics_digest"],
+            examples=checked.outputs["checked"],
         )
     validated = validate_data(
         project=project,
@@ -107,9 +116,11 @@ def _validate_window(project: str, selected: Outputs) -> Outputs:
 
 
 def _train_models(project: str, stages: Stages, selected: Outputs, validated: Outputs) -> Outputs:
-    """Gives the models of all instances as `models`, and what each stage that is there made, by its own name."""
+    """Gives all instances as `models`, and what each stage that is there made, by its name."""
     window = validated["window"]
-    analysed = analyse_features(project=project, digest=selected["analyse_features_digest"], window=window)
+    analysed = analyse_features(
+        project=project, digest=selected["analyse_features_digest"], window=window
+    )
     transformed = transform_features(
         project=project,
         digest=selected["transform_features_digest"],
@@ -155,7 +166,9 @@ def _train_models(project: str, stages: Stages, selected: Outputs, validated: Ou
     return made | {"models": dsl.Collected(trained.outputs["model"])}
 
 
-def _judge_candidate(project: str, stages: Stages, selected: Outputs, validated: Outputs, trained: Outputs) -> None:
+def _judge_candidate(
+    project: str, stages: Stages, selected: Outputs, validated: Outputs, trained: Outputs
+) -> None:
     """Compares the candidate with the champion, and deploys it where the gate says so."""
     window, selection = validated["window"], selected["selection"]
     evaluated = evaluate_model(
@@ -179,11 +192,19 @@ def _judge_candidate(project: str, stages: Stages, selected: Outputs, validated:
         )
         probing["probing"] = probed.outputs["probing"]
     decided = decide_promotion(
-        project=project, digest=selected["decide_promotion_digest"], evaluation=evaluation, **probing
+        project=project,
+        digest=selected["decide_promotion_digest"],
+        evaluation=evaluation,
+        **probing,
     )
     decision = decided.outputs["decision"]
     registered = register_model(
-        project=project, selection=selection, evaluation=evaluation, decision=decision, model=model, **probing
+        project=project,
+        selection=selection,
+        evaluation=evaluation,
+        decision=decision,
+        model=model,
+        **probing,
     )
     registered.set_caching_options(False)
 
@@ -208,7 +229,10 @@ def _judge_candidate(project: str, stages: Stages, selected: Outputs, validated:
         )
         serving_check = checked.outputs["serving_check"]
         pushed = push_model(
-            project=project, selection=selection, version=registered.output, serving_check=serving_check
+            project=project,
+            selection=selection,
+            version=registered.output,
+            serving_check=serving_check,
         )
         pushed.set_caching_options(False)
         concluded = conclude_run(outcome="promoted", serving_check=serving_check, **findings)
@@ -218,5 +242,8 @@ def _judge_candidate(project: str, stages: Stages, selected: Outputs, validated:
 
 
 def _those(made: Outputs, *names: str) -> Outputs:
-    """Gives the outputs of these names whose stage is in the pipeline; the inputs that they are for are optional."""
+    """Gives the outputs of these names whose stage is in the pipeline.
+
+    The inputs that they are for are optional.
+    """
     return {name: made[name] for name in names if name in made}

@@ -18,13 +18,18 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
-    if not TYPE_CHECKING:  # as in pydantic: a type checker would take every name for one that there is
+    if (
+        not TYPE_CHECKING
+    ):  # as in pydantic: a type checker would take every name for one that there is
 
         def __getattr__(self, name: str) -> Any:
-            """Refuses what a step does not declare, whose project has only the settings that it does."""
+            """Refuses what a step does not declare; its project has only what it does declare."""
             if name in type(self).model_fields:
                 kind = type(self).__name__
-                raise AttributeError(f"{kind}.{name} is not declared for this step: add it to perennial/step_inputs.py")
+                raise AttributeError(
+                    f"{kind}.{name} is not declared for this step: add it to "
+                    "perennial/step_inputs.py"
+                )
             return super().__getattr__(name)
 
 
@@ -36,16 +41,24 @@ PretextTask = Literal["none", "rotation", "masked_image", "masked_features", "ma
 
 
 class SplitSettings(Settings):
-    """Shares of the examples. A hash of its key decides where an example goes, so it never changes its split."""
+    """Shares of the examples.
+
+    A hash of its key decides where an example goes, so it never changes its split.
+    """
 
     by: Literal["key", "time"] = Field(
         "key",
-        description="key: all three splits by the hash; time: the newest span of the window is the test split, the "
+        description="key: all three splits by the hash; time: the newest span of the window is "
+        "the test split, the "
         "older ones are shared between train and eval by the hash.",
     )
     train: float = Field(0.6, gt=0, lt=1, description="Share that weights are fitted on.")
-    eval: float = Field(0.2, gt=0, lt=1, description="Share for early stopping and for choosing an instance.")
-    test: float = Field(0.2, gt=0, lt=1, description="Share that only the comparison with the champion reads.")
+    eval: float = Field(
+        0.2, gt=0, lt=1, description="Share for early stopping and for choosing an instance."
+    )
+    test: float = Field(
+        0.2, gt=0, lt=1, description="Share that only the comparison with the champion reads."
+    )
 
     @model_validator(mode="after")
     def _sum_to_one(self) -> SplitSettings:
@@ -60,12 +73,17 @@ class TableSettings(Settings):
     """Spans that are rows of a database."""
 
     url: str = Field(description="SQLAlchemy URL of the database.")
-    table: str | None = Field(None, description="Table or view that holds the rows, such as `trips` or `sales.trips`.")
+    table: str | None = Field(
+        None, description="Table or view that holds the rows, such as `trips` or `sales.trips`."
+    )
     query: str | None = Field(None, description="SELECT that gives the rows, instead of a table.")
-    span: str = Field(description="Column that names the span of a row: a date, a number or a text.")
+    span: str = Field(
+        description="Column that names the span of a row: a date, a number or a text."
+    )
     version: str | None = Field(
         None,
-        description="Column that grows when a row is written again, such as `updated_at`; without it a span has landed "
+        description="Column that grows when a row is written again, such as `updated_at`; "
+        "without it a span has landed "
         "again when its number of rows changed.",
     )
 
@@ -73,7 +91,10 @@ class TableSettings(Settings):
     def _one_source(self) -> TableSettings:
         """One of table and query must be set."""
         if (self.table is None) == (self.query is None):
-            raise ValueError(f"one of table and query must be set. Received: {'both' if self.table else 'neither'}")
+            raise ValueError(
+                "one of table and query must be set. Received: "
+                f"{'both' if self.table else 'neither'}"
+            )
         return self
 
 
@@ -82,22 +103,33 @@ class DataSettings(Settings):
 
     spans: str | None = Field(
         None,
-        description="Path or URL pattern of the spans, from the project folder; {YYYY}, {MM} and {DD}, or {SPAN}, name "
+        description="Path or URL pattern of the spans, from the project folder; {YYYY}, {MM} "
+        "and {DD}, or {SPAN}, name "
         "them, {VERSION} their version, and `*` stands for anything.",
     )
-    table: TableSettings | None = Field(None, description="Database table of the spans, instead of files.")
-    format: Format | None = Field(None, description="Format of the files; none: told by their suffix.")
-    max_value_mb: float = Field(16.0, gt=0, description="Largest single value that a row may hold, in megabytes.")
+    table: TableSettings | None = Field(
+        None, description="Database table of the spans, instead of files."
+    )
+    format: Format | None = Field(
+        None, description="Format of the files; none: told by their suffix."
+    )
+    max_value_mb: float = Field(
+        16.0, gt=0, description="Largest single value that a row may hold, in megabytes."
+    )
     unlabelled: str | None = Field(
         None,
-        description="Path or URL pattern of files with examples that nobody has labelled yet, for pretraining; the "
+        description="Path or URL pattern of files with examples that nobody has labelled yet, "
+        "for pretraining; the "
         "label and the key may be missing.",
     )
     serving_log: str | None = Field(
         None,
-        description="Path or URL pattern of files with the features of served requests, for training/serving skew.",
+        description="Path or URL pattern of files with the features of served requests, for "
+        "training/serving skew.",
     )
-    window: int = Field(14, ge=1, description="How many of the newest accepted spans a run trains on.")
+    window: int = Field(
+        14, ge=1, description="How many of the newest accepted spans a run trains on."
+    )
     key: str = Field(description="Feature that identifies an example; its hash decides the split.")
     splits: SplitSettings = SplitSettings()
 
@@ -105,31 +137,54 @@ class DataSettings(Settings):
     def _one_source(self) -> DataSettings:
         """One of spans and table must be set."""
         if (self.spans is None) == (self.table is None):
-            raise ValueError(f"one of spans and table must be set. Received: {'both' if self.spans else 'neither'}")
+            raise ValueError(
+                "one of spans and table must be set. Received: "
+                f"{'both' if self.spans else 'neither'}"
+            )
         return self
 
 
 class ChecksSettings(Settings):
-    """What a failed check does: warn in the report, quarantine the span and go on without it, or stop the run too."""
+    """What a failed check does.
 
-    readable: Literal["quarantine", "stop"] = Field("quarantine", description="A span that cannot be read.")
-    columns: Severity = Field("quarantine", description="Columns missing, new, renamed, or in another order.")
-    rows: Severity = Field("quarantine", description="More rows to set aside than `set_aside` allows.")
-    anomalies: Severity = Field("quarantine", description="An anomaly that TFDV finds against the schema.")
-    expectations: Severity = Field(
-        "quarantine", description="A broken expectation, unless its own `meta: {severity: ...}` says otherwise."
+    Warn in the report, quarantine the span and go on without it, or stop the run too.
+    """
+
+    readable: Literal["quarantine", "stop"] = Field(
+        "quarantine", description="A span that cannot be read."
     )
-    drift: Severity = Field("warn", description="A feature whose distribution changed since earlier spans.")
+    columns: Severity = Field(
+        "quarantine", description="Columns missing, new, renamed, or in another order."
+    )
+    rows: Severity = Field(
+        "quarantine", description="More rows to set aside than `set_aside` allows."
+    )
+    anomalies: Severity = Field(
+        "quarantine", description="An anomaly that TFDV finds against the schema."
+    )
+    expectations: Severity = Field(
+        "quarantine",
+        description="A broken expectation, unless its own `meta: {severity: ...}` says otherwise.",
+    )
+    drift: Severity = Field(
+        "warn", description="A feature whose distribution changed since earlier spans."
+    )
     label_drift: Severity = Field("warn", description="The same of the label.")
-    skew: Severity = Field("warn", description="A feature that is distributed otherwise in serving.")
+    skew: Severity = Field(
+        "warn", description="A feature that is distributed otherwise in serving."
+    )
     set_aside: float = Field(
-        0.01, ge=0, lt=1, description="Greatest share of a span's rows that may be set aside one by one."
+        0.01,
+        ge=0,
+        lt=1,
+        description="Greatest share of a span's rows that may be set aside one by one.",
     )
     false_alarms: float = Field(
         0.01,
         gt=0,
         lt=0.5,
-        description="Chance of any drift alarm on a span in which nothing changed; schema.pbtxt may set thresholds.",
+        description="Chance of any drift alarm on a span in which nothing changed; "
+        "schema.pbtxt may set thresholds.",
     )
 
 
@@ -146,15 +201,20 @@ class TaskSettings(Settings):
     """One thing that the model predicts."""
 
     name: str = Field(
-        "prediction", pattern=r"^[a-z][a-z0-9_]{0,30}$", description="Name of the task, and of the model's output."
+        "prediction",
+        pattern=r"^[a-z][a-z0-9_]{0,30}$",
+        description="Name of the task, and of the model's output.",
     )
     kind: TaskKind = Field(
         "multi_class",
-        description="binary: 0 or 1, the model gives one probability; multi_class: a class number from 0, the model "
+        description="binary: 0 or 1, the model gives one probability; multi_class: a class "
+        "number from 0, the model "
         "gives a probability for each; regression: a number.",
     )
     label: str | None = Field(
-        None, description="Feature that `preprocessing_fn` returns as the label; none: the project's `label` as it is."
+        None,
+        description="Feature that `preprocessing_fn` returns as the label; none: the "
+        "project's `label` as it is.",
     )
     weight: float = Field(1.0, gt=0, description="Weight of the task's loss beside the others'.")
 
@@ -164,22 +224,26 @@ class ModelSettings(Settings):
 
     module: str = Field(
         "model.py",
-        description="Python file in the project folder, or the name of an importable module, with `preprocessing_fn` "
+        description="Python file in the project folder, or the name of an importable module, "
+        "with `preprocessing_fn` "
         "and either `build_model` or TFX's `run_fn`.",
     )
     calibration: Literal["none", "temperature"] = Field(
         "none",
-        description="temperature: probabilities are softened or sharpened inside the served model, by one number "
+        description="temperature: probabilities are softened or sharpened inside the served "
+        "model, by one number "
         "fitted on the eval split.",
     )
     tasks: list[TaskSettings] = Field(
         default=[TaskSettings()],
         min_length=1,
-        description="What the model predicts; the gate reads the first, metrics are measured for all.",
+        description="What the model predicts; the gate reads the first, metrics are measured "
+        "for all.",
     )
     latent: str | None = Field(
         None,
-        description="Layer whose output is served as the latent vector; none: what the model itself names `latent`, "
+        description="Layer whose output is served as the latent vector; none: what the model "
+        "itself names `latent`, "
         "or what its last layer with weights reads.",
     )
 
@@ -188,7 +252,9 @@ class ModelSettings(Settings):
         """Names of tasks must differ."""
         names = [task.name for task in self.tasks]
         if len(set(names)) < len(names) or "latent" in names:
-            raise ValueError(f"names of tasks must differ, and none be `latent`. Received: {', '.join(names)}")
+            raise ValueError(
+                f"names of tasks must differ, and none be `latent`. Received: {', '.join(names)}"
+            )
         return self
 
 
@@ -196,25 +262,37 @@ class RunFnSettings(Settings):
     """What TFX's `run_fn(fn_args)` is given; a module with `build_model` does not read it."""
 
     train_steps: int | None = Field(
-        None, ge=1, description="`fn_args.train_steps`; none: `train.epochs` passes in batches of `train.batch_size`."
+        None,
+        ge=1,
+        description="`fn_args.train_steps`; none: `train.epochs` passes in batches of "
+        "`train.batch_size`.",
     )
     eval_steps: int | None = Field(
-        None, ge=1, description="`fn_args.eval_steps`; none: one pass in batches of `train.batch_size`."
+        None,
+        ge=1,
+        description="`fn_args.eval_steps`; none: one pass in batches of `train.batch_size`.",
     )
-    custom_config: dict[str, Any] = Field(default_factory=dict, description="`fn_args.custom_config`, as it stands.")
+    custom_config: dict[str, Any] = Field(
+        default_factory=dict, description="`fn_args.custom_config`, as it stands."
+    )
 
 
 class PretextSettings(Settings):
-    """Pretraining without labels, on the train split and on `data.unlabelled`; the weights below the tasks go on."""
+    """Pretraining without labels, on the train split and on `data.unlabelled`.
+
+    The weights below the tasks go on.
+    """
 
     task: PretextTask = Field(
         "none",
-        description="rotation: by how many quarter turns an image is turned; masked_image, masked_features, "
+        description="rotation: by how many quarter turns an image is turned; masked_image, "
+        "masked_features, "
         "masked_words: what stood where it was masked.",
     )
     feature: str | None = Field(
         None,
-        description="Transformed feature that holds the image [height, width, channels] or [height * width], or the "
+        description="Transformed feature that holds the image [height, width, channels] or "
+        "[height * width], or the "
         "words (numbers of a vocabulary, 0: none); none: the only one that fits.",
     )
     epochs: int = Field(5, ge=1, description="Passes over the examples.")
@@ -226,24 +304,43 @@ class StabiliseSettings(Settings):
 
     draws: int = Field(3, ge=1, description="How many draws of initial weights are tried.")
     steps: int = Field(
-        30, ge=2, description="Training steps for each draw; the learning rate warms up over the first half."
+        30,
+        ge=2,
+        description="Training steps for each draw; the learning rate warms up over the first half.",
     )
 
 
 class TuneSettings(Settings):
-    """The search for hyperparameters (KerasTuner), from the stabilised weights; without a budget there is none."""
+    """The search for hyperparameters (KerasTuner), from the stabilised weights.
+
+    Without a budget there is none.
+    """
 
     trials: int | None = Field(None, ge=1, description="Budget: how many trials at the most.")
-    minutes: float | None = Field(None, gt=0, description="Budget: no trial begins after so many minutes.")
-    algorithm: Literal["random", "bayesian"] = Field("bayesian", description="How the next trial is chosen.")
-    epochs: int = Field(5, ge=1, description="Passes over the training split in each trial, at the most.")
-    learning_rate: tuple[float, float] | None = Field(
-        None, description="Least and greatest learning rate that is tried; none: it is not searched."
+    minutes: float | None = Field(
+        None, gt=0, description="Budget: no trial begins after so many minutes."
     )
-    batch_size: list[int] = Field(default_factory=list, description="Batch sizes that are tried; none: not searched.")
-    best: int = Field(1, ge=1, description="How many of the best hyperparameters the instances are shared among.")
+    algorithm: Literal["random", "bayesian"] = Field(
+        "bayesian", description="How the next trial is chosen."
+    )
+    epochs: int = Field(
+        5, ge=1, description="Passes over the training split in each trial, at the most."
+    )
+    learning_rate: tuple[float, float] | None = Field(
+        None,
+        description="Least and greatest learning rate that is tried; none: it is not searched.",
+    )
+    batch_size: list[int] = Field(
+        default_factory=list, description="Batch sizes that are tried; none: not searched."
+    )
+    best: int = Field(
+        1, ge=1, description="How many of the best hyperparameters the instances are shared among."
+    )
     max_age_days: float = Field(
-        30, gt=0, description="Later runs use what was found for so long, unless a feature or the label drifted."
+        30,
+        gt=0,
+        description="Later runs use what was found for so long, unless a feature or the label "
+        "drifted.",
     )
 
     @property
@@ -255,14 +352,19 @@ class TuneSettings(Settings):
     def _bounds_in_order(self) -> TuneSettings:
         """Bounds of the learning rate must be above 0 and in order, batch sizes at least 1."""
         if self.learning_rate and not 0 < self.learning_rate[0] < self.learning_rate[1]:
-            raise ValueError(f"learning_rate must be [least, greatest] above 0. Received: {list(self.learning_rate)}")
+            raise ValueError(
+                "learning_rate must be [least, greatest] above 0. Received: "
+                f"{list(self.learning_rate)}"
+            )
         if any(size < 1 for size in self.batch_size):
-            raise ValueError(f"batch_size must hold sizes of at least 1. Received: {self.batch_size}")
+            raise ValueError(
+                f"batch_size must hold sizes of at least 1. Received: {self.batch_size}"
+            )
         return self
 
 
 class DesignSettings(Settings):
-    """Comparison of the design spaces of the module's `design_spaces()`, by how their errors are distributed."""
+    """Comparison of the module's `design_spaces()` by how their errors are distributed."""
 
     compare: bool = Field(False, description="Whether runs compare them.")
     samples: int = Field(20, ge=5, description="Models sampled from each space.")
@@ -272,112 +374,165 @@ class DesignSettings(Settings):
 class TrainSettings(Settings):
     """The training loop."""
 
-    instances: int = Field(2, ge=1, description="Instances trained in each run, with different seeds.")
+    instances: int = Field(
+        2, ge=1, description="Instances trained in each run, with different seeds."
+    )
     epochs: int = Field(30, ge=1, description="Passes over the training split, at the most.")
-    batch_size: int = Field(32, ge=1, description="Examples in one global batch, over all replicas and workers.")
+    batch_size: int = Field(
+        32, ge=1, description="Examples in one global batch, over all replicas and workers."
+    )
     learning_rate: float = Field(0.003, gt=0, description="Adam's learning rate.")
     base_batch_size: int | None = Field(
         None,
         ge=1,
-        description="Batch size that the learning rate was chosen for; the rate grows in proportion with another "
+        description="Batch size that the learning rate was chosen for; the rate grows in "
+        "proportion with another "
         "batch size. None: the rate is as set.",
     )
-    patience: int = Field(5, ge=1, description="Epochs without a lower eval loss before training stops.")
+    patience: int = Field(
+        5, ge=1, description="Epochs without a lower eval loss before training stops."
+    )
     balance: Literal["none", "class_weights", "resample"] = Field(
         "none",
-        description="How rare classes of the first task count more: by their loss, or by being shown more often.",
+        description="How rare classes of the first task count more: by their loss, or by "
+        "being shown more often.",
     )
     strategy: Literal["one_device", "mirrored", "multi_worker", "tpu"] = Field(
         "one_device",
-        description="tf.distribute strategy: one device; a replica on every local device; a replica on every worker "
+        description="tf.distribute strategy: one device; a replica on every local device; a "
+        "replica on every worker "
         "of TF_CONFIG (without TF_CONFIG: on `workers` local processes); the cores of a TPU.",
     )
     workers: int = Field(2, ge=1, description="Local worker processes of strategy multi_worker.")
-    restarts: int = Field(3, ge=0, description="How often workers are started again after one of them died.")
-    device: Literal["any", "cpu", "gpu"] = Field("any", description="any: GPUs where there are some, else the CPU.")
+    restarts: int = Field(
+        3, ge=0, description="How often workers are started again after one of them died."
+    )
+    device: Literal["any", "cpu", "gpu"] = Field(
+        "any", description="any: GPUs where there are some, else the CPU."
+    )
     tpu: str = Field("", description="Name or address of the TPU; empty: the one of this machine.")
     precision: Literal["float32", "mixed_float16", "mixed_bfloat16"] = Field(
         "float32", description="Precision of the layers' computations; weights are always float32."
     )
     xla: bool = Field(False, description="Compile the training step with XLA.")
-    steps_per_execution: int = Field(16, ge=1, description="Training steps in one call of the compiled step.")
+    steps_per_execution: int = Field(
+        16, ge=1, description="Training steps in one call of the compiled step."
+    )
     checkpoint_steps: int | None = Field(
         None, ge=1, description="Steps between checkpoints; none: one after each epoch."
     )
     cache_mb: int = Field(
-        1024, ge=0, description="Examples are kept in memory when their files are smaller than this, in megabytes."
+        1024,
+        ge=0,
+        description="Examples are kept in memory when their files are smaller than this, in "
+        "megabytes.",
     )
-    seed: int = Field(17, ge=1, description="Seed of the first instance and of the first weight draw.")
+    seed: int = Field(
+        17, ge=1, description="Seed of the first instance and of the first weight draw."
+    )
 
 
 class PatchSettings(Settings):
-    """Instances that start from the champion's weights, beside those that start anew; the gate chooses."""
+    """Instances that start from the champion's weights, beside those that start anew.
+
+    The gate chooses.
+    """
 
     instances: int = Field(0, ge=0, description="Instances that start from the champion; 0: none.")
     shrink: float = Field(0.6, gt=0, le=1, description="Factor of the champion's weights.")
     perturb: float = Field(0.01, ge=0, description="Factor of the fresh draw that is added.")
-    warm_up_steps: int = Field(50, ge=0, description="Steps over which their learning rate rises to its value.")
+    warm_up_steps: int = Field(
+        50, ge=0, description="Steps over which their learning rate rises to its value."
+    )
 
 
 class FairnessSettings(Settings):
     """Comparison of scores and error rates between the groups that a feature's values make."""
 
-    features: list[str] = Field(default_factory=list, description="Features whose values are the groups.")
+    features: list[str] = Field(
+        default_factory=list, description="Features whose values are the groups."
+    )
     least_examples: int = Field(
-        50, ge=10, description="Groups with fewer test examples are not compared; the report names them."
+        50,
+        ge=10,
+        description="Groups with fewer test examples are not compared; the report names them.",
     )
     gap: float = Field(
         0.1,
         ge=0,
         lt=1,
-        description="Gap between a group and the rest that is tolerated: of error rates, and of score distributions "
+        description="Gap between a group and the rest that is tolerated: of error rates, and "
+        "of score distributions "
         "(Kolmogorov-Smirnov distance).",
     )
     false_alarms: float = Field(
-        0.05, gt=0, lt=0.5, description="Chance that any of the tests flags groups which do not differ."
+        0.05,
+        gt=0,
+        lt=0.5,
+        description="Chance that any of the tests flags groups which do not differ.",
     )
 
 
 class CovariateSettings(Settings):
-    """Probes for hidden covariates: features that the model must not have learned, such as a scanner's name."""
+    """Probes for hidden covariates.
+
+    Features that the model must not have learned, such as a scanner's name.
+    """
 
     features: list[str] = Field(default_factory=list, description="Suspect features.")
     repeats: int = Field(30, ge=10, description="Permutations that show what chance gives.")
-    false_alarms: float = Field(0.02, gt=0, lt=0.5, description="Chance that an innocent feature is flagged.")
+    false_alarms: float = Field(
+        0.02, gt=0, lt=0.5, description="Chance that an innocent feature is flagged."
+    )
 
 
 class ExplainSettings(Settings):
     """Which features the candidate's answers rest on."""
 
-    examples: int = Field(500, ge=0, description="Test examples that explanations are computed from; 0: none is.")
+    examples: int = Field(
+        500, ge=0, description="Test examples that explanations are computed from; 0: none is."
+    )
     repeats: int = Field(5, ge=2, description="Permutations of each feature for its importance.")
-    steps: int = Field(32, ge=8, description="Steps of the path that gradients are integrated along.")
-    single: int = Field(5, ge=0, description="Single examples that are explained, the worst mistakes first.")
+    steps: int = Field(
+        32, ge=8, description="Steps of the path that gradients are integrated along."
+    )
+    single: int = Field(
+        5, ge=0, description="Single examples that are explained, the worst mistakes first."
+    )
 
 
 class EvaluateSettings(Settings):
     """What is measured on the test split, beside the overall metrics."""
 
-    slices: list[str] = Field(default_factory=list, description="Features by whose values the metrics are sliced.")
+    slices: list[str] = Field(
+        default_factory=list, description="Features by whose values the metrics are sliced."
+    )
     crosses: list[list[str]] = Field(
         default_factory=list,
         description="Features sliced by their values together, such as [[label, camera]].",
     )
     least_examples: int = Field(
-        30, ge=2, description="Slices with fewer test examples are shown without an interval, and not judged."
+        30,
+        ge=2,
+        description="Slices with fewer test examples are shown without an interval, and not "
+        "judged.",
     )
     group: str | None = Field(
         None,
-        description="Feature whose equal values mark examples that belong together, such as a patient: intervals "
+        description="Feature whose equal values mark examples that belong together, such as a "
+        "patient: intervals "
         "resample whole groups.",
     )
     serving: Literal["none", "label_shift", "covariate_shift"] = Field(
         "none",
-        description="How metrics are re-weighted to what serving sees (`data.serving_log`): label_shift where classes "
+        description="How metrics are re-weighted to what serving sees (`data.serving_log`): "
+        "label_shift where classes "
         "became more or less frequent, covariate_shift where features did.",
     )
     least_effective: float = Field(
-        100, gt=1, description="Effective number of test examples below which re-weighting is refused."
+        100,
+        gt=1,
+        description="Effective number of test examples below which re-weighting is refused.",
     )
     fairness: FairnessSettings = FairnessSettings()
     covariates: CovariateSettings = CovariateSettings()
@@ -388,14 +543,18 @@ class EvaluateSettings(Settings):
         """A cross must name at least two different features."""
         for cross in self.crosses:
             if len(set(cross)) < max(2, len(cross)):
-                raise ValueError(f"crosses must each name two or more different features. Received: {cross}")
+                raise ValueError(
+                    f"crosses must each name two or more different features. Received: {cross}"
+                )
         return self
 
 
 class FeatureSettings(Settings):
     """What is known of one feature beside its schema."""
 
-    cost: float = Field(0.0, ge=0, description="What it costs to acquire for one example, in any one unit.")
+    cost: float = Field(
+        0.0, ge=0, description="What it costs to acquire for one example, in any one unit."
+    )
 
 
 class GateSettings(Settings):
@@ -403,37 +562,47 @@ class GateSettings(Settings):
 
     metric: Metric = Field(
         "accuracy",
-        description="Primary metric, of the first task: accuracy or log_loss of classes, auc of a binary task, "
+        description="Primary metric, of the first task: accuracy or log_loss of classes, auc "
+        "of a binary task, "
         "mean_absolute_error or mean_squared_error of values.",
     )
     mode: Literal["better", "not_worse"] = Field(
         "better",
-        description="better: the interval of the improvement lies above zero; not_worse: it lies above -margin.",
+        description="better: the interval of the improvement lies above zero; not_worse: it "
+        "lies above -margin.",
     )
-    margin: float = Field(0.0, ge=0, description="Loss of the primary metric that not_worse tolerates.")
+    margin: float = Field(
+        0.0, ge=0, description="Loss of the primary metric that not_worse tolerates."
+    )
     confidence: float = Field(0.95, gt=0.5, lt=1, description="Confidence of the paired interval.")
     distribution: Literal["test", "serving"] = Field(
         "test",
-        description="Which examples decide: the test split as it is, or re-weighted to serving (`evaluate.serving`).",
+        description="Which examples decide: the test split as it is, or re-weighted to "
+        "serving (`evaluate.serving`).",
     )
     floors: dict[Metric, float] = Field(
         default_factory=dict,
-        description="Worst values that may serve, by metric of the first task: least accuracy or auc, greatest loss "
+        description="Worst values that may serve, by metric of the first task: least accuracy "
+        "or auc, greatest loss "
         "or error.",
     )
     slice_loss: float | None = Field(
         None,
         ge=0,
-        description="Loss of the primary metric on a slice or view that is tolerated; more than that, where it is "
+        description="Loss of the primary metric on a slice or view that is tolerated; more "
+        "than that, where it is "
         "more than chance, keeps the champion. None: slices do not decide.",
     )
     fairness: Literal["warn", "block"] = Field("warn", description="What a flagged group does.")
-    covariates: Literal["warn", "block"] = Field("warn", description="What a flagged suspect feature does.")
+    covariates: Literal["warn", "block"] = Field(
+        "warn", description="What a flagged suspect feature does."
+    )
     repeats: int = Field(
         0,
         ge=0,
         le=20,
-        description="How often a run whose candidate was not good enough is repeated with other draws; the intervals "
+        description="How often a run whose candidate was not good enough is repeated with "
+        "other draws; the intervals "
         "are widened for it.",
     )
 
@@ -442,7 +611,8 @@ class GateSettings(Settings):
         """A margin is read only with mode not_worse."""
         if self.mode == "better" and self.margin:
             raise ValueError(
-                f"margin is read only with mode: not_worse. Received: mode better with margin {self.margin:g}"
+                "margin is read only with mode: not_worse. Received: mode better with margin "
+                f"{self.margin:g}"
             )
         return self
 
@@ -451,21 +621,29 @@ class LedgerSettings(Settings):
     """Where the append-only record lives."""
 
     url: str | None = Field(
-        None, description="SQLAlchemy URL, `sqlite:///PATH` for SQLite; none: SQLite inside the state folder."
+        None,
+        description="SQLAlchemy URL, `sqlite:///PATH` for SQLite; none: SQLite inside the "
+        "state folder.",
     )
 
 
 class RegistrySettings(Settings):
     """Where model versions live."""
 
-    uri: str | None = Field(None, description="MLflow tracking URI; none: SQLite inside the state folder.")
+    uri: str | None = Field(
+        None, description="MLflow tracking URI; none: SQLite inside the state folder."
+    )
 
 
 class ServingSettings(Settings):
     """The model server."""
 
-    port: int = Field(8080, ge=1, le=65535, description="HTTP port of `perennial serve`, on loopback.")
-    poll_seconds: float = Field(1.0, gt=0, le=2, description="How often the server looks for a new deployment.")
+    port: int = Field(
+        8080, ge=1, le=65535, description="HTTP port of `perennial serve`, on loopback."
+    )
+    poll_seconds: float = Field(
+        1.0, gt=0, le=2, description="How often the server looks for a new deployment."
+    )
 
 
 class RunnerSettings(Settings):
@@ -473,14 +651,18 @@ class RunnerSettings(Settings):
 
     warm: bool = Field(
         True,
-        description="Whether commands share a process that has imported all libraries and stays when they end; "
+        description="Whether commands share a process that has imported all libraries and "
+        "stays when they end; "
         "`PERENNIAL_WARM=off` switches it off for one command.",
     )
-    warm_minutes: float = Field(15.0, gt=0, description="How long that process stays when nobody uses it.")
+    warm_minutes: float = Field(
+        15.0, gt=0, description="How long that process stays when nobody uses it."
+    )
     at_once: int | None = Field(
         None,
         ge=1,
-        description="How many tasks of a run may work at the same time; none: one for each processor, as far as 2 GB "
+        description="How many tasks of a run may work at the same time; none: one for each "
+        "processor, as far as 2 GB "
         "of free memory are there for each.",
     )
 
@@ -488,8 +670,12 @@ class RunnerSettings(Settings):
 class KubeflowSettings(Settings):
     """What the compiled pipeline needs on a cluster."""
 
-    image: str | None = Field(None, description="Image of every step; none: perennial with this version's tag.")
-    project: str | None = Field(None, description="Path of the project folder inside the image or a mounted volume.")
+    image: str | None = Field(
+        None, description="Image of every step; none: perennial with this version's tag."
+    )
+    project: str | None = Field(
+        None, description="Path of the project folder inside the image or a mounted volume."
+    )
 
 
 class ProjectSettings(Settings):
@@ -497,12 +683,16 @@ class ProjectSettings(Settings):
 
     name: str = Field(
         pattern=r"^[a-z][a-z0-9-]{0,62}$",
-        description="Name of the model in the registry and in URLs: lower-case letters, digits and hyphens.",
+        description="Name of the model in the registry and in URLs: lower-case letters, "
+        "digits and hyphens.",
     )
     label: str = Field(
-        description="Feature that the model predicts or learns from; clients never send it. See `model.tasks`."
+        description="Feature that the model predicts or learns from; clients never send it. "
+        "See `model.tasks`."
     )
-    state: str = Field(".perennial", description="Folder for the ledger, the registry, artifacts and reports.")
+    state: str = Field(
+        ".perennial", description="Folder for the ledger, the registry, artifacts and reports."
+    )
     data: DataSettings
     checks: ChecksSettings = ChecksSettings()
     beam: BeamSettings = BeamSettings()

@@ -1,0 +1,1 @@
+"""The model server: requests to answers, following the ledger."""

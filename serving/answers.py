@@ -15,7 +15,15 @@ from kserve import InferOutput, InferRequest, InferResponse
 from perennial.errors import InputError
 from perennial.tasks import LATENT
 from schemas.records import ServedTask
-from serving.inputs import DATATYPES, Tensor, check_outputs, from_v1, from_v2, parse_json, wants_latent
+from serving.inputs import (
+    DATATYPES,
+    Tensor,
+    check_outputs,
+    from_v1,
+    from_v2,
+    parse_json,
+    wants_latent,
+)
 from serving.outputs import Output, all_outputs, prediction_outputs, task_outputs
 from serving.runtime import LoadedModel, Predictions
 
@@ -108,7 +116,10 @@ def _predictions(outputs: Predictions, model: LoadedModel) -> list[dict[str, Any
 
 
 def _task_rows(outputs: Predictions, model: LoadedModel, task: ServedTask) -> list[dict[str, Any]]:
-    parts = {part: outputs[output.name].tolist() for part, output in task_outputs(model.contract, task).items()}
+    parts = {
+        part: outputs[output.name].tolist()
+        for part, output in task_outputs(model.contract, task).items()
+    }
     return [dict(zip(parts, row, strict=True)) for row in zip(*parts.values(), strict=True)]
 
 
@@ -118,12 +129,19 @@ def _require_latent(model: LoadedModel) -> str:
             f"parameters.{LATENT}",
             "Leave it out; model.latent in project.yaml names the layer that gives one.",
         )
-        raise InputError(where, "must be false, as the model gives no latent vector", "true", remedy)
+        raise InputError(
+            where, "must be false, as the model gives no latent vector", "true", remedy
+        )
     return LATENT
 
 
 def _infer_outputs(values: Predictions, outputs: Sequence[Output]) -> list[InferOutput]:
     return [
-        InferOutput(output.name, list(values[output.name].shape), DATATYPES[output.dtype], values[output.name])
+        InferOutput(
+            output.name,
+            list(values[output.name].shape),
+            DATATYPES[output.dtype],
+            values[output.name],
+        )
         for output in outputs
     ]

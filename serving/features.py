@@ -58,7 +58,8 @@ class Feature:
         if len(dims) == 1:
             return f"{'a list of' if dims[0] is None else dims[0]} {many} ({self.dtype})"
         return (
-            f"nested lists of {' x '.join('n' if size is None else str(size) for size in dims)} {many} ({self.dtype})"
+            f"nested lists of {' x '.join('n' if size is None else str(size) for size in dims)} "
+            f"{many} ({self.dtype})"
         )
 
 
@@ -88,7 +89,9 @@ def to_array(rows: Sequence[object], feature: Feature, locate: Callable[[int], s
     return to_values(flat, feature, locate_value).reshape(len(rows), *dims)
 
 
-def to_values(flat: list[Any], feature: Feature, locate: Callable[[int], str], exact: bool = False) -> Array:
+def to_values(
+    flat: list[Any], feature: Feature, locate: Callable[[int], str], exact: bool = False
+) -> Array:
     """Converts values that are no longer nested to the feature's dtype.
 
     Args:
@@ -119,7 +122,9 @@ def show(value: object) -> str:
     if isinstance(value, str):
         return f"the string {_shorten(ascii(value))}"
     if isinstance(value, list):
-        numbers = all(isinstance(item, int | float) and not isinstance(item, bool) for item in value)
+        numbers = all(
+            isinstance(item, int | float) and not isinstance(item, bool) for item in value
+        )
         noun = "number" if numbers and value else "value"
         return f"{len(value)} {noun}{'' if len(value) == 1 else 's'}"
     if isinstance(value, dict):
@@ -143,7 +148,9 @@ def _resolve(value: object, shape: tuple[int | None, ...]) -> tuple[int, ...]:
     return tuple(dims)
 
 
-def _flatten(flat: list[object], value: object, dims: tuple[int, ...], feature: Feature, where: str) -> None:
+def _flatten(
+    flat: list[object], value: object, dims: tuple[int, ...], feature: Feature, where: str
+) -> None:
     if not dims:
         flat.append(value)
         return
@@ -161,7 +168,12 @@ def _wrong_shape(value: object, dims: tuple[int, ...], feature: Feature, where: 
     expected = f"must be {feature.describe(depth)}"
     if isinstance(value, list) and feature.shape[depth] is None:
         expected += f", {dims[0]} as in the first instance"
-    return InputError(where, expected, show(value), "Send every value." if isinstance(value, list) else "Send a list.")
+    return InputError(
+        where,
+        expected,
+        show(value),
+        "Send every value." if isinstance(value, list) else "Send a list.",
+    )
 
 
 def _convert_usual(flat: list[Any], feature: Feature) -> Array | None:
@@ -181,12 +193,18 @@ def _convert_usual(flat: list[Any], feature: Feature) -> Array | None:
     return None
 
 
-def _checked(value: Any, feature: Feature, locate: Callable[[int], str], index: int, exact: bool) -> Any:
+def _checked(
+    value: Any, feature: Feature, locate: Callable[[int], str], index: int, exact: bool
+) -> Any:
     """Gives the value as NumPy should get it."""
     if feature.dtype == TEXT:
         return _checked_text(value, feature, locate, index)
     if isinstance(value, bool) or not isinstance(value, int | float):
-        remedy = "Send 1 or 0." if isinstance(value, bool) else f"Send {feature.describe(len(feature.shape))}."
+        remedy = (
+            "Send 1 or 0."
+            if isinstance(value, bool)
+            else f"Send {feature.describe(len(feature.shape))}."
+        )
         raise _unfit(locate(index), feature, value, remedy)
     if isinstance(value, float) and not math.isfinite(value):
         raise _unfit(locate(index), feature, value, "Send a finite number.")
@@ -204,23 +222,34 @@ def _checked_text(value: Any, feature: Feature, locate: Callable[[int], str], in
         raise _unfit(locate(index), feature, value, "Send text that UTF-8 can hold.") from None
 
 
-def _checked_integer(value: float, feature: Feature, locate: Callable[[int], str], index: int) -> int:
+def _checked_integer(
+    value: float, feature: Feature, locate: Callable[[int], str], index: int
+) -> int:
     limits = np.iinfo(feature.dtype)
     try:
         return to_int(value, limits.bits)
     except OverflowError:
-        raise _unfit(locate(index), feature, value, f"Send one from {limits.min} to {limits.max}.") from None
+        raise _unfit(
+            locate(index), feature, value, f"Send one from {limits.min} to {limits.max}."
+        ) from None
     except ValueError:
         raise _unfit(locate(index), feature, value, "Send an integer.") from None
 
 
-def _checked_float(value: float, feature: Feature, locate: Callable[[int], str], index: int, exact: bool) -> float:
+def _checked_float(
+    value: float, feature: Feature, locate: Callable[[int], str], index: int, exact: bool
+) -> float:
     try:
         held = float(np.dtype(feature.dtype).type(to_float(value, LARGEST_OF[feature.dtype])))
     except OverflowError:
-        raise _unfit(locate(index), feature, value, f"Send one below {np.finfo(feature.dtype).max:.3g}.") from None
+        raise _unfit(
+            locate(index), feature, value, f"Send one below {np.finfo(feature.dtype).max:.3g}."
+        ) from None
     if exact and held != value:
-        remedy = f"It would be rounded to {held!r}: round it yourself and send it as {_OWN_DATATYPE[feature.dtype]}."
+        remedy = (
+            f"It would be rounded to {held!r}: round it yourself and send it as "
+            f"{_OWN_DATATYPE[feature.dtype]}."
+        )
         raise _unfit(locate(index), feature, value, remedy)
     return held
 

@@ -47,7 +47,9 @@ class Failure:
     retry_at: float
 
 
-def should_load(champion: Champion | None, model: LoadedModel, failure: Failure | None, now: float) -> bool:
+def should_load(
+    champion: Champion | None, model: LoadedModel, failure: Failure | None, now: float
+) -> bool:
     """Tells whether the deployment that the ledger names is to be loaded now.
 
     Without a champion (a ledger that was emptied) the model that serves stays. A deployment that
@@ -58,7 +60,9 @@ def should_load(champion: Champion | None, model: LoadedModel, failure: Failure 
     return failure is None or failure.deployment != champion.deployment or now >= failure.retry_at
 
 
-def after_failure(champion: Champion, failure: Failure | None, now: float, poll_seconds: float) -> Failure:
+def after_failure(
+    champion: Champion, failure: Failure | None, now: float, poll_seconds: float
+) -> Failure:
     """Counts a failed attempt; the wait doubles from `poll_seconds` up to `LONGEST_WAIT`."""
     again = failure is not None and failure.deployment == champion.deployment
     attempts = failure.attempts + 1 if failure and again else 1
@@ -79,7 +83,9 @@ def registry_loader(project: Project) -> Loader:
         if not version.digest or version.digest != champion.digest:
             where = f"version {champion.version} in the registry"
             expected = f"must have the digest {champion.digest} that was deployed"
-            raise IntegrityError(where, expected, version.digest or "none", "Deploy a version that was not changed.")
+            raise IntegrityError(
+                where, expected, version.digest or "none", "Deploy a version that was not changed."
+            )
         return load_model(registry.name, version.version, registry.fetch(version), champion.digest)
 
     return load
@@ -94,7 +100,10 @@ def first_champion(ledger: Ledger, project: Project) -> Champion:
     """
     champion = ledger.champion()
     if champion is None:
-        where, remedy = f"ledger of {project.settings.name}", f"Run `perennial run {project.folder}` first."
+        where, remedy = (
+            f"ledger of {project.settings.name}",
+            f"Run `perennial run {project.folder}` first.",
+        )
         raise ServingError(where, "must name a model that serves", "no deployment", remedy)
     return champion
 
@@ -153,7 +162,12 @@ class Follower:
             return
         self._failure = None
         seconds = time.monotonic() - began
-        logger.info("version %s serves now (deployment %s, %.1f s)", champion.version, champion.deployment, seconds)
+        logger.info(
+            "version %s serves now (deployment %s, %.1f s)",
+            champion.version,
+            champion.deployment,
+            seconds,
+        )
 
     def _note_unreadable(self, error: Exception) -> None:
         self._slot.failed_reads += 1
@@ -161,7 +175,9 @@ class Follower:
         if self._readable:
             self._readable = False
             logger.error(
-                "version %s keeps serving, as the ledger fails: %s", self._slot.model.version, _in_one_line(error)
+                "version %s keeps serving, as the ledger fails: %s",
+                self._slot.model.version,
+                _in_one_line(error),
             )
 
     def _note_failed_load(self, champion: Champion, error: Exception) -> None:
@@ -169,7 +185,8 @@ class Follower:
         now = time.monotonic()
         self._failure = after_failure(champion, self._failure, now, self._poll_seconds)
         logger.error(
-            "version %s (deployment %s) cannot be loaded, version %s keeps serving; next attempt in %.0f s: %s",
+            "version %s (deployment %s) cannot be loaded, version %s keeps serving; next attempt "
+            "in %.0f s: %s",
             champion.version,
             champion.deployment,
             self._slot.model.version,

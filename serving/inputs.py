@@ -20,9 +20,17 @@ from perennial.errors import InputError
 from perennial.tasks import LATENT
 from serving.features import FLOATS, INTEGERS, TEXT, Array, Feature, show, to_array, to_values
 
-DATATYPES = {"float32": "FP32", "float64": "FP64", "int32": "INT32", "int64": "INT64", TEXT: "BYTES"}
+DATATYPES = {
+    "float32": "FP32",
+    "float64": "FP64",
+    "int32": "INT32",
+    "int64": "INT64",
+    TEXT: "BYTES",
+}
 _INTEGER_TYPES = {
-    f"{sign}INT{bits}": np.iinfo(f"{sign}INT{bits}".lower()) for sign in ("", "U") for bits in (8, 16, 32, 64)
+    f"{sign}INT{bits}": np.iinfo(f"{sign}INT{bits}".lower())
+    for sign in ("", "U")
+    for bits in (8, 16, 32, 64)
 }
 _FLOAT_TYPES = ("FP16", "FP32", "FP64")
 
@@ -55,7 +63,9 @@ def parse_json(body: bytes) -> object:
         return json.loads(body)
     except (ValueError, RecursionError) as error:
         cause = "nothing" if not body else str(error)
-        raise InputError("the request's body", "must be JSON", cause, 'Send {"instances": [...]}.') from None
+        raise InputError(
+            "the request's body", "must be JSON", cause, 'Send {"instances": [...]}.'
+        ) from None
 
 
 def from_v1(payload: object, features: Features) -> Arrays:
@@ -86,9 +96,13 @@ def from_v2(tensors: Sequence[Tensor], features: Features) -> Arrays:
         if not isinstance(tensor.name, str) or tensor.name not in named:
             raise _unknown(f"{where}.name", tensor.name, named)
         if tensor.name in arrays:
-            raise InputError(where, "must be another feature", f"{tensor.name} again", "Send each feature once.")
+            raise InputError(
+                where, "must be another feature", f"{tensor.name} again", "Send each feature once."
+            )
         arrays[tensor.name] = _from_tensor(tensor, named[tensor.name], f"{where} ({tensor.name})")
-    if missing := [name for name in named if name not in arrays and (not named[name].optional or not arrays)]:
+    if missing := [
+        name for name in named if name not in arrays and (not named[name].optional or not arrays)
+    ]:
         raise _missing("inputs", missing, arrays)
     _require_equal_rows(arrays)
     rows = len(next(iter(arrays.values())))
@@ -109,7 +123,12 @@ def wants_latent(payload: object) -> bool:
     if not isinstance(parameters, dict):
         raise InputError("parameters", "must be an object", show(parameters), remedy)
     if unknown := [name for name in parameters if name != LATENT]:
-        raise InputError(f"parameters.{show_name(unknown[0])}", f"must be `{LATENT}`", show_name(unknown[0]), remedy)
+        raise InputError(
+            f"parameters.{show_name(unknown[0])}",
+            f"must be `{LATENT}`",
+            show_name(unknown[0]),
+            remedy,
+        )
     value = parameters.get(LATENT, False)
     if not isinstance(value, bool):
         raise InputError(f"parameters.{LATENT}", "must be true or false", show(value), remedy)
@@ -132,7 +151,9 @@ def _instances(payload: object) -> list[object]:
     if not isinstance(payload, dict):
         raise InputError("the request's body", "must be an object", show(payload), remedy)
     if "instances" not in payload:
-        raise InputError("the request's body", "must have the key `instances`", show(payload), remedy)
+        raise InputError(
+            "the request's body", "must have the key `instances`", show(payload), remedy
+        )
     instances = payload["instances"]
     if not isinstance(instances, list):
         raise InputError("instances", "must be a list", show(instances), remedy)
@@ -151,7 +172,11 @@ def _row(number: int, instance: object, features: Features) -> dict[str, object]
         raise InputError(where, "must be an object", show(instance), f"Send {{{example}}}.")
     if unknown := [name for name in instance if name not in names]:
         raise _unknown(f"{where}.{show_name(unknown[0])}", unknown[0], names)
-    if missing := [feature.name for feature in features if not feature.optional and feature.name not in instance]:
+    if missing := [
+        feature.name
+        for feature in features
+        if not feature.optional and feature.name not in instance
+    ]:
         raise _missing(where, missing, instance)
     return instance
 
@@ -189,7 +214,12 @@ def _from_tensor(tensor: Tensor, feature: Feature, where: str) -> Array:
     if (limits := _INTEGER_TYPES.get(tensor.datatype)) is not None:
         for index, value in enumerate(flat):
             if isinstance(value, int | float) and not limits.min <= value <= limits.max:
-                raise InputError(locate(index), f"must be an {tensor.datatype}", show(value), "Send one that fits.")
+                raise InputError(
+                    locate(index),
+                    f"must be an {tensor.datatype}",
+                    show(value),
+                    "Send one that fits.",
+                )
     exact = feature.dtype in FLOATS and tensor.datatype != DATATYPES[feature.dtype]
     return to_values(flat, feature, locate, exact).reshape(shape)
 
@@ -199,7 +229,9 @@ def _require_datatype(datatype: object, feature: Feature, where: str) -> None:
     if datatype not in ((*_FLOAT_TYPES, *_INTEGER_TYPES) if numeric else ("BYTES",)):
         own = DATATYPES[feature.dtype]
         allowed = f"{own} or a number type that it can hold" if numeric else own
-        raise InputError(where, f"must have the datatype {allowed}", show_name(datatype), f"Send it as {own}.")
+        raise InputError(
+            where, f"must have the datatype {allowed}", show_name(datatype), f"Send it as {own}."
+        )
 
 
 def _checked_shape(shape: object, feature: Feature, where: str) -> tuple[int, ...]:
@@ -212,21 +244,35 @@ def _checked_shape(shape: object, feature: Feature, where: str) -> tuple[int, ..
     )
     if not fits or not isinstance(shape, list):
         received = ascii(shape)[:60] if isinstance(shape, list) and len(shape) < 10 else show(shape)
-        raise InputError(where, f"must have the shape [{shape_text}]", received, "Correct `shape` or send all values.")
+        raise InputError(
+            where,
+            f"must have the shape [{shape_text}]",
+            received,
+            "Correct `shape` or send all values.",
+        )
     if shape[0] == 0:
-        raise InputError(where, "must hold at least one row", "the shape " + ascii(shape), "Send a row.")
+        raise InputError(
+            where, "must hold at least one row", "the shape " + ascii(shape), "Send a row."
+        )
     return tuple(shape)
 
 
 def _flat(data: object, shape: tuple[int, ...], where: str) -> list[Any]:
     """Lists a tensor's values in row-major order; they may be nested by shape, or flat."""
     if not isinstance(data, list):
-        raise InputError(where, "must have its values in the list `data`", show(data), "Send a list.")
+        raise InputError(
+            where, "must have its values in the list `data`", show(data), "Send a list."
+        )
     values = data
     if any(isinstance(item, list) for item in data):
         for size in shape[1:]:
             if not all(isinstance(item, list) and len(item) == size for item in values):
-                raise InputError(where, f"must be nested as its shape {list(shape)}", "ragged lists", "Send it flat.")
+                raise InputError(
+                    where,
+                    f"must be nested as its shape {list(shape)}",
+                    "ragged lists",
+                    "Send it flat.",
+                )
             values = [value for item in values for value in item]
     if len(values) != math.prod(shape):
         expected = f"must hold {math.prod(shape)} values, as its shape {list(shape)} says"
@@ -238,17 +284,26 @@ def _require_equal_rows(arrays: Arrays) -> None:
     counts = {name: len(array) for name, array in arrays.items()}
     if len(set(counts.values())) > 1:
         received = ", ".join(f"{name} {count}" for name, count in counts.items())
-        raise InputError("inputs", "must all have the same number of rows", received, "Send all features of every row.")
+        raise InputError(
+            "inputs",
+            "must all have the same number of rows",
+            received,
+            "Send all features of every row.",
+        )
 
 
 def _missing(where: str, missing: list[str], present: Iterable[object]) -> InputError:
     noun = "feature" if len(missing) == 1 else "features"
     received = ", ".join(show_name(name) for name in list(present)[:10]) or "none"
-    return InputError(where, f"must have the {noun} {', '.join(missing)}", received, "Send every feature.")
+    return InputError(
+        where, f"must have the {noun} {', '.join(missing)}", received, "Send every feature."
+    )
 
 
 def _unknown(where: str, name: object, known: Iterable[str], noun: str = "features") -> InputError:
     names = list(known)
     near = difflib.get_close_matches(name[:200], names, 1) if isinstance(name, str) else []
     remedy = f"Did you mean `{near[0]}`?" if near else "Leave it out."
-    return InputError(where, f"must be one of the model's {noun} ({', '.join(names)})", show_name(name), remedy)
+    return InputError(
+        where, f"must be one of the model's {noun} ({', '.join(names)})", show_name(name), remedy
+    )

@@ -20,9 +20,15 @@ class SlotCollector(Collector):
     def collect(self) -> Iterable[Metric]:
         """Gives the current values."""
         model = self._slot.model
-        info = GaugeMetricFamily("perennial_model_info", "The model that serves.", labels=["name", "version", "digest"])
+        info = GaugeMetricFamily(
+            "perennial_model_info", "The model that serves.", labels=["name", "version", "digest"]
+        )
         info.add_metric([model.name, model.version, model.digest], 1)
         yield info
         loads, reads = self._slot.failed_loads, self._slot.failed_reads
-        yield CounterMetricFamily("perennial_failed_loads", "Attempts to load a deployment that failed.", value=loads)
-        yield CounterMetricFamily("perennial_failed_ledger_reads", "Reads of the ledger that failed.", value=reads)
+        yield CounterMetricFamily(
+            "perennial_failed_loads", "Attempts to load a deployment that failed.", value=loads
+        )
+        yield CounterMetricFamily(
+            "perennial_failed_ledger_reads", "Reads of the ledger that failed.", value=reads
+        )

@@ -36,7 +36,9 @@ def task_outputs(contract: ModelContract, task: ServedTask) -> dict[Part, Output
     names = [each.name for each in contract.tasks]
     return {
         part: Output(
-            output_name(names, task.name, part), _DTYPES[part], task.classes if part == "probabilities" else None
+            output_name(names, task.name, part),
+            _DTYPES[part],
+            task.classes if part == "probabilities" else None,
         )
         for part in PARTS[task.kind]
     }

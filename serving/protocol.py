@@ -50,7 +50,10 @@ class SlotModel(Model):  # type: ignore[misc]
         return payload
 
     async def predict(
-        self, payload: object, headers: dict[str, str] | None = None, response_headers: dict[str, str] | None = None
+        self,
+        payload: object,
+        headers: dict[str, str] | None = None,
+        response_headers: dict[str, str] | None = None,
     ) -> V1Answer | InferResponse:
         """Answers one request in a worker thread.
 
@@ -80,14 +83,20 @@ class StrictDataPlane(DataPlane):  # type: ignore[misc]
     """KServe's data plane that takes any content type as JSON; a malformed body is HTTP 400."""
 
     def decode(
-        self, body: Any, headers: Mapping[str, str], protocol_version: str = "v1", model_name: str | None = None
+        self,
+        body: Any,
+        headers: Mapping[str, str],
+        protocol_version: str = "v1",
+        model_name: str | None = None,
     ) -> tuple[Any, dict[str, Any]]:
         """Hands a v1 body on as bytes (it is parsed in the worker thread); decodes a v2 request."""
         if protocol_version == "v1":
             return body, {}
         return self.decode_inference_request(body, headers, model_name), {}
 
-    def decode_inference_request(self, body: Any, headers: Mapping[str, str], model_name: str | None) -> InferRequest:
+    def decode_inference_request(
+        self, body: Any, headers: Mapping[str, str], model_name: str | None
+    ) -> InferRequest:
         """Decodes a v2 request, whose tensors are JSON or follow it in binary.
 
         Raises:
@@ -103,18 +112,34 @@ class StrictDataPlane(DataPlane):  # type: ignore[misc]
             return InferRequest.from_inference_request(checked, model_name)
         except (InputError, InvalidInput) as error:
             raise InvalidInput(str(error)) from None
-        except (ValueError, TypeError, KeyError, AttributeError, InferenceError, struct.error) as error:
+        except (
+            ValueError,
+            TypeError,
+            KeyError,
+            AttributeError,
+            InferenceError,
+            struct.error,
+        ) as error:
             received = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
             form = InputError(
-                "the request's body", "must have the form of the Open Inference Protocol", received, _REMEDY
+                "the request's body",
+                "must have the form of the Open Inference Protocol",
+                received,
+                _REMEDY,
             )
             raise InvalidInput(str(form)) from None
 
     def encode(
-        self, model_name: str, response: Any, headers: Mapping[str, str], req_attributes: dict[str, Any]
+        self,
+        model_name: str,
+        response: Any,
+        headers: Mapping[str, str],
+        req_attributes: dict[str, Any],
     ) -> tuple[Any, dict[str, str]]:
         """Encodes an answer as KServe does, but never as a CloudEvent: requests are none either."""
-        encoded: tuple[Any, dict[str, str]] = super().encode(model_name, response, None, req_attributes)
+        encoded: tuple[Any, dict[str, str]] = super().encode(
+            model_name, response, None, req_attributes
+        )
         return encoded
 
 
@@ -127,7 +152,9 @@ class LedgerDecides(ModelRepositoryExtension):  # type: ignore[misc]
         Raises:
             InvalidInput: Always.
         """
-        raise InvalidInput(f"model {model_name} follows the ledger. Received: load. Use `perennial promote`.")
+        raise InvalidInput(
+            f"model {model_name} follows the ledger. Received: load. Use `perennial promote`."
+        )
 
     async def unload(self, model_name: str) -> None:
         """Refuses.
@@ -135,13 +162,17 @@ class LedgerDecides(ModelRepositoryExtension):  # type: ignore[misc]
         Raises:
             InvalidInput: Always.
         """
-        raise InvalidInput(f"model {model_name} follows the ledger. Received: unload. Use `perennial rollback`.")
+        raise InvalidInput(
+            f"model {model_name} follows the ledger. Received: unload. Use `perennial rollback`."
+        )
 
 
 class QuietRestServer(RESTServer):  # type: ignore[misc]
     """KServe's REST server without a log line per request; every error is `{"error": ...}`."""
 
-    def __init__(self, app: FastAPI, data_plane: DataPlane, extension: ModelRepositoryExtension, port: int) -> None:
+    def __init__(
+        self, app: FastAPI, data_plane: DataPlane, extension: ModelRepositoryExtension, port: int
+    ) -> None:
         super().__init__(app, data_plane, extension, port, grace_period=GRACE_SECONDS)
         self._app = app
         self.config.access_log = False
@@ -170,13 +201,17 @@ class LoopbackModelServer(ModelServer):  # type: ignore[misc]
         """Serves the model until SIGTERM or SIGINT; requests in flight are answered first."""
         self.register_model(model)
         app = FastAPI(title="Perennial", docs_url=None, redoc_url=None)
-        QuietRestServer(app, self.dataplane, self.model_repository_extension, self.http_port).run(sockets=[listener])
+        QuietRestServer(app, self.dataplane, self.model_repository_extension, self.http_port).run(
+            sockets=[listener]
+        )
 
 
 def _check_form(parsed: object) -> InferenceRequest:
     """Checks the JSON part of a request whose tensors may follow it, as KServe does not."""
     if isinstance(parsed, dict) and isinstance(parsed.get("inputs"), list):
-        inputs = [{"data": []} | item if isinstance(item, dict) else item for item in parsed["inputs"]]
+        inputs = [
+            {"data": []} | item if isinstance(item, dict) else item for item in parsed["inputs"]
+        ]
         parsed = parsed | {"inputs": inputs}
     return InferenceRequest.model_validate(parsed)
 
@@ -199,7 +234,9 @@ async def _not_found(_request: Request, error: Exception) -> JSONResponse:
 
 async def _http_error(_request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
-    return JSONResponse({"error": error.detail}, status_code=error.status_code, headers=error.headers)
+    return JSONResponse(
+        {"error": error.detail}, status_code=error.status_code, headers=error.headers
+    )
 
 
 async def _malformed(_request: Request, error: Exception) -> JSONResponse:
@@ -207,10 +244,15 @@ async def _malformed(_request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
     first = next((item for item in error.errors() if "bytes" not in item["loc"]), error.errors()[0])
     if first["type"] == "json_invalid":
-        where, received = "the request's body", f"{first['ctx']['error']} at character {first['loc'][-1]}"
+        where, received = (
+            "the request's body",
+            f"{first['ctx']['error']} at character {first['loc'][-1]}",
+        )
         message = InputError(where, "must be JSON", received, _REMEDY)
     else:
         path = [part for part in first["loc"][1:] if part != "InferenceRequest"]
         where = ".".join(show_name(part) for part in path) or "the request's body"
-        message = InputError(where, "must have the form of the Open Inference Protocol", first["msg"], _REMEDY)
+        message = InputError(
+            where, "must have the form of the Open Inference Protocol", first["msg"], _REMEDY
+        )
     return JSONResponse({"error": str(message)}, status_code=400)

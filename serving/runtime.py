@@ -93,7 +93,9 @@ def _check_features(served: ServedModel, features: Sequence[Feature]) -> None:
         name: _describe(spec.dtype.name, spec.shape.as_list() if spec.shape.rank else [])
         for name, spec in served.signature(SERVING_SIGNATURE).structured_input_signature[1].items()
     }
-    promised = {feature.name: _describe(feature.dtype, [None, *feature.shape]) for feature in features}
+    promised = {
+        feature.name: _describe(feature.dtype, [None, *feature.shape]) for feature in features
+    }
     for name in sorted(taken.keys() | promised.keys()):
         if taken.get(name) != promised.get(name):
             expected = f"must take {promised.get(name, 'nothing')}, as its contract says"
@@ -101,7 +103,10 @@ def _check_features(served: ServedModel, features: Sequence[Feature]) -> None:
             raise ServingError(f"{served.name}: {name}", expected, received, _RETRAIN)
     for feature in features:
         if feature.dtype not in DTYPES:
-            where, expected = f"{served.name}: {feature.name}", f"must be one of {', '.join(DTYPES)}"
+            where, expected = (
+                f"{served.name}: {feature.name}",
+                f"must be one of {', '.join(DTYPES)}",
+            )
             raise ServingError(where, expected, feature.dtype, "Correct schema.pbtxt.")
 
 
@@ -117,7 +122,10 @@ def _warm_up(served: ServedModel, features: Sequence[Feature]) -> None:
     try:
         answer = served.signature(SERVING_SIGNATURE)(**tensors)
     except Exception as error:  # whatever TensorFlow raises, this model cannot answer
-        expected, remedy = "must answer a request of zeros and empty strings", "Deploy another version."
+        expected, remedy = (
+            "must answer a request of zeros and empty strings",
+            "Deploy another version.",
+        )
         raise ServingError(served.name, expected, describe_error(error), remedy) from error
     given = {name: (tensor.dtype.name, tuple(tensor.shape)) for name, tensor in answer.items()}
     promised = all_outputs(served.contract)
@@ -131,7 +139,11 @@ def _blank(feature: Feature) -> Array:
     if feature.optional:
         return to_array([feature.fill()], feature, lambda _: f"the default of {feature.name}")
     shape = [1, *(1 if size is None else size for size in feature.shape)]
-    return np.full(shape, b"", dtype=object) if feature.dtype == TEXT else np.zeros(shape, feature.dtype)
+    return (
+        np.full(shape, b"", dtype=object)
+        if feature.dtype == TEXT
+        else np.zeros(shape, feature.dtype)
+    )
 
 
 def _require_finite(predictions: Predictions) -> None:
@@ -140,4 +152,6 @@ def _require_finite(predictions: Predictions) -> None:
         if not finite.all():
             where = f"instances[{int(np.argmin(finite))}]"
             expected = f"must be values for which the model's {name} is finite"
-            raise InputError(where, expected, "values that give NaN or infinity", "Check their magnitude.")
+            raise InputError(
+                where, expected, "values that give NaN or infinity", "Check their magnitude."
+            )

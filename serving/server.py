@@ -54,7 +54,9 @@ def serve(project: Project, port: int | None = None, host: str = LOOPBACK) -> No
             follower.stop()
 
 
-def serve_folder(name: str, version: str, saved_model: Path, digest: str, port: int, host: str = LOOPBACK) -> None:
+def serve_folder(
+    name: str, version: str, saved_model: Path, digest: str, port: int, host: str = LOOPBACK
+) -> None:
     """Serves one SavedModel folder, without a ledger, until SIGTERM or SIGINT.
 
     Args:
@@ -85,7 +87,9 @@ def _run(slot: Slot, listener: socket.socket) -> None:
     REGISTRY.register(collector)
     try:
         _listen(listener, host, port)
-        logger.info("%s version %s serves on http://%s:%s", slot.model.name, slot.model.version, host, port)
+        logger.info(
+            "%s version %s serves on http://%s:%s", slot.model.name, slot.model.version, host, port
+        )
         with _signals_end_quietly():
             server.run(SlotModel(slot), listener)
     finally:
@@ -116,7 +120,9 @@ def _listen(listener: socket.socket, host: str, port: int) -> None:
 
 def _port_error(host: str, port: int, error: OSError) -> ServingError:
     remedy = "Stop what uses it, or choose another with --port or serving.port in project.yaml."
-    return ServingError(f"port {port} on {host}", "must be free for the server", error.strerror or error, remedy)
+    return ServingError(
+        f"port {port} on {host}", "must be free for the server", error.strerror or error, remedy
+    )
 
 
 @contextmanager

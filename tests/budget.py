@@ -12,7 +12,10 @@ FILE = Path(__file__).with_name("budget.toml")
 
 
 class Budget:
-    """A plugin of pytest: orders the files, adds up the seconds of each folder, and prints them at the end."""
+    """A plugin of pytest.
+
+    Orders the files, adds up the seconds of each folder, and prints them at the end.
+    """
 
     def __init__(self) -> None:
         settings = tomllib.loads(FILE.read_text())
@@ -45,7 +48,8 @@ class Budget:
         """A sentence for each folder that took longer than it may."""
         over = {folder: self.taken[folder] - allowed for folder, allowed in self.allowed.items()}
         return [
-            f"{folder} took {self.taken[folder]:.0f} s, {seconds:.0f} s more than {FILE.name} allows"
+            f"{folder} took {self.taken[folder]:.0f} s, {seconds:.0f} s more than {FILE.name} "
+            "allows"
             for folder, seconds in over.items()
             if seconds > 0
         ]

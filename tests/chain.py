@@ -117,7 +117,10 @@ def with_settings(project: Project, section: str, **changes: Any) -> Project:
 
 
 def run_chain(folder: Path) -> None:
-    """Runs everything up to the comparison of two instances with a champion; needs a warm process."""
+    """Runs everything up to the comparison of two instances with a champion.
+
+    Needs a warm process.
+    """
     from components.select_spans.step import select_spans
     from components.validate_data.step import validate_data
 
@@ -130,7 +133,10 @@ def run_chain(folder: Path) -> None:
     for span in selection.window:
         _ingest(chain, span)
     names = [span.name for span in selection.window]
-    checked, statistics = [chain.checked(name) for name in names], [chain.statistics(name) for name in names]
+    checked, statistics = (
+        [chain.checked(name) for name in names],
+        [chain.statistics(name) for name in names],
+    )
     outputs = (chain.window, chain.measured, chain.validation)
     validate_data(project, selection.new_spans, selection.released, checked, statistics, *outputs)
     _train(chain, selection)
@@ -151,7 +157,9 @@ def _ingest(chain: Chain, span: Span) -> None:
     check_examples(project, chain.examples(span.name), chain.checked(span.name))
     options = project.settings.beam.options
     label = (project.settings.label,)
-    compute_statistics(chain.checked(span.name), options, chain.statistics(span.name), project.schema, label)
+    compute_statistics(
+        chain.checked(span.name), options, chain.statistics(span.name), project.schema, label
+    )
 
 
 def _train(chain: Chain, selection: Selection) -> None:
@@ -182,11 +190,23 @@ def _register(chain: Chain) -> None:
     trainings = [Training.read(path) for path in sorted((chain.folder / "models").iterdir())]
     other = next(t for t in trainings if t is not choose_candidate(trainings))
     version = registry.register(
-        Candidate(chain.model(other.instance.name) / SAVED_MODEL, other.digest, {}, {}, {}, {"run": "run-0"})
+        Candidate(
+            chain.model(other.instance.name) / SAVED_MODEL,
+            other.digest,
+            {},
+            {},
+            {},
+            {"run": "run-0"},
+        )
     )
     (chain.folder / "version.json").write_text(version.model_dump_json())
     made = Deployment(
-        version=version.version, digest=version.digest, action="push", by="a test", why="a test", replaces=None
+        version=version.version,
+        digest=version.digest,
+        action="push",
+        by="a test",
+        why="a test",
+        replaces=None,
     )
     Ledger(chain.project.ledger_url).deploy(made, "run-0")
 

@@ -1,4 +1,6 @@
-"""Runs steps as the product does: each in a process forked from the warm process, which the whole session shares.
+"""Runs steps as the product does.
+
+Each in a process forked from the warm process, which the whole session shares.
 
 The tests' own process never runs TensorFlow.
 """
@@ -21,7 +23,10 @@ from perennial.runner.warm_wire import Call
 
 
 def forked(function: Callable[..., Any], *arguments: Any) -> Any:
-    """Calls a function of a module in a process of its own; gives what it returns, raises what it raises."""
+    """Calls a function of a module in a process of its own.
+
+    Gives what it returns, raises what it raises.
+    """
     with tempfile.TemporaryDirectory() as folder:
         request, answer = Path(folder) / "request", Path(folder) / "answer"
         request.write_bytes(pickle.dumps((function, arguments)))

@@ -1,6 +1,7 @@
 """Models of every kind, trained by the real steps on real patients, once for all tests.
 
-scikit-learn's diabetes data: 442 patients, five measurements, and how far the disease got in a year.
+scikit-learn's diabetes data: 442 patients, five measurements, and how far the disease got in a
+year.
 """
 
 from __future__ import annotations
@@ -223,8 +224,12 @@ def _register(kind: Kind) -> None:
     trainings = [Training.read(folder) for folder in kind.models]
     for other in (t for t in trainings if t is not choose_candidate(trainings)):
         saved_model = kind.folder / "models" / other.instance.name / SAVED_MODEL
-        version = registry.register(Candidate(saved_model, other.digest, {}, {}, {}, {"run": "run-0"}))
-        Ledger(kind.project.ledger_url).deploy(deployment(version.version, digest=version.digest), "run-0")
+        version = registry.register(
+            Candidate(saved_model, other.digest, {}, {}, {}, {"run": "run-0"})
+        )
+        Ledger(kind.project.ledger_url).deploy(
+            deployment(version.version, digest=version.digest), "run-0"
+        )
 
 
 def _evaluate(kind: Kind) -> None:

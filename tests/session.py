@@ -1,7 +1,10 @@
-"""What a whole test session shares, whichever worker of pytest-xdist asks first: folders and servers made once.
+"""What a whole test session shares, whichever worker of pytest-xdist asks first.
 
-The process that was started as `pytest` owns the session's folder; its workers find it in the environment. Who asks
-for something that is being made waits until it is there; when the session ends, its owner stops what still runs.
+Folders and servers made once.
+
+The process that was started as `pytest` owns the session's folder; its workers find it in the
+environment. Who asks for something that is being made waits until it is there; when the session
+ends, its owner stops what still runs.
 """
 
 from __future__ import annotations
@@ -26,7 +29,10 @@ _STOP_SECONDS = 10
 
 @dataclass(frozen=True)
 class Server:
-    """A server of the session: where it answers, the leader of its process group, and a folder that goes with it."""
+    """A server of the session.
+
+    Where it answers, the leader of its process group, and a folder that goes with it.
+    """
 
     address: str
     pid: int
@@ -36,7 +42,8 @@ class Server:
 def open_session() -> None:
     """Makes the session's folder."""
     os.environ[FOLDER] = tempfile.mkdtemp(prefix="perennial-tests-")
-    # Where the session's commands find their warm process, apart from that of whoever runs the tests.
+    # Where the session's commands find their warm process, apart from that of whoever runs the
+    # tests.
     os.environ["XDG_RUNTIME_DIR"] = os.environ[FOLDER]
 
 
@@ -44,13 +51,18 @@ def close_session() -> None:
     """Stops the session's servers, the newest first, and removes what they and the session wrote."""
     warm.stop()
     folder = Path(os.environ.pop(FOLDER))
-    for record in sorted(folder.glob("*.server"), key=lambda path: path.stat().st_mtime, reverse=True):
+    for record in sorted(
+        folder.glob("*.server"), key=lambda path: path.stat().st_mtime, reverse=True
+    ):
         stop(Server(**json.loads(record.read_text())))
     shutil.rmtree(folder, ignore_errors=True)
 
 
 def make_once(name: str, make: Callable[[Path], None]) -> Path:
-    """Gives a folder that `make` fills, once in a session; an attempt that failed leaves nothing behind."""
+    """Gives a folder that `make` fills, once in a session.
+
+    An attempt that failed leaves nothing behind.
+    """
     folder = _session() / name
     with _locked(name) as lock:
         if not lock.read_text():
@@ -62,7 +74,10 @@ def make_once(name: str, make: Callable[[Path], None]) -> Path:
 
 
 def serve_once(name: str, start: Callable[[Path], Server]) -> Server:
-    """Gives a server that `start` starts in the folder it is given, once in a session; it must answer by then."""
+    """Gives a server that `start` starts in the folder it is given, once in a session.
+
+    It must answer by then.
+    """
     record = _session() / f"{name}.server"
     with _locked(name):
         if not record.exists():

@@ -74,8 +74,15 @@ def choose(pythons: Sequence[Interpreter], disks: Sequence[Disk]) -> Union[Inter
     for disk in disks:
         if disk.free_gb < FREE_GB:
             where = "Disk of {}".format(disk.folder)
-            remedy = "Free some, or move the checkout or uv's cache (UV_CACHE_DIR) to a larger disk."
-            return Problem(where, "must have {} GB free".format(FREE_GB), "{:.1f} GB".format(disk.free_gb), remedy)
+            remedy = (
+                "Free some, or move the checkout or uv's cache (UV_CACHE_DIR) to a larger disk."
+            )
+            return Problem(
+                where,
+                "must have {} GB free".format(FREE_GB),
+                "{:.1f} GB".format(disk.free_gb),
+                remedy,
+            )
     return fitting[0]
 
 
@@ -98,7 +105,9 @@ def _platform(python: Interpreter) -> Optional[Problem]:
 def _version(python: Interpreter) -> Optional[Problem]:
     if python.implementation == "cpython" and OLDEST <= python.version[:2] <= NEWEST:
         return None
-    received = "{} {}".format(python.implementation.replace("cpython", "Python"), _dotted(python.version))
+    received = "{} {}".format(
+        python.implementation.replace("cpython", "Python"), _dotted(python.version)
+    )
     remedy = "Install one of these, or name one that is not on PATH: {}.".format(NAME_ONE)
     return Problem("Python ({})".format(python.command), "must be C" + SUPPORTED, received, remedy)
 
@@ -110,9 +119,13 @@ def _glibc(python: Interpreter) -> Optional[Problem]:
         return None
     lowest = min(GLIBC, key=lambda version: GLIBC[version])
     if python.glibc >= GLIBC[lowest]:
-        remedy = "Use Python {}, which needs only {}: {}.".format(_dotted(lowest), _dotted(GLIBC[lowest]), NAME_ONE)
+        remedy = "Use Python {}, which needs only {}: {}.".format(
+            _dotted(lowest), _dotted(GLIBC[lowest]), NAME_ONE
+        )
     else:
-        remedy = "Use a newer distribution, such as Debian 12 (Python 3.11), Debian 13 or Ubuntu 24.04."
+        remedy = (
+            "Use a newer distribution, such as Debian 12 (Python 3.11), Debian 13 or Ubuntu 24.04."
+        )
     where = "The C library for Python {} ({})".format(_dotted(minor), python.command)
     received = "glibc " + _dotted(python.glibc) if python.glibc else "another C library"
     return Problem(where, "must be glibc {} or newer".format(_dotted(needed)), received, remedy)
@@ -122,7 +135,9 @@ def _venv(python: Interpreter) -> Optional[Problem]:
     if python.has_venv:
         return None
     where = "Python ({})".format(python.command)
-    remedy = "Install it (Debian, Ubuntu: apt-get install python{}-venv).".format(_dotted(python.version[:2]))
+    remedy = "Install it (Debian, Ubuntu: apt-get install python{}-venv).".format(
+        _dotted(python.version[:2])
+    )
     return Problem(where, "must have the modules venv and ensurepip", "a Python without", remedy)
 
 
@@ -139,8 +154,15 @@ def _header(python: Interpreter) -> Optional[Problem]:
     if python.has_header:
         return None
     where = "Python ({})".format(python.command)
-    remedy = "Install them (Debian, Ubuntu: apt-get install python{}-dev).".format(_dotted(python.version[:2]))
-    return Problem(where, "must have its C headers: pyfarmhash has no wheel", "no {}".format(python.header), remedy)
+    remedy = "Install them (Debian, Ubuntu: apt-get install python{}-dev).".format(
+        _dotted(python.version[:2])
+    )
+    return Problem(
+        where,
+        "must have its C headers: pyfarmhash has no wheel",
+        "no {}".format(python.header),
+        remedy,
+    )
 
 
 def _dotted(version: Version) -> str:
@@ -180,7 +202,9 @@ print(json.dumps({
 def look_at(command: str) -> Optional[Interpreter]:
     """Runs one Python to see what it is; None when it is not there or does not run."""
     try:
-        done = subprocess.run([command, "-c", PROBE], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=60)
+        done = subprocess.run(
+            [command, "-c", PROBE], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=60
+        )
         found = json.loads(done.stdout.decode())
     except (OSError, ValueError, subprocess.SubprocessError):
         return None
@@ -231,13 +255,19 @@ def main(arguments: Sequence[str]) -> int:
     pythons = [python for python in map(look_at, candidates(named)) if python]
     if named and not pythons:
         remedy = "Name one that runs, or leave PYTHON out to search PATH."
-        result: Union[Interpreter, Problem] = Problem("PYTHON", "must name " + SUPPORTED, named, remedy)
+        result: Union[Interpreter, Problem] = Problem(
+            "PYTHON", "must name " + SUPPORTED, named, remedy
+        )
     else:
-        result = choose(pythons, disks_written(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
+        result = choose(
+            pythons, disks_written(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+        )
     if isinstance(result, Problem):
         sys.stderr.write("set-up: {}\n".format(result))
         return 1
-    sys.stderr.write("set-up: Python {}, glibc {}\n".format(_dotted(result.version), _dotted(result.glibc)))
+    sys.stderr.write(
+        "set-up: Python {}, glibc {}\n".format(_dotted(result.version), _dotted(result.glibc))
+    )
     sys.stdout.write(result.executable + "\n")
     return 0
 

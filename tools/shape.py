@@ -18,7 +18,9 @@ LONGEST_LINE = 100
 REPEATED_LINES = 6
 SHORT_BODY = 2
 # A docstring that opens with one of these says what a thing is, although the word ends like a verb.
-NOUNS = frozenset({"this", "names", "rows", "shares", "others", "columns", "models", "values", "words", "spans"})
+NOUNS = frozenset(
+    {"this", "names", "rows", "shares", "others", "columns", "models", "values", "words", "spans"}
+)
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
@@ -33,9 +35,16 @@ class Module:
 
     @property
     def package(self) -> str:
-        """The room that it belongs to, two parts of its name; a loose module of these two is a room of its own."""
+        """The room that it belongs to, two parts of its name.
+
+        A loose module of these two is a room of its own.
+        """
         parts = self.name.split(".")
-        return ".".join(parts[:2]) if len(parts) > 2 or parts[0] in ("perennial", "schemas") else parts[0]
+        return (
+            ".".join(parts[:2])
+            if len(parts) > 2 or parts[0] in ("perennial", "schemas")
+            else parts[0]
+        )
 
 
 def main() -> None:
@@ -71,7 +80,10 @@ def measure(modules: list[Module]) -> Iterator[tuple[str, str]]:
     yield "packages", str(len({module.package for module in modules}))
     yield "arrows between packages", str(len(between))
     yield "circles of packages", describe_circles(find_circles(between))
-    yield "circles of modules", describe_circles(find_circles({(a.name, b.name) for a, b in arrows}))
+    yield (
+        "circles of modules",
+        describe_circles(find_circles({(a.name, b.name) for a, b in arrows})),
+    )
     steps = [(a, b) for a, b in arrows if _is_step(a) and _is_step(b) and a.package != b.package]
     pairs = {(a.package, b.package) for a, b in steps}
     yield "imports between steps", f"{len(steps)} over {len(pairs)} pairs"
@@ -79,9 +91,15 @@ def measure(modules: list[Module]) -> Iterator[tuple[str, str]]:
     gerunds = [module.name for module in modules if module.name.endswith("ing")]
     yield "modules named in -ing", str(len(gerunds))
     openers = Counter(find_openers(modules))
-    total, other = sum(openers.values()), Counter({w: n for w, n in openers.items() if not is_verb(w)})
+    total, other = (
+        sum(openers.values()),
+        Counter({w: n for w, n in openers.items() if not is_verb(w)}),
+    )
     common = ", ".join(f"{word} {count}" for word, count in other.most_common(5))
-    yield "docstrings of functions that do not open with a verb", f"{sum(other.values())} of {total} ({common})"
+    yield (
+        "docstrings of functions that do not open with a verb",
+        f"{sum(other.values())} of {total} ({common})",
+    )
     once, short = count_helpers(modules)
     yield "private helpers used once, per 1,000 lines", f"{once / lines * 1000:.1f}"
     yield f"of them with at most {SHORT_BODY} lines, per 1,000 lines", f"{short / lines * 1000:.1f}"
@@ -91,12 +109,19 @@ def measure(modules: list[Module]) -> Iterator[tuple[str, str]]:
 
 
 def find_imports(modules: list[Module]) -> list[tuple[Module, Module]]:
-    """Finds which module imports which, also within functions; imports for type checkers alone are left out."""
+    """Finds which module imports which, also within functions.
+
+    Imports for type checkers alone are left out.
+    """
     by_name = {module.name: module for module in modules}
     found = []
     for module in modules:
         names = {name for name in _imported(module.tree) if name.split(".")[0] in PACKAGES}
-        targets = {by_name[target] for name in names if (target := _nearest(name, by_name)) and target != module.name}
+        targets = {
+            by_name[target]
+            for name in names
+            if (target := _nearest(name, by_name)) and target != module.name
+        }
         found += [(module, target) for target in sorted(targets, key=lambda target: target.name)]
     return found
 
@@ -129,7 +154,11 @@ def find_circles(arrows: set[tuple[str, str]]) -> list[list[str]]:
     for start, end in arrows:
         targets.setdefault(start, set()).add(end)
     reach = {name: _reachable(name, targets) for name in targets}
-    groups = {frozenset(n for n in reach[name] if name in reach.get(n, ())) for name in reach if name in reach[name]}
+    groups = {
+        frozenset(n for n in reach[name] if name in reach.get(n, ()))
+        for name in reach
+        if name in reach[name]
+    }
     return sorted(sorted(group) for group in groups)
 
 
@@ -145,7 +174,11 @@ def _reachable(start: str, targets: dict[str, set[str]]) -> set[str]:
 
 def describe_circles(circles: list[list[str]]) -> str:
     """Writes how many circles there are, and who stands in them."""
-    return "0" if not circles else f"{len(circles)}: " + "; ".join(", ".join(circle) for circle in circles)
+    return (
+        "0"
+        if not circles
+        else f"{len(circles)}: " + "; ".join(", ".join(circle) for circle in circles)
+    )
 
 
 def find_openers(modules: list[Module]) -> Iterator[str]:
@@ -157,16 +190,25 @@ def find_openers(modules: list[Module]) -> Iterator[str]:
 
 
 def is_verb(word: str) -> bool:
-    """Tells whether a docstring's first word reads as a verb in the third person, such as "Writes"."""
-    return word.isalpha() and word.endswith("s") and not word.endswith("ss") and word.lower() not in NOUNS
+    """Tells whether a docstring's first word reads as a verb, such as "Writes"."""
+    return (
+        word.isalpha()
+        and word.endswith("s")
+        and not word.endswith("ss")
+        and word.lower() not in NOUNS
+    )
 
 
 def count_helpers(modules: list[Module]) -> tuple[int, int]:
-    """Counts private functions and methods that their module uses once, and those of them with a short body."""
+    """Counts private functions that their module uses once, and those with a short body."""
     once = short = 0
     for module in modules:
         for node in ast.walk(module.tree):
-            if not isinstance(node, Function) or not node.name.startswith("_") or node.name.startswith("__"):
+            if (
+                not isinstance(node, Function)
+                or not node.name.startswith("_")
+                or node.name.startswith("__")
+            ):
                 continue
             if len(re.findall(rf"\b{node.name}\b", module.text)) == 2:  # its definition and one use
                 once += 1
@@ -176,12 +218,21 @@ def count_helpers(modules: list[Module]) -> tuple[int, int]:
 
 
 def count_repeats(modules: list[Module]) -> int:
-    """Counts runs of code lines that stand in the tree more than once; imports and closing brackets do not count."""
+    """Counts runs of code lines that stand in the tree more than once.
+
+    Imports and closing brackets do not count.
+    """
     seen: Counter[tuple[str, ...]] = Counter()
     for module in modules:
         lines = [line.strip() for line in module.text.splitlines()]
-        code = [line for line in lines if len(line) > 3 and not line.startswith(("import ", "from ", "#", '"""'))]
-        seen.update({tuple(code[i : i + REPEATED_LINES]) for i in range(len(code) - REPEATED_LINES + 1)})
+        code = [
+            line
+            for line in lines
+            if len(line) > 3 and not line.startswith(("import ", "from ", "#", '"""'))
+        ]
+        seen.update(
+            {tuple(code[i : i + REPEATED_LINES]) for i in range(len(code) - REPEATED_LINES + 1)}
+        )
     return sum(count > 1 for count in seen.values())
 
 

@@ -74,7 +74,9 @@ class AnalyzerCache:
         again.
         """
         try:
-            shutil.rmtree(self._folder(content), ignore_errors=True)  # it is damaged, or it would have been found
+            shutil.rmtree(
+                self._folder(content), ignore_errors=True
+            )  # it is damaged, or it would have been found
             written.mkdir(parents=True, exist_ok=True)
             entries = [_entry(written, key) for key in keys]
             publish_text(Index(entries=entries).model_dump_json(indent=2), written / INDEX_FILE)
@@ -105,13 +107,16 @@ def read_entries(pipeline: Any, entries: Mapping[bytes, Sequence[Path]]) -> dict
 
     return {
         key: pipeline
-        | f"Entry files[{number}]" >> beam.Create([[str(file) for file in files]]).with_output_types(list[str])
+        | f"Entry files[{number}]"
+        >> beam.Create([[str(file) for file in files]]).with_output_types(list[str])
         | f"Read entries[{number}]" >> beam.FlatMap(_read_entries).with_output_types(bytes)
         for number, (key, files) in enumerate(entries.items())
     }
 
 
-def write_entries(pipeline: Any, accumulated: Mapping[str, Mapping[bytes, Any]], folder: Path) -> None:
+def write_entries(
+    pipeline: Any, accumulated: Mapping[str, Mapping[bytes, Any]], folder: Path
+) -> None:
     """Writes `folder/<dataset>/<key in hexadecimal>`, a gzipped TFRecord of encoded accumulators.
 
     One transform writes them all, so that the pipeline stays small however many spans are new.
@@ -119,7 +124,9 @@ def write_entries(pipeline: Any, accumulated: Mapping[str, Mapping[bytes, Any]],
     import apache_beam as beam
 
     named = [
-        records | f"Name[{dataset}][{number}]" >> beam.Map(_named(dataset, key)).with_output_types(tuple[str, bytes])
+        records
+        | f"Name[{dataset}][{number}]"
+        >> beam.Map(_named(dataset, key)).with_output_types(tuple[str, bytes])
         for dataset, entries in accumulated.items()
         for number, (key, records) in enumerate(entries.items())
     ]
@@ -205,7 +212,9 @@ def _require_harmless(record: bytes) -> None:
 
 
 def _touch(folder: Path) -> None:
-    with suppress(OSError):  # nothing was kept for this span, or the state folder cannot be written to
+    with suppress(
+        OSError
+    ):  # nothing was kept for this span, or the state folder cannot be written to
         os.utime(folder)
 
 

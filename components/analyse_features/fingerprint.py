@@ -20,7 +20,9 @@ _FORMAT = 1
 _TRACE_ONLY = ("shared_name", "container", "config_proto", "config", "_gradient_op_type")
 
 
-def fingerprint(preprocessing: Preprocessing, specs: Mapping[str, tf.TypeSpec], keys: Sequence[bytes]) -> str:
+def fingerprint(
+    preprocessing: Preprocessing, specs: Mapping[str, tf.TypeSpec], keys: Sequence[bytes]
+) -> str:
     """Computes the digest of all that decides what the analyzers accumulate over the same examples.
 
     TensorFlow Transform's own keys are not enough: they hash the attributes of the operations
@@ -37,10 +39,14 @@ def fingerprint(preprocessing: Preprocessing, specs: Mapping[str, tf.TypeSpec], 
 
     # The order of the specs is that of a set in each process; operations would be numbered by it.
     ordered = dict(sorted(specs.items()))
-    graph, _, _ = impl_helper.trace_preprocessing_function(preprocessing, ordered, use_tf_compat_v1=False)
+    graph, _, _ = impl_helper.trace_preprocessing_function(
+        preprocessing, ordered, use_tf_compat_v1=False
+    )
     types = [f"{name} {spec}" for name, spec in sorted(specs.items())]
     versions = [_FORMAT, __version__, tft.__version__]
-    return digest_value([*versions, types, [key.hex() for key in keys], _describe(graph), list(_assets(graph))])
+    return digest_value(
+        [*versions, types, [key.hex() for key in keys], _describe(graph), list(_assets(graph))]
+    )
 
 
 def _describe(graph: tf.Graph) -> str:
@@ -48,7 +54,10 @@ def _describe(graph: tf.Graph) -> str:
     from google.protobuf import text_format
 
     definition = graph.as_graph_def()
-    for node in [*definition.node, *(node for function in definition.library.function for node in function.node_def)]:
+    for node in [
+        *definition.node,
+        *(node for function in definition.library.function for node in function.node_def),
+    ]:
         node.ClearField("experimental_debug_info")
         for name in _TRACE_ONLY:
             node.attr.pop(name, None)
@@ -69,7 +78,9 @@ def _name_functions(text: str, functions: Mapping[str, Any]) -> str:
 
     if not functions:
         return text
-    names = re.compile("|".join(re.escape(f'"{name}"') for name in sorted(functions, key=len, reverse=True)))
+    names = re.compile(
+        "|".join(re.escape(f'"{name}"') for name in sorted(functions, key=len, reverse=True))
+    )
     order: dict[str, str] = {}
     parts, waiting = [], [text]
     while waiting:

@@ -68,14 +68,20 @@ class _Plan:
 
         found = {DatasetKey(f"span-{i}"): list(span.files) for i, span in enumerate(self.new)}
         if self.kept:
-            found[DatasetKey(_KEPT, is_cached=False)] = [file for span in self.kept for file in span.files]
+            found[DatasetKey(_KEPT, is_cached=False)] = [
+                file for span in self.kept for file in span.files
+            ]
         return found
 
     def known(self, accumulators: Mapping[bytes, Any]) -> dict[DatasetKey, DatasetCache]:
         """Gives the accumulators of spans that need not be read, in TensorFlow Transform's form."""
         from tensorflow_transform.beam.analyzer_cache import DatasetCache, DatasetKey
 
-        return {DatasetKey(_KEPT, is_cached=False): DatasetCache(accumulators, None)} if self.kept else {}
+        return (
+            {DatasetKey(_KEPT, is_cached=False): DatasetCache(accumulators, None)}
+            if self.kept
+            else {}
+        )
 
 
 def analyse_features(project: Project, window: Path, output: Path) -> FeatureAnalysis:
@@ -119,9 +125,15 @@ def _analyse(project: Project, spans: list[SpanExamples], output: Path) -> Featu
     from tfx_bsl.tfxio.tensor_adapter import TensorAdapter
 
     preprocessing = load_preprocessing(project)
-    specs = TensorAdapter(raw_examples(project, "analyse_features").TensorAdapterConfig()).OriginalTypeSpecs()
-    wanted = analysis_graph_builder.get_analysis_cache_entry_keys(preprocessing, specs, {DatasetKey("any")}, False)
-    cache = AnalyzerCache(project.state / CACHE_FOLDER, fingerprint(preprocessing, specs, sorted(wanted)))
+    specs = TensorAdapter(
+        raw_examples(project, "analyse_features").TensorAdapterConfig()
+    ).OriginalTypeSpecs()
+    wanted = analysis_graph_builder.get_analysis_cache_entry_keys(
+        preprocessing, specs, {DatasetKey("any")}, False
+    )
+    cache = AnalyzerCache(
+        project.state / CACHE_FOLDER, fingerprint(preprocessing, specs, sorted(wanted))
+    )
     plan = _plan(cache, spans, sorted(wanted))
     required = analysis_graph_builder.get_analysis_dataset_keys(
         preprocessing, specs, set(plan.datasets()), plan.known(plan.entries), False
@@ -133,7 +145,8 @@ def _analyse(project: Project, spans: list[SpanExamples], output: Path) -> Featu
     cache.prune({span.content for span in spans})
     kept_only = () if any(key.key == _KEPT for key in required) else plan.kept
     return FeatureAnalysis(
-        read=tuple(span.name for span in spans if span not in kept_only), kept=tuple(span.name for span in kept_only)
+        read=tuple(span.name for span in spans if span not in kept_only),
+        kept=tuple(span.name for span in kept_only),
     )
 
 
@@ -153,7 +166,12 @@ def _plan(cache: AnalyzerCache, spans: list[SpanExamples], wanted: list[bytes]) 
 
 
 def _run(
-    project: Project, preprocessing: Preprocessing, plan: _Plan, required: set[Any], scratch: Path, output: Path
+    project: Project,
+    preprocessing: Preprocessing,
+    plan: _Plan,
+    required: set[Any],
+    scratch: Path,
+    output: Path,
 ) -> None:
     """Runs the Beam pipeline that writes the graph.
 
@@ -176,4 +194,8 @@ def _run(
             tft_beam.AnalyzeDatasetWithCache(preprocessing, pipeline=pipeline)
         )
         graph | "Write graph" >> tft_beam.WriteTransformFn(str(output / TRANSFORM_GRAPH))
-        write_entries(pipeline, {key.key: cache.cache_dict for key, cache in accumulated.items()}, scratch / "entries")
+        write_entries(
+            pipeline,
+            {key.key: cache.cache_dict for key, cache in accumulated.items()},
+            scratch / "entries",
+        )

@@ -59,7 +59,9 @@ def _row(site: Path, span: str, checks: Sequence[Check]) -> str:
     link = html.escape(quote(page.as_posix()), quote=True)
     met = sum(check.verdict == "passed" for check in checks)
     left, missed = (
-        html.escape(", ".join(dict.fromkeys(check.subject for check in checks if check.verdict == verdict)))
+        html.escape(
+            ", ".join(dict.fromkeys(check.subject for check in checks if check.verdict == verdict))
+        )
         for verdict in ("set_aside", "failed")
     )
     name = f'<a href="{link}">{html.escape(span)}</a>'

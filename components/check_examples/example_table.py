@@ -27,10 +27,16 @@ class Table(Protocol):
         """Counts the rows."""
 
     def frame(self, columns: Collection[str] | None = None) -> pd.DataFrame:
-        """Gives all rows, with these columns as far as they are there, or with all; the index counts from 0."""
+        """Gives all rows, with these columns as far as they are there, or with all.
+
+        The index counts from 0.
+        """
 
     def blocks(self, rows: int) -> Iterator[pd.DataFrame]:
-        """Gives frames of about so many rows with all columns; the index goes on from one to the next."""
+        """Gives frames of about so many rows with all columns.
+
+        The index goes on from one to the next.
+        """
 
 
 @dataclass
@@ -77,17 +83,27 @@ class ExampleTable:
         return replace(self, gone=np.array(sorted(rows), np.int64))
 
     def frame(self, columns: Collection[str] | None = None) -> pd.DataFrame:
-        """Gives all rows, with these columns as far as they are there, or with all; the index counts from 0."""
+        """Gives all rows, with these columns as far as they are there, or with all.
+
+        The index counts from 0.
+        """
         wanted = [
             name
             for name, feature in self.features.items()
             if columns is None or any(column in columns for column in feature.columns(name))
         ]
         frame = self._show(list(self._batches(wanted)), wanted, 0)
-        return frame if columns is None else frame[[column for column in frame.columns if column in columns]]
+        return (
+            frame
+            if columns is None
+            else frame[[column for column in frame.columns if column in columns]]
+        )
 
     def blocks(self, rows: int = BLOCK_ROWS) -> Iterator[pd.DataFrame]:
-        """Gives frames of at least so many rows, but for the last, with all columns; the index goes on through them."""
+        """Gives frames of at least so many rows, but for the last, with all columns.
+
+        The index goes on through them.
+        """
         names = list(self.features)
         held: list[pa.RecordBatch] = []
         shown = 0
@@ -104,14 +120,18 @@ class ExampleTable:
         start = 0
         for file in self.files:
             with pa.ipc.open_file(file) as everything:
-                places = [place for place, name in enumerate(everything.schema.names) if name in names]
+                places = [
+                    place for place, name in enumerate(everything.schema.names) if name in names
+                ]
             # No field at all would mean every field.
             options = pa.ipc.IpcReadOptions(included_fields=places or [0])
             with pa.ipc.open_file(file, options=options) as reader:
                 for number in range(reader.num_record_batches):
                     batch = reader.get_batch(number)
                     end = start + batch.num_rows
-                    gone = self.gone[np.searchsorted(self.gone, start) : np.searchsorted(self.gone, end)]
+                    gone = self.gone[
+                        np.searchsorted(self.gone, start) : np.searchsorted(self.gone, end)
+                    ]
                     if len(gone):
                         kept = np.ones(batch.num_rows, bool)
                         kept[gone - start] = False
@@ -119,7 +139,9 @@ class ExampleTable:
                     yield batch
                     start = end
 
-    def _show(self, batches: Sequence[pa.RecordBatch], names: Collection[str], first: int) -> pd.DataFrame:
+    def _show(
+        self, batches: Sequence[pa.RecordBatch], names: Collection[str], first: int
+    ) -> pd.DataFrame:
         """Makes the frame of some batches; its index begins at `first`."""
         import pandas as pd
 
@@ -128,11 +150,14 @@ class ExampleTable:
         # there.
         typed = pa.schema([self.schema.field(name) for name in names]).empty_table()
         table = pa.concat_tables(
-            [typed, *(pa.Table.from_batches([batch]) for batch in batches)], promote_options="permissive"
+            [typed, *(pa.Table.from_batches([batch]) for batch in batches)],
+            promote_options="permissive",
         )
         columns: dict[str, Any] = {}
         for name in names:
-            columns |= _columns(name, self.features[name], table.column(name).combine_chunks(), self.rows)
+            columns |= _columns(
+                name, self.features[name], table.column(name).combine_chunks(), self.rows
+            )
             table = table.drop_columns([name])
         frame = pd.DataFrame(columns) if columns else pd.DataFrame(index=range(rows))
         return frame.set_index(pd.RangeIndex(first, first + rows))
@@ -160,7 +185,9 @@ def make_table(files: list[str], folder: Path) -> ExampleTable:
     if writer is not None:
         writer.close()
     schema = pa.unify_schemas(schemas, promote_options="permissive") if schemas else pa.schema([])
-    return ExampleTable(written, schema, dict(sorted(features.items())), rows, np.empty(0, np.int64))
+    return ExampleTable(
+        written, schema, dict(sorted(features.items())), rows, np.empty(0, np.int64)
+    )
 
 
 def _columns(name: str, feature: _Feature, lists: pa.Array, rows: int) -> dict[str, Any]:
@@ -171,11 +198,15 @@ def _columns(name: str, feature: _Feature, lists: pa.Array, rows: int) -> dict[s
         return _summary_columns(name, feature, lists, rows)
     lengths = pc.list_value_length(lists)
     # Each list holds one value, or none where the value is missing.
-    places = pc.if_else(pc.equal(lengths, 1), pc.subtract(pc.cumulative_sum(lengths.fill_null(0)), 1), None)
+    places = pc.if_else(
+        pc.equal(lengths, 1), pc.subtract(pc.cumulative_sum(lengths.fill_null(0)), 1), None
+    )
     values = pc.take(lists.flatten(), places)
     if pa.types.is_large_binary(values.type) or pa.types.is_binary(values.type):
         return {name: _as_texts(values)}
-    if pa.types.is_floating(values.type) or feature.present < rows:  # as pandas has whole numbers, some missing
+    if (
+        pa.types.is_floating(values.type) or feature.present < rows
+    ):  # as pandas has whole numbers, some missing
         values = values.cast(pa.float64(), safe=False)
     return {name: values.to_pandas()}
 
@@ -190,7 +221,9 @@ def _as_texts(values: pa.Array) -> Any:
 
 def _summary_columns(name: str, feature: _Feature, lists: pa.Array, rows: int) -> dict[str, Any]:
     """Measures length, least, greatest and mean of lists of numbers; of bytes, the length."""
-    lengths = pc.list_value_length(lists).fill_null(0).to_numpy(zero_copy_only=False).astype(np.int64)
+    lengths = (
+        pc.list_value_length(lists).fill_null(0).to_numpy(zero_copy_only=False).astype(np.int64)
+    )
     flat = lists.flatten()
     least, greatest, mean = (np.full(len(lists), np.nan) for _ in range(3))
     some = lengths > 0
@@ -200,7 +233,10 @@ def _summary_columns(name: str, feature: _Feature, lists: pa.Array, rows: int) -
             least, greatest = np.empty(len(lists), np.int64), np.empty(len(lists), np.int64)
         starts = (np.cumsum(lengths) - lengths)[some]
         # These two pass over what is not a number.
-        least[some], greatest[some] = np.fmin.reduceat(numbers, starts), np.fmax.reduceat(numbers, starts)
+        least[some], greatest[some] = (
+            np.fmin.reduceat(numbers, starts),
+            np.fmax.reduceat(numbers, starts),
+        )
         mean[some] = np.add.reduceat(numbers.astype(np.float64), starts) / lengths[some]
     return dict(zip(_summaries(name), (lengths, least, greatest, mean), strict=True))
 

@@ -27,7 +27,15 @@ if TYPE_CHECKING:
 
 # What a file written by Great Expectations may hold beside type and kwargs; the first four are
 # passed on.
-_OWN_KEYS = ("meta", "notes", "description", "severity", "id", "rendered_content", "expectation_context")
+_OWN_KEYS = (
+    "meta",
+    "notes",
+    "description",
+    "severity",
+    "id",
+    "rendered_content",
+    "expectation_context",
+)
 _PASSED_ON = _OWN_KEYS[:4]
 # How results are reported is decided here: the rows are found with COMPLETE only.
 _NOT_PASSED_ON = ("result_format", "catch_exceptions")
@@ -52,13 +60,20 @@ class Finding:
 class Suite:
     """The expectations of a project, ready to judge tables of one span."""
 
-    def __init__(self, context: Any, definition: Any, items: list[dict[str, Any]], default: Severity) -> None:
+    def __init__(
+        self, context: Any, definition: Any, items: list[dict[str, Any]], default: Severity
+    ) -> None:
         self._context, self._definition = context, definition
         self._items = items
-        self._severities = [read_severity(number, item) or default for number, item in enumerate(items)]
+        self._severities = [
+            read_severity(number, item) or default for number, item in enumerate(items)
+        ]
         # Great Expectations gives every expectation an identifier, and its results in an order of
         # its own.
-        self._numbers = {expectation.id: number for number, expectation in enumerate(definition.suite.expectations)}
+        self._numbers = {
+            expectation.id: number
+            for number, expectation in enumerate(definition.suite.expectations)
+        }
 
     def judge(self, table: Table, span: str, most: int = BLOCK_ROWS) -> list[Finding]:
         """Runs every expectation on a table, in the order of expectations.json.
@@ -71,7 +86,9 @@ class Suite:
         whole = table.frame() if len(table) <= most else None
         frame = next(table.blocks(most)) if whole is None else whole
         results = self._definition.run(
-            batch_parameters={"dataframe": frame}, result_format=_COMPLETE, run_id=_run_identifier(span)
+            batch_parameters={"dataframe": frame},
+            result_format=_COMPLETE,
+            run_id=_run_identifier(span),
         )
         found = self._by_number(results)
         if whole is None:
@@ -82,23 +99,32 @@ class Suite:
             for number in range(len(self._items))
         ]
 
-    def _judge_in_parts(self, table: Table, most: int, first: pd.DataFrame) -> dict[int, dict[str, Any]]:
+    def _judge_in_parts(
+        self, table: Table, most: int, first: pd.DataFrame
+    ) -> dict[int, dict[str, Any]]:
         """Judges each expectation on blocks or on as little of the table as it needs."""
         import great_expectations as gx
 
         whole = self._definition.suite.expectations
         apart = [number for number, item in enumerate(self._items) if item["type"] in ROW_BY_ROW]
-        suite = gx.ExpectationSuite(name="row by row", expectations=[copy.copy(whole[number]) for number in apart])
+        suite = gx.ExpectationSuite(
+            name="row by row", expectations=[copy.copy(whole[number]) for number in apart]
+        )
         for copied, number in zip(suite.expectations, apart, strict=True):
             copied.id = whole[number].id  # by which its results are known
         parts: dict[int, list[dict[str, Any]]] = {number: [] for number in apart}
         for block in table.blocks(most) if apart else ():
             for number, found in self._by_number(self._validate(suite, block)).items():
                 parts[number].append(found)
-        added = {number: add_up(parts[number], self._items[number]["kwargs"].get("mostly", 1)) for number in apart}
+        added = {
+            number: add_up(parts[number], self._items[number]["kwargs"].get("mostly", 1))
+            for number in apart
+        }
         for number, item in enumerate(self._items):
             if number not in added:
-                added[number] = self._validate(whole[number], frame_for(item, table, first)).to_json_dict()
+                added[number] = self._validate(
+                    whole[number], frame_for(item, table, first)
+                ).to_json_dict()
         return added
 
     def _validate(self, expected: Any, frame: pd.DataFrame) -> Any:
@@ -109,7 +135,11 @@ class Suite:
         """Puts findings in parts into the results that the Data Docs show."""
         for item in results.results:
             part = found[self._numbers[item.expectation_config.id]]
-            item.success, item.result, item.exception_info = part["success"], part["result"], part["exception_info"]
+            item.success, item.result, item.exception_info = (
+                part["success"],
+                part["result"],
+                part["exception_info"],
+            )
         met = sum(item.success for item in results.results)
         results.success = met == len(results.results)
         results.statistics |= {
@@ -122,12 +152,21 @@ class Suite:
         store.set(key, results)
 
     def _by_number(self, results: Any) -> dict[int, dict[str, Any]]:
-        return {self._numbers[item.expectation_config.id]: item.to_json_dict() for item in results.results}
+        return {
+            self._numbers[item.expectation_config.id]: item.to_json_dict()
+            for item in results.results
+        }
 
     def not_compared(self, why: str) -> list[Check]:
         """Makes one check for each expectation of a span without anything to judge."""
         return [
-            Check(kind="expectation", subject=_subject(item), verdict="not_compared", message=why, severity=severity)
+            Check(
+                kind="expectation",
+                subject=_subject(item),
+                verdict="not_compared",
+                message=why,
+                severity=severity,
+            )
             for item, severity in zip(self._items, self._severities, strict=True)
         ]
 
@@ -177,14 +216,22 @@ def build_expectations(expectations: list[dict[str, Any]]) -> list[Any]:
     for number, item in enumerate(expectations):
         _refuse_unknown_keys(number, item)
         read_severity(number, item)
-        kwargs = {name: value for name, value in item["kwargs"].items() if name not in _NOT_PASSED_ON}
+        kwargs = {
+            name: value for name, value in item["kwargs"].items() if name not in _NOT_PASSED_ON
+        }
         extra = {name: item[name] for name in _PASSED_ON if item.get(name) is not None}
         try:
-            built.append(ExpectationConfiguration(type=item["type"], kwargs=kwargs, **extra).to_domain_obj())
-        except Exception as error:  # Great Expectations raises pydantic's, its own and plain errors alike
+            built.append(
+                ExpectationConfiguration(type=item["type"], kwargs=kwargs, **extra).to_domain_obj()
+            )
+        except (
+            Exception
+        ) as error:  # Great Expectations raises pydantic's, its own and plain errors alike
             expected = "must be an expectation that Great Expectations knows, with its arguments"
             received = f"{item['type']} {item['kwargs']} ({_first_line(error)})"
-            raise ProjectError(_where(number), expected, received, "See Great Expectations' gallery.") from error
+            raise ProjectError(
+                _where(number), expected, received, "See Great Expectations' gallery."
+            ) from error
     return built
 
 
@@ -198,15 +245,22 @@ def read_severity(number: int, item: dict[str, Any]) -> Severity | None:
     if meta is None:
         return None
     if not isinstance(meta, dict):
-        raise ProjectError(f"{_where(number)}.meta", "must be an object", meta, 'Write {"severity": "warn"}.')
+        raise ProjectError(
+            f"{_where(number)}.meta", "must be an object", meta, 'Write {"severity": "warn"}.'
+        )
     for severity in get_args(Severity):
         if meta.get("severity") == severity:
             known: Severity = severity
             return known
     if "severity" not in meta:
         return None
-    where, expected = f"{_where(number)}.meta.severity", f"must be one of {', '.join(get_args(Severity))}"
-    raise ProjectError(where, expected, meta["severity"], "docs/data.md tells what each of them does.")
+    where, expected = (
+        f"{_where(number)}.meta.severity",
+        f"must be one of {', '.join(get_args(Severity))}",
+    )
+    raise ProjectError(
+        where, expected, meta["severity"], "docs/data.md tells what each of them does."
+    )
 
 
 def _run_identifier(span: str) -> Any:
@@ -221,31 +275,45 @@ def _refuse_unknown_keys(number: int, item: dict[str, Any]) -> None:
     unknown = sorted(item.keys() - {"type", "kwargs", *_OWN_KEYS})
     if unknown:
         remedy = "Arguments belong into `kwargs`, a severity into `meta`."
-        raise ProjectError(_where(number), "must hold only `type`, `kwargs` and `meta`", ", ".join(unknown), remedy)
+        raise ProjectError(
+            _where(number), "must hold only `type`, `kwargs` and `meta`", ", ".join(unknown), remedy
+        )
 
 
 def _where(number: int) -> str:
     return f"{EXPECTATIONS_FILE}: expectations[{number}]"
 
 
-def _as_finding(item: dict[str, Any], severity: Severity, found: dict[str, Any], table: Table) -> Finding:
+def _as_finding(
+    item: dict[str, Any], severity: Severity, found: dict[str, Any], table: Table
+) -> Finding:
     subject = _subject(item)
     name, wanted = _describe_rule(item)
     rule = f"expected {name} {wanted}".rstrip()
     if found["success"]:
         message = f"{name}: {wanted}".rstrip(": ")
-        check = Check(kind="expectation", subject=subject, verdict="passed", message=message, severity=severity)
+        check = Check(
+            kind="expectation",
+            subject=subject,
+            verdict="passed",
+            message=message,
+            severity=severity,
+        )
         return Finding(check, f"{subject}: {rule}")
     rows = find_rows(found, len(table))
     unnamed = rows is None and "unexpected_count" in (found.get("result") or {})
     why = "; Great Expectations did not name them all, so none was set aside" if unnamed else ""
     message = f"{rule}; {_observed(found)}{why}"
-    check = Check(kind="expectation", subject=subject, verdict="failed", message=message, severity=severity)
+    check = Check(
+        kind="expectation", subject=subject, verdict="failed", message=message, severity=severity
+    )
     if rows is None or severity == "warn":
         return Finding(check, f"{subject}: {rule}")
     frame = table.frame([subject])
     values = frame[subject].iloc[rows] if subject in frame else [None] * len(rows)
-    reasons = {row: _reason(f"{subject}: {rule}", value) for row, value in zip(rows, values, strict=True)}
+    reasons = {
+        row: _reason(f"{subject}: {rule}", value) for row, value in zip(rows, values, strict=True)
+    }
     return Finding(check, f"{subject}: {rule}", reasons)
 
 
@@ -264,7 +332,9 @@ def find_rows(found: dict[str, Any], rows: int) -> list[int] | None:
     Source: great_expectations 1.24, `expectations/metrics/map_metric_provider`.
     """
     result = found.get("result") or {}
-    positions = sorted({row for row in result.get("unexpected_index_list") or [] if isinstance(row, int)})
+    positions = sorted(
+        {row for row in result.get("unexpected_index_list") or [] if isinstance(row, int)}
+    )
     whole = bool(positions) and len(positions) == result.get("unexpected_count")
     return positions if whole and positions[0] >= 0 and positions[-1] < rows else None
 
@@ -287,16 +357,26 @@ def _describe_rule(item: dict[str, Any]) -> tuple[str, str]:
     """Describes an expectation by its name and arguments."""
     hidden = ("column", "condition_parser", *_NOT_PASSED_ON)
     rule = str(item["type"]).removeprefix("expect_").replace("_", " ")
-    wanted = (f"{name.replace('_', ' ')} {value}" for name, value in item["kwargs"].items() if name not in hidden)
+    wanted = (
+        f"{name.replace('_', ' ')} {value}"
+        for name, value in item["kwargs"].items()
+        if name not in hidden
+    )
     return rule, ", ".join(wanted)
 
 
 def _observed(found: dict[str, Any]) -> str:
     result = found.get("result") or {}
     if "unexpected_count" in result:
-        some = ", ".join(_brief(value) for value in result.get("partial_unexpected_list", [])[:3] if value is not None)
+        some = ", ".join(
+            _brief(value)
+            for value in result.get("partial_unexpected_list", [])[:3]
+            if value is not None
+        )
         rows = result["unexpected_count"]
-        return f"not so in {rows} of {result['element_count']} rows" + (f" (such as {some})" if some else "")
+        return f"not so in {rows} of {result['element_count']} rows" + (
+            f" (such as {some})" if some else ""
+        )
     if "observed_value" in result:
         return f"received {result['observed_value']}"
     return _cause(found)
@@ -306,7 +386,9 @@ def _cause(found: dict[str, Any]) -> str:
     """Gives in one line why an expectation could not be evaluated."""
     info = found.get("exception_info") or {}
     messages = [info.get("exception_message")]
-    messages += [inner.get("exception_message") for inner in info.values() if isinstance(inner, dict)]
+    messages += [
+        inner.get("exception_message") for inner in info.values() if isinstance(inner, dict)
+    ]
     return next((_first_line(message) for message in messages if message), "no result")
 
 

@@ -44,7 +44,9 @@ ROW_BY_ROW = frozenset(
         "select_column_values_to_be_unique_within_record",
     )
 )
-_ROW_COUNTS = frozenset(f"expect_table_row_count_to_{name}" for name in ("be_between", "equal", "equal_other_table"))
+_ROW_COUNTS = frozenset(
+    f"expect_table_row_count_to_{name}" for name in ("be_between", "equal", "equal_other_table")
+)
 _COLUMN_NAMES = frozenset(
     f"expect_{name}"
     for name in (
@@ -94,10 +96,14 @@ def add_up(parts: Sequence[Mapping[str, Any]], mostly: float) -> dict[str, Any]:
         if "unexpected_count" not in part["result"]:  # it could not be judged
             return dict(part)
     results = [part["result"] for part in parts]
-    rows, unexpected = (sum(result[name] for result in results) for name in ("element_count", "unexpected_count"))
+    rows, unexpected = (
+        sum(result[name] for result in results) for name in ("element_count", "unexpected_count")
+    )
     missing = sum(result.get("missing_count", 0) for result in results)
     considered = rows - missing
-    values = [value for result in results for value in result.get("partial_unexpected_list") or []][:_SHOWN]
+    values = [value for result in results for value in result.get("partial_unexpected_list") or []][
+        :_SHOWN
+    ]
     places = [place for result in results for place in result.get("unexpected_index_list") or []]
     counts: Counter[Any] = Counter()
     for result in results:
@@ -109,7 +115,9 @@ def add_up(parts: Sequence[Mapping[str, Any]], mostly: float) -> dict[str, Any]:
         "unexpected_percent": _percent(unexpected, considered),
         "partial_unexpected_list": values,
         "partial_unexpected_index_list": places[:_SHOWN],
-        "partial_unexpected_counts": [{"value": value, "count": count} for value, count in counts.most_common(_SHOWN)],
+        "partial_unexpected_counts": [
+            {"value": value, "count": count} for value, count in counts.most_common(_SHOWN)
+        ],
         "unexpected_list": values,
         "unexpected_index_list": places,
     }

@@ -29,7 +29,9 @@ class RowsDecision:
     verdict: Literal["passed", "set_aside", "failed"]
 
 
-def decide_rows(ingested: int, already: int, failing: int, limit: float, settled: bool = True) -> RowsDecision:
+def decide_rows(
+    ingested: int, already: int, failing: int, limit: float, settled: bool = True
+) -> RowsDecision:
     """Decides whether the rows that broke an expectation are set aside.
 
     They are when they and the rows that ingestion set aside before are together at most `limit` of
@@ -53,7 +55,11 @@ def decide_rows(ingested: int, already: int, failing: int, limit: float, settled
 
 
 def check_rows(
-    decision: RowsDecision, counts: tuple[int, int, int], limit: float, severity: Severity, causes: Mapping[str, int]
+    decision: RowsDecision,
+    counts: tuple[int, int, int],
+    limit: float,
+    severity: Severity,
+    causes: Mapping[str, int],
 ) -> Check:
     """Makes the check of a span's rows.
 
@@ -72,7 +78,10 @@ def check_rows(
     named += f" and {len(most) - _CAUSES_SHOWN} more" if len(most) > _CAUSES_SHOWN else ""
     found = f"{gone} of {total} rows{_share(gone, total)}"
     if decision.verdict == "failed":
-        message = f"expected at most {_percent(limit)} of the rows to be set aside; received {found}: {named}"
+        message = (
+            f"expected at most {_percent(limit)} of the rows to be set aside; received {found}: "
+            f"{named}"
+        )
         message = message if total else "expected rows; received none"
     elif decision.verdict == "set_aside":
         message = f"{found} were set aside: {named}"
@@ -80,12 +89,20 @@ def check_rows(
         message = f"none of {total} rows was set aside"
     if failing and not decision.aside:
         few = (already + failing) / total <= limit
-        why = "without them others break one" if few else f"at most {_percent(limit)} may be set aside"
+        why = (
+            "without them others break one"
+            if few
+            else f"at most {_percent(limit)} may be set aside"
+        )
         message += f"; {failing} more{_share(failing, total)} broke an expectation and stay: {why}"
-    return Check(kind="rows", subject="table", verdict=decision.verdict, message=message, severity=severity)
+    return Check(
+        kind="rows", subject="table", verdict=decision.verdict, message=message, severity=severity
+    )
 
 
-def write_examples(source: Path, output: Path, aside: Collection[int]) -> list[tuple[str, tf.train.Example]]:
+def write_examples(
+    source: Path, output: Path, aside: Collection[int]
+) -> list[tuple[str, tf.train.Example]]:
     """Writes the examples of `source` to `output`, file by file, without those at `aside`.
 
     A file that keeps all its records is not copied but shared. Positions count through
@@ -129,16 +146,26 @@ def _rewrite(source: Path, file: Path, start: int, aside: Collection[int]) -> No
 
 def values_of(example: tf.train.Example) -> dict[str, Any]:
     """Shows an example's values: one as it is, several as a list; long ones are shortened."""
-    return {name: _shown(_values(feature)) for name, feature in sorted(example.features.feature.items())}
+    return {
+        name: _shown(_values(feature)) for name, feature in sorted(example.features.feature.items())
+    }
 
 
 def value_name(example: tf.train.Example, feature: str) -> str:
     """Gives the value of a feature as counts do: `missing` where there is none."""
-    kind = example.features.feature[feature].WhichOneof("kind") if feature in example.features.feature else None
+    kind = (
+        example.features.feature[feature].WhichOneof("kind")
+        if feature in example.features.feature
+        else None
+    )
     values = getattr(example.features.feature[feature], kind).value if kind else []
     if not values:
         return "missing"
-    return values[0].decode("utf-8", errors="backslashreplace") if isinstance(values[0], bytes) else str(values[0])
+    return (
+        values[0].decode("utf-8", errors="backslashreplace")
+        if isinstance(values[0], bytes)
+        else str(values[0])
+    )
 
 
 def count_without(counts: Mapping[str, int], gone: list[str]) -> dict[str, int]:

@@ -30,7 +30,9 @@ class Settled:
     causes: dict[str, int] = field(default_factory=dict)
 
 
-def settle(suite: Suite, span: str, table: ExampleTable, decide: Callable[[int, bool], RowsDecision]) -> Settled:
+def settle(
+    suite: Suite, span: str, table: ExampleTable, decide: Callable[[int, bool], RowsDecision]
+) -> Settled:
     """Judges a span and finds the rows to set aside.
 
     A rule may compare a row with the others (outliers, order), so that others break it once some
@@ -49,15 +51,22 @@ def settle(suite: Suite, span: str, table: ExampleTable, decide: Callable[[int, 
     first, found = findings, _Found()
     for _ in range(_ROUNDS):
         if not any(finding.reasons for finding in findings):
-            checks = [_judged(finding, found.checks.get(number)) for number, finding in enumerate(findings)]
-            return Settled(checks, decide(len(found.rows), True), len(found.rows), found.rows, found.causes)
+            checks = [
+                _judged(finding, found.checks.get(number))
+                for number, finding in enumerate(findings)
+            ]
+            return Settled(
+                checks, decide(len(found.rows), True), len(found.rows), found.rows, found.causes
+            )
         found.add(findings, [place for place in range(len(table)) if place not in found.rows])
         if not decide(len(found.rows), True).aside:
             break
         findings = suite.judge(table.without(found.rows), span)
     if findings is not first:
         first = suite.judge(table, span)
-    return Settled([finding.check for finding in first], decide(len(found.rows), False), len(found.rows))
+    return Settled(
+        [finding.check for finding in first], decide(len(found.rows), False), len(found.rows)
+    )
 
 
 @dataclass

@@ -66,7 +66,9 @@ def check_examples(project: Project, examples: Path, output: Path) -> CheckedSpa
 def _unreadable(project: Project, ingestion: Ingestion) -> CheckedSpan:
     severity = project.settings.checks.readable
     subject, problem = Path(ingestion.span.uri).name, ingestion.problem or ""
-    check = Check(kind="readable", subject=subject, verdict="failed", message=problem, severity=severity)
+    check = Check(
+        kind="readable", subject=subject, verdict="failed", message=problem, severity=severity
+    )
     return _record(project, ingestion, [check], ingestion.rows, ingestion.labels)
 
 
@@ -86,9 +88,14 @@ def _check_readable(
     left_out = write_examples(examples, output, found.aside)
     gone = Counter(split for split, _ in left_out)
     rows = {split: count - gone[split] for split, count in ingestion.rows.items()}
-    labels = count_without(ingestion.labels, [value_name(example, project.settings.label) for _, example in left_out])
+    labels = count_without(
+        ingestion.labels, [value_name(example, project.settings.label) for _, example in left_out]
+    )
     reasons = [found.aside[place] for place in sorted(found.aside)]
-    lines = [_line(project, span, example, why) for why, (_, example) in zip(reasons, left_out, strict=True)]
+    lines = [
+        _line(project, span, example, why)
+        for why, (_, example) in zip(reasons, left_out, strict=True)
+    ]
     return _record(project, ingestion, checks, rows, labels, len(lines)), lines
 
 
@@ -112,7 +119,9 @@ def _settle(project: Project, ingestion: Ingestion, files: list[str], output: Pa
 def _line(project: Project, span: Span, example: tf.train.Example, reasons: list[str]) -> str:
     key = project.settings.data.key
     place = f"{key} {value_name(example, key)}"
-    return SetAside(span=span.name, place=place, reasons=reasons, values=values_of(example)).model_dump_json()
+    return SetAside(
+        span=span.name, place=place, reasons=reasons, values=values_of(example)
+    ).model_dump_json()
 
 
 def _record(
@@ -139,4 +148,8 @@ def _ingested_lines(examples: Path) -> list[str]:
     """Reads ingestion's quarantine file, which is absent where no row was set aside."""
     file = examples / SET_ASIDE_FILE
     # Not splitlines(): a value may hold U+2028, which it takes for the end of a line.
-    return [line for line in file.read_text(encoding="utf-8").split("\n") if line] if file.exists() else []
+    return (
+        [line for line in file.read_text(encoding="utf-8").split("\n") if line]
+        if file.exists()
+        else []
+    )

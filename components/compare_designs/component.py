@@ -6,7 +6,9 @@ from components.kubeflow import component
 
 
 @component()
-def compare_designs(project: str, digest: str, features: Input[Artifact], designs: Output[Artifact]):
+def compare_designs(
+    project: str, digest: str, features: Input[Artifact], designs: Output[Artifact]
+):
     """Compares the design spaces that the module names."""
     from pathlib import Path
 

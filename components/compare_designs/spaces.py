@@ -163,7 +163,9 @@ class Sampler:
         What is asked for only because of another value is drawn as well.
         """
         first = str(sorted(_draw(self._first, seed).items()))
-        if first in self._drawn:  # building costs more than drawing, and small spaces are drawn from often
+        if (
+            first in self._drawn
+        ):  # building costs more than drawing, and small spaces are drawn from often
             return self._drawn[first]
         known, declared, values = list[Any](), self._first, Values()
         while new := [hp for hp in declared if not any(_same(hp, other) for other in known)]:

@@ -23,7 +23,12 @@ from perennial.project import Project
 from perennial.storage.atomic import publish_text
 from perennial.storage.digests import digest_folder, digest_value
 from perennial.training.batches import TrainingBatches
-from perennial.training.hyperparameters import balance_classes, one_process, plan_batches, settings_hyperparameters
+from perennial.training.hyperparameters import (
+    balance_classes,
+    one_process,
+    plan_batches,
+    settings_hyperparameters,
+)
 from perennial.training.strategy import choose_strategy
 from perennial.training.trainer import Trainer, learning_rate_of, quick_train
 from perennial.training.transformed_features import TransformedFeatures
@@ -74,11 +79,20 @@ def _compare(project: Project, folder: Path) -> DesignComparison:
     spaces = find_spaces(project, features)
     training = _prepare(project, features)
     kept = (
-        project.state / KEPT_FOLDER / digest_value([project.digest_of("compare_designs"), digest_folder(folder)])[:32]
+        project.state
+        / KEPT_FOLDER
+        / digest_value([project.digest_of("compare_designs"), digest_folder(folder)])[:32]
     )
     _remove_others(kept)
-    samples = [sample for number in range(len(spaces)) for sample in _sample_space(spaces, number, training, kept)]
-    errors = {space.name: [sample.error for sample in samples if sample.space == space.name] for space in spaces}
+    samples = [
+        sample
+        for number in range(len(spaces))
+        for sample in _sample_space(spaces, number, training, kept)
+    ]
+    errors = {
+        space.name: [sample.error for sample in samples if sample.space == space.name]
+        for space in spaces
+    }
     return DesignComparison(spaces=list(errors), samples=samples, tests=compare_spaces(errors))
 
 
@@ -88,10 +102,14 @@ def _prepare(project: Project, features: TransformedFeatures) -> _Training:
     train = one_process(project.settings.train)
     rate = learning_rate_of(train, settings_hyperparameters(project.settings))
     weights = balance_classes(features, train)
-    return _Training(features, train, project.settings.designs.epochs, choose_strategy(train), rate, weights)
+    return _Training(
+        features, train, project.settings.designs.epochs, choose_strategy(train), rate, weights
+    )
 
 
-def _sample_space(spaces: list[DesignSpace], place: int, training: _Training, kept: Path) -> list[DesignSample]:
+def _sample_space(
+    spaces: list[DesignSpace], place: int, training: _Training, kept: Path
+) -> list[DesignSample]:
     """Trains the samples of one space, or reads those that were finished before."""
     space, samples, seen = spaces[place], list[DesignSample](), list[Values]()
     sampler = Sampler(space)
@@ -106,7 +124,10 @@ def _sample_space(spaces: list[DesignSpace], place: int, training: _Training, ke
         samples.append(sample)
     if all(sample.error is None for sample in samples):
         shutil.rmtree(kept.parent, ignore_errors=True)  # what is tried again must be trained again
-        expected = f"must give at least one model that builds and trains, for the design space `{space.name}`"
+        expected = (
+            "must give at least one model that builds and trains, for the design space "
+            f"`{space.name}`"
+        )
         received = f"{len(samples)} of {len(samples)} failed, the first: {samples[0].message}"
         raise ProjectError(space.place, expected, received, "Correct it, or leave the space out.")
     return samples
@@ -125,7 +146,9 @@ def _seeds(space: DesignSpace, place: Sequence[int]) -> list[int]:
     return [int(digest_value([first, *place, attempt])[:8], 16) for attempt in range(_ATTEMPTS)]
 
 
-def _train_sample(space: DesignSpace, values: Values, seed: int, training: _Training) -> DesignSample:
+def _train_sample(
+    space: DesignSpace, values: Values, seed: int, training: _Training
+) -> DesignSample:
     import keras
 
     begun, parameters, error, message = time.monotonic(), 0, None, None
@@ -135,15 +158,28 @@ def _train_sample(space: DesignSpace, values: Values, seed: int, training: _Trai
     try:
         tasks, strategy = space.project.tasks, training.strategy
         trainer = Trainer(
-            lambda: space.build(values), tasks, strategy, train=training.settings, class_weights=training.class_weights
+            lambda: space.build(values),
+            tasks,
+            strategy,
+            train=training.settings,
+            class_weights=training.class_weights,
         )
-        parameters = sum(math.prod(variable.shape) for variable in trainer.model.trainable_variables)
+        parameters = sum(
+            math.prod(variable.shape) for variable in trainer.model.trainable_variables
+        )
         error = min(_losses(trainer, training, seed))
-    except Exception as failure:  # a model that fails is a finding about its space, whatever it fails of
+    except (
+        Exception
+    ) as failure:  # a model that fails is a finding about its space, whatever it fails of
         message = describe_error(failure)
     seconds = time.monotonic() - begun
     return DesignSample(
-        space=space.name, values=values, error=error, parameters=parameters, seconds=seconds, message=message
+        space=space.name,
+        values=values,
+        error=error,
+        parameters=parameters,
+        seconds=seconds,
+        message=message,
     )
 
 

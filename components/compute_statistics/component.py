@@ -6,7 +6,9 @@ from components.kubeflow import component
 
 
 @component()
-def compute_statistics(project: str, digest: str, examples: Input[Dataset], statistics: Output[Artifact]):
+def compute_statistics(
+    project: str, digest: str, examples: Input[Dataset], statistics: Output[Artifact]
+):
     """Measures one span."""
     from pathlib import Path
 

@@ -44,22 +44,34 @@ def compute_statistics(
 
     files = split_files(examples)
     if not files:
-        empty = statistics_pb2.DatasetFeatureStatisticsList(datasets=[statistics_pb2.DatasetFeatureStatistics()])
+        empty = statistics_pb2.DatasetFeatureStatisticsList(
+            datasets=[statistics_pb2.DatasetFeatureStatistics()]
+        )
         write_statistics(empty, {}, output, schema)
         return
     with make_pipeline(beam_options) as pipeline:
         # Whole batches go through the pipeline: one record at a time, most of the time would go
         # into their passing.
-        batches = pipeline | "Files" >> beam.Create(files) | "Read" >> beam.FlatMap(lambda file: read_batches([file]))
-        counted = batches | "Count" >> beam.CombineGlobally(measure_distributions(schema, categorical))
+        batches = (
+            pipeline
+            | "Files" >> beam.Create(files)
+            | "Read" >> beam.FlatMap(lambda file: read_batches([file]))
+        )
+        counted = batches | "Count" >> beam.CombineGlobally(
+            measure_distributions(schema, categorical)
+        )
         measured = batches | "Measure" >> tfdv.GenerateStatistics(statistics_options(schema))
-        _ = measured | "Write" >> beam.Map(write_statistics, beam.pvalue.AsSingleton(counted), output, schema)
+        _ = measured | "Write" >> beam.Map(
+            write_statistics, beam.pvalue.AsSingleton(counted), output, schema
+        )
 
 
 def statistics_options(schema: Schema | None) -> Any:
     """Makes TFDV's options: its defaults, with frequent values counted in columns."""
     tfdv = import_tfdv()
-    from tensorflow_data_validation.statistics.generators.basic_stats_generator import BasicStatsGenerator
+    from tensorflow_data_validation.statistics.generators.basic_stats_generator import (
+        BasicStatsGenerator,
+    )
 
     from components.compute_statistics.top_values import TopValues
 

@@ -22,11 +22,14 @@ TOP_VALUES, RANKS = 20, 1000  # TFDV's defaults
 _PENDING = 1 << 20  # counted values that are kept apart before equal ones are added up
 
 Counted = dict[types.FeaturePath, list[pa.Table]]
-"""Feature -> tables of different values and their counts; the first is that of all that was added up."""
+"""Feature -> tables of different values and their counts.
+
+The first is that of all that was added up.
+"""
 
 
 class TopValues(CombinerStatsGenerator):  # type: ignore[misc]
-    """Does what `TopKUniquesStatsGenerator` does, in 8 bytes and the value for each distinct one."""
+    """Does what `TopKUniquesStatsGenerator` does, in 8 bytes more than each distinct value."""
 
     def __init__(self, schema: schema_pb2.Schema | None) -> None:
         super().__init__("TopValues", schema)
@@ -39,11 +42,17 @@ class TopValues(CombinerStatsGenerator):  # type: ignore[misc]
 
     def add_input(self, accumulator: Counted, examples: pa.RecordBatch) -> Counted:
         """Counts the values of a batch."""
-        for path, column, _ in arrow_util.enumerate_arrays(examples, None, enumerate_leaves_only=True):
+        for path, column, _ in arrow_util.enumerate_arrays(
+            examples, None, enumerate_leaves_only=True
+        ):
             if path not in self._images and self._is_counted(path, column.type):
                 values, _ = array_util.flatten_nested(column, False)
                 counted = values.value_counts()
-                _add(accumulator, path, pa.table({"value": counted.field(0), "count": counted.field(1)}))
+                _add(
+                    accumulator,
+                    path,
+                    pa.table({"value": counted.field(0), "count": counted.field(1)}),
+                )
         return accumulator
 
     def merge_accumulators(self, accumulators: Iterable[Counted]) -> Counted:
@@ -96,8 +105,12 @@ def _sum(tables: list[pa.Table]) -> pa.Table:
 def _state(path: types.FeaturePath, total: pa.Table) -> Any:
     # Of equally frequent values the greater comes first.
     order = [("count", "descending"), ("value", "descending")]
-    most = total.take(pc.select_k_unstable(total, min(max(TOP_VALUES, RANKS), total.num_rows), order)).to_pylist()
-    values = [top_k_uniques_stats_util.FeatureValueCount(row["value"], row["count"]) for row in most]
+    most = total.take(
+        pc.select_k_unstable(total, min(max(TOP_VALUES, RANKS), total.num_rows), order)
+    ).to_pylist()
+    values = [
+        top_k_uniques_stats_util.FeatureValueCount(row["value"], row["count"]) for row in most
+    ]
     return top_k_uniques_stats_util.make_feature_stats_proto_topk_uniques(
         feature_path=path,
         num_top_values=TOP_VALUES,

@@ -68,11 +68,18 @@ def run_folder(project: Project, run: str) -> Path:
     return project.state / "runs" / run
 
 
-def gather_facts(project: Project, ledger: Ledger, run: str, outcome: Outcome, findings: Findings) -> RunFacts:
+def gather_facts(
+    project: Project, ledger: Ledger, run: str, outcome: Outcome, findings: Findings
+) -> RunFacts:
     """Gathers everything that the report shows."""
-    validation, decision = _read(findings.validation, Validation), _read(findings.decision, Decision)
+    validation, decision = (
+        _read(findings.validation, Validation),
+        _read(findings.decision, Decision),
+    )
     tuning, designs = _read(findings.tuning, Tuning), _read(findings.designs, DesignComparison)
-    started = next((event.at for event, start, _ in ledger.runs() if start.selection.run == run), now())
+    started = next(
+        (event.at for event, start, _ in ledger.runs() if start.selection.run == run), now()
+    )
     selection, serves = findings.selection, ledger.champion()
     before = selection.champion if selection else serves
     return RunFacts(
@@ -133,7 +140,10 @@ def _without_folder(value: Any, folder: Path) -> Any:
     if isinstance(value, str):
         return value.replace(f"{folder}{os.sep}", "")
     if isinstance(value, dict):
-        return {_without_folder(key, folder): _without_folder(each, folder) for key, each in value.items()}
+        return {
+            _without_folder(key, folder): _without_folder(each, folder)
+            for key, each in value.items()
+        }
     return [_without_folder(each, folder) for each in value] if isinstance(value, list) else value
 
 
@@ -142,14 +152,20 @@ def _read(folder: Path | None, kind: type[R]) -> R | None:
 
 
 def _links(project: Project, run: str, findings: Findings, validation: Validation | None) -> Links:
-    folder, evaluation, reported = findings.validation, findings.evaluation, run_folder(project, run)
+    folder, evaluation, reported = (
+        findings.validation,
+        findings.evaluation,
+        run_folder(project, run),
+    )
     embedded = project.settings.registry.uri is None
     new = [span.span.name for span in validation.spans if span.new] if validation else []
     return Links(
         log=LOG_FILE if (reported / LOG_FILE).exists() else None,
         pipeline=PIPELINE_FILE if (reported / PIPELINE_FILE).exists() else None,
         registry=os.path.relpath(project.state / "registry", reported) if embedded else None,
-        tensorboard=f"{TENSORBOARD}/" if evaluation is not None and (evaluation / LOGS).is_dir() else None,
+        tensorboard=f"{TENSORBOARD}/"
+        if evaluation is not None and (evaluation / LOGS).is_dir()
+        else None,
         spans={name: _span_links(folder, name) for name in new} if folder else {},
     )
 
@@ -161,7 +177,9 @@ def _span_links(folder: Path, span: str) -> SpanLinks:
         "statistics": f"{STATISTICS}/{span}.html",
         "set_aside": f"{SET_ASIDE}/{span}.jsonl",
     }
-    return SpanLinks(**{name: quote(href) for name, href in hrefs.items() if (folder / href).is_file()})
+    return SpanLinks(
+        **{name: quote(href) for name, href in hrefs.items() if (folder / href).is_file()}
+    )
 
 
 def now() -> str:

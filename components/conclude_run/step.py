@@ -5,7 +5,14 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from components.conclude_run.collect import TENSORBOARD, Findings, gather_facts, now, relative_paths, run_folder
+from components.conclude_run.collect import (
+    TENSORBOARD,
+    Findings,
+    gather_facts,
+    now,
+    relative_paths,
+    run_folder,
+)
 from perennial.ledger.events import Ledger, NewEvent
 from perennial.project import Project
 from perennial.report.facts import RunFacts
@@ -15,7 +22,14 @@ from perennial.storage.atomic import publish_folder, publish_text
 from perennial.training.artifacts import LOGS
 from schemas.records import Outcome, RunEnded, SpanJudged, SpanValidation, Tuned, Tuning, Validation
 
-__all__ = ["REPORT_FILE", "Findings", "conclude_run", "judge_spans", "remember_search", "run_folder"]
+__all__ = [
+    "REPORT_FILE",
+    "Findings",
+    "conclude_run",
+    "judge_spans",
+    "remember_search",
+    "run_folder",
+]
 
 REPORT_FILE = "report.html"
 # What validation left of each new span, beside the report.
@@ -44,7 +58,9 @@ def conclude_run(project: Project, run: str, outcome: Outcome, findings: Finding
         new_spans=selection.new_spans if selection else [],
         version=findings.version.version if findings.version else None,
         champion=facts.champion_after,
-        report=os.path.relpath(folder / REPORT_FILE, project.folder),  # the state may be kept elsewhere
+        report=os.path.relpath(
+            folder / REPORT_FILE, project.folder
+        ),  # the state may be kept elsewhere
     )
     verdicts = judge_spans(outcome, facts.validation, run)
     tuned = remember_search(outcome, facts.tuning, run)
@@ -67,7 +83,11 @@ def judge_spans(outcome: Outcome, validation: Validation | None, run: str) -> li
 
 def remember_search(outcome: Outcome, tuning: Tuning | None, run: str) -> list[NewEvent]:
     """Gives the result of this run's search, which later runs read; else nothing."""
-    if tuning is None or tuning.outcome != "searched" or outcome not in ("promoted", "kept_champion"):
+    if (
+        tuning is None
+        or tuning.outcome != "searched"
+        or outcome not in ("promoted", "kept_champion")
+    ):
         return []
     tuned = Tuned(best=tuning.best, space=tuning.space, at=now(), run=run)
     return [NewEvent("hyperparameters_tuned", tuned, run, key=f"tuned:{run}")]
@@ -75,11 +95,16 @@ def remember_search(outcome: Outcome, tuning: Tuning | None, run: str) -> list[N
 
 def _publish(findings: Findings, facts: RunFacts, folder: Path) -> None:
     """Publishes beside the report what it links to."""
-    folders = [(findings.validation, name, name) for name in SPAN_FOLDERS] + [(findings.evaluation, LOGS, TENSORBOARD)]
+    folders = [(findings.validation, name, name) for name in SPAN_FOLDERS] + [
+        (findings.evaluation, LOGS, TENSORBOARD)
+    ]
     for source, name, published in folders:
         if source is not None and (source / name).is_dir():
             publish_folder(source / name, folder / published)
-    for source, file in ((findings.tuning, facts.links.tuning), (findings.designs, facts.links.designs)):
+    for source, file in (
+        (findings.tuning, facts.links.tuning),
+        (findings.designs, facts.links.designs),
+    ):
         if source is not None and file is not None:
             publish_text((source / file).read_text(encoding="utf-8"), folder / file)
 

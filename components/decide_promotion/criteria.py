@@ -70,13 +70,18 @@ def judge_slices(evaluation: Evaluation, gate: GateSettings) -> list[Criterion]:
     first, limit = evaluation.tasks[0].name, -gate.slice_loss
     rows = [row for row in evaluation.differences if _is_slice(row, first, gate.metric)]
     measured = [row for row in rows if row.has_interval]
-    lost = sorted((row for row in measured if row.value < limit and row.high < 0), key=lambda row: row.value)
+    lost = sorted(
+        (row for row in measured if row.value < limit and row.high < 0), key=lambda row: row.value
+    )
     if not rows:
         return []
     if not measured:
         return [_too_few_examples(len(rows), gate)]
     if lost:
-        return [_of_difference(f"slice {row.slice}", row, False, limit, _lost(row, limit), "slice") for row in lost]
+        return [
+            _of_difference(f"slice {row.slice}", row, False, limit, _lost(row, limit), "slice")
+            for row in lost
+        ]
     worst = min(measured, key=lambda row: row.value)
     doubt = sum(row.low < limit for row in measured)
     unsure = f"; for {doubt} of them such a loss cannot be ruled out" if doubt else ""
@@ -107,7 +112,15 @@ def judge_fairness(evaluation: Evaluation, gate: GateSettings) -> list[Criterion
     explanation = f"{len(fairness.tests)} comparisons of groups found no difference that matters"
     if flagged:
         explanation = f"groups differ: {list_first([_group(test) for test in flagged])}"
-    return [Criterion(name="fairness", kind="fairness", passed=not flagged, blocking=blocking, explanation=explanation)]
+    return [
+        Criterion(
+            name="fairness",
+            kind="fairness",
+            passed=not flagged,
+            blocking=blocking,
+            explanation=explanation,
+        )
+    ]
 
 
 def judge_covariates(probing: Probing | None, gate: GateSettings) -> list[Criterion]:
@@ -128,7 +141,13 @@ def judge_covariates(probing: Probing | None, gate: GateSettings) -> list[Criter
             learned = [_covariate(feature, probing.covariates) for feature in flagged]
             explanation = f"the answers rest on {list_first(learned)}"
         criteria.append(
-            Criterion(name=name, kind="covariate", passed=not flagged, blocking=blocking, explanation=explanation)
+            Criterion(
+                name=name,
+                kind="covariate",
+                passed=not flagged,
+                blocking=blocking,
+                explanation=explanation,
+            )
         )
     if unseen := [f"`{feature}`" for feature in probing.suspects if feature not in features]:
         criteria.append(
@@ -165,14 +184,23 @@ def _floor(evaluation: Evaluation, metric: Metric, floor: float | None) -> Crite
         place = "within" if passed else "beyond"
         explanation = f"{name} is {_show(value)}, {place} the floor of {_show(floor)}"
     return Criterion(
-        name=name, kind="floor", metric=metric, passed=passed, value=value, limit=floor, explanation=explanation
+        name=name,
+        kind="floor",
+        metric=metric,
+        passed=passed,
+        value=value,
+        limit=floor,
+        explanation=explanation,
     )
 
 
 def _deciding_difference(evaluation: Evaluation, gate: GateSettings) -> Difference | None:
     where = SERVING_DISTRIBUTION if gate.distribution == "serving" else OVERALL
     deciding = (CANDIDATE, evaluation.tasks[0].name, where, gate.metric)
-    return next((d for d in evaluation.differences if (d.model, d.task, d.slice, d.metric) == deciding), None)
+    return next(
+        (d for d in evaluation.differences if (d.model, d.task, d.slice, d.metric) == deciding),
+        None,
+    )
 
 
 def _is_slice(row: Difference, task: str, metric: Metric) -> bool:
@@ -218,17 +246,25 @@ def _too_few_examples(slices: int, gate: GateSettings) -> Criterion:
 
 
 def _explain(difference: Difference, gate: GateSettings, passed: bool) -> str:
-    value, low, high = (_show(number, "+") for number in (difference.value, difference.low, difference.high))
+    value, low, high = (
+        _show(number, "+") for number in (difference.value, difference.low, difference.high)
+    )
     interval = f"{value}, {gate.confidence:.0%} interval {low} to {high}"
     interval += f" (widened for {difference.family} chances)" if difference.family > 1 else ""
     where = " as serving sees them" if difference.slice == SERVING_DISTRIBUTION else ""
-    measured = f"gain in {metric_words(gate.metric)} {interval} on {difference.examples} examples{where}"
+    measured = (
+        f"gain in {metric_words(gate.metric)} {interval} on {difference.examples} examples{where}"
+    )
     return f"{measured}, so it {_verdict(difference, gate, passed)}"
 
 
 def _verdict(difference: Difference, gate: GateSettings, passed: bool) -> str:
     if gate.mode == "better":
-        return "is better than the champion" if passed else "is not shown to be better than the champion"
+        return (
+            "is better than the champion"
+            if passed
+            else "is not shown to be better than the champion"
+        )
     if difference.low >= 0:
         return "is at least as good as the champion"
     allowed = f"(allowed: {_show(gate.margin)})"
@@ -248,7 +284,9 @@ def _group(test: GroupTest) -> str:
 
 
 def _covariate(feature: str, probes: Sequence[CovariateProbe]) -> str:
-    how = " and ".join(probe.probe for probe in probes if probe.feature == feature and probe.flagged)
+    how = " and ".join(
+        probe.probe for probe in probes if probe.feature == feature and probe.flagged
+    )
     return f"the suspect feature `{feature}` ({how})"
 
 

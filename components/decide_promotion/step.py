@@ -18,7 +18,9 @@ from schemas.records import CANDIDATE, OVERALL, Criterion, Decision, Difference,
 _LISTED_SLICES = 10
 
 
-def decide_promotion(evaluation: Evaluation, gate: GateSettings, probing: Probing | None = None) -> Decision:
+def decide_promotion(
+    evaluation: Evaluation, gate: GateSettings, probing: Probing | None = None
+) -> Decision:
     """Decides whether the candidate replaces the champion, on the first task.
 
     Every blocking criterion must pass; the others warn. Without a champion only the floors are
@@ -50,7 +52,11 @@ def _reasons(promote: bool, criteria: list[Criterion], evaluation: Evaluation) -
         return [c.explanation for c in criteria if c.blocking and not c.passed] + warnings
     floors = [c.explanation for c in criteria if c.kind == "floor"]
     if evaluation.champion is None:
-        return ["there was no champion: the first candidate that reaches the floors serves", *floors, *warnings]
+        return [
+            "there was no champion: the first candidate that reaches the floors serves",
+            *floors,
+            *warnings,
+        ]
     compared = [c.explanation for c in criteria if c.kind == "difference"]
     return [*floors, *warnings, *compared]
 
@@ -61,7 +67,9 @@ def _not_compared(evaluation: Evaluation, gate: GateSettings, probing: Probing |
     unset = [] if gate.floors else ["no floor is set (gate.floors)"]
     champion = evaluation.champion is not None
     slices = (
-        ["slices are shown, but do not decide (gate.slice_loss is not set)"] if _slices_unread(evaluation, gate) else []
+        ["slices are shown, but do not decide (gate.slice_loss is not set)"]
+        if _slices_unread(evaluation, gate)
+        else []
     )
     probed = probing.not_probed if probing is not None else []
     unmeasured = [row for row in evaluation.differences if champion and _unmeasured(row, first)]

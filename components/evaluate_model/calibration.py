@@ -18,7 +18,12 @@ _SEED = 20170
 
 
 def measure_calibration(
-    labels: Array, probabilities: Array, model: str, task: str, confidence: float, temperature: float | None
+    labels: Array,
+    probabilities: Array,
+    model: str,
+    task: str,
+    confidence: float,
+    temperature: float | None,
 ) -> Calibration:
     """Measures a model's expected calibration error, and the bins of its reliability diagram.
 
@@ -37,7 +42,9 @@ def measure_calibration(
     """
     scores = np.asarray(probabilities, dtype=np.float64)
     sure, right = scores.max(axis=1), scores.argmax(axis=1) == labels
-    which = np.minimum((sure * BINS).astype(int), BINS - 1)  # the last bin holds a confidence of 1, too
+    which = np.minimum(
+        (sure * BINS).astype(int), BINS - 1
+    )  # the last bin holds a confidence of 1, too
     low, high = _interval(right - sure, which, confidence)
     return Calibration(
         model=model,

@@ -52,7 +52,9 @@ def predict_champion(
         model = _load(project, champion, name)
         if refused := _refuse_first(model, project.tasks[0]):
             return Comparable(not_compared=[refused])
-        if refused := _refuse_labels(model.label_examples(examples.records), labels, champion.version):
+        if refused := _refuse_labels(
+            model.label_examples(examples.records), labels, champion.version
+        ):
             return Comparable(not_compared=[refused])
         predictions = model.predict_examples(examples.records)
     except Exception as error:
@@ -83,18 +85,23 @@ def _refuse_first(model: ServedModel, first: Task) -> str | None:
 
 def _missing(tasks: Sequence[Task], shared: Sequence[str], name: str) -> list[str]:
     return [
-        f"task `{task.name}` ({task.kind}): {name} does not predict it" for task in tasks if task.name not in shared
+        f"task `{task.name}` ({task.kind}): {name} does not predict it"
+        for task in tasks
+        if task.name not in shared
     ]
 
 
-def _refuse_labels(theirs: Mapping[str, Array], ours: Mapping[str, Array], version: str) -> str | None:
+def _refuse_labels(
+    theirs: Mapping[str, Array], ours: Mapping[str, Array], version: str
+) -> str | None:
     for task in [name for name in ours if name in theirs]:
         same = np.isclose(theirs[task], ours[task], rtol=_ROUNDING, atol=0, equal_nan=True)
         if not same.all():
             row, count = int(np.argmin(same)), int((~same).sum())
             how = f"{theirs[task][row]:g} instead of {ours[task][row]:g}"
             return (
-                f"labels are defined otherwise by version {version} (task `{task}`: {count} of {len(same)} test "
+                f"labels are defined otherwise by version {version} (task `{task}`: {count} of "
+                f"{len(same)} test "
                 f"examples, such as {how})"
             )
     return None

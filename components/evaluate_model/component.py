@@ -2,7 +2,16 @@
 
 from typing import List  # noqa: UP035  Kubeflow reads this spelling
 
-from kfp.dsl import Artifact, ClassificationMetrics, Dataset, Input, Metrics, Model, Output, SlicedClassificationMetrics
+from kfp.dsl import (
+    Artifact,
+    ClassificationMetrics,
+    Dataset,
+    Input,
+    Metrics,
+    Model,
+    Output,
+    SlicedClassificationMetrics,
+)
 
 from components.kubeflow import component
 
@@ -24,7 +33,8 @@ def evaluate_model(
 ):
     """Evaluates the instances and the champion; shows the candidate's metrics on the dashboard.
 
-    `served` changes whenever the serving log does; nothing reads it, but Kubeflow's cache sees the change.
+    `served` changes whenever the serving log does; nothing reads it, but Kubeflow's cache sees the
+    change.
     """
     from pathlib import Path
 
@@ -37,7 +47,9 @@ def evaluate_model(
     serving = Champion.model_validate(champion) if champion else None
     outputs = Outputs(Path(evaluation.path), Path(model.path))
     checks = Path(validation.path) if validation else None
-    found = evaluate_model(loaded, serving, Path(window.path), [Path(m.path) for m in models], outputs, checks)
+    found = evaluate_model(
+        loaded, serving, Path(window.path), [Path(m.path) for m in models], outputs, checks
+    )
     for name, value in describe_overall(found).items():
         metrics.log_metric(name, value)
     show_confusion(outputs.evaluation, found, confusion)

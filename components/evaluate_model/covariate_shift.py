@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from perennial.errors import NotComparedError
 from perennial.evaluation.prediction_table import Array
 
 Values = Sequence[list[Any] | None]
@@ -46,8 +47,8 @@ class DensityRatio:
     unused: dict[str, str] = field(default_factory=dict)
 
 
-def estimate_ratio(tested: Mapping[str, Values], requested: Mapping[str, Values]) -> DensityRatio | str:
-    """Estimates the weight of each test example; a text: why it cannot be estimated.
+def estimate_ratio(tested: Mapping[str, Values], requested: Mapping[str, Values]) -> DensityRatio:
+    """Estimates the weight of each test example.
 
     Probabilities are those of classifiers that have not seen the example (5 folds), calibrated; how
     strongly they are held back is what tells unseen examples apart best. Weights above their 99th
@@ -56,49 +57,56 @@ def estimate_ratio(tested: Mapping[str, Values], requested: Mapping[str, Values]
     Args:
         tested: Raw values of the test examples by feature, each [n].
         requested: The same of the served requests, each [requests].
+
+    Raises:
+        NotComparedError: There are too few requests, or no feature can be used.
     """
     requests = len(next(iter(requested.values()), []))
     if requests < LEAST_REQUESTS:
-        return f"there are {requests} served requests, fewer than {LEAST_REQUESTS}"
+        raise NotComparedError(f"there are {requests} served requests, fewer than {LEAST_REQUESTS}")
     blocks, unused = [], {}
     for name in tested:
-        encoded = encode_feature(tested[name], requested[name])
-        if isinstance(encoded, str):
-            unused[name] = encoded
-        elif encoded.shape[1]:
-            blocks.append(encoded)
+        try:
+            blocks.append(encode_feature(tested[name], requested[name]))
+        except NotComparedError as reason:
+            unused[name] = str(reason)
+    blocks = [block for block in blocks if block.shape[1]]
     if not blocks:
-        listed = "; ".join(f"`{name}`: {why}" for name, why in unused.items()) or "every feature is constant"
-        return f"no feature that clients send can be used ({listed})"
+        listed = (
+            "; ".join(f"`{name}`: {why}" for name, why in unused.items())
+            or "every feature is constant"
+        )
+        raise NotComparedError(f"no feature that clients send can be used ({listed})")
     served = np.repeat([0, 1], [len(next(iter(tested.values()))), requests])
     odds = _unseen_odds(np.concatenate(blocks, axis=1), served)[served == 0]
     weights = np.minimum(odds, np.quantile(odds, CLIPPED_ABOVE))
     return DensityRatio(weights / weights.mean(), unused)
 
 
-def encode_feature(tested: Values, requested: Values) -> Array | str:
-    """Encodes a feature as standardised numbers, float64 [n + requests, d]; a text: why not.
+def encode_feature(tested: Values, requested: Values) -> Array:
+    """Encodes a feature as standardised numbers, float64 [n + requests, d].
 
     Numbers come with their squares, as the logarithm of the ratio of two normal densities is
     quadratic; categories and short texts as one column for each of the most frequent; vectors flat.
     A missing value is average, and marked. Constants are left out.
+
+    Raises:
+        NotComparedError: Its values cannot be compared.
     """
     for values, whom in ((tested, "test example"), (requested, "request")):
         if not any(values):
-            return f"no {whom} has it"
+            raise NotComparedError(f"no {whom} has it")
     rows = [*tested, *requested]
     kinds = {isinstance(row[0], bytes) for row in rows if row}
     numbers = _encode_text(rows) if kinds == {True} else _encode_numbers(rows)
-    if isinstance(numbers, str):
-        return numbers
     missing = np.array([[not row] for row in rows], dtype=float)
     return np.concatenate([numbers, _standardise(missing)], axis=1)
 
 
-def _encode_text(rows: Values) -> Array | str:
+def _encode_text(rows: Values) -> Array:
     longest = max(len(item) for row in rows if row for item in row)
     if longest > _LONGEST_TEXT:
-        return f"its values are texts or bytes longer than {_LONGEST_TEXT}"
+        raise NotComparedError(f"its values are texts or bytes longer than {_LONGEST_TEXT}")
     counts = Counter(item for row in rows if row for item in set(row))
     columns = {item: place for place, (item, _) in enumerate(counts.most_common(MOST_CATEGORIES))}
     present = np.zeros((len(rows), len(columns)))
@@ -107,13 +115,15 @@ def _encode_text(rows: Values) -> Array | str:
     return _standardise(present)
 
 
-def _encode_numbers(rows: Values) -> Array | str:
+def _encode_numbers(rows: Values) -> Array:
     lengths = {len(row) for row in rows if row}
     if len(lengths) > 1:
-        return f"its values are lists of {min(lengths)} to {max(lengths)} numbers"
+        raise NotComparedError(f"its values are lists of {min(lengths)} to {max(lengths)} numbers")
     (length,) = lengths
     if length > LONGEST_VECTOR:
-        return f"its values are vectors of {length} numbers, more than {LONGEST_VECTOR}"
+        raise NotComparedError(
+            f"its values are vectors of {length} numbers, more than {LONGEST_VECTOR}"
+        )
     numbers = np.array([row or [np.nan] * length for row in rows], dtype=np.float64)
     numbers = np.where(np.isfinite(numbers), numbers, np.nan)
     means = np.nansum(numbers, axis=0) / np.maximum(np.isfinite(numbers).sum(axis=0), 1)
@@ -150,7 +160,9 @@ def _unseen_odds(inputs: Array, served: Array) -> Array:
     """
     from sklearn.metrics import log_loss
 
-    candidates = [_calibrated(_unseen_logits(inputs, served, strength), served) for strength in _STRENGTHS]
+    candidates = [
+        _calibrated(_unseen_logits(inputs, served, strength), served) for strength in _STRENGTHS
+    ]
     best = min(candidates, key=lambda probabilities: float(log_loss(served, probabilities)))
     best = np.clip(best, 1e-6, 1 - 1e-6)
     return np.asarray(best / (1 - best) * (served == 0).sum() / (served == 1).sum())

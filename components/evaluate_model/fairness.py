@@ -71,7 +71,12 @@ def compare_groups(
     """
     if not settings.features:
         return None, []
-    measured, raw, scores, notes = _measure(frame, task, model), list[_Raw](), list[ScoreDistribution](), list[str]()
+    measured, raw, scores, notes = (
+        _measure(frame, task, model),
+        list[_Raw](),
+        list[ScoreDistribution](),
+        list[str](),
+    )
     for feature in dict.fromkeys(settings.features):
         groups = frame[f"{SLICE}{feature}"].astype(str).to_numpy()
         large, left_out = _large_groups(feature, groups, settings.least_examples)
@@ -95,7 +100,9 @@ def _measure(frame: pd.DataFrame, task: Task, model: str) -> _Measured:
         scores = probabilities[:, 1]
     else:  # a label that the model does not know has the probability 0
         known = labels < probabilities.shape[1]
-        scores = np.where(known, probabilities[np.arange(len(labels)), np.where(known, labels, 0)], 0.0)
+        scores = np.where(
+            known, probabilities[np.arange(len(labels)), np.where(known, labels, 0)], 0.0
+        )
     return _Measured(scores, probabilities.argmax(axis=1) != labels, labels, task)
 
 
@@ -109,8 +116,14 @@ def _large_groups(feature: str, groups: Array, least: int) -> tuple[list[str], l
     names, counts = np.unique(groups, return_counts=True)
     if len(names) < 2:
         return [], [f"fairness by `{feature}`: all test examples are in the group `{names[0]}`"]
-    small = [(name, count) for name, count in zip(names.tolist(), counts.tolist(), strict=True) if count < least]
-    large = [name for name, count in zip(names.tolist(), counts.tolist(), strict=True) if count >= least]
+    small = [
+        (name, count)
+        for name, count in zip(names.tolist(), counts.tolist(), strict=True)
+        if count < least
+    ]
+    large = [
+        name for name, count in zip(names.tolist(), counts.tolist(), strict=True) if count >= least
+    ]
     # Of a group that is nearly everything the rest is as small as a small group.
     alone = [name for name in large if len(groups) - counts[names == name][0] < least]
     notes = []
@@ -118,16 +131,22 @@ def _large_groups(feature: str, groups: Array, least: int) -> tuple[list[str], l
         listed = ", ".join(f"`{name}` ({count})" for name, count in small[:_LISTED])
         more = f" and {len(small) - _LISTED} more" if len(small) > _LISTED else ""
         notes.append(
-            f"fairness by `{feature}`: groups with fewer than {least} test examples were not compared: {listed}{more}"
+            f"fairness by `{feature}`: groups with fewer than {least} test examples were not "
+            f"compared: {listed}{more}"
         )
     if alone:
-        notes.append(f"fairness by `{feature}`: fewer than {least} test examples are outside the group `{alone[0]}`")
+        notes.append(
+            f"fairness by `{feature}`: fewer than {least} test examples are outside the group "
+            f"`{alone[0]}`"
+        )
     return [name for name in large if name not in alone], notes
 
 
 def _distribution(feature: str, group: str, scores: Array) -> ScoreDistribution:
     quantiles = np.quantile(scores, np.linspace(0, 1, _QUANTILES))
-    return ScoreDistribution(feature=feature, group=group, examples=len(scores), quantiles=quantiles.tolist())
+    return ScoreDistribution(
+        feature=feature, group=group, examples=len(scores), quantiles=quantiles.tolist()
+    )
 
 
 def _test_group(
@@ -135,12 +154,20 @@ def _test_group(
 ) -> tuple[list[_Raw], list[str]]:
     """Tests one group beside the rest; also names the tests that had too few examples."""
     tests, notes, count = [], [], int(inside.sum())
-    tests.append(_Raw(feature, group, count, "score", *_kolmogorov_smirnov(measured.scores, inside)))
+    tests.append(
+        _Raw(feature, group, count, "score", *_kolmogorov_smirnov(measured.scores, inside))
+    )
     for measure, among in _rates(measured):
         mine, others = measured.errors[inside & among], measured.errors[~inside & among]
         if min(len(mine), len(others)) < least:
-            where = f"fairness by `{feature}`, group `{group}`: {measure.replace('_', ' ')} was not compared"
-            notes.append(f"{where}: {len(mine)} {_RARE[measure]} in the group, {len(others)} outside, of {least}")
+            where = (
+                f"fairness by `{feature}`, group `{group}`: {measure.replace('_', ' ')} was not "
+                "compared"
+            )
+            notes.append(
+                f"{where}: {len(mine)} {_RARE[measure]} in the group, {len(others)} outside, of "
+                f"{least}"
+            )
             continue
         tests.append(_Raw(feature, group, len(mine), measure, *_two_proportions(mine, others)))
     if not measured.task.is_classes:
@@ -173,7 +200,10 @@ def _two_proportions(mine: Array, others: Array) -> tuple[float, float, float, f
     """Gives the error shares of a group and of the rest, their distance and its p-value."""
     from scipy.stats import chi2, fisher_exact
 
-    table = np.array([[mine.sum(), others.sum()], [len(mine) - mine.sum(), len(others) - others.sum()]], dtype=float)
+    table = np.array(
+        [[mine.sum(), others.sum()], [len(mine) - mine.sum(), len(others) - others.sum()]],
+        dtype=float,
+    )
     value, rest = float(mine.mean()), float(others.mean())
     expected = table.sum(axis=1, keepdims=True) * table.sum(axis=0) / table.sum()
     if expected.min() < _LEAST_EXPECTED:

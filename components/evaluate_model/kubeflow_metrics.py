@@ -28,7 +28,9 @@ def show_confusion(folder: Path, evaluation: Evaluation, log: ClassificationLog)
         log.log_confusion_matrix(evaluation.confusion[0].labels, evaluation.confusion[0].counts)
     first = evaluation.tasks[0]
     if first.kind == "binary":
-        log.log_roc_curve(*roc_points(read_table(folder, evaluation, first.name), evaluation.candidate))
+        log.log_roc_curve(
+            *roc_points(read_table(folder, evaluation, first.name), evaluation.candidate)
+        )
 
 
 def show_slices(project: Project, folder: Path, evaluation: Evaluation) -> dict[str, Any]:
@@ -39,8 +41,15 @@ def show_slices(project: Project, folder: Path, evaluation: Evaluation) -> dict[
     """
     if evaluation.tasks[0].kind == "regression":
         return {}
-    table, settings = read_table(folder, evaluation, evaluation.tasks[0].name), project.settings.evaluate
-    groups = [group for group in make_groups(table, settings) if len(group.rows) >= settings.least_examples]
+    table, settings = (
+        read_table(folder, evaluation, evaluation.tasks[0].name),
+        project.settings.evaluate,
+    )
+    groups = [
+        group
+        for group in make_groups(table, settings)
+        if len(group.rows) >= settings.least_examples
+    ]
     matrices = confusion_by_group(table, evaluation.candidate, CANDIDATE, groups)
     return {
         "evaluationSlices": [

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from perennial.errors import NotComparedError
 from perennial.evaluation.prediction_table import Array
 
 LEAST_OF_CLASS = 10
@@ -40,32 +41,48 @@ class ClassShares:
     @property
     def weights(self) -> Array:
         """Shares in serving divided by those tested, float64 [classes]; 0 of a class not tested."""
-        return np.divide(self.served, self.tested, out=np.zeros(len(self.served)), where=self.tested > 0)
+        return np.divide(
+            self.served, self.tested, out=np.zeros(len(self.served)), where=self.tested > 0
+        )
 
 
-def estimate_shares(labels: Array, predicted: Array, requested: Array) -> ClassShares | str:
-    """Estimates the classes' shares in serving; a text: why they cannot be estimated.
+def estimate_shares(labels: Array, predicted: Array, requested: Array) -> ClassShares:
+    """Estimates the classes' shares in serving.
 
     Args:
         labels: True classes of the test examples, int [n].
         predicted: Their predicted classes, int [n].
         requested: Predicted classes of the served requests, int [requests].
+
+    Raises:
+        NotComparedError: There are too few requests or examples, or predictions say too little.
     """
-    classes = int(max(labels.max(initial=0), predicted.max(initial=0), requested.max(initial=0))) + 1
+    classes = (
+        int(max(labels.max(initial=0), predicted.max(initial=0), requested.max(initial=0))) + 1
+    )
     if len(requested) < LEAST_REQUESTS:
-        return f"there are {len(requested)} served requests, fewer than {LEAST_REQUESTS}"
-    counts, asked = count_pairs(labels, predicted, classes), np.bincount(requested, minlength=classes)
+        raise NotComparedError(
+            f"there are {len(requested)} served requests, fewer than {LEAST_REQUESTS}"
+        )
+    counts, asked = (
+        count_pairs(labels, predicted, classes),
+        np.bincount(requested, minlength=classes),
+    )
     # A class that is neither in the test split nor predicted in serving is none that serving could
     # hold.
     known = (counts.sum(axis=0) > 0) | (asked > 0)
     few = [place for place in np.flatnonzero(known) if counts[:, place].sum() < LEAST_OF_CLASS]
     if few:
         named = ", ".join(f"{place} ({int(counts[:, place].sum())})" for place in few[:5])
-        return f"classes with fewer than {LEAST_OF_CLASS} test examples, of which serving may have many: {named}"
+        raise NotComparedError(
+            f"classes with fewer than {LEAST_OF_CLASS} test examples, of which serving may have "
+            f"many: {named}"
+        )
     least, noise = _least_singular(counts[np.ix_(known, known)])
     if least < max(_NOISE_MARGIN * noise, _ROUNDING):
-        return (
-            "the predictions tell the classes apart too little: the smallest singular value of the confusion matrix is "
+        raise NotComparedError(
+            "the predictions tell the classes apart too little: the smallest singular value of the "
+            "confusion matrix is "
             f"{least:.3f}, and sampling noise alone is {noise:.3f}"
         )
     return solve_shares(counts, asked)

@@ -18,7 +18,13 @@ from perennial.evaluation.comparison import (
 )
 from perennial.evaluation.groups import make_groups
 from perennial.evaluation.metrics import measure
-from perennial.evaluation.prediction_table import GROUP, LABEL, TaskTable, class_scores, predictions_of
+from perennial.evaluation.prediction_table import (
+    GROUP,
+    LABEL,
+    TaskTable,
+    class_scores,
+    predictions_of,
+)
 from perennial.project import Project
 from perennial.tasks import Task
 from schemas.project import Metric
@@ -60,7 +66,10 @@ def measure_slices(measured: Measured) -> list[SliceMetrics]:
     for table in measured.tables:
         groups = make_groups(table.frame, measured.project.settings.evaluate)
         rows += measure(table.frame, table.task, table.models, groups)
-    return [row.model_copy(update={"model": CANDIDATE}) if row.model == measured.candidate else row for row in rows]
+    return [
+        row.model_copy(update={"model": CANDIDATE}) if row.model == measured.candidate else row
+        for row in rows
+    ]
 
 
 def compare_models(measured: Measured) -> list[Difference]:
@@ -68,7 +77,9 @@ def compare_models(measured: Measured) -> list[Difference]:
     differences = []
     for number, table in enumerate(measured.tables):
         if CHAMPION in table.models:
-            differences += _compare_first(measured, table) if number == 0 else _compare_other(measured, table)
+            differences += (
+                _compare_first(measured, table) if number == 0 else _compare_other(measured, table)
+            )
     return differences
 
 
@@ -95,7 +106,9 @@ def calibrate(measured: Measured) -> list[Calibration]:
             if table.task.is_classes and model in table.models:
                 temperature = measured.serves[model][name].temperature
                 scores = class_scores(table.frame, model)
-                calibrations.append(measure_calibration(labels, scores, named, name, confidence, temperature))
+                calibrations.append(
+                    measure_calibration(labels, scores, named, name, confidence, temperature)
+                )
     return calibrations
 
 
@@ -109,7 +122,9 @@ def _compare_first(measured: Measured, table: TaskTable) -> list[Difference]:
     differences = [compare_overall(pair, terms), *compare_slices(pair, terms, groups)]
     if measured.serving is not None:
         weights, reweigh = measured.serving.weights, measured.serving.resample
-        differences.append(compare_serving(pair, terms, weights, reweigh, decides=gate.distribution == "serving"))
+        differences.append(
+            compare_serving(pair, terms, weights, reweigh, decides=gate.distribution == "serving")
+        )
     return differences + compare_instances(pairs, terms)
 
 
@@ -129,5 +144,7 @@ def _terms(project: Project, task: Task, repeats: int) -> Terms:
 def _pair(table: TaskTable, model: str, metric: Metric) -> Pair:
     labels = table.frame[LABEL].to_numpy()
     clusters = table.frame[GROUP].to_numpy() if GROUP in table.frame else None
-    candidate, champion = (predictions_of(table.frame, table.task, name) for name in (model, CHAMPION))
+    candidate, champion = (
+        predictions_of(table.frame, table.task, name) for name in (model, CHAMPION)
+    )
     return Pair(candidate, champion, labels, metric, clusters)

@@ -48,7 +48,9 @@ def confusion_by_group(
     for group in groups[: MOST_CELLS // classes**2]:
         counts = np.zeros((classes, classes), dtype=int)
         np.add.at(counts, (labels[group.rows], predicted[group.rows]), 1)
-        matrices.append((group.name, ConfusionMatrix(model=named, labels=names, counts=counts.tolist())))
+        matrices.append(
+            (group.name, ConfusionMatrix(model=named, labels=names, counts=counts.tolist()))
+        )
     return matrices
 
 
@@ -67,7 +69,9 @@ def roc_points(table: pd.DataFrame, model: str) -> tuple[list[float], list[float
     # The curve begins where nothing is called positive, at a threshold that scikit-learn calls
     # infinite.
     rates[:, 2] = np.minimum(rates[:, 2], 1.0)
-    chosen = np.unique(np.linspace(0, len(rates) - 1, min(len(rates), MOST_POINTS)).round().astype(int))
+    chosen = np.unique(
+        np.linspace(0, len(rates) - 1, min(len(rates), MOST_POINTS)).round().astype(int)
+    )
     false, true, thresholds = rates[chosen].T.tolist()
     return false, true, thresholds
 

@@ -58,7 +58,10 @@ def predict_instances(
         predictions = model.predict_examples(examples.records)
         bad = not_finite(predictions, examples)
         if bad and name == candidate:
-            remedy = "Check the range of that example's features in preprocessing_fn, or lower train.learning_rate."
+            remedy = (
+                "Check the range of that example's features in preprocessing_fn, or lower "
+                "train.learning_rate."
+            )
             raise TrainingError(model.name, "must give finite predictions", bad, remedy)
         if bad:
             instances.not_measured.append(f"{name} was not measured: it gives {bad}")
@@ -73,7 +76,10 @@ def not_finite(predictions: Mapping[str, Array], examples: Examples) -> str | No
         finite = np.isfinite(values).reshape(len(values), -1).all(axis=1)
         if not finite.all():
             count, key = int((~finite).sum()), examples.named[KEY][int(np.argmin(finite))]
-            return f"NaN or infinity for {count} of {len(values)} test examples of task `{task}`, such as {key}"
+            return (
+                f"NaN or infinity for {count} of {len(values)} test examples of task `{task}`, "
+                f"such as {key}"
+            )
     return None
 
 

@@ -9,10 +9,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from components.evaluate_model.covariate_shift import estimate_ratio
-from components.evaluate_model.label_shift import ClassShares, count_pairs, estimate_shares, solve_shares
+from components.evaluate_model.label_shift import (
+    ClassShares,
+    count_pairs,
+    estimate_shares,
+    solve_shares,
+)
 from perennial.data.examples import to_example
-from perennial.data.serving_log import ServingLog, find_log, no_requests, unreadable
-from perennial.errors import PerennialError
+from perennial.data.serving_log import ServingLog, find_log, no_requests, reading_log
+from perennial.errors import NotComparedError, PerennialError
 from perennial.evaluation.bootstrap import effective_number
 from perennial.evaluation.prediction_table import Array, Examples, read_values
 from perennial.export.contract import parsing_specs
@@ -53,9 +58,14 @@ class ServingWeights:
 
 
 def estimate_weights(
-    project: Project, task: Task, model: ServedModel, examples: Examples, labels: Array, predictions: Array
-) -> ServingWeights | str:
-    """Estimates the weights by `evaluate.serving`; a text: why there are none.
+    project: Project,
+    task: Task,
+    model: ServedModel,
+    examples: Examples,
+    labels: Array,
+    predictions: Array,
+) -> ServingWeights:
+    """Estimates the weights by `evaluate.serving`.
 
     Args:
         project: Its settings name the method and the log.
@@ -64,55 +74,71 @@ def estimate_weights(
         examples: The test split.
         labels: Their labels, int [n] or float [n].
         predictions: What the candidate gives for them: float [n, classes], or [n].
+
+    Raises:
+        NotComparedError: There is no log, or it does not tell the weights.
     """
+    try:
+        weights = _estimate_weights(project, task, model, examples, labels, predictions)
+        _check_effective(weights, project.settings.evaluate.least_effective)
+    except NotComparedError as reason:
+        raise NotComparedError(f"metrics were not re-weighted to serving: {reason}") from reason
+    return weights
+
+
+def _estimate_weights(
+    project: Project,
+    task: Task,
+    model: ServedModel,
+    examples: Examples,
+    labels: Array,
+    predictions: Array,
+) -> ServingWeights:
     method = project.settings.evaluate.serving
     if method == "none":
-        return _refused("project.yaml sets evaluate.serving: none")
+        raise NotComparedError("project.yaml sets evaluate.serving: none")
     if method == "label_shift" and not task.is_classes:
-        return _refused(f"label_shift is of classes, and `{task.name}` is a regression; set covariate_shift")
+        raise NotComparedError(
+            f"label_shift is of classes, and `{task.name}` is a regression; set covariate_shift"
+        )
     log = find_log(project)
-    if isinstance(log, str):
-        return _refused(log)
-    try:
+    with reading_log():
         requests = log.sample(MOST_REQUESTS)
-    except PerennialError as error:
-        return _refused(unreadable(error))
     if not requests:
-        return _refused(no_requests(project))
+        raise no_requests(project)
     if method == "covariate_shift":
-        weights = _by_covariates(project, log, examples, requests)
-    else:
-        weights = _by_labels(project, task, model, requests, labels, predictions)
-    return _refused(weights) if isinstance(weights, str) else _large_enough(weights, project)
+        return _by_covariates(project, log, examples, requests)
+    return _by_labels(project, task, model, requests, labels, predictions)
 
 
-def _refused(why: str) -> str:
-    return f"metrics were not re-weighted to serving: {why}"
-
-
-def _large_enough(weights: ServingWeights, project: Project) -> ServingWeights | str:
-    effective, least = weights.record.effective, project.settings.evaluate.least_effective
-    if effective >= least:
-        return weights
-    return _refused(
-        f"the effective number of test examples would be {effective:.1f} of {len(weights.weights):,}, below "
-        f"evaluate.least_effective ({least:g}); serving sees what the test split hardly holds"
-    )
+def _check_effective(weights: ServingWeights, least: float) -> None:
+    effective = weights.record.effective
+    if effective < least:
+        raise NotComparedError(
+            f"the effective number of test examples would be {effective:.1f} of "
+            f"{len(weights.weights):,}, below "
+            f"evaluate.least_effective ({least:g}); serving sees what the test split hardly holds"
+        )
 
 
 def _by_covariates(
     project: Project, log: ServingLog, examples: Examples, requests: Sequence[Conformed]
-) -> ServingWeights | str:
-    known = {project.settings.label, project.settings.data.key, *(task.label for task in project.tasks)}
+) -> ServingWeights:
+    known = {
+        project.settings.label,
+        project.settings.data.key,
+        *(task.label for task in project.tasks),
+    }
     names = [name for name in log.columns if name not in known]
     requested = {name: [_as_list(row.get(name)) for row in requests] for name in names}
     ratio = estimate_ratio(read_values(examples.records, names), requested)
-    if isinstance(ratio, str):
-        return ratio
     record = ServingDistribution(
         method="covariate_shift", requests=len(requests), effective=effective_number(ratio.weights)
     )
-    notes = tuple(f"covariate shift of `{name}` was not looked at: {why}" for name, why in ratio.unused.items())
+    notes = tuple(
+        f"covariate shift of `{name}` was not looked at: {why}"
+        for name, why in ratio.unused.items()
+    )
     return ServingWeights(record, ratio.weights, notes=notes)
 
 
@@ -123,36 +149,42 @@ def _by_labels(
     requests: Sequence[Conformed],
     labels: Array,
     predictions: Array,
-) -> ServingWeights | str:
+) -> ServingWeights:
     needed = parsing_specs(project.schema, serving_features(project.schema))
-    usable = [row for row in requests if all(_fits(row.get(name), spec) for name, spec in needed.items())]
+    usable = [
+        row for row in requests if all(_fits(row.get(name), spec) for name, spec in needed.items())
+    ]
     if not usable:
-        return "no served request has all features that the model needs"
+        raise NotComparedError("no served request has all features that the model needs")
     records = [to_example(row).SerializeToString(deterministic=True) for row in usable]
     try:
         scores = model.predict_examples(records)[task.name]
     except PerennialError as error:
-        return f"the served requests could not be predicted: {error}"
+        raise NotComparedError(f"the served requests could not be predicted: {error}") from error
     scores = scores[np.isfinite(scores).all(axis=1)]
     weights = weigh_by_labels(labels, predictions.argmax(axis=1), scores.argmax(axis=1))
     left_out = len(requests) - len(scores)
-    if isinstance(weights, str) or not left_out:
+    if not left_out:
         return weights
-    note = f"{left_out:,} of {len(requests):,} served requests were left out: the model has no answer to them"
+    note = (
+        f"{left_out:,} of {len(requests):,} served requests were left out: the model has no "
+        "answer to them"
+    )
     return ServingWeights(weights.record, weights.weights, weights.resample, (note,))
 
 
-def weigh_by_labels(labels: Array, predicted: Array, requested: Array) -> ServingWeights | str:
-    """Estimates the weights by label shift; a text: why they cannot be estimated.
+def weigh_by_labels(labels: Array, predicted: Array, requested: Array) -> ServingWeights:
+    """Estimates the weights by label shift.
 
     Args:
         labels: True classes of the test examples, int [n].
         predicted: Their predicted classes, int [n].
         requested: Predicted classes of the served requests, int [requests].
+
+    Raises:
+        NotComparedError: The classes' shares in serving cannot be estimated.
     """
     shares = estimate_shares(labels, predicted, requested)
-    if isinstance(shares, str):
-        return shares
     classes = len(shares.served)
     asked = np.bincount(requested, minlength=classes) / len(requested)
 
@@ -182,7 +214,9 @@ def _record(shares: ClassShares, requests: int, weights: Array) -> ServingDistri
 def _normalised(weights: Array) -> Array:
     """Weights with mean 1; NaN where none is above 0."""
     mean = weights.mean()
-    return np.asarray(weights / mean if mean > 0 else np.full(len(weights), np.nan), dtype=np.float64)
+    return np.asarray(
+        weights / mean if mean > 0 else np.full(len(weights), np.nan), dtype=np.float64
+    )
 
 
 def _fits(value: Any, spec: tf.io.FixedLenFeature) -> bool:

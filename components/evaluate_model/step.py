@@ -20,8 +20,15 @@ from components.evaluate_model.mistakes import find_mistakes
 from components.evaluate_model.predictions import Instances, predict_instances
 from components.evaluate_model.serving_distribution import ServingWeights, estimate_weights
 from components.evaluate_model.views import find_views, with_views
+from perennial.errors import NotComparedError
 from perennial.evaluation.groups import sliced_features
-from perennial.evaluation.prediction_table import WEIGHT, Examples, make_table, read_examples, table_file
+from perennial.evaluation.prediction_table import (
+    WEIGHT,
+    Examples,
+    make_table,
+    read_examples,
+    table_file,
+)
 from perennial.project import Project
 from perennial.registry.model_files import verify_model
 from perennial.spans.names import span_order
@@ -77,7 +84,9 @@ def evaluate_model(
         TrainingError: The candidate's predictions are not finite.
     """
     trainings = [Training.read(folder) for folder in models]
-    folders = {training.instance.name: folder for training, folder in zip(trainings, models, strict=True)}
+    folders = {
+        training.instance.name: folder for training, folder in zip(trainings, models, strict=True)
+    }
     for training in trainings:
         verify_model(folders[training.instance.name] / SAVED_MODEL, training.digest)
     chosen = choose_candidate(trainings)
@@ -88,10 +97,14 @@ def evaluate_model(
     saved = {name: folder / SAVED_MODEL for name, folder in folders.items()}
     instances = predict_instances(project.tasks, saved, chosen.instance.name, examples)
     against = predict_champion(project, champion, examples, instances.labels)
-    weights = _weigh(project, chosen.instance.name, instances, examples)
-    measured = _write_tables(project, chosen, examples, instances, against, weights, outputs.evaluation)
-    not_compared = [*instances.not_measured, *against.not_compared, *views.not_compared, *_unweighed(weights)]
-    evaluation = _evaluate(measured, trainings, not_compared).model_copy(update={"champion": champion, "window": spans})
+    weights, notes = _weigh(project, chosen.instance.name, instances, examples)
+    measured = _write_tables(
+        project, chosen, examples, instances, against, weights, outputs.evaluation
+    )
+    not_compared = [*instances.not_measured, *against.not_compared, *views.not_compared, *notes]
+    evaluation = _evaluate(measured, trainings, not_compared).model_copy(
+        update={"champion": champion, "window": spans}
+    )
     evaluation.write(outputs.evaluation)
     _link_logs(folders, outputs.evaluation)
     link_tree(saved[chosen.instance.name], outputs.model / SAVED_MODEL)
@@ -126,23 +139,29 @@ def choose_candidate(trainings: Sequence[Training]) -> Training:
 
 def _read_examples(project: Project, window: Path) -> Examples:
     settings = project.settings.evaluate
-    return read_examples(window, project.settings.data.key, sliced_features(settings), settings.group)
+    return read_examples(
+        window, project.settings.data.key, sliced_features(settings), settings.group
+    )
 
 
-def _weigh(project: Project, candidate: str, instances: Instances, examples: Examples) -> ServingWeights | str | None:
-    """Estimates the weights of what serving sees; a text: why not; None: the settings want none."""
+def _weigh(
+    project: Project, candidate: str, instances: Instances, examples: Examples
+) -> tuple[ServingWeights | None, list[str]]:
+    """Estimates the weights of what serving sees, if the settings want them.
+
+    Gives notes on them.
+    """
     if project.settings.evaluate.serving == "none":
-        return None
+        return None, []
     first = project.tasks[0]
     labels, predictions = instances.labels[first.name], instances.predictions[candidate][first.name]
-    return estimate_weights(project, first, instances.candidate, examples, labels, predictions)
-
-
-def _unweighed(weights: ServingWeights | str | None) -> list[str]:
-    """Tells why there are no weights, or what was left out of them."""
-    if weights is None:
-        return []
-    return [weights] if isinstance(weights, str) else list(weights.notes)
+    try:
+        weights = estimate_weights(
+            project, first, instances.candidate, examples, labels, predictions
+        )
+    except NotComparedError as reason:
+        return None, [str(reason)]
+    return weights, list(weights.notes)
 
 
 def _write_tables(
@@ -151,33 +170,44 @@ def _write_tables(
     examples: Examples,
     instances: Instances,
     against: Comparable,
-    weights: ServingWeights | str | None,
+    weights: ServingWeights | None,
     folder: Path,
 ) -> Measured:
     """Writes the table of each task; the champion is in those of the tasks that can be compared."""
     folder.mkdir(parents=True, exist_ok=True)
-    predictions = instances.predictions | ({CHAMPION: against.predictions} if against.predictions else {})
-    serving = None if isinstance(weights, str) else weights
+    predictions = instances.predictions | (
+        {CHAMPION: against.predictions} if against.predictions else {}
+    )
     tables = []
     for number, task in enumerate(project.tasks):
-        by_model = {model: by_task[task.name] for model, by_task in predictions.items() if task.name in by_task}
+        by_model = {
+            model: by_task[task.name]
+            for model, by_task in predictions.items()
+            if task.name in by_task
+        }
         table = make_table(task, examples, instances.labels[task.name], by_model)
-        if serving is not None and number == 0:
-            table = replace(table, frame=table.frame.assign(**{WEIGHT: serving.weights}))
+        if weights is not None and number == 0:
+            table = replace(table, frame=table.frame.assign(**{WEIGHT: weights.weights}))
         table.frame.to_parquet(folder / table_file(task.name, project.tasks[0].name))
         tables.append(table)
     serves = {chosen.instance.name: instances.candidate.tasks, CHAMPION: against.tasks}
-    return Measured(project, chosen.instance.name, chosen.digest, tables, serves, serving)
+    return Measured(project, chosen.instance.name, chosen.digest, tables, serves, weights)
 
 
-def _evaluate(measured: Measured, trainings: Sequence[Training], not_compared: Sequence[str]) -> Evaluation:
+def _evaluate(
+    measured: Measured, trainings: Sequence[Training], not_compared: Sequence[str]
+) -> Evaluation:
     first, name = measured.tables[0], measured.candidate
-    fairness, alone = compare_groups(first.frame, first.task, name, measured.project.settings.evaluate.fairness)
+    fairness, alone = compare_groups(
+        first.frame, first.task, name, measured.project.settings.evaluate.fairness
+    )
     return Evaluation(
         candidate=name,
         digest=measured.digest,
         champion=None,
-        tasks=[EvaluatedTask(name=table.task.name, kind=table.task.kind) for table in measured.tables],
+        tasks=[
+            EvaluatedTask(name=table.task.name, kind=table.task.kind) for table in measured.tables
+        ],
         trainings=list(trainings),
         examples=len(first.frame),
         slices=measure_slices(measured),

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
+from perennial.errors import NotComparedError
 from perennial.evaluation.prediction_table import SPAN, VIEW, Array, Examples, read_values
 from schemas.records import Span, Validation
 
@@ -32,12 +33,12 @@ class Views:
     masks: dict[str, Array] = field(default_factory=dict)
     not_compared: list[str] = field(default_factory=list)
 
-    def add(self, name: str, mask: Array | str) -> None:
-        """Adds a view, or why there is none."""
-        if isinstance(mask, str):
-            self.not_compared.append(f"{name}: {mask}")
-        else:
-            self.masks[name] = mask
+    def add(self, name: str, find: Callable[[], Array]) -> None:
+        """Adds the view that a function finds, or why there is none."""
+        try:
+            self.masks[name] = find()
+        except NotComparedError as reason:
+            self.not_compared.append(f"{name}: {reason}")
 
 
 def find_views(examples: Examples, window: Sequence[Span], validation: Validation | None) -> Views:
@@ -48,79 +49,96 @@ def find_views(examples: Examples, window: Sequence[Span], validation: Validatio
         window: Its spans, oldest first.
         validation: What the run's data checks found; None: it is not known what drifted.
     """
-    spans = examples.named[SPAN].to_numpy()
-    views, newest = Views(), newest_rows(spans, [span.name for span in window])
-    views.add(NEWEST, newest)
+    views = Views()
+    spans, names = examples.named[SPAN].to_numpy(), [span.name for span in window]
+    views.add(NEWEST, lambda: newest_rows(spans, names))
     if validation is None:
         views.not_compared.append("what drifted: there is no record of the data checks")
         return views
     drifted = drifted_features(validation, window)
     values = read_values(examples.records, drifted) if drifted else {}
-    for feature in drifted:
-        views.add(DRIFTED + feature, newest if isinstance(newest, str) else grown_rows(values[feature], newest))
+    for feature, rows in values.items():
+        views.add(DRIFTED + feature, lambda rows=rows: grown_rows(rows, newest_rows(spans, names)))  # type: ignore[misc]
     return views
 
 
 def with_views(examples: Examples, views: Views) -> Examples:
     """Adds a column for each view to the examples."""
-    return Examples(examples.records, examples.named.assign(**{VIEW + name: of for name, of in views.masks.items()}))
+    return Examples(
+        examples.records,
+        examples.named.assign(**{VIEW + name: of for name, of in views.masks.items()}),
+    )
 
 
 def drifted_features(validation: Validation, window: Sequence[Span]) -> list[str]:
     """Lists the features that drifted, or are otherwise in serving, by the data checks."""
     names = {span.name for span in window}
-    checks = [check for span in validation.spans if span.span.name in names for check in span.checks]
-    return sorted({check.subject for check in checks if check.kind in _DRIFTS and check.verdict == "failed"})
+    checks = [
+        check for span in validation.spans if span.span.name in names for check in span.checks
+    ]
+    return sorted(
+        {check.subject for check in checks if check.kind in _DRIFTS and check.verdict == "failed"}
+    )
 
 
-def newest_rows(spans: Array, window: Sequence[str]) -> Array | str:
-    """Marks the examples of the window's newest span, bool [n]; a text: why it is no view.
+def newest_rows(spans: Array, window: Sequence[str]) -> Array:
+    """Marks the examples of the window's newest span, bool [n].
 
     Args:
         spans: Each example's span [n].
         window: Names of the spans, oldest first.
+
+    Raises:
+        NotComparedError: All examples are of that span, or none is.
     """
     if len(window) < 2:
-        return "the window has one span"
+        raise NotComparedError("the window has one span")
     newest: Array = spans == window[-1]
     if newest.all():
-        return f"all test examples are of span {window[-1]}"
-    return newest if newest.any() else f"no test example is of span {window[-1]}"
+        raise NotComparedError(f"all test examples are of span {window[-1]}")
+    if not newest.any():
+        raise NotComparedError(f"no test example is of span {window[-1]}")
+    return newest
 
 
-def grown_rows(values: Raw, newest: Array) -> Array | str:
+def grown_rows(values: Raw, newest: Array) -> Array:
     """Marks examples with a value that became more frequent in the newest span, bool [n].
 
     Categories and small numbers are compared value by value, other numbers by the tenths of the
     older spans. A value that is missing is one more. A share has grown if chance does not explain
-    it. A text says why there are no such examples.
+    it.
 
     Args:
         values: The feature's values.
         newest: Which examples are of the newest span, bool [n], some and not all.
+
+    Raises:
+        NotComparedError: The values cannot be compared, or none became more frequent.
     """
     if max((len(row) for row in values if row), default=0) > 1:
-        return "the feature is a vector"
+        raise NotComparedError("the feature is a vector")
     codes = _codes([row[0] if row else None for row in values], ~newest)
-    if isinstance(codes, str):
-        return codes
     grown = _grown(codes, newest)
-    return grown[codes] if grown.any() else "no value became more frequent among the test examples than chance explains"
+    if not grown.any():
+        raise NotComparedError(
+            "no value became more frequent among the test examples than chance explains"
+        )
+    return grown[codes]
 
 
-def _codes(values: Sequence[Any], older: Array) -> Array | str:
+def _codes(values: Sequence[Any], older: Array) -> Array:
     """Numbers each example's value, or the bin that it lies in, int [n]; missing has its own."""
     known = [value for value in values if value is not None]
     different = {value: code for code, value in enumerate(sorted(set(known)), start=1)}
     texts = any(isinstance(value, bytes | str) for value in known)
     if texts and len(different) > _FREE_TEXT and len(different) > len(known) / 2:
-        return "the feature is free text"
+        raise NotComparedError("the feature is free text")
     if texts or len(different) <= _SMALL:
         return np.array([different.get(value, 0) for value in values])
     numbers = np.array([np.nan if value is None else value for value in values], dtype=np.float64)
     there = np.isfinite(numbers)
     if not (older & there).any():
-        return "no older test example has it"
+        raise NotComparedError("no older test example has it")
     edges = np.unique(np.quantile(numbers[older & there], np.arange(0.1, 1.0, 0.1)))
     return np.where(there, np.searchsorted(edges, numbers, side="right") + 1, 0)
 

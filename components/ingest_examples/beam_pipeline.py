@@ -33,7 +33,7 @@ class Reading:
 
 
 def read_parts(plan: Plan, options: Sequence[str], output: Path, work: Path) -> Reading:
-    """Writes the examples of all parts to `output/Split-*/` and everything else to files in `work`."""
+    """Writes the examples of all parts to `output/Split-*/`, all else to files in `work`."""
     splits = SPLITS if plan.splits.by == "key" else SPLITS[:2]
     with make_pipeline(options) as pipeline:
         # Each part is an element of its own, under its own key, so that a runner can spread them
@@ -52,7 +52,8 @@ def read_parts(plan: Plan, options: Sequence[str], output: Path, work: Path) -> 
         (
             outcomes[KEYS]
             | "Group keys" >> beam.GroupByKey()
-            | "Find duplicates" >> beam.FlatMap(lambda item: map(_to_line, find_duplicates(item[1])))
+            | "Find duplicates"
+            >> beam.FlatMap(lambda item: map(_to_line, find_duplicates(item[1])))
             | "Write duplicates" >> beam.io.WriteToText(str(work / _DUPLICATES))
         )
     tallies = [Tally.model_validate_json(line) for line in _lines(work, TALLY)]

@@ -19,7 +19,12 @@ SHARDS = 64
 _DIGEST_BYTES = 16
 # `V`, not `S`: NumPy takes zeros from the end of an S.
 _PACKED = np.dtype(
-    [("key", f"V{_DIGEST_BYTES}"), ("example", f"V{_DIGEST_BYTES}"), ("part", np.int64), ("number", np.int64)]
+    [
+        ("key", f"V{_DIGEST_BYTES}"),
+        ("example", f"V{_DIGEST_BYTES}"),
+        ("part", np.int64),
+        ("number", np.int64),
+    ]
 )
 
 
@@ -66,7 +71,10 @@ def find_duplicates(batches: Iterable[bytes]) -> Iterator[tuple[bytes, Duplicate
     for start, size in zip(starts[sizes > 1].tolist(), sizes[sizes > 1].tolist(), strict=True):
         rows = packed[start : start + size]
         same = bool((rows["example"] == rows["example"][0]).all())
-        yield rows["key"][0].tobytes(), Duplicate(size, same, int(rows["part"][0]), int(rows["number"][0]))
+        yield (
+            rows["key"][0].tobytes(),
+            Duplicate(size, same, int(rows["part"][0]), int(rows["number"][0])),
+        )
 
 
 def _halves(digests: NDArray[np.void]) -> NDArray[np.uint64]:

@@ -31,7 +31,10 @@ _ROWS_ONE_BY_ONE = 64  # in so few rows the one at fault is found by looking at 
 _LONGEST_TEXT, _LONGEST_LIST = 200, 20
 
 Outcome = tuple[str, Any]
-"""An output and what goes there: to a split serialised examples, to SET_ASIDE and TALLY a line, to KEYS a batch."""
+"""An output and what goes there.
+
+To a split serialised examples, to SET_ASIDE and TALLY a line, to KEYS a batch.
+"""
 
 
 @dataclass(frozen=True)
@@ -93,7 +96,10 @@ class _Reading:
         self.counts = Counts(plan.columns, plan.rules.label)
 
     def read(self, block: Block) -> Iterator[Outcome]:
-        """Reads a block as columns; where a row is at fault, finds it in smaller and smaller pieces."""
+        """Reads a block as columns.
+
+        Where a row is at fault, finds it in smaller and smaller pieces.
+        """
         columns = columns_of(block, self._part)
         outcomes = self._read_columns(columns) if columns is not None else None
         if outcomes is not None:
@@ -178,7 +184,12 @@ class _Reading:
         place = self._part.place(row.number)
         self.counts.add_set_aside(place, reasons)
         values = {name: _presentable(value) for name, value in row.values.items()}
-        return SetAside(span=self._plan.span, place=place, reasons=[str(reason) for reason in reasons], values=values)
+        return SetAside(
+            span=self._plan.span,
+            place=place,
+            reasons=[str(reason) for reason in reasons],
+            values=values,
+        )
 
 
 class _Example(NamedTuple):
@@ -206,12 +217,16 @@ class _Batch:
     def outcomes(self, part: int, with_keys: bool) -> Iterator[Outcome]:
         """Gives the examples by split, and where their keys stand."""
         for split in SPLITS:
-            if chosen := [example.serialised for example in self._examples if example.split == split]:
+            if chosen := [
+                example.serialised for example in self._examples if example.split == split
+            ]:
                 yield split, chosen
         if with_keys and self._examples:
             identities = [example.identity for example in self._examples]
             digests = [digest(example.serialised) for example in self._examples]
-            for shard in by_shard(pack_keys(identities, digests, part, np.array(self._numbers, np.int64))):
+            for shard in by_shard(
+                pack_keys(identities, digests, part, np.array(self._numbers, np.int64))
+            ):
                 yield KEYS, shard
 
 
@@ -251,5 +266,7 @@ def _presentable(value: Any) -> Any:
         return value
     text = value[: _LONGEST_TEXT + 1] if isinstance(value, str | bytes) else str(value)
     text = text.decode("utf-8", errors="backslashreplace") if isinstance(text, bytes) else text
-    text = text.encode("utf-8", errors="backslashreplace").decode()  # half a surrogate pair, which JSON may hold
+    text = text.encode(
+        "utf-8", errors="backslashreplace"
+    ).decode()  # half a surrogate pair, which JSON may hold
     return text if len(text) <= _LONGEST_TEXT else f"{text[:_LONGEST_TEXT]}…"

@@ -82,27 +82,47 @@ class RowRules:
                 return Reason(f"`{self.label}` (label) must be one value", f"{len(label)} values")
             label = label[0] if label else None
         if label is None or (isinstance(label, float) and math.isnan(label)):
-            return Reason(f"`{self.label}` (label) must be set", "nothing" if label is None else "NaN")
+            return Reason(
+                f"`{self.label}` (label) must be set", "nothing" if label is None else "NaN"
+            )
         if not self.domain.allows(label):
-            return Reason(f"`{self.label}` (label) must be {self.domain.describe()}", shorten(label))
+            return Reason(
+                f"`{self.label}` (label) must be {self.domain.describe()}", shorten(label)
+            )
         return None
 
 
 def label_domain(schema: Schema | None, label: str) -> LabelDomain:
     """Reads the domain that the schema states for the label."""
-    feature = next((found for found in schema.feature if found.name == label), None) if schema else None
+    feature = (
+        next((found for found in schema.feature if found.name == label), None) if schema else None
+    )
     if schema is None or feature is None:
         return LabelDomain()
     for name in ("int_domain", "float_domain"):
         if feature.HasField(name):
             domain = getattr(feature, name)
-            bounds = [getattr(domain, side) if domain.HasField(side) else None for side in ("min", "max")]
+            bounds = [
+                getattr(domain, side) if domain.HasField(side) else None for side in ("min", "max")
+            ]
             return LabelDomain(low=bounds[0], high=bounds[1])
     if feature.HasField("bool_domain"):
-        named = [value.encode() for value in (feature.bool_domain.true_value, feature.bool_domain.false_value) if value]
+        named = [
+            value.encode()
+            for value in (feature.bool_domain.true_value, feature.bool_domain.false_value)
+            if value
+        ]
         return LabelDomain(0, 1, frozenset(named) or None)
     if feature.HasField("string_domain") or feature.HasField("domain"):
-        shared = next((found for found in schema.string_domain if found.name == feature.domain), None)
-        values = feature.string_domain.value if feature.HasField("string_domain") else shared.value if shared else []
+        shared = next(
+            (found for found in schema.string_domain if found.name == feature.domain), None
+        )
+        values = (
+            feature.string_domain.value
+            if feature.HasField("string_domain")
+            else shared.value
+            if shared
+            else []
+        )
         return LabelDomain(values=frozenset(value.encode() for value in values) or None)
     return LabelDomain()

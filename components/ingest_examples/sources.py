@@ -47,10 +47,23 @@ def open_source(project: Project, span: Span, features: Collection[str]) -> Sour
     name = _shown(span.uri, project.folder)
     if data.table is not None:
         told_by = (data.table.span, data.table.version)
-        without = tuple(column for column in told_by if column is not None and column not in features)
-        part = Part("", name, "table", table=data.table, span=span.name, fingerprint=span.fingerprint, without=without)
+        without = tuple(
+            column for column in told_by if column is not None and column not in features
+        )
+        part = Part(
+            "",
+            name,
+            "table",
+            table=data.table,
+            span=span.name,
+            fingerprint=span.fingerprint,
+            without=without,
+        )
         return Source(name, [part], None)
-    files = [Part(uri, _shown(uri, project.folder), format_of(uri, data.format)) for uri in expand(span.uri)]
+    files = [
+        Part(uri, _shown(uri, project.folder), format_of(uri, data.format))
+        for uri in expand(span.uri)
+    ]
     columns = [read_columns(part, data.max_value_mb) for part in files]
     _check_alike(files, columns)
     if columns[0] is not None:
@@ -64,7 +77,10 @@ def check_has_columns(project: Project, columns: list[str], name: str) -> None:
     Raises:
         BrokenFileError: The key or the label is missing.
     """
-    for setting, column in (("data.key", project.settings.data.key), ("label", project.settings.label)):
+    for setting, column in (
+        ("data.key", project.settings.data.key),
+        ("label", project.settings.label),
+    ):
         if column not in columns:
             shown = ", ".join(columns[:40]) or "no columns"
             raise BrokenFileError(name, f"must have the column `{column}` ({setting})", shown)
@@ -88,7 +104,9 @@ def _check_alike(files: list[Part], columns: list[list[str] | None]) -> None:
             lacking = [name for name in first if name not in found]
             more = [name for name in found if name not in first]
             received = " and ".join(
-                f"{words} {', '.join(names)}" for words, names in (("no", lacking), ("also", more)) if names
+                f"{words} {', '.join(names)}"
+                for words, names in (("no", lacking), ("also", more))
+                if names
             )
             raise BrokenFileError(file.name, f"must have the columns of {files[0].name}", received)
 

@@ -11,7 +11,12 @@ from typing import TYPE_CHECKING
 
 from components.ingest_examples.part_reader import Plan, infer_columns
 from components.ingest_examples.row_rules import RowRules, label_domain
-from components.ingest_examples.sources import Source, check_has_columns, check_unchanged, open_source
+from components.ingest_examples.sources import (
+    Source,
+    check_has_columns,
+    check_unchanged,
+    open_source,
+)
 from components.ingest_examples.tallies import Total
 from perennial.errors import BrokenFileError
 from perennial.project import Project
@@ -60,13 +65,17 @@ def ingest_examples(project: Project, span: Span, output: Path, infer: bool = Fa
         set_aside=total.set_aside,
         causes=total.causes,
         problem=problem,
-        content=digest_value([span.fingerprint, "inferred" if infer else project.digest_of("ingest_examples")]),
+        content=digest_value(
+            [span.fingerprint, "inferred" if infer else project.digest_of("ingest_examples")]
+        ),
     )
     record.write(output)
     return record
 
 
-def _ingest(project: Project, span: Span, output: Path, infer: bool) -> tuple[list[str], Total, str | None]:
+def _ingest(
+    project: Project, span: Span, output: Path, infer: bool
+) -> tuple[list[str], Total, str | None]:
     """Gives the columns, the counts, and the problem that leaves the span without examples."""
     columns, total = list[str](), Total([])
     publish_text("", output / SET_ASIDE_FILE)

@@ -34,7 +34,10 @@ class Fault(Record):
 
 
 class Tally(Record):
-    """What reading one part gave. `labels` is None when there are too many; `first` is the first row set aside."""
+    """What reading one part gave. `labels` is None when there are too many.
+
+    `first` is the first row set aside.
+    """
 
     part: int
     columns: list[str]
@@ -137,7 +140,9 @@ class Total:
         total = _add(tally.labels or {} for tally in self._tallies)
         if len(total) > MOST_LABELS:
             return {}
-        return dict(sorted(total.items(), key=lambda item: (not item[0].isdecimal(), len(item[0]), item[0])))
+        return dict(
+            sorted(total.items(), key=lambda item: (not item[0].isdecimal(), len(item[0]), item[0]))
+        )
 
     @property
     def causes(self) -> dict[str, int]:

@@ -28,13 +28,17 @@ class UnfitError(ValueError):
 
 def column_of(feature: Feature) -> Column:
     """Gives the column that the readers must make of a feature's values."""
-    kind: Kind = "float" if feature.dtype in FLOATS else "int" if feature.dtype in INTEGERS else "bytes"
+    kind: Kind = (
+        "float" if feature.dtype in FLOATS else "int" if feature.dtype in INTEGERS else "bytes"
+    )
     many = any(size != 1 for size in feature.shape)
-    return Column(kind, many, shape=nested_shape([-1 if size is None else size for size in feature.shape]))
+    return Column(
+        kind, many, shape=nested_shape([-1 if size is None else size for size in feature.shape])
+    )
 
 
 def to_columns(rows: Sequence[Conformed], features: Sequence[Feature]) -> dict[str, pa.Array]:
-    """Makes columns of rows whose values are converted, as `to_typed_columns` makes them of columns."""
+    """Makes columns of rows with converted values, as `to_typed_columns` makes of columns."""
     import pyarrow as pa
 
     kinds = {"int": pa.int64(), "float": pa.float64(), "bytes": pa.large_binary()}
@@ -43,13 +47,17 @@ def to_columns(rows: Sequence[Conformed], features: Sequence[Feature]) -> dict[s
         values: list[Any] = [row.get(feature.name) for row in rows]
         kind = kinds[column_of(feature).kind]
         if any(isinstance(value, list) for value in values):
-            values = [value if value is None or isinstance(value, list) else [value] for value in values]
+            values = [
+                value if value is None or isinstance(value, list) else [value] for value in values
+            ]
             kind = pa.large_list(kind)
         columns[feature.name] = pa.array(values, kind)
     return columns
 
 
-def to_arrays(columns: Mapping[str, pa.Array], rows: int, features: Sequence[Feature]) -> dict[str, Array]:
+def to_arrays(
+    columns: Mapping[str, pa.Array], rows: int, features: Sequence[Feature]
+) -> dict[str, Array]:
     """Makes one array [rows, ...] for each feature; rows without a value of it get its default.
 
     Args:
@@ -60,7 +68,9 @@ def to_arrays(columns: Mapping[str, pa.Array], rows: int, features: Sequence[Fea
     Raises:
         UnfitError: A value is missing, there are too many or too few, or the dtype cannot hold one.
     """
-    return {feature.name: _to_array(columns.get(feature.name), rows, feature) for feature in features}
+    return {
+        feature.name: _to_array(columns.get(feature.name), rows, feature) for feature in features
+    }
 
 
 def _to_array(column: pa.Array | None, rows: int, feature: Feature) -> Array:
@@ -78,7 +88,9 @@ def _to_array(column: pa.Array | None, rows: int, feature: Feature) -> Array:
     array, fits = _to_dtype(values, feature)
     if not fits.all():
         at = int(fits.argmin())
-        raise UnfitError(int(np.flatnonzero(~missing)[at // size]), feature, shorten(values[at].as_py()))
+        raise UnfitError(
+            int(np.flatnonzero(~missing)[at // size]), feature, shorten(values[at].as_py())
+        )
     array = array.reshape(-1, *shape)
     if not missing.any():
         return array

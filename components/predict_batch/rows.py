@@ -72,7 +72,9 @@ def open_file(data: Path) -> Part:
     try:
         return Part(str(data), str(data), format_of(str(data), None))
     except ProjectError:
-        expected = f"must end in one of {', '.join(FILE_ENDINGS)}, which a compression's ending may follow"
+        expected = (
+            f"must end in one of {', '.join(FILE_ENDINGS)}, which a compression's ending may follow"
+        )
         raise DataError(str(data), expected, data.suffix or "no ending", "Convert it.") from None
 
 
@@ -89,7 +91,9 @@ def read_fields(part: Part, needed: Sequence[str], max_value_mb: float) -> list[
     with _reported():
         columns = read_columns(part, max_value_mb)
         if columns is None:
-            columns = next((list(row.values) for row in read_rows(part, max_value_mb) if not row.reason), [])
+            columns = next(
+                (list(row.values) for row in read_rows(part, max_value_mb) if not row.reason), []
+            )
         if missing := [name for name in needed if name not in columns]:
             expected = f"must have the features that the model needs ({', '.join(needed)})"
             received = f"no {', '.join(missing)} among {', '.join(columns) or 'no columns'}"
@@ -109,7 +113,9 @@ class RowReader:
         max_value_mb: Largest value in megabytes.
     """
 
-    def __init__(self, part: Part, features: Sequence[Feature], passed_on: pa.Schema, max_value_mb: float) -> None:
+    def __init__(
+        self, part: Part, features: Sequence[Feature], passed_on: pa.Schema, max_value_mb: float
+    ) -> None:
         self._part = part
         self._features = features
         self._passed_on = passed_on
@@ -152,7 +158,9 @@ class RowReader:
         for row in rows:
             if row.reason is not None:
                 raise self._fault(row.number, row.reason)
-        values = [{name: row.values[name] for name in self._known if name in row.values} for row in rows]
+        values = [
+            {name: row.values[name] for name in self._known if name in row.values} for row in rows
+        ]
         try:
             arrays = [pa.array([row.get(name) for row in values]) for name in self._known]
             quick = self._to_typed(pa.RecordBatch.from_arrays(arrays, list(self._known)))
@@ -169,7 +177,10 @@ class RowReader:
         return to_columns(converted, self._features)
 
     def _to_read(
-        self, typed: dict[str, pa.Array], numbers: Sequence[int] | NDArray[np.int64], passed_on: pa.RecordBatch
+        self,
+        typed: dict[str, pa.Array],
+        numbers: Sequence[int] | NDArray[np.int64],
+        passed_on: pa.RecordBatch,
     ) -> ReadRows:
         try:
             arrays = to_arrays(typed, len(numbers), self._features)
@@ -178,7 +189,9 @@ class RowReader:
         return ReadRows(arrays, passed_on, numbers, self._part)
 
     def _fault(self, number: int, reason: Reason) -> DataError:
-        return DataError(f"{self._part.place(number)}:", reason.expected, reason.received, "Correct the row.")
+        return DataError(
+            f"{self._part.place(number)}:", reason.expected, reason.received, "Correct the row."
+        )
 
     def _select(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         return batch.select(self._passed_on.names).cast(self._passed_on)

@@ -57,7 +57,9 @@ def predict_batch(project: Project, data: Path, output: Path) -> BatchResult:
     champion = Ledger(project.ledger_url).champion()
     if champion is None:
         where = f"project {project.settings.name}"
-        raise ServingError(where, "must have a champion", "none", "`perennial run` trains the first one.")
+        raise ServingError(
+            where, "must have a champion", "none", "`perennial run` trains the first one."
+        )
     registry = Registry(project)
     folder = registry.fetch(registry.version(champion.version))
     contract = read_contract(folder)
@@ -83,7 +85,10 @@ def _passed_on(schema: pa.Schema, contract: ModelContract) -> pa.Schema:
 
 
 def _write(blocks: Iterator[ReadRows], model: LoadedModel, schema: pa.Schema, path: Path) -> int:
-    """Writes the columns that are passed on and the predictions of every row; gives the number of rows."""
+    """Writes the columns that are passed on and the predictions of every row.
+
+    Gives the number of rows.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -112,7 +117,9 @@ def _score(block: ReadRows, first: int, model: LoadedModel, schema: pa.Schema) -
 
     passed_on = block.passed_on.slice(first, BATCH_ROWS)
     arrays = {name: array[first : first + BATCH_ROWS] for name, array in block.arrays.items()}
-    predictions = model.predict(arrays, [output.name for output in prediction_outputs(model.contract)])
+    predictions = model.predict(
+        arrays, [output.name for output in prediction_outputs(model.contract)]
+    )
     columns = _to_columns(predictions, output_columns(model.contract), schema)
     rows = len(columns[next(iter(columns))])
     columns[MODEL_VERSION] = pa.repeat(pa.scalar(model.version, pa.string()), rows)
@@ -130,7 +137,9 @@ def output_columns(contract: ModelContract) -> dict[str, str]:
     }
 
 
-def _to_columns(predictions: Predictions, outputs: dict[str, str], schema: pa.Schema) -> dict[str, pa.Array]:
+def _to_columns(
+    predictions: Predictions, outputs: dict[str, str], schema: pa.Schema
+) -> dict[str, pa.Array]:
     """Makes columns of the model's predictions: a list for each row of a matrix."""
     import pyarrow as pa
 

@@ -7,7 +7,11 @@ from components.kubeflow import component
 
 @component()
 def pretrain_learner(
-    project: str, digest: str, unlabelled: str, features: Input[Artifact], pretraining: Output[Artifact]
+    project: str,
+    digest: str,
+    unlabelled: str,
+    features: Input[Artifact],
+    pretraining: Output[Artifact],
 ):
     """Pretrains the learner without labels.
 

@@ -62,7 +62,9 @@ class Rotation:
         size = tf.shape(flat)[0]
         turns = tf.random.stateless_uniform([size], seed, maxval=QUARTERS, dtype=tf.int32)
         images = tf.reshape(flat, [-1, self.image.height, self.image.width, self.image.channels])
-        all_turns = tf.stack([tf.image.rot90(images, quarters) for quarters in range(QUARTERS)], axis=1)
+        all_turns = tf.stack(
+            [tf.image.rot90(images, quarters) for quarters in range(QUARTERS)], axis=1
+        )
         turned = tf.reshape(tf.gather(all_turns, turns, axis=1, batch_dims=1), tf.shape(flat))
         turned = tf.ensure_shape(turned, flat.shape)
         return {**features, self.feature: turned}, {"turns": turns, "weight": tf.ones([size])}
@@ -72,7 +74,9 @@ class Rotation:
         import keras
 
         latent = keras.Input((width,), name="latent")
-        return keras.Model({"latent": latent}, keras.layers.Dense(QUARTERS, dtype="float32")(latent))
+        return keras.Model(
+            {"latent": latent}, keras.layers.Dense(QUARTERS, dtype="float32")(latent)
+        )
 
     def losses(self, asked: Mapping[str, tf.Tensor], answers: tf.Tensor) -> tf.Tensor:
         """Computes the cross-entropy of each example in nats, float32 [n]."""
@@ -104,7 +108,9 @@ class MaskedImage:
         import tensorflow as tf
 
         flat, image = features[self.feature], self.image
-        pixels = tf.reshape(tf.cast(flat, tf.float32), [-1, image.height, image.width, image.channels])
+        pixels = tf.reshape(
+            tf.cast(flat, tf.float32), [-1, image.height, image.width, image.channels]
+        )
         patches = self._patches(tf.shape(pixels)[0], seed)
         masked = _at(patches, image.height, image.width)
         seen = tf.cast(tf.where(masked[..., tf.newaxis], self.mean, pixels), flat.dtype)
@@ -113,9 +119,15 @@ class MaskedImage:
         scaled = (pixels - self.mean) / max(self.deviation, 1e-6)
         if (height, width) != (image.height, image.width):
             scaled = tf.image.resize(scaled, [height, width], "area")
-        masked_pixels = tf.repeat(_at(patches, height, width)[..., tf.newaxis], image.channels, axis=-1)
+        masked_pixels = tf.repeat(
+            _at(patches, height, width)[..., tf.newaxis], image.channels, axis=-1
+        )
         counted = tf.cast(masked_pixels, tf.float32)
-        asked = {"pixels": scaled, "counted": counted, "weight": tf.reduce_sum(counted, axis=[1, 2, 3])}
+        asked = {
+            "pixels": scaled,
+            "counted": counted,
+            "weight": tf.reduce_sum(counted, axis=[1, 2, 3]),
+        }
         return {**features, self.feature: seen}, asked
 
     def head(self, width: int) -> keras.Model:
@@ -131,7 +143,9 @@ class MaskedImage:
         """Computes the sum of each example's squared errors, float32 [n]."""
         import tensorflow as tf
 
-        return tf.reduce_sum(tf.square(answers - asked["pixels"]) * asked["counted"], axis=[1, 2, 3])
+        return tf.reduce_sum(
+            tf.square(answers - asked["pixels"]) * asked["counted"], axis=[1, 2, 3]
+        )
 
     def _asked_sides(self) -> tuple[int, int]:
         return min(self.image.height, _ASKED_SIDE), min(self.image.width, _ASKED_SIDE)

@@ -84,7 +84,9 @@ class Pool:
         records = self._records(held_out=False)
         shuffled = min(self.training_count, self.training_count if small else _SHUFFLED)
         records = (records.cache() if small else records).shuffle(shuffled, seed=seed).repeat()
-        return self._asked(records.batch(batch_size, drop_remainder=True), ask, seed).prefetch(tf.data.AUTOTUNE)
+        return self._asked(records.batch(batch_size, drop_remainder=True), ask, seed).prefetch(
+            tf.data.AUTOTUNE
+        )
 
     def held_out(self, ask: Ask, seed: int) -> tf.data.Dataset:
         """Gives batches of (seen, asked) of what is held out, once; each time the same is asked."""
@@ -106,12 +108,16 @@ class Pool:
         import tensorflow as tf
 
         return tf.data.Dataset.from_tensor_slices(list(self.files)).interleave(
-            lambda file: tf.data.TFRecordDataset(file, compression_type="GZIP", buffer_size=1 << 20),
+            lambda file: tf.data.TFRecordDataset(
+                file, compression_type="GZIP", buffer_size=1 << 20
+            ),
             cycle_length=min(_READERS, len(self.files)),
         )
 
     def _records(self, held_out: bool) -> tf.data.Dataset:
-        numbered = self._all().enumerate().filter(lambda number, _: (number % HELD_OUT == 0) == held_out)
+        numbered = (
+            self._all().enumerate().filter(lambda number, _: (number % HELD_OUT == 0) == held_out)
+        )
         return numbered.map(lambda _, record: record)
 
     def _asked(self, batches: tf.data.Dataset, ask: Ask, seed: int) -> tf.data.Dataset:
@@ -120,7 +126,9 @@ class Pool:
         def asked(number: tf.Tensor, records: tf.Tensor) -> tuple[Features, Features]:
             return ask(self._parse(records), tf.stack([tf.cast(seed, tf.int64), number]))
 
-        return batches.enumerate().map(asked, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+        return batches.enumerate().map(
+            asked, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
+        )
 
     def _parse(self, records: tf.Tensor) -> Features:
         import tensorflow as tf

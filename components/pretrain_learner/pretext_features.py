@@ -42,7 +42,9 @@ def held_by(spec: Mapping[str, Any]) -> dict[str, Held]:
     import tensorflow as tf
 
     return {
-        name: Held(kind.dtype.name, tuple(kind.shape) if isinstance(kind, tf.io.FixedLenFeature) else None)
+        name: Held(
+            kind.dtype.name, tuple(kind.shape) if isinstance(kind, tf.io.FixedLenFeature) else None
+        )
         for name, kind in spec.items()
     }
 
@@ -65,7 +67,10 @@ def choose_features(settings: PretextSettings, features: Mapping[str, Held]) -> 
         return fitting
     if settings.feature in fitting:
         return [settings.feature]
-    expected = f"must name a feature that the model reads and that holds {what}, for pretext.task: {settings.task}"
+    expected = (
+        f"must name a feature that the model reads and that holds {what}, for pretext.task: "
+        f"{settings.task}"
+    )
     if settings.feature is None:
         expected += ", unless only one does"
     near = difflib.get_close_matches(settings.feature or "", fitting, 1)
@@ -73,11 +78,17 @@ def choose_features(settings: PretextSettings, features: Mapping[str, Held]) -> 
         where=_SETTING,
         expected=expected,
         received=f"{settings.feature or 'none'}, and the features {_listed(features)}",
-        remedy=f"Did you mean `{near[0]}`?" if near else f"Name one of {', '.join(fitting)}." if fitting else _NONE,
+        remedy=f"Did you mean `{near[0]}`?"
+        if near
+        else f"Name one of {', '.join(fitting)}."
+        if fitting
+        else _NONE,
     )
 
 
-def make_pretext(settings: PretextSettings, names: list[str], features: Mapping[str, Held], pool: Pool) -> Pretext:
+def make_pretext(
+    settings: PretextSettings, names: list[str], features: Mapping[str, Held], pool: Pool
+) -> Pretext:
     """Makes the pretext about these features, with what it needs to know of their values.
 
     Raises:
@@ -114,7 +125,8 @@ def _choose_columns(settings: PretextSettings, features: Mapping[str, Held]) -> 
     if settings.feature is not None:
         raise ProjectError(
             where=_SETTING,
-            expected="must not be set for pretext.task: masked_features, which is about all features",
+            expected="must not be set for pretext.task: masked_features, which is about all "
+            "features",
             received=settings.feature,
             remedy="Leave it out.",
         )
@@ -143,12 +155,20 @@ def _is_square(held: Held) -> bool:
 
 
 def _is_text(held: Held) -> bool:
-    return held.dtype == "int64" and held.shape is not None and len(held.shape) == 1 and held.shape[0] > 1
+    return (
+        held.dtype == "int64"
+        and held.shape is not None
+        and len(held.shape) == 1
+        and held.shape[0] > 1
+    )
 
 
 _NONE = "Return such a feature from preprocessing_fn, or choose another pretext.task."
 _RULES: dict[str, tuple[Callable[[Held], bool], str]] = {
     "rotation": (_is_square, "square images ([side, side, channels] or [side * side])"),
-    "masked_image": (_is_image, "images ([height, width, channels], or [side * side] of square ones)"),
+    "masked_image": (
+        _is_image,
+        "images ([height, width, channels], or [side * side] of square ones)",
+    ),
     "masked_words": (_is_text, "words (whole numbers [length])"),
 }

@@ -40,7 +40,12 @@ class Learner:
     """
 
     def __init__(
-        self, trunk: keras.Model, pretext: Pretext, strategy: tf.distribute.Strategy, train: TrainSettings, rate: float
+        self,
+        trunk: keras.Model,
+        pretext: Pretext,
+        strategy: tf.distribute.Strategy,
+        train: TrainSettings,
+        rate: float,
     ) -> None:
         import tensorflow as tf
 
@@ -72,7 +77,9 @@ class Learner:
         for _ in range(epochs):
             trained, _ = self._step.run(batches, [self._rate] * steps)
             losses.append(require_finite(float(sum(trained) / steps), "pretraining loss"))
-            held_out.append(require_finite(self._held_out_loss(pool), "pretraining loss of held-out examples"))
+            held_out.append(
+                require_finite(self._held_out_loss(pool), "pretraining loss of held-out examples")
+            )
             if held_out[-1] == min(held_out):
                 weights = weights_of(self._trunk)
         return Learnt(losses, held_out, weights)
@@ -88,7 +95,10 @@ class Learner:
         import tensorflow as tf
 
         latent = tf.cast(call_model(self._trunk, seen, training), tf.float32)
-        given = {"latent": latent, **{name: asked[name] for name in self._head.input if name != "latent"}}
+        given = {
+            "latent": latent,
+            **{name: asked[name] for name in self._head.input if name != "latent"},
+        }
         return tf.reduce_sum(self._pretext.losses(asked, self._head(given, training=training)))
 
 

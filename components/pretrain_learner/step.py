@@ -67,7 +67,9 @@ def _pretrain(project: Project, features: TransformedFeatures, output: Path) -> 
         pool, unlabelled, notes = _gather(project, features, spec, Path(aside))
         pretext = make_pretext(settings.pretext, names, held_by(spec), pool)
         rate = learning_rate_of(train, settings_hyperparameters(settings))
-        learnt = Learner(learner, pretext, strategy, train, rate).learn(pool, settings.pretext.epochs)
+        learnt = Learner(learner, pretext, strategy, train, rate).learn(
+            pool, settings.pretext.epochs
+        )
     save_weights(learnt.weights, output / WEIGHTS_FILE)
     return _record(project, learner, learnt, pool, unlabelled, notes)
 
@@ -107,7 +109,12 @@ def _gather(
 
 
 def _record(
-    project: Project, learner: keras.Model, learnt: Learnt, pool: Pool, unlabelled: int, notes: list[str]
+    project: Project,
+    learner: keras.Model,
+    learnt: Learnt,
+    pool: Pool,
+    unlabelled: int,
+    notes: list[str],
 ) -> Pretraining:
     return Pretraining(
         task=project.settings.pretext.task,

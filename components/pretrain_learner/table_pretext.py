@@ -63,7 +63,9 @@ class MaskedFeatures:
             own = tf.random.experimental.stateless_fold_in(seed, number)
             values, chosen = features[column.name], masked[:, number]
             others = tf.gather(values, tf.argsort(tf.random.stateless_uniform([size], own)))
-            mask = tf.reshape(chosen, tf.concat([[size], tf.ones([values.shape.rank - 1], tf.int32)], 0))
+            mask = tf.reshape(
+                chosen, tf.concat([[size], tf.ones([values.shape.rank - 1], tf.int32)], 0)
+            )
             seen[column.name] = tf.where(mask, others, values)
             asked[column.name] = self._wanted(column, values)
             counted = tf.cast(chosen, tf.float32)

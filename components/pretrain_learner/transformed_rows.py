@@ -27,7 +27,11 @@ Placed = tuple[str, bytes]
 
 
 def transform_rows(
-    project: Project, features: TransformedFeatures, rows: UnlabelledRows, required: Sequence[str], file: Path
+    project: Project,
+    features: TransformedFeatures,
+    rows: UnlabelledRows,
+    required: Sequence[str],
+    file: Path,
 ) -> int:
     """Writes the rows that can be transformed to a gzipped TFRecord file; gives how many there are.
 
@@ -70,7 +74,11 @@ def _encode_all(
             rows.refuse(batch[0][0], f"{_UNFIT}. Received: {_cause(error)}")
             return []
     middle = len(batch) // 2
-    return [record for half in (batch[:middle], batch[middle:]) for record in _encode_all(half, encode, rows)]
+    return [
+        record
+        for half in (batch[:middle], batch[middle:])
+        for record in _encode_all(half, encode, rows)
+    ]
 
 
 def _cause(error: Exception) -> str:
@@ -98,8 +106,13 @@ def _encoder(
         _check_present(project, required, transformed)
         return {name: transformed[name] for name in required}
 
-    function = tf.function(transform, autograph=False).get_concrete_function(tf.TensorSpec([None], tf.string))
-    specs = {name: tf.type_spec_from_value(tensor) for name, tensor in function.structured_outputs.items()}
+    function = tf.function(transform, autograph=False).get_concrete_function(
+        tf.TensorSpec([None], tf.string)
+    )
+    specs = {
+        name: tf.type_spec_from_value(tensor)
+        for name, tensor in function.structured_outputs.items()
+    }
     converter = TensorsToRecordBatchConverter(specs)
     encoder = tfxio.RecordBatchToExamplesEncoder(output.transformed_metadata.schema)
 
@@ -119,7 +132,8 @@ def _check_present(project: Project, required: Sequence[str], computed: Collecti
     if missing:
         raise ProjectError(
             where=function_line(project.module().preprocessing_fn),
-            expected="must compute what the model reads from what clients send, as unlabelled examples have no more",
+            expected="must compute what the model reads from what clients send, as unlabelled "
+            "examples have no more",
             received=f"{', '.join(missing)}, made of other features",
             remedy="Make it of other inputs, or leave it out of the model.",
         )

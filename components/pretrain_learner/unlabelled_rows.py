@@ -40,7 +40,9 @@ class UnlabelledRows:
         columns, key = columns_of(project.schema), project.settings.data.key
         read = {*self.features, key}
         data = project.settings.data
-        self._conformer = Conformer({n: column for n, column in columns.items() if n in read}, data.max_value_mb)
+        self._conformer = Conformer(
+            {n: column for n, column in columns.items() if n in read}, data.max_value_mb
+        )
         self._read, self._rows, self._elsewhere, self._refused = read, 0, 0, 0
         self._reasons: list[str] = []
         self._faults: list[str] = []
@@ -66,10 +68,14 @@ class UnlabelledRows:
         if self._refused:
             shown = "; ".join(self._reasons)
             more = "; …" if self._refused > len(self._reasons) else ""
-            notes.append(f"{self._refused:,} of {self._rows:,} unlabelled rows could not be used: {shown}{more}")
+            notes.append(
+                f"{self._refused:,} of {self._rows:,} unlabelled rows could not be used: "
+                f"{shown}{more}"
+            )
         if self._elsewhere:
             notes.append(
-                f"{self._elsewhere:,} of {self._rows:,} unlabelled rows were left out, as their key belongs to the "
+                f"{self._elsewhere:,} of {self._rows:,} unlabelled rows were left out, as their "
+                "key belongs to the "
                 "eval or the test split"
             )
         return notes
@@ -77,7 +83,9 @@ class UnlabelledRows:
     def _files(self) -> list[str]:
         pattern = self._project.settings.data.unlabelled
         if pattern is None:
-            self._faults.append("project.yaml sets no data.unlabelled: only the train split was learnt from")
+            self._faults.append(
+                "project.yaml sets no data.unlabelled: only the train split was learnt from"
+            )
             return []
         try:
             files = find_files(self._project.folder, pattern)
@@ -85,7 +93,9 @@ class UnlabelledRows:
             self._faults.append(str(error))
             return []
         if not files:
-            self._faults.append(f"no file matches {pattern} (data.unlabelled): only the train split was learnt from")
+            self._faults.append(
+                f"no file matches {pattern} (data.unlabelled): only the train split was learnt from"
+            )
         return files
 
     def _read_file(self, uri: str) -> Iterator[tuple[str, bytes]]:
@@ -101,13 +111,22 @@ class UnlabelledRows:
         if row.reason is not None:
             self.refuse(place, str(row.reason))
             return None
-        values, reasons = self._conformer.conform({n: value for n, value in row.values.items() if n in self._read})
+        values, reasons = self._conformer.conform(
+            {n: value for n, value in row.values.items() if n in self._read}
+        )
         key = self._project.settings.data.key
-        wrong = [str(reason) for reason in reasons if key in self.features or f"`{key}`" not in reason.expected]
+        wrong = [
+            str(reason)
+            for reason in reasons
+            if key in self.features or f"`{key}`" not in reason.expected
+        ]
         if wrong:
             self.refuse(place, wrong[0])
             return None
-        if key in values and split_of(text_of(values[key]), self._project.settings.data.splits) != "train":
+        if (
+            key in values
+            and split_of(text_of(values[key]), self._project.settings.data.splits) != "train"
+        ):
             self._elsewhere += 1
             return None
         kept = {name: values[name] for name in self.features if name in values}

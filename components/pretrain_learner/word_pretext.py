@@ -47,19 +47,26 @@ class MaskedWords:
         words = features[self.feature]
         size, is_word = tf.shape(words)[0], words > NO_WORD
         # Random places, those without a word last.
-        drawn = tf.random.stateless_uniform([size, self.length], seed) + tf.cast(~is_word, tf.float32)
+        drawn = tf.random.stateless_uniform([size, self.length], seed) + tf.cast(
+            ~is_word, tf.float32
+        )
         places = tf.argsort(drawn, axis=1)[:, : self.masked]
         present = tf.reduce_sum(tf.cast(is_word, tf.float32), axis=1, keepdims=True)
         count = tf.maximum(tf.round(self.share * present), tf.minimum(present, 1.0))
         chosen = tf.cast(tf.range(self.masked), tf.float32)[tf.newaxis] < count
         hidden = tf.reduce_any(
-            tf.one_hot(places, self.length, on_value=True, off_value=False) & chosen[..., tf.newaxis], 1
+            tf.one_hot(places, self.length, on_value=True, off_value=False)
+            & chosen[..., tf.newaxis],
+            1,
         )
         seen = tf.where(hidden, tf.cast(NO_WORD, words.dtype), words)
         asked = tf.gather(words, places, batch_dims=1)
         counted = tf.cast(chosen & (asked < self.words), tf.float32)
         targets = {"places": places, "words": tf.minimum(asked, self.words - 1), "counted": counted}
-        return {**features, self.feature: seen}, {**targets, "weight": tf.reduce_sum(counted, axis=1)}
+        return {**features, self.feature: seen}, {
+            **targets,
+            "weight": tf.reduce_sum(counted, axis=1),
+        }
 
     def head(self, width: int) -> keras.Model:
         """Builds the model from the latent vector and the masked places to logits of words."""

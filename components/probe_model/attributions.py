@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 # More make the record larger than anyone reads: an image of 256 by 256 points is shown whole.
 _MOST_ELEMENTS = 65_536
 _NO_HALVES = (
-    "integrated gradients: no gradient reaches the transformed features, because the model was saved by a run_fn or "
+    "integrated gradients: no gradient reaches the transformed features, because the model was "
+    "saved by a run_fn or "
     "reads a sparse feature"
 )
 
@@ -52,7 +53,10 @@ def attribute(data: ProbeData, sample: Array, settings: ExplainSettings) -> Attr
         return Attributed(not_probed=[_NO_HALVES])
     try:
         return _attribute(data, halves, sample, settings)
-    except (tf.errors.OpError, LookupError) as error:  # an operation without a gradient is a LookupError
+    except (
+        tf.errors.OpError,
+        LookupError,
+    ) as error:  # an operation without a gradient is a LookupError
         return Attributed(not_probed=[f"integrated gradients: {describe_error(error)}"])
 
 
@@ -63,16 +67,23 @@ def choose_single(evaluation: Evaluation, table: pd.DataFrame, most: int) -> Arr
 
     Of values there is no uncertainty: the largest errors follow.
     """
-    rows = {(str(span), str(key)): row for row, (span, key) in enumerate(zip(table[SPAN], table[KEY], strict=True))}
+    rows = {
+        (str(span), str(key)): row
+        for row, (span, key) in enumerate(zip(table[SPAN], table[KEY], strict=True))
+    }
     mistakes = [rows[mistake.span, mistake.key] for mistake in evaluation.mistakes]
     if evaluation.tasks[0].kind == "regression":
-        rest = np.argsort(-np.abs(table[evaluation.candidate].to_numpy() - table[LABEL].to_numpy()), kind="stable")
+        rest = np.argsort(
+            -np.abs(table[evaluation.candidate].to_numpy() - table[LABEL].to_numpy()), kind="stable"
+        )
     else:
         rest = np.argsort(class_scores(table, evaluation.candidate).max(axis=1), kind="stable")
     return np.array(list(dict.fromkeys([*mistakes, *rest.tolist()]))[:most], dtype=np.int64)
 
 
-def _attribute(data: ProbeData, halves: Halves, sample: Array, settings: ExplainSettings) -> Attributed:
+def _attribute(
+    data: ProbeData, halves: Halves, sample: Array, settings: ExplainSettings
+) -> Attributed:
     features = _transform(halves, data.records(sample))
     baseline = average_example(features)
 
@@ -111,14 +122,22 @@ def _summary(name: str, mean: float, parts: Array) -> Attribution:
 
 def _notes(explanations: Explanations) -> list[str]:
     notes = [
-        f"integrated gradients of `{name}`: it is no real number, so it was set to its commonest value instead"
+        f"integrated gradients of `{name}`: it is no real number, so it was set to its commonest "
+        "value instead"
         for name in explanations.occluded
     ]
-    large = [name for name, parts in explanations.attributions.items() if parts[0].size > _MOST_ELEMENTS]
-    return notes + [f"the elements of `{name}` one by one: there are more than {_MOST_ELEMENTS:,}" for name in large]
+    large = [
+        name for name, parts in explanations.attributions.items() if parts[0].size > _MOST_ELEMENTS
+    ]
+    return notes + [
+        f"the elements of `{name}` one by one: there are more than {_MOST_ELEMENTS:,}"
+        for name in large
+    ]
 
 
-def _name_rows(data: ProbeData, rows: Array, explanations: Explanations) -> list[ExampleAttribution]:
+def _name_rows(
+    data: ProbeData, rows: Array, explanations: Explanations
+) -> list[ExampleAttribution]:
     predicted = data.table[data.evaluation.candidate]
     totals, gaps = explanations.totals, explanations.gaps
     return [

@@ -88,12 +88,16 @@ class Chance:
         distance = self.value - float(self.shuffled.mean())
         distance = distance if self.more == "higher" else -distance
         repeats, spread = len(self.shuffled), float(self.shuffled.std(ddof=1))
-        if spread <= _ROUNDING * max(1.0, abs(self.value)):  # the model does not use the feature at all
+        if spread <= _ROUNDING * max(
+            1.0, abs(self.value)
+        ):  # the model does not use the feature at all
             return 0.0 if distance > _ROUNDING * max(1.0, abs(self.value)) else 1.0
         return float(stats.t.sf(distance / (spread * math.sqrt(1 + 1 / repeats)), repeats - 1))
 
 
-def probe_covariates(model: ProbedModel, suspects: Sequence[Suspect], settings: CovariateSettings) -> Findings:
+def probe_covariates(
+    model: ProbedModel, suspects: Sequence[Suspect], settings: CovariateSettings
+) -> Findings:
     """Probes every suspect feature.
 
     The chance that any innocent feature is flagged is at most `settings.false_alarms`.
@@ -111,7 +115,9 @@ def probe_covariates(model: ProbedModel, suspects: Sequence[Suspect], settings: 
         probes = _probe(model, suspect, settings.repeats)
         results += probes
         done = {probe.probe for probe in probes}
-        not_probed += [f"suspect feature `{suspect.name}` {text}" for text in _left_out(model, suspect, done)]
+        not_probed += [
+            f"suspect feature `{suspect.name}` {text}" for text in _left_out(model, suspect, done)
+        ]
     return Findings(_correct(results, suspects, settings.false_alarms), not_probed)
 
 
@@ -135,7 +141,10 @@ def _refuse(suspect: Suspect) -> str | None:
     if is_constant(suspect.values):
         return f"all {len(suspect.values)} examples have the same value"
     if not suspect.is_read and suspect.values.ndim > 1:
-        return "the model does not read it, and a vector or image cannot be predicted from the latent vector"
+        return (
+            "the model does not read it, and a vector or image cannot be predicted from the "
+            "latent vector"
+        )
     return None
 
 
@@ -146,12 +155,16 @@ def _probe(model: ProbedModel, suspect: Suspect, repeats: int) -> list[Covariate
     if suspect.is_read:
         results += _disturb(model, suspect, repeats, random)
     if model.latent is not None and suspect.values.ndim == 1:
-        value, shuffled = variance_explained(model, suspect.values, suspect.is_number, repeats, random)
+        value, shuffled = variance_explained(
+            model, suspect.values, suspect.is_number, repeats, random
+        )
         results.append(_record(suspect, "latent", Chance(value, shuffled, "higher"), EXPLAINED))
     return results
 
 
-def _disturb(model: ProbedModel, suspect: Suspect, repeats: int, random: np.random.Generator) -> list[CovariateProbe]:
+def _disturb(
+    model: ProbedModel, suspect: Suspect, repeats: int, random: np.random.Generator
+) -> list[CovariateProbe]:
     def loss(values: Array) -> float:
         predictions = model.predict_with({suspect.name: values})
         return float(example_losses(predictions, model.labels, model.loss).mean())
@@ -185,7 +198,9 @@ def _left_out(model: ProbedModel, suspect: Suspect, done: Set[str]) -> list[str]
     if not suspect.is_read:
         notes.append("was not permuted or inverted: the model does not read it")
     elif "invert" not in done:
-        notes.append("was not inverted or predicted from the latent vector: it is a vector or image")
+        notes.append(
+            "was not inverted or predicted from the latent vector: it is a vector or image"
+        )
     if model.latent is None and suspect.values.ndim == 1:
         notes.append("was not predicted from the latent vector: the model gives none")
     return notes

@@ -52,7 +52,10 @@ class Explanations:
     @property
     def totals(self) -> dict[str, Array]:
         """What each feature adds as a whole, float64 [n]."""
-        return {name: parts.reshape(len(parts), -1).sum(axis=1) for name, parts in self.attributions.items()}
+        return {
+            name: parts.reshape(len(parts), -1).sum(axis=1)
+            for name, parts in self.attributions.items()
+        }
 
     @property
     def gaps(self) -> Array:
@@ -60,7 +63,9 @@ class Explanations:
 
         By the steps of the path, and by what occluded features do together with others.
         """
-        return np.asarray(self.outputs - self.baselines - np.sum(list(self.totals.values()), axis=0))
+        return np.asarray(
+            self.outputs - self.baselines - np.sum(list(self.totals.values()), axis=0)
+        )
 
 
 def average_example(features: Mapping[str, Array]) -> dict[str, Array]:
@@ -68,7 +73,9 @@ def average_example(features: Mapping[str, Array]) -> dict[str, Array]:
     return {name: _middle(values) for name, values in features.items()}
 
 
-def explain(answer: Answer, features: Mapping[str, Array], baseline: Mapping[str, Array], steps: int) -> Explanations:
+def explain(
+    answer: Answer, features: Mapping[str, Array], baseline: Mapping[str, Array], steps: int
+) -> Explanations:
     """Attributes the model's output on every example to its transformed features.
 
     Args:
@@ -80,7 +87,12 @@ def explain(answer: Answer, features: Mapping[str, Array], baseline: Mapping[str
     """
     size = len(next(iter(features.values())))
     parts = [
-        _explain({name: values[start : start + _BATCH] for name, values in features.items()}, answer, baseline, steps)
+        _explain(
+            {name: values[start : start + _BATCH] for name, values in features.items()},
+            answer,
+            baseline,
+            steps,
+        )
         for start in range(0, size, _BATCH)
     ]
     return Explanations(
@@ -105,7 +117,9 @@ def _commonest(column: Array) -> object:
     return value
 
 
-def _explain(rows: Mapping[str, Array], answer: Answer, baseline: Mapping[str, Array], steps: int) -> Explanations:
+def _explain(
+    rows: Mapping[str, Array], answer: Answer, baseline: Mapping[str, Array], steps: int
+) -> Explanations:
     import tensorflow as tf
 
     given = {name: tf.constant(values) for name, values in rows.items()}
@@ -122,11 +136,15 @@ def _explain(rows: Mapping[str, Array], answer: Answer, baseline: Mapping[str, A
     outputs = output(given)
     occluded = [name for name in given if name not in real]
     attributions = _integrate(output, given, start, real, steps) if real else {}
-    attributions |= {name: _numbers(outputs - output({**given, name: start[name]})) for name in occluded}
+    attributions |= {
+        name: _numbers(outputs - output({**given, name: start[name]})) for name in occluded
+    }
     return Explanations(attributions, _numbers(outputs), _numbers(output(start)), occluded)
 
 
-def _integrate(output: Answer, given: Tensors, start: Tensors, real: list[str], steps: int) -> dict[str, Array]:
+def _integrate(
+    output: Answer, given: Tensors, start: Tensors, real: list[str], steps: int
+) -> dict[str, Array]:
     """Integrates the gradients of the real features, the others as they are, by midpoints."""
     import tensorflow as tf
 

@@ -38,7 +38,9 @@ def measure_importances(
     for name in model.columns:
         lost = lose(model, metric, [name], repeats)
         importances.append(
-            FeatureImportance(feature=name, loss=lost.value, low=lost.low, high=lost.high, cost=costs.get(name))
+            FeatureImportance(
+                feature=name, loss=lost.value, low=lost.low, high=lost.high, cost=costs.get(name)
+            )
         )
     return sorted(importances, key=lambda row: -row.loss)
 
@@ -58,7 +60,11 @@ def drop_cheapest(
     for features in steps:
         lost = lose(model, metric, features, repeats)
         saved = sum(costs[name] for name in features)
-        drops.append(DroppedFeatures(features=features, saved=saved, loss=lost.value, low=lost.low, high=lost.high))
+        drops.append(
+            DroppedFeatures(
+                features=features, saved=saved, loss=lost.value, low=lost.low, high=lost.high
+            )
+        )
     return drops
 
 

@@ -67,7 +67,9 @@ def explained(latent: Array, targets: Array) -> Array:
     wrong, all_ = np.zeros(flat.shape[1]), np.zeros(flat.shape[1])
     for train, test in KFold(_FOLDS, shuffle=True, random_state=0).split(latent):
         ridge = make_pipeline(StandardScaler(), RidgeCV(_PENALTIES, alpha_per_target=True))
-        predicted = ridge.fit(latent[train], flat[train]).predict(latent[test]).reshape(len(test), -1)
+        predicted = (
+            ridge.fit(latent[train], flat[train]).predict(latent[test]).reshape(len(test), -1)
+        )
         wrong += np.square(flat[test] - predicted).sum(axis=0)
         all_ += np.square(flat[test] - flat[train].mean(axis=0)).sum(axis=0)
     shape = targets.shape[1:]
@@ -98,7 +100,9 @@ def _residuals(targets: Array, labels: Array) -> Array:
     """
     ranks = _ranks(labels)[:, 0]
     place = (ranks - ranks.mean()) / max(float(np.ptp(ranks)), 1.0)
-    basis = np.stack([labels - labels.mean(), *(place**power for power in range(_CURVE + 1))], axis=1)
+    basis = np.stack(
+        [labels - labels.mean(), *(place**power for power in range(_CURVE + 1))], axis=1
+    )
     fitted, *_ = np.linalg.lstsq(basis, targets, rcond=None)
     return np.asarray(targets - basis @ fitted)
 

@@ -28,7 +28,9 @@ if TYPE_CHECKING:
 _MOST_PROBED = 2000
 
 
-def probe_model(project: Project, window: Path, evaluation: Path, model: Path, output: Path) -> Probing:
+def probe_model(
+    project: Project, window: Path, evaluation: Path, model: Path, output: Path
+) -> Probing:
     """Probes the candidate for hidden covariates, explains its answers, and writes the record.
 
     Args:
@@ -52,7 +54,10 @@ def probe_model(project: Project, window: Path, evaluation: Path, model: Path, o
     covariates = _probe_covariates(project, data)
     explained = _explain(project, data)
     record = explained.model_copy(
-        update={"covariates": covariates.probes, "not_probed": [*covariates.not_probed, *explained.not_probed]}
+        update={
+            "covariates": covariates.probes,
+            "not_probed": [*covariates.not_probed, *explained.not_probed],
+        }
     )
     record.write(output)
     return record
@@ -69,8 +74,12 @@ def _check_rows(examples: Examples, table: pd.DataFrame, evaluation: Path) -> No
         for name in (SPAN, KEY)
     )
     if not same:
-        expected = f"must hold the {len(examples.named)} test examples of the window, in their order"
-        raise IntegrityError(str(evaluation), expected, f"{len(table)} rows of others", "Evaluate the model again.")
+        expected = (
+            f"must hold the {len(examples.named)} test examples of the window, in their order"
+        )
+        raise IntegrityError(
+            str(evaluation), expected, f"{len(table)} rows of others", "Evaluate the model again."
+        )
 
 
 def _probe_covariates(project: Project, data: ProbeData) -> Findings:
@@ -80,7 +89,9 @@ def _probe_covariates(project: Project, data: ProbeData) -> Findings:
     rows = sample_rows(data.examples.named, _MOST_PROBED)
     try:
         model = data.probed_model(rows)
-        suspects, missing = find_suspects(settings.features, model.columns, data.records(rows), project.schema)
+        suspects, missing = find_suspects(
+            settings.features, model.columns, data.records(rows), project.schema
+        )
         findings = probe_covariates(model, suspects, settings)
     except TrainingError as error:  # of values that never came together before
         return Findings([], [f"suspect features {', '.join(settings.features)}: {error}"])
@@ -93,7 +104,9 @@ def _explain(project: Project, data: ProbeData) -> Probing:
     rows = sample_rows(data.examples.named, settings.examples)
     record = Probing(digest=data.evaluation.digest, metric=metric, examples=len(rows))
     if not settings.examples:
-        return record.model_copy(update={"not_probed": ["explanations: evaluate.explain.examples is 0"]})
+        return record.model_copy(
+            update={"not_probed": ["explanations: evaluate.explain.examples is 0"]}
+        )
     importances, drops, unmeasured = _measure(project, data.probed_model(rows))
     attributed = attribute(data, rows, settings)
     return record.model_copy(
@@ -107,12 +120,17 @@ def _explain(project: Project, data: ProbeData) -> Probing:
     )
 
 
-def _measure(project: Project, model: ProbedModel) -> tuple[list[FeatureImportance], list[DroppedFeatures], list[str]]:
+def _measure(
+    project: Project, model: ProbedModel
+) -> tuple[list[FeatureImportance], list[DroppedFeatures], list[str]]:
     """Measures importances, and what dropping costly features loses; lists what it could not."""
     repeats, metric = project.settings.evaluate.explain.repeats, project.settings.gate.metric
     costs = {name: feature.cost for name, feature in project.settings.features.items()}
     unread = [name for name, cost in costs.items() if cost and name not in model.columns]
-    notes = [f"importance of `{name}`, which costs {costs[name]:g}: the model does not read it" for name in unread]
+    notes = [
+        f"importance of `{name}`, which costs {costs[name]:g}: the model does not read it"
+        for name in unread
+    ]
     try:
         importances = measure_importances(model, metric, repeats, costs)
         return importances, drop_cheapest(model, metric, repeats, importances), notes

@@ -37,7 +37,10 @@ def find_suspects(
         for name in names
         if name in columns
     ]
-    suspects += [Suspect(name, held, _is_number(held, named.get(name)), False) for name, held in values.items()]
+    suspects += [
+        Suspect(name, held, _is_number(held, named.get(name)), False)
+        for name, held in values.items()
+    ]
     missing = [name for name in unread if name not in values]
     why = "no test example has it, or some have several values"
     return suspects, [f"suspect feature `{name}`: {why}" for name in missing]
@@ -72,4 +75,6 @@ def _is_number(values: Array, feature: Feature | None) -> bool:
     """Tells whether values have an order: neither text nor the schema's categories have one."""
     if not np.issubdtype(values.dtype, np.number):
         return False
-    return feature is None or not (feature.HasField("bool_domain") or feature.int_domain.is_categorical)
+    return feature is None or not (
+        feature.HasField("bool_domain") or feature.int_domain.is_categorical
+    )

@@ -11,7 +11,11 @@ from schemas.records import Champion, Deployment, ModelVersion, ServingCheck
 
 
 def push_model(
-    project: Project, run: str, version: ModelVersion, compared_with: Champion | None, check: ServingCheck
+    project: Project,
+    run: str,
+    version: ModelVersion,
+    compared_with: Champion | None,
+    check: ServingCheck,
 ) -> Champion:
     """Makes a version the champion, if the champion is still the one that it was compared with.
 
@@ -23,7 +27,12 @@ def push_model(
         LedgerError: Another version was deployed since the comparison.
     """
     if not check.passed:
-        raise ServingError(f"version {version.version}", "must pass the serving check", check.message, "See the log.")
+        raise ServingError(
+            f"version {version.version}",
+            "must pass the serving check",
+            check.message,
+            "See the log.",
+        )
     ledger, registry = Ledger(project.ledger_url), Registry(project)
     _verify(registry, version)
     current = ledger.champion()
@@ -47,7 +56,10 @@ def _verify(registry: Registry, version: ModelVersion) -> None:
     """Checks that the registry still holds, under this number, the registered bytes."""
     stored = registry.version(version.version)
     if stored.digest != version.digest:
-        where, remedy = f"version {version.version} in the registry", "Run again to register the candidate anew."
+        where, remedy = (
+            f"version {version.version} in the registry",
+            "Run again to register the candidate anew.",
+        )
         expected = f"must have the digest {version.digest} that was registered"
         raise IntegrityError(where, expected, stored.digest or "none", remedy)
     registry.fetch(stored)  # verifies every byte

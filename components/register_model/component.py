@@ -25,5 +25,7 @@ def register_model(
     decided = Decision.read(Path(decision.path))
     chosen = Selection.model_validate(selection)
     probed = Probing.read(Path(probing.path)) if probing else None
-    version = register_model(load_project(project), chosen, judged, decided, Path(model.path), probed)
+    version = register_model(
+        load_project(project), chosen, judged, decided, Path(model.path), probed
+    )
     return version.model_dump(mode="json")

@@ -60,7 +60,9 @@ def register_model(
     registry, ledger, run = Registry(project), Ledger(project.ledger_url), selection.run
     with ledger.exclusive():
         if not any(event.run == run for event in ledger.events("decision")):
-            ledger.append(NewEvent("registration_begun", RegistrationBegun(digest=candidate.digest), run))
+            ledger.append(
+                NewEvent("registration_begun", RegistrationBegun(digest=candidate.digest), run)
+            )
         version = registry.register(candidate)
         champion = ledger.champion()
         registry.set_aliases(champion.version if champion else None)
@@ -70,7 +72,11 @@ def register_model(
 
 
 def make_candidate(
-    selection: Selection, evaluation: Evaluation, decision: Decision, saved_model: Path, probing: Probing | None
+    selection: Selection,
+    evaluation: Evaluation,
+    decision: Decision,
+    saved_model: Path,
+    probing: Probing | None,
 ) -> Candidate:
     """Gathers all that is registered: the candidate, its judgement, and the other instances."""
     (training,) = (t for t in evaluation.trainings if t.instance.name == evaluation.candidate)
@@ -83,11 +89,17 @@ def make_candidate(
         lineage=describe_lineage(selection, evaluation.window, decision),
         instance=evaluation.candidate,
         documents=describe_judgement(evaluation, decision, probing),
-        others=[describe_instance(other, evaluation) for other in evaluation.trainings if other is not training],
+        others=[
+            describe_instance(other, evaluation)
+            for other in evaluation.trainings
+            if other is not training
+        ],
     )
 
 
-def describe_judgement(evaluation: Evaluation, decision: Decision, probing: Probing | None) -> Mapping[str, str]:
+def describe_judgement(
+    evaluation: Evaluation, decision: Decision, probing: Probing | None
+) -> Mapping[str, str]:
     """Gives the documents that are kept with a version, by file name.
 
     There is no document of probes where nothing was probed.
@@ -161,7 +173,9 @@ def describe_curves(training: Training) -> dict[str, list[float]]:
     }
 
 
-def describe_lineage(selection: Selection, window: Sequence[Span], decision: Decision) -> dict[str, str]:
+def describe_lineage(
+    selection: Selection, window: Sequence[Span], decision: Decision
+) -> dict[str, str]:
     """Lists where the candidate comes from: spans, fingerprints, digests, commit and run."""
     return {
         "run": selection.run,

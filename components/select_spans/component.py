@@ -48,11 +48,12 @@ def select_spans(
 ):
     """Chooses what the run works on; `work` is `train` or `nothing_new`.
 
-    The digests are the keys of the cached steps, in the order of `perennial.step_inputs.STEP_INPUTS`; a step whose
-    digest and other inputs stay as they were is not run again.
+    The digests are the keys of the cached steps, in the order of
+    `perennial.step_inputs.STEP_INPUTS`; a step whose digest and other inputs stay as they were is
+    not run again.
 
-    `stages` are those that the pipeline was compiled with. Kubeflow's backend takes the items of a loop for text
-    unless the list says that they are dictionaries.
+    `stages` are those that the pipeline was compiled with. Kubeflow's backend takes the items of a
+    loop for text unless the list says that they are dictionaries.
     """
     from components.select_spans.step import select_spans
     from perennial.project import load_project

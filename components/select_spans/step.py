@@ -19,7 +19,9 @@ from schemas.records import Champion, Instance, RunStarted, Selection, Tuned
 _SEEDS_PER_ATTEMPT = 1000
 
 
-def select_spans(project: Project, run: str, tune: bool = False, attempt: int = 0, retrain: bool = False) -> Selection:
+def select_spans(
+    project: Project, run: str, tune: bool = False, attempt: int = 0, retrain: bool = False
+) -> Selection:
     """Selects the window of a run and records in the ledger that the run began.
 
     A run that was cut short is taken up again: the same window and the same champion to compare
@@ -46,12 +48,22 @@ def select_spans(project: Project, run: str, tune: bool = False, attempt: int = 
 
 
 def make_selection(
-    project: Project, ledger: Ledger, chosen: Window, run: str, tune: bool, attempt: int, trains: bool
+    project: Project,
+    ledger: Ledger,
+    chosen: Window,
+    run: str,
+    tune: bool,
+    attempt: int,
+    trains: bool,
 ) -> Selection:
     """Makes the selection for a window; leaves out what only training reads unless it trains."""
     interrupted = None
-    if chosen.new or attempt:  # whoever asks to train again without new data does not want an earlier run's results
-        interrupted = find_interrupted(started(ledger.runs()), chosen, project.project_digest(), attempt)
+    if (
+        chosen.new or attempt
+    ):  # whoever asks to train again without new data does not want an earlier run's results
+        interrupted = find_interrupted(
+            started(ledger.runs()), chosen, project.project_digest(), attempt
+        )
     compared = comparison_champion(ledger.champion(), interrupted, ledger)
     tuned, why = _tuned(project, ledger, interrupted, tune)
     seed = project.settings.train.seed + attempt * _SEEDS_PER_ATTEMPT
@@ -91,7 +103,9 @@ def find_window(project: Project, judged: Judgements) -> Window:
         ProjectError: The span pattern does not work.
         DataError: Spans cannot be found or read, or a judged version changed in its place.
     """
-    return choose_window(number_versions(find_landed(project), judged), judged, project.settings.data.window)
+    return choose_window(
+        number_versions(find_landed(project), judged), judged, project.settings.data.window
+    )
 
 
 def find_interrupted(
@@ -107,7 +121,9 @@ def find_interrupted(
     return None
 
 
-def comparison_champion(current: Champion | None, interrupted: Selection | None, ledger: Ledger) -> Champion | None:
+def comparison_champion(
+    current: Champion | None, interrupted: Selection | None, ledger: Ledger
+) -> Champion | None:
     """Chooses the champion to compare with: never what the interrupted run itself deployed."""
     if interrupted is None or current is None:
         return current
@@ -133,10 +149,15 @@ def make_instances(settings: ProjectSettings, champion: bool, seed: int) -> list
     return cold + patched
 
 
-def _tuned(project: Project, ledger: Ledger, interrupted: Selection | None, asked: bool) -> tuple[Tuned | None, str]:
+def _tuned(
+    project: Project, ledger: Ledger, interrupted: Selection | None, asked: bool
+) -> tuple[Tuned | None, str]:
     """Gives the earlier search that is still to be used, or says why there is to be a new one."""
     if interrupted is not None and not asked:
-        return interrupted.tuned, interrupted.tune_reason  # so that what it had found is in the cache
+        return (
+            interrupted.tuned,
+            interrupted.tune_reason,
+        )  # so that what it had found is in the cache
     return usable(ledger.tuned(), datetime.now(UTC), project.settings.tune.max_age_days, asked)
 
 

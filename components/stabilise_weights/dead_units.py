@@ -34,8 +34,14 @@ def dead_units(model: keras.Model, probe: Features) -> float | None:
     @tf.function(autograph=False)  # type: ignore[untyped-decorator]
     def silent(features: Features) -> list[tf.Tensor]:
         outputs = tf.nest.flatten(call_model(model, features, training=False))
-        activations = [operation for operation in outputs[0].graph.get_operations() if operation.type in _RELU]
-        return [_silent(operation.outputs[0]) for operation in activations if _has_units(operation.outputs[0])]
+        activations = [
+            operation for operation in outputs[0].graph.get_operations() if operation.type in _RELU
+        ]
+        return [
+            _silent(operation.outputs[0])
+            for operation in activations
+            if _has_units(operation.outputs[0])
+        ]
 
     units = silent(probe)
     if not units:

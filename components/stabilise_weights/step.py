@@ -28,7 +28,13 @@ from perennial.training.strategy import choose_strategy
 from perennial.training.trainer import REMEDY, Trainer, learning_rate_of, warm_up
 from perennial.training.transformed_features import TransformedFeatures
 from perennial.training.weight_draws import choose_draw, measure_draw
-from perennial.training.weights import Weights, assign_weights, load_weights, save_weights, weights_of
+from perennial.training.weights import (
+    Weights,
+    assign_weights,
+    load_weights,
+    save_weights,
+    weights_of,
+)
 from perennial.user_module import function_line
 from schemas.project import TrainSettings
 from schemas.records import Hyperparameters, Stabilisation, Tuned, WeightDraw
@@ -76,18 +82,26 @@ def stabilise_weights(
         TrainingError: No draw stays finite.
     """
     output.mkdir(parents=True, exist_ok=True)
-    record = _choose_weights(_prepare(project, TransformedFeatures(features, project.tasks), pretrained, tuned), output)
+    record = _choose_weights(
+        _prepare(project, TransformedFeatures(features, project.tasks), pretrained, tuned), output
+    )
     record.write(output)
     return record
 
 
-def _prepare(project: Project, features: TransformedFeatures, pretrained: Path | None, tuned: Tuned | None) -> Drawing:
+def _prepare(
+    project: Project, features: TransformedFeatures, pretrained: Path | None, tuned: Tuned | None
+) -> Drawing:
     fits = tuned is not None and tuned.space == space_digest(project)
-    hyperparameters = tuned.best[0] if tuned is not None and fits else settings_hyperparameters(project.settings)
+    hyperparameters = (
+        tuned.best[0] if tuned is not None and fits else settings_hyperparameters(project.settings)
+    )
     train = one_process(project.settings.train)
     weights = load_weights(pretrained / WEIGHTS_FILE) if pretrained is not None else {}
     balance = balance_classes(features, train)
-    return Drawing(project, features, hyperparameters, weights, choose_strategy(train), train, balance)
+    return Drawing(
+        project, features, hyperparameters, weights, choose_strategy(train), train, balance
+    )
 
 
 def _choose_weights(drawing: Drawing, output: Path) -> Stabilisation:
@@ -106,7 +120,9 @@ def _choose_weights(drawing: Drawing, output: Path) -> Stabilisation:
         chosen = choose_draw(draws)
         if not draws[chosen].finite:
             where = function_line(drawing.project.module().build_model)
-            raise TrainingError(where, "must train with a finite loss", f"none of {len(draws)} draws did", REMEDY)
+            raise TrainingError(
+                where, "must train with a finite loss", f"none of {len(draws)} draws did", REMEDY
+            )
         files[chosen].replace(output / WEIGHTS_FILE)
     return Stabilisation(draws=draws, chosen=chosen, pretrained=loaded[chosen])
 
@@ -119,11 +135,19 @@ def _train_draw(drawing: Drawing, seed: int) -> tuple[WeightDraw, int, Weights]:
     import keras
     import numpy as np
 
-    train, features, steps = drawing.train, drawing.features, drawing.project.settings.stabilise.steps
+    train, features, steps = (
+        drawing.train,
+        drawing.features,
+        drawing.project.settings.stabilise.steps,
+    )
     keras.utils.set_random_seed(seed)
-    trainer = Trainer(lambda: _build(drawing), features.tasks, drawing.strategy, train, drawing.class_weights)
+    trainer = Trainer(
+        lambda: _build(drawing), features.tasks, drawing.strategy, train, drawing.class_weights
+    )
     fitted = assign_weights(trainer.model, drawing.pretrained)
-    trainer.feed(TrainingBatches(features, plan_batches(train, drawing.hyperparameters.batch_size, seed)))
+    trainer.feed(
+        TrainingBatches(features, plan_batches(train, drawing.hyperparameters.batch_size, seed))
+    )
     rate = learning_rate_of(train, drawing.hyperparameters)
     try:
         trainer.train([warm_up(step, steps // 2, rate) for step in range(steps)])

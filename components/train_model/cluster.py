@@ -23,7 +23,11 @@ class Agreement:
     def workers(self) -> int:
         """Counts the workers."""
         cluster = self._cluster
-        return 1 if cluster is None else sum(len(jobs) for jobs in cluster.cluster_spec().as_dict().values())
+        return (
+            1
+            if cluster is None
+            else sum(len(jobs) for jobs in cluster.cluster_spec().as_dict().values())
+        )
 
     @property
     def is_chief(self) -> bool:
@@ -50,7 +54,9 @@ class Agreement:
             # The chief's first replica is the first of all.
             return mine if context.replica_id_in_sync_group == 0 else tf.zeros_like(mine)
 
-        summed = self.strategy.reduce(tf.distribute.ReduceOp.SUM, self.strategy.run(only_first), axis=None)
+        summed = self.strategy.reduce(
+            tf.distribute.ReduceOp.SUM, self.strategy.run(only_first), axis=None
+        )
         return [float(value) for value in summed.numpy()]
 
     @property

@@ -32,5 +32,9 @@ def train_model(
         hyperparameters=Path(hyperparameters.path) if hyperparameters else None,
     )
     serving = Champion.model_validate(champion) if champion else None
-    record = train_model(loaded, Instance.model_validate(instance), inputs, serving, Path(model.path))
-    model.metadata.update({"framework": "tensorflow", "digest": record.digest, "eval_loss": record.best.eval_loss})
+    record = train_model(
+        loaded, Instance.model_validate(instance), inputs, serving, Path(model.path)
+    )
+    model.metadata.update(
+        {"framework": "tensorflow", "digest": record.digest, "eval_loss": record.best.eval_loss}
+    )

@@ -79,17 +79,23 @@ class Fitting:
         first = progress.steps
         last = (first // self._per_epoch + 1) * self._per_epoch
         if self.train.checkpoint_steps is not None:
-            last = min(last, (first // self.train.checkpoint_steps + 1) * self.train.checkpoint_steps)
+            last = min(
+                last, (first // self.train.checkpoint_steps + 1) * self.train.checkpoint_steps
+            )
         rates = [warm_up(step, self.warm_up_steps, self.rate) for step in range(first, last)]
         done = self.trainer.train(rates)
         points = (*progress.points, *self._points(first, rates, done))
-        return progress.model_copy(update={"steps": last, "losses": (*progress.losses, *done.losses), "points": points})
+        return progress.model_copy(
+            update={"steps": last, "losses": (*progress.losses, *done.losses), "points": points}
+        )
 
     def _points(self, first: int, rates: Sequence[float], done: Steps) -> list[Point]:
         at, every = time.time(), max(1, self._per_epoch // _POINTS_PER_EPOCH)
         return [
             Point(step=first + place + 1, at=at, loss=loss, gradient_norm=norm, learning_rate=rate)
-            for place, (rate, loss, norm) in enumerate(zip(rates, done.losses, done.gradient_norms, strict=True))
+            for place, (rate, loss, norm) in enumerate(
+                zip(rates, done.losses, done.gradient_norms, strict=True)
+            )
             if (first + place) % every == 0
         ]
 
@@ -100,11 +106,19 @@ class Fitting:
         """
         measured = self.trainer.measure("eval", self.batches.features)
         loss, metric = self.agreement.with_chief([measured.loss, measured.metric])
-        epoch = Epoch(train_loss=fmean(progress.losses), eval_loss=require_finite(loss), eval_metric=metric)
+        epoch = Epoch(
+            train_loss=fmean(progress.losses), eval_loss=require_finite(loss), eval_metric=metric
+        )
         epochs = (*progress.epochs, epoch)
-        best = progress.best_epoch if progress.epochs and loss > min(progress.eval_losses) else len(epochs) - 1
+        best = (
+            progress.best_epoch
+            if progress.epochs and loss > min(progress.eval_losses)
+            else len(epochs) - 1
+        )
         times = (*progress.times, time.time())
-        return progress.model_copy(update={"epochs": epochs, "best_epoch": best, "times": times, "losses": ()})
+        return progress.model_copy(
+            update={"epochs": epochs, "best_epoch": best, "times": times, "losses": ()}
+        )
 
     def _log(self, before: Progress, now: Progress) -> None:
         if self.logs is not None:

@@ -29,7 +29,11 @@ class Start:
 
 
 def set_starting_weights(
-    model: keras.Model, instance: Instance, stabilised: Path, champion: Champion | None, project: Project
+    model: keras.Model,
+    instance: Instance,
+    stabilised: Path,
+    champion: Champion | None,
+    project: Project,
 ) -> Start:
     """Sets the weights that an instance starts from.
 
@@ -65,7 +69,9 @@ def patch(model: keras.Model, champion: Weights, settings: PatchSettings) -> Non
     trainable = {id(variable) for variable in model.trainable_variables}
     trains = [id(variable) in trainable for variable in model.weights]
     mixed = {
-        name: settings.shrink * champion[name] + settings.perturb * draw if trained else champion[name]
+        name: settings.shrink * champion[name] + settings.perturb * draw
+        if trained
+        else champion[name]
         for (name, draw), trained in zip(fresh.items(), trains, strict=True)
     }
     assign_weights(model, mixed)
@@ -97,7 +103,9 @@ def _set_stabilised(model: keras.Model, file: Path) -> list[str]:
     if assigned.whole:
         return []
     name, why = next(iter(assigned.left.items()))
-    return [f"{assigned} came from the stabilised draw, as the tuned model differs: `{name}` is {why}"]
+    return [
+        f"{assigned} came from the stabilised draw, as the tuned model differs: `{name}` is {why}"
+    ]
 
 
 def _champion_weights(project: Project, champion: Champion | None) -> tuple[Weights | None, str]:
@@ -110,7 +118,9 @@ def _champion_weights(project: Project, champion: Champion | None) -> tuple[Weig
         return None, f"{_named(champion)} could not be patched: {error}"
     try:
         return read_exported_weights(folder), ""
-    except IntegrityError as error:  # it is what was evaluated, but was exported without its weights
+    except (
+        IntegrityError
+    ) as error:  # it is what was evaluated, but was exported without its weights
         return None, f"{_named(champion)} could not be patched: {error}"
 
 

@@ -69,7 +69,11 @@ class _Run:
         start = self._start(trainer)
         resumption = resume(trainer, self.job.checkpoints)
         self.notes += [*start.notes, *resumption.notes]
-        logs = TrainingLogs(self.job.output / LOGS, self.project.tasks[0].metric) if self.agreement.is_chief else None
+        logs = (
+            TrainingLogs(self.job.output / LOGS, self.project.tasks[0].metric)
+            if self.agreement.is_chief
+            else None
+        )
         try:
             progress, best = self._fitting(trainer, start, logs).fit(resumption)
         except TrainingError as error:
@@ -77,7 +81,9 @@ class _Run:
         finally:
             if logs is not None:
                 logs.close()
-        record = self._record(trainer.model, progress, resumption.resumed_from, self._export(best), start)
+        record = self._record(
+            trainer.model, progress, resumption.resumed_from, self._export(best), start
+        )
         if self.agreement.is_chief:
             record.write(self.job.output)
         return record
@@ -103,7 +109,9 @@ class _Run:
 
     def _start(self, trainer: Trainer) -> Start:
         job = self.job
-        return set_starting_weights(trainer.model, job.instance, job.start_weights, job.champion, self.project)
+        return set_starting_weights(
+            trainer.model, job.instance, job.start_weights, job.champion, self.project
+        )
 
     def _fitting(self, trainer: Trainer, start: Start, logs: TrainingLogs | None) -> Fitting:
         train = self.job.settings.train
@@ -151,14 +159,21 @@ class _Run:
         return bytes(int(value) for value in self.agreement.with_chief(list(digest))).hex()
 
     def _record(
-        self, model: keras.Model, progress: Progress, resumed_from: int | None, digest: str, start: Start
+        self,
+        model: keras.Model,
+        progress: Progress,
+        resumed_from: int | None,
+        digest: str,
+        start: Start,
     ) -> Training:
         return Training(
             instance=self.job.instance,
             strategy=self.job.settings.train.strategy,
             replicas=self.strategy.num_replicas_in_sync,
             workers=self.agreement.workers,
-            parameters=sum(int(variable.value.shape.num_elements()) for variable in model.trainable_variables),
+            parameters=sum(
+                int(variable.value.shape.num_elements()) for variable in model.trainable_variables
+            ),
             train_examples=self.features.count("train"),
             eval_examples=self.features.count("eval"),
             hyperparameters=self.job.hyperparameters,
@@ -179,5 +194,8 @@ def _placed(error: TrainingError, job: Job) -> TrainingError:
     tuned = job.hyperparameters.source == "tuner" and job.settings.tune.learning_rate is not None
     setting = "tune.learning_rate" if tuned else "train.learning_rate"
     where = f"{error.where} of {job.instance.name} ({function_line(module.build_model)})"
-    remedy = f"Check the features' range in {function_line(module.preprocessing_fn)}, or lower {setting}."
+    remedy = (
+        f"Check the features' range in {function_line(module.preprocessing_fn)}, or lower "
+        f"{setting}."
+    )
     return TrainingError(where, error.expected, error.received, remedy)

@@ -51,7 +51,9 @@ class TrainingLogs:
 
         shutil.rmtree(folder, ignore_errors=True)
         self._metric = metric
-        self._writers: dict[str, Writer] = {name: Writer(str(folder / name)) for name in (TRAIN, EVAL)}
+        self._writers: dict[str, Writer] = {
+            name: Writer(str(folder / name)) for name in (TRAIN, EVAL)
+        }
 
     def add_points(self, points: Iterable[Point]) -> None:
         """Adds training steps."""

@@ -62,7 +62,9 @@ def resume(trainer: Trainer, checkpoints: Checkpoints) -> Resumption:
     return Resumption(progress, best, notes, len(progress.epochs))
 
 
-def save_progress(trainer: Trainer, checkpoints: Checkpoints, progress: Progress, best: Weights) -> None:
+def save_progress(
+    trainer: Trainer, checkpoints: Checkpoints, progress: Progress, best: Weights
+) -> None:
     """Publishes a checkpoint."""
     groups: dict[str, Any] = {_STATE: trainer.state(), _BEST: best}
     checkpoints.save(progress.steps, progress.model_dump_json(), groups)
@@ -76,6 +78,7 @@ def _restore(trainer: Trainer, checkpoint: Checkpoint) -> Progress:
             where=f"checkpoint {checkpoint.file}",
             expected="must be of the model that build_model builds now",
             received=error.received,
-            remedy=f"Remove {checkpoint.file.parent} to train from the start, or bring back the model that wrote it.",
+            remedy=f"Remove {checkpoint.file.parent} to train from the start, or bring back "
+            "the model that wrote it.",
         ) from error
     return Progress.model_validate_json(checkpoint.text)

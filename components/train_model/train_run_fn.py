@@ -49,9 +49,15 @@ def train_by_calling(job: Job, window: Path) -> Training:
     features = TransformedFeatures(job.features, project.tasks)
     base, notes = _base_model(job)
     output = job.output / SAVED_MODEL
-    work, logs, held_out = job.checkpoints.folder / "run_fn", job.output / LOGS, split_files(window, "eval")
+    work, logs, held_out = (
+        job.checkpoints.folder / "run_fn",
+        job.output / LOGS,
+        split_files(window, "eval"),
+    )
     # It is measured by the functions that were saved: to load them again would take seconds.
-    wrapped = train_by_run_fn(project, job.instance, features, job.hyperparameters, base, work, logs, output, held_out)
+    wrapped = train_by_run_fn(
+        project, job.instance, features, job.hyperparameters, base, work, logs, output, held_out
+    )
     model = wrapped.served
     train, evaluated = (
         measure_served(model, split_files(window, split), project.tasks, most)
@@ -79,7 +85,9 @@ def train_by_calling(job: Job, window: Path) -> Training:
     return record
 
 
-def measure_served(model: ServedModel, files: list[str], tasks: Sequence[Task], most: int | None = None) -> Measured:
+def measure_served(
+    model: ServedModel, files: list[str], tasks: Sequence[Task], most: int | None = None
+) -> Measured:
     """Measures a served model's weighted mean loss and first metric on raw examples.
 
     Args:
@@ -93,15 +101,21 @@ def measure_served(model: ServedModel, files: list[str], tasks: Sequence[Task], 
     """
     import tensorflow as tf
 
-    records = tf.data.TFRecordDataset(files, compression_type="GZIP").take(-1 if most is None else most)
+    records = tf.data.TFRecordDataset(files, compression_type="GZIP").take(
+        -1 if most is None else most
+    )
     loss = metric = count = 0.0
     for examples in records.batch(_BATCH).as_numpy_iterator():
-        labels = {name: tf.constant(values) for name, values in model.label_examples(examples).items()}
+        labels = {
+            name: tf.constant(values) for name, values in model.label_examples(examples).items()
+        }
         predictions = model.predict_examples(examples)
         outputs = {task.name: _model_output(task, predictions[task.name]) for task in tasks}
         loss += float(tf.reduce_sum(total_losses(tasks, labels, outputs)))
         first = tasks[0]
-        metric += float(tf.reduce_sum(example_scores(first, labels[first.name], outputs[first.name])))
+        metric += float(
+            tf.reduce_sum(example_scores(first, labels[first.name], outputs[first.name]))
+        )
         count += len(examples)
     return Measured(loss / max(count, 1), metric / max(count, 1))
 
@@ -132,9 +146,14 @@ def _base_model(job: Job) -> tuple[Path | None, list[str]]:
     try:
         folder = user_model(champion_folder(job.project, job.champion))
     except RegistryError as error:
-        return None, [f"champion version {job.champion.version} could not be patched: {error}; run_fn trained anew"]
+        return None, [
+            f"champion version {job.champion.version} could not be patched: {error}; run_fn "
+            "trained anew"
+        ]
     if folder is None:
-        return None, [f"champion version {job.champion.version} holds no model of run_fn; run_fn trained anew"]
+        return None, [
+            f"champion version {job.champion.version} holds no model of run_fn; run_fn trained anew"
+        ]
     return folder, []
 
 
@@ -148,5 +167,6 @@ def _check_finite(job: Job, epoch: Epoch) -> None:
             where=where,
             expected="must be finite",
             received=epoch.eval_loss,
-            remedy=f"Check the features' range in {function_line(module.preprocessing_fn)}, or its learning rate.",
+            remedy=f"Check the features' range in {function_line(module.preprocessing_fn)}, or "
+            "its learning rate.",
         )

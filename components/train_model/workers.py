@@ -75,7 +75,9 @@ def _start(job: Job, number: int, addresses: list[str], folder: Path) -> _Worker
     error_file(folder, number).unlink(missing_ok=True)
     task = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": number}}
     environment = {CLUSTER: json.dumps(task)}
-    process = multiprocessing.get_context("fork").Process(target=work, args=(job, number, folder, environment))
+    process = multiprocessing.get_context("fork").Process(
+        target=work, args=(job, number, folder, environment)
+    )
     process.start()
     return _Worker(number, process, log_file(folder, number))
 
@@ -97,6 +99,12 @@ def _gave_up(job: Job, dead: _Worker) -> TrainingError:
     code = dead.process.exitcode or 0
     how = f"was ended by signal {-code}" if code < 0 else f"ended with code {code}"
     lines = dead.log.read_text(encoding="utf-8", errors="replace").splitlines()[-_LINES:]
-    received = f"worker {dead.number} {how}, after {job.settings.train.restarts} restarts:\n" + "\n".join(lines) + "\n"
+    received = (
+        f"worker {dead.number} {how}, after {job.settings.train.restarts} restarts:\n"
+        + "\n".join(lines)
+        + "\n"
+    )
     remedy = f"Read {dead.log}, then run again: training goes on from the newest checkpoint."
-    return TrainingError(f"training of {job.instance.name}", "must run on all its workers", received, remedy)
+    return TrainingError(
+        f"training of {job.instance.name}", "must run on all its workers", received, remedy
+    )

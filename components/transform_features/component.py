@@ -7,7 +7,11 @@ from components.kubeflow import component
 
 @component()
 def transform_features(
-    project: str, digest: str, window: Input[Dataset], graph: Input[Artifact], features: Output[Artifact]
+    project: str,
+    digest: str,
+    window: Input[Dataset],
+    graph: Input[Artifact],
+    features: Output[Artifact],
 ):
     """Transforms the window."""
     from pathlib import Path

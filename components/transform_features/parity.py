@@ -77,7 +77,9 @@ def check_parity(project: Project, graph: Path, sampled: Sequence[Sampled]) -> P
     keys = [_key(sampled[number].raw, project) for number in kept]
     for number, instance in enumerate(payload):
         expected = {name: [rows[number]] for name, rows in trained.items()}
-        _compare(project, keys[number : number + 1], expected, serve([instance]), "alone in a request")
+        _compare(
+            project, keys[number : number + 1], expected, serve([instance]), "alone in a request"
+        )
     together = serve(payload)
     _compare(project, keys, trained, together, "with others in one request")
     return Parity(len(payload), tuple(sorted(set(trained) & set(together))))
@@ -88,12 +90,19 @@ def _server(project: Project, output: Any) -> Serve:
     import tensorflow as tf
 
     specs = serving_specs(project.schema)
-    features = [Feature(name, spec.dtype.name, tuple(spec.shape[1:])) for name, spec in sorted(specs.items())]
+    features = [
+        Feature(name, spec.dtype.name, tuple(spec.shape[1:]))
+        for name, spec in sorted(specs.items())
+    ]
     layer = output.transform_features_layer()
-    transform = tf.function(lambda inputs: layer(inputs), autograph=False).get_concrete_function(specs)
+    transform = tf.function(lambda inputs: layer(inputs), autograph=False).get_concrete_function(
+        specs
+    )
 
     def serve(instances: list[dict[str, Any]]) -> Rows:
-        arrays: Arrays = from_v1(parse_json(json.dumps({"instances": instances}).encode()), features)
+        arrays: Arrays = from_v1(
+            parse_json(json.dumps({"instances": instances}).encode()), features
+        )
         tensors = transform(**{name: tf.constant(array) for name, array in arrays.items()})
         return {name: _rows(tensor) for name, tensor in tensors.items()}
 
@@ -116,7 +125,9 @@ def _to_instance(raw: bytes, project: Project) -> dict[str, Any] | None:
     for name, spec in serving_specs(project.schema).items():
         kind = held[name].WhichOneof("kind") if name in held else None
         values = list(getattr(held[name], kind).value) if kind else []
-        plain = [_to_json(value) for value in values or np.ravel(parsing[name].default_value).tolist()]
+        plain = [
+            _to_json(value) for value in values or np.ravel(parsing[name].default_value).tolist()
+        ]
         if any(value is None for value in plain):
             return None
         instance[name] = np.array(plain, dtype=object).reshape(spec.shape[1:]).tolist()
@@ -159,7 +170,9 @@ def _compare(project: Project, keys: Sequence[str], trained: Rows, served: Rows,
     for name in sorted(set(trained) & set(served)):
         for key, expected, received in zip(keys, trained[name], served[name], strict=True):
             if (place := _difference(expected, received)) is not None:
-                raise _differs(project, name, key, (_show(expected, place), _show(received, place)), how)
+                raise _differs(
+                    project, name, key, (_show(expected, place), _show(received, place)), how
+                )
 
 
 def _difference(expected: np.ndarray[Any, Any], received: np.ndarray[Any, Any]) -> int | None:
@@ -177,17 +190,29 @@ def _show(values: np.ndarray[Any, Any], place: int) -> str:
     if place >= values.size:
         return f"{values.size} values"
     value = as_text(values[place])
-    return f"{float(value):.6g}" if isinstance(value, np.floating) else repr(getattr(value, "item", lambda: value)())
+    return (
+        f"{float(value):.6g}"
+        if isinstance(value, np.floating)
+        else repr(getattr(value, "item", lambda: value)())
+    )
 
 
-def _differs(project: Project, name: str, key: str, values: tuple[str, str], how: str) -> ProjectError:
+def _differs(
+    project: Project, name: str, key: str, values: tuple[str, str], how: str
+) -> ProjectError:
     where = function_line(project.module().preprocessing_fn)
-    received = f"`{name}` of the example {key} is {values[0]} in training, and {values[1]} in serving ({how})"
+    received = (
+        f"`{name}` of the example {key} is {values[0]} in training, and {values[1]} in serving "
+        f"({how})"
+    )
     remedy = (
-        "The usual cause is a statistic over the batch, such as tf.reduce_mean: take TensorFlow Transform's analyzer, "
+        "The usual cause is a statistic over the batch, such as tf.reduce_mean: take TensorFlow "
+        "Transform's analyzer, "
         "such as tft.mean, instead. Random numbers are another."
     )
-    return ProjectError(where, "must compute the same for an example in training and in serving", received, remedy)
+    return ProjectError(
+        where, "must compute the same for an example in training and in serving", received, remedy
+    )
 
 
 def _key(raw: bytes, project: Project) -> str:

@@ -61,14 +61,20 @@ def _run(project: Project, window: Path, output: Path, scratch: Path) -> None:
         ):
             _add_transforms(pipeline, project, window, output, scratch)
     except Exception as error:
-        if "Cannot pass-through data when input and output batch sizes are different" not in str(error):
+        if "Cannot pass-through data when input and output batch sizes are different" not in str(
+            error
+        ):
             raise
         where = function_line(project.module().preprocessing_fn)
         expected, received = "must give one row for each example", "another number of rows"
-        raise ProjectError(where, expected, received, "Set examples aside by expectations.json instead.") from error
+        raise ProjectError(
+            where, expected, received, "Set examples aside by expectations.json instead."
+        ) from error
 
 
-def _add_transforms(pipeline: Any, project: Project, window: Path, output: Path, scratch: Path) -> None:
+def _add_transforms(
+    pipeline: Any, project: Project, window: Path, output: Path, scratch: Path
+) -> None:
     from tensorflow_transform import beam as tft_beam
 
     examples = raw_examples(project, "transform_features", raw_column=_RAW)
@@ -76,7 +82,9 @@ def _add_transforms(pipeline: Any, project: Project, window: Path, output: Path,
     for split in TRANSFORMED:
         raw = read_batches(pipeline, split, split_files(window, split), examples)
         dataset = (raw, examples.TensorAdapterConfig())
-        done = (dataset, graph) | f"Transform[{split}]" >> tft_beam.TransformDataset(output_record_batches=True)
+        done = (dataset, graph) | f"Transform[{split}]" >> tft_beam.TransformDataset(
+            output_record_batches=True
+        )
         _write(done, split, output)
         _sample(done, split, scratch)
 
@@ -89,7 +97,9 @@ def _write(done: Any, split: str, output: Path) -> None:
         batches
         | f"Encode[{split}]" >> beam.FlatMap(_encoder(metadata.schema)).with_output_types(bytes)
         | f"Write[{split}]"
-        >> beam.io.WriteToTFRecord(split_prefix(output / TRANSFORMED_EXAMPLES, split), file_name_suffix=".gz")
+        >> beam.io.WriteToTFRecord(
+            split_prefix(output / TRANSFORMED_EXAMPLES, split), file_name_suffix=".gz"
+        )
     )
 
 
@@ -103,7 +113,8 @@ def _sample(done: Any, split: str, scratch: Path) -> None:
     batches, metadata = done
     (
         batches
-        | f"Pair[{split}]" >> beam.FlatMap(_sampler(metadata.schema)).with_output_types(tuple[int, bytes, bytes])
+        | f"Pair[{split}]"
+        >> beam.FlatMap(_sampler(metadata.schema)).with_output_types(tuple[int, bytes, bytes])
         | f"Choose[{split}]" >> beam.combiners.Top.Smallest(SAMPLED)
         | f"Write pairs[{split}]" >> beam.Map(_write_pairs, str(scratch / split))
     )
@@ -124,7 +135,9 @@ def _sampler(schema: Any) -> Callable[[Any], Iterator[tuple[int, bytes, bytes]]]
     def sample(item: Any) -> Iterator[tuple[int, bytes, bytes]]:
         batch = item[0]
         raw = [values[0] for values in batch.column(batch.schema.get_field_index(_RAW)).to_pylist()]
-        chosen = heapq.nsmallest(SAMPLED, range(len(raw)), key=lambda row: (zlib.crc32(raw[row]), row))
+        chosen = heapq.nsmallest(
+            SAMPLED, range(len(raw)), key=lambda row: (zlib.crc32(raw[row]), row)
+        )
         for row in chosen:
             (encoded,) = encoder.encode(_without_raw(batch.slice(row, 1)))
             yield zlib.crc32(raw[row]), raw[row], encoded
@@ -151,4 +164,7 @@ def _read_pairs(path: Path) -> list[Sampled]:
     if not path.exists():  # no example in this split
         return []
     records = list(tf.data.TFRecordDataset(str(path)).as_numpy_iterator())
-    return [Sampled(raw, transformed) for raw, transformed in zip(records[::2], records[1::2], strict=True)]
+    return [
+        Sampled(raw, transformed)
+        for raw, transformed in zip(records[::2], records[1::2], strict=True)
+    ]

@@ -83,7 +83,10 @@ def wants_more(trials: Sequence[Trial], tune: TuneSettings) -> bool:
 
 def ranked(trials: Sequence[Trial]) -> list[Trial]:
     """Sorts the trials that ended with a loss, the lowest first; of equal ones the earlier."""
-    return sorted((trial for trial in trials if trial.loss is not None), key=lambda trial: (trial.loss, trial.number))
+    return sorted(
+        (trial for trial in trials if trial.loss is not None),
+        key=lambda trial: (trial.loss, trial.number),
+    )
 
 
 def distinct(configurations: Sequence[Hyperparameters]) -> list[Hyperparameters]:

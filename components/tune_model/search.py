@@ -97,7 +97,11 @@ class Trials:
 
 
 def search(
-    project: Project, features: TransformedFeatures, weights: Path, earlier: Hyperparameters | None, kept: Path
+    project: Project,
+    features: TransformedFeatures,
+    weights: Path,
+    earlier: Hyperparameters | None,
+    kept: Path,
 ) -> list[Trial]:
     """Searches until the budget is spent, or nothing is left to try.
 
@@ -117,14 +121,17 @@ def search(
     """
     features.count("eval")
     settings = project.settings
-    space = make_space(ModelBuilder(project, features).declared(), settings, features.count("train"))
+    space = make_space(
+        ModelBuilder(project, features).declared(), settings, features.count("train")
+    )
     first = _first_values(space, settings.train, earlier)
     trials = _run_trials(_prepare(project, features, weights), space, first, kept)
     if not ranked(trials):
         raise TrainingError(
             where=function_line(project.module().build_model),
             expected="must train with at least one of the hyperparameters that were tried",
-            received=f"all of {len(trials)} trials failed, most of them with: {commonest_message(trials)}",
+            received=f"all of {len(trials)} trials failed, most of them with: "
+            f"{commonest_message(trials)}",
             remedy=REMEDY,
         )
     return trials
@@ -151,7 +158,9 @@ def _first_values(
     return first
 
 
-def _run_trials(trials: Trials, space: keras_tuner.HyperParameters, first: Sequence[Values], kept: Path) -> list[Trial]:
+def _run_trials(
+    trials: Trials, space: keras_tuner.HyperParameters, first: Sequence[Values], kept: Path
+) -> list[Trial]:
     tune, found = trials.project.settings.tune, read_trials(kept)
     drawn = random_draws(space, tune.trials)
 

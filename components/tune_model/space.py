@@ -59,8 +59,10 @@ def make_space(
         raise ProjectError(
             where="project.yaml: tune",
             expected="must have something to search when it has a budget",
-            received="no tune.learning_rate, no tune.batch_size, and a build_model that asks no `hp`",
-            remedy="Set one of them, write build_model(transform_output, hp), or remove tune.trials and tune.minutes.",
+            received="no tune.learning_rate, no tune.batch_size, and a build_model that asks "
+            "no `hp`",
+            remedy="Set one of them, write build_model(transform_output, hp), or remove "
+            "tune.trials and tune.minutes.",
         )
     return space
 
@@ -73,7 +75,11 @@ def own_values(space: keras_tuner.HyperParameters, train: TrainSettings) -> Valu
 
 def values_of(chosen: Hyperparameters, space: keras_tuner.HyperParameters) -> Values:
     """Gives hyperparameters as values of a space; what they do not name has its default."""
-    given: Values = {**chosen.model, LEARNING_RATE: chosen.learning_rate, BATCH_SIZE: chosen.batch_size}
+    given: Values = {
+        **chosen.model,
+        LEARNING_RATE: chosen.learning_rate,
+        BATCH_SIZE: chosen.batch_size,
+    }
     found = space.copy()
     found.values = {}
     for hp in space.space:  # a condition stands after what it asks for
@@ -90,13 +96,19 @@ def hyperparameters_of(values: Values, train: TrainSettings) -> Hyperparameters:
     return Hyperparameters(
         learning_rate=float(values.get(LEARNING_RATE, train.learning_rate)),
         batch_size=int(values.get(BATCH_SIZE, train.batch_size)),
-        model={name: value for name, value in values.items() if name not in (LEARNING_RATE, BATCH_SIZE)},
+        model={
+            name: value for name, value in values.items() if name not in (LEARNING_RATE, BATCH_SIZE)
+        },
         source="tuner",
     )
 
 
 def propose(
-    space: keras_tuner.HyperParameters, algorithm: Algorithm, trials: Sequence[Trial], seed: int, drawn: int
+    space: keras_tuner.HyperParameters,
+    algorithm: Algorithm,
+    trials: Sequence[Trial],
+    seed: int,
+    drawn: int,
 ) -> Values | None:
     """Proposes the next values, which no trial has tried; None when nothing seems to be left.
 
@@ -136,10 +148,16 @@ def random_draws(space: keras_tuner.HyperParameters, trials: int | None) -> int:
     return own if trials is None else max(1, min(own, trials // 3))
 
 
-def _make_oracle(space: keras_tuner.HyperParameters, algorithm: Algorithm, seed: int, drawn: int) -> Any:
+def _make_oracle(
+    space: keras_tuner.HyperParameters, algorithm: Algorithm, seed: int, drawn: int
+) -> Any:
     import keras_tuner as kt
 
-    arguments = {"objective": kt.Objective(_OBJECTIVE, "min"), "seed": seed, "hyperparameters": space.copy()}
+    arguments = {
+        "objective": kt.Objective(_OBJECTIVE, "min"),
+        "seed": seed,
+        "hyperparameters": space.copy(),
+    }
     if algorithm == "random":
         return kt.oracles.RandomSearchOracle(**arguments)
     return kt.oracles.BayesianOptimizationOracle(num_initial_points=drawn, **arguments)
@@ -153,7 +171,9 @@ def _as_trial(space: keras_tuner.HyperParameters, trial: Trial, trials: Sequence
     import keras_tuner as kt
 
     tried = space.copy()
-    tried.values = {hp.name: trial.values[hp.name] for hp in space.space if _holds(hp, trial.values)}
+    tried.values = {
+        hp.name: trial.values[hp.name] for hp in space.space if _holds(hp, trial.values)
+    }
     losses = [other.loss for other in trials if other.loss is not None]
     result = kt.engine.trial.Trial(tried, str(trial.number), "COMPLETED" if losses else "FAILED")
     result.score = max(losses, default=None) if trial.loss is None else trial.loss
@@ -181,4 +201,6 @@ def _is_free(hp: Any) -> bool:
 
 def _plain(values: dict[str, Any]) -> Values:
     """Converts NumPy's numbers to Python's."""
-    return {name: value.item() if hasattr(value, "item") else value for name, value in values.items()}
+    return {
+        name: value.item() if hasattr(value, "item") else value for name, value in values.items()
+    }

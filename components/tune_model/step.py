@@ -11,7 +11,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from components.tune_model.choices import describe_reuse, describe_search, distinct, ranked, why_search
+from components.tune_model.choices import (
+    describe_reuse,
+    describe_search,
+    distinct,
+    ranked,
+    why_search,
+)
 from components.tune_model.search import search
 from components.tune_model.space import hyperparameters_of
 from perennial.errors import PerennialError
@@ -67,10 +73,16 @@ def tune_model(
     why = why_search(tuned, space, Validation.read(validation), reason)
     if tuned is not None and why is None:
         said = describe_reuse(tuned, datetime.now(UTC))
-        return _publish(Tuning(outcome="reused", why=said, best=tuned.best, space=space, tuned=tuned), output)
+        return _publish(
+            Tuning(outcome="reused", why=said, best=tuned.best, space=space, tuned=tuned), output
+        )
     find = _ask_tuner_fn if weights is None else _search
     # The weights were trained on the features, and the graph made them: either stands for the data.
-    data = digest_folder(features / TRANSFORM_GRAPH) if weights is None else digest_file(weights / WEIGHTS_FILE)
+    data = (
+        digest_folder(features / TRANSFORM_GRAPH)
+        if weights is None
+        else digest_file(weights / WEIGHTS_FILE)
+    )
     kept = _kept_folder(project, data)
     earlier = tuned.best[0] if tuned is not None and tuned.space == space else None
     try:
@@ -87,7 +99,9 @@ def _search(searched: Searched, kept: Path) -> Tuning:
     assert searched.weights is not None
     settings = searched.project.settings
     transformed = TransformedFeatures(searched.features, searched.project.tasks)
-    trials = search(searched.project, transformed, searched.weights / WEIGHTS_FILE, searched.earlier, kept)
+    trials = search(
+        searched.project, transformed, searched.weights / WEIGHTS_FILE, searched.earlier, kept
+    )
     configurations = [hyperparameters_of(trial.values, settings.train) for trial in ranked(trials)]
     said = describe_search(trials, searched.why)
     best = distinct(configurations)[: settings.tune.best]
@@ -114,7 +128,11 @@ def _kept_folder(project: Project, data: str) -> Path:
     tune = project.settings.tune.model_dump(mode="json", include={"epochs"})
     elsewhere = {"instances", "epochs", "patience", "checkpoint_steps", "restarts", "workers"}
     train = project.settings.train.model_dump(mode="json", exclude=elsewhere)
-    return project.state / "tuning" / digest_value([FORMAT, space_digest(project), data, tune, train])[:16]
+    return (
+        project.state
+        / "tuning"
+        / digest_value([FORMAT, space_digest(project), data, tune, train])[:16]
+    )
 
 
 def _publish(tuning: Tuning, output: Path) -> Tuning:

@@ -50,7 +50,12 @@ def check_columns(
         if name in required or name in renamed
     ]
     found += [
-        _check(name, "failed", f"{place} must have no columns but {_list(names)}. Received: `{name}` too", severity)
+        _check(
+            name,
+            "failed",
+            f"{place} must have no columns but {_list(names)}. Received: `{name}` too",
+            severity,
+        )
         for name in new
         if name not in renamed.values()
     ]
@@ -66,7 +71,8 @@ def training_features(schema: Schema) -> list[Feature]:
     return [
         feature
         for feature in schema.feature
-        if feature.lifecycle_stage != schema_pb2.DEPRECATED and is_in_environment(schema, feature, TRAINING)
+        if feature.lifecycle_stage != schema_pb2.DEPRECATED
+        and is_in_environment(schema, feature, TRAINING)
     ]
 
 
@@ -78,9 +84,13 @@ def _renamed(missing: Sequence[str], new: Sequence[str]) -> dict[str, str]:
     """Guesses which new column a missing one became, where each is the other's nearest."""
     likely = {}
     for name in missing:
-        near = difflib.get_close_matches(name.lower(), [other.lower() for other in new], 1, _SIMILAR)
+        near = difflib.get_close_matches(
+            name.lower(), [other.lower() for other in new], 1, _SIMILAR
+        )
         became = next((other for other in new if near and other.lower() == near[0]), None)
-        if became and difflib.get_close_matches(became.lower(), [m.lower() for m in missing], 1) == [name.lower()]:
+        if became and difflib.get_close_matches(
+            became.lower(), [m.lower() for m in missing], 1
+        ) == [name.lower()]:
             likely[name] = became
     return likely
 
@@ -90,7 +100,9 @@ def _missing_message(place: str, name: str, columns: Sequence[str], renamed: dic
     return f"{message}. Did `{name}` become `{renamed[name]}`?" if name in renamed else message
 
 
-def _check_order(place: str, columns: Sequence[str], previous: Sequence[str] | None, severity: Severity) -> list[Check]:
+def _check_order(
+    place: str, columns: Sequence[str], previous: Sequence[str] | None, severity: Severity
+) -> list[Check]:
     if not previous:
         return [_check(ORDER, "not_compared", "there is no earlier span in the window", severity)]
     expected = [name for name in previous if name in columns]
@@ -111,6 +123,11 @@ def _list(names: Sequence[str]) -> str:
 
 
 def _check(
-    subject: str, verdict: Literal["passed", "failed", "not_compared"], message: str, severity: Severity
+    subject: str,
+    verdict: Literal["passed", "failed", "not_compared"],
+    message: str,
+    severity: Severity,
 ) -> Check:
-    return Check(kind="columns", subject=subject, verdict=verdict, message=message, severity=severity)
+    return Check(
+        kind="columns", subject=subject, verdict=verdict, message=message, severity=severity
+    )

@@ -28,7 +28,13 @@ from components.validate_data.drift_distances import (
     missing_share,
     quartiles,
 )
-from perennial.data.distributions import Distribution, count_examples, kind, merge_feature, without_values
+from perennial.data.distributions import (
+    Distribution,
+    count_examples,
+    kind,
+    merge_feature,
+    without_values,
+)
 from schemas.project import ProjectSettings, Severity
 from schemas.records import Check
 
@@ -69,7 +75,9 @@ class Rules:
         """Gives the field of a feature in the schema that may set a threshold."""
         return f"{self.kind}_comparator"
 
-    def check(self, name: str, verdict: Literal["passed", "failed", "not_compared"], message: str) -> Check:
+    def check(
+        self, name: str, verdict: Literal["passed", "failed", "not_compared"], message: str
+    ) -> Check:
         """Makes a check of a feature; the label's has a kind and a severity of its own."""
         label = name == self.label and self.kind == "drift"
         severity = self.label_severity if label else self.severity
@@ -97,13 +105,20 @@ class _Comparison:
 def drift_rules(settings: ProjectSettings) -> Rules:
     """Makes the rules of drift by the settings."""
     checks = settings.checks
-    return Rules(settings.data.key, settings.label, checks.false_alarms, checks.drift, checks.label_drift)
+    return Rules(
+        settings.data.key, settings.label, checks.false_alarms, checks.drift, checks.label_drift
+    )
 
 
 def check_drift(
-    features: Sequence[Feature], span: Mapping[str, Distribution], baselines: Sequence[Baseline], rules: Rules
+    features: Sequence[Feature],
+    span: Mapping[str, Distribution],
+    baselines: Sequence[Baseline],
+    rules: Rules,
 ) -> list[Check]:
-    """Compares each feature of a span with each baseline; one check for every comparison, made or not.
+    """Compares each feature of a span with each baseline.
+
+    One check for every comparison, made or not.
 
     Args:
         features: Features of the schema that the span should have.
@@ -113,8 +128,13 @@ def check_drift(
         rules: Thresholds, severities and the kind of the checks.
     """
     if not baselines:
-        names = dict.fromkeys(["all features", *(f.name for f in features if f.name == rules.label)])
-        return [rules.check(name, "not_compared", "there is no earlier span in the window") for name in names]
+        names = dict.fromkeys(
+            ["all features", *(f.name for f in features if f.name == rules.label)]
+        )
+        return [
+            rules.check(name, "not_compared", "there is no earlier span in the window")
+            for name in names
+        ]
     examples = count_examples(span)
     found: list[_Comparison | Check] = []
     for feature in features:
@@ -136,7 +156,9 @@ def make_baselines(before: Sequence[Mapping[str, Distribution]]) -> list[Baselin
         return [Baseline("the span before", before[0])]
     # Before the first span that has a feature there was no such feature: that it is new is not a
     # drift.
-    since = {name: before[place:] for place, span in reversed([*enumerate(before)]) for name in span}
+    since = {
+        name: before[place:] for place, span in reversed([*enumerate(before)]) for name in span
+    }
     window = {name: merge_feature(name, spans) for name, spans in since.items()}
     return [Baseline("the span before", before[-1]), Baseline("the window", window)]
 
@@ -151,9 +173,17 @@ def _why_never(feature: Feature, span: Distribution, rules: Rules) -> str:
     return "there are no rows in this span" if not span.examples else ""
 
 
-def _compare(feature: Feature, after: Distribution, baseline: Baseline, rules: Rules) -> _Comparison | Check:
-    before, limits = baseline.distributions.get(feature.name) or without_values(0), getattr(feature, rules.comparator)
-    greatest, divergence = limits.HasField("infinity_norm"), limits.HasField("jensen_shannon_divergence")
+def _compare(
+    feature: Feature, after: Distribution, baseline: Baseline, rules: Rules
+) -> _Comparison | Check:
+    before, limits = (
+        baseline.distributions.get(feature.name) or without_values(0),
+        getattr(feature, rules.comparator),
+    )
+    greatest, divergence = (
+        limits.HasField("infinity_norm"),
+        limits.HasField("jensen_shannon_divergence"),
+    )
     if feature.name == rules.label or greatest:
         whole = as_categories(before), as_categories(after)
         if {kind(part) for part in whole} <= {"categories", None}:
@@ -168,8 +198,12 @@ def _compare(feature: Feature, after: Distribution, baseline: Baseline, rules: R
         why = f"infinity_norm of its {rules.comparator} compares categories and these are numbers: "
         return rules.check(feature.name, "not_compared", f"{why}use jensen_shannon_divergence")
     if greatest:
-        return _Comparison(feature, baseline.name, before, after, "L-infinity", limits.infinity_norm.threshold)
-    return _Comparison(feature, baseline.name, before, after, "Jensen-Shannon" if numbers else "L-infinity")
+        return _Comparison(
+            feature, baseline.name, before, after, "L-infinity", limits.infinity_norm.threshold
+        )
+    return _Comparison(
+        feature, baseline.name, before, after, "Jensen-Shannon" if numbers else "L-infinity"
+    )
 
 
 def _why_not(before: Distribution, after: Distribution, baseline: Baseline) -> str:
@@ -189,7 +223,10 @@ def _judge(item: _Comparison, level: float, rules: Rules) -> Check:
     found = _measure(item, sides, level)
     failed = found.value > found.threshold
     rows = min(sides.first, sides.second)
-    message = f"{item.measure} {found.value:.3g} from {item.baseline}; {_allowed(item, found, rows, rules)}"
+    message = (
+        f"{item.measure} {found.value:.3g} from {item.baseline}; "
+        f"{_allowed(item, found, rows, rules)}"
+    )
     if failed:
         message += f"; {_what_changed(item, found)}"
     check = rules.check(item.feature.name, "failed" if failed else "passed", message)
@@ -203,7 +240,12 @@ def _measure(item: _Comparison, sides: Sides, level: float) -> Distance:
         return Distance(jensen_shannon(sides.p, sides.q), item.limit)
     worst = int(abs(sides.p - sides.q).argmax())
     name = sides.names[worst] if sides.names else None
-    return Distance(l_infinity(sides.p, sides.q), item.limit, name, (float(sides.q[worst]), float(sides.p[worst])))
+    return Distance(
+        l_infinity(sides.p, sides.q),
+        item.limit,
+        name,
+        (float(sides.q[worst]), float(sides.p[worst])),
+    )
 
 
 def _allowed(item: _Comparison, found: Distance, rows: int, rules: Rules) -> str:
@@ -220,7 +262,9 @@ def _what_changed(item: _Comparison, found: Distance) -> str:
         return f"{name} went from {_percent(found.shares[0])} to {_percent(found.shares[1])}"
     parts, middle = [], [quartiles(part) for part in (item.before, item.after)]
     if middle[0] and middle[1] and middle[0] != middle[1]:
-        before, after = (", ".join(f"{value:.3g}" for value in values) for values in middle if values)
+        before, after = (
+            ", ".join(f"{value:.3g}" for value in values) for values in middle if values
+        )
         parts.append(f"quartiles went from {before} to {after}")
     shares = [_percent(missing_share(part)) for part in (item.before, item.after)]
     if shares[0] != shares[1]:

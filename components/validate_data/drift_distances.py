@@ -91,9 +91,15 @@ def measure_categories(sides: Sides, level: float) -> Distance:
     alarming = (chances <= levels) & (differences > SMALLEST_SHARE) & kept
     # Of equal differences the first counts among alarms, which is `missing`, and else that of the
     # largest category.
-    order = np.round(differences, 9) if alarming.any() else differences + 1e-9 * together / max(together.max(), 1.0)
+    order = (
+        np.round(differences, 9)
+        if alarming.any()
+        else differences + 1e-9 * together / max(together.max(), 1.0)
+    )
     worst = int(np.argmax(np.where(alarming | ~alarming.any(), order, -1.0)))
-    threshold = category_threshold(float(together[worst]), sides.first, sides.second, float(levels[worst]))
+    threshold = category_threshold(
+        float(together[worst]), sides.first, sides.second, float(levels[worst])
+    )
     name = sides.names[worst] if sides.names else None
     shares = (float(sides.q[worst]), float(sides.p[worst]))
     return Distance(float(differences[worst]), max(threshold, SMALLEST_SHARE), name, shares)
@@ -109,7 +115,10 @@ def align_categories(span: Distribution, baseline: Distribution) -> Sides:
     """Lays both sides over all categories of either, and `missing`."""
     counts, others = span.counts or {}, baseline.counts or {}
     names = list(dict.fromkeys([*others, *counts]))
-    p, q = (_with_missing(side, _lookup(found, names)) for side, found in ((span, counts), (baseline, others)))
+    p, q = (
+        _with_missing(side, _lookup(found, names))
+        for side, found in ((span, counts), (baseline, others))
+    )
     return Sides(p, q, span.examples, baseline.examples, [MISSING, *names])
 
 
@@ -171,7 +180,9 @@ def _weighed(side: Distribution) -> Distribution:
     if side.cumulative is None or not side.total:
         return side
     weight = (side.examples - side.missing) / side.total
-    return Distribution(side.examples, side.missing, side.total, None, side.knots, side.cumulative * weight)
+    return Distribution(
+        side.examples, side.missing, side.total, None, side.knots, side.cumulative * weight
+    )
 
 
 def _edges(both: Distribution, most: int) -> FloatArray:
@@ -199,4 +210,7 @@ def _histogram(side: Distribution, edges: FloatArray) -> FloatArray:
         return np.append(np.zeros(len(edges) + 1), side.total)
     places = np.searchsorted(side.knots, edges, side="right")
     upto = np.concatenate([[0.0], side.cumulative])[places]
-    return np.append(np.diff(np.concatenate([[0.0], upto, [side.cumulative[-1]]])), side.total - side.cumulative[-1])
+    return np.append(
+        np.diff(np.concatenate([[0.0], upto, [side.cumulative[-1]]])),
+        side.total - side.cumulative[-1],
+    )

@@ -26,7 +26,9 @@ _TRIED, _STEPS = 65, 4  # a difference is found to 1 / 64 of the range at each s
 _MOST_OUTCOMES = 20_000  # of two or three bins, which are looked at one by one
 
 
-def category_tail(together: FloatArray, first: int, second: int, difference: FloatArray) -> FloatArray:
+def category_tail(
+    together: FloatArray, first: int, second: int, difference: FloatArray
+) -> FloatArray:
     """Bounds the chance that a category's share differs by `difference` or more.
 
     Args:
@@ -96,10 +98,14 @@ def _outcomes(bins: FloatArray, first: int) -> FloatArray | None:
     return np.asarray(counts[(counts[:, -1] >= 0) & (counts[:, -1] <= bins[-1])])
 
 
-def _exact_threshold(bins: FloatArray, outcomes: FloatArray, first: int, second: int, level: float) -> float:
+def _exact_threshold(
+    bins: FloatArray, outcomes: FloatArray, first: int, second: int, level: float
+) -> float:
     log_chance = _log_binomial(bins, outcomes).sum(axis=1)
     chance = np.exp(log_chance - special.logsumexp(log_chance))
-    divergence = divergence_terms(outcomes / first, (bins - outcomes) / second).sum(axis=1) / np.log(2)
+    divergence = divergence_terms(outcomes / first, (bins - outcomes) / second).sum(
+        axis=1
+    ) / np.log(2)
     order = np.argsort(-divergence)
     # Outcomes that mirror each other have the same divergence but for rounding, and belong
     # together.
@@ -148,7 +154,9 @@ class _Sums:
         log_weights = np.where(inside, log_weights, -np.inf)
         self.scale = 8 * first * second / (first + second)
         self.target, self.counts = first, counts
-        self.terms = self.scale * divergence_terms(counts / first, (bins[:, None] - counts) / second)
+        self.terms = self.scale * divergence_terms(
+            counts / first, (bins[:, None] - counts) / second
+        )
         self.log_weights = log_weights - special.logsumexp(log_weights, axis=1, keepdims=True)
         self.variance = self._tilted(0.0, 0.0).count_variance
 
@@ -216,7 +224,9 @@ def divergence_terms(p: FloatArray, q: FloatArray) -> FloatArray:
     return np.asarray((special.rel_entr(p, middle) + special.rel_entr(q, middle)) / 2)
 
 
-def _upper_tail(together: FloatArray, first: int, second: int, difference: FloatArray) -> FloatArray:
+def _upper_tail(
+    together: FloatArray, first: int, second: int, difference: FloatArray
+) -> FloatArray:
     everything = first + second
     mean = together * first / everything
     x = np.ceil(mean + difference * first * second / everything - 1e-6)
@@ -227,7 +237,11 @@ def _upper_tail(together: FloatArray, first: int, second: int, difference: Float
         + _log_binomial(everything - together, first - x_in)
         - _log_binomial(np.array([float(everything)]), np.array([float(first)]))
     )
-    ratio = (together - x_in) * (first - x_in) / ((x_in + 1) * np.maximum(second - together + x_in + 1, 1))
+    ratio = (
+        (together - x_in)
+        * (first - x_in)
+        / ((x_in + 1) * np.maximum(second - together + x_in + 1, 1))
+    )
     with np.errstate(divide="ignore", invalid="ignore"):
         bound = np.where(ratio < 1, np.exp(np.minimum(log_chance, 0)) / (1 - ratio), 1.0)
     return np.where(x > most, 0.0, np.minimum(bound, 1.0))

@@ -86,7 +86,11 @@ def publish_statistics(project: Project, good: Sequence[Measured], measured: Pat
 
 
 def publish_span(
-    project: Project, span: Measured, before: Sequence[Measured], judged: SpanValidation, validation: Path
+    project: Project,
+    span: Measured,
+    before: Sequence[Measured],
+    judged: SpanValidation,
+    validation: Path,
 ) -> None:
     """Publishes the pages on a new span: Data Docs, statistics, the rows set aside."""
     if (span.checked / DATA_DOCS).is_dir():
@@ -100,7 +104,9 @@ def publish_span(
 
 def combine(project: Project, spans: Sequence[Measured]) -> DatasetFeatureStatisticsList:
     """Combines the statistics of several spans, oldest span first."""
-    return combine_statistics([span.summary for span in spans], [span.distributions for span in spans], project.schema)
+    return combine_statistics(
+        [span.summary for span in spans], [span.distributions for span in spans], project.schema
+    )
 
 
 def combine_distributions(spans: Sequence[Measured]) -> dict[str, Distribution]:
@@ -123,11 +129,17 @@ def _sides(
         (f"span {span.name}", span.summary, span.distributions)
     ]
     if before:
-        title = f"window before it ({before[0].name} to {before[-1].name})" if len(before) > 1 else before[0].name
+        title = (
+            f"window before it ({before[0].name} to {before[-1].name})"
+            if len(before) > 1
+            else before[0].name
+        )
         sides.append((title, combine(project, before), combine_distributions(before)))
     return sides
 
 
 def _flags(judged: SpanValidation) -> dict[str, str]:
-    drifted = [check for check in judged.checks if check.verdict == "failed" and check.distance is not None]
+    drifted = [
+        check for check in judged.checks if check.verdict == "failed" and check.distance is not None
+    ]
     return {check.subject: check.message for check in reversed(drifted)}

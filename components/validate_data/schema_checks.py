@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 
 
 def check_schema(
-    statistics: DatasetFeatureStatisticsList, schema: Schema, severity: Severity, told: Collection[str] = ()
+    statistics: DatasetFeatureStatisticsList,
+    schema: Schema,
+    severity: Severity,
+    told: Collection[str] = (),
 ) -> list[Check]:
     """Makes one check for each anomaly, and one for each feature without any.
 
@@ -33,14 +36,26 @@ def check_schema(
     anomalies = tfdv.validate_statistics(statistics, expected, environment=TRAINING)
     found = [*anomalies.anomaly_info.items(), ("table", anomalies.dataset_anomaly_info)]
     failed = [
-        Check(kind="schema", subject=name, verdict="failed", message=reason.description, severity=severity)
+        Check(
+            kind="schema",
+            subject=name,
+            verdict="failed",
+            message=reason.description,
+            severity=severity,
+        )
         for name, info in found
         if name not in told
         for reason in info.reason
     ]
     wrong = {*told, *(check.subject for check in failed)}
     return failed + [
-        Check(kind="schema", subject=name, verdict="passed", message="as the schema says", severity=severity)
+        Check(
+            kind="schema",
+            subject=name,
+            verdict="passed",
+            message="as the schema says",
+            severity=severity,
+        )
         for name in (feature.name for feature in training_features(schema))
         if name not in wrong
     ]

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from components.validate_data.drift import Baseline, Rules, check_drift
 from perennial.data.distributions import count_examples
-from perennial.data.serving_log import find_log, no_requests, unreadable
-from perennial.errors import PerennialError
+from perennial.data.serving_log import find_log, no_requests, reading_log
+from perennial.errors import NotComparedError
 from perennial.project import Project
 from perennial.readers.columns import Column
 from perennial.readers.convert import Conformed
@@ -25,33 +25,48 @@ _BATCH = 1000
 ALL = "all features"
 
 
-def read_served(project: Project) -> Baseline | str:
-    """Measures the newest served requests, or says why it cannot."""
-    log = find_log(project)
-    if isinstance(log, str):
-        return log
+def read_served(project: Project) -> Baseline | NotComparedError:
+    """Measures the newest served requests once for all spans; gives why it cannot."""
     try:
-        found = _measure(project, log.rows(), log.columns)
-    except PerennialError as error:
-        return unreadable(error)
-    requests = count_examples(found)
-    return Baseline(f"{requests:,} served requests", found) if requests else no_requests(project)
+        log = find_log(project)
+        with reading_log():
+            distributions = _measure(project, log.rows(), log.columns)
+    except NotComparedError as reason:
+        return reason
+    requests = count_examples(distributions)
+    return (
+        Baseline(f"{requests:,} served requests", distributions)
+        if requests
+        else no_requests(project)
+    )
 
 
-def check_skew(project: Project, span: Mapping[str, Distribution], served: Baseline | str) -> list[Check]:
+def check_skew(
+    project: Project, span: Mapping[str, Distribution], served: Baseline | NotComparedError
+) -> list[Check]:
     """Compares each feature that clients send between a span and served requests.
 
-    It has the thresholds of drift; `skew_comparator` in schema.pbtxt sets others.
+    Where these could not be measured, one check holds the reason. The comparison has the thresholds
+    of drift; `skew_comparator` in schema.pbtxt sets others.
     """
     checks, data = project.settings.checks, project.settings.data
-    rules = Rules(data.key, project.settings.label, checks.false_alarms, checks.skew, checks.skew, "skew")
-    if isinstance(served, str):
-        return [rules.check(ALL, "not_compared", served)]
+    rules = Rules(
+        data.key, project.settings.label, checks.false_alarms, checks.skew, checks.skew, "skew"
+    )
+    if isinstance(served, NotComparedError):
+        return [rules.check(ALL, "not_compared", str(served))]
     sent = set(serving_features(project.schema)) - {project.settings.label}
-    return check_drift([feature for feature in project.schema.feature if feature.name in sent], span, [served], rules)
+    return check_drift(
+        [feature for feature in project.schema.feature if feature.name in sent],
+        span,
+        [served],
+        rules,
+    )
 
 
-def _measure(project: Project, rows: Iterator[Conformed], columns: Mapping[str, Column]) -> dict[str, Distribution]:
+def _measure(
+    project: Project, rows: Iterator[Conformed], columns: Mapping[str, Column]
+) -> dict[str, Distribution]:
     from perennial.tfx_compat import import_tfdv
 
     import_tfdv()

@@ -18,7 +18,9 @@ from perennial.data.distributions import Distribution, FloatArray, kind, merge
 BINS = 24  # of a histogram; few enough for a chart of 340 pixels
 POINTS = 16  # so few different numbers each get a bar of their own
 CATEGORIES = 8  # bars of categories; the rest is one bar
-OUTER = 0.005  # share of the values at each end that a histogram's range leaves out, or a few would squeeze the others
+# Share of the values at each end that a histogram's range leaves out, or a few would squeeze the
+# others.
+OUTER = 0.005
 
 
 @dataclass(frozen=True)
@@ -75,8 +77,12 @@ def draw(sides: Sequence[Distribution | None]) -> Chart | None:
     known = [side for side in sides if side is not None]
     together = merge(list(reversed(known)))  # the first side is the newest
     if kind(together) == "categories":
-        return _draw_categories([side if side and side.counts else None for side in sides], together)
-    numbers = [side if side and side.knots is not None and len(side.knots) else None for side in sides]
+        return _draw_categories(
+            [side if side and side.counts else None for side in sides], together
+        )
+    numbers = [
+        side if side and side.knots is not None and len(side.knots) else None for side in sides
+    ]
     if together.knots is None or not len(together.knots):
         return None
     if len(together.knots) <= POINTS:
@@ -97,10 +103,16 @@ def _draw_categories(sides: Sequence[Distribution | None], together: Distributio
     if all(_is_whole_number(label) for label in shown):
         shown.sort(key=int)
     bars = [Bar(label, _shares([_count(side, label) for side in sides], totals)) for label in shown]
-    rest = [side.total - sum(_count(side, label) for label in shown) if side else 0 for side in sides]
+    rest = [
+        side.total - sum(_count(side, label) for label in shown) if side else 0 for side in sides
+    ]
     if any(rest):
         different = len(greatest) - len(shown)
-        name = f"{different:,} other values" if different and not together.capped else "all other values"
+        name = (
+            f"{different:,} other values"
+            if different and not together.capped
+            else "all other values"
+        )
         bars.append(Bar(name, _shares(rest, totals), rest=True))
     return replace(_chart(bars), categories=True)
 
@@ -117,7 +129,9 @@ def _draw_points(sides: Sequence[Distribution | None], knots: FloatArray) -> Cha
     totals = [_finite(side) for side in sides]
     rows = []
     for knot in knots.tolist():
-        counts = [_up_to_value(side, knot, "right") - _up_to_value(side, knot, "left") for side in sides]
+        counts = [
+            _up_to_value(side, knot, "right") - _up_to_value(side, knot, "left") for side in sides
+        ]
         rows.append(Bar(format_number(knot), _shares(counts, totals)))
     return _chart(rows)
 
@@ -131,14 +145,25 @@ def _draw_histogram(sides: Sequence[Distribution | None], together: Distribution
     for place, (start, end) in enumerate(itertools.pairwise(edges.tolist())):
         counts = [up_to[place + 1] - up_to[place] for up_to in reached]
         bars.append(Bar(f"{format_number(start)} to {format_number(end)}", _shares(counts, totals)))
-    outside = _shares([total - (r[-1] - r[0]) for r, total in zip(reached, totals, strict=True)], totals)
+    outside = _shares(
+        [total - (r[-1] - r[0]) for r, total in zip(reached, totals, strict=True)], totals
+    )
     return _chart(bars, low, high, outside)
 
 
 def _chart(
-    bars: list[Bar], low: float | None = None, high: float | None = None, outside: tuple[float | None, ...] = ()
+    bars: list[Bar],
+    low: float | None = None,
+    high: float | None = None,
+    outside: tuple[float | None, ...] = (),
 ) -> Chart:
-    return Chart(bars, max((share or 0.0 for bar in bars for share in bar.shares), default=0.0), low, high, outside)
+    return Chart(
+        bars,
+        max((share or 0.0 for bar in bars for share in bar.shares), default=0.0),
+        low,
+        high,
+        outside,
+    )
 
 
 def _range(sides: Sequence[Distribution | None], together: Distribution) -> tuple[float, float]:
@@ -173,8 +198,14 @@ def _up_to_value(side: Distribution | None, value: float, end: Literal["left", "
 
 
 def _finite(side: Distribution | None) -> float:
-    return float(side.cumulative[-1]) if side and side.cumulative is not None and len(side.cumulative) else 0.0
+    return (
+        float(side.cumulative[-1])
+        if side and side.cumulative is not None and len(side.cumulative)
+        else 0.0
+    )
 
 
 def _shares(counts: Sequence[float], totals: Sequence[float]) -> tuple[float | None, ...]:
-    return tuple(float(count / total) if total else None for count, total in zip(counts, totals, strict=True))
+    return tuple(
+        float(count / total) if total else None for count, total in zip(counts, totals, strict=True)
+    )

@@ -20,12 +20,21 @@ from perennial.data.merge_statistics import feature_name
 from perennial.schema.description import printable
 
 if TYPE_CHECKING:
-    from tensorflow_metadata.proto.v0.statistics_pb2 import DatasetFeatureStatisticsList, FeatureNameStatistics
+    from tensorflow_metadata.proto.v0.statistics_pb2 import (
+        DatasetFeatureStatisticsList,
+        FeatureNameStatistics,
+    )
 
 LONGEST_VALUE = 48  # characters of a value that are shown
 NOTHING = "–"
 _NOT_UTF8 = "__BYTES_VALUE__"  # what TFDV calls a value that is not UTF-8
-_TYPES = {"INT": "whole number", "FLOAT": "number", "STRING": "text", "BYTES": "bytes", "STRUCT": "structure"}
+_TYPES = {
+    "INT": "whole number",
+    "FLOAT": "number",
+    "STRING": "text",
+    "BYTES": "bytes",
+    "STRUCT": "structure",
+}
 
 
 @dataclass(frozen=True)
@@ -58,12 +67,20 @@ class _Side:
 
     @property
     def common(self) -> Any:
-        return getattr(self.statistics, self.statistics.WhichOneof("stats")).common_stats if self.statistics else None
+        return (
+            getattr(self.statistics, self.statistics.WhichOneof("stats")).common_stats
+            if self.statistics
+            else None
+        )
 
     @property
     def missing(self) -> float:
         """Computes the share of the examples without the feature; 0 if there are no examples."""
-        return 1 - (self.common.num_non_missing if self.common else 0) / self.examples if self.examples else 0.0
+        return (
+            1 - (self.common.num_non_missing if self.common else 0) / self.examples
+            if self.examples
+            else 0.0
+        )
 
 
 def render_statistics(
@@ -93,11 +110,17 @@ def render_statistics(
 
 
 def view_features(
-    sides: Sequence[tuple[str, DatasetFeatureStatisticsList, Mapping[str, Distribution]]], flags: Mapping[str, str]
+    sides: Sequence[tuple[str, DatasetFeatureStatisticsList, Mapping[str, Distribution]]],
+    flags: Mapping[str, str],
 ) -> list[FeatureView]:
     """Prepares what is shown of each feature; those with flags first, then by name."""
-    found = [{feature_name(f): f for f in statistics.datasets[0].features} for _, statistics, _ in sides]
-    names = sorted({name for features in found for name in features}, key=lambda name: (name not in flags, name))
+    found = [
+        {feature_name(f): f for f in statistics.datasets[0].features} for _, statistics, _ in sides
+    ]
+    names = sorted(
+        {name for features in found for name in features},
+        key=lambda name: (name not in flags, name),
+    )
     views = []
     for name in names:
         here = [
@@ -134,9 +157,15 @@ def _view_feature(name: str, sides: Sequence[_Side], flag: str | None) -> Featur
     shown = [_describe(side) for side in sides]
     titles = list(dict.fromkeys(title for rows in shown for title in rows))
     rows = [Row(title, [rows.get(title, NOTHING) for rows in shown]) for title in titles]
-    types = list(dict.fromkeys(_type(side) for side in sides if side.statistics and side.common.tot_num_values))
+    types = list(
+        dict.fromkeys(
+            _type(side) for side in sides if side.statistics and side.common.tot_num_values
+        )
+    )
     chart = draw([side.distribution for side in sides])
-    return FeatureView(name, ", before ".join(types) or _type(newest), sides[0].missing, flag, rows, chart)
+    return FeatureView(
+        name, ", before ".join(types) or _type(newest), sides[0].missing, flag, rows, chart
+    )
 
 
 def _type(side: _Side) -> str:
@@ -157,31 +186,42 @@ def _describe(side: _Side) -> dict[str, str]:
     common = side.common
     if common.max_num_values > 1:
         least, mean, most = common.min_num_values, common.avg_num_values, common.max_num_values
-        rows["values per example"] = f"{mean:.4g} ({least:,}–{most:,})" if least < most else f"{most:,}"
+        rows["values per example"] = (
+            f"{mean:.4g} ({least:,}–{most:,})" if least < most else f"{most:,}"
+        )
     if side.distribution is not None and kind(side.distribution) == "categories":
         return rows | _describe_categories(side.statistics, side.distribution)
     if side.statistics.HasField("num_stats"):
         return rows | _describe_numbers(side.statistics, side.distribution)
     if side.statistics.HasField("bytes_stats"):
         sizes = side.statistics.bytes_stats
+        least, most = format_number(sizes.min_num_bytes), format_number(sizes.max_num_bytes)
         return rows | {
             "mean size": f"{format_number(round(sizes.avg_num_bytes, 1))} bytes",
-            "sizes": f"{format_number(sizes.min_num_bytes)}–{format_number(sizes.max_num_bytes)} bytes",
+            "sizes": f"{least}–{most} bytes",
         }
     texts = side.statistics.string_stats
-    return rows | {"different values": f"{texts.unique:,}", "mean length": f"{texts.avg_length:.4g} bytes"}
+    return rows | {
+        "different values": f"{texts.unique:,}",
+        "mean length": f"{texts.avg_length:.4g} bytes",
+    }
 
 
-def _describe_categories(statistics: FeatureNameStatistics, distribution: Distribution) -> dict[str, str]:
+def _describe_categories(
+    statistics: FeatureNameStatistics, distribution: Distribution
+) -> dict[str, str]:
     counts = distribution.counts or {}
     exact = statistics.string_stats.unique if statistics.HasField("string_stats") else len(counts)
-    rows = {"different values": f"{max(exact, len(counts)):,}{' at least' if distribution.capped else ''}"}
+    capped = " at least" if distribution.capped else ""
+    rows = {"different values": f"{max(exact, len(counts)):,}{capped}"}
     for label, count in most_frequent(counts, 1):
         rows["most frequent"] = f"{show_value(label)} ({format_share(count / distribution.total)})"
     return rows
 
 
-def _describe_numbers(statistics: FeatureNameStatistics, distribution: Distribution | None) -> dict[str, str]:
+def _describe_numbers(
+    statistics: FeatureNameStatistics, distribution: Distribution | None
+) -> dict[str, str]:
     numbers = statistics.num_stats
     nans = numbers.histograms[0].num_nan if numbers.histograms else 0
     total = numbers.common_stats.tot_num_values

@@ -16,6 +16,7 @@ from components.validate_data.drift import Baseline, check_drift, drift_rules, m
 from components.validate_data.gather import Measured, link_window, publish_span, publish_statistics
 from components.validate_data.schema_checks import check_schema
 from components.validate_data.skew import check_skew, read_served
+from perennial.errors import NotComparedError
 from perennial.project import Project
 from perennial.readers.read import format_of
 from perennial.storage.files import is_url
@@ -59,7 +60,7 @@ def validate_data(
     for folder in (window, measured, validation):  # of a killed attempt
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-    served = read_served(project) if new_spans else ""
+    served = read_served(project) if new_spans else NotComparedError("no span is new")
     good: list[Measured] = []
     judged: list[SpanValidation] = []
     for folders in zip(checked, statistics, strict=True):
@@ -91,16 +92,24 @@ def conclude(spans: Sequence[SpanValidation]) -> Validation:
     stops = [span for span in refused if any(check.severity == "stop" for check in span.failures)]
     new = [span for span in spans if span.new]
     rows = sum(sum(span.rows.values()) for span in spans if not span.quarantined)
-    ordered = sorted(refused, key=lambda span: (span not in stops, _TELLING.index(_first(span).kind)))
+    ordered = sorted(
+        refused, key=lambda span: (span not in stops, _TELLING.index(_first(span).kind))
+    )
     reasons = [_reason(span) for span in ordered]
     if refused:
-        reasons.append("what was refused waits in quarantine: `perennial spans show|release|reject`")
+        reasons.append(
+            "what was refused waits in quarantine: `perennial spans show|release|reject`"
+        )
     if stops:
         reasons.append(f"the run stops, as the severity of {_stopping(stops)} asks")
     if not rows:
         reasons.append("no span of the window has examples to train on")
     everything_refused = bool(new) and len(refused) == len(new)
-    return Validation(spans=list(spans), accepted=not stops and not everything_refused and rows > 0, reasons=reasons)
+    return Validation(
+        spans=list(spans),
+        accepted=not stops and not everything_refused and rows > 0,
+        reasons=reasons,
+    )
 
 
 def name_place(project: Project, span: Span) -> str:
@@ -111,14 +120,22 @@ def name_place(project: Project, span: Span) -> str:
     if is_url(span.uri) and not span.uri.startswith("file://"):
         return urlsplit(span.uri).path.lstrip("/")
     path = Path(span.uri.removeprefix("file://"))
-    return path.relative_to(project.folder).as_posix() if path.is_relative_to(project.folder) else path.name
+    return (
+        path.relative_to(project.folder).as_posix()
+        if path.is_relative_to(project.folder)
+        else path.name
+    )
 
 
-def _check_span(project: Project, span: Measured, good: Sequence[Measured], served: Baseline | str) -> list[Check]:
+def _check_span(
+    project: Project, span: Measured, good: Sequence[Measured], served: Baseline | NotComparedError
+) -> list[Check]:
     record, schema, severities = span.record, project.schema, project.settings.checks
     if not record.readable:
         return list(record.checks)
-    previous = next((before.record.columns for before in reversed(good) if before.record.columns), None)
+    previous = next(
+        (before.record.columns for before in reversed(good) if before.record.columns), None
+    )
     place, ordered = name_place(project, record.span), _is_ordered(project, record.span)
     columns = check_columns(place, record.columns, schema, previous, ordered, severities.columns)
     told = {check.subject for check in columns if check.verdict == "failed"}
@@ -127,7 +144,9 @@ def _check_span(project: Project, span: Measured, good: Sequence[Measured], serv
         *record.checks,
         *columns,
         *check_schema(span.summary, schema, severities.anomalies, told),
-        *check_drift(training_features(schema), span.distributions, baselines, drift_rules(project.settings)),
+        *check_drift(
+            training_features(schema), span.distributions, baselines, drift_rules(project.settings)
+        ),
         *check_skew(project, span.distributions, served),
     ]
 

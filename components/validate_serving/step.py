@@ -21,7 +21,14 @@ from perennial.export.contract import read_contract
 from perennial.processes import die_with_parent, find_free_ports
 from perennial.project import Project
 from perennial.training.artifacts import SAVED_MODEL
-from schemas.records import Evaluation, ModelContract, ModelVersion, ServedFeature, ServedTask, ServingCheck
+from schemas.records import (
+    Evaluation,
+    ModelContract,
+    ModelVersion,
+    ServedFeature,
+    ServedTask,
+    ServingCheck,
+)
 
 # The server computes the same graph on batches of another size; float32 sums differ in the last
 # digits.
@@ -33,7 +40,12 @@ Instance = dict[str, Any]
 
 
 def validate_serving(
-    project: Project, version: ModelVersion, window: Path, evaluation: Path, model: Path, output: Path
+    project: Project,
+    version: ModelVersion,
+    window: Path,
+    evaluation: Path,
+    model: Path,
+    output: Path,
 ) -> ServingCheck:
     """Starts the server on the candidate, sends it test examples over HTTP, writes the check.
 
@@ -66,12 +78,16 @@ def validate_serving(
     check.write(output)
     if not check.passed:
         remedy = "The export and the evaluation disagree: report this with the model."
-        raise ServingError(f"version {version.version}", "must answer as evaluation did", check.message, remedy)
+        raise ServingError(
+            f"version {version.version}", "must answer as evaluation did", check.message, remedy
+        )
     return check
 
 
 def compare_answers(
-    answered: Sequence[Sequence[float]], expected: Sequence[Sequence[float]], seconds_to_ready: float
+    answered: Sequence[Sequence[float]],
+    expected: Sequence[Sequence[float]],
+    seconds_to_ready: float,
 ) -> ServingCheck:
     """Compares served with evaluated predictions of all tasks, row by row.
 
@@ -91,14 +107,18 @@ def compare_answers(
         requests=len(answered),
         largest_difference=largest,
         seconds_to_ready=seconds_to_ready,
-        message=f"{len(answered)} examples over HTTP, predictions within {largest:.1e} of evaluation's",
+        message=f"{len(answered)} examples over HTTP, predictions within {largest:.1e} of "
+        "evaluation's",
     )
 
 
 def flatten_prediction(prediction: dict[str, Any], tasks: Sequence[ServedTask]) -> list[float]:
     """Lists the numbers of one v1 answer: each task's probabilities or value, in their order."""
     answers = [prediction if len(tasks) == 1 else prediction[task.name] for task in tasks]
-    parts = [answer["probabilities"] if "probabilities" in answer else [answer["value"]] for answer in answers]
+    parts = [
+        answer["probabilities"] if "probabilities" in answer else [answer["value"]]
+        for answer in answers
+    ]
     return [number for part in parts for number in part]
 
 
@@ -118,7 +138,9 @@ def load_examples(
         instance = make_instance(contract, raw[span][str(example)])
         if instance is not None and len(instances) < _EXAMPLES:
             instances.append(instance)
-            expected.append([float(n) for table in tables for n in np.ravel(table[record.candidate].iloc[row])])
+            expected.append(
+                [float(n) for table in tables for n in np.ravel(table[record.candidate].iloc[row])]
+            )
     return instances, expected
 
 
@@ -137,8 +159,14 @@ def make_instance(contract: ModelContract, held: dict[str, list[Any]]) -> Instan
 def _read_span(key: str, folder: Path) -> dict[str, dict[str, list[Any]]]:
     """Reads the features that each test example of a span holds, by its key."""
     batch = decode_records(list(read_records(split_files(folder, "test"))))
-    columns = {name: column.to_pylist() for name, column in zip(batch.schema.names, batch.columns, strict=True)}
-    rows = [{name: values[row] for name, values in columns.items() if values[row]} for row in range(batch.num_rows)]
+    columns = {
+        name: column.to_pylist()
+        for name, column in zip(batch.schema.names, batch.columns, strict=True)
+    }
+    rows = [
+        {name: values[row] for name, values in columns.items() if values[row]}
+        for row in range(batch.num_rows)
+    ]
     return {str(as_text(row[key][0])): row for row in rows}
 
 
@@ -166,13 +194,20 @@ def _wait_until_ready(server: Any, url: str) -> None:
     deadline = time.monotonic() + _READY_SECONDS
     while time.monotonic() < deadline:
         if not server.is_alive():
-            raise ServingError("model server", "must start", f"it ended with code {server.exitcode}", "See the log.")
+            raise ServingError(
+                "model server",
+                "must start",
+                f"it ended with code {server.exitcode}",
+                "See the log.",
+            )
         try:
             with urllib.request.urlopen(url, timeout=5):
                 return
         except (urllib.error.URLError, ConnectionError, TimeoutError):
             time.sleep(0.1)
-    raise ServingError("model server", f"must be ready within {_READY_SECONDS:.0f} s", "no answer", "See the log.")
+    raise ServingError(
+        "model server", f"must be ready within {_READY_SECONDS:.0f} s", "no answer", "See the log."
+    )
 
 
 def _predict(url: str, instances: list[Instance]) -> list[dict[str, Any]]:
@@ -183,5 +218,7 @@ def _predict(url: str, instances: list[Instance]) -> list[dict[str, Any]]:
             predictions: list[dict[str, Any]] = json.load(response)["predictions"]
     except urllib.error.HTTPError as error:
         received = f"HTTP {error.code}: {error.read().decode(errors='replace')[:500]}"
-        raise ServingError("model server", "must answer test examples", received, "See the log.") from error
+        raise ServingError(
+            "model server", "must answer test examples", received, "See the log."
+        ) from error
     return predictions

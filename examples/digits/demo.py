@@ -1,4 +1,6 @@
-"""The loop on three days of real digits: the first champion, a retrained one, a bad day; then the server.
+"""The loop on three days of real digits: the first champion, a retrained one, a bad day.
+
+Then the server.
 
 Works in a copy of this project, so that the example itself stays as it is.
 
@@ -34,7 +36,11 @@ READY_SECONDS = 120
 # The heading of each day, the arguments of land.py, and the exit code of the run after it.
 DAYS_SHOWN = (
     ("Day 1: the first labelled images land. There is no champion yet.", ["--days", "1"], 0),
-    ("Day 2: more images. Only day 2 is ingested; the candidate must hold its own.", ["--days", "2"], 0),
+    (
+        "Day 2: more images. Only day 2 is ingested; the candidate must hold its own.",
+        ["--days", "2"],
+        0,
+    ),
     ("Day 3 is broken: its pixels go to 255.", ["--days", "3", "--corrupt", "3=wrong-range"], 3),
 )
 SERVING_TITLE = "The champion serves over HTTP. These images never landed:"
@@ -42,7 +48,9 @@ SERVING_TITLE = "The champion serves over HTTP. These images never landed:"
 
 def main() -> int:
     """Runs the demo; gives the exit code."""
-    parser = argparse.ArgumentParser(description="Run the loop on three days of digits, then serve the champion.")
+    parser = argparse.ArgumentParser(
+        description="Run the loop on three days of digits, then serve the champion."
+    )
     parser.add_argument("--picture", type=Path, metavar="PATH", help="draw what is printed as SVG")
     target = parser.parse_args().picture
     target = target and target.resolve()
@@ -83,19 +91,29 @@ def show(title: str, picture: Picture | None = None) -> None:
 
 
 def execute(command: list[str], expected: int, picture: Picture | None = None) -> None:
-    """Prints a command as a person would type it, and runs it; ends the demo when its exit code is another."""
+    """Prints a command as a person would type it, and runs it.
+
+    Ends the demo when its exit code is another.
+    """
     print("$ " + " ".join(command), flush=True)
     programs = {"python": sys.executable, "perennial": str(PERENNIAL)}
-    # For a picture the output is read, so that the command writes plain lines instead of its live display.
+    # For a picture the output is read, so that the command writes plain lines instead of its live
+    # display.
     done = subprocess.run(
-        [programs[command[0]], *command[1:]], check=False, stdout=subprocess.PIPE if picture else None, text=True
+        [programs[command[0]], *command[1:]],
+        check=False,
+        stdout=subprocess.PIPE if picture else None,
+        text=True,
     )
     if picture:
         print(done.stdout, end="", flush=True)
         picture.command(command)
         picture.run(done.stdout.splitlines())
     if done.returncode != expected:
-        sys.exit(f"error: this command should have ended with exit code {expected}. Received: {done.returncode}.")
+        sys.exit(
+            f"error: this command should have ended with exit code {expected}. Received: "
+            f"{done.returncode}."
+        )
 
 
 @contextmanager
@@ -130,7 +148,10 @@ def wait_until_ready(process: subprocess.Popen[bytes], url: str, log: Path) -> N
 
 
 def ask(url: str) -> list[str]:
-    """Sends images of the last day, which never landed; gives the answers beside the truth as lines of a table."""
+    """Sends images of the last day, which never landed.
+
+    Gives the answers beside the truth as lines of a table.
+    """
     table = digits_of_day(DAYS)
     images, labels = table["image"].to_pylist(), table["label"].to_pylist()
     body = json.dumps({"instances": [{"image": image} for image in images]}).encode()
@@ -139,10 +160,16 @@ def ask(url: str) -> list[str]:
         answer = json.load(response)
     print(f"POST {url}  ({len(images)} images of {date_of_day(DAYS)})\n")
     lines = ["  image       truth  predicted  probability"]
-    for name, truth, row in list(zip(table["id"].to_pylist(), labels, answer["predictions"], strict=True))[:SHOWN]:
+    for name, truth, row in list(
+        zip(table["id"].to_pylist(), labels, answer["predictions"], strict=True)
+    )[:SHOWN]:
         mark = "" if row["class"] == truth else "  ✗"
-        lines.append(f"  {name}  {truth:>5}  {row['class']:>9}  {max(row['probabilities']):>11.2f}{mark}")
-    right = sum(row["class"] == truth for row, truth in zip(answer["predictions"], labels, strict=True))
+        lines.append(
+            f"  {name}  {truth:>5}  {row['class']:>9}  {max(row['probabilities']):>11.2f}{mark}"
+        )
+    right = sum(
+        row["class"] == truth for row, truth in zip(answer["predictions"], labels, strict=True)
+    )
     lines.append(f"  … {right} of {len(labels)} right, by model version {answer['model_version']}")
     return lines
 
@@ -153,8 +180,14 @@ def tell_places() -> None:
     show("Where things are")
     for run in runs:
         print(f"  report      {run / 'report.html'}")
-    print(f"  statistics  {max(runs[-1].glob('statistics/*.html'), default='none: the last run had no new span')}")
-    print(f"  registry    mlflow ui --backend-store-uri sqlite:///{DEMO / '.perennial' / 'registry.db'}")
+    print(
+        "  statistics  "
+        f"{max(runs[-1].glob('statistics/*.html'), default='none: the last run had no new span')}"
+    )
+    print(
+        "  registry    mlflow ui --backend-store-uri "
+        f"sqlite:///{DEMO / '.perennial' / 'registry.db'}"
+    )
 
 
 if __name__ == "__main__":

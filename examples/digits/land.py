@@ -1,11 +1,11 @@
-"""Lands real handwritten digits beside this file, a day at a time, as labelled data lands in production.
+"""Lands real handwritten digits beside this file, a day at a time.
 
-    python land.py --days 3                             # days 1 to 3; days that are there already stay
+    python land.py --days 3                             # days 1 to 3; those that are there stay
     python land.py --days 3 --corrupt 3=wrong-range     # the same, with day 3 broken
     python land.py --days 3 --again 3                   # day 3 lands again, as it should be
 
-The digits are the 1,797 that scikit-learn ships (UCI's "Optical Recognition of Handwritten Digits"), in a
-fixed order, about 150 a day for twelve days.
+The digits are the 1,797 that scikit-learn ships (UCI's "Optical Recognition of Handwritten
+Digits"), in a fixed order, about 150 a day for twelve days.
 """
 
 from __future__ import annotations
@@ -27,7 +27,10 @@ ORDER_SEED = 20260101
 
 
 def digits_of_day(day: int) -> pa.Table:
-    """The labelled images of one day (1 to 12): id, date, image (64 floats from 0 to 16, row by row) and label."""
+    """The labelled images of one day (1 to 12).
+
+    Id, date, image (64 floats from 0 to 16, row by row) and label.
+    """
     from sklearn.datasets import load_digits
 
     images, labels = load_digits(return_X_y=True)
@@ -37,7 +40,9 @@ def digits_of_day(day: int) -> pa.Table:
         {
             "id": [f"digit-{number:04d}" for number in chosen],
             "date": [date_of_day(day)] * len(chosen),
-            "image": pa.array([images[number].astype("float32") for number in chosen], pa.list_(pa.float32())),
+            "image": pa.array(
+                [images[number].astype("float32") for number in chosen], pa.list_(pa.float32())
+            ),
             "label": pa.array(labels[chosen].astype("int64")),
         }
     )
@@ -56,13 +61,17 @@ def wrong_range(table: pa.Table) -> pa.Table:
 
 def missing_labels(table: pa.Table) -> pa.Table:
     """Every third label is missing, as if the labelling had stopped early."""
-    labels = [None if row % 3 == 0 else label for row, label in enumerate(table["label"].to_pylist())]
+    labels = [
+        None if row % 3 == 0 else label for row, label in enumerate(table["label"].to_pylist())
+    ]
     return table.set_column(3, "label", pa.array(labels, pa.int64()))
 
 
 def shuffled_columns(table: pa.Table) -> pa.Table:
-    """Values under each other's names, as if a producer had written its columns in another order."""
-    return table.rename_columns(["date", "label", "image", "id"]).select(["id", "date", "image", "label"])
+    """Exchanges the names of values, as if a producer had written columns in another order."""
+    return table.rename_columns(["date", "label", "image", "id"]).select(
+        ["id", "date", "image", "label"]
+    )
 
 
 CORRUPTIONS: dict[str, Callable[[pa.Table], pa.Table]] = {
@@ -74,7 +83,10 @@ TRUNCATED = "truncated-file"
 
 
 def land(folder: Path, day: int, corruption: str | None = None) -> Path:
-    """Writes one day's file, complete before it is visible; a truncated one is cut after 60% of its bytes."""
+    """Writes one day's file, complete before it is visible.
+
+    A truncated one is cut after 60% of its bytes.
+    """
     table = digits_of_day(day)
     if corruption in CORRUPTIONS:
         table = CORRUPTIONS[corruption](table)
@@ -91,10 +103,21 @@ def land(folder: Path, day: int, corruption: str | None = None) -> Path:
 def main() -> None:
     """Lands what the command line asks for and says what it did."""
     parser = argparse.ArgumentParser(description="Land days of labelled digits beside this file.")
-    parser.add_argument("--days", type=_day, required=True, metavar="N", help=f"land days 1 to N (at most {DAYS})")
-    parser.add_argument("--corrupt", type=_corruption, action="append", default=[], metavar="DAY=KIND",
-                        help=f"land that day broken: {', '.join([*CORRUPTIONS, TRUNCATED])}")  # fmt: skip
-    parser.add_argument("--again", type=_day, action="append", default=[], metavar="DAY", help="land that day again")
+    parser.add_argument(
+        "--days", type=_day, required=True, metavar="N", help=f"land days 1 to N (at most {DAYS})"
+    )
+    parser.add_argument(
+        "--corrupt",
+        type=_corruption,
+        action="append",
+        default=[],
+        metavar="DAY=KIND",
+        # Fmt: skip.
+        help=f"land that day broken: {', '.join([*CORRUPTIONS, TRUNCATED])}",
+    )
+    parser.add_argument(
+        "--again", type=_day, action="append", default=[], metavar="DAY", help="land that day again"
+    )
     arguments = parser.parse_args()
     corrupt = dict(arguments.corrupt)
     beyond = [day for day in [*corrupt, *arguments.again] if day > arguments.days]
@@ -124,7 +147,9 @@ def _corruption(text: str) -> tuple[int, str]:
     kind = kind.replace("_", "-")
     if kind not in [*CORRUPTIONS, TRUNCATED]:
         known = ", ".join([*CORRUPTIONS, TRUNCATED])
-        raise argparse.ArgumentTypeError(f"expected DAY=KIND with KIND one of {known}, received {text!r}")
+        raise argparse.ArgumentTypeError(
+            f"expected DAY=KIND with KIND one of {known}, received {text!r}"
+        )
     return _day(day), kind
 
 

@@ -1,4 +1,7 @@
-"""Draws what the demo prints as a terminal in SVG: steps, outcomes and answers, without times and names of runs."""
+"""Draws what the demo prints as a terminal in SVG.
+
+Steps, outcomes and answers, without times and names of runs.
+"""
 
 from __future__ import annotations
 
@@ -48,7 +51,9 @@ class Picture:
     """A terminal that is drawn."""
 
     def __init__(self) -> None:
-        self._console = Console(record=True, width=WIDTH, file=io.StringIO(), force_terminal=True, highlight=False)
+        self._console = Console(
+            record=True, width=WIDTH, file=io.StringIO(), force_terminal=True, highlight=False
+        )
         self._empty = True
 
     def heading(self, title: str) -> None:
@@ -66,7 +71,10 @@ class Picture:
             self._print(Text(line))
 
     def run(self, output: list[str]) -> None:
-        """Draws the output of `perennial run`: its steps side by side, without seconds, then outcome and reasons."""
+        """Draws the output of `perennial run`.
+
+        Its steps side by side, without seconds, then outcome and reasons.
+        """
         matches = [match for line in output if (match := STEP.match(line))]
         steps = [Text()]
         for mark, name in dict.fromkeys(
@@ -87,7 +95,9 @@ class Picture:
     def save(self, path: Path) -> None:
         """Writes the picture."""
         svg = self._console.export_svg(title="make demo", code_format=FORMAT, unique_id="demo")
-        path.write_text("\n".join(line.rstrip() for line in svg.splitlines()) + "\n", encoding="utf-8")
+        path.write_text(
+            "\n".join(line.rstrip() for line in svg.splitlines()) + "\n", encoding="utf-8"
+        )
 
     def _print(self, text: Text) -> None:
         self._console.print(text, overflow="fold")

@@ -1,11 +1,12 @@
 """Lands real taxi trips beside this file, a month at a time, as labelled data lands in production.
 
-    python land.py --months 12                          # the first twelve months; those that are there already stay
-    python land.py --months 12 --csv trips.csv          # the same, from another place
-    python land.py --months 13 --again 13               # month 13 lands again
+    python land.py --months 12                     # the first twelve; those that are there stay
+    python land.py --months 12 --csv trips.csv     # the same, from another place
+    python land.py --months 13 --again 13          # month 13 lands again
 
-The trips are 15,002 that the City of Chicago published (2013 to 2016), as the TFX project distributes them:
-tfx/examples/chicago_taxi_pipeline/data/simple/data.csv of its repository. Each gets a `trip_id`, its row in that file.
+The trips are 15,002 that the City of Chicago published (2013 to 2016), as the TFX project
+distributes them: tfx/examples/chicago_taxi_pipeline/data/simple/data.csv of its repository. Each
+gets a `trip_id`, its row in that file.
 """
 
 from __future__ import annotations
@@ -24,11 +25,16 @@ Months = dict[str, list[dict[str, str]]]
 
 
 def read_months(source: Path) -> Months:
-    """The trips by the month in which they began (`2013-01`, UTC), in order; the cells as they stand in the file."""
+    """The trips by the month in which they began (`2013-01`, UTC), in order.
+
+    The cells as they stand in the file.
+    """
     months: Months = {}
     with source.open(newline="", encoding="utf-8") as stream:
         for number, row in enumerate(csv.DictReader(stream), start=1):
-            months.setdefault(month_of(int(row[TIME])), []).append({KEY: f"trip-{number:05d}", **row})
+            months.setdefault(month_of(int(row[TIME])), []).append(
+                {KEY: f"trip-{number:05d}", **row}
+            )
     return dict(sorted(months.items()))
 
 
@@ -52,16 +58,30 @@ def land(folder: Path, month: str, rows: list[dict[str, str]]) -> Path:
 
 def main() -> None:
     """Lands what the command line asks for and says what it did."""
-    parser = argparse.ArgumentParser(description="Land months of labelled taxi trips beside this file.")
-    parser.add_argument(
-        "--months", type=_count, required=True, metavar="N", help="land the first N months (at most 48)"
+    parser = argparse.ArgumentParser(
+        description="Land months of labelled taxi trips beside this file."
     )
-    parser.add_argument("--again", type=_count, action="append", default=[], metavar="N", help="land that month again")
+    parser.add_argument(
+        "--months",
+        type=_count,
+        required=True,
+        metavar="N",
+        help="land the first N months (at most 48)",
+    )
+    parser.add_argument(
+        "--again",
+        type=_count,
+        action="append",
+        default=[],
+        metavar="N",
+        help="land that month again",
+    )
     parser.add_argument("--csv", type=Path, default=CSV, metavar="PATH", help="file of all trips")
     arguments = parser.parse_args()
     if not arguments.csv.is_file():
         parser.error(
-            f"the file of all trips must exist. Received: {arguments.csv}. Name it with --csv; TFX has it as "
+            f"the file of all trips must exist. Received: {arguments.csv}. Name it with --csv; TFX "
+            "has it as "
             "tfx/examples/chicago_taxi_pipeline/data/simple/data.csv in its repository"
         )
     months = list(read_months(arguments.csv).items())
@@ -71,7 +91,10 @@ def main() -> None:
     for number, (month, rows) in enumerate(months, start=1):
         there = (DATA / f"{month}.csv").exists()
         if number in arguments.again or (number <= arguments.months and not there):
-            print(f"landed {land(DATA, month, rows).name}: {len(rows)} trips" + (", again" if there else ""))
+            print(
+                f"landed {land(DATA, month, rows).name}: {len(rows)} trips"
+                + (", again" if there else "")
+            )
 
 
 def _count(text: str) -> int:

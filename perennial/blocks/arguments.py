@@ -17,7 +17,9 @@ def checked_count(block: str, argument: str, value: Any, least: int = 1) -> int:
     return value
 
 
-def checked_counts(block: str, argument: str, values: Any, length: int | None = None) -> tuple[int, ...]:
+def checked_counts(
+    block: str, argument: str, values: Any, length: int | None = None
+) -> tuple[int, ...]:
     """Checks that an argument is whole numbers above 0.
 
     There must be `length` of them, or at least one where there is no length.
@@ -26,7 +28,10 @@ def checked_counts(block: str, argument: str, values: Any, length: int | None = 
         ValueError: They are something else.
     """
     numbers = list(values) if isinstance(values, Sequence) and not isinstance(values, str) else []
-    whole = all(isinstance(number, int) and not isinstance(number, bool) and number > 0 for number in numbers)
+    whole = all(
+        isinstance(number, int) and not isinstance(number, bool) and number > 0
+        for number in numbers
+    )
     if not numbers or not whole or len(numbers) != (length or len(numbers)):
         how_many = f"{length} whole numbers" if length else "whole numbers"
         raise _wrong(block, argument, f"must be {how_many} above 0", values)
@@ -78,7 +83,9 @@ def checked_activation(block: str, value: Any) -> str:
     import keras
 
     if not isinstance(value, str) or not callable(getattr(keras.activations, value, None)):
-        raise _wrong(block, "activation", "must name one of Keras's activations, such as relu or gelu", value)
+        raise _wrong(
+            block, "activation", "must name one of Keras's activations, such as relu or gelu", value
+        )
     return value
 
 

@@ -18,7 +18,9 @@ TASKS = "task"
 """Name of the layer that holds the tasks."""
 
 
-def assemble(stem: Stem | Joined, learner: Callable[[Any], Any], tasks: Head | Sequence[Head]) -> keras.Model:
+def assemble(
+    stem: Stem | Joined, learner: Callable[[Any], Any], tasks: Head | Sequence[Head]
+) -> keras.Model:
     """Builds a model of a stem, a learner and one or more tasks over it.
 
     Args:
@@ -59,12 +61,16 @@ def with_tasks(inputs: Mapping[str, Any], latent: Any, tasks: Head | Sequence[He
     from perennial.blocks.layers import Tasks
 
     heads = [tasks] if isinstance(tasks, Head) else list(tasks)
-    checked_names("assemble", "names of tasks and `latent`", [LATENT, *(head.name for head in heads)])
+    checked_names(
+        "assemble", "names of tasks and `latent`", [LATENT, *(head.name for head in heads)]
+    )
     if not heads:
         raise ValueError("blocks.assemble: tasks must be one or more. Received: none.")
     shape = ["batch", *getattr(latent, "shape", ())[1:]]
     if len(shape) != 2 or shape[1] is None:
-        raise ValueError(f"blocks.assemble: the learner must give a vector [batch, d]. Received: {shape}.")
+        raise ValueError(
+            f"blocks.assemble: the learner must give a vector [batch, d]. Received: {shape}."
+        )
     vector = keras.layers.Identity(dtype="float32", name=LATENT)(latent)
     outputs = Tasks(heads, TASKS)(vector)
     # As a list, for which Keras picks features by name. A dictionary it would match by order, so

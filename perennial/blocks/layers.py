@@ -1,6 +1,7 @@
 """Layers and functions that stems, learners and tasks are made of."""
 
-# ruff: noqa: D102 - `build`, `call` and the like mean what Keras says; the classes tell what they compute.
+# ruff: noqa: D102 - `build`, `call` and the like mean what Keras says; the classes tell what they
+# compute.
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -31,7 +32,9 @@ class Tasks(Block):
     def __init__(self, heads: Sequence[Head], name: str) -> None:
         super().__init__(name=name, dtype="float32")
         self.heads = {
-            head.name: keras.layers.Dense(head.units, head.activation, dtype="float32", name=head.name)
+            head.name: keras.layers.Dense(
+                head.units, head.activation, dtype="float32", name=head.name
+            )
             for head in heads
         }
 

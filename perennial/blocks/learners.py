@@ -1,6 +1,7 @@
 """Learners: layers that make one latent vector [batch, d] of what a stem gives."""
 
-# ruff: noqa: D102 - `build`, `call` and the like mean what Keras says; the classes tell what they compute.
+# ruff: noqa: D102 - `build`, `call` and the like mean what Keras says; the classes tell what they
+# compute.
 from __future__ import annotations
 
 import math
@@ -95,12 +96,18 @@ class ResidualBlock(Block):
         self.filters, self.stride = filters, stride
         self.conv1, self.norm1 = _convolution(filters, 3, stride, "conv1"), normalisation("norm1")
         # The block begins as its shortcut alone. Source: Goyal et al. 2017, section 5.1.
-        self.conv2, self.norm2 = _convolution(filters, 3, 1, "conv2"), normalisation("norm2", scale="zeros")
+        self.conv2, self.norm2 = (
+            _convolution(filters, 3, 1, "conv2"),
+            normalisation("norm2", scale="zeros"),
+        )
         self.shortcut: list[Any] = []
 
     def build(self, shape: Shape) -> None:
         if self.stride > 1 or shape[-1] != self.filters:
-            self.shortcut = [_convolution(self.filters, 1, self.stride, "shortcut"), normalisation("shortcut_norm")]
+            self.shortcut = [
+                _convolution(self.filters, 1, self.stride, "shortcut"),
+                normalisation("shortcut_norm"),
+            ]
         inner = self.compute_output_shape(shape)
         self.conv1.build(shape)
         self.conv2.build(inner)
@@ -128,7 +135,8 @@ class ResidualGroup(Block):
     def __init__(self, blocks: int, filters: int, name: str) -> None:
         super().__init__(name=name)
         self.blocks = [
-            ResidualBlock(filters, 2 if number == 1 else 1, f"block{number}") for number in range(1, blocks + 1)
+            ResidualBlock(filters, 2 if number == 1 else 1, f"block{number}")
+            for number in range(1, blocks + 1)
         ]
 
     def build(self, shape: Shape) -> None:
@@ -169,15 +177,22 @@ class ResidualGroups(Learner):
     section 5.1: each block begins as its shortcut alone.
     """
 
-    def __init__(self, groups: int = 3, blocks: int = 2, filters: int = 32, name: str = "learner") -> None:
+    def __init__(
+        self, groups: int = 3, blocks: int = 2, filters: int = 32, name: str = "learner"
+    ) -> None:
         super().__init__(name=checked_name("residual_groups", name))
         for argument, value in {"groups": groups, "blocks": blocks, "filters": filters}.items():
             checked_count("residual_groups", argument, value)
-        self.groups = [ResidualGroup(blocks, filters * 2**number, f"group{number + 1}") for number in range(groups)]
+        self.groups = [
+            ResidualGroup(blocks, filters * 2**number, f"group{number + 1}")
+            for number in range(groups)
+        ]
 
     def build(self, shape: Shape) -> None:
         if len(shape) != 4:
-            raise _misfit("residual_groups", "an image [batch, height, width, channels]", shape, "image_stem")
+            raise _misfit(
+                "residual_groups", "an image [batch, height, width, channels]", shape, "image_stem"
+            )
         for group in self.groups:
             group.build(shape)
             shape = group.compute_output_shape(shape)
@@ -199,7 +214,9 @@ class EncoderBlock(Block):
     def __init__(self, width: int, heads: int, hidden: int, dropout: float, name: str) -> None:
         super().__init__(name=name)
         self.norm1 = keras.layers.LayerNormalization(epsilon=1e-5, name="norm1")
-        self.attention = keras.layers.MultiHeadAttention(heads, width // heads, dropout=dropout, name="attention")
+        self.attention = keras.layers.MultiHeadAttention(
+            heads, width // heads, dropout=dropout, name="attention"
+        )
         self.norm2 = keras.layers.LayerNormalization(epsilon=1e-5, name="norm2")
         self.expand = keras.layers.Dense(hidden, "gelu", name="expand")
         self.contract = keras.layers.Dense(width, name="contract")
@@ -262,7 +279,11 @@ class TransformerEncoder(Learner):
         name: str = "learner",
     ) -> None:
         super().__init__(name=checked_name("transformer_encoder", name))
-        for argument, value in {"blocks": blocks, "heads": heads, "hidden": 1 if hidden is None else hidden}.items():
+        for argument, value in {
+            "blocks": blocks,
+            "heads": heads,
+            "hidden": 1 if hidden is None else hidden,
+        }.items():
             checked_count("transformer_encoder", argument, value)
         checked_share("transformer_encoder", "dropout", dropout)
         self.count, self.heads, self.hidden, self.rate = blocks, heads, hidden, dropout
@@ -272,11 +293,17 @@ class TransformerEncoder(Learner):
     def build(self, shape: Shape) -> None:
         width = shape[-1]
         if len(shape) != 3 or width is None:
-            raise _misfit("transformer_encoder", "a sequence [batch, length, d]", shape, "text_stem or table_tokens")
+            raise _misfit(
+                "transformer_encoder",
+                "a sequence [batch, length, d]",
+                shape,
+                "text_stem or table_tokens",
+            )
         if width % self.heads:
             remedy = "Choose another width for the stem, or other heads."
             raise ValueError(
-                f"blocks.transformer_encoder: heads ({self.heads}) must divide d. Received: {width}. {remedy}"
+                f"blocks.transformer_encoder: heads ({self.heads}) must divide d. Received: "
+                f"{width}. {remedy}"
             )
         self.blocks = [
             EncoderBlock(width, self.heads, self.hidden or 4 * width, self.rate, f"block{number}")
@@ -301,5 +328,6 @@ def _convolution(filters: int, kernel: int, stride: int, name: str) -> Any:
 def _misfit(block: str, input_kind: str, shape: Shape, stem: str) -> ValueError:
     received = ["batch", *shape[1:]]
     return ValueError(
-        f"blocks.{block}: works on {input_kind}. Received: {received}. Put it on {stem}, or take another learner."
+        f"blocks.{block}: works on {input_kind}. Received: {received}. Put it on {stem}, or take "
+        "another learner."
     )

@@ -46,7 +46,9 @@ def reuse_learner(
 
     Source: Yosinski et al. 2014, "How transferable are features in deep neural networks?"
     """
-    names = checked_names("reuse_learner", "layers", [layers] if isinstance(layers, str) else layers)
+    names = checked_names(
+        "reuse_learner", "layers", [layers] if isinstance(layers, str) else layers
+    )
     weights = _read(trained)
     there, here = _first_parts(weights), [layer.name for layer in model.layers]
     chosen = []
@@ -93,7 +95,9 @@ def _fitting(layer: keras.Layer, weights: Mapping[str, Any]) -> dict[str, Any]:
     wrong = [
         f"{path} is {_shape(trained, path)} there and {_shape(required, path)} here"
         for path in {**required, **trained}
-        if path not in trained or path not in required or tuple(trained[path].shape) != required[path]
+        if path not in trained
+        or path not in required
+        or tuple(trained[path].shape) != required[path]
     ]
     if wrong:
         more = f", and {len(wrong) - 1} more" if len(wrong) > 1 else ""

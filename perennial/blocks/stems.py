@@ -1,6 +1,7 @@
 """Stems: layers that read the transformed features of a table, an image or a text."""
 
-# ruff: noqa: D102 - `build`, `call` and the like mean what Keras says; the classes tell what they compute.
+# ruff: noqa: D102 - `build`, `call` and the like mean what Keras says; the classes tell what they
+# compute.
 from __future__ import annotations
 
 import math
@@ -41,7 +42,9 @@ class Stem(Block):
 
 def new_inputs(specs: Mapping[str, Spec]) -> dict[str, Any]:
     """Makes a keras.Input for each feature."""
-    return {name: keras.Input(shape, dtype=dtype, name=name) for name, (shape, dtype) in specs.items()}
+    return {
+        name: keras.Input(shape, dtype=dtype, name=name) for name, (shape, dtype) in specs.items()
+    }
 
 
 class TableStem(Stem):
@@ -58,7 +61,9 @@ class TableStem(Stem):
         self.numeric, self.categorical = _columns(block, numeric, categorical)
 
     def specs(self) -> dict[str, Spec]:
-        numbers: dict[str, Spec] = {name: ((width,), "float32") for name, width in self.numeric.items()}
+        numbers: dict[str, Spec] = {
+            name: ((width,), "float32") for name, width in self.numeric.items()
+        }
         return numbers | {name: ((1,), "int64") for name in self.categorical}
 
     def embedding(self, feature: str, width: int) -> Any:
@@ -72,7 +77,9 @@ class TableStem(Stem):
 
     def numbers(self, features: Features, feature: str) -> Any:
         """Gives a numeric feature as [batch, n] in the compute dtype."""
-        return ops.cast(ops.reshape(features[feature], (-1, self.numeric[feature])), self.compute_dtype)
+        return ops.cast(
+            ops.reshape(features[feature], (-1, self.numeric[feature])), self.compute_dtype
+        )
 
 
 class TableVector(TableStem):
@@ -109,7 +116,9 @@ class TableVector(TableStem):
         if embedding is not None:
             checked_count("table_stem", "embedding", embedding)
         self.embeddings = {
-            feature: self.embedding(feature, embedding or min(_WIDEST_EMBEDDING, round(1.6 * size**0.56)))
+            feature: self.embedding(
+                feature, embedding or min(_WIDEST_EMBEDDING, round(1.6 * size**0.56))
+            )
             for feature, size in self.categorical.items()
         }
 
@@ -151,7 +160,9 @@ class TableTokens(TableStem):
     ) -> None:
         super().__init__("table_tokens", numeric, categorical, name)
         checked_count("table_tokens", "width", width)
-        self.projections = {feature: keras.layers.Dense(width, name=feature) for feature in self.numeric}
+        self.projections = {
+            feature: keras.layers.Dense(width, name=feature) for feature in self.numeric
+        }
         self.embeddings = {feature: self.embedding(feature, width) for feature in self.categorical}
 
     def build(self, shapes: Mapping[str, Shape]) -> None:
@@ -208,12 +219,23 @@ class ImageStem(Stem):
         self.feature, self.flat = feature, flat
         self.image_shape = checked_counts("image_stem", "shape", shape, 3)
         self.conv = keras.layers.Conv2D(
-            filters, kernel, stride, "same", use_bias=False, kernel_initializer="he_normal", name="conv"
+            filters,
+            kernel,
+            stride,
+            "same",
+            use_bias=False,
+            kernel_initializer="he_normal",
+            name="conv",
         )
         self.norm = normalisation("norm")
 
     def specs(self) -> dict[str, Spec]:
-        return {self.feature: ((math.prod(self.image_shape),) if self.flat else tuple(self.image_shape), "float32")}
+        return {
+            self.feature: (
+                (math.prod(self.image_shape),) if self.flat else tuple(self.image_shape),
+                "float32",
+            )
+        }
 
     def build(self, shapes: Mapping[str, Shape]) -> None:
         shape = (None, *self.image_shape)
@@ -228,8 +250,8 @@ class ImageStem(Stem):
 class TextStem(Stem):
     """The words of a text, embedded, with their positions.
 
-        words = features.tokens(inputs["text"], 32)  # in preprocessing_fn
-        return {"words": tf.where(words == "", tf.constant(0, tf.int64), features.hashed(words, 1000) + 1)}
+        words = features.tokens(inputs["text"], 32)  # in preprocessing_fn return {"words":
+        tf.where(words == "", tf.constant(0, tf.int64), features.hashed(words, 1000) + 1)}
 
         stem = blocks.text_stem("words", vocabulary=1000, length=32)  # in build_model
 
@@ -272,7 +294,9 @@ class TextStem(Stem):
         # Row 0 stands for no word and is masked; the last one for every number beyond the
         # vocabulary.
         spread = keras.initializers.RandomNormal(stddev=width**-0.5)
-        self.words = keras.layers.Embedding(vocabulary + 2, width, embeddings_initializer=spread, name="words")
+        self.words = keras.layers.Embedding(
+            vocabulary + 2, width, embeddings_initializer=spread, name="words"
+        )
         self.dropout = keras.layers.Dropout(dropout, name="dropout")
 
     def specs(self) -> dict[str, Spec]:
@@ -283,7 +307,10 @@ class TextStem(Stem):
 
     def call(self, features: Features, training: bool | None = None) -> Any:
         numbers = features[self.feature]
-        words = self.words(rows_between(numbers, 0, self.vocabulary, self.vocabulary + 1)) * self.width**0.5
+        words = (
+            self.words(rows_between(numbers, 0, self.vocabulary, self.vocabulary + 1))
+            * self.width**0.5
+        )
         placed = words + ops.cast(positions(numbers.shape[1], self.width), words.dtype)
         return self.dropout(placed, training=self.learns(training))
 
@@ -297,9 +324,10 @@ class Joined:
 
     It is for a model of an image and a table, say.
 
-        eyes = (blocks.image_stem("photo", (64, 64, 3), name="photo_stem"), blocks.residual_groups(name="eyes"))
-        facts = (blocks.table_stem(["price"], name="facts_stem"), blocks.mlp((32,), name="facts"))
-        blocks.assemble(blocks.joined(eyes, facts), blocks.mlp((64,)), blocks.binary())
+        eyes = (blocks.image_stem("photo", (64, 64, 3), name="photo_stem"),
+        blocks.residual_groups(name="eyes")) facts = (blocks.table_stem(["price"],
+        name="facts_stem"), blocks.mlp((32,), name="facts")) blocks.assemble(blocks.joined(eyes,
+        facts), blocks.mlp((64,)), blocks.binary())
 
     Args:
         branches: Two pairs or more of a stem and a learner, each with a `name` of its own. Branches
@@ -316,16 +344,23 @@ class Joined:
 
     def __init__(self, *branches: tuple[Stem, keras.Layer], name: str = "joined") -> None:
         if len(branches) < 2:
-            raise ValueError(f"blocks.joined: branches must be two or more. Received: {len(branches)}.")
+            raise ValueError(
+                f"blocks.joined: branches must be two or more. Received: {len(branches)}."
+            )
         checked_names(
-            "joined", "names of the branches' layers", [layer.name for branch in branches for layer in branch]
+            "joined",
+            "names of the branches' layers",
+            [layer.name for branch in branches for layer in branch],
         )
         specs: dict[str, Any] = {}
         for stem, _ in branches:
             for feature, spec in stem.specs().items():
                 if specs.setdefault(feature, spec) != spec:
                     received = f"{specs[feature]} and {spec}"
-                    raise ValueError(f"blocks.joined: branches must read `{feature}` in one way. Received: {received}.")
+                    raise ValueError(
+                        f"blocks.joined: branches must read `{feature}` in one way. Received: "
+                        f"{received}."
+                    )
         self.branches, self.name = branches, checked_name("joined", name)
 
     def specs(self) -> dict[str, Spec]:
@@ -338,7 +373,10 @@ class Joined:
 
     def __call__(self, features: Features) -> Any:
         """Gives the branches' vectors side by side, [batch, d]."""
-        vectors = [learner(stem({name: features[name] for name in stem.specs()})) for stem, learner in self.branches]
+        vectors = [
+            learner(stem({name: features[name] for name in stem.specs()}))
+            for stem, learner in self.branches
+        ]
         return keras.layers.Concatenate(name=self.name)(vectors)
 
 
@@ -347,7 +385,10 @@ def _columns(
 ) -> tuple[dict[str, int], dict[str, int]]:
     if isinstance(numeric, str):
         raise ValueError(f"blocks.{block}: numeric must be a list of names. Received: {numeric!r}.")
-    named, categories = dict(numeric) if isinstance(numeric, Mapping) else list(numeric), dict(categorical or {})
+    named, categories = (
+        dict(numeric) if isinstance(numeric, Mapping) else list(numeric),
+        dict(categorical or {}),
+    )
     checked_names(block, "numeric and categorical", [*named, *categories])
     numbers = named if isinstance(named, dict) else dict.fromkeys(named, 1)
     for argument, sizes in {"numeric": numbers, "categorical": categories}.items():

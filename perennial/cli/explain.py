@@ -191,7 +191,9 @@ def _describe_least_gain(evaluation: Evaluation) -> str:
     from schemas.records import CANDIDATE, OVERALL
 
     slices = [
-        each for each in evaluation.differences if each.model == CANDIDATE and each.slice != OVERALL and not each.view
+        each
+        for each in evaluation.differences
+        if each.model == CANDIDATE and each.slice != OVERALL and not each.view
     ]
     least = min(slices, key=lambda difference: difference.value, default=None)
     if least is None:

@@ -1,1 +1,4 @@
-"""Examples and their statistics: files of examples, distributions, merged statistics, the serving log, Beam."""
+"""Examples and their statistics.
+
+Files of examples, distributions, merged statistics, the serving log, Beam.
+"""

@@ -24,10 +24,15 @@ from perennial.storage.atomic import publish_bytes
 FloatArray: TypeAlias = NDArray[np.float64]
 
 DISTRIBUTIONS_FILE = "distributions.npz"
-CATEGORIES = 100_000  # different values that are counted one by one; an identifier has as many as there are rows
-KNOTS = 1024  # ranks then err by less than 0.1%, below the sampling noise of a span of 100,000 values
+# Different values that are counted one by one; an identifier has as many as there are rows.
+CATEGORIES = 100_000
+KNOTS = (
+    1024  # ranks then err by less than 0.1%, below the sampling noise of a span of 100,000 values
+)
 SKETCH_ERROR = 0.0005  # of the ranks at the knots
-RANK_ERROR = 1 / (KNOTS - 1) + 2 * SKETCH_ERROR  # of `cumulative` as a step function, as a share of all values
+RANK_ERROR = (
+    1 / (KNOTS - 1) + 2 * SKETCH_ERROR
+)  # of `cumulative` as a step function, as a share of all values
 
 
 @dataclass(frozen=True)
@@ -49,8 +54,11 @@ class Distribution:
     total: int  # values (several per example are possible)
     counts: dict[str, int] | None  # categories: value -> number of values; exact unless `capped`
     knots: FloatArray | None  # numbers: ascending distinct values, float64 [k]
-    cumulative: FloatArray | None  # numbers: number of values <= knot, float64 [k]; last == finite values
-    capped: bool = False  # categories: rare values beyond the cap are left out, or those of a part without counts
+    cumulative: (
+        FloatArray | None
+    )  # numbers: number of values <= knot, float64 [k]; last == finite values
+    # Categories: rare values beyond the cap are left out, or those of a part without counts.
+    capped: bool = False
 
 
 def merge(parts: Sequence[Distribution]) -> Distribution:
@@ -62,8 +70,12 @@ def merge(parts: Sequence[Distribution]) -> Distribution:
     error.
     """
     newest = next((kind(part) for part in reversed(parts) if kind(part)), None)
-    kept = [part if kind(part) in (None, newest) else without_values(part.examples) for part in parts]
-    examples, missing, total = (sum(getattr(part, name) for part in kept) for name in ("examples", "missing", "total"))
+    kept = [
+        part if kind(part) in (None, newest) else without_values(part.examples) for part in parts
+    ]
+    examples, missing, total = (
+        sum(getattr(part, name) for part in kept) for name in ("examples", "missing", "total")
+    )
     counts, capped = _merge_counts(kept)
     knots, cumulative = _merge_numbers(kept)
     return Distribution(examples, missing, total, counts, knots, cumulative, capped)
@@ -71,7 +83,10 @@ def merge(parts: Sequence[Distribution]) -> Distribution:
 
 def merge_spans(spans: Sequence[Mapping[str, Distribution]]) -> dict[str, Distribution]:
     """Merges the distributions of several spans, feature by feature; oldest span first."""
-    return {name: merge_feature(name, spans) for name in dict.fromkeys(name for span in spans for name in span)}
+    return {
+        name: merge_feature(name, spans)
+        for name in dict.fromkeys(name for span in spans for name in span)
+    }
 
 
 def merge_feature(name: str, spans: Sequence[Mapping[str, Distribution]]) -> Distribution:
@@ -99,7 +114,9 @@ def kind(part: Distribution) -> str | None:
     return None if part.knots is None else "numbers"
 
 
-def most_frequent(counts: Mapping[str, int], number: int, whole_numbers: bool = False) -> list[tuple[str, int]]:
+def most_frequent(
+    counts: Mapping[str, int], number: int, whole_numbers: bool = False
+) -> list[tuple[str, int]]:
     """Gives the most frequent values first; of equally frequent ones the greater, as TFDV does."""
 
     def key(item: tuple[str, int]) -> tuple[int, int | str]:
@@ -119,7 +136,9 @@ def read_distributions(folder: Path) -> dict[str, Distribution]:
     labels, counts = _unpack_text(arrays["text"], arrays["lengths"]), arrays["counts"].tolist()
     distributions: dict[str, Distribution] = {}
     starts = {"categories": 0, "numbers": 0}
-    for name, (examples, missing, total, code, size, capped) in zip(names, arrays["table"].tolist(), strict=True):
+    for name, (examples, missing, total, code, size, capped) in zip(
+        names, arrays["table"].tolist(), strict=True
+    ):
         of_kind = _KINDS[code]
         here = slice(starts.get(of_kind, 0), starts.get(of_kind, 0) + size)
         starts[of_kind] = here.stop
@@ -151,9 +170,13 @@ def write_distributions(distributions: Mapping[str, Distribution], folder: Path)
         table=np.array([_row(part) for part in parts], np.int64).reshape(-1, 6),
         text=np.frombuffer(b"".join(labels), np.uint8),
         lengths=np.array([len(label) for label in labels], np.int64),
-        counts=np.array([count for part in parts for count in (part.counts or {}).values()], np.int64),
+        counts=np.array(
+            [count for part in parts for count in (part.counts or {}).values()], np.int64
+        ),
         knots=np.concatenate([_NOTHING, *(part.knots for part in parts if part.knots is not None)]),
-        cumulative=np.concatenate([_NOTHING, *(part.cumulative for part in parts if part.cumulative is not None)]),
+        cumulative=np.concatenate(
+            [_NOTHING, *(part.cumulative for part in parts if part.cumulative is not None)]
+        ),
     )
     publish_bytes(stream.getvalue(), folder / DISTRIBUTIONS_FILE)
 
@@ -175,7 +198,9 @@ def _merge_counts(parts: Sequence[Distribution]) -> tuple[dict[str, int] | None,
 
 def _merge_numbers(parts: Sequence[Distribution]) -> tuple[FloatArray | None, FloatArray | None]:
     pairs = [
-        (p.knots, np.diff(p.cumulative, prepend=0.0)) for p in parts if p.knots is not None and p.cumulative is not None
+        (p.knots, np.diff(p.cumulative, prepend=0.0))
+        for p in parts
+        if p.knots is not None and p.cumulative is not None
     ]
     if not pairs:
         return None, None
@@ -185,10 +210,26 @@ def _merge_numbers(parts: Sequence[Distribution]) -> tuple[FloatArray | None, Fl
 
 
 def _row(part: Distribution) -> list[int]:
-    size = len(part.counts) if part.counts is not None else 0 if part.knots is None else len(part.knots)
-    return [part.examples, part.missing, part.total, _KINDS.index(kind(part) or "none"), size, int(part.capped)]
+    size = (
+        len(part.counts)
+        if part.counts is not None
+        else 0
+        if part.knots is None
+        else len(part.knots)
+    )
+    return [
+        part.examples,
+        part.missing,
+        part.total,
+        _KINDS.index(kind(part) or "none"),
+        size,
+        int(part.capped),
+    ]
 
 
 def _unpack_text(text: NDArray[np.uint8], lengths: NDArray[np.int64]) -> list[str]:
     whole, ends = text.tobytes(), np.cumsum(lengths)
-    return [whole[start:end].decode() for start, end in zip((ends - lengths).tolist(), ends.tolist(), strict=True)]
+    return [
+        whole[start:end].decode()
+        for start, end in zip((ends - lengths).tolist(), ends.tolist(), strict=True)
+    ]

@@ -43,7 +43,9 @@ def encode_examples(columns: Mapping[str, pa.Array], rows: int) -> pa.Array:
     names = sorted(columns, key=str.encode)
     entries = [_encode_feature(name, columns[name]) for name in names]
     nothing = pa.array([b""] * rows, pa.large_binary())
-    features = pc.binary_join_element_wise(*entries, nothing, pa.scalar(b"", pa.large_binary()), null_handling="skip")
+    features = pc.binary_join_element_wise(
+        *entries, nothing, pa.scalar(b"", pa.large_binary()), null_handling="skip"
+    )
     return _join(_prefixes(features, lambda size: _FIRST + _varint(size)), features)
 
 
@@ -134,16 +136,28 @@ def _encode_values(column: pa.Array, several: bool, kind: pa.DataType) -> tuple[
 
 def _numbers(flat: pa.Array, dtype: type[np.generic]) -> NDArray[np.generic]:
     """Gives the values; where one is null, anything."""
-    return np.frombuffer(flat.buffers()[1], dtype, len(flat), flat.offset * 8) if len(flat) else np.empty(0, dtype)
+    return (
+        np.frombuffer(flat.buffers()[1], dtype, len(flat), flat.offset * 8)
+        if len(flat)
+        else np.empty(0, dtype)
+    )
 
 
 def _binary(data: bytes | pa.Buffer, offsets: NDArray[np.int64], like: pa.Array) -> pa.Array:
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    buffers = [None, pa.py_buffer(np.ascontiguousarray(offsets)), pa.py_buffer(data if data is not None else b"")]
+    buffers = [
+        None,
+        pa.py_buffer(np.ascontiguousarray(offsets)),
+        pa.py_buffer(data if data is not None else b""),
+    ]
     joined = pa.Array.from_buffers(pa.large_binary(), len(offsets) - 1, buffers)
-    return joined if not like.null_count else pc.if_else(like.is_valid(), joined, pa.scalar(None, pa.large_binary()))
+    return (
+        joined
+        if not like.null_count
+        else pc.if_else(like.is_valid(), joined, pa.scalar(None, pa.large_binary()))
+    )
 
 
 def _varints(values: NDArray[np.int64]) -> tuple[bytes, NDArray[np.int64]]:

@@ -30,7 +30,9 @@ class TFRecordBatchSink(FileBasedSink):
     def open(self, temp_path: str) -> Any:
         """Opens the file and the stream that compresses into it."""
         file = super().open(temp_path)
-        return file, gzip.GzipFile(filename="", mode="wb", compresslevel=LEVEL, fileobj=file, mtime=0)
+        return file, gzip.GzipFile(
+            filename="", mode="wb", compresslevel=LEVEL, fileobj=file, mtime=0
+        )
 
     def write_record(self, file_handle: Any, value: list[bytes]) -> None:
         """Writes a batch."""

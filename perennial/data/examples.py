@@ -29,7 +29,9 @@ def split_prefix(folder: Path, split: str) -> str:
 def split_files(folder: Path, *splits: str) -> list[str]:
     """Lists the files of the given splits (default: all) below `folder`, in a fixed order."""
     chosen = splits or SPLITS
-    return sorted(str(path) for split in chosen for path in folder.glob(f"**/Split-{split}/{_PREFIX}*"))
+    return sorted(
+        str(path) for split in chosen for path in folder.glob(f"**/Split-{split}/{_PREFIX}*")
+    )
 
 
 def split_of(key: str, splits: SplitSettings) -> str:
@@ -62,7 +64,9 @@ def text_of(value: Value) -> str:
     """Gives a key or label as text, the same whatever format it came in."""
     if isinstance(value, list):
         value = value[0]
-    return value.decode("utf-8", errors="backslashreplace") if isinstance(value, bytes) else str(value)
+    return (
+        value.decode("utf-8", errors="backslashreplace") if isinstance(value, bytes) else str(value)
+    )
 
 
 def to_example(row: Mapping[str, Any]) -> tf.train.Example:
@@ -87,12 +91,17 @@ def read_records(files: list[str]) -> Iterator[bytes]:
     import tensorflow as tf
 
     # One by one, most of the time would go into crossing from TensorFlow to Python.
-    for batch in tf.data.TFRecordDataset(files, compression_type="GZIP").batch(64).as_numpy_iterator():
+    for batch in (
+        tf.data.TFRecordDataset(files, compression_type="GZIP").batch(64).as_numpy_iterator()
+    ):
         yield from batch
 
 
 def decode_records(records: list[bytes]) -> pa.RecordBatch:
-    """Decodes serialised tf.Examples without a schema: a column of lists for every feature that occurs."""
+    """Decodes serialised tf.Examples without a schema.
+
+    A column of lists for every feature that occurs.
+    """
     from tfx_bsl.coders.example_coder import ExamplesToRecordBatchDecoder
 
     return ExamplesToRecordBatchDecoder().DecodeBatch(records)
@@ -104,7 +113,9 @@ def read_batches(files: list[str], rows: int = BATCH_ROWS) -> Iterator[pa.Record
 
     if not files:
         return
-    for batch in tf.data.TFRecordDataset(files, compression_type="GZIP").batch(rows).as_numpy_iterator():
+    for batch in (
+        tf.data.TFRecordDataset(files, compression_type="GZIP").batch(rows).as_numpy_iterator()
+    ):
         yield decode_records(list(batch))
 
 

@@ -36,7 +36,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from perennial.data.distributions import CATEGORIES, Distribution, FloatArray, merge, most_frequent
-from perennial.data.merge_values import combine_bytes, combine_numbers, combine_strings, quantile_histogram, quantiles
+from perennial.data.merge_values import (
+    combine_bytes,
+    combine_numbers,
+    combine_strings,
+    quantile_histogram,
+    quantiles,
+)
 from perennial.tfx_compat import import_tfdv
 
 if TYPE_CHECKING:
@@ -105,7 +111,9 @@ def combine_statistics(
     for name, features in sorted(by_name.items()):
         kept = _of_newest_kind(name, features)
         merged[name] = merge([part.distribution for part in kept])
-        dataset.features.append(_combine_feature(features, kept, merged[name], dataset.num_examples))
+        dataset.features.append(
+            _combine_feature(features, kept, merged[name], dataset.num_examples)
+        )
     rank_values(result, merged, schema)
     return result
 
@@ -116,7 +124,9 @@ def feature_name(feature: FeatureNameStatistics) -> str:
 
 
 def rank_values(
-    statistics: DatasetFeatureStatisticsList, distributions: Mapping[str, Distribution], schema: Schema | None
+    statistics: DatasetFeatureStatisticsList,
+    distributions: Mapping[str, Distribution],
+    schema: Schema | None,
 ) -> None:
     """Sets the most frequent values of each feature of categories, in place, from its counts.
 
@@ -132,13 +142,19 @@ def rank_values(
             _rank(feature.string_stats, distributions[name], ranks, feature.type == feature.INT)
 
 
-def _rank(strings: StringStatistics, distribution: Distribution, ranks: int, whole_numbers: bool) -> None:
+def _rank(
+    strings: StringStatistics, distribution: Distribution, ranks: int, whole_numbers: bool
+) -> None:
     strings.ClearField("top_values")
     strings.ClearField("rank_histogram")
-    for rank, (label, count) in enumerate(most_frequent(distribution.counts or {}, ranks, whole_numbers)):
+    for rank, (label, count) in enumerate(
+        most_frequent(distribution.counts or {}, ranks, whole_numbers)
+    ):
         if rank < TOP_VALUES:
             strings.top_values.add(value=label, frequency=count)
-        strings.rank_histogram.buckets.add(low_rank=rank, high_rank=rank, label=label, sample_count=count)
+        strings.rank_histogram.buckets.add(
+            low_rank=rank, high_rank=rank, label=label, sample_count=count
+        )
 
 
 def _of_newest_kind(name: str, parts: Sequence[_Part]) -> list[_Part]:
@@ -147,7 +163,8 @@ def _of_newest_kind(name: str, parts: Sequence[_Part]) -> list[_Part]:
     kept = [part for part in valued if part.kind == valued[-1].kind]
     if len(kept) < len(valued):
         _log.warning(
-            "feature `%s` is of another type in %d spans of the window than in the newest: there it counts as missing",
+            "feature `%s` is of another type in %d spans of the window than in the newest: there "
+            "it counts as missing",
             name,
             len(valued) - len(kept),
         )
@@ -164,12 +181,18 @@ def _combine_feature(
     stats = _stats(result)
     stats.Clear()
     # An example can have a feature of no values, which says nothing of the type.
-    _combine_common(stats.common_stats, [part for part in parts if part in kept or not part.values], examples)
+    _combine_common(
+        stats.common_stats, [part for part in parts if part in kept or not part.values], examples
+    )
     values = [part for part in kept if part.values]
     if values and newest.HasField("num_stats"):
         combine_numbers(stats, [part.statistics.num_stats for part in values], distribution)
     elif values and newest.HasField("string_stats"):
-        combine_strings(stats, [part.statistics.string_stats for part in values], [p.distribution for p in values])
+        combine_strings(
+            stats,
+            [part.statistics.string_stats for part in values],
+            [p.distribution for p in values],
+        )
     elif values and newest.HasField("bytes_stats"):
         combine_bytes(stats, [part.statistics.bytes_stats for part in values])
     return result
@@ -186,7 +209,9 @@ def _combine_common(result: CommonStatistics, parts: Sequence[_Part], examples: 
     result.tot_num_values = sum(common.tot_num_values for common in present)
     result.avg_num_values = result.tot_num_values / result.num_non_missing
     knots, cumulative = _lengths(present)
-    result.num_values_histogram.CopyFrom(quantile_histogram(*quantiles(knots, cumulative, LENGTH_BUCKETS)))
+    result.num_values_histogram.CopyFrom(
+        quantile_histogram(*quantiles(knots, cumulative, LENGTH_BUCKETS))
+    )
 
 
 def _lengths(present: Sequence[CommonStatistics]) -> tuple[FloatArray, FloatArray]:
@@ -201,7 +226,11 @@ def _lengths(present: Sequence[CommonStatistics]) -> tuple[FloatArray, FloatArra
             # from the first bucket.
             buckets = common.num_values_histogram.buckets
             lengths += [float(common.min_num_values), *(bucket.high_value for bucket in buckets)]
-            counts += [1.0, buckets[0].sample_count - 1, *(bucket.sample_count for bucket in buckets[1:])]
+            counts += [
+                1.0,
+                buckets[0].sample_count - 1,
+                *(bucket.sample_count for bucket in buckets[1:]),
+            ]
     knots, places = np.unique(np.array(lengths), return_inverse=True)
     return knots, np.cumsum(np.bincount(places, counts))
 

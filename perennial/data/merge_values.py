@@ -22,11 +22,15 @@ if TYPE_CHECKING:
     )
 
 BUCKETS = 10  # of each histogram of numbers: TFDV's default
-_QUANTILES_PER_BUCKET = 100  # TFDV makes its equal-width histogram from this many quantiles for each bucket
+_QUANTILES_PER_BUCKET = (
+    100  # TFDV makes its equal-width histogram from this many quantiles for each bucket
+)
 
 
-def combine_numbers(result: NumericStatistics, parts: Sequence[NumericStatistics], distribution: Distribution) -> None:
-    """Sets all but the common statistics, from parts that have values and from the values' distribution."""
+def combine_numbers(
+    result: NumericStatistics, parts: Sequence[NumericStatistics], distribution: Distribution
+) -> None:
+    """Sets all but the common statistics, from parts with values and their distribution."""
     from tensorflow_metadata.proto.v0 import statistics_pb2
 
     nans = [int(part.histograms[0].num_nan) if part.histograms else 0 for part in parts]
@@ -43,11 +47,15 @@ def combine_numbers(result: NumericStatistics, parts: Sequence[NumericStatistics
 
 
 def combine_strings(
-    result: StringStatistics, parts: Sequence[StringStatistics], distributions: Sequence[Distribution]
+    result: StringStatistics,
+    parts: Sequence[StringStatistics],
+    distributions: Sequence[Distribution],
 ) -> None:
-    """Sets all but the common statistics and what `rank_values` sets, from parts that have values."""
+    """Sets all but the common statistics and what `rank_values` sets, from parts with values."""
     totals = [part.common_stats.tot_num_values for part in parts]
-    result.avg_length = sum(p.avg_length * n for p, n in zip(parts, totals, strict=True)) / sum(totals)
+    result.avg_length = sum(p.avg_length * n for p, n in zip(parts, totals, strict=True)) / sum(
+        totals
+    )
     result.invalid_utf8_count = sum(part.invalid_utf8_count for part in parts)
     different = set().union(*(distribution.counts or () for distribution in distributions))
     # Where some were not counted, this is the least that there can be.
@@ -57,13 +65,17 @@ def combine_strings(
 def combine_bytes(result: BytesStatistics, parts: Sequence[BytesStatistics]) -> None:
     """Sets all but the common statistics, from parts that have values."""
     totals = [part.common_stats.tot_num_values for part in parts]
-    result.avg_num_bytes = sum(p.avg_num_bytes * n for p, n in zip(parts, totals, strict=True)) / sum(totals)
+    result.avg_num_bytes = sum(
+        p.avg_num_bytes * n for p, n in zip(parts, totals, strict=True)
+    ) / sum(totals)
     result.min_num_bytes = min(part.min_num_bytes for part in parts)
     result.max_num_bytes = max(part.max_num_bytes for part in parts)
     result.max_num_bytes_int = max(part.max_num_bytes_int for part in parts)
 
 
-def quantiles(knots: FloatArray, cumulative: FloatArray, number: int) -> tuple[FloatArray, FloatArray]:
+def quantiles(
+    knots: FloatArray, cumulative: FloatArray, number: int
+) -> tuple[FloatArray, FloatArray]:
     """Gives values at ranks 0, 1/number, ..., 1, and the count up to each: float64 [number + 1]."""
     places = np.searchsorted(cumulative, np.linspace(0, cumulative[-1], number + 1), side="left")
     places = np.minimum(places, len(knots) - 1)  # the last rank can exceed the count by a rounding
@@ -77,10 +89,13 @@ def quantile_histogram(values: FloatArray, ranks: FloatArray) -> Histogram:
     return quantiles_util.generate_quantiles_histogram(values, ranks)
 
 
-def _combine_moments(result: NumericStatistics, parts: Sequence[NumericStatistics], counts: FloatArray) -> None:
+def _combine_moments(
+    result: NumericStatistics, parts: Sequence[NumericStatistics], counts: FloatArray
+) -> None:
     """Combines the moments of several spans' numbers.
 
-    Source: the mean of a mixture, and its variance as the mean of the variances plus that of the means.
+    Source: the mean of a mixture, and its variance as the mean of the variances plus that of the
+    means.
     """
     result.num_zeros = sum(part.num_zeros for part in parts)
     result.min = min(part.min for part in parts)
@@ -88,11 +103,16 @@ def _combine_moments(result: NumericStatistics, parts: Sequence[NumericStatistic
     means, deviations = np.array([(part.mean, part.std_dev) for part in parts]).T
     with np.errstate(invalid="ignore"):  # infinities have no deviation
         result.mean = float(np.average(means, weights=counts))
-        result.std_dev = math.sqrt(np.average(deviations**2 + (means - result.mean) ** 2, weights=counts))
+        result.std_dev = math.sqrt(
+            np.average(deviations**2 + (means - result.mean) ** 2, weights=counts)
+        )
 
 
 def _add_histograms(
-    result: NumericStatistics, parts: Sequence[NumericStatistics], total: int, distribution: Distribution
+    result: NumericStatistics,
+    parts: Sequence[NumericStatistics],
+    total: int,
+    distribution: Distribution,
 ) -> None:
     """Adds the median and both histograms, as TFDV derives them from quantiles."""
     from tensorflow_data_validation.utils import quantiles_util
@@ -104,13 +124,17 @@ def _add_histograms(
         return
     ends = np.array([-math.inf, *knots, math.inf]), np.array([below, *steps, above])
     occurring = ends[1] > 0
-    values, ranks = quantiles(ends[0][occurring], np.cumsum(ends[1][occurring]), BUCKETS * _QUANTILES_PER_BUCKET)
+    values, ranks = quantiles(
+        ends[0][occurring], np.cumsum(ends[1][occurring]), BUCKETS * _QUANTILES_PER_BUCKET
+    )
     result.median = quantiles_util.find_median(values)
     least, greatest = (knots[0], knots[-1]) if len(knots) else (math.inf, -math.inf)
     result.histograms.append(
         quantiles_util.generate_equi_width_histogram(values, ranks, least, greatest, BUCKETS, above)
     )
-    result.histograms.append(quantile_histogram(values[::_QUANTILES_PER_BUCKET], ranks[::_QUANTILES_PER_BUCKET]))
+    result.histograms.append(
+        quantile_histogram(values[::_QUANTILES_PER_BUCKET], ranks[::_QUANTILES_PER_BUCKET])
+    )
 
 
 def _as_numbers(distribution: Distribution) -> tuple[FloatArray, FloatArray]:
@@ -125,4 +149,10 @@ def _as_numbers(distribution: Distribution) -> tuple[FloatArray, FloatArray]:
 def _positive_infinities(part: NumericStatistics) -> float:
     if part.max < math.inf or not part.histograms:
         return 0.0
-    return float(sum(bucket.sample_count for bucket in part.histograms[0].buckets if bucket.low_value == math.inf))
+    return float(
+        sum(
+            bucket.sample_count
+            for bucket in part.histograms[0].buckets
+            if bucket.low_value == math.inf
+        )
+    )

@@ -37,14 +37,18 @@ def with_labels(preprocessing: Preprocessing, tasks: Sequence[Task]) -> Preproce
         outputs: object = preprocessing(inputs)
         if not isinstance(outputs, dict):
             where, expected = function_line(preprocessing), "must return a dictionary of features"
-            raise ProjectError(where, expected, type(outputs).__name__, "Return the features by name.")
+            raise ProjectError(
+                where, expected, type(outputs).__name__, "Return the features by name."
+            )
         _check_types(preprocessing, outputs)
         labels = {}
         for task in tasks:
             if task.label not in outputs:
                 if task.label not in inputs:
                     raise _no_label(preprocessing, task, sorted(outputs))
-                labels[task.label] = tf.cast(inputs[task.label], tf.int64 if task.is_classes else tf.float32)
+                labels[task.label] = tf.cast(
+                    inputs[task.label], tf.int64 if task.is_classes else tf.float32
+                )
         return {**outputs, **labels}
 
     return preprocess
@@ -53,7 +57,9 @@ def with_labels(preprocessing: Preprocessing, tasks: Sequence[Task]) -> Preproce
 def _no_label(preprocessing: Preprocessing, task: Task, returned: Sequence[str]) -> ProjectError:
     expected = f"must return the label `{task.label}` of the task `{task.name}`"
     remedy = "Return it, or correct model.tasks in project.yaml."
-    return ProjectError(function_line(preprocessing), expected, ", ".join(returned) or "nothing", remedy)
+    return ProjectError(
+        function_line(preprocessing), expected, ", ".join(returned) or "nothing", remedy
+    )
 
 
 def _check_types(preprocessing: Preprocessing, outputs: dict[str, Any]) -> None:
@@ -61,7 +67,10 @@ def _check_types(preprocessing: Preprocessing, outputs: dict[str, Any]) -> None:
     for name, tensor in outputs.items():
         received = getattr(getattr(tensor, "dtype", None), "name", _DTYPES[0])
         if received not in _DTYPES:
-            where, expected = function_line(preprocessing), f"must return features of {', '.join(_DTYPES)}"
+            where, expected = (
+                function_line(preprocessing),
+                f"must return features of {', '.join(_DTYPES)}",
+            )
             raise ProjectError(where, expected, f"`{name}` of {received}", "Use tf.cast.")
 
 
@@ -80,7 +89,10 @@ def naming_user_line(project: Project) -> Iterator[None]:
         if place == project.module_path.name:
             raise  # not from the user's file
         raise ProjectError(
-            f"{place}: preprocessing_fn", "must run on the data", describe_error(error), "Correct it."
+            f"{place}: preprocessing_fn",
+            "must run on the data",
+            describe_error(error),
+            "Correct it.",
         ) from error
 
 
@@ -112,7 +124,10 @@ def raw_examples(project: Project, step: str, raw_column: str | None = None) -> 
     try:
         examples.TensorAdapterConfig()
     except ValueError as error:
-        expected, remedy = "must say what tensor each feature becomes", "Correct the feature that is named."
+        expected, remedy = (
+            "must say what tensor each feature becomes",
+            "Correct the feature that is named.",
+        )
         raise ProjectError(project.schema_path.name, expected, error, remedy) from None
     return examples
 

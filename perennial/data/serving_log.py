@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from perennial.errors import PerennialError
+from perennial.errors import NotComparedError, PerennialError
 from perennial.readers.columns import Column, columns_of
 from perennial.readers.convert import Conformed, Conformer
 from perennial.readers.read import format_of, read_rows
@@ -65,35 +66,46 @@ class ServingLog:
         for uri in self.files:
             format = format_of(uri, data.format if "." not in uri else None)
             part = Part(uri, uri.removeprefix(f"{self.project.folder}/"), format)
-            yield from (row.values for row in read_rows(part, data.max_value_mb) if row.reason is None)
+            yield from (
+                row.values for row in read_rows(part, data.max_value_mb) if row.reason is None
+            )
 
     def _conform(self, rows: Iterator[Mapping[str, Any]]) -> Iterator[Conformed]:
         conformer = Conformer(self.columns, self.project.settings.data.max_value_mb)
         for values in rows:
-            yield conformer.conform({name: value for name, value in values.items() if name in self.columns})[0]
+            yield conformer.conform(
+                {name: value for name, value in values.items() if name in self.columns}
+            )[0]
 
 
-def find_log(project: Project) -> ServingLog | str:
-    """Finds the log of served requests, or says why there is none to read."""
+def find_log(project: Project) -> ServingLog:
+    """Finds the log of served requests.
+
+    Raises:
+        NotComparedError: There is none to read; it is no part of the spans and must not stop a run.
+    """
     pattern = project.settings.data.serving_log
     if pattern is None:
-        return "no serving log: project.yaml sets no data.serving_log"
-    try:
+        raise NotComparedError("no serving log: project.yaml sets no data.serving_log")
+    with reading_log():
         files = find_files(project.folder, pattern)
-    except PerennialError as error:
-        return unreadable(error)
     if not files:
-        return f"no serving log: no file matches {pattern} (data.serving_log)"
+        raise NotComparedError(f"no serving log: no file matches {pattern} (data.serving_log)")
     sent = set(serving_features(project.schema))
     columns = {name: column for name, column in columns_of(project.schema).items() if name in sent}
     return ServingLog(project, tuple(files[::-1]), columns)
 
 
-def unreadable(error: PerennialError) -> str:
-    """Says that a log cannot be read; it is no part of the spans and must not stop a run."""
-    return f"the serving log cannot be read: {error}"
+@contextmanager
+def reading_log() -> Iterator[None]:
+    """Turns what goes wrong while the log is read into `NotComparedError`."""
+    try:
+        yield
+    except PerennialError as error:
+        raise NotComparedError(f"the serving log cannot be read: {error}") from error
 
 
-def no_requests(project: Project) -> str:
-    """Says that a log has no requests."""
-    return f"no serving log: no requests in {project.settings.data.serving_log} (data.serving_log)"
+def no_requests(project: Project) -> NotComparedError:
+    """Makes the error for a log without requests."""
+    pattern = project.settings.data.serving_log
+    return NotComparedError(f"no serving log: no requests in {pattern} (data.serving_log)")

@@ -35,4 +35,6 @@ def read_statistics(folder: Path) -> DatasetFeatureStatisticsList:
     """Reads the statistics that `write_statistics` left in a folder."""
     from tensorflow_metadata.proto.v0 import statistics_pb2
 
-    return statistics_pb2.DatasetFeatureStatisticsList.FromString((folder / STATISTICS_FILE).read_bytes())
+    return statistics_pb2.DatasetFeatureStatisticsList.FromString(
+        (folder / STATISTICS_FILE).read_bytes()
+    )

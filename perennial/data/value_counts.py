@@ -15,12 +15,21 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from perennial.data.distributions import CATEGORIES, KNOTS, SKETCH_ERROR, Distribution, FloatArray, most_frequent
+from perennial.data.distributions import (
+    CATEGORIES,
+    KNOTS,
+    SKETCH_ERROR,
+    Distribution,
+    FloatArray,
+    most_frequent,
+)
 
 if TYPE_CHECKING:
     from tensorflow_metadata.proto.v0.schema_pb2 import Schema
 
-LONGEST_CATEGORY = 1024  # bytes; a feature with longer values is text or binary data, not categories
+LONGEST_CATEGORY = (
+    1024  # bytes; a feature with longer values is text or binary data, not categories
+)
 NOT_UTF8 = "__BYTES_VALUE__"  # what TFDV calls a value that is not UTF-8
 
 
@@ -59,7 +68,9 @@ class NumberCounts:
             return
         if self.sketch is None:
             joined, places = np.unique(np.concatenate([self.values, values]), return_inverse=True)
-            added = np.bincount(places, np.concatenate([self.counts, counts]), minlength=len(joined))
+            added = np.bincount(
+                places, np.concatenate([self.counts, counts]), minlength=len(joined)
+            )
             self.values, self.counts = joined, added.astype(np.float64)
             if len(joined) > KNOTS:
                 self._to_sketch()
@@ -90,7 +101,11 @@ class CategoryCounts:
             self.too_long |= pc.max(pc.binary_length(values)).as_py() > LONGEST_CATEGORY
         counted = values.value_counts()
         self._add_counted(
-            zip(map(_as_label, counted.field("values").to_pylist()), counted.field("counts").to_pylist(), strict=True)
+            zip(
+                map(_as_label, counted.field("values").to_pylist()),
+                counted.field("counts").to_pylist(),
+                strict=True,
+            )
         )
 
     def merge(self, other: CategoryCounts) -> None:
@@ -141,7 +156,9 @@ class FeatureCounts:
         if categorical:
             self._counts_of(CategoryCounts).add(flat)
         else:
-            self._counts_of(NumberCounts).add(flat.to_numpy(zero_copy_only=False).astype(np.float64))
+            self._counts_of(NumberCounts).add(
+                flat.to_numpy(zero_copy_only=False).astype(np.float64)
+            )
 
     def merge(self, other: FeatureCounts) -> None:
         """Adds what another has counted."""
@@ -157,7 +174,9 @@ class FeatureCounts:
             counts, capped = self.values.extract()
         elif self.values is not None:
             knots, cumulative = self.values.extract()
-        return Distribution(examples, examples - self.present, self.total, counts, knots, cumulative, capped)
+        return Distribution(
+            examples, examples - self.present, self.total, counts, knots, cumulative, capped
+        )
 
     def _counts_of(self, kind: type[Any]) -> Any:
         # TFDV, which sees the same batches, refuses a feature of two types.
@@ -188,7 +207,9 @@ class MeasureDistributions(beam.CombineFn):
         """Adds a batch."""
         examples, features = accumulator
         for name, column in zip(batch.schema.names, batch.columns, strict=True):
-            features.setdefault(name, FeatureCounts()).add(column, self._categorical(name, column.type))
+            features.setdefault(name, FeatureCounts()).add(
+                column, self._categorical(name, column.type)
+            )
         return examples + batch.num_rows, features
 
     def merge_accumulators(
@@ -202,7 +223,9 @@ class MeasureDistributions(beam.CombineFn):
                 features.setdefault(name, FeatureCounts()).merge(other)
         return examples, features
 
-    def extract_output(self, accumulator: tuple[int, dict[str, FeatureCounts]]) -> dict[str, Distribution]:
+    def extract_output(
+        self, accumulator: tuple[int, dict[str, FeatureCounts]]
+    ) -> dict[str, Distribution]:
         """Gives the distributions by name."""
         examples, features = accumulator
         return {name: features[name].extract(examples) for name in sorted(features)}
@@ -215,7 +238,9 @@ class MeasureDistributions(beam.CombineFn):
         return not pa.types.is_integer(column.value_type) or name in self.categories
 
 
-def measure_distributions(schema: Schema | None, categorical: Iterable[str] = ()) -> MeasureDistributions:
+def measure_distributions(
+    schema: Schema | None, categorical: Iterable[str] = ()
+) -> MeasureDistributions:
     """Chooses what to count: by TFDV's rule for the schema, and the features named besides."""
     from tensorflow_data_validation.utils import schema_util
     from tensorflow_metadata.proto.v0 import schema_pb2

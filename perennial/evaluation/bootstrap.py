@@ -78,7 +78,12 @@ def mean_interval(
         sums, sizes = np.bincount(which, sums), np.bincount(which, sizes)
     value = float(sums.sum() / sizes.sum()) if sizes.sum() > 0 else math.nan
     random = np.random.default_rng(_SEED)
-    return _stretched(value, lambda count: _ratios(random, sums, sizes, count), confidence, effective_number(sizes))
+    return _stretched(
+        value,
+        lambda count: _ratios(random, sums, sizes, count),
+        confidence,
+        effective_number(sizes),
+    )
 
 
 def gain_interval(
@@ -112,12 +117,16 @@ def gain_interval(
 
     def draw(count: int) -> Array:
         gains = [
-            gain(_reweighed(random, often[:, which], reweigh) if reweigh else often[:, which] * plain)
+            gain(
+                _reweighed(random, often[:, which], reweigh) if reweigh else often[:, which] * plain
+            )
             for often in _counts(random, len(sizes), count, examples)
         ]
         return np.concatenate(gains)
 
-    units = effective_number(sizes) if effective is None else min(effective, effective_number(sizes))
+    units = (
+        effective_number(sizes) if effective is None else min(effective, effective_number(sizes))
+    )
     return _stretched(value, draw, confidence, units, _MOST_SLOW_RESAMPLES)
 
 
@@ -134,7 +143,11 @@ def divide(sums: Array, sizes: Array) -> Array:
 
 
 def _stretched(
-    value: float, draw: Callable[[int], Array], confidence: float, effective: float, most: int = _MOST_RESAMPLES
+    value: float,
+    draw: Callable[[int], Array],
+    confidence: float,
+    effective: float,
+    most: int = _MOST_RESAMPLES,
 ) -> Interval:
     """Gives the percentile interval of the gains that `draw` gives, stretched about the value."""
     from scipy import stats
@@ -153,7 +166,9 @@ def _stretched(
     narrow = math.sqrt((effective - 1) / effective)
     factor = float(stats.t.isf(tail, effective - 1) / stats.norm.isf(read)) / narrow
     # The quantiles of few, skewed units may miss the value itself.
-    return Interval(value, value - factor * max(0.0, value - low), value + factor * max(0.0, high - value))
+    return Interval(
+        value, value - factor * max(0.0, value - low), value + factor * max(0.0, high - value)
+    )
 
 
 def _ratios(random: np.random.Generator, sums: Array, sizes: Array, resamples: int) -> Array:

@@ -56,7 +56,9 @@ class Pair:
         clusters = None if self.clusters is None else self.clusters[rows]
         return Pair(self.model[rows], self.champion[rows], self.labels[rows], self.metric, clusters)
 
-    def interval(self, confidence: float, weights: Array | None = None, reweigh: Reweigh | None = None) -> Interval:
+    def interval(
+        self, confidence: float, weights: Array | None = None, reweigh: Reweigh | None = None
+    ) -> Interval:
         """Gives the gain with its paired interval; positive is better.
 
         Args:
@@ -72,14 +74,18 @@ class Pair:
             if reweigh is None:
                 gain = mean_interval(gains, confidence, self.clusters, weights)
             else:
-                gain = gain_interval(_mean(gains), len(gains), confidence, self.clusters, weights, reweigh)
+                gain = gain_interval(
+                    _mean(gains), len(gains), confidence, self.clusters, weights, reweigh
+                )
             if self.metric == "accuracy":
                 gain = self._with_unseen(gain, gains, confidence, weights)
         if self.metric not in _SHARES:
             return gain
         return Interval(gain.value, *(float(np.clip(end, -1.0, 1.0)) for end in gain[1:]))
 
-    def _with_unseen(self, gain: Interval, gains: Array, confidence: float, weights: Array | None) -> Interval:
+    def _with_unseen(
+        self, gain: Interval, gains: Array, confidence: float, weights: Array | None
+    ) -> Interval:
         """Widens an interval as far as outcomes that no example has could move the gain.
 
         Where no example is lost and the interval does not lie above 0, or the reverse, resampling
@@ -104,17 +110,30 @@ class Pair:
         if self.metric != "auc":
             return float(example_gains(self.model, self.champion, self.labels, self.metric).mean())
         every = np.ones((1, len(self.labels)))
-        ours, theirs = (area_of(scores[:, 1], self.labels)(every) for scores in (self.model, self.champion))
+        ours, theirs = (
+            area_of(scores[:, 1], self.labels)(every) for scores in (self.model, self.champion)
+        )
         return float(ours[0] - theirs[0])
 
-    def _area_interval(self, confidence: float, weights: Array | None, reweigh: Reweigh | None) -> Interval:
-        ours, theirs = area_of(self.model[:, 1], self.labels), area_of(self.champion[:, 1], self.labels)
+    def _area_interval(
+        self, confidence: float, weights: Array | None, reweigh: Reweigh | None
+    ) -> Interval:
+        ours, theirs = (
+            area_of(self.model[:, 1], self.labels),
+            area_of(self.champion[:, 1], self.labels),
+        )
         # An area rests on the examples of the rarer class: of one alone, resampling knows no
         # spread.
         scarcer = min(self._units(self.labels == label) for label in (0, 1))
         size = len(self.labels)
         return gain_interval(
-            lambda counts: ours(counts) - theirs(counts), size, confidence, self.clusters, weights, reweigh, scarcer
+            lambda counts: ours(counts) - theirs(counts),
+            size,
+            confidence,
+            self.clusters,
+            weights,
+            reweigh,
+            scarcer,
         )
 
     def _units(self, which: Array) -> int:
@@ -155,7 +174,11 @@ def compare_slices(pair: Pair, terms: Terms, groups: Sequence[Group]) -> list[Di
         small = len(group.rows) < terms.least_examples
         # Of a group that is too small only the value is read: no resample is drawn.
         gain = Interval(part.value(), math.nan, math.nan) if small else part.interval(confidence)
-        differences.append(_difference(part, terms, gain, 1 if small else family, slice=group.name, view=group.view))
+        differences.append(
+            _difference(
+                part, terms, gain, 1 if small else family, slice=group.name, view=group.view
+            )
+        )
     return differences
 
 
@@ -163,7 +186,10 @@ def compare_instances(pairs: Mapping[str, Pair], terms: Terms) -> list[Differenc
     """Gives each other instance's gain on all examples; all instances' intervals hold together."""
     family = len(pairs) + 1
     confidence = per_interval(terms.confidence, family)
-    return [_difference(pair, terms, pair.interval(confidence), family, model=name) for name, pair in pairs.items()]
+    return [
+        _difference(pair, terms, pair.interval(confidence), family, model=name)
+        for name, pair in pairs.items()
+    ]
 
 
 def compare_serving(
@@ -204,7 +230,9 @@ def example_losses(predictions: Array, labels: Array, metric: Metric) -> Array:
     if metric == "log_loss":
         last = predictions.shape[1] - 1
         right = predictions[np.arange(len(labels)), np.minimum(labels, last)]
-        return np.asarray(-np.log(np.clip(np.where(labels <= last, right, 0.0), _LEAST_PROBABILITY, 1.0)))
+        return np.asarray(
+            -np.log(np.clip(np.where(labels <= last, right, 0.0), _LEAST_PROBABILITY, 1.0))
+        )
     errors: Array = np.abs(np.asarray(predictions, dtype=np.float64) - labels)
     return errors if metric == "mean_absolute_error" else errors**2
 

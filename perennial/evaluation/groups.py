@@ -33,7 +33,10 @@ def sliced_features(settings: EvaluateSettings) -> list[str]:
 def slicings(settings: EvaluateSettings) -> list[tuple[str, ...]]:
     """Gives the features of each slicing once: one of a slice, several of a cross."""
     slicings: dict[frozenset[str], tuple[str, ...]] = {}
-    for names in (*((name,) for name in settings.slices), *(tuple(cross) for cross in settings.crosses)):
+    for names in (
+        *((name,) for name in settings.slices),
+        *(tuple(cross) for cross in settings.crosses),
+    ):
         slicings.setdefault(frozenset(names), names)
     return list(slicings.values())
 
@@ -57,4 +60,6 @@ def make_groups(table: pd.DataFrame, settings: EvaluateSettings) -> list[Group]:
             parts = values if isinstance(values, tuple) else (values,)
             groups.append(Group(group_name(names, parts), np.asarray(where)))
     views = {name: np.flatnonzero(table[name].to_numpy()) for name in view_columns(table)}
-    return groups + [Group(name.removeprefix(VIEW), rows, view=True) for name, rows in views.items() if len(rows)]
+    return groups + [
+        Group(name.removeprefix(VIEW), rows, view=True) for name, rows in views.items() if len(rows)
+    ]

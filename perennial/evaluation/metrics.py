@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-def measure(table: pd.DataFrame, task: Task, models: Sequence[str], groups: Sequence[Group]) -> list[SliceMetrics]:
+def measure(
+    table: pd.DataFrame, task: Task, models: Sequence[str], groups: Sequence[Group]
+) -> list[SliceMetrics]:
     """Measures every model overall and on each group, by the losses that their differences use.
 
     Where the table has weights, the models are measured a second time with them: the serving
@@ -39,7 +41,9 @@ def measure(table: pd.DataFrame, task: Task, models: Sequence[str], groups: Sequ
         predictions = predictions_of(table, task, model)
         parts = [(group, equal) for group in ordered]
         if WEIGHT in table:
-            parts.append((Group(SERVING_DISTRIBUTION, overall.rows, view=True), table[WEIGHT].to_numpy()))
+            parts.append(
+                (Group(SERVING_DISTRIBUTION, overall.rows, view=True), table[WEIGHT].to_numpy())
+            )
         for group, weights in parts:
             which = group.rows
             rows.append(
@@ -49,7 +53,9 @@ def measure(table: pd.DataFrame, task: Task, models: Sequence[str], groups: Sequ
                     slice=group.name,
                     examples=len(which),
                     values={
-                        metric: measure_metric(predictions[which], labels[which], metric, weights[which])
+                        metric: measure_metric(
+                            predictions[which], labels[which], metric, weights[which]
+                        )
                         for metric in METRICS[task.kind]
                     },
                     view=group.view,

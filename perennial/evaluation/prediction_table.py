@@ -55,7 +55,9 @@ class TaskTable:
     models: list[str]
 
 
-def read_examples(window: Path, key: str, features: Sequence[str], group: str | None = None) -> Examples:
+def read_examples(
+    window: Path, key: str, features: Sequence[str], group: str | None = None
+) -> Examples:
     """Reads the window's test split, span by span.
 
     Args:
@@ -69,7 +71,11 @@ def read_examples(window: Path, key: str, features: Sequence[str], group: str | 
     """
     import pandas as pd
 
-    columns = {KEY: key} | ({GROUP: group} if group else {}) | {f"{SLICE}{name}": name for name in features}
+    columns = (
+        {KEY: key}
+        | ({GROUP: group} if group else {})
+        | {f"{SLICE}{name}": name for name in features}
+    )
     spans = [_read_span(folder, columns) for folder in sorted(window.iterdir()) if folder.is_dir()]
     records = [record for span in spans for record in span.records]
     if not records:
@@ -79,9 +85,13 @@ def read_examples(window: Path, key: str, features: Sequence[str], group: str | 
     return Examples(records, named.assign(**{GROUP: _each_alone(named)}) if group else named)
 
 
-def make_table(task: Task, examples: Examples, labels: Array, predictions: Mapping[str, Array]) -> TaskTable:
+def make_table(
+    task: Task, examples: Examples, labels: Array, predictions: Mapping[str, Array]
+) -> TaskTable:
     """Makes the table of one task of labels [n] and predictions, [n, classes] or [n]."""
-    columns = {name: list(column) if column.ndim > 1 else column for name, column in predictions.items()}
+    columns = {
+        name: list(column) if column.ndim > 1 else column for name, column in predictions.items()
+    }
     return TaskTable(task, examples.named.assign(**{LABEL: labels, **columns}), list(predictions))
 
 
@@ -114,7 +124,9 @@ def check_labels(task: Task, labels: Array, examples: Examples) -> None:
         key, count = examples.named[KEY][row], int((~good).sum())
         others = f"{count} of {len(labels)} test examples have no such label"
         received = f"{labels[row]} for the example {key}; {others}"
-        remedy = "Set such rows aside with an expectation, or correct the label in preprocessing_fn."
+        remedy = (
+            "Set such rows aside with an expectation, or correct the label in preprocessing_fn."
+        )
         raise ProjectError(f"labels of task `{task.name}`", expected, received, remedy)
 
 
@@ -125,7 +137,11 @@ def class_scores(table: pd.DataFrame, model: str) -> Array:
 
 def predictions_of(table: pd.DataFrame, task: Task, model: str) -> Array:
     """Gives a model's class probabilities, float64 [n, classes], or values, float64 [n]."""
-    return class_scores(table, model) if task.is_classes else np.asarray(table[model], dtype=np.float64)
+    return (
+        class_scores(table, model)
+        if task.is_classes
+        else np.asarray(table[model], dtype=np.float64)
+    )
 
 
 def _each_alone(named: pd.DataFrame) -> pd.Series:
@@ -141,7 +157,10 @@ def _read_span(folder: Path, columns: Mapping[str, str]) -> Examples:
     if not records:
         return Examples([], pd.DataFrame())
     values = read_values(records, set(columns.values()))
-    texts = {name: [str(as_text(row[0]) if row else None) for row in values[of]] for name, of in columns.items()}
+    texts = {
+        name: [str(as_text(row[0]) if row else None) for row in values[of]]
+        for name, of in columns.items()
+    }
     return Examples(records, pd.DataFrame({SPAN: [folder.name] * len(records)} | texts))
 
 
@@ -151,5 +170,6 @@ def read_values(records: list[bytes], features: Iterable[str]) -> dict[str, list
     present = {name: number for number, name in enumerate(batch.schema.names)}
     # An optional feature may be in no example of a span.
     return {
-        name: batch.column(present[name]).to_pylist() if name in present else [None] * len(records) for name in features
+        name: batch.column(present[name]).to_pylist() if name in present else [None] * len(records)
+        for name in features
     }

@@ -65,7 +65,10 @@ def served_features(schema: Schema) -> list[ServedFeature]:
     specs = parsing_specs(schema, serving_features(schema))
     return [
         ServedFeature(
-            name=name, dtype=spec.dtype.name, shape=list(spec.shape), default=_flat(spec.default_value, spec.dtype)
+            name=name,
+            dtype=spec.dtype.name,
+            shape=list(spec.shape),
+            default=_flat(spec.default_value, spec.dtype),
         )
         for name, spec in specs.items()
     ]

@@ -46,7 +46,9 @@ def add_halves(module: tf.Module, halves: Halves) -> None:
     given = transform.get_concrete_function().structured_outputs
     if not all(isinstance(tensor, tf.Tensor) for tensor in given.values()):
         return
-    taken = {name: tf.TensorSpec(tensor.shape, tensor.dtype, name=name) for name, tensor in given.items()}
+    taken = {
+        name: tf.TensorSpec(tensor.shape, tensor.dtype, name=name) for name, tensor in given.items()
+    }
     predict = tf.function(halves.predict, input_signature=[taken], autograph=False)
     predict.get_concrete_function()
     setattr(module, TRANSFORM_EXAMPLES, transform)
@@ -58,5 +60,7 @@ def halves_of(loaded: Any) -> Halves | None:
 
     None for a model of `run_fn` or of sparse features, which has none.
     """
-    transform, predict = (getattr(loaded, name, None) for name in (TRANSFORM_EXAMPLES, PREDICT_TRANSFORMED))
+    transform, predict = (
+        getattr(loaded, name, None) for name in (TRANSFORM_EXAMPLES, PREDICT_TRANSFORMED)
+    )
     return Halves(transform, predict) if transform is not None and predict is not None else None

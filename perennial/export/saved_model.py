@@ -98,11 +98,15 @@ def with_latent(model: keras.Model, project: Project) -> keras.Model:
     tensor = latent_tensor(model, project.settings.model.latent)
     if tensor is None:
         return model
-    outputs = model.output if isinstance(model.output, dict) else {project.tasks[0].name: model.output}
+    outputs = (
+        model.output if isinstance(model.output, dict) else {project.tasks[0].name: model.output}
+    )
     return keras.Model(model.input, {**outputs, LATENT: tensor})
 
 
-def named_outputs(outputs: Any, tasks: Sequence[Task], temperatures: Temperatures | None = None) -> Tensors:
+def named_outputs(
+    outputs: Any, tasks: Sequence[Task], temperatures: Temperatures | None = None
+) -> Tensors:
     """Gives a model's outputs as they are served, by name.
 
     A temperature changes probabilities, never a class.
@@ -140,7 +144,9 @@ def serving_signatures(predict: Callable[[Tensors], Tensors], schema: Schema) ->
         return predict(tf.io.parse_example(examples, parsing))
 
     return {
-        SERVING_SIGNATURE: tf.function(predict, autograph=False).get_concrete_function(serving_specs(schema)),
+        SERVING_SIGNATURE: tf.function(predict, autograph=False).get_concrete_function(
+            serving_specs(schema)
+        ),
         EXAMPLES_SIGNATURE: tf.function(serve_examples, autograph=False).get_concrete_function(
             tf.TensorSpec([None], tf.string, name="examples")
         ),
@@ -165,13 +171,17 @@ def labels_signature(transform: Callable[[Tensors], Tensors], project: Project) 
         transformed = transform(tf.io.parse_example(examples, parsing))
         kinds = {task.name: tf.int64 if task.is_classes else tf.float32 for task in project.tasks}
         found = {task.name: transformed[task.label] for task in project.tasks}
-        return {name: tf.reshape(tf.cast(label, kinds[name]), [-1]) for name, label in found.items()}
+        return {
+            name: tf.reshape(tf.cast(label, kinds[name]), [-1]) for name, label in found.items()
+        }
 
     function = tf.function(label_examples, autograph=False)
     return function.get_concrete_function(tf.TensorSpec([None], tf.string, name="examples"))
 
 
-def make_contract(serve_examples: Any, project: Project, temperatures: Temperatures | None = None) -> ModelContract:
+def make_contract(
+    serve_examples: Any, project: Project, temperatures: Temperatures | None = None
+) -> ModelContract:
     """Makes the contract of a model with this signature."""
     names = [task.name for task in project.tasks]
     outputs = serve_examples.structured_outputs
@@ -179,7 +189,9 @@ def make_contract(serve_examples: Any, project: Project, temperatures: Temperatu
         ServedTask(
             name=task.name,
             kind=task.kind,
-            classes=outputs[output_name(names, task.name, "probabilities")].shape[1] if task.is_classes else None,
+            classes=outputs[output_name(names, task.name, "probabilities")].shape[1]
+            if task.is_classes
+            else None,
             temperature=(temperatures or {}).get(task.name),
         )
         for task in project.tasks
@@ -199,7 +211,10 @@ def serving_specs(schema: Schema) -> dict[str, tf.TensorSpec]:
     import tensorflow as tf
 
     found = parsing_specs(schema, serving_features(schema))
-    return {name: tf.TensorSpec([None, *spec.shape], spec.dtype, name=name) for name, spec in found.items()}
+    return {
+        name: tf.TensorSpec([None, *spec.shape], spec.dtype, name=name)
+        for name, spec in found.items()
+    }
 
 
 def read_exported_weights(saved_model: Path) -> Weights:
@@ -213,4 +228,6 @@ def read_exported_weights(saved_model: Path) -> Weights:
     try:
         return load_weights(file)
     except (OSError, ValueError) as error:
-        raise IntegrityError(str(file), "must hold the model's weights", error, "Train anew.") from None
+        raise IntegrityError(
+            str(file), "must hold the model's weights", error, "Train anew."
+        ) from None

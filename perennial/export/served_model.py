@@ -87,7 +87,10 @@ class ServedModel:
     def outputs(self) -> dict[str, str]:
         """The output of each task that its others follow from: `probabilities`, or `value`."""
         tasks = self.tasks
-        return {name: output_name(list(tasks), name, PARTS[task.kind][-1]) for name, task in tasks.items()}
+        return {
+            name: output_name(list(tasks), name, PARTS[task.kind][-1])
+            for name, task in tasks.items()
+        }
 
     @property
     def halves(self) -> Halves | None:

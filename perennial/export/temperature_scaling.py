@@ -29,7 +29,10 @@ if TYPE_CHECKING:
 LEAST_EXAMPLES = 50
 """With fewer, the temperature would tell of these examples more than of the model."""
 COLDEST, HOTTEST = 0.05, 20.0
-"""Bounds of the temperature: beyond them probabilities are 0 and 1, or all equal, whatever the model says."""
+"""Bounds of the temperature.
+
+Beyond them probabilities are 0 and 1, or all equal, whatever the model says.
+"""
 _MOST_EXAMPLES = 50_000  # one number is known well enough then
 _BATCH = 512
 # A probability of 0 has no logarithm. Source: Keras's epsilon, which the training losses clip at,
@@ -39,7 +42,10 @@ _LEAST_PROBABILITY = 1e-7
 _AT_BOUND = 1.01
 
 Temperatures = Mapping[str, float | None]
-"""The temperature of each task with classes; None: its probabilities stay as the model gives them."""
+"""The temperature of each task with classes; None.
+
+Its probabilities stay as the model gives them.
+"""
 
 
 @dataclass(frozen=True)
@@ -50,7 +56,9 @@ class Fitted:
     notes: list[str] = field(default_factory=list)
 
 
-def fit_temperatures(project: Project, answers: Iterable[tuple[Mapping[str, Any], Mapping[str, Any]]]) -> Fitted:
+def fit_temperatures(
+    project: Project, answers: Iterable[tuple[Mapping[str, Any], Mapping[str, Any]]]
+) -> Fitted:
     """Fits the temperature of each task with classes.
 
     Of none where the settings ask for no calibration.
@@ -104,7 +112,9 @@ def scale(probabilities: tf.Tensor, temperature: float | None) -> tf.Tensor:
 
     if temperature is None:
         return probabilities
-    return tf.nn.softmax(tf.math.log(tf.maximum(probabilities, _LEAST_PROBABILITY)) / temperature, axis=-1)
+    return tf.nn.softmax(
+        tf.math.log(tf.maximum(probabilities, _LEAST_PROBABILITY)) / temperature, axis=-1
+    )
 
 
 def both_classes(output: tf.Tensor) -> tf.Tensor:
@@ -131,7 +141,9 @@ def eval_answers(
         inputs, labels = features.parse(records)
         return task_outputs(call_model(model, inputs, training=False), features.tasks), labels
 
-    function = tf.function(answer, autograph=False).get_concrete_function(tf.TensorSpec([None], tf.string))
+    function = tf.function(answer, autograph=False).get_concrete_function(
+        tf.TensorSpec([None], tf.string)
+    )
     for records in features.records("eval").batch(_BATCH):
         yield function(records)
 
@@ -155,7 +167,9 @@ def _gather(
             break
     empty = (np.zeros((0, 1)), np.zeros(0, np.int64))
     return {
-        name: (np.concatenate([p for p, _ in batches]), np.concatenate([n for _, n in batches])) if batches else empty
+        name: (np.concatenate([p for p, _ in batches]), np.concatenate([n for _, n in batches]))
+        if batches
+        else empty
         for name, batches in read.items()
     }
 
@@ -164,7 +178,9 @@ def _fit_task(task: Task, probabilities: Array, labels: Array) -> tuple[float | 
     """Fits a task's temperature; also gives what a person should know of it."""
     import numpy as np
 
-    known = (labels >= 0) & (labels < probabilities.shape[1]) & np.isfinite(probabilities).all(axis=1)
+    known = (
+        (labels >= 0) & (labels < probabilities.shape[1]) & np.isfinite(probabilities).all(axis=1)
+    )
     probabilities, labels = probabilities[known], labels[known]
     why = None
     if len(labels) < LEAST_EXAMPLES:
@@ -178,5 +194,6 @@ def _fit_task(task: Task, probabilities: Array, labels: Array) -> tuple[float | 
         return temperature, None
     return (
         temperature,
-        f"the temperature of `{task.name}` is at its bound ({temperature:.3g}): the eval split tells no better one",
+        f"the temperature of `{task.name}` is at its bound ({temperature:.3g}): the eval split "
+        "tells no better one",
     )

@@ -22,7 +22,12 @@ _ISO = (
     r"(\d{4})-(\d{2})-(\d{2})"
     r"(?:[Tt ](\d{2}):(\d{2})(?::(\d{2})(?:[.,]\d+)?)?(?:[Zz]|([+-])(\d{2})(?::?(\d{2}))?)?)?"
 )
-_PERIODS = {"hour": (24, 0), "weekday": (7, 0), "day": (31, 1), "month": (12, 1)}  # period and first number
+_PERIODS = {
+    "hour": (24, 0),
+    "weekday": (7, 0),
+    "day": (31, 1),
+    "month": (12, 1),
+}  # period and first number
 
 
 def epoch_seconds(text: Values, default: int = 0) -> Values:
@@ -70,7 +75,10 @@ def date_parts(seconds: Values, utc_offset_hours: float = 0.0) -> dict[str, Valu
     checked_number("date_parts", "utc_offset_hours", utc_offset_hours, -24)
     if isinstance(values, tf.SparseTensor):
         parts = _parts(values.values, utc_offset_hours)
-        return {name: tf.SparseTensor(values.indices, part, values.dense_shape) for name, part in parts.items()}
+        return {
+            name: tf.SparseTensor(values.indices, part, values.dense_shape)
+            for name, part in parts.items()
+        }
     return _parts(values, utc_offset_hours)
 
 
@@ -96,7 +104,9 @@ def cyclic(values: Values, period: float) -> tuple[Values, Values]:
 
     def angle(value: tf.Tensor) -> tf.Tensor:
         # In float64, as float32 cannot hold epoch seconds.
-        turn = tf.math.floormod(tf.cast(value, tf.float64), tf.constant(period, tf.float64)) / period
+        turn = (
+            tf.math.floormod(tf.cast(value, tf.float64), tf.constant(period, tf.float64)) / period
+        )
         return turn * (2 * math.pi)
 
     sine = on_values(numbers, lambda value: tf.cast(tf.sin(angle(value)), tf.float32))
@@ -124,7 +134,9 @@ def cyclic_date_parts(seconds: Values, utc_offset_hours: float = 0.0) -> dict[st
     parts, points = date_parts(values, utc_offset_hours), {}
     for name, (period, first) in _PERIODS.items():
         # The first month and the first day of a month stand at angle 0.
-        points[f"{name}_sin"], points[f"{name}_cos"] = cyclic(on_values(parts[name], _less(first)), period)
+        points[f"{name}_sin"], points[f"{name}_cos"] = cyclic(
+            on_values(parts[name], _less(first)), period
+        )
     return points
 
 
@@ -143,7 +155,9 @@ def _parse(strings: tf.Tensor, default: tf.Tensor) -> tf.Tensor:
     behind = tf.equal(tf.strings.regex_replace(safe, f"^{_ISO}$", r"\7"), "-")
     ahead = tf.where(behind, -zone, zone)
     exists = (month >= 1) & (month <= 12) & (day >= 1) & (day <= _days_in_month(year, month))
-    in_day = (hour <= 23) & (minute <= 59) & (second <= 59) & (zone_hours <= 23) & (zone_minutes <= 59)
+    in_day = (
+        (hour <= 23) & (minute <= 59) & (second <= 59) & (zone_hours <= 23) & (zone_minutes <= 59)
+    )
     seconds = _days_from_civil(year, month, day) * _DAY + hour * 3600 + minute * 60 + second - ahead
     return tf.where(formed & exists & in_day, seconds, default)
 
@@ -190,7 +204,9 @@ def _parts(seconds: tf.Tensor, utc_offset_hours: float) -> dict[str, tf.Tensor]:
     shifted = days + _EPOCH
     era = shifted // _ERA
     day_of_era = shifted - era * _ERA
-    year_of_era = (day_of_era - day_of_era // 1460 + day_of_era // 36_524 - day_of_era // 146_096) // 365
+    year_of_era = (
+        day_of_era - day_of_era // 1460 + day_of_era // 36_524 - day_of_era // 146_096
+    ) // 365
     day_of_year = day_of_era - (365 * year_of_era + year_of_era // 4 - year_of_era // 100)
     from_march = (5 * day_of_year + 2) // 153
     month = (from_march + 2) % 12 + 1

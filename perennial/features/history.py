@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from perennial.features.inputs import INTEGERS, NUMBERS, checked, checked_count, checked_number, one_per_example
+from perennial.features.inputs import (
+    INTEGERS,
+    NUMBERS,
+    checked,
+    checked_count,
+    checked_number,
+    one_per_example,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -17,7 +24,11 @@ PAST_TIMES, PAST_AMOUNTS = "past_times", "past_amounts"
 
 
 def recency_frequency_monetary(
-    times: Values, amounts: Values, at: tf.Tensor, window_days: float | None = None, never_days: float = 3650.0
+    times: Values,
+    amounts: Values,
+    at: tf.Tensor,
+    window_days: float | None = None,
+    never_days: float = 3650.0,
 ) -> dict[str, tf.Tensor]:
     """Tells how long ago, how often and for how much an entity bought, travelled or called.
 
@@ -91,7 +102,12 @@ def _lists(values: Values, dtype: tf.DType, filling: float, argument: str) -> tf
 
 
 def entity_history(
-    frame: pd.DataFrame, entity: str, at: str, amount: str, limit: int, events: pd.DataFrame | None = None
+    frame: pd.DataFrame,
+    entity: str,
+    at: str,
+    amount: str,
+    limit: int,
+    events: pd.DataFrame | None = None,
 ) -> pd.DataFrame:
     """Adds each row's past: the newest events of its entity strictly before the row's own time.
 
@@ -116,12 +132,24 @@ def entity_history(
         ValueError: A column or a row's time is missing, or no event is to be kept.
     """
     checked_count("entity_history", "limit", limit)
-    past = _columns(frame if events is None else events, entity, at, amount, "frame" if events is None else "events")
+    past = _columns(
+        frame if events is None else events,
+        entity,
+        at,
+        amount,
+        "frame" if events is None else "events",
+    )
     rows = _columns(frame, entity, at, amount, "frame")
     # The amount decides between events of one time, so that the order of the rows never does.
     ordered = past.sort_values(["at", "amount"], kind="stable")
-    pasts = {name: (group["at"].to_numpy(), group["amount"].to_numpy()) for name, group in ordered.groupby("entity")}
-    lists = [_past(pasts.get(name), time, limit) for name, time in zip(rows["entity"], rows["at"], strict=True)]
+    pasts = {
+        name: (group["at"].to_numpy(), group["amount"].to_numpy())
+        for name, group in ordered.groupby("entity")
+    }
+    lists = [
+        _past(pasts.get(name), time, limit)
+        for name, time in zip(rows["entity"], rows["at"], strict=True)
+    ]
     result = frame.copy()
     result[PAST_TIMES] = [times for times, _ in lists]
     result[PAST_AMOUNTS] = [amounts for _, amounts in lists]
@@ -135,7 +163,10 @@ def _past(events: tuple[Any, Any] | None, time: int, limit: int) -> tuple[list[i
     amounts: list[float] = []
     if events is not None:
         end = int(np.searchsorted(events[0], time, side="left"))
-        times, amounts = events[0][max(0, end - limit) : end].tolist(), events[1][max(0, end - limit) : end].tolist()
+        times, amounts = (
+            events[0][max(0, end - limit) : end].tolist(),
+            events[1][max(0, end - limit) : end].tolist(),
+        )
     missing = limit - len(times)
     return times + [int(time)] * missing, amounts + [0.0] * missing
 
@@ -146,7 +177,10 @@ def _columns(frame: pd.DataFrame, entity: str, at: str, amount: str, argument: s
     missing = [name for name in (entity, at, amount) if name not in frame.columns]
     if missing:
         have = ", ".join(map(str, frame.columns))
-        raise ValueError(f"features.entity_history: {argument} must have the column `{missing[0]}`. Received: {have}.")
+        raise ValueError(
+            f"features.entity_history: {argument} must have the column `{missing[0]}`. Received: "
+            f"{have}."
+        )
     if not pd.api.types.is_numeric_dtype(frame[amount]):
         where = f"features.entity_history: {argument}[{amount!r}]"
         raise TypeError(f"{where} must hold numbers. Received: {frame[amount].dtype}.")
@@ -159,10 +193,16 @@ def _seconds(column: pd.Series, where: str) -> Any:
     import pandas as pd
 
     if column.isna().any():
-        raise ValueError(f"{where} must be set in every row. Received: {int(column.isna().sum())} rows without.")
+        raise ValueError(
+            f"{where} must be set in every row. Received: {int(column.isna().sum())} rows without."
+        )
     if pd.api.types.is_datetime64_any_dtype(column):
-        in_utc = column.dt.tz_convert("UTC").dt.tz_localize(None) if column.dt.tz is not None else column
+        in_utc = (
+            column.dt.tz_convert("UTC").dt.tz_localize(None) if column.dt.tz is not None else column
+        )
         return in_utc.to_numpy("datetime64[s]").astype("int64")
     if not pd.api.types.is_integer_dtype(column):
-        raise TypeError(f"{where} must hold whole epoch seconds or datetimes. Received: {column.dtype}.")
+        raise TypeError(
+            f"{where} must hold whole epoch seconds or datetimes. Received: {column.dtype}."
+        )
     return column.to_numpy("int64")

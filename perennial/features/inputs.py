@@ -17,7 +17,9 @@ TEXT = ("string",)
 _NAMES = {INTEGERS: "whole numbers", FLOATS: "fractions", NUMBERS: "numbers", TEXT: "text"}
 
 
-def checked(function: str, argument: str, values: Any, *kinds: tuple[str, ...], dense: bool = False) -> Any:
+def checked(
+    function: str, argument: str, values: Any, *kinds: tuple[str, ...], dense: bool = False
+) -> Any:
     """Checks an argument of a feature function; gives it as a tensor.
 
     Args:
@@ -34,14 +36,22 @@ def checked(function: str, argument: str, values: Any, *kinds: tuple[str, ...], 
 
     where = f"features.{function}: {argument}"
     expected = " or ".join(_NAMES[kind] for kind in kinds)
-    if isinstance(values, tf.RaggedTensor | dict) or (dense and isinstance(values, tf.SparseTensor)):
-        remedy = "Give it features.filled(x, default)." if isinstance(values, tf.SparseTensor) else ""
-        raise TypeError(f"{where} must be a dense tensor. Received: {type(values).__name__}. {remedy}".rstrip())
+    if isinstance(values, tf.RaggedTensor | dict) or (
+        dense and isinstance(values, tf.SparseTensor)
+    ):
+        remedy = (
+            "Give it features.filled(x, default)." if isinstance(values, tf.SparseTensor) else ""
+        )
+        raise TypeError(
+            f"{where} must be a dense tensor. Received: {type(values).__name__}. {remedy}".rstrip()
+        )
     if not isinstance(values, tf.SparseTensor):
         try:
             values = tf.convert_to_tensor(values)
         except (TypeError, ValueError) as error:
-            raise TypeError(f"{where} must be a tensor of {expected}. Received: {values!r}.") from error
+            raise TypeError(
+                f"{where} must be a tensor of {expected}. Received: {values!r}."
+            ) from error
     if values.dtype.name not in {name for kind in kinds for name in kind}:
         raise TypeError(f"{where} must be {expected}. Received: a tensor of {values.dtype.name}.")
     return values
@@ -55,7 +65,8 @@ def checked_number(function: str, argument: str, value: Any, least: float) -> No
     """
     if isinstance(value, bool) or not isinstance(value, int | float) or not value >= least:
         raise ValueError(
-            f"features.{function}: {argument} must be a number of at least {least:g}. Received: {value!r}."
+            f"features.{function}: {argument} must be a number of at least {least:g}. Received: "
+            f"{value!r}."
         )
 
 
@@ -66,7 +77,9 @@ def checked_count(function: str, argument: str, value: Any) -> None:
         ValueError: It is not a whole number above 0.
     """
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ValueError(f"features.{function}: {argument} must be a whole number above 0. Received: {value!r}.")
+        raise ValueError(
+            f"features.{function}: {argument} must be a whole number above 0. Received: {value!r}."
+        )
 
 
 def on_values(values: Values, work: Callable[[tf.Tensor], tf.Tensor]) -> Values:

@@ -63,4 +63,7 @@ def log1p_signed(values: Values) -> Values:
 def _check_default(values: Any, default: float | str) -> None:
     kind = str if values.dtype.name == "string" else int if values.dtype.is_integer else int | float
     if isinstance(default, bool) or not isinstance(default, kind):
-        raise TypeError(f"features.filled: default must be of the dtype {values.dtype.name}. Received: {default!r}.")
+        raise TypeError(
+            f"features.filled: default must be of the dtype {values.dtype.name}. Received: "
+            f"{default!r}."
+        )

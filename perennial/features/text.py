@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from perennial.features.inputs import INTEGERS, TEXT, checked, checked_count, on_values, one_per_example
+from perennial.features.inputs import (
+    INTEGERS,
+    TEXT,
+    checked,
+    checked_count,
+    on_values,
+    one_per_example,
+)
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -41,7 +48,9 @@ def hashed(values: Values, buckets: int, salt: int = 0) -> Values:
     checked_count("hashed", "buckets", buckets)
     return on_values(
         categories,
-        lambda category: tf.strings.to_hash_bucket_fast(tf.strings.join([f"{salt}:", _as_text(category)]), buckets),
+        lambda category: tf.strings.to_hash_bucket_fast(
+            tf.strings.join([f"{salt}:", _as_text(category)]), buckets
+        ),
     )
 
 
@@ -64,14 +73,19 @@ def crossed(*values: tf.Tensor, buckets: int, salt: int = 0) -> tf.Tensor:
     import tensorflow as tf
 
     if len(values) < 2:
-        raise ValueError(f"features.crossed: values must be two tensors or more. Received: {len(values)}.")
+        raise ValueError(
+            f"features.crossed: values must be two tensors or more. Received: {len(values)}."
+        )
     checked_count("crossed", "buckets", buckets)
     texts = [
         _as_text(checked("crossed", f"values[{number}]", value, TEXT, INTEGERS, dense=True))
         for number, value in enumerate(values)
     ]
     # Each with its length in front, so that no text can look like the border of two.
-    parts = [tf.strings.join([tf.strings.as_string(tf.strings.length(text)), text], ":") for text in texts]
+    parts = [
+        tf.strings.join([tf.strings.as_string(tf.strings.length(text)), text], ":")
+        for text in texts
+    ]
     return tf.strings.to_hash_bucket_fast(tf.strings.join([f"{salt}:", *parts]), buckets)
 
 
@@ -135,7 +149,9 @@ def hashed_token_counts(values: Values, buckets: int, salt: int = 0) -> tf.Tenso
     checked_count("hashed_token_counts", "buckets", buckets)
     words = _words(values, "hashed_token_counts")
     places = words.value_rowids() * buckets + hashed(words.values, buckets, salt)
-    counts = tf.math.unsorted_segment_sum(tf.ones_like(places, tf.float32), places, words.nrows() * buckets)
+    counts = tf.math.unsorted_segment_sum(
+        tf.ones_like(places, tf.float32), places, words.nrows() * buckets
+    )
     return tf.reshape(counts, [-1, buckets])
 
 
@@ -145,7 +161,11 @@ def _words(values: Values, function: str) -> tf.RaggedTensor:
     from perennial.features.numbers import filled
 
     text = checked(function, "values", values, TEXT)
-    single = filled(text, "") if isinstance(text, tf.SparseTensor) else one_per_example(text, function, "values")
+    single = (
+        filled(text, "")
+        if isinstance(text, tf.SparseTensor)
+        else one_per_example(text, function, "values")
+    )
     return tf.strings.split(_normalise(single))
 
 

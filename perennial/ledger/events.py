@@ -145,7 +145,12 @@ class Ledger:
                 held = stack.enter_context(self._table.hold_lock(patience))
             if not held:
                 remedy = "Try again when it is done."
-                raise BusyError(self._where, "must be free to change the registry", "another process at work", remedy)
+                raise BusyError(
+                    self._where,
+                    "must be free to change the registry",
+                    "another process at work",
+                    remedy,
+                )
             yield
 
     def events(self, *kinds: EventKind, run: str | None = None, after: int = 0) -> list[Event]:
@@ -176,7 +181,9 @@ class Ledger:
         if newest is None:
             return None
         deployment = body_of(newest, Deployment)
-        return Champion(version=deployment.version, digest=deployment.digest, deployment=newest.number)
+        return Champion(
+            version=deployment.version, digest=deployment.digest, deployment=newest.number
+        )
 
     def deploy(self, deployment: Deployment, run: str | None) -> None:
         """Makes a version the champion, if the champion is still the one that it `replaces`.
@@ -248,25 +255,33 @@ def body_of(event: Event, kind: type[B]) -> B:
         LedgerError: The event is of another kind.
     """
     if not isinstance(event.body, kind):
-        raise LedgerError(f"ledger event {event.number}", f"must be a {kind.__name__}", event.kind, "Report this.")
+        raise LedgerError(
+            f"ledger event {event.number}", f"must be a {kind.__name__}", event.kind, "Report this."
+        )
     return event.body
 
 
 def started(runs: Sequence[tuple[Event, RunStarted, Event | None]]) -> list[RunStarted]:
     """Lists interrupted or failed runs, oldest first: the next run continues where they stopped."""
-    return [start for _, start, end in runs if end is None or body_of(end, RunEnded).outcome == "failed"]
+    return [
+        start for _, start, end in runs if end is None or body_of(end, RunEnded).outcome == "failed"
+    ]
 
 
 def _parse(row: Row) -> Event:
     kind = cast("EventKind", row.kind)
-    return Event(row.number, row.at, kind, row.run, BODIES[kind].model_validate(json.loads(row.body)))
+    return Event(
+        row.number, row.at, kind, row.run, BODIES[kind].model_validate(json.loads(row.body))
+    )
 
 
 def _stale_champion(deployment: Deployment, current: Champion | None) -> LedgerError:
     return LedgerError(
         f"deployment of version {deployment.version}",
         f"must replace deployment {deployment.replaces}, which it was compared with",
-        f"deployment {current.deployment} (version {current.version}) serves now" if current else "nothing serves now",
+        f"deployment {current.deployment} (version {current.version}) serves now"
+        if current
+        else "nothing serves now",
         "Run again to compare with the version that serves.",
     )
 

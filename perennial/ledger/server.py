@@ -95,7 +95,11 @@ class ServerTable:
             connection.execute(insert_into(EVENTS), [row._asdict() for row in rows])
 
     def select(
-        self, kinds: Sequence[str], run: str | None = None, after: int = 0, newest: int | None = None
+        self,
+        kinds: Sequence[str],
+        run: str | None = None,
+        after: int = 0,
+        newest: int | None = None,
     ) -> list[Row]:
         """Reads rows of these kinds and this run, numbered above `after`, oldest first.
 
@@ -103,7 +107,9 @@ class ServerTable:
             StorageError: The database cannot be read.
         """
         columns = (EVENTS.c[name] for name in Row._fields)
-        query = select_from(*columns).where(EVENTS.c.number > after).order_by(EVENTS.c.number.desc())
+        query = (
+            select_from(*columns).where(EVENTS.c.number > after).order_by(EVENTS.c.number.desc())
+        )
         if kinds:
             query = query.where(EVENTS.c.kind.in_(kinds))
         if run is not None:
@@ -122,7 +128,8 @@ class ServerTable:
         with _reported():
             connection = self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
         with connection:
-            connection.detach()  # from the pool: closed at the end, which gives the lock back even after an error
+            # From the pool: closed at the end, which gives the lock back even after an error.
+            connection.detach()
             yield wait_for_lock(lambda: _try_lock(connection), patience)
 
 
@@ -138,7 +145,11 @@ def _create(engine: Engine) -> None:
 
 def _try_lock(connection: Connection) -> bool:
     with _reported():
-        return bool(connection.execute(text("SELECT pg_try_advisory_lock(:number)"), {"number": _LOCK_NUMBER}).scalar())
+        return bool(
+            connection.execute(
+                text("SELECT pg_try_advisory_lock(:number)"), {"number": _LOCK_NUMBER}
+            ).scalar()
+        )
 
 
 @contextmanager

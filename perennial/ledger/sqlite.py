@@ -13,7 +13,8 @@ from perennial.storage.locks import hold_file_lock
 
 _CREATE = (
     "CREATE TABLE events ("
-    "number INTEGER PRIMARY KEY AUTOINCREMENT NOT NULL, at VARCHAR(32) NOT NULL, kind VARCHAR(32) NOT NULL, "
+    "number INTEGER PRIMARY KEY AUTOINCREMENT NOT NULL, at VARCHAR(32) NOT NULL, kind VARCHAR(32) "
+    "NOT NULL, "
     "run VARCHAR(64), key VARCHAR(256) UNIQUE, body TEXT NOT NULL)",
     *(
         f"CREATE TRIGGER events_no_{change.lower()} BEFORE {change} ON events "
@@ -69,14 +70,21 @@ class SqliteTable:
             connection.executemany(_INSERT, rows)
 
     def select(
-        self, kinds: Sequence[str], run: str | None = None, after: int = 0, newest: int | None = None
+        self,
+        kinds: Sequence[str],
+        run: str | None = None,
+        after: int = 0,
+        newest: int | None = None,
     ) -> list[Row]:
         """Reads rows of these kinds and this run, numbered above `after`, oldest first.
 
         Raises:
             StorageError: The file cannot be read.
         """
-        query, values = "SELECT number, at, kind, run, body FROM events WHERE number > ?", [after, *kinds]
+        query, values = (
+            "SELECT number, at, kind, run, body FROM events WHERE number > ?",
+            [after, *kinds],
+        )
         if kinds:
             query += f" AND kind IN ({', '.join('?' * len(kinds))})"
         if run is not None:
@@ -87,7 +95,9 @@ class SqliteTable:
             query += " LIMIT ?"
             values.append(newest)
         with self._connected() as connection:
-            return [Row(*values) for values in reversed(connection.execute(query, values).fetchall())]
+            return [
+                Row(*values) for values in reversed(connection.execute(query, values).fetchall())
+            ]
 
     def hold_lock(self, patience: float) -> AbstractContextManager[bool]:
         """Holds the lock of a file beside the database; gives whether it was free in time."""
@@ -96,7 +106,9 @@ class SqliteTable:
     def _create(self, connection: sqlite3.Connection) -> None:
         """Creates the table with the triggers that make it append-only, in one transaction."""
         with _transaction(connection):
-            if connection.execute(_EXISTS).fetchone() is None:  # another process may have been first
+            if (
+                connection.execute(_EXISTS).fetchone() is None
+            ):  # another process may have been first
                 for statement in _CREATE:
                     connection.execute(statement)
 
@@ -113,7 +125,9 @@ class SqliteTable:
         self._free.append(connection)
 
     def _connect(self) -> sqlite3.Connection:
-        connection = sqlite3.connect(self._path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+        connection = sqlite3.connect(
+            self._path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
+        )
         # Readers (the server) never wait for a writer; a commit is on disk before it returns.
         _write_ahead(connection)
         connection.execute("PRAGMA synchronous=FULL")

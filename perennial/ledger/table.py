@@ -36,13 +36,20 @@ class Row(NamedTuple):
 
 
 class EventTable(Protocol):
-    """A table that is appended to and read. Every method raises `StorageError`; any thread may call it."""
+    """A table that is appended to and read. Every method raises `StorageError`.
+
+    Any thread may call it.
+    """
 
     def insert(self, rows: Sequence[NewRow]) -> None:
         """Inserts all rows in one transaction; raises `DuplicateKeyError` where a key is taken."""
 
     def select(
-        self, kinds: Sequence[str], run: str | None = None, after: int = 0, newest: int | None = None
+        self,
+        kinds: Sequence[str],
+        run: str | None = None,
+        after: int = 0,
+        newest: int | None = None,
     ) -> list[Row]:
         """Reads rows of these kinds (none given: all) and this run, numbered above `after`.
 

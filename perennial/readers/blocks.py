@@ -79,7 +79,10 @@ class BatchBlock:
     def divide(self) -> Sequence[Block]:
         """Slices the batch."""
         step = -(-self.size // PIECES)
-        return [BatchBlock(self.batch.slice(at, step), self.first + at) for at in range(0, self.size, step)]
+        return [
+            BatchBlock(self.batch.slice(at, step), self.first + at)
+            for at in range(0, self.size, step)
+        ]
 
     def rows(self) -> Iterator[Row]:
         """Converts the values of each row to Python's."""

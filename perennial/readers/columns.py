@@ -37,7 +37,11 @@ def columns_of(schema: Schema) -> dict[str, Column]:
     """Lists the features of a schema; structs, which tf.Example cannot hold, are left out."""
     from tensorflow_metadata.proto.v0 import schema_pb2
 
-    kinds: dict[int, Kind] = {schema_pb2.INT: "int", schema_pb2.FLOAT: "float", schema_pb2.BYTES: "bytes"}
+    kinds: dict[int, Kind] = {
+        schema_pb2.INT: "int",
+        schema_pb2.FLOAT: "float",
+        schema_pb2.BYTES: "bytes",
+    }
     return {
         feature.name: Column(
             kinds[feature.type],

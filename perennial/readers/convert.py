@@ -33,7 +33,9 @@ class Conformer:
         guess: Whether text of a column that is not known may be a number or a list.
     """
 
-    def __init__(self, columns: Mapping[str, Column], max_value_mb: float, guess: bool = False) -> None:
+    def __init__(
+        self, columns: Mapping[str, Column], max_value_mb: float, guess: bool = False
+    ) -> None:
         self._columns = columns
         self._largest = int(max_value_mb * MEGABYTE)
         self._natural = _guess if guess else _to_natural
@@ -67,10 +69,17 @@ class Conformer:
 
     def _reason(self, name: str, value: Any, error: Exception) -> Reason:
         column = self._columns.get(name)
-        expected = _EXPECTED[column.kind] if column else "must be a number, text, a date, or a list of one of them"
+        expected = (
+            _EXPECTED[column.kind]
+            if column
+            else "must be a number, text, a date, or a list of one of them"
+        )
         if isinstance(error, UnicodeError):
             expected = "must be text in UTF-8"
-        return Reason(f"`{name}` {expected}", shorten(_culprit(value, _converter(column)) if column else value))
+        return Reason(
+            f"`{name}` {expected}",
+            shorten(_culprit(value, _converter(column)) if column else value),
+        )
 
 
 class _TooLargeError(ValueError):
@@ -82,7 +91,11 @@ class _TooLargeError(ValueError):
 
 
 def _converter(column: Column) -> Callable[[Any], Any]:
-    scalars: dict[Kind, Callable[[Any], Plain]] = {"int": to_int, "float": to_float, "bytes": to_bytes}
+    scalars: dict[Kind, Callable[[Any], Plain]] = {
+        "int": to_int,
+        "float": to_float,
+        "bytes": to_bytes,
+    }
     scalar = scalars[column.kind]
     if column.kind == "bytes" and (column.mixed or column.text):
         scalar = _to_any_bytes if column.mixed else _to_text

@@ -60,7 +60,9 @@ def _to_typed(column: pa.Array, known: Column | None, largest: int) -> pa.Array:
         column = column.dictionary_decode()
     if pa.types.is_list(column.type) or pa.types.is_large_list(column.type):
         return _to_typed_lists(column, known, largest)
-    return _to_kind(column, known, largest, many=known is not None and (known.many or known.kind != "bytes"))
+    return _to_kind(
+        column, known, largest, many=known is not None and (known.many or known.kind != "bytes")
+    )
 
 
 def _to_typed_lists(lists: pa.Array, known: Column | None, largest: int) -> pa.Array:
@@ -70,11 +72,22 @@ def _to_typed_lists(lists: pa.Array, known: Column | None, largest: int) -> pa.A
     items, lengths = lists.flatten(), pc.list_value_length(lists).fill_null(0)
     if items.null_count or pc.max(lengths).as_py() * 8 > largest:
         raise _UnfitError
-    values = _to_kind(items, known, largest, many=False) if len(items) else pa.array([], pa.large_binary())
-    if pa.types.is_large_binary(values.type) and (pc.sum(pc.binary_length(values)).as_py() or 0) > largest:
+    values = (
+        _to_kind(items, known, largest, many=False)
+        if len(items)
+        else pa.array([], pa.large_binary())
+    )
+    if (
+        pa.types.is_large_binary(values.type)
+        and (pc.sum(pc.binary_length(values)).as_py() or 0) > largest
+    ):
         raise _UnfitError
-    offsets = np.concatenate([[0], np.cumsum(lengths.to_numpy(zero_copy_only=False))]).astype(np.int64)
-    return pa.LargeListArray.from_arrays(pa.array(offsets), values, mask=lists.is_null() if lists.null_count else None)
+    offsets = np.concatenate([[0], np.cumsum(lengths.to_numpy(zero_copy_only=False))]).astype(
+        np.int64
+    )
+    return pa.LargeListArray.from_arrays(
+        pa.array(offsets), values, mask=lists.is_null() if lists.null_count else None
+    )
 
 
 def _to_kind(values: pa.Array, known: Column | None, largest: int, many: bool) -> pa.Array:
@@ -132,7 +145,9 @@ def _to_int(numbers: pa.Array) -> pa.Array:
 
     if pa.types.is_floating(numbers.type):
         numbers = numbers.cast(pa.float64())
-        whole = pc.and_(pc.equal(pc.floor(numbers), numbers), pc.less_equal(pc.abs(numbers), _EXACT))
+        whole = pc.and_(
+            pc.equal(pc.floor(numbers), numbers), pc.less_equal(pc.abs(numbers), _EXACT)
+        )
         if not pc.all(whole).as_py():
             raise _UnfitError
     elif not (pa.types.is_integer(numbers.type) or pa.types.is_boolean(numbers.type)):
@@ -149,6 +164,8 @@ def _to_float(numbers: pa.Array) -> pa.Array:
         raise _UnfitError
     numbers = numbers.cast(pa.int64()) if pa.types.is_boolean(kind) else numbers
     numbers = numbers.cast(pa.float64(), safe=False)
-    if not pc.all(pc.or_(pc.less_equal(pc.abs(numbers), LARGEST), pc.invert(pc.is_finite(numbers)))).as_py():
+    if not pc.all(
+        pc.or_(pc.less_equal(pc.abs(numbers), LARGEST), pc.invert(pc.is_finite(numbers)))
+    ).as_py():
         raise _UnfitError
     return numbers

@@ -61,7 +61,9 @@ def read_csv_header(stream: BinaryIO, part: Part, max_value_mb: float) -> list[s
         raise BrokenFileError(part.name, "must have a header and rows", "no line")
     number, header, reason = first
     if reason is not None:
-        raise BrokenFileError(part.place(number), f"must be a header: {reason.expected}", reason.received)
+        raise BrokenFileError(
+            part.place(number), f"must be a header: {reason.expected}", reason.received
+        )
     return header
 
 
@@ -138,7 +140,9 @@ class CsvBlock:
         kept = self._not_blank()
         if not len(kept):
             return None
-        reading = pa_csv.ReadOptions(use_threads=False, block_size=len(self.data) + 1, column_names=self.header)
+        reading = pa_csv.ReadOptions(
+            use_threads=False, block_size=len(self.data) + 1, column_names=self.header
+        )
         parsing = pa_csv.ParseOptions(newlines_in_values=True)
         converting = pa_csv.ConvertOptions(
             column_types=dict.fromkeys(self.header, pa.large_utf8()),
@@ -147,7 +151,9 @@ class CsvBlock:
             check_utf8=False,  # known already
         )
         try:
-            table = pa_csv.read_csv(pa.BufferReader(self.data[: self.ends[-1]]), reading, parsing, converting)
+            table = pa_csv.read_csv(
+                pa.BufferReader(self.data[: self.ends[-1]]), reading, parsing, converting
+            )
         except pa.ArrowInvalid:
             return None
         if table.num_rows != len(kept):
@@ -163,7 +169,9 @@ class CsvBlock:
             ends = self.ends[at : at + step]
             data = self.data[start : int(ends[-1])]
             lines = self.lines[at : at + step]
-            blocks.append(CsvBlock(self.header, data, ends - start, lines, self.part, self.max_value_mb))
+            blocks.append(
+                CsvBlock(self.header, data, ends - start, lines, self.part, self.max_value_mb)
+            )
         return blocks
 
     def rows(self) -> Iterator[Row]:
@@ -171,7 +179,9 @@ class CsvBlock:
         longest = longest_line(self.max_value_mb)
         stream = io.BytesIO(self.data[: self.ends[-1]])
         lines = _Lines(read_lines(stream, self.part, longest, int(self.lines[0])))
-        return (_to_row(self.header, *record) for record in _read_records(lines, self.part, longest))
+        return (
+            _to_row(self.header, *record) for record in _read_records(lines, self.part, longest)
+        )
 
     def _not_blank(self) -> NDArray[np.intp]:
         starts = np.concatenate([[0], self.ends[:-1]])
@@ -224,7 +234,9 @@ def _as_block(
 
 def _are_regular(text: NDArray[np.uint8], quotes: NDArray[np.intp]) -> bool:
     """Tells whether each of an even number of quotes opens or closes a cell or is doubled."""
-    framed = np.concatenate([[_FEED], text, [_FEED]])  # what is before and behind them is the end of a record
+    framed = np.concatenate(
+        [[_FEED], text, [_FEED]]
+    )  # what is before and behind them is the end of a record
     opening, closing = quotes[::2], quotes[1::2]
     before, behind = framed[opening], framed[closing + 2]
     opens = (before == _COMMA) | (before == _FEED)
@@ -242,11 +254,15 @@ def _to_row(header: list[str], number: int, cells: list[str], reason: Reason | N
     values = {name: cell for name, cell in zip(header, cells, strict=False) if cell}
     if reason is None and len(cells) != width:
         reason = Reason(f"the row must have {width} cells, as the header has", str(len(cells)))
-        values |= {f"cell {place}": cell for place, cell in enumerate(cells[width:], start=width + 1)}
+        values |= {
+            f"cell {place}": cell for place, cell in enumerate(cells[width:], start=width + 1)
+        }
     return Row(number, values, reason)
 
 
-def _read_some(header: list[str], lines: _Lines, part: Part, longest: int, size: int) -> Iterator[Row]:
+def _read_some(
+    header: list[str], lines: _Lines, part: Part, longest: int, size: int
+) -> Iterator[Row]:
     """Reads rows until `size` bytes are read and the lines read ahead can be given back."""
     read = 0
     for record in _read_records(lines, part, longest):
@@ -262,12 +278,16 @@ def _give_back(lines: _Lines, source: PushbackStream) -> int:
     return lines.next_number
 
 
-def _records(stream: BinaryIO, part: Part, max_value_mb: float) -> Iterator[tuple[int, list[str], Reason | None]]:
+def _records(
+    stream: BinaryIO, part: Part, max_value_mb: float
+) -> Iterator[tuple[int, list[str], Reason | None]]:
     longest = longest_line(max_value_mb)
     return _read_records(_Lines(read_lines(stream, part, longest)), part, longest)
 
 
-def _read_records(lines: _Lines, part: Part, longest: int) -> Iterator[tuple[int, list[str], Reason | None]]:
+def _read_records(
+    lines: _Lines, part: Part, longest: int
+) -> Iterator[tuple[int, list[str], Reason | None]]:
     """Reads line number, cells and fault of every record; skips blank lines.
 
     A quote that is opened and never closed would swallow the rows after it. The line that opens it

@@ -65,7 +65,9 @@ class JsonBlock:
             lines = text.split("\n")
             if "\0" in text or max(map(len, lines)) * 4 > longest_line(self.max_value_mb):
                 return None
-            numbered = [(number, line) for number, line in enumerate(lines, self.first) if line.strip()]
+            numbered = [
+                (number, line) for number, line in enumerate(lines, self.first) if line.strip()
+            ]
             rows = [json.loads(line) for _, line in numbered]
             if not rows or not all(type(row) is dict for row in rows):
                 return None
@@ -73,14 +75,19 @@ class JsonBlock:
             arrays = [pa.array([row.get(name) for row in rows]) for name in names]
         except (ValueError, TypeError, OverflowError, RecursionError, pa.ArrowException):
             return None  # read one by one, the line at fault tells itself
-        return Columns(pa.RecordBatch.from_arrays(arrays, list(names)), np.array([number for number, _ in numbered]))
+        return Columns(
+            pa.RecordBatch.from_arrays(arrays, list(names)),
+            np.array([number for number, _ in numbered]),
+        )
 
     def divide(self) -> Sequence[Block]:
         """Gives blocks of fewer lines."""
         lines = io.BytesIO(self.data).readlines()  # unlike splitlines(), at line feeds only
         step = -(-len(lines) // PIECES)
         return [
-            JsonBlock(b"".join(lines[at : at + step]), self.first + at, self.part, self.max_value_mb)
+            JsonBlock(
+                b"".join(lines[at : at + step]), self.first + at, self.part, self.max_value_mb
+            )
             for at in range(0, len(lines), step)
         ]
 
@@ -106,7 +113,11 @@ def _to_row(line: Line) -> Row:
     try:
         values = json.loads(line.text)
     except (ValueError, RecursionError) as error:
-        return Row(line.number, {"line": line.text}, Reason("the line must be JSON", f"{shorten(line.text)} ({error})"))
+        return Row(
+            line.number,
+            {"line": line.text},
+            Reason("the line must be JSON", f"{shorten(line.text)} ({error})"),
+        )
     if not isinstance(values, dict):
         reason = Reason("the line must be a JSON object", shorten(values))
         return Row(line.number, {"line": line.text}, reason)

@@ -83,16 +83,22 @@ def read_lines(stream: ByteStream, part: Part, longest: int, first: int = 1) -> 
             yield Line(number, raw.decode("utf-8"))
         except UnicodeDecodeError as error:
             shown = raw[max(error.start - 10, 0) : error.start + 10]
-            reason = Reason("the line must be text in UTF-8", f"{shown!r} at byte {error.start + 1}")
+            reason = Reason(
+                "the line must be text in UTF-8", f"{shown!r} at byte {error.start + 1}"
+            )
             yield Line(number, raw.decode("utf-8", errors="replace"), reason)
 
 
 def _check_text(head: bytes, part: Part) -> None:
     if head.startswith((b"\xff\xfe", b"\xfe\xff")) or head.count(0) > len(head) // 8:
         kind = (
-            "UTF-16" if head.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in head[:4] else "bytes that are no text"
+            "UTF-16"
+            if head.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in head[:4]
+            else "bytes that are no text"
         )
-        raise BrokenFileError(part.name, "must be text in UTF-8", f"{kind}: {head[:12]!r} at its beginning")
+        raise BrokenFileError(
+            part.name, "must be text in UTF-8", f"{kind}: {head[:12]!r} at its beginning"
+        )
 
 
 def _too_long(raw: bytes, stream: ByteStream, number: int, longest: int) -> Line:

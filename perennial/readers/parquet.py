@@ -40,11 +40,15 @@ def read_parquet(stream: BinaryIO, part: Part) -> Iterator[Row]:
 def read_parquet_blocks(stream: BinaryIO, part: Part) -> Iterator[BatchBlock]:
     """Reads the same rows in record batches."""
     with _opened(stream) as parquet:
-        groups = range(parquet.metadata.num_row_groups) if part.row_group is None else [part.row_group]
+        groups = (
+            range(parquet.metadata.num_row_groups) if part.row_group is None else [part.row_group]
+        )
         number = part.first_row + 1
         for group in groups:
             rows = _rows_of_a_batch(parquet.metadata.row_group(group))
-            for batch in parquet.iter_batches(batch_size=rows, row_groups=[group], use_threads=False):
+            for batch in parquet.iter_batches(
+                batch_size=rows, row_groups=[group], use_threads=False
+            ):
                 yield BatchBlock(batch, number)
                 number += batch.num_rows
 

@@ -9,7 +9,12 @@ from perennial.errors import BrokenFileError, ProjectError
 from perennial.readers.blocks import Block, Columns, RowBlock
 from perennial.readers.csv_rows import read_csv, read_csv_blocks, read_csv_header
 from perennial.readers.json_lines import read_jsonl, read_jsonl_blocks
-from perennial.readers.parquet import parquet_row_groups, parquet_schema, read_parquet, read_parquet_blocks
+from perennial.readers.parquet import (
+    parquet_row_groups,
+    parquet_schema,
+    read_parquet,
+    read_parquet_blocks,
+)
 from perennial.readers.rows import Part, Row, reported_as
 from perennial.readers.tfrecord import read_tfrecord
 from perennial.storage.files import open_bytes
@@ -67,8 +72,12 @@ def read_rows(part: Part, max_value_mb: float) -> Iterator[Row]:
     if part.table is not None:
         from perennial.spans.database import read_table_rows
 
-        for number, values in enumerate(read_table_rows(part.table, part.span, part.fingerprint), start=1):
-            yield Row(number, {name: value for name, value in values.items() if name not in part.without})
+        for number, values in enumerate(
+            read_table_rows(part.table, part.span, part.fingerprint), start=1
+        ):
+            yield Row(
+                number, {name: value for name, value in values.items() if name not in part.without}
+            )
         return
     with reported_as(part, _KINDS[part.format]), open_bytes(part.uri) as stream:
         yield from _read(stream, part, max_value_mb)
@@ -186,6 +195,8 @@ def _columns(stream: BinaryIO, part: Part, max_value_mb: float) -> list[str]:
 def _check_names(columns: list[str], part: Part) -> None:
     for place, name in enumerate(columns, start=1):
         if not name.strip():
-            raise BrokenFileError(part.name, "must have a name for every column", f"none for column {place}")
+            raise BrokenFileError(
+                part.name, "must have a name for every column", f"none for column {place}"
+            )
         if name in columns[: place - 1]:
             raise BrokenFileError(part.name, "must have each column once", f"`{name}` twice")

@@ -105,12 +105,21 @@ def in_megabytes(size: float) -> str:
 
 def _plain(value: object) -> str:
     if isinstance(value, list | tuple):
-        return f"[{', '.join(shorten(item) for item in value[:8])}{', …' if len(value) > 8 else ''}]"
+        return (
+            f"[{', '.join(shorten(item) for item in value[:8])}{', …' if len(value) > 8 else ''}]"
+        )
     if isinstance(value, dict):
-        return f"{{{', '.join(f'{shorten(name)}: {shorten(item)}' for name, item in list(value.items())[:4])}}}"
+        items = [f"{shorten(name)}: {shorten(item)}" for name, item in list(value.items())[:4]]
+        return f"{{{', '.join(items)}}}"
     return str(value)
 
 
 def _first_line(error: BaseException) -> str:
     lines = str(error).strip().splitlines()
-    return lines[0].removesuffix(".") if lines else "it ends too early" if isinstance(error, EOFError) else "damage"
+    return (
+        lines[0].removesuffix(".")
+        if lines
+        else "it ends too early"
+        if isinstance(error, EOFError)
+        else "damage"
+    )

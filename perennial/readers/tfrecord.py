@@ -38,7 +38,9 @@ def read_tfrecord(stream: BinaryIO, part: Part) -> Iterator[Row]:
                 raise
             yield Row(number, {}, Reason("the record must be a tf.Example", type(error).__name__))
             continue
-        yield Row(number, {name: _values(feature) for name, feature in example.features.feature.items()})
+        yield Row(
+            number, {name: _values(feature) for name, feature in example.features.feature.items()}
+        )
 
 
 def _read_record(stream: BinaryIO, head: bytes, place: str) -> bytes:
@@ -46,7 +48,9 @@ def _read_record(stream: BinaryIO, head: bytes, place: str) -> bytes:
         raise BrokenFileError(place, "must be whole", f"{len(head)} bytes of its head")
     length, checksum = _HEAD.unpack(head)
     if checksum != _masked_crc(head[:8]):
-        raise BrokenFileError(place, "must be a TFRecord with the checksum of its length", "another checksum")
+        raise BrokenFileError(
+            place, "must be a TFRecord with the checksum of its length", "another checksum"
+        )
     data = _read_exactly(stream, length, place)
     (checksum,) = _CHECKSUM.unpack(_read_exactly(stream, _CHECKSUM.size, place))
     if checksum != _masked_crc(data):
@@ -61,7 +65,9 @@ def _read_exactly(stream: BinaryIO, length: int, place: str) -> bytes:
         blocks.append(block)
         missing -= len(block)
     if missing:
-        raise BrokenFileError(place, f"must be whole ({length} bytes)", f"{length - missing} bytes, then the end")
+        raise BrokenFileError(
+            place, f"must be whole ({length} bytes)", f"{length - missing} bytes, then the end"
+        )
     return b"".join(blocks)
 
 

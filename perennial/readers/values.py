@@ -14,7 +14,11 @@ from typing import Any
 LARGEST = (2 - 2**-24) * 2.0**127 * (1 - 2**-53)
 LARGEST_OF = {"float32": LARGEST, "float64": sys.float_info.max}
 # Made once: these run for every value.
-_NUMBERS, _FRACTIONS, _BYTES = (int, float, Decimal), (float, Decimal), (bytes, bytearray, memoryview)
+_NUMBERS, _FRACTIONS, _BYTES = (
+    (int, float, Decimal),
+    (float, Decimal),
+    (bytes, bytearray, memoryview),
+)
 
 
 def to_int(value: Any, bits: int = 64) -> int:
@@ -48,7 +52,9 @@ def to_float(value: Any, largest: float = LARGEST) -> float:
         OverflowError: It is finite and beyond the largest number.
         TypeError: It is neither a number nor text.
     """
-    number = float(_as_digits(value) if isinstance(value, str) or not isinstance(value, _NUMBERS) else value)
+    number = float(
+        _as_digits(value) if isinstance(value, str) or not isinstance(value, _NUMBERS) else value
+    )
     if not -largest <= number <= largest and math.isfinite(number):
         raise OverflowError(number)
     return number

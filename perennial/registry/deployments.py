@@ -26,12 +26,17 @@ def promote_version(project: Project, number: str | None, why: str) -> Deploymen
     versions = registry.versions()
     if not versions:
         where = f"model {project.settings.name}"
-        raise RegistryError(where, "must have a version to promote", "none", "`perennial run` trains the first one.")
+        raise RegistryError(
+            where, "must have a version to promote", "none", "`perennial run` trains the first one."
+        )
     version = registry.version(number) if number else versions[-1]
     champion = ledger.champion()
     if champion is not None and champion.version == version.version:
         raise RegistryError(
-            f"version {version.version}", "must not be the champion", "it serves already", "Choose another."
+            f"version {version.version}",
+            "must not be the champion",
+            "it serves already",
+            "Choose another.",
         )
     return _deploy(project, registry, version, "promote", why)
 
@@ -47,7 +52,11 @@ def roll_back(project: Project, why: str) -> Deployment:
     ledger = Ledger(project.ledger_url)
     stack = serving_stack([deployment for _, deployment in ledger.deployments()])
     if len(stack) < 2:
-        now = f"version {stack[-1].version} serves and none served before it" if stack else "nothing serves"
+        now = (
+            f"version {stack[-1].version} serves and none served before it"
+            if stack
+            else "nothing serves"
+        )
         remedy = "`perennial promote` deploys any version of the registry."
         raise LedgerError("ledger", "must hold an earlier deployment to roll back to", now, remedy)
     registry = Registry(project)
@@ -66,7 +75,11 @@ def serving_stack(deployments: Sequence[Deployment]) -> list[Deployment]:
 
 
 def _deploy(
-    project: Project, registry: Registry, version: ModelVersion, action: Literal["promote", "rollback"], why: str
+    project: Project,
+    registry: Registry,
+    version: ModelVersion,
+    action: Literal["promote", "rollback"],
+    why: str,
 ) -> Deployment:
     registry.fetch(version)  # verifies every byte
     ledger = Ledger(project.ledger_url)

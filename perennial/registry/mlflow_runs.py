@@ -114,7 +114,9 @@ class MlflowRuns:
 
     def document(self, run_id: str, name: str) -> str | None:
         """Reads the text of a run's document; None where it has none of this name."""
-        if f"{DOCUMENTS}/{name}" not in {item.path for item in self._client.list_artifacts(run_id, DOCUMENTS)}:
+        if f"{DOCUMENTS}/{name}" not in {
+            item.path for item in self._client.list_artifacts(run_id, DOCUMENTS)
+        }:
             return None
         with tempfile.TemporaryDirectory() as temporary:
             fetched = self._client.download_artifacts(run_id, f"{DOCUMENTS}/{name}", temporary)
@@ -127,7 +129,8 @@ class MlflowRuns:
     def _open(self, instance: TrainedInstance, lineage: Mapping[str, str]) -> Run:
         """Gives the run of these bytes: the one that exists, or a new one."""
         known: list[Run] = self._search(
-            f"tags.`{DIGEST_TAG}` = '{instance.digest}' AND tags.`{INSTANCE_TAG}` = '{instance.name}'"
+            f"tags.`{DIGEST_TAG}` = '{instance.digest}' AND tags.`{INSTANCE_TAG}` = "
+            f"'{instance.name}'"
         )
         if known:
             return known[-1]
@@ -142,7 +145,9 @@ class MlflowRuns:
         runs: list[Run] = []
         token: str | None = None
         while experiment is not None:
-            page = self._client.search_runs([experiment.experiment_id], filter_string, page_token=token)
+            page = self._client.search_runs(
+                [experiment.experiment_id], filter_string, page_token=token
+            )
             runs.extend(page)
             token = page.token
             if not token:
@@ -171,10 +176,14 @@ class MlflowRuns:
         experiment = self._client.get_experiment_by_name(self._name)
         if experiment is None:
             try:
-                return str(self._client.create_experiment(self._name, artifact_location=self._artifacts))
+                return str(
+                    self._client.create_experiment(self._name, artifact_location=self._artifacts)
+                )
             except MlflowException as error:
                 experiment = self._client.get_experiment_by_name(self._name)
-                if experiment is None:  # else it was made meanwhile, by a project with another ledger
+                if (
+                    experiment is None
+                ):  # else it was made meanwhile, by a project with another ledger
                     raise error from None
         return str(experiment.experiment_id)
 

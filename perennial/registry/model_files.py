@@ -18,7 +18,11 @@ from perennial.storage.digests import verify_folder
 
 SAVED_MODEL_FILE = "saved_model.pb"
 _GRAPH_FILES = (SAVED_MODEL_FILE, "fingerprint.pb")
-_EXTRA, _EXTRA_FILES, _USER_MODEL = "assets.extra", ("contract.json", "tf_serving_warmup_requests"), "user_model"
+_EXTRA, _EXTRA_FILES, _USER_MODEL = (
+    "assets.extra",
+    ("contract.json", "tf_serving_warmup_requests"),
+    "user_model",
+)
 _WEIGHTS = "weights.npz"
 
 _PICKLE, _KERAS, _HDF5 = "a pickle", "a .keras archive", "an HDF5 file"
@@ -37,7 +41,9 @@ _HDF5_MAGIC, _ZIP_MAGIC = b"\x89HDF\r\n\x1a\n", b"PK\x03\x04"
 # First bytes of pickles. Source: the opcode PROTO of pickletools, and the protocols that pickle
 # writes by itself.
 _PICKLE_MAGICS = (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
-_LARGEST_TEXT = 1 << 20  # a pickle without such bytes (protocol 0 or 1) is looked for in files up to this, in bytes
+_LARGEST_TEXT = (
+    1 << 20
+)  # a pickle without such bytes (protocol 0 or 1) is looked for in files up to this, in bytes
 
 
 def verify_model(folder: Path, digest: str) -> None:
@@ -59,12 +65,18 @@ def check_model_files(folder: Path) -> None:
     """
     where = f"model in {folder}"
     if not (folder / SAVED_MODEL_FILE).is_file():
-        raise IntegrityError(where, "must be a SavedModel", f"no {SAVED_MODEL_FILE}", "Run again to rebuild it.")
+        raise IntegrityError(
+            where, "must be a SavedModel", f"no {SAVED_MODEL_FILE}", "Run again to rebuild it."
+        )
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder)
         if refused := _refuse(path, PurePosixPath(name.as_posix())):
-            expected = "must hold a SavedModel and weights only, which run no code when they are read"
-            raise IntegrityError(where, expected, f"{name}: {refused}", "Export it with tf.saved_model.save.")
+            expected = (
+                "must hold a SavedModel and weights only, which run no code when they are read"
+            )
+            raise IntegrityError(
+                where, expected, f"{name}: {refused}", "Export it with tf.saved_model.save."
+            )
 
 
 def _refuse(path: Path, name: PurePosixPath) -> str | None:
@@ -111,10 +123,16 @@ def _refuse_contents(path: Path, name: PurePosixPath) -> str | None:
             return _describe_archive(path)
         if name.parts[-2:-1] == ("variables",):
             # Numbers may begin as a pickle does: then what follows must be one, too.
-            return _PICKLE if begin.startswith(_PICKLE_MAGICS) and _reads_as_pickle(stream) else None
+            return (
+                _PICKLE if begin.startswith(_PICKLE_MAGICS) and _reads_as_pickle(stream) else None
+            )
         if begin.startswith(_PICKLE_MAGICS):
             return _PICKLE
-        old = path.stat().st_size <= _LARGEST_TEXT and _reads_as_pickle(stream) and stream.read(1) == b""
+        old = (
+            path.stat().st_size <= _LARGEST_TEXT
+            and _reads_as_pickle(stream)
+            and stream.read(1) == b""
+        )
         return _PICKLE if old else None
 
 
@@ -124,7 +142,9 @@ def _reads_as_pickle(stream: BinaryIO) -> bool:
     They must reach the pickle's end, where the stream then stands.
     """
     try:
-        return sum(1 for _ in pickletools.genops(stream)) > 2  # fewer do nothing, and a short text may be that
+        return (
+            sum(1 for _ in pickletools.genops(stream)) > 2
+        )  # fewer do nothing, and a short text may be that
     except Exception:  # whatever it stumbles over, these are no instructions
         return False
 
@@ -133,7 +153,9 @@ def _describe_archive(path: Path) -> str:
     names = set(_members(path))
     if "config.json" in names:
         return _KERAS
-    return "a pickle of PyTorch" if any(name.endswith("data.pkl") for name in names) else "an archive"
+    return (
+        "a pickle of PyTorch" if any(name.endswith("data.pkl") for name in names) else "an archive"
+    )
 
 
 def _refuse_weights(path: Path) -> str | None:
@@ -147,7 +169,10 @@ def _refuse_weights(path: Path) -> str | None:
                 if _is_pickled(path, f"{name}.npy"):
                     return f"{_PICKLE} in the array {name}"
     except (OSError, ValueError, EOFError, TypeError, AttributeError, zipfile.BadZipFile) as error:
-        return f"no file of weights ({str(error).splitlines()[0] if str(error) else type(error).__name__})"
+        return (
+            "no file of weights "
+            f"({str(error).splitlines()[0] if str(error) else type(error).__name__})"
+        )
     return f"an archive with {names[0]} in it" if names else None
 
 

@@ -15,9 +15,15 @@ def lies_within(source: str, root: str) -> bool:
     """Tells whether a path or URI is `root` or lies below it, links and dots followed."""
     inner, outer = urlsplit(source), urlsplit(root)
     if _is_local(inner.scheme) and _is_local(outer.scheme):
-        return bool(inner.path) and Path(_path(source)).resolve().is_relative_to(Path(_path(root)).resolve())
+        return bool(inner.path) and Path(_path(source)).resolve().is_relative_to(
+            Path(_path(root)).resolve()
+        )
     parts, roots = (unquote(url.path).strip("/").split("/") for url in (inner, outer))
-    plain = not (inner.query or inner.fragment) and not {"..", "."} & set(parts) and "%" not in unquote(inner.path)
+    plain = (
+        not (inner.query or inner.fragment)
+        and not {"..", "."} & set(parts)
+        and "%" not in unquote(inner.path)
+    )
     same = (inner.scheme, inner.netloc) == (outer.scheme, outer.netloc)
     return plain and same and bool(outer.path.strip("/")) and parts[: len(roots)] == roots
 

@@ -90,7 +90,10 @@ def _complete(project: Project, ledger: Ledger, mark: Reconciled) -> list[str]:
     registry, begun = Registry(project), unfinished(ledger, mark)
     notes = [line for event in begun for line in _record_decision(ledger, registry, event)]
     if begun and (deleted := registry.delete_unfinished()):
-        notes.append(f"deleted {deleted} unfinished MLflow run{'s' * (deleted > 1)} of a registration cut short")
+        notes.append(
+            f"deleted {deleted} unfinished MLflow run{'s' * (deleted > 1)} of a registration cut "
+            "short"
+        )
     if begun:
         _write_mark(project, registration=begun[-1].number)
     if _align(project, ledger, registry):
@@ -105,10 +108,17 @@ def _record_decision(ledger: Ledger, registry: Registry, begun: Event) -> list[s
         return []
     text = registry.document(version, Decision.FILE)
     if text is None:
-        return [f"version {version.version} was registered by run {begun.run}, but its decision was not kept"]
-    made = DecisionMade(decision=Decision.model_validate_json(text), version=version.version, digest=digest)
+        return [
+            f"version {version.version} was registered by run {begun.run}, but its decision was "
+            "not kept"
+        ]
+    made = DecisionMade(
+        decision=Decision.model_validate_json(text), version=version.version, digest=digest
+    )
     ledger.append_once(NewEvent("decision", made, begun.run, key=decision_key(begun.run)))
-    return [f"recorded the decision on version {version.version}, which run {begun.run} had registered"]
+    return [
+        f"recorded the decision on version {version.version}, which run {begun.run} had registered"
+    ]
 
 
 def decision_key(run: str | None) -> str:
@@ -135,7 +145,9 @@ def _newest_deployment(ledger: Ledger) -> int:
 
 def _read_mark(project: Project) -> Reconciled:
     try:
-        return Reconciled.model_validate_json((project.state / MARK_FILE).read_text(encoding="utf-8"))
+        return Reconciled.model_validate_json(
+            (project.state / MARK_FILE).read_text(encoding="utf-8")
+        )
     except (FileNotFoundError, ValidationError):  # what is not known is looked at again
         return Reconciled()
 

@@ -46,10 +46,19 @@ def served_at(periods: Sequence[Period], moment: datetime) -> Period | None:
     return before[-1] if before else None
 
 
-def _period(event: Event, made: Deployment, until: str | None, decisions: Sequence[Event], now: datetime) -> Period:
+def _period(
+    event: Event, made: Deployment, until: str | None, decisions: Sequence[Event], now: datetime
+) -> Period:
     end = datetime.fromisoformat(until) if until else now
-    judged = [body_of(decision, DecisionMade) for decision in decisions if decision.run == event.run]
-    decided = [reason for each in judged if each.version == made.version for reason in each.decision.reasons]
+    judged = [
+        body_of(decision, DecisionMade) for decision in decisions if decision.run == event.run
+    ]
+    decided = [
+        reason
+        for each in judged
+        if each.version == made.version
+        for reason in each.decision.reasons
+    ]
     return Period(
         deployment=event.number,
         version=made.version,

@@ -82,7 +82,9 @@ def read_story(project: Project, registry: Registry, number: str) -> VersionStor
     ledger = Ledger(project.ledger_url)
     run = lineage.get("run")
     unknown: list[str] = []
-    start = next(((event, body.selection) for event, body, _ in ledger.runs() if event.run == run), None)
+    start = next(
+        ((event, body.selection) for event, body, _ in ledger.runs() if event.run == run), None
+    )
     judged = _decision_event(ledger, run)
     evaluation = _document(registry, version, Evaluation, unknown)
     kept = _document(registry, version, Decision, unknown)
@@ -92,7 +94,9 @@ def read_story(project: Project, registry: Registry, number: str) -> VersionStor
         unknown.append("when it was registered: the ledger holds no decision of its run")
     if start is None:
         unknown.append(
-            f"its run: the ledger holds no start of {run}" if run else "its run: none stands in the registry"
+            f"its run: the ledger holds no start of {run}"
+            if run
+            else "its run: none stands in the registry"
         )
     spans = list(_spans(ledger, evaluation, start[1] if start else None))
     story = VersionStory(
@@ -107,8 +111,13 @@ def read_story(project: Project, registry: Registry, number: str) -> VersionStor
         evaluation=evaluation,
         decision=body_of(judged, DecisionMade).decision if judged else kept,
         probing=probing,
-        periods=[period for period in read_periods(project, datetime.now(UTC)) if period.version == number],
-        unknown=unknown + [f"the verdicts on span {each.span.name}" for each in spans if not each.verdicts],
+        periods=[
+            period
+            for period in read_periods(project, datetime.now(UTC))
+            if period.version == number
+        ],
+        unknown=unknown
+        + [f"the verdicts on span {each.span.name}" for each in spans if not each.verdicts],
     )
     ledger.close()
     return story
@@ -119,10 +128,14 @@ def _may_have_probed(selection: Selection | None) -> bool:
 
 
 def _decision_event(ledger: Ledger, run: str | None) -> Event | None:
-    return next((event for event in ledger.events("decision") if run is not None and event.run == run), None)
+    return next(
+        (event for event in ledger.events("decision") if run is not None and event.run == run), None
+    )
 
 
-def _document(registry: Registry, version: ModelVersion, kind: type[R], unknown: list[str]) -> R | None:
+def _document(
+    registry: Registry, version: ModelVersion, kind: type[R], unknown: list[str]
+) -> R | None:
     """Reads a document of a version; what is missing, or of another form than today's, is noted."""
     text = registry.document(version, kind.FILE) if version.mlflow_run else None
     if text is None:
@@ -135,10 +148,25 @@ def _document(registry: Registry, version: ModelVersion, kind: type[R], unknown:
         return None
 
 
-def _spans(ledger: Ledger, evaluation: Evaluation | None, selection: Selection | None) -> Iterator[SpanStory]:
+def _spans(
+    ledger: Ledger, evaluation: Evaluation | None, selection: Selection | None
+) -> Iterator[SpanStory]:
     """Lists the spans that it was trained on, by the evaluation, or by what its run selected."""
-    window = evaluation.window if evaluation and evaluation.window else selection.window if selection else []
+    window = (
+        evaluation.window
+        if evaluation and evaluation.window
+        else selection.window
+        if selection
+        else []
+    )
     judged = ledger.judged_spans() if window else {}
     for span in window:
         verdicts = judged.get(span.name, [])
-        yield SpanStory(span, [verdict for verdict in verdicts if verdict.judged.span.fingerprint == span.fingerprint])
+        yield SpanStory(
+            span,
+            [
+                verdict
+                for verdict in verdicts
+                if verdict.judged.span.fingerprint == span.fingerprint
+            ],
+        )

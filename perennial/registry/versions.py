@@ -19,7 +19,14 @@ from typing import TYPE_CHECKING, Any
 
 from perennial.errors import IntegrityError, RegistryError
 from perennial.project import Project
-from perennial.registry.mlflow_runs import DIGEST_TAG, TAG, MlflowRuns, RunStory, TrainedInstance, lineage_tags
+from perennial.registry.mlflow_runs import (
+    DIGEST_TAG,
+    TAG,
+    MlflowRuns,
+    RunStory,
+    TrainedInstance,
+    lineage_tags,
+)
 from perennial.registry.model_files import verify_model
 from perennial.registry.model_sources import lies_within
 from perennial.storage.atomic import publish_folder
@@ -103,9 +110,13 @@ class Registry:
             page = self._client.search_model_versions(f"name = '{self.name}'")
             items.extend(page)
             while page.token:
-                page = self._client.search_model_versions(f"name = '{self.name}'", page_token=page.token)
+                page = self._client.search_model_versions(
+                    f"name = '{self.name}'", page_token=page.token
+                )
                 items.extend(page)
-        return sorted((_as_version(item) for item in items), key=lambda version: int(version.version))
+        return sorted(
+            (_as_version(item) for item in items), key=lambda version: int(version.version)
+        )
 
     def version(self, number: str) -> ModelVersion:
         """Gives the version with this number.
@@ -117,7 +128,10 @@ class Registry:
         if number not in known:
             have = ", ".join(known) or "none"
             raise RegistryError(
-                f"version {number} of {self.name}", "must be in the registry", f"it has {have}", "Choose one."
+                f"version {number} of {self.name}",
+                "must be in the registry",
+                f"it has {have}",
+                "Choose one.",
             )
         return known[number]
 
@@ -125,7 +139,9 @@ class Registry:
         """Reads the lineage tags of a version: spans, fingerprints, digests, commit and run."""
         with self._reported():
             tags: dict[str, str] = self._client.get_model_version(self.name, number).tags
-        return {name.removeprefix(TAG): value for name, value in tags.items() if name.startswith(TAG)}
+        return {
+            name.removeprefix(TAG): value for name, value in tags.items() if name.startswith(TAG)
+        }
 
     def story(self, version: ModelVersion) -> RunStory:
         """Reads the parameters and metrics of the MLflow run that holds a version."""
@@ -169,9 +185,14 @@ class Registry:
 
         with tempfile.TemporaryDirectory() as temporary:
             try:
-                fetched = Path(download_artifacts(version.source, dst_path=temporary, tracking_uri=self.uri))
+                fetched = Path(
+                    download_artifacts(version.source, dst_path=temporary, tracking_uri=self.uri)
+                )
             except (MlflowException, OSError) as error:
-                where, remedy = f"files of version {version.version}", "Restore them, or promote another version."
+                where, remedy = (
+                    f"files of version {version.version}",
+                    "Restore them, or promote another version.",
+                )
                 raise RegistryError(where, "must be in the registry", error, remedy) from error
             verify_model(fetched, version.digest)
             publish_folder(fetched, destination)
@@ -197,9 +218,14 @@ class Registry:
         """
         known = [version.version for version in self.versions()]
         newest = known[-1] if known else None
-        required = {CHAMPION_ALIAS: champion, CHALLENGER_ALIAS: newest if newest != champion else None}
+        required = {
+            CHAMPION_ALIAS: champion,
+            CHALLENGER_ALIAS: newest if newest != champion else None,
+        }
         current = self.aliases()
-        changes = {alias: number for alias, number in required.items() if current.get(alias) != number}
+        changes = {
+            alias: number for alias, number in required.items() if current.get(alias) != number
+        }
         with self._reported():
             for alias, number in changes.items():
                 if number is None:
@@ -217,7 +243,10 @@ class Registry:
         with self._reported():
             root = self._runs.artifacts_of(version.mlflow_run) if version.mlflow_run else ""
         if not root or not lies_within(version.source, root):
-            where, expected = f"version {version.version} of {self.name}", "must hold files of its own MLflow run"
+            where, expected = (
+                f"version {version.version} of {self.name}",
+                "must hold files of its own MLflow run",
+            )
             remedy = "Find out who registered it; promote another version."
             raise IntegrityError(where, expected, version.source, remedy)
 

@@ -83,4 +83,6 @@ class RunFacts(records.Record):
     @property
     def by_run_fn(self) -> bool:
         """Tells whether the module's `run_fn` trained, which owns its weights and its loop."""
-        return self.evaluation is not None and any(t.strategy == "run_fn" for t in self.evaluation.trainings)
+        return self.evaluation is not None and any(
+            t.strategy == "run_fn" for t in self.evaluation.trainings
+        )

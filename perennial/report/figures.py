@@ -18,7 +18,9 @@ from xml.etree import ElementTree
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-WIDTH = 6.1  # inches: 440 px, one column of the page, so that its 11 px text survives a phone's width
+WIDTH = (
+    6.1  # inches: 440 px, one column of the page, so that its 11 px text survives a phone's width
+)
 INK, MUTED, RULE, PAPER, REST = "#1c2126", "#5b646e", "#d5dadf", "#fffffe", "#a9b1ba"
 # Okabe and Ito's colours, which the colour-blind can distinguish; blue is the candidate.
 SERIES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#8c6d00", "#56b4e9")
@@ -64,7 +66,9 @@ def draw_lines(name: str, xlabel: str, ylabel: str, lines: Sequence[Line]) -> st
 
     Gives None where nothing in them is finite.
     """
-    values = [value for line in lines for value in (*line.values, *line.pale) if math.isfinite(value)]
+    values = [
+        value for line in lines for value in (*line.values, *line.pale) if math.isfinite(value)
+    ]
     if not any(math.isfinite(value) for line in lines for value in line.values):
         return None
     wide = spans_orders(values)
@@ -76,15 +80,23 @@ def draw_lines(name: str, xlabel: str, ylabel: str, lines: Sequence[Line]) -> st
         for line in lines:
             named = line.leading or len(lines) <= len(SERIES)  # grey: there are too few colours
             _line(axes, line, SERIES[0] if line.leading else next(others, REST), named)
-        axes.set(xlabel=xlabel, ylabel=f"{ylabel}, log scale" if wide else ylabel, yscale="log" if wide else "linear")
+        axes.set(
+            xlabel=xlabel,
+            ylabel=f"{ylabel}, log scale" if wide else ylabel,
+            yscale="log" if wide else "linear",
+        )
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 
-    return draw(name, f"{ylabel} by {xlabel} of {', '.join(line.label for line in lines)}", 3.0, paint)
+    return draw(
+        name, f"{ylabel} by {xlabel} of {', '.join(line.label for line in lines)}", 3.0, paint
+    )
 
 
 def most_frequent_labels(*counts: Mapping[str, float]) -> list[str]:
     """Gives the labels that a bar chart shows, in order: of too many, the most frequent."""
-    totals = {label: sum(count.get(label, 0) for count in counts) for count in counts for label in count}
+    totals = {
+        label: sum(count.get(label, 0) for count in counts) for count in counts for label in count
+    }
     return in_order(sorted(totals, key=lambda label: (-totals[label], label))[:_MOST_LABELS])
 
 
@@ -98,12 +110,35 @@ def in_order(*labels: Iterable[str]) -> list[str]:
 
 def _line(axes: Axes, line: Line, colour: str, named: bool) -> None:
     places, values = range(1, len(line.values) + 1), finite_or_gap(line.values)
-    label, width, order = shorten(line.label, 20), 2.4 if line.leading else 1.4, 4 if line.leading else 3
+    label, width, order = (
+        shorten(line.label, 20),
+        2.4 if line.leading else 1.4,
+        4 if line.leading else 3,
+    )
     marker = "o" if len(values) == 1 else None
-    axes.plot(places, values, marker=marker, color=colour, lw=width, zorder=order, label=label if named else None)
-    axes.plot(places[: len(line.pale)], finite_or_gap(line.pale), color=colour, lw=1, ls=(0, (3, 2)))
+    axes.plot(
+        places,
+        values,
+        marker=marker,
+        color=colour,
+        lw=width,
+        zorder=order,
+        label=label if named else None,
+    )
+    axes.plot(
+        places[: len(line.pale)], finite_or_gap(line.pale), color=colour, lw=1, ls=(0, (3, 2))
+    )
     if line.best is not None:
-        axes.plot([line.best + 1], [values[line.best]], "o", color=colour, ms=7, mec=PAPER, mew=1.2, zorder=5)
+        axes.plot(
+            [line.best + 1],
+            [values[line.best]],
+            "o",
+            color=colour,
+            ms=7,
+            mec=PAPER,
+            mew=1.2,
+            zorder=5,
+        )
 
 
 def finite_or_gap(values: Sequence[float]) -> list[float]:
@@ -152,7 +187,9 @@ def draw(name: str, alt: str, height: float, paint: Callable[[Axes], None]) -> s
         labels = axes.get_legend_handles_labels()[1]
         if labels:
             columns = 4 if sum(map(len, labels)) < 40 else 3
-            figure.legend(loc="outside upper left", ncols=columns, handlelength=1.4, columnspacing=1.4)
+            figure.legend(
+                loc="outside upper left", ncols=columns, handlelength=1.4, columnspacing=1.4
+            )
         # `savefig` would draw everything twice, to lay it out.
         layout.execute(figure)
         figure.set_layout_engine("none")
@@ -168,7 +205,10 @@ def _inline(svg: str, name: str, alt: str) -> str:
             parent.remove(child)
     for element in root.iter():
         element.tag = element.tag.rpartition("}")[2]
-        element.attrib = {key.rpartition("}")[2]: _adapt(key, value, name) for key, value in element.attrib.items()}
+        element.attrib = {
+            key.rpartition("}")[2]: _adapt(key, value, name)
+            for key, value in element.attrib.items()
+        }
     root.attrib = {"viewBox": root.attrib["viewBox"], "role": "img", "aria-label": alt}
     return ElementTree.tostring(root, encoding="unicode")
 

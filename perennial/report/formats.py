@@ -43,7 +43,11 @@ def format_metric(value: float, metric: str) -> str:
 
 def format_loss(value: float) -> str:
     """Writes a loss: to three decimals while it is small, as losses of classes are."""
-    return format_number(value) if not math.isfinite(value) or abs(value) >= 100 else format_metric(value, "loss")
+    return (
+        format_number(value)
+        if not math.isfinite(value) or abs(value) >= 100
+        else format_metric(value, "loss")
+    )
 
 
 def format_change(value: float, metric: str) -> str:
@@ -68,7 +72,11 @@ def format_seconds(seconds: float) -> str:
         return format_number(seconds)
     if seconds < 60:
         return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"
-    return f"{seconds // 60:.0f} min {seconds % 60:.0f} s" if seconds < 3600 else f"{seconds / 3600:.1f} h"
+    return (
+        f"{seconds // 60:.0f} min {seconds % 60:.0f} s"
+        if seconds < 3600
+        else f"{seconds / 3600:.1f} h"
+    )
 
 
 def format_value(value: float | str | bool) -> str:
@@ -96,7 +104,9 @@ def format_time(moment: str) -> str:
 def format_duration(start: str, end: str) -> str | None:
     """Writes the time between two ISO 8601 times; None where they cannot be compared."""
     try:
-        seconds = (datetime.datetime.fromisoformat(end) - datetime.datetime.fromisoformat(start)).total_seconds()
+        seconds = (
+            datetime.datetime.fromisoformat(end) - datetime.datetime.fromisoformat(start)
+        ).total_seconds()
     except (TypeError, ValueError):  # one with a zone and one without cannot be subtracted
         return None
     if seconds < 60:

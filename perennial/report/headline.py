@@ -17,7 +17,11 @@ LONGEST_QUOTE = 140  # characters of a reason that still make a headline
 # The stops of a run, in order: anchor on the page, name, the steps that lead to it.
 STOPS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("landed", "Data selection", ("select_spans",)),
-    ("checked", "Checks", ("ingest_examples", "check_examples", "compute_statistics", "validate_data")),
+    (
+        "checked",
+        "Checks",
+        ("ingest_examples", "check_examples", "compute_statistics", "validate_data"),
+    ),
     ("transformed", "Features", ("analyse_features", "transform_features")),
     ("pretrained", "Pretraining", ("pretrain_learner",)),
     ("stabilised", "Weight draws", ("stabilise_weights",)),
@@ -102,7 +106,11 @@ def _why_kept(facts: RunFacts) -> str:
     short = _in_short(facts)
     if short:
         return short
-    criteria = [criterion for criterion in facts.decision.criteria if criterion.blocking] if facts.decision else []
+    criteria = (
+        [criterion for criterion in facts.decision.criteria if criterion.blocking]
+        if facts.decision
+        else []
+    )
     failed = [criterion for criterion in criteria if not criterion.passed]
     unknown = [criterion for criterion in failed if not criterion.compared]
     known = f", and {len(unknown)} of these could not be compared" if unknown else ""
@@ -128,11 +136,17 @@ def _refused_spans(facts: RunFacts) -> str:
 
 def _end(facts: RunFacts) -> str | None:
     """Gives the stop where the run ended before a deployment; None where that is not known."""
-    if facts.outcome == "failed" and facts.serving_check is not None and not facts.serving_check.passed:
+    if (
+        facts.outcome == "failed"
+        and facts.serving_check is not None
+        and not facts.serving_check.passed
+    ):
         return "served"
     if facts.outcome == "failed":
         return next((anchor for anchor, _, steps in STOPS if facts.failed_step in steps), None)
-    return {"data_rejected": "checked", "nothing_new": "landed", "kept_champion": "decided"}.get(facts.outcome)
+    return {"data_rejected": "checked", "nothing_new": "landed", "kept_champion": "decided"}.get(
+        facts.outcome
+    )
 
 
 def _in_pipeline(steps: Sequence[str], facts: RunFacts) -> bool:
@@ -143,7 +157,9 @@ def _in_pipeline(steps: Sequence[str], facts: RunFacts) -> bool:
 
 def _has_section(anchor: str, facts: RunFacts) -> bool:
     """Tells whether the page has a section for a stop; probes without a result have none."""
-    return anchor not in ("transformed", "registered") and not (anchor == "probed" and facts.probing)
+    return anchor not in ("transformed", "registered") and not (
+        anchor == "probed" and facts.probing
+    )
 
 
 def _stop(anchor: str, name: str, note: str | None, ends: bool, before_end: bool) -> Stop:
@@ -151,7 +167,9 @@ def _stop(anchor: str, name: str, note: str | None, ends: bool, before_end: bool
         return Stop(anchor, name, "stopped" if ends else "done", note, True)
     if ends:
         return Stop(anchor, name, "broke_off", "not finished", False)
-    if before_end:  # steps only begin when those before them are done, whatever else is known of them
+    if (
+        before_end
+    ):  # steps only begin when those before them are done, whatever else is known of them
         return Stop(anchor, name, "done", "see the log", False)
     return Stop(anchor, name, "not_reached", "not reached", False)
 
@@ -168,7 +186,10 @@ def _landed(facts: RunFacts) -> str | None:
 
 def _checked(facts: RunFacts) -> str | None:
     rows = span_rows(facts)
-    counts = {kind: sum(row.count(kind) for row in rows) for kind in ("passed", "failed", "warned", "not_compared")}
+    counts = {
+        kind: sum(row.count(kind) for row in rows)
+        for kind in ("passed", "failed", "warned", "not_compared")
+    }
     warned = f", {_count(counts['warned'], 'warning')}" if counts["warned"] else ""
     verdicts = f"{counts['passed']} passed, {counts['failed']} failed{warned}"
     return f"{verdicts}, {counts['not_compared']} not compared" if facts.validation else None

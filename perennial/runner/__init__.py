@@ -1,0 +1,1 @@
+"""The runner: a compiled pipeline on this machine, and the warm process."""

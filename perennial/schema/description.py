@@ -19,7 +19,9 @@ _DESCRIBED = ("type", "presence", "shape", "value_count", "lifecycle_stage", "no
 _BOUNDS = ("int_domain", "float_domain")
 
 
-def describe_changes(before: Schema, after: Schema, statistics: DatasetFeatureStatisticsList) -> list[str]:
+def describe_changes(
+    before: Schema, after: Schema, statistics: DatasetFeatureStatisticsList
+) -> list[str]:
     """Describes each change in one line, in the order of the features.
 
     Any difference gives at least one line.
@@ -37,7 +39,9 @@ def describe_changes(before: Schema, after: Schema, statistics: DatasetFeatureSt
             changes = _describe_feature(known[name], updated[name], seen.get(name), dropped)
             lines += [f"`{name}`: {change}" for change in changes]
     lines += [*_describe_values(before, after, statistics), *_describe_rest(before, after)]
-    return [printable(line) for line in lines] or ["something else than features and values"] * (before != after)
+    return [printable(line) for line in lines] or ["something else than features and values"] * (
+        before != after
+    )
 
 
 def _describe_new(feature: Feature, schema: Schema, seen: Seen | None) -> str:
@@ -45,12 +49,20 @@ def _describe_new(feature: Feature, schema: Schema, seen: Seen | None) -> str:
         return "new column without values: PLANNED, models cannot read it yet"
     values = next((d.value for d in schema.string_domain if d.name == feature.domain), None)
     parts = [f"new feature {type_name(feature)}", f"{count_words(feature)}"]
-    parts += [f"one of {listed(list(values))}"] if feature.HasField("domain") and values is not None else []
+    parts += (
+        [f"one of {listed(list(values))}"]
+        if feature.HasField("domain") and values is not None
+        else []
+    )
     parts += [f"in {_percent(seen.present)} of examples"] if seen else []
-    return ", ".join(parts) + "; not asked of clients" * (not is_in_environment(schema, feature, SERVING))
+    return ", ".join(parts) + "; not asked of clients" * (
+        not is_in_environment(schema, feature, SERVING)
+    )
 
 
-def _describe_feature(before: Feature, after: Feature, seen: Seen | None, dropped: bool) -> Iterator[str]:
+def _describe_feature(
+    before: Feature, after: Feature, seen: Seen | None, dropped: bool
+) -> Iterator[str]:
     from tensorflow_metadata.proto.v0 import schema_pb2
 
     if is_alive(before) and not is_alive(after):
@@ -64,9 +76,15 @@ def _describe_feature(before: Feature, after: Feature, seen: Seen | None, droppe
         yield f"type {type_name(before)} -> {type_name(after)}"
     present = f": in {_percent(seen.present)} of examples" if seen else ""
     if before.presence != after.presence:
-        was = "always there" if before.presence.min_fraction == 1 else f"{compact(before.presence) or 'not set'}"
+        was = (
+            "always there"
+            if before.presence.min_fraction == 1
+            else f"{compact(before.presence) or 'not set'}"
+        )
         yield f"may be missing{present} (was {was})"
-    was, now = (count_words(side).removeprefix("at most ") for side in (before, after))  # presence tells the least
+    was, now = (
+        count_words(side).removeprefix("at most ") for side in (before, after)
+    )  # presence tells the least
     if was != now:
         yield f"holds {now} (was {was})"
     old_places, new_places = list(before.not_in_environment), list(after.not_in_environment)
@@ -77,7 +95,9 @@ def _describe_feature(before: Feature, after: Feature, seen: Seen | None, droppe
     yield from _describe_bounds(before, after)
     yield from _describe_others(before, after)
     if before.lifecycle_stage != after.lifecycle_stage:
-        old, new = (schema_pb2.LifecycleStage.Name(side.lifecycle_stage) for side in (before, after))
+        old, new = (
+            schema_pb2.LifecycleStage.Name(side.lifecycle_stage) for side in (before, after)
+        )
         yield f"stage {old} -> {new}"
 
 
@@ -109,11 +129,15 @@ def _describe_others(before: Feature, after: Feature) -> Iterator[str]:
     old, new = rests
     for field in dict.fromkeys([*old, *new]):
         if old.get(field) != new.get(field):
-            shown = [f"{compact(side[field])}".strip() if field in side else "not set" for side in rests]
+            shown = [
+                f"{compact(side[field])}".strip() if field in side else "not set" for side in rests
+            ]
             yield f"{field} {shown[0] or 'empty'} -> {shown[1] or 'empty'}"
 
 
-def _describe_values(before: Schema, after: Schema, statistics: DatasetFeatureStatisticsList) -> Iterator[str]:
+def _describe_values(
+    before: Schema, after: Schema, statistics: DatasetFeatureStatisticsList
+) -> Iterator[str]:
     """Describes values that join or leave a list, the most frequent of the span first."""
     known = {domain.name: list(domain.value) for domain in before.string_domain}
     for domain in after.string_domain:
@@ -134,14 +158,19 @@ def _describe_values(before: Schema, after: Schema, statistics: DatasetFeatureSt
 
 def _describe_rest(before: Schema, after: Schema) -> Iterator[str]:
     """Describes changes of the schema as a whole, and lists of values that end."""
-    ended = {domain.name for domain in before.string_domain} - {domain.name for domain in after.string_domain}
+    ended = {domain.name for domain in before.string_domain} - {
+        domain.name for domain in after.string_domain
+    }
     yield from (f"list of values `{name}`: removed" for name in sorted(ended))
     described = ("feature", "string_domain")
     old, new = (
-        {f.name: value for f, value in side.ListFields() if f.name not in described} for side in (before, after)
+        {f.name: value for f, value in side.ListFields() if f.name not in described}
+        for side in (before, after)
     )
     yield from (
-        f"{field} of the schema changes" for field in dict.fromkeys([*old, *new]) if old.get(field) != new.get(field)
+        f"{field} of the schema changes"
+        for field in dict.fromkeys([*old, *new])
+        if old.get(field) != new.get(field)
     )
 
 

@@ -28,7 +28,9 @@ if TYPE_CHECKING:
     from tensorflow_metadata.proto.v0.statistics_pb2 import DatasetFeatureStatisticsList
 
 
-def propose_schema(schema: Schema, statistics: DatasetFeatureStatisticsList, columns: Sequence[str]) -> Schema:
+def propose_schema(
+    schema: Schema, statistics: DatasetFeatureStatisticsList, columns: Sequence[str]
+) -> Schema:
     """Makes the least changes that let a span agree with the schema in training.
 
     A new feature is not asked of clients: they do not send it yet, and requests without it would
@@ -44,7 +46,9 @@ def propose_schema(schema: Schema, statistics: DatasetFeatureStatisticsList, col
     asked = type(schema)()
     asked.CopyFrom(schema)
     del asked.feature[:]
-    in_training = [feature for feature in schema.feature if is_in_environment(schema, feature, TRAINING)]
+    in_training = [
+        feature for feature in schema.feature if is_in_environment(schema, feature, TRAINING)
+    ]
     asked.feature.extend(_as_seen(feature, seen) for feature in in_training)
     anomalies = tfdv.validate_statistics(statistics, asked)
     updated: Schema = tfdv.update_schema(asked, statistics) if anomalies.anomaly_info else asked
@@ -53,10 +57,14 @@ def propose_schema(schema: Schema, statistics: DatasetFeatureStatisticsList, col
     result.CopyFrom(schema)
     del result.feature[:]
     for feature in schema.feature:
-        result.feature.append(_settled(feature, proposed.get(feature.name, feature), seen.get(feature.name)))
+        result.feature.append(
+            _settled(feature, proposed.get(feature.name, feature), seen.get(feature.name))
+        )
     for name in dict.fromkeys([*columns, *proposed]):
         if name not in known:
-            result.feature.append(_new_feature(proposed[name], seen[name]) if name in seen else planned_feature(name))
+            result.feature.append(
+                _new_feature(proposed[name], seen[name]) if name in seen else planned_feature(name)
+            )
     del result.string_domain[:]
     result.string_domain.extend(updated.string_domain)
     _drop_new_unused(result, schema)
@@ -70,7 +78,9 @@ def find_refusal(after: Schema, label: str, key: str, types: Sequence[str]) -> s
         if name not in features or not is_alive(features[name]):
             return f"it drops `{name}`, the {role}"
     if type_name(features[label]) not in types:
-        return f"`{label}`, the label, is then {type_name(features[label])}, not {' or '.join(types)}"
+        return (
+            f"`{label}`, the label, is then {type_name(features[label])}, not {' or '.join(types)}"
+        )
     return None
 
 
@@ -121,7 +131,11 @@ def _as_seen(feature: Feature, seen: dict[str, Seen]) -> Feature:
         return retyped
     bounds = retyped.int_domain if retyped.HasField("int_domain") else None
     widened = bounds is not None and new.type == schema_pb2.FLOAT
-    limits = {end: float(getattr(bounds, end)) for end in ("min", "max") if bounds and bounds.HasField(end)}
+    limits = {
+        end: float(getattr(bounds, end))
+        for end in ("min", "max")
+        if bounds and bounds.HasField(end)
+    }
     retyped.ClearField("domain_info")
     retyped.type = new.type
     if widened:
@@ -137,7 +151,9 @@ def _settled(before: Feature, after: Feature, seen: Seen | None) -> Feature:
         return after
     if not is_alive(before):
         return _new_feature(after, seen)
-    if after.presence != before.presence or (before.HasField("shape") and not after.HasField("shape")):
+    if after.presence != before.presence or (
+        before.HasField("shape") and not after.HasField("shape")
+    ):
         improve_feature(after, seen)
     return after
 
@@ -152,7 +168,9 @@ def _drop_new_unused(schema: Schema, before: Schema) -> None:
     unused = type(before)()
     unused.CopyFrom(before)
     drop_unused_domains(unused)
-    own = {domain.name for domain in before.string_domain} - {domain.name for domain in unused.string_domain}
+    own = {domain.name for domain in before.string_domain} - {
+        domain.name for domain in unused.string_domain
+    }
     kept = [domain for domain in schema.string_domain if domain.name in own]
     drop_unused_domains(schema)
     schema.string_domain.extend(kept)

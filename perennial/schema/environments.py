@@ -25,7 +25,9 @@ def is_in_environment(schema: Schema, feature: Feature, environment: str) -> boo
 
 def environments_of(schema: Schema, feature: Feature) -> list[str]:
     """Lists the environments that a feature is in."""
-    known = dict.fromkeys([*(schema.default_environment or (TRAINING, SERVING)), *feature.in_environment])
+    known = dict.fromkeys(
+        [*(schema.default_environment or (TRAINING, SERVING)), *feature.in_environment]
+    )
     return [name for name in known if is_in_environment(schema, feature, name)]
 
 
@@ -36,7 +38,10 @@ def schema_of_environment(schema: Schema, environment: str) -> Schema:
     if environment not in copy.default_environment:
         copy.default_environment.append(environment)
     for feature, original in zip(copy.feature, schema.feature, strict=True):
-        if not is_in_environment(schema, original, environment) and environment not in feature.not_in_environment:
+        if (
+            not is_in_environment(schema, original, environment)
+            and environment not in feature.not_in_environment
+        ):
             feature.not_in_environment.append(environment)
     return copy
 
@@ -50,4 +55,8 @@ def is_alive(feature: Feature) -> bool:
     """Tells whether a feature is in use: neither deprecated nor planned nor disabled."""
     from tensorflow_metadata.proto.v0 import schema_pb2
 
-    return feature.lifecycle_stage in (schema_pb2.UNKNOWN_STAGE, schema_pb2.BETA, schema_pb2.PRODUCTION)
+    return feature.lifecycle_stage in (
+        schema_pb2.UNKNOWN_STAGE,
+        schema_pb2.BETA,
+        schema_pb2.PRODUCTION,
+    )

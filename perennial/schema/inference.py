@@ -15,7 +15,10 @@ from perennial.tfx_compat import import_tfdv
 
 if TYPE_CHECKING:
     from tensorflow_metadata.proto.v0.schema_pb2 import Feature, Schema
-    from tensorflow_metadata.proto.v0.statistics_pb2 import DatasetFeatureStatisticsList, FeatureNameStatistics
+    from tensorflow_metadata.proto.v0.statistics_pb2 import (
+        DatasetFeatureStatisticsList,
+        FeatureNameStatistics,
+    )
 
 MOST_CLASSES = 1000  # a label of more whole numbers than this is a quantity, not a class
 MOST_VALUES = 100  # of a text that is a category; the default of tfdv.infer_schema
@@ -61,7 +64,9 @@ def first_schema(
     seen = see_features(statistics)
     del schema.feature[:]
     for name in dict.fromkeys([*columns, *by_name]):
-        schema.feature.append(improve_feature(by_name[name], seen[name]) if name in seen else planned_feature(name))
+        schema.feature.append(
+            improve_feature(by_name[name], seen[name]) if name in seen else planned_feature(name)
+        )
     _keep_categories(schema, statistics, spans, key)
     for feature in schema.feature:
         if feature.name in (label, key):
@@ -108,7 +113,9 @@ def planned_feature(name: str) -> Feature:
     from tensorflow_metadata.proto.v0 import schema_pb2
 
     stage = schema_pb2.PLANNED
-    return schema_pb2.Feature(name=name, type=schema_pb2.BYTES, lifecycle_stage=stage, not_in_environment=[SERVING])
+    return schema_pb2.Feature(
+        name=name, type=schema_pb2.BYTES, lifecycle_stage=stage, not_in_environment=[SERVING]
+    )
 
 
 def exclude_from_serving(feature: Feature) -> None:
@@ -129,13 +136,20 @@ def see_features(statistics: DatasetFeatureStatisticsList) -> dict[str, Seen]:
     from tensorflow_metadata.proto.v0 import schema_pb2
 
     dataset = statistics.datasets[0]
-    kinds = {0: schema_pb2.INT, 1: schema_pb2.FLOAT, 2: schema_pb2.BYTES, 3: schema_pb2.BYTES}  # 2 STRING, 3 BYTES
+    kinds = {
+        0: schema_pb2.INT,
+        1: schema_pb2.FLOAT,
+        2: schema_pb2.BYTES,
+        3: schema_pb2.BYTES,
+    }  # 2 STRING, 3 BYTES
     result = {}
     for name, feature in statistics_of(statistics).items():
         common = getattr(feature, feature.WhichOneof("stats") or "string_stats").common_stats
         if common.num_non_missing and feature.type in kinds:
             present = common.num_non_missing / max(dataset.num_examples, 1)
-            result[name] = Seen(kinds[feature.type], present, common.min_num_values, common.max_num_values)
+            result[name] = Seen(
+                kinds[feature.type], present, common.min_num_values, common.max_num_values
+            )
     return result
 
 

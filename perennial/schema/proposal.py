@@ -44,7 +44,9 @@ class SchemaProposal(Record):
     accepted: SchemaAccepted | None = None
 
 
-def keep_proposal(project: Project, span: Span, before: str, after: str, changes: list[str]) -> None:
+def keep_proposal(
+    project: Project, span: Span, before: str, after: str, changes: list[str]
+) -> None:
     """Keeps a proposal in place of the one before; one without changes only removes that.
 
     Args:
@@ -58,7 +60,9 @@ def keep_proposal(project: Project, span: Span, before: str, after: str, changes
     if not changes:
         path.unlink(missing_ok=True)
         return
-    proposal = SchemaProposal(name=secrets.token_hex(8), span=span, before=_digest(before), text=after, changes=changes)
+    proposal = SchemaProposal(
+        name=secrets.token_hex(8), span=span, before=_digest(before), text=after, changes=changes
+    )
     publish_text(proposal.model_dump_json(indent=2), path)
 
 
@@ -76,14 +80,24 @@ def accept_proposal(project: Project, why: str) -> SchemaProposal:
     command = f"`perennial schema diff {project.folder}`"
     if proposal is None:
         raise ProjectError(
-            str(project.state / PROPOSAL_FILE), "must hold a proposal to accept", "none", f"Make one with {command}."
+            str(project.state / PROPOSAL_FILE),
+            "must hold a proposal to accept",
+            "none",
+            f"Make one with {command}.",
         )
     if _digest(read_schema_text(project.schema_path)) != proposal.before:
-        received = f"{SCHEMA_FILE} changed after the proposal for span {proposal.span.name} was made"
-        raise ProjectError(SCHEMA_FILE, "must be as it was reviewed", received, f"Look again with {command}.")
+        received = (
+            f"{SCHEMA_FILE} changed after the proposal for span {proposal.span.name} was made"
+        )
+        raise ProjectError(
+            SCHEMA_FILE, "must be as it was reviewed", received, f"Look again with {command}."
+        )
     settings = project.settings
     refusal = find_refusal(
-        to_schema(proposal.text, PROPOSAL_FILE), settings.label, settings.data.key, project.label_types
+        to_schema(proposal.text, PROPOSAL_FILE),
+        settings.label,
+        settings.data.key,
+        project.label_types,
     )
     if refusal:
         remedy = "Correct the span and land it again, or change project.yaml."
@@ -94,7 +108,11 @@ def accept_proposal(project: Project, why: str) -> SchemaProposal:
             remedy,
         )
     decided = SchemaAccepted(
-        before=proposal.before, after=_digest(proposal.text), changes=proposal.changes, by=person(), why=why
+        before=proposal.before,
+        after=_digest(proposal.text),
+        changes=proposal.changes,
+        by=person(),
+        why=why,
     )
     accepted = proposal.model_copy(update={"accepted": decided})
     publish_text(accepted.model_dump_json(indent=2), project.state / PROPOSAL_FILE)

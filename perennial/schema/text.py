@@ -59,7 +59,9 @@ def patch_text(text: str, after: Schema) -> tuple[str, bool]:
 
 def unified_diff(before: str, after: str, name: str, other: str = "proposed") -> str:
     """Gives the textual difference, as `diff -u` shows it; empty when there is none."""
-    lines = difflib.unified_diff(before.splitlines(), after.splitlines(), name, f"{name} ({other})", lineterm="", n=3)
+    lines = difflib.unified_diff(
+        before.splitlines(), after.splitlines(), name, f"{name} ({other})", lineterm="", n=3
+    )
     return "\n".join(lines)
 
 
@@ -75,7 +77,9 @@ def read_schema_text(path: Path) -> str:
         remedy = f"`perennial schema infer {path.parent}` writes one from what has landed."
         raise ProjectError(str(path), "must exist", "no such file", remedy) from None
     except (OSError, UnicodeDecodeError) as error:
-        raise ProjectError(str(path), "must be a text file in UTF-8", error, "Replace it.") from None
+        raise ProjectError(
+            str(path), "must be a text file in UTF-8", error, "Replace it."
+        ) from None
 
 
 def parse(text: str) -> Schema:
@@ -102,7 +106,9 @@ def to_schema(text: str, where: str) -> Schema:
     try:
         return parse(text)
     except ValueError as error:
-        raise ProjectError(where, "must be a schema in protobuf text format", error, "Correct the line.") from None
+        raise ProjectError(
+            where, "must be a schema in protobuf text format", error, "Correct the line."
+        ) from None
 
 
 def compact(message: Any) -> str:
@@ -134,7 +140,9 @@ def _patched_blocks(text: str, after: Schema) -> str:
     for (field, _), element in remaining.items():
         fields = [piece[0] for piece in pieces]
         after_kind = field if field in fields else "feature"
-        place = len(fields) - fields[::-1].index(after_kind) if after_kind in fields else len(fields)
+        place = (
+            len(fields) - fields[::-1].index(after_kind) if after_kind in fields else len(fields)
+        )
         pieces.insert(place, (field, "\n" + _block_text(field, element)))
     return "".join(piece[1] for piece in pieces)
 
@@ -206,7 +214,11 @@ def _block_text(field: str, element: Any) -> str:
 
     if not isinstance(element, Message):
         return f"{_alone(schema_pb2.Schema(), field, element)}\n"
-    lines = [_alone(type(element)(), name, item) for name, value in _fields_in_order(element) for item in _items(value)]
+    lines = [
+        _alone(type(element)(), name, item)
+        for name, value in _fields_in_order(element)
+        for item in _items(value)
+    ]
     return "\n".join([f"{field} {{", *(f"  {line}" for line in lines), "}"]) + "\n"
 
 
@@ -234,6 +246,11 @@ def _alone(empty: Any, field: str, item: Any) -> str:
 
 def _sorted_bytes(schema: Schema) -> list[tuple[str, Any]]:
     return sorted(
-        (field, value.SerializeToString(deterministic=True) if hasattr(value, "DESCRIPTOR") else str(value).encode())
+        (
+            field,
+            value.SerializeToString(deterministic=True)
+            if hasattr(value, "DESCRIPTOR")
+            else str(value).encode(),
+        )
         for field, value in _top_level(schema)
     )

@@ -3,6 +3,7 @@
 # The rows that were set aside, one `SetAside` a line.
 SET_ASIDE_FILE = "set_aside.jsonl"
 DATA_DOCS = "data_docs"
-# Validation's folders of all new spans: pages of their statistics, and their rows that were set aside.
+# Validation's folders of all new spans: pages of their statistics, and their rows that were set
+# aside.
 STATISTICS = "statistics"
 SET_ASIDE = "set_aside"

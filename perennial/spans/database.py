@@ -11,7 +11,13 @@ from typing import Any
 
 from sqlalchemy import Connection, column, create_engine, func, literal_column, select, table, text
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, InterfaceError, NoSuchModuleError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import (
+    ArgumentError,
+    InterfaceError,
+    NoSuchModuleError,
+    OperationalError,
+    SQLAlchemyError,
+)
 from sqlalchemy.sql.expression import FromClause, Select
 
 from perennial.errors import DataError, PerennialError, ProjectError
@@ -23,9 +29,18 @@ _ROWS_AT_ONCE = 1000
 _SETTING = "project.yaml: data.table"
 # One state of the database from the first statement to the last. Others (SQLite) give it in any
 # transaction.
-_SNAPSHOT = {"postgresql": "REPEATABLE READ", "mysql": "REPEATABLE READ", "mariadb": "REPEATABLE READ"}
+_SNAPSHOT = {
+    "postgresql": "REPEATABLE READ",
+    "mysql": "REPEATABLE READ",
+    "mariadb": "REPEATABLE READ",
+}
 # A server that vanished without a word is missed after a minute, not after the system's two hours.
-_ALIVE = {"connect_timeout": 30, "keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3}
+_ALIVE = {
+    "connect_timeout": 30,
+    "keepalives_idle": 30,
+    "keepalives_interval": 10,
+    "keepalives_count": 3,
+}
 _LIBPQ = ("psycopg", "psycopg2")
 
 Group = tuple[Any, int, Any]
@@ -44,11 +59,16 @@ def find_table_spans(settings: TableSettings) -> list[LandedSpan]:
     with _connected(settings) as connection:
         groups = _groups(connection, settings)
     uri = table_uri(settings)
-    landed = [LandedSpan(name, None, uri, _fingerprint(settings, name, group)) for name, group in groups.items()]
+    landed = [
+        LandedSpan(name, None, uri, _fingerprint(settings, name, group))
+        for name, group in groups.items()
+    ]
     return sorted(landed, key=lambda span: span_order(span.name))
 
 
-def read_table_rows(settings: TableSettings, span: str, fingerprint: str | None = None) -> Iterator[dict[str, Any]]:
+def read_table_rows(
+    settings: TableSettings, span: str, fingerprint: str | None = None
+) -> Iterator[dict[str, Any]]:
     """Streams the rows of one span as column -> value, all from the same moment.
 
     Args:
@@ -65,7 +85,12 @@ def read_table_rows(settings: TableSettings, span: str, fingerprint: str | None 
         if fingerprint is not None and _fingerprint(settings, span, groups) != fingerprint:
             received = "no rows" if not groups else "other rows"
             where = f"span {span} of {table_uri(settings)}"
-            raise DataError(where, "must be as the run selected it", received, "Run again when it has landed whole.")
+            raise DataError(
+                where,
+                "must be as the run selected it",
+                received,
+                "Run again when it has landed whole.",
+            )
         values = [value for value, *_ in groups]
         rows: Select[Any] = select(literal_column("*")).select_from(_source(settings))
         streamed = connection.execution_options(stream_results=True, yield_per=_ROWS_AT_ONCE)
@@ -89,7 +114,11 @@ def _groups(connection: Connection, settings: TableSettings) -> dict[str, list[G
     Where a column without a type holds 1 and '1', they are one span.
     """
     newest: Any = func.max(column(settings.version)) if settings.version else literal_column("NULL")
-    query = select(_span(settings), func.count(), newest).select_from(_source(settings)).group_by(_span(settings))
+    query = (
+        select(_span(settings), func.count(), newest)
+        .select_from(_source(settings))
+        .group_by(_span(settings))
+    )
     result: dict[str, list[Group]] = {}
     for value, count, version in connection.execute(query):
         if value is None:
@@ -108,13 +137,20 @@ def _groups(connection: Connection, settings: TableSettings) -> dict[str, list[G
 def _distinct(names: list[str], settings: TableSettings) -> list[str]:
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
-        received, remedy = f"{', '.join(twice)} twice", "Name them apart with AS in data.table.query."
-        raise DataError(table_uri(settings), "must have columns of different names", received, remedy)
+        received, remedy = (
+            f"{', '.join(twice)} twice",
+            "Name them apart with AS in data.table.query.",
+        )
+        raise DataError(
+            table_uri(settings), "must have columns of different names", received, remedy
+        )
     return names
 
 
 def _fingerprint(settings: TableSettings, name: str, groups: list[Group]) -> str:
-    counts = sorted([count, "" if version is None else _name(version)] for _, count, version in groups)
+    counts = sorted(
+        [count, "" if version is None else _name(version)] for _, count, version in groups
+    )
     return digest_value([settings.table, settings.query, name, counts])
 
 
@@ -151,7 +187,9 @@ def _url(settings: TableSettings) -> URL:
         raise ProjectError(f"{_SETTING}.url", "must be an SQLAlchemy URL", error, remedy) from None
     if url.get_backend_name() == "sqlite" and not Path(url.database or "").is_absolute():
         remedy = "Write four slashes: sqlite:////absolute/path.db"
-        raise ProjectError(f"{_SETTING}.url", "must have an absolute path", url.database or "no path", remedy)
+        raise ProjectError(
+            f"{_SETTING}.url", "must have an absolute path", url.database or "no path", remedy
+        )
     return url
 
 
@@ -167,7 +205,9 @@ def _connected(settings: TableSettings) -> Iterator[Connection]:
         try:
             with engine.connect().execution_options(**options) as connection:
                 if engine.dialect.name == "sqlite":
-                    connection.exec_driver_sql("BEGIN")  # the driver begins transactions for changes only
+                    connection.exec_driver_sql(
+                        "BEGIN"
+                    )  # the driver begins transactions for changes only
                 yield connection
         finally:
             engine.dispose()
@@ -176,7 +216,12 @@ def _connected(settings: TableSettings) -> Iterator[Connection]:
 def _check_exists(url: URL) -> None:
     # SQLite makes a database that is not there.
     if url.get_backend_name() == "sqlite" and not Path(url.database or "").is_file():
-        raise DataError(str(url.database), "must be a database", "no such file", "Land it, or correct data.table.url.")
+        raise DataError(
+            str(url.database),
+            "must be a database",
+            "no such file",
+            "Land it, or correct data.table.url.",
+        )
 
 
 @contextmanager
@@ -188,13 +233,17 @@ def _reported(settings: TableSettings) -> Iterator[None]:
     except PerennialError:
         raise
     except (ImportError, NoSuchModuleError) as error:
-        raise ProjectError(f"{_SETTING}.url", "must have a driver", error, "Install the driver's package.") from error
+        raise ProjectError(
+            f"{_SETTING}.url", "must have a driver", error, "Install the driver's package."
+        ) from error
     except (OperationalError, InterfaceError) as error:
         remedy = "Check that the database runs and can be reached, then run again."
         raise DataError(where, "must be readable", _first_line(error), remedy) from error
     except SQLAlchemyError as error:
         remedy = "Check the table, its columns and the account's rights."
-        raise DataError(where, "must be a table that can be read", _first_line(error), remedy) from error
+        raise DataError(
+            where, "must be a table that can be read", _first_line(error), remedy
+        ) from error
 
 
 def _first_line(error: SQLAlchemyError) -> str:

@@ -18,7 +18,13 @@ if TYPE_CHECKING:
 
 MEMO_FILE = "fingerprints.json"
 
-_TOKENS = {"YYYY": r"\d{4}", "MM": r"\d{2}", "DD": r"\d{2}", "SPAN": r"[0-9A-Za-z_.-]+?", "VERSION": r"\d+"}
+_TOKENS = {
+    "YYYY": r"\d{4}",
+    "MM": r"\d{2}",
+    "DD": r"\d{2}",
+    "SPAN": r"[0-9A-Za-z_.-]+?",
+    "VERSION": r"\d+",
+}
 _WITH_WIDTH = ("SPAN", "VERSION")
 # A token, with TFX's width (`{SPAN:3}`: three digits), or the wildcard.
 _PART = re.compile(r"\{([^{}:]*)(?::(\d+))?\}|(\*)")
@@ -88,7 +94,10 @@ def _only(identity: tuple[str, int | None], uris: Iterable[str]) -> str:
     if others:
         name, version = identity
         raise DataError(
-            f"version {version} of span {name}", "must lie in one place", f"{first} and {others[0]}", "Remove one."
+            f"version {version} of span {name}",
+            "must lie in one place",
+            f"{first} and {others[0]}",
+            "Remove one.",
         )
     return first
 
@@ -108,7 +117,8 @@ def _compile(pattern: str) -> re.Pattern[str]:
     if not (once and complete and all(name in _WITH_WIDTH for name, width in tokens if width)):
         raise ProjectError(
             "project.yaml: data.spans",
-            "must name its spans once, by {YYYY}, {MM} and {DD} or by {SPAN}, and may name their {VERSION} once",
+            "must name its spans once, by {YYYY}, {MM} and {DD} or by {SPAN}, and may name "
+            "their {VERSION} once",
             pattern,
             "For example: data/{YYYY}-{MM}-{DD}.parquet or data/{SPAN}/v{VERSION}/*.csv.gz",
         )

@@ -37,4 +37,6 @@ def check_name(name: str, where: str) -> None:
     """
     if name in ("", ".", "..") or len(name) > LONGEST_NAME or re.search(r"[/\x00-\x1f]", name):
         expected = f"must name its spans in 1 to {LONGEST_NAME} characters without a slash"
-        raise DataError(where, expected, repr(name[: LONGEST_NAME + 1]), "Name the span by a date or a number.")
+        raise DataError(
+            where, expected, repr(name[: LONGEST_NAME + 1]), "Name the span by a date or a number."
+        )

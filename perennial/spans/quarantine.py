@@ -30,7 +30,9 @@ class SpanDecision(NamedTuple):
     consequence: str
 
 
-def decide_span(project: Project, act: Act, name: str, version: int | None, why: str) -> SpanDecision:
+def decide_span(
+    project: Project, act: Act, name: str, version: int | None, why: str
+) -> SpanDecision:
     """Records that a person releases or rejects a span version.
 
     Without a version it is that of `_default`.
@@ -44,11 +46,15 @@ def decide_span(project: Project, act: Act, name: str, version: int | None, why:
     landed = find_landed(project)
     judged = ledger.judged_spans()
     newest = _newest_verdicts(judged, name, landed)
-    states = {of_version: state_of(event.judged.span, judged) for of_version, event in newest.items()}
+    states = {
+        of_version: state_of(event.judged.span, judged) for of_version, event in newest.items()
+    }
     chosen = version if version is not None else _default(act, states)
     _check_decidable(act, name, chosen, states, newest)
     body = newest[chosen].judged.model_copy(update={"by": person(), "reasons": [why]})
-    kind: Literal["span_released", "span_rejected"] = "span_released" if act == "release" else "span_rejected"
+    kind: Literal["span_released", "span_rejected"] = (
+        "span_released" if act == "release" else "span_rejected"
+    )
     # Of two people at once, only one decides after the verdict that both have seen.
     event = NewEvent(kind, body, key=f"span-decision-after:{newest[chosen].number}")
     if not ledger.append_once(event):
@@ -60,10 +66,14 @@ def unknown_span(name: str, known: set[str]) -> DataError:
     """Makes the message for a name that no landed or judged span has."""
     near = difflib.get_close_matches(name, known, 3, cutoff=0.5)
     remedy = f"Did you mean {' or '.join(near)}?" if near else "`perennial spans list` shows them."
-    return DataError(f"span {name}", "must have landed or been judged before", "no such span", remedy)
+    return DataError(
+        f"span {name}", "must have landed or been judged before", "no such span", remedy
+    )
 
 
-def _newest_verdicts(judged: Judgements, name: str, landed: list[LandedSpan]) -> dict[int, SpanVerdict]:
+def _newest_verdicts(
+    judged: Judgements, name: str, landed: list[LandedSpan]
+) -> dict[int, SpanVerdict]:
     """Gives the newest verdict on each version of a span."""
     if name in judged:
         return {event.judged.span.version: event for event in judged[name]}
@@ -88,10 +98,17 @@ def _check_decidable(
     where = f"span {name} version {version}"
     if version not in states:
         known = ", ".join(map(str, sorted(states)))
-        raise DataError(f"span {name}", f"must have been judged in version {version}", f"versions {known}", "Name one.")
+        raise DataError(
+            f"span {name}",
+            f"must have been judged in version {version}",
+            f"versions {known}",
+            "Name one.",
+        )
     if states[version] not in _DECIDABLE[act]:
         expected = f"must be {' or '.join(_DECIDABLE[act])} for this"
-        raise DataError(where, expected, f"it is {states[version]}", "`perennial spans show` tells its history.")
+        raise DataError(
+            where, expected, f"it is {states[version]}", "`perennial spans show` tells its history."
+        )
     judged = newest[version].judged
     if act == "release" and not judged.readable:
         received = "; ".join(judged.reasons) or "unreadable"
@@ -103,7 +120,9 @@ def _decided_already(ledger: Ledger, span: Span) -> LedgerError:
     by = latest.judged.by or f"run {latest.run}"
     received = f"{latest.verdict} by {by} ({'; '.join(latest.judged.reasons)})"
     where = f"span {span.name} version {span.version}"
-    return LedgerError(where, "must be as it was when you decided", received, "Look again, then decide anew.")
+    return LedgerError(
+        where, "must be as it was when you decided", received, "Look again, then decide anew."
+    )
 
 
 def _consequence(project: Project, ledger: Ledger, landed: list[LandedSpan], span: Span) -> str:

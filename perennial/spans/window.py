@@ -38,10 +38,19 @@ def number_versions(landed: Sequence[LandedSpan], judged: Judgements) -> list[Sp
         newest = max((span.version for span in known), default=0)
         version = landing.version
         if version is None:
-            version = next((span.version for span in known if span.fingerprint == landing.fingerprint), newest + 1)
-        elif any(span.version == version and span.fingerprint != landing.fingerprint for span in known):
+            version = next(
+                (span.version for span in known if span.fingerprint == landing.fingerprint),
+                newest + 1,
+            )
+        elif any(
+            span.version == version and span.fingerprint != landing.fingerprint for span in known
+        ):
             raise _changed_in_place(landing, newest + 1)
-        spans.append(Span(name=landing.name, version=version, uri=landing.uri, fingerprint=landing.fingerprint))
+        spans.append(
+            Span(
+                name=landing.name, version=version, uri=landing.uri, fingerprint=landing.fingerprint
+            )
+        )
     return spans
 
 
@@ -51,7 +60,9 @@ def state_of(span: Span, judged: Judgements) -> State:
     A person's rejection is final: a run that was training on the span meanwhile does not undo it.
     """
     verdicts = [
-        event.verdict for event in judged.get(span.name, []) if event.judged.span.fingerprint == span.fingerprint
+        event.verdict
+        for event in judged.get(span.name, [])
+        if event.judged.span.fingerprint == span.fingerprint
     ]
     if not verdicts:
         return "new"

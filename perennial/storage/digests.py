@@ -23,7 +23,9 @@ def digest_folder(folder: Path) -> str:
     """
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     if not files:
-        raise IntegrityError(str(folder), "must hold the files of a model", "no file", "Run again to rebuild it.")
+        raise IntegrityError(
+            str(folder), "must hold the files of a model", "no file", "Run again to rebuild it."
+        )
     sha = hashlib.sha256()
     for path in files:
         sha.update(f"{path.relative_to(folder).as_posix()}\0{digest_file(path)}\n".encode())
@@ -32,7 +34,9 @@ def digest_folder(folder: Path) -> str:
 
 def digest_value(value: object) -> str:
     """Computes the SHA-256 of a JSON-serialisable value in a canonical form."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+    return hashlib.sha256(
+        json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
+    ).hexdigest()
 
 
 def verify_folder(folder: Path, digest: str) -> None:

@@ -39,7 +39,9 @@ def expand(uri: str) -> list[str]:
     if not listed:
         if os.path.isdir(_local_path(uri)):
             raise DataError(uri, "must be a file", "a folder", "Name its files with `*`.")
-        raise DataError(shown_uri(uri), "must name files", "no such file", "Land it, or correct the path.")
+        raise DataError(
+            shown_uri(uri), "must name files", "no such file", "Land it, or correct the path."
+        )
     return listed
 
 
@@ -127,7 +129,9 @@ def _open(uri: str) -> BinaryIO:
     # HTTP servers need not be able to begin in the middle: theirs are read from the beginning to
     # the end.
     streamed = {"block_size": 0} if uri.startswith(("http://", "https://")) else {}
-    return cast(BinaryIO, io.BufferedReader(_RemoteFile(uri, system.open(path, "rb", **streamed)), _BLOCK))
+    return cast(
+        BinaryIO, io.BufferedReader(_RemoteFile(uri, system.open(path, "rb", **streamed)), _BLOCK)
+    )
 
 
 def _file_system(uri: str) -> tuple[Any, str]:
@@ -139,7 +143,9 @@ def _file_system(uri: str) -> tuple[Any, str]:
         from aiohttp import ClientTimeout
 
         # The default ends any transfer after five minutes, however fast it is.
-        timeout = ClientTimeout(total=None, sock_connect=_CONNECT_SECONDS, sock_read=_SILENT_SECONDS)
+        timeout = ClientTimeout(
+            total=None, sock_connect=_CONNECT_SECONDS, sock_read=_SILENT_SECONDS
+        )
         options = {"client_kwargs": {"timeout": timeout}}
     system, path = url_to_fs(uri, **options)
     return system, path
@@ -157,7 +163,10 @@ def _list_remote(uri: str) -> list[str]:
         if not _missing(error):
             raise
         return []
-    before, fixed = uri[: uri.index("*")], path[: path.index("*")]  # drivers give paths, some without the protocol
+    before, fixed = (
+        uri[: uri.index("*")],
+        path[: path.index("*")],
+    )  # drivers give paths, some without the protocol
     return sorted(before + file.removeprefix(fixed) for file in matches)
 
 
@@ -218,13 +227,23 @@ def _reported(uri: str) -> Iterator[None]:
     except (FileNotFoundError, NotADirectoryError) as error:
         if isinstance(error.__cause__, Exception) and not _missing(error):
             raise _unreachable(uri, error.__cause__) from error
-        received = "no such file" if isinstance(error, FileNotFoundError) else "a part of its path is a file"
-        raise DataError(shown_uri(uri), "must be a file", received, "Land it, or correct the path.") from error
+        received = (
+            "no such file"
+            if isinstance(error, FileNotFoundError)
+            else "a part of its path is a file"
+        )
+        raise DataError(
+            shown_uri(uri), "must be a file", received, "Land it, or correct the path."
+        ) from error
     except IsADirectoryError as error:
-        raise DataError(shown_uri(uri), "must be a file", "a folder", "Name a file, or its files with `*`.") from error
+        raise DataError(
+            shown_uri(uri), "must be a file", "a folder", "Name a file, or its files with `*`."
+        ) from error
     except PermissionError as error:
         remedy = "Let the account that runs Perennial read it."
-        raise DataError(shown_uri(uri), "must be readable", error.strerror or error, remedy) from error
+        raise DataError(
+            shown_uri(uri), "must be readable", error.strerror or error, remedy
+        ) from error
     except Exception as error:
         if not is_url(uri) and not isinstance(error, OSError):
             raise
@@ -236,11 +255,16 @@ def _unreachable(uri: str, error: Exception) -> DataError:
     if isinstance(error, ImportError):
         package = _driver(uri)
         return DataError(
-            shown_uri(uri), f"needs the package {package}", "it is not installed", f"Install it: pip install {package}"
+            shown_uri(uri),
+            f"needs the package {package}",
+            "it is not installed",
+            f"Install it: pip install {package}",
         )
     if isinstance(error, ValueError) and "Protocol not known" in str(error):
         remedy = "Use a path, or a URL of a file system that fsspec knows."
-        return DataError(shown_uri(uri), "must be on a file system that fsspec knows", error, remedy)
+        return DataError(
+            shown_uri(uri), "must be on a file system that fsspec knows", error, remedy
+        )
     remedy = "Check the address, the connection and the account's rights, then run again."
     return DataError(shown_uri(uri), "must be readable", describe_error(error), remedy)
 

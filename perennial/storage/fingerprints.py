@@ -49,7 +49,12 @@ class Fingerprints:
     def __enter__(self) -> Fingerprints:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
+    ) -> None:
         """Publishes the memo, also after an error: the digests are right all the same."""
         kept = self._used if error is None else self._known | self._used
         if self._memo is not None and kept != self._known:
@@ -65,7 +70,9 @@ class Fingerprints:
         if "*" not in uri:
             return self._digest(files[0])
         base = uri[: uri.index("*")].rpartition("/")[0]
-        return digest_value([[file.removeprefix(base), self._digest(file)] for file in sorted(files)])
+        return digest_value(
+            [[file.removeprefix(base), self._digest(file)] for file in sorted(files)]
+        )
 
     def _digest(self, file: str) -> str:
         before = stat_of(file)
@@ -78,7 +85,12 @@ class Fingerprints:
             digest = hashlib.file_digest(cast(BufferedIOBase, stream), "sha256").hexdigest()
         after = stat_of(file)
         if after != before:
-            raise DataError(file, "must not change while it is read", "other bytes", "Land it whole, then run again.")
+            raise DataError(
+                file,
+                "must not change while it is read",
+                "other bytes",
+                "Land it whole, then run again.",
+            )
         if after is not None and not _racy(after, now):
             self._used[file] = (after, digest)
         return digest
@@ -86,7 +98,9 @@ class Fingerprints:
 
 def _racy(stat: Stat, hashed_ns: int) -> bool:
     """Tells whether a file was written so recently that another change could look the same."""
-    times = [value for value in stat[1:3] if isinstance(value, int)]  # of a local file: modified, changed
+    times = [
+        value for value in stat[1:3] if isinstance(value, int)
+    ]  # of a local file: modified, changed
     return any(hashed_ns - at < _RACY_NS for at in times)
 
 

@@ -33,7 +33,10 @@ def encode_examples(features: Mapping[str, tf.Tensor]) -> tf.Tensor:
     alike = defaultdict(list)
     for name, values in features.items():
         alike[values.dtype.name, math.prod(values.shape[1:])].append(name)
-    entries = [_entries({name: features[name] for name in names}, count) for (_, count), names in alike.items()]
+    entries = [
+        _entries({name: features[name] for name in names}, count)
+        for (_, count), names in alike.items()
+    ]
     held = _message("Features", {"feature": tf.concat(entries, axis=1)})
     return _message("Example", {"features": held[:, tf.newaxis]})
 
@@ -50,7 +53,9 @@ def _entries(features: Mapping[str, tf.Tensor], count: int) -> tf.Tensor:
     message, field = _KINDS[values.dtype.name]
     feature = _message("Feature", {field: _message(message, {"value": flat})[:, tf.newaxis]})
     names = tf.tile(tf.constant(list(features)), [rows])
-    entries = _message("Features.FeatureEntry", {"key": names[:, tf.newaxis], "value": feature[:, tf.newaxis]})
+    entries = _message(
+        "Features.FeatureEntry", {"key": names[:, tf.newaxis], "value": feature[:, tf.newaxis]}
+    )
     return tf.reshape(entries, [rows, len(features)])
 
 
@@ -58,5 +63,7 @@ def _message(kind: str, fields: Mapping[str, tf.Tensor]) -> tf.Tensor:
     """Encodes fields [n, number of values] as serialised messages, string [n]."""
     import tensorflow as tf
 
-    sizes = tf.stack([tf.fill([tf.shape(values)[0]], tf.shape(values)[1]) for values in fields.values()], axis=1)
+    sizes = tf.stack(
+        [tf.fill([tf.shape(values)[0]], tf.shape(values)[1]) for values in fields.values()], axis=1
+    )
     return tf.io.encode_proto(sizes, list(fields.values()), list(fields), f"tensorflow.{kind}")

@@ -36,7 +36,9 @@ class TaskOutput:
         return values[:, 1:] if self.task.kind == "binary" and self.size > 1 else values
 
 
-def choose_outputs(outputs: Arrays, rows: int, tasks: Sequence[Task], where: str) -> list[TaskOutput]:
+def choose_outputs(
+    outputs: Arrays, rows: int, tasks: Sequence[Task], where: str
+) -> list[TaskOutput]:
     """Chooses the output of each task: the one with its name, or the only one of a single task.
 
     Args:
@@ -54,10 +56,15 @@ def choose_outputs(outputs: Arrays, rows: int, tasks: Sequence[Task], where: str
 
 def _choose(outputs: Arrays, task: Task, tasks: Sequence[Task], where: str) -> TaskOutput:
     others = [name for name in outputs if name != LATENT]
-    name = task.name if task.name in outputs else others[0] if len(tasks) == len(others) == 1 else None
+    name = (
+        task.name if task.name in outputs else others[0] if len(tasks) == len(others) == 1 else None
+    )
     if name is None:
         expected = f"must save a model with an output for the task `{task.name}`"
-        remedy = "Name an output as the task in the signature serving_default, or correct model.tasks in project.yaml."
+        remedy = (
+            "Name an output as the task in the signature serving_default, or correct model.tasks "
+            "in project.yaml."
+        )
         raise ProjectError(where, expected, _describe(outputs), remedy)
     values = outputs[name]
     return TaskOutput(task, name, int(np.prod(values.shape[1:], dtype=int)))
@@ -65,20 +72,36 @@ def _choose(outputs: Arrays, task: Task, tasks: Sequence[Task], where: str) -> T
 
 def _check(output: TaskOutput, outputs: Arrays, rows: int, where: str) -> TaskOutput:
     values, task = outputs[output.name], output.task
-    fits = {"binary": output.size in (1, 2), "multi_class": output.size > 1, "regression": output.size == 1}[task.kind]
+    fits = {
+        "binary": output.size in (1, 2),
+        "multi_class": output.size > 1,
+        "regression": output.size == 1,
+    }[task.kind]
     wanted = {
         "binary": "a probability for each row, or one for each of two classes",
         "multi_class": "a probability for each class",
         "regression": "a number for each row",
     }[task.kind]
-    expected = f"must save a model whose output `{output.name}` is {wanted}, as the task `{task.name}` is {task.kind}"
-    if not (fits and values.ndim in (1, 2) and len(values) == rows and np.issubdtype(values.dtype, np.number)):
+    expected = (
+        f"must save a model whose output `{output.name}` is {wanted}, as the task `{task.name}` "
+        f"is {task.kind}"
+    )
+    if not (
+        fits
+        and values.ndim in (1, 2)
+        and len(values) == rows
+        and np.issubdtype(values.dtype, np.number)
+    ):
         remedy = "Correct the signature serving_default, or the task's kind in project.yaml."
         raise ProjectError(where, expected, _describe(outputs), remedy)
     known = values[np.isfinite(values).reshape(rows, -1).all(axis=1)].reshape(-1, output.size)
     if not len(known):
-        remedy = "Check the features' range in preprocessing_fn, or lower the learning rate in run_fn."
-        raise TrainingError(where, f"must save a model whose output `{output.name}` is finite", values[0], remedy)
+        remedy = (
+            "Check the features' range in preprocessing_fn, or lower the learning rate in run_fn."
+        )
+        raise TrainingError(
+            where, f"must save a model whose output `{output.name}` is finite", values[0], remedy
+        )
     if task.is_classes and (found := _not_probabilities(known)):
         remedy = "End the model with a sigmoid or a softmax, or let the signature apply it."
         raise ProjectError(where, expected, found, remedy)
@@ -99,9 +122,13 @@ def check_classes(chosen: Sequence[TaskOutput], highest: Mapping[str, int], wher
     for output in chosen:
         classes = 2 if output.task.kind == "binary" else output.size
         if output.task.is_classes and highest[output.task.name] >= classes:
-            expected = f"must save a model with a probability for each class of `{output.task.label}`"
+            expected = (
+                f"must save a model with a probability for each class of `{output.task.label}`"
+            )
             received = f"{classes} classes for labels up to {highest[output.task.name]}"
-            raise ProjectError(where, expected, received, "Correct the model's last layer, or the label.")
+            raise ProjectError(
+                where, expected, received, "Correct the model's last layer, or the label."
+            )
 
 
 def _not_probabilities(values: np.ndarray[Any, Any]) -> str:
@@ -110,9 +137,18 @@ def _not_probabilities(values: np.ndarray[Any, Any]) -> str:
     if low < -_ROUNDING or high > 1 + _ROUNDING:
         return f"values from {low:.3g} to {high:.3g}"
     total = float(values.sum(axis=1)[0])
-    return f"a row that sums to {total:.3g}" if values.shape[1] > 1 and abs(total - 1) > _ROUNDING else ""
+    return (
+        f"a row that sums to {total:.3g}"
+        if values.shape[1] > 1 and abs(total - 1) > _ROUNDING
+        else ""
+    )
 
 
 def _describe(outputs: Arrays) -> str:
-    shapes = {name: ", ".join(["n", *map(str, values.shape[1:])]) for name, values in outputs.items()}
-    return ", ".join(f"`{name}` {outputs[name].dtype} [{shape}]" for name, shape in shapes.items()) or "no output"
+    shapes = {
+        name: ", ".join(["n", *map(str, values.shape[1:])]) for name, values in outputs.items()
+    }
+    return (
+        ", ".join(f"`{name}` {outputs[name].dtype} [{shape}]" for name, shape in shapes.items())
+        or "no output"
+    )

@@ -16,7 +16,11 @@ from perennial.errors import PerennialError, ProjectError, TrainingError, descri
 from perennial.project import Project
 from perennial.storage.atomic import link_tree
 from perennial.tfx_module.wrapped_model import WrappedModel, wrap_model
-from perennial.training.transformed_features import TRANSFORM_GRAPH, TRANSFORMED_EXAMPLES, TransformedFeatures
+from perennial.training.transformed_features import (
+    TRANSFORM_GRAPH,
+    TRANSFORMED_EXAMPLES,
+    TransformedFeatures,
+)
 from perennial.user_module import function_line, user_line
 from schemas.records import Hyperparameters, Instance
 
@@ -75,14 +79,25 @@ def train_by_run_fn(
     with _naming_line(project, run_fn):
         run_fn(fn_args)
     if not (saved / "saved_model.pb").is_file():
-        found = ", ".join(sorted(path.name for path in saved.iterdir())) if saved.is_dir() else "nothing there"
-        remedy = "End it with tf.saved_model.save(model, fn_args.serving_model_dir, signatures=...)."
-        where, expected = function_line(run_fn), "must save a SavedModel at fn_args.serving_model_dir"
+        found = (
+            ", ".join(sorted(path.name for path in saved.iterdir()))
+            if saved.is_dir()
+            else "nothing there"
+        )
+        remedy = (
+            "End it with tf.saved_model.save(model, fn_args.serving_model_dir, signatures=...)."
+        )
+        where, expected = (
+            function_line(run_fn),
+            "must save a SavedModel at fn_args.serving_model_dir",
+        )
         raise ProjectError(where, expected, found, remedy)
     return wrap_model(project, features, function_line(run_fn), saved, output, held_out)
 
 
-def call_tuner_fn(project: Project, features: TransformedFeatures, work: Path) -> dict[str, Value] | None:
+def call_tuner_fn(
+    project: Project, features: TransformedFeatures, work: Path
+) -> dict[str, Value] | None:
     """Runs the search of the user's `tuner_fn`.
 
     Gives the best hyperparameters by name, None without a `tuner_fn`.
@@ -104,14 +119,21 @@ def call_tuner_fn(project: Project, features: TransformedFeatures, work: Path) -
     with _naming_line(project, tuner_fn):
         result = tuner_fn(fn_args)
     if not hasattr(result, "tuner") or not isinstance(getattr(result, "fit_kwargs", None), dict):
-        where, expected = function_line(tuner_fn), "must return a TunerFnResult with `tuner` and `fit_kwargs`"
-        raise ProjectError(where, expected, type(result).__name__, "See tfx.v1.components.TunerFnResult.")
+        where, expected = (
+            function_line(tuner_fn),
+            "must return a TunerFnResult with `tuner` and `fit_kwargs`",
+        )
+        raise ProjectError(
+            where, expected, type(result).__name__, "See tfx.v1.components.TunerFnResult."
+        )
     with _naming_line(project, tuner_fn):
         result.tuner.search(**result.fit_kwargs)
         best = result.tuner.get_best_hyperparameters()
     if not best:
         remedy = "Raise the number of trials of the tuner, or look for why they fail."
-        raise TrainingError(function_line(tuner_fn), "must complete at least one trial", "none", remedy)
+        raise TrainingError(
+            function_line(tuner_fn), "must complete at least one trial", "none", remedy
+        )
     return {name: value for name, value in best[0].values.items() if isinstance(value, Value)}
 
 
@@ -171,11 +193,15 @@ def data_accessor() -> DataAccessor:
     def as_dataset(files: list[str], options: Any, schema: Schema | None = None) -> tf.data.Dataset:
         return read(files, schema).TensorFlowDataset(options)
 
-    def as_record_batches(files: list[str], options: Any, schema: Schema | None = None) -> Iterator[pa.RecordBatch]:
+    def as_record_batches(
+        files: list[str], options: Any, schema: Schema | None = None
+    ) -> Iterator[pa.RecordBatch]:
         batches: Iterator[pa.RecordBatch] = read(files, schema).RecordBatches(options)
         return batches
 
-    return DataAccessor(as_dataset, as_record_batches, data_view_decode_fn=None)  # no view: these are tf.Examples
+    return DataAccessor(
+        as_dataset, as_record_batches, data_view_decode_fn=None
+    )  # no view: these are tf.Examples
 
 
 def _common_fields(project: Project, features: TransformedFeatures, work: Path) -> dict[str, Any]:
@@ -235,7 +261,9 @@ def _function(project: Project, name: str) -> Callable[[FnArgs], Any]:
     function = getattr(project.module(), name, None)
     if not callable(function):
         where, expected = project.module_path.name, f"must define the function `{name}`"
-        raise ProjectError(where, expected, type(function).__name__, "See TFX's guide of the Trainer.")
+        raise ProjectError(
+            where, expected, type(function).__name__, "See TFX's guide of the Trainer."
+        )
     return function  # type: ignore[no-any-return]
 
 
@@ -246,8 +274,13 @@ def _naming_line(project: Project, function: Callable[[FnArgs], Any]) -> Iterato
         yield
     except PerennialError:
         raise
-    except (Exception, SystemExit) as error:  # a run_fn that ends the process must not pass for one that trained
+    except (
+        Exception,
+        SystemExit,
+    ) as error:  # a run_fn that ends the process must not pass for one that trained
         place = user_line(project.module_path, error)
         named = f"{place}: {function.__name__}"
         where = named if place != project.module_path.name else function_line(function)
-        raise ProjectError(where, "must run on the transformed data", describe_error(error), "Correct it.") from error
+        raise ProjectError(
+            where, "must run on the transformed data", describe_error(error), "Correct it."
+        ) from error

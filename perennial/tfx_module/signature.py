@@ -52,7 +52,9 @@ class UserSignature:
 
         tensors = {name: tf.convert_to_tensor(values) for name, values in raw.items()}
         if self.takes_examples is None:
-            found: Tensors = self.function(**{name: _as(tensors[name], spec) for name, spec in self._inputs.items()})
+            found: Tensors = self.function(
+                **{name: _as(tensors[name], spec) for name, spec in self._inputs.items()}
+            )
             return found
         rows = tf.shape(next(iter(tensors.values())))[0]
         for name, value in self.stand_ins.items():
@@ -70,7 +72,10 @@ class UserSignature:
             return {name: np.asarray(tensor) for name, tensor in sorted(self(raw).items())}
         except Exception as error:
             expected = "must save a model that answers a request of zeros and empty strings"
-            remedy = f"Correct the signature {SIGNATURE}: it is given what clients send, by schema.pbtxt."
+            remedy = (
+                f"Correct the signature {SIGNATURE}: it is given what clients send, by "
+                "schema.pbtxt."
+            )
             raise ProjectError(self.where, expected, describe_error(error), remedy) from error
 
     @property
@@ -95,9 +100,16 @@ def find_signature(loaded: Any, schema: Schema, where: str) -> UserSignature:
         ((name, spec),) = inputs.items()
         if name not in served and spec.dtype.name == "string" and spec.shape.rank in (None, 1):
             return _with_stand_ins(UserSignature(function, where, schema, name))
-    if unknown := [name for name in inputs if name not in served] or ([] if inputs else ["nothing"]):
-        expected = f"must save a {SIGNATURE} that takes serialised tf.Examples, or raw features that clients send"
-        remedy = "Let the signature parse tf.Examples and transform them, as TFX's taxi example does."
+    if unknown := [name for name in inputs if name not in served] or (
+        [] if inputs else ["nothing"]
+    ):
+        expected = (
+            f"must save a {SIGNATURE} that takes serialised tf.Examples, or raw features that "
+            "clients send"
+        )
+        remedy = (
+            "Let the signature parse tf.Examples and transform them, as TFX's taxi example does."
+        )
         raise ProjectError(where, expected, f"a signature that takes {', '.join(unknown)}", remedy)
     return UserSignature(function, where, schema, None)
 
@@ -110,7 +122,12 @@ def probe_rows(schema: Schema) -> Arrays:
     specs = parsing_specs(schema, serving_features(schema))
     domains = {feature.name: feature for feature in schema.feature}
     return {
-        name: np.stack([np.full(spec.shape, value, _array_type(spec)) for value in _values(domains[name], spec)])
+        name: np.stack(
+            [
+                np.full(spec.shape, value, _array_type(spec))
+                for value in _values(domains[name], spec)
+            ]
+        )
         for name, spec in specs.items()
     }
 
@@ -132,8 +149,14 @@ def _with_stand_ins(signature: UserSignature) -> UserSignature:
     rows = blank_rows(signature.schema)
     if _answers(lambda: signature(rows)):
         return signature
-    needed = {name: _blank(spec) for name, spec in _unsent(signature.schema).items() if spec.default_value is None}
-    found = UserSignature(signature.function, signature.where, signature.schema, signature.takes_examples, needed)
+    needed = {
+        name: _blank(spec)
+        for name, spec in _unsent(signature.schema).items()
+        if spec.default_value is None
+    }
+    found = UserSignature(
+        signature.function, signature.where, signature.schema, signature.takes_examples, needed
+    )
     expected = found.try_on(rows)
     for name, value in needed.items():
         other = np.full_like(value, b"other" if value.dtype == object else 1)
@@ -143,9 +166,12 @@ def _with_stand_ins(signature: UserSignature) -> UserSignature:
         if not _answers(lambda call=changed: _require_same(expected, call(rows))):  # type: ignore[misc]
             wanted = "must save a model that predicts from what clients send"
             remedy = (
-                f'Let the model do without it, or take `not_in_environment: "SERVING"` from {name} in schema.pbtxt.'
+                "Let the model do without it, or take "
+                f'`not_in_environment: "SERVING"` from {name} in schema.pbtxt.'
             )
-            raise ProjectError(found.where, wanted, f"a model that reads `{name}`, which they do not send", remedy)
+            raise ProjectError(
+                found.where, wanted, f"a model that reads `{name}`, which they do not send", remedy
+            )
     return found
 
 
@@ -167,8 +193,15 @@ def _unsent(schema: Schema) -> dict[str, Any]:
     import tensorflow as tf
     from tensorflow_transform.tf_metadata import schema_utils
 
-    parsing, served = schema_utils.schema_as_feature_spec(schema).feature_spec, serving_features(schema)
-    return {n: spec for n, spec in parsing.items() if n not in served and isinstance(spec, tf.io.FixedLenFeature)}
+    parsing, served = (
+        schema_utils.schema_as_feature_spec(schema).feature_spec,
+        serving_features(schema),
+    )
+    return {
+        n: spec
+        for n, spec in parsing.items()
+        if n not in served and isinstance(spec, tf.io.FixedLenFeature)
+    }
 
 
 def _array_type(spec: Any) -> type | str:
@@ -185,7 +218,11 @@ def _values(feature: Feature, spec: Any) -> list[Any]:
         known = [value.encode() for value in feature.string_domain.value] or [b""]
         return [b"", *(known[number % len(known)] for number in range(len(_SHARES)))]
     domain = feature.int_domain if spec.dtype.is_integer else feature.float_domain
-    low, high = (domain.min, domain.max) if domain.HasField("min") and domain.HasField("max") else (0, len(_SHARES))
+    low, high = (
+        (domain.min, domain.max)
+        if domain.HasField("min") and domain.HasField("max")
+        else (0, len(_SHARES))
+    )
     values = [low + (high - low) * share for share in _SHARES]
     return [0, *(int(value) if spec.dtype.is_integer else value for value in values)]
 
@@ -195,4 +232,8 @@ def _as(values: tf.Tensor, spec: tf.TensorSpec) -> tf.Tensor:
     import tensorflow as tf
 
     cast = values if values.dtype == spec.dtype else tf.cast(values, spec.dtype)
-    return tf.reshape(cast, [-1, *spec.shape[1:]]) if spec.shape.rank and spec.shape[1:].is_fully_defined() else cast
+    return (
+        tf.reshape(cast, [-1, *spec.shape[1:]])
+        if spec.shape.rank and spec.shape[1:].is_fully_defined()
+        else cast
+    )

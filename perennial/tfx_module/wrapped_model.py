@@ -45,7 +45,12 @@ class WrappedModel:
 
 
 def wrap_model(
-    project: Project, features: TransformedFeatures, where: str, saved: Path, output: Path, held_out: Sequence[str]
+    project: Project,
+    features: TransformedFeatures,
+    where: str,
+    saved: Path,
+    output: Path,
+    held_out: Sequence[str],
 ) -> WrappedModel:
     """Writes a SavedModel around a user's, with the signatures and contract of `export_model`.
 
@@ -76,7 +81,9 @@ def wrap_model(
     def answer(raw: Tensors) -> Tensors:
         given = signature(raw)
         found = {output.task.name: output.read(given) for output in chosen}
-        return found if latent is None else {**found, LATENT: tf.reshape(given[LATENT], [-1, latent])}
+        return (
+            found if latent is None else {**found, LATENT: tf.reshape(given[LATENT], [-1, latent])}
+        )
 
     labels = labels_signature(features.transform_within(module), project)
     calibrated = fit_temperatures(project, _eval_answers(answer, labels, project, held_out))
@@ -93,7 +100,9 @@ def wrap_model(
     serve = signatures[SERVING_SIGNATURE]
     # A loaded SavedModel takes features as keyword arguments.
     by_keyword = {**signatures, SERVING_SIGNATURE: lambda **raw: serve(raw)}
-    return WrappedModel(ServedModel(f"model of {where}", contract, by_keyword, module), calibrated.notes)
+    return WrappedModel(
+        ServedModel(f"model of {where}", contract, by_keyword, module), calibrated.notes
+    )
 
 
 def user_model(saved_model: Path) -> Path | None:
@@ -127,7 +136,9 @@ def _load(saved: Path, where: str) -> Any:
         return tf.saved_model.load(str(saved))
     except Exception as error:  # whatever TensorFlow raises, these files are no model
         remedy = "Save it with tf.saved_model.save."
-        raise ProjectError(where, "must save a model that TensorFlow loads", describe_error(error), remedy) from error
+        raise ProjectError(
+            where, "must save a model that TensorFlow loads", describe_error(error), remedy
+        ) from error
 
 
 def _check_weights(saved: Path, where: str) -> None:
@@ -140,7 +151,10 @@ def _check_weights(saved: Path, where: str) -> None:
     reader = tf.train.load_checkpoint(str(prefix))
     for name, dtype in reader.get_variable_to_dtype_map().items():
         if dtype.is_floating and np.isnan(np.asarray(reader.get_tensor(name), np.float64)).any():
-            remedy = "Check the features' range in preprocessing_fn, or lower the learning rate in run_fn."
+            remedy = (
+                "Check the features' range in preprocessing_fn, or lower the learning rate in "
+                "run_fn."
+            )
             expected = "must save a model whose weights are numbers"
             raise TrainingError(where, expected, f"NaN in {name.removesuffix(_SUFFIX)}", remedy)
 
@@ -162,4 +176,6 @@ def _outputs(
     highest = {name: int(np.max(values)) for name, values in labels.items()}
     check_classes(chosen, highest, signature.where)
     latent = outputs.get(LATENT)
-    return chosen, int(np.prod(latent.shape[1:], dtype=int)) if latent is not None and latent.ndim > 1 else None
+    return chosen, int(
+        np.prod(latent.shape[1:], dtype=int)
+    ) if latent is not None and latent.ndim > 1 else None

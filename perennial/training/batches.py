@@ -54,7 +54,9 @@ class TrainingBatches:
         whole, rest = divmod(self.features.count("train"), self.plan.batch_size)
         return max(1, whole + (rest >= replicas and rest > 0))
 
-    def dataset(self, start: int = 0, pipeline: int = 0, pipelines: int = 1, replicas: int = 1) -> tf.data.Dataset:
+    def dataset(
+        self, start: int = 0, pipeline: int = 0, pipelines: int = 1, replicas: int = 1
+    ) -> tf.data.Dataset:
         """Gives batches (features, labels) from a step on.
 
         They are the same ones as if all steps before had been drawn.
@@ -77,8 +79,12 @@ class TrainingBatches:
 
         def epoch(number: tf.Tensor) -> tf.data.Dataset:
             rows = self._resampled(records, number, shares_of_classes) if resamples else records
-            seed = tf.random.stateless_uniform([], [self.plan.seed, number], 1, tf.int64.max, tf.int64)
-            shuffled = rows.shuffle(min(count, _SHUFFLED), seed=seed, reshuffle_each_iteration=False)
+            seed = tf.random.stateless_uniform(
+                [], [self.plan.seed, number], 1, tf.int64.max, tf.int64
+            )
+            shuffled = rows.shuffle(
+                min(count, _SHUFFLED), seed=seed, reshuffle_each_iteration=False
+            )
             # Resampling gives about as many examples as there are, never exactly.
             endless = shuffled.repeat() if resamples else shuffled
             return endless.batch(self.plan.batch_size).take(steps)
@@ -87,9 +93,13 @@ class TrainingBatches:
         if shares > 1:
             local = tf.range(pipeline * replicas, (pipeline + 1) * replicas)
             batches = batches.flat_map(
-                lambda batch: tf.data.Dataset.from_tensor_slices(local).map(lambda share: batch[share::shares])
+                lambda batch: tf.data.Dataset.from_tensor_slices(local).map(
+                    lambda share: batch[share::shares]
+                )
             )
-        parsed = batches.map(self.features.parse, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+        parsed = batches.map(
+            self.features.parse, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
+        )
         return _in_fixed_order(parsed).prefetch(tf.data.AUTOTUNE)
 
     def _cached(self) -> tf.data.Dataset:
@@ -97,7 +107,9 @@ class TrainingBatches:
         size = sum(Path(file).stat().st_size for file in self.features.files("train"))
         return records.cache() if size <= self.plan.cache_mb * 1_000_000 else records
 
-    def _resampled(self, records: tf.data.Dataset, epoch: tf.Tensor, shares: Sequence[float]) -> tf.data.Dataset:
+    def _resampled(
+        self, records: tf.data.Dataset, epoch: tf.Tensor, shares: Sequence[float]
+    ) -> tf.data.Dataset:
         """Repeats the examples of rare classes, so that all classes come equally often.
 
         Each example comes 1 / (classes * share of its class) times on average.
@@ -110,12 +122,16 @@ class TrainingBatches:
         def repeated(number: tf.Tensor, record: tf.Tensor) -> tf.data.Dataset:
             label = self.features.parse(record[tf.newaxis])[1][task.name][0]
             chance = tf.random.stateless_uniform([], [epoch + self.plan.seed, number])
-            return tf.data.Dataset.from_tensors(record).repeat(tf.cast(rates[label] + chance, tf.int64))
+            return tf.data.Dataset.from_tensors(record).repeat(
+                tf.cast(rates[label] + chance, tf.int64)
+            )
 
         return records.enumerate().flat_map(repeated)
 
 
-def in_order(features: TransformedFeatures, split: str, batch_size: int = _PARSED) -> tf.data.Dataset:
+def in_order(
+    features: TransformedFeatures, split: str, batch_size: int = _PARSED
+) -> tf.data.Dataset:
     """Gives batches (features, labels) of a split once, in the order of its files.
 
     A smaller last batch is kept.
@@ -123,7 +139,9 @@ def in_order(features: TransformedFeatures, split: str, batch_size: int = _PARSE
     import tensorflow as tf
 
     batches = features.records(split).batch(batch_size)
-    return batches.map(features.parse, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+    return batches.map(features.parse, num_parallel_calls=tf.data.AUTOTUNE).prefetch(
+        tf.data.AUTOTUNE
+    )
 
 
 def class_shares(features: TransformedFeatures, task: Task) -> list[float]:

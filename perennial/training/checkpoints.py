@@ -97,7 +97,11 @@ def prune_checkpoints(root: Path, days: float = UNUSED_DAYS) -> list[str]:
     Gives their keys.
     """
     oldest = time.time() - days * _DAY
-    unused = [folder for folder in sorted(root.glob("*")) if folder.is_dir() and _last_used(folder) < oldest]
+    unused = [
+        folder
+        for folder in sorted(root.glob("*"))
+        if folder.is_dir() and _last_used(folder) < oldest
+    ]
     for folder in unused:
         shutil.rmtree(folder, ignore_errors=True)
     return [folder.name for folder in unused]

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 _SECONDS_PER_DAY = 86_400
 
 
-def usable(tuned: Tuned | None, now: datetime, max_age_days: float, asked: bool) -> tuple[Tuned | None, str]:
+def usable(
+    tuned: Tuned | None, now: datetime, max_age_days: float, asked: bool
+) -> tuple[Tuned | None, str]:
     """Gives the earlier search if its outcome may still be used, else why not.
 
     The reason is the end of "searched because ...".
@@ -35,7 +37,11 @@ def usable(tuned: Tuned | None, now: datetime, max_age_days: float, asked: bool)
         return None, "there was no search before"
     age = age_in_days(tuned, now)
     if age > max_age_days:
-        return None, f"that of {tuned.run} is {age:.1f} days old, more than tune.max_age_days of {max_age_days:g}"
+        return (
+            None,
+            f"that of {tuned.run} is {age:.1f} days old, more than tune.max_age_days of "
+            f"{max_age_days:g}",
+        )
     return tuned, ""
 
 
@@ -49,7 +55,9 @@ def age_in_days(tuned: Tuned, now: datetime) -> float:
 def settings_hyperparameters(settings: ProjectSettings) -> Hyperparameters:
     """Gives the hyperparameters of the settings: every default of `build_model`."""
     train = settings.train
-    return Hyperparameters(learning_rate=train.learning_rate, batch_size=train.batch_size, source="settings")
+    return Hyperparameters(
+        learning_rate=train.learning_rate, batch_size=train.batch_size, source="settings"
+    )
 
 
 def one_process(train: TrainSettings) -> TrainSettings:
@@ -57,14 +65,20 @@ def one_process(train: TrainSettings) -> TrainSettings:
 
     Workers of `multi_worker` wait for each other; here there is only one.
     """
-    return train.model_copy(update={"strategy": "one_device"}) if train.strategy == "multi_worker" else train
+    return (
+        train.model_copy(update={"strategy": "one_device"})
+        if train.strategy == "multi_worker"
+        else train
+    )
 
 
 def plan_batches(train: TrainSettings, batch_size: int, seed: int) -> BatchPlan:
     """Plans batches of this size, as the settings say."""
     from perennial.training.batches import BatchPlan
 
-    return BatchPlan(batch_size, seed, "resample" if train.balance == "resample" else "none", train.cache_mb)
+    return BatchPlan(
+        batch_size, seed, "resample" if train.balance == "resample" else "none", train.cache_mb
+    )
 
 
 def balance_classes(features: TransformedFeatures, train: TrainSettings) -> list[float] | None:
@@ -85,7 +99,9 @@ def balance_classes(features: TransformedFeatures, train: TrainSettings) -> list
             received=train.balance,
             remedy="Remove it, or name a task with classes first in model.tasks.",
         )
-    return class_weights(class_shares(features, first)) if train.balance == "class_weights" else None
+    return (
+        class_weights(class_shares(features, first)) if train.balance == "class_weights" else None
+    )
 
 
 def space_digest(project: Project) -> str:
@@ -99,11 +115,15 @@ def space_digest(project: Project) -> str:
     """
     settings = project.settings
     tune, train = settings.tune, settings.train
-    kept = tune.model_dump(mode="json", include={"algorithm", "learning_rate", "batch_size", "best"})
+    kept = tune.model_dump(
+        mode="json", include={"algorithm", "learning_rate", "batch_size", "best"}
+    )
     fixed = {
         "learning_rate": None if tune.learning_rate else train.learning_rate,
         "batch_size": None if tune.batch_size else train.batch_size,
     }
     model = settings.model.model_dump(mode="json", include={"tasks"})
     scale = {"balance": train.balance, "base_batch_size": train.base_batch_size}
-    return digest_value([digest_file(project.module_path), settings.label, model, kept, fixed, scale])
+    return digest_value(
+        [digest_file(project.module_path), settings.label, model, kept, fixed, scale]
+    )

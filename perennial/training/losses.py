@@ -81,7 +81,10 @@ def predicted_classes(task: Task, output: tf.Tensor) -> tf.Tensor:
 
 
 def total_losses(
-    tasks: Sequence[Task], labels: Mapping[str, tf.Tensor], outputs: Any, weights: tf.Tensor | None = None
+    tasks: Sequence[Task],
+    labels: Mapping[str, tf.Tensor],
+    outputs: Any,
+    weights: tf.Tensor | None = None,
 ) -> tf.Tensor:
     """Computes the tasks' weighted loss of each example, float32 [n].
 
@@ -90,7 +93,11 @@ def total_losses(
     import tensorflow as tf
 
     by_task = task_outputs(outputs, tasks)
-    losses = [task.weight * example_losses(task, labels[task.name], by_task[task.name]) for task in tasks]
+    losses = [
+        task.weight * example_losses(task, labels[task.name], by_task[task.name]) for task in tasks
+    ]
     if weights is not None:
-        losses[0] *= tf.gather(weights, tf.minimum(labels[tasks[0].name], tf.shape(weights, tf.int64)[0] - 1))
+        losses[0] *= tf.gather(
+            weights, tf.minimum(labels[tasks[0].name], tf.shape(weights, tf.int64)[0] - 1)
+        )
     return tf.add_n(losses)

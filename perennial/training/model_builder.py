@@ -106,7 +106,8 @@ class ModelBuilder:
                 where=where,
                 expected=f"must give an output for each task: {names}",
                 received=error,
-                remedy="Return keras.Model(inputs, {task name: output, ...}), or correct model.tasks in project.yaml.",
+                remedy="Return keras.Model(inputs, {task name: output, ...}), or correct "
+                "model.tasks in project.yaml.",
             ) from None
         for task in self.project.tasks:
             check_output(where, task, by_task[task.name], labels)
@@ -115,7 +116,9 @@ class ModelBuilder:
         return self._naming_line(self.project.module().build_model, *arguments)
 
     def _try(self, model: keras.Model, features: Features) -> Any:
-        return self._naming_line(lambda: call_model(model, features, training=False), names=sorted(features))
+        return self._naming_line(
+            lambda: call_model(model, features, training=False), names=sorted(features)
+        )
 
     def _naming_line(self, function: Any, *arguments: Any, names: list[str] | None = None) -> Any:
         try:
@@ -123,7 +126,9 @@ class ModelBuilder:
         except Exception as error:  # whatever the user's code raises
             raise ProjectError(
                 where=f"{user_line(self.project.module_path, error)}: build_model",
-                expected=f"must build a model of the features {names}" if names else "must build a model",
+                expected=f"must build a model of the features {names}"
+                if names
+                else "must build a model",
                 received=describe_error(error),
                 remedy="Correct it.",
             ) from error
@@ -206,7 +211,8 @@ def trunk(model: keras.Model, latent: str | None) -> keras.Model:
             remedy="Give it the output `latent`, or build it as keras.Model(inputs, outputs).",
         )
     return keras.Model(
-        model.input, keras.layers.Flatten(name="flat_latent")(tensor) if len(tensor.shape) > 2 else tensor
+        model.input,
+        keras.layers.Flatten(name="flat_latent")(tensor) if len(tensor.shape) > 2 else tensor,
     )
 
 
@@ -234,5 +240,8 @@ def latent_tensor(model: keras.Model, latent: str | None) -> Any:
     outputs = model.output
     if isinstance(outputs, dict) and LATENT in outputs:
         return outputs[LATENT]
-    heads = [tensor_below_head(output) for output in (outputs.values() if isinstance(outputs, dict) else [outputs])]
+    heads = [
+        tensor_below_head(output)
+        for output in (outputs.values() if isinstance(outputs, dict) else [outputs])
+    ]
     return heads[0] if all(head is heads[0] for head in heads) else None

@@ -49,7 +49,8 @@ def choose_stages(project: Project) -> Stages:
         stabilise_weights=not project.uses_run_fn,
         tune_model=settings.tune.wanted,
         compare_designs=settings.designs.compare,
-        probe_model=bool(settings.evaluate.covariates.features) or settings.evaluate.explain.examples > 0,
+        probe_model=bool(settings.evaluate.covariates.features)
+        or settings.evaluate.explain.examples > 0,
     )
 
 
@@ -100,9 +101,11 @@ def _check_run_fn(project: Project) -> None:
     if settings.tune.wanted and TUNER_FN not in defined_names(project.module_path):
         raise ProjectError(
             where="project.yaml: tune",
-            expected=f"must have no budget, as the module's `run_fn` chooses its own hyperparameters ({module})",
+            expected="must have no budget, as the module's `run_fn` chooses its own "
+            f"hyperparameters ({module})",
             received="a budget",
-            remedy=f"Remove tune.trials and tune.minutes, or give the module a `{TUNER_FN}`, which then searches.",
+            remedy=f"Remove tune.trials and tune.minutes, or give the module a `{TUNER_FN}`, "
+            "which then searches.",
         )
 
 

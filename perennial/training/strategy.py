@@ -13,7 +13,10 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
 CLUSTER = "TF_CONFIG"
-"""Environment variable that tells a worker of its cluster. Source: tf.distribute's multi-worker guide."""
+"""Environment variable that tells a worker of its cluster. Source.
+
+Tf.distribute's multi-worker guide.
+"""
 
 
 def choose_strategy(train: TrainSettings) -> tf.distribute.Strategy:
@@ -100,7 +103,9 @@ def _multi_worker(train: TrainSettings) -> tf.distribute.Strategy:
             received="nothing",
             remedy="Start this process as a worker of a cluster.",
         )
-    gpus, cpus = ([device.name for device in tf.config.list_physical_devices(kind)] for kind in ("GPU", "CPU"))
+    gpus, cpus = (
+        [device.name for device in tf.config.list_physical_devices(kind)] for kind in ("GPU", "CPU")
+    )
     _check_gpu(train, gpus, cpus)
     if train.device == "cpu":
         tf.config.set_visible_devices([], "GPU")
@@ -118,7 +123,9 @@ def _tpu(train: TrainSettings) -> tf.distribute.Strategy:
         raise ProjectError(
             where="project.yaml: train.strategy",
             expected="tpu must find a TPU",
-            received=f"no TPU at {train.tpu!r} ({type(error).__name__})" if train.tpu else "no TPU on this machine",
+            received=f"no TPU at {train.tpu!r} ({type(error).__name__})"
+            if train.tpu
+            else "no TPU on this machine",
             remedy="Name the TPU in train.tpu, or choose one_device, mirrored or multi_worker.",
         ) from error
     return tf.distribute.TPUStrategy(resolver)

@@ -140,7 +140,9 @@ class Trainer:
         there = {name: tuple(array.shape) for name, array in state.items()}
         if here != there:
             names = [name for name in {**here, **there} if here.get(name) != there.get(name)]
-            first = f"{names[0]} is {_shape(there, names[0])} there and {_shape(here, names[0])} here"
+            first = (
+                f"{names[0]} is {_shape(there, names[0])} there and {_shape(here, names[0])} here"
+            )
             raise TrainingError(
                 where="checkpoint",
                 expected="must be of the same architecture",
@@ -153,7 +155,10 @@ class Trainer:
     def _variables(self) -> list[tuple[str, Any]]:
         named = [("model", variable) for variable in self.model.variables]
         named += [("optimizer", variable) for variable in self._step.optimizer.variables]
-        return [(f"{number:04d}/{owner}/{variable.path}", variable) for number, (owner, variable) in enumerate(named)]
+        return [
+            (f"{number:04d}/{owner}/{variable.path}", variable)
+            for number, (owner, variable) in enumerate(named)
+        ]
 
     def _remember(self, losses: Sequence[float], norms: Sequence[float]) -> None:
         for loss, norm in zip(losses, norms, strict=True):
@@ -173,7 +178,11 @@ class Trainer:
 
 
 def quick_train(
-    trainer: Trainer, features: TransformedFeatures, batches: TrainingBatches, epochs: int, rate: float
+    trainer: Trainer,
+    features: TransformedFeatures,
+    batches: TrainingBatches,
+    epochs: int,
+    rate: float,
 ) -> list[float]:
     """Trains a few epochs at one learning rate; gives the eval loss after each.
 

@@ -53,12 +53,16 @@ class TrainingStep:
                 self.optimizer = keras.optimizers.LossScaleOptimizer(self.optimizer)
             self.optimizer.build(self._variables())
         self._on_replica = (
-            tf.function(self._train_replica, jit_compile=True, autograph=False) if train.xla else self._train_replica
+            tf.function(self._train_replica, jit_compile=True, autograph=False)
+            if train.xla
+            else self._train_replica
         )
         # AutoGraph is for its loop.
         self._run = tf.function(self._train_steps, reduce_retracing=True)
 
-    def run(self, batches: Any, rates: Sequence[float]) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    def run(
+        self, batches: Any, rates: Sequence[float]
+    ) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
         """Trains one step with each learning rate, all in one call.
 
         Args:
@@ -93,12 +97,16 @@ class TrainingStep:
 
         strategy, total = self._strategy, tf.distribute.ReduceOp.SUM
         # The last batch of a pass may be smaller, and a batch may hold nothing that counts.
-        weight = tf.maximum(strategy.reduce(total, strategy.run(self._weight, args=(labels,)), axis=None), 1.0)
+        weight = tf.maximum(
+            strategy.reduce(total, strategy.run(self._weight, args=(labels,)), axis=None), 1.0
+        )
         losses, norms = strategy.run(self._on_replica, args=(features, labels, weight))
         loss = strategy.reduce(total, losses, axis=None)
         return loss, strategy.reduce(tf.distribute.ReduceOp.MEAN, norms, axis=None)
 
-    def _train_replica(self, features: Any, labels: Any, weight: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def _train_replica(
+        self, features: Any, labels: Any, weight: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
         import tensorflow as tf
 
         replicas, variables = self._strategy.num_replicas_in_sync, self._variables()
@@ -112,8 +120,14 @@ class TrainingStep:
                 total += tf.add_n(own) / replicas
             scaled = self.optimizer.scale_loss(total)
         pairs = zip(tape.gradient(scaled, variables), variables, strict=True)
-        used = [(tf.convert_to_tensor(gradient), variable) for gradient, variable in pairs if gradient is not None]
-        summed = tf.distribute.get_replica_context().all_reduce("SUM", [gradient for gradient, _ in used])
+        used = [
+            (tf.convert_to_tensor(gradient), variable)
+            for gradient, variable in pairs
+            if gradient is not None
+        ]
+        summed = tf.distribute.get_replica_context().all_reduce(
+            "SUM", [gradient for gradient, _ in used]
+        )
         norm = tf.linalg.global_norm(summed) * self._unscaled()
         # Summed before it is clipped: the global batch's gradient has the limit, not each replica's
         # share of it.

@@ -67,7 +67,9 @@ class TransformedFeatures:
         """Reads the serialised examples of a split, in the order of the files."""
         import tensorflow as tf
 
-        return tf.data.TFRecordDataset(self.files(split), compression_type="GZIP", buffer_size=1 << 20)
+        return tf.data.TFRecordDataset(
+            self.files(split), compression_type="GZIP", buffer_size=1 << 20
+        )
 
     def count(self, split: str) -> int:
         """Counts the examples of a split.
@@ -76,7 +78,9 @@ class TransformedFeatures:
             ProjectError: None.
         """
         if split not in self._counts:
-            self._counts[split] = sum(len(batch) for batch in self.records(split).batch(_COUNTED).as_numpy_iterator())
+            self._counts[split] = sum(
+                len(batch) for batch in self.records(split).batch(_COUNTED).as_numpy_iterator()
+            )
         if not self._counts[split]:
             raise ProjectError(
                 where=f"project.yaml: data.splits.{split}",

@@ -71,7 +71,11 @@ def unrest(draw: WeightDraw) -> float:
     """
     if not draw.gradient_norm > 0 or not math.isfinite(draw.gradient_norm):
         return math.inf
-    ratio = math.sqrt(draw.gradient_variance) / draw.gradient_norm if draw.gradient_variance >= 0 else math.inf
+    ratio = (
+        math.sqrt(draw.gradient_variance) / draw.gradient_norm
+        if draw.gradient_variance >= 0
+        else math.inf
+    )
     return ratio if math.isfinite(ratio) else math.inf
 
 
@@ -88,7 +92,11 @@ def final_loss(losses: Sequence[float]) -> float:
 def standard_error(losses: Sequence[float]) -> float:
     """Computes the standard error of `final_loss`; 0 where there are too few steps for one."""
     tail = _tail(losses)
-    return stdev(tail) / math.sqrt(len(tail)) if len(tail) > 1 and all(map(math.isfinite, tail)) else 0.0
+    return (
+        stdev(tail) / math.sqrt(len(tail))
+        if len(tail) > 1 and all(map(math.isfinite, tail))
+        else 0.0
+    )
 
 
 def _tail(losses: Sequence[float]) -> Sequence[float]:

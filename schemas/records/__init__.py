@@ -4,7 +4,15 @@ All are immutable pydantic models; JSON is their only form outside a process.
 """
 
 from schemas.records.base import FileRecord, Record
-from schemas.records.data import Check, CheckedSpan, Ingestion, SetAside, Span, SpanValidation, Validation
+from schemas.records.data import (
+    Check,
+    CheckedSpan,
+    Ingestion,
+    SetAside,
+    Span,
+    SpanValidation,
+    Validation,
+)
 from schemas.records.judgement import (
     CANDIDATE,
     CHAMPION,

@@ -13,10 +13,13 @@ from perennial.storage.atomic import publish_text
 class Record(BaseModel):
     """Base of all records: unknown fields are refused, values never change.
 
-    JSON has no NaN and no infinity; they are written as strings, so that a diverged loss survives the way.
+    JSON has no NaN and no infinity; they are written as strings, so that a diverged loss survives
+    the way.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="strings", defer_build=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, ser_json_inf_nan="strings", defer_build=True
+    )
 
 
 class FileRecord(Record):
@@ -38,7 +41,10 @@ class FileRecord(Record):
         except ValidationError as error:
             first = error.errors(include_url=False, include_input=False)[0]
             place = ".".join(map(str, first["loc"])) or "the whole file"
-            message = f"{file} must hold a record of the type {cls.__name__}. Received: {place}: {first['msg']}."
+            message = (
+                f"{file} must hold a record of the type {cls.__name__}. Received: {place}: "
+                f"{first['msg']}."
+            )
             raise ValueError(f"{message} Run again to rebuild it.") from error
 
     def write(self, folder: Path) -> None:

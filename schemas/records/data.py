@@ -11,9 +11,9 @@ from schemas.records.base import FileRecord, Record
 class Span(Record):
     """One landing of labelled data.
 
-    `uri` is a path, a URL, a pattern of them (a span of several files), or the SQLAlchemy URL of a table without
-    its password. The fingerprint is the SHA-256 of the bytes, or of what a table tells of its rows; other data are
-    another version.
+    `uri` is a path, a URL, a pattern of them (a span of several files), or the SQLAlchemy URL of a
+    table without its password. The fingerprint is the SHA-256 of the bytes, or of what a table
+    tells of its rows; other data are another version.
     """
 
     name: str
@@ -25,12 +25,14 @@ class Span(Record):
 class Check(Record):
     """One thing that was looked at in one span.
 
-    `verdict` is `not_compared` when there was nothing to compare with: never a silent pass. It is `set_aside` when
-    the rows that failed were few enough to be set aside. `severity` is what a failure does. `distance` and
-    `threshold` are those of a drift or skew check.
+    `verdict` is `not_compared` when there was nothing to compare with: never a silent pass. It is
+    `set_aside` when the rows that failed were few enough to be set aside. `severity` is what a
+    failure does. `distance` and `threshold` are those of a drift or skew check.
     """
 
-    kind: Literal["readable", "columns", "rows", "schema", "expectation", "drift", "label_drift", "skew"]
+    kind: Literal[
+        "readable", "columns", "rows", "schema", "expectation", "drift", "label_drift", "skew"
+    ]
     subject: str
     verdict: Literal["passed", "failed", "set_aside", "not_compared"]
     message: str
@@ -40,9 +42,12 @@ class Check(Record):
 
 
 class SetAside(Record):
-    """A row that was set aside: where it stood, why, and what it held (values as JSON; long ones shortened).
+    """A row that was set aside: where it stood, why, and what it held (values as JSON.
 
-    `place` is such as `data/2026-01-31.csv: line 17`, or `id digit-0012` where only the example's key is known.
+    Long ones shortened).
+
+    `place` is such as `data/2026-01-31.csv: line 17`, or `id digit-0012` where only the example's
+    key is known.
     """
 
     span: str
@@ -52,11 +57,14 @@ class SetAside(Record):
 
 
 class Ingestion(FileRecord):
-    """What ingesting one span gave: the rows that became examples, per split and per label, and those that could not.
+    """What ingesting one span gave.
 
-    `columns` are the span's columns in their order. `causes` counts the rows set aside by reason in general terms;
-    each row stands in the folder's quarantine file. `problem` is what makes the whole span unreadable.
-    `content` is a digest of everything that decided which examples the folder holds.
+    The rows that became examples, per split and per label, and those that could not.
+
+    `columns` are the span's columns in their order. `causes` counts the rows set aside by reason in
+    general terms; each row stands in the folder's quarantine file. `problem` is what makes the
+    whole span unreadable. `content` is a digest of everything that decided which examples the
+    folder holds.
     """
 
     FILE: ClassVar[str] = "ingestion.json"
@@ -90,11 +98,16 @@ class CheckedSpan(FileRecord):
     @property
     def readable(self) -> bool:
         """Whether examples could be read from the span."""
-        return not any(check.kind == "readable" and check.verdict == "failed" for check in self.checks)
+        return not any(
+            check.kind == "readable" and check.verdict == "failed" for check in self.checks
+        )
 
 
 class SpanValidation(Record):
-    """What is known of one span after validation; `rows` per split, and whether a person `released` it."""
+    """What is known of one span after validation.
+
+    `rows` per split, and whether a person `released` it.
+    """
 
     span: Span
     new: bool
@@ -107,22 +120,32 @@ class SpanValidation(Record):
     @property
     def failures(self) -> list[Check]:
         """The checks that failed and are more than a warning."""
-        return [check for check in self.checks if check.verdict == "failed" and check.severity != "warn"]
+        return [
+            check for check in self.checks if check.verdict == "failed" and check.severity != "warn"
+        ]
 
     @property
     def warnings(self) -> list[Check]:
         """The checks that failed and only warn."""
-        return [check for check in self.checks if check.verdict == "failed" and check.severity == "warn"]
+        return [
+            check for check in self.checks if check.verdict == "failed" and check.severity == "warn"
+        ]
 
     @property
     def quarantined(self) -> bool:
-        """Whether the span is kept out of the window until a person decides. What cannot be read cannot be released."""
+        """Whether the span is kept out of the window until a person decides.
+
+        What cannot be read cannot be released.
+        """
         unreadable = any(check.kind == "readable" for check in self.failures)
         return self.new and bool(self.failures) and (unreadable or not self.released)
 
 
 class Validation(FileRecord):
-    """The verdict on all new spans of a run. `accepted`: the run goes on, with the spans that are not quarantined."""
+    """The verdict on all new spans of a run. `accepted`.
+
+    The run goes on, with the spans that are not quarantined.
+    """
 
     FILE: ClassVar[str] = "validation.json"
 

@@ -10,7 +10,8 @@ from schemas.records.base import FileRecord, Record
 from schemas.records.data import Span
 from schemas.records.models import Champion, Training
 
-# The two models that are judged, as records call them, and what they are judged on beside slices and views by name.
+# The two models that are judged, as records call them, and what they are judged on beside slices
+# and views by name.
 CANDIDATE: Final = "candidate"
 CHAMPION: Final = "champion"
 OVERALL: Final = "overall"
@@ -20,8 +21,9 @@ SERVING_DISTRIBUTION: Final = "serving distribution"
 class SliceMetrics(Record):
     """Metrics of one model's task on one slice, by their names.
 
-    `slice` is `overall`, `feature=value`, or `a=1, b=2` of a cross; of a view (`view`) its name: `newest span`,
-    `serving distribution`, `drifted: feature`. `model` is `candidate`, `champion`, or the name of another instance.
+    `slice` is `overall`, `feature=value`, or `a=1, b=2` of a cross; of a view (`view`) its name:
+    `newest span`, `serving distribution`, `drifted: feature`. `model` is `candidate`, `champion`,
+    or the name of another instance.
     """
 
     model: str
@@ -33,10 +35,11 @@ class SliceMetrics(Record):
 
 
 class Difference(Record):
-    """A model minus the champion on one metric, oriented so that positive is better, with a paired interval.
+    """A model minus the champion on one metric, with a paired interval; positive is better.
 
-    `model` is `candidate`, or the name of another instance. `family` counts the intervals that hold together with
-    `confidence`: each is widened for it (Bonferroni). `clusters` counts the groups that were resampled; None: examples.
+    `model` is `candidate`, or the name of another instance. `family` counts the intervals that
+    hold together with `confidence`: each is widened for it (Bonferroni). `clusters` counts the
+    groups that were resampled; None: examples.
     A slice with too few examples has no interval: `low` and `high` are NaN.
     """
 
@@ -62,9 +65,9 @@ class Difference(Record):
 class ServingDistribution(Record):
     """How the test split was re-weighted to what serving sees.
 
-    `requests` counts the served requests that it was estimated from; `effective` is the effective number of test
-    examples that is left. `served` and `tested` are each class's estimated share in serving and its share of the test
-    split (label shift), or empty.
+    `requests` counts the served requests that it was estimated from; `effective` is the effective
+    number of test examples that is left. `served` and `tested` are each class's estimated share in
+    serving and its share of the test split (label shift), or empty.
     """
 
     method: Literal["label_shift", "covariate_shift"]
@@ -74,15 +77,18 @@ class ServingDistribution(Record):
     tested: dict[str, float] = {}
 
 
-GroupMeasure = Literal["score", "error_rate", "false_positive_rate", "false_negative_rate", "absolute_error"]
+GroupMeasure = Literal[
+    "score", "error_rate", "false_positive_rate", "false_negative_rate", "absolute_error"
+]
 
 
 class GroupTest(Record):
     """The candidate on one group beside all other examples.
 
-    `value` and `rest` are the measure on the group and on the others (for `score` their means); `gap` is the distance:
-    Kolmogorov-Smirnov's of scores and absolute errors, the absolute difference of rates. `p_value` is corrected for
-    the number of tests. `flagged`: the gap is larger than is tolerated, and not chance.
+    `value` and `rest` are the measure on the group and on the others (for `score` their means);
+    `gap` is the distance: Kolmogorov-Smirnov's of scores and absolute errors, the absolute
+    difference of rates. `p_value` is corrected for the number of tests. `flagged`: the gap is
+    larger than is tolerated, and not chance.
     """
 
     feature: str
@@ -119,7 +125,10 @@ class Fairness(Record):
 
 
 class CalibrationBin(Record):
-    """The test examples whose confidence lies in [low, high): their mean confidence, and how often they were right."""
+    """The test examples whose confidence lies in [low, high).
+
+    Their mean confidence, and how often they were right.
+    """
 
     low: float
     high: float
@@ -129,10 +138,12 @@ class CalibrationBin(Record):
 
 
 class Calibration(Record):
-    """How far confidence is from being right: the expected calibration error, with a bootstrap interval.
+    """How far confidence is from being right.
 
-    Confidence is the probability of the predicted class. `temperature` is what the served model divides its logits by;
-    None: it was not scaled.
+    The expected calibration error, with a bootstrap interval.
+
+    Confidence is the probability of the predicted class. `temperature` is what the served model
+    divides its logits by; None: it was not scaled.
     """
 
     model: str
@@ -156,8 +167,8 @@ class ConfusionMatrix(Record):
 class Mistake(Record):
     """A test example on which the candidate is most wrong.
 
-    `label` and `predicted` are classes, or values of a regression; `probability` is that of the wrong class, None for
-    a regression.
+    `label` and `predicted` are classes, or values of a regression; `probability` is that of the
+    wrong class, None for a regression.
     """
 
     key: str
@@ -175,11 +186,14 @@ class EvaluatedTask(Record):
 
 
 class Evaluation(FileRecord):
-    """Everything measured on the test split. `candidate` names the instance that faces the champion.
+    """Everything measured on the test split.
 
-    `window` holds the spans that were trained and tested on, oldest first. `differences` hold the gate's metric of
-    the first task, and of each other task its own. Confusion, mistakes and fairness are of the first task; there is no
-    confusion of a regression, nor of more than 100 classes. Calibration is of every task with classes.
+    `candidate` names the instance that faces the champion.
+
+    `window` holds the spans that were trained and tested on, oldest first. `differences` hold the
+    gate's metric of the first task, and of each other task its own. Confusion, mistakes and
+    fairness are of the first task; there is no confusion of a regression, nor of more than 100
+    classes. Calibration is of every task with classes.
     """
 
     FILE: ClassVar[str] = "evaluation.json"
@@ -201,19 +215,24 @@ class Evaluation(FileRecord):
     not_compared: list[str]
 
     def overall(self, model: str) -> SliceMetrics | None:
-        """The first task's overall metrics of `candidate` or `champion`, if that model was evaluated."""
+        """Gives the first task's overall metrics of a model, if it was evaluated."""
         first = self.tasks[0].name
-        found = (row for row in self.slices if (row.model, row.task, row.slice) == (model, first, OVERALL))
+        found = (
+            row
+            for row in self.slices
+            if (row.model, row.task, row.slice) == (model, first, OVERALL)
+        )
         return next(found, None)
 
 
 class CovariateProbe(Record):
     """What one probe of a suspect feature gave beside what chance gives.
 
-    `permute`: the loss on the examples as they are (`value`), and with the feature permuted (`chance`: mean; `spread`:
-    standard deviation). `invert`: the loss with the feature turned into its opposite, beside the same permutations.
-    `latent`: how well the latent vector tells the feature, beside what it tells of one shuffled among equal labels.
-    `p_value` is corrected for the number of probes; `flagged`: the feature's own is more than chance.
+    `permute`: the loss on the examples as they are (`value`), and with the feature permuted
+    (`chance`: mean; `spread`: standard deviation). `invert`: the loss with the feature turned into
+    its opposite, beside the same permutations. `latent`: how well the latent vector tells the
+    feature, beside what it tells of one shuffled among equal labels. `p_value` is corrected for the
+    number of probes; `flagged`: the feature's own is more than chance.
     """
 
     feature: str
@@ -227,7 +246,10 @@ class CovariateProbe(Record):
 
 
 class FeatureImportance(Record):
-    """What permuting a raw feature loses of the metric, with an interval; positive: the model needs the feature."""
+    """What permuting a raw feature loses of the metric, with an interval; positive.
+
+    The model needs the feature.
+    """
 
     feature: str
     loss: float
@@ -237,7 +259,7 @@ class FeatureImportance(Record):
 
 
 class DroppedFeatures(Record):
-    """What is lost when features are permuted together, and what not acquiring them saves for each example."""
+    """What is lost when features are permuted together, and what it saves not to acquire them."""
 
     features: list[str]
     saved: float
@@ -247,9 +269,12 @@ class DroppedFeatures(Record):
 
 
 class Attribution(Record):
-    """Integrated gradients of a transformed feature: the mean absolute attribution over the explained examples.
+    """Integrated gradients of a transformed feature.
 
-    `elements` are those of each element of a feature that is a vector or image, flat, in `shape`; else empty.
+    The mean absolute attribution over the explained examples.
+
+    `elements` are those of each element of a feature that is a vector or image, flat, in `shape`;
+    else empty.
     """
 
     feature: str
@@ -259,10 +284,12 @@ class Attribution(Record):
 
 
 class ExampleAttribution(Record):
-    """Why the candidate gave one example its answer: what each transformed feature adds to the output.
+    """Why the candidate gave one example its answer.
 
-    `output` is the probability of the predicted class, or the value; `baseline` is that of the average example.
-    `attributions` sum to `output - baseline`, but for `gap`.
+    What each transformed feature adds to the output.
+
+    `output` is the probability of the predicted class, or the value; `baseline` is that of the
+    average example. `attributions` sum to `output - baseline`, but for `gap`.
     """
 
     key: str
@@ -276,10 +303,12 @@ class ExampleAttribution(Record):
 
 
 class Probing(FileRecord):
-    """What the candidate's answers rest on: probes for hidden covariates, importances, costs, attributions.
+    """What the candidate's answers rest on.
 
-    `metric` is that of importances and `drops`; `suspects` are the features that were to be probed; `not_probed` says
-    what could not be looked at, and why.
+    Probes for hidden covariates, importances, costs, attributions.
+
+    `metric` is that of importances and `drops`; `suspects` are the features that were to be probed;
+    `not_probed` says what could not be looked at, and why.
     """
 
     FILE: ClassVar[str] = "probing.json"
@@ -302,9 +331,10 @@ CriterionKind = Literal["floor", "difference", "slice", "fairness", "covariate"]
 class Criterion(Record):
     """One thing the gate asked: its numbers, interval and verdict.
 
-    `value` is what was measured of `metric`, with its interval (`low`, `high`, at `confidence`) where it has one;
-    `limit` is what was required. What was not `compared` did not pass. Only a `blocking` one that did not pass keeps
-    the champion; any other is a warning. `metric` is None where no metric is measured, and in older records.
+    `value` is what was measured of `metric`, with its interval (`low`, `high`, at `confidence`)
+    where it has one; `limit` is what was required. What was not `compared` did not pass. Only a
+    `blocking` one that did not pass keeps the champion; any other is a warning. `metric` is None
+    where no metric is measured, and in older records.
     """
 
     name: str
@@ -334,13 +364,19 @@ class Decision(FileRecord):
     @property
     def worth_repeating(self) -> bool:
         """Whether other draws could come to another decision: all that failed was compared."""
-        failed = [criterion for criterion in self.criteria if criterion.blocking and not criterion.passed]
+        failed = [
+            criterion for criterion in self.criteria if criterion.blocking and not criterion.passed
+        ]
         return not self.promote and bool(failed) and all(criterion.compared for criterion in failed)
 
     @property
     def warnings(self) -> list[Criterion]:
         """The criteria that did not pass and only warn."""
-        return [criterion for criterion in self.criteria if not criterion.passed and not criterion.blocking]
+        return [
+            criterion
+            for criterion in self.criteria
+            if not criterion.passed and not criterion.blocking
+        ]
 
 
 class ModelVersion(Record):

@@ -32,10 +32,10 @@ class RunStarted(Record):
 
 
 class SpanJudged(Record):
-    """A span version was accepted or quarantined by a run, or released or rejected by a person, and why.
+    """A run accepted or quarantined a span version, or a person released or rejected it.
 
-    `by` is the person, None for a run; `reasons` are then the person's own. What is not `readable` cannot be
-    released.
+    `by` is the person, None for a run; `reasons` are then the person's own. What is not
+    `readable` cannot be released.
     """
 
     span: Span
@@ -47,7 +47,10 @@ class SpanJudged(Record):
 
 
 class SchemaAccepted(Record):
-    """A person accepted a change of the schema. `changes` are the lines of the diff that was reviewed."""
+    """A person accepted a change of the schema.
+
+    `changes` are the lines of the diff that was reviewed.
+    """
 
     before: str
     after: str
@@ -74,7 +77,10 @@ class DecisionMade(Record):
 
 
 class Deployment(Record):
-    """A version was made the one that serves. `replaces` is the ledger number of the deployment before it."""
+    """A version was made the one that serves.
+
+    `replaces` is the ledger number of the deployment before it.
+    """
 
     version: str
     digest: str

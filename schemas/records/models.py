@@ -20,8 +20,8 @@ class Champion(Record):
 class Instance(Record):
     """One training instance of a run.
 
-    `start` says where its weights come from: the stabilised draw, or the champion's own (patched). `rank` is which of
-    the tuner's best hyperparameters it takes, from 0; fewer than that: the last.
+    `start` says where its weights come from: the stabilised draw, or the champion's own (patched).
+    `rank` is which of the tuner's best hyperparameters it takes, from 0; fewer than that: the last.
     """
 
     name: str
@@ -43,7 +43,9 @@ class Hyperparameters(Record):
 
 
 class Tuned(Record):
-    """The outcome of the newest search, for later runs: the best first, which space was searched, when, by which run.
+    """The outcome of the newest search, for later runs.
+
+    The best first, which space was searched, when, by which run.
 
     `space` is a digest of everything that decides what is searched; `at` is UTC, ISO 8601.
     """
@@ -57,12 +59,13 @@ class Tuned(Record):
 class Selection(Record):
     """What a run works on; the input of every other step.
 
-    What may be absent has a default: Kubeflow's parameters cannot hold a null. `released` names those of the new
-    spans that a person released from quarantine. `tuned` are the hyperparameters of an earlier search that are still
-    to be used; where there are none, `tune_reason` says why, as the end of "searched because ...". `attempt` counts
-    the repetitions of a run whose candidate was not good enough, from 0; `seed` is that of its first weight draw and
-    instance. `served` changes whenever the serving log does, where evaluation reads it. `stages` names the steps that
-    the pipeline has because the settings ask for them; None: the run was before pipelines differed.
+    What may be absent has a default: Kubeflow's parameters cannot hold a null. `released` names
+    those of the new spans that a person released from quarantine. `tuned` are the hyperparameters
+    of an earlier search that are still to be used; where there are none, `tune_reason` says why, as
+    the end of "searched because ...". `attempt` counts the repetitions of a run whose candidate was
+    not good enough, from 0; `seed` is that of its first weight draw and instance. `served` changes
+    whenever the serving log does, where evaluation reads it. `stages` names the steps that the
+    pipeline has because the settings ask for them; None: the run was before pipelines differed.
     """
 
     run: str
@@ -89,7 +92,8 @@ class Selection(Record):
 class Pretraining(FileRecord):
     """What pretraining without labels did.
 
-    `losses` and `held_out_losses` are by epoch, in the unit of the task. `notes` tell what a person should know.
+    `losses` and `held_out_losses` are by epoch, in the unit of the task. `notes` tell what a person
+    should know.
     """
 
     FILE: ClassVar[str] = "pretraining.json"
@@ -107,7 +111,8 @@ class WeightDraw(Record):
     """One draw of initial weights: its losses by step and its numerical health.
 
     `gradient_norm` and `gradient_variance` are the mean and variance of the global gradient norm;
-    `dead_units` is the share of ReLU units that gave zero on every probed example, None where the model has none.
+    `dead_units` is the share of ReLU units that gave zero on every probed example, None where the
+    model has none.
     """
 
     seed: int
@@ -132,9 +137,12 @@ class Stabilisation(FileRecord):
 
 
 class Trial(Record):
-    """One trial of the tuner: what it tried (by name), and the lowest eval loss it reached; None: it came to nothing.
+    """One trial of the tuner: what it tried (by name), and the lowest eval loss it reached; None.
 
-    `started_from` says how much of the stabilised weights fitted: `24 of 24 weights`. `message` is why it failed.
+    It came to nothing.
+
+    `started_from` says how much of the stabilised weights fitted: `24 of 24 weights`. `message` is
+    why it failed.
     """
 
     number: int
@@ -164,7 +172,10 @@ class Tuning(FileRecord):
 
 
 class DesignSample(Record):
-    """One model of a design space, trained for a few epochs; `error` is its lowest eval loss, None: it failed."""
+    """One model of a design space, trained for a few epochs.
+
+    `error` is its lowest eval loss, None: it failed.
+    """
 
     space: str
     values: dict[str, int | float | str | bool]
@@ -177,8 +188,9 @@ class DesignSample(Record):
 class SpaceTest(Record):
     """Two design spaces compared by their distributions of errors.
 
-    `statistic` and `p_value` are of a two-sample Kolmogorov-Smirnov test, the p-value corrected for the number of
-    pairs; `better` is the space with the lower errors where the difference is more than chance, else None.
+    `statistic` and `p_value` are of a two-sample Kolmogorov-Smirnov test, the p-value corrected for
+    the number of pairs; `better` is the space with the lower errors where the difference is more
+    than chance, else None.
     """
 
     first: str
@@ -199,7 +211,9 @@ class DesignComparison(FileRecord):
 
 
 class Epoch(Record):
-    """One pass over the training split. Losses are the tasks' weighted sum: nats for classes, squares for values.
+    """One pass over the training split. Losses are the tasks' weighted sum.
+
+    Nats for classes, squares for values.
 
     `eval_metric` is that of the first task: its name stands in `Training.metric`.
     """
@@ -210,11 +224,14 @@ class Epoch(Record):
 
 
 class Training(FileRecord):
-    """One trained instance. `digest` is the SHA-256 of its SavedModel; `parameters` counts trainable weights.
+    """One trained instance. `digest` is the SHA-256 of its SavedModel.
 
-    `resumed_from` is the epoch (from 0) that a killed training went on with; `restarts` counts workers that died and
-    were started again. `weights_from` is what it started from: the champion, or a draw (of `run_fn`: what it makes);
-    None: an older record. `notes` tell what a person should know, such as why the champion could not be patched.
+    `parameters` counts trainable weights.
+
+    `resumed_from` is the epoch (from 0) that a killed training went on with; `restarts` counts
+    workers that died and were started again. `weights_from` is what it started from: the champion,
+    or a draw (of `run_fn`: what it makes); None: an older record. `notes` tell what a person should
+    know, such as why the champion could not be patched.
     """
 
     FILE: ClassVar[str] = "training.json"
@@ -244,9 +261,12 @@ class Training(FileRecord):
 
 
 class ServedFeature(Record):
-    """A feature that clients send: dtype (as NumPy names it), shape of one value (None: any length).
+    """A feature that clients send: dtype (as NumPy names it), shape of one value (None.
 
-    `default` are the values, flat, that stand for a feature that a client leaves out; None: it must be sent.
+    Any length).
+
+    `default` are the values, flat, that stand for a feature that a client leaves out; None: it must
+    be sent.
     """
 
     name: str
@@ -258,7 +278,8 @@ class ServedFeature(Record):
 class ServedTask(Record):
     """What a model predicts; `classes` is None for a regression, and 2 for a binary task.
 
-    `temperature` is what the model divides its logits by; None: its probabilities are as it was trained.
+    `temperature` is what the model divides its logits by; None: its probabilities are as it was
+    trained.
     """
 
     name: str
@@ -270,7 +291,8 @@ class ServedTask(Record):
 class ModelContract(Record):
     """What a SavedModel takes and gives; it lies in its `assets.extra/contract.json`.
 
-    `latent` is the length of the latent vector that it gives beside the predictions; None: it gives none.
+    `latent` is the length of the latent vector that it gives beside the predictions; None: it gives
+    none.
     """
 
     features: list[ServedFeature]

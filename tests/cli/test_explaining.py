@@ -24,17 +24,33 @@ from tests.perennial.records import span
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory):
-    """Version 1 pushed, 2 kept, 3 pushed without probes and rolled back, 4 foreign: registered by nobody's run."""
+    """Version 1 pushed, 2 kept, 3 pushed without probes and rolled back, 4 foreign.
+
+    Registered by nobody's run.
+    """
     project = make_project(tmp_path_factory.mktemp("explained") / "digits")
     ledger = Ledger(project.ledger_url)
-    released = SpanJudged(span=WINDOW[0], rows=300, reasons=["the label was checked"], by="user ada")
+    released = SpanJudged(
+        span=WINDOW[0], rows=300, reasons=["the label was checked"], by="user ada"
+    )
     ledger.append(
-        NewEvent("span_quarantined", released.model_copy(update={"by": None, "reasons": ["no label"]}), "run-0")
+        NewEvent(
+            "span_quarantined",
+            released.model_copy(update={"by": None, "reasons": ["no label"]}),
+            "run-0",
+        )
     )
     ledger.append(NewEvent("span_released", released))
     whole_run(project, "run-1", "a", accuracy=0.85)
     register_kept(project)
-    whole_run(project, "run-3", "c", window=[*WINDOW[1:], span("2026-01-03", "c" * 64)], examples=210, stages=[])
+    whole_run(
+        project,
+        "run-3",
+        "c",
+        window=[*WINDOW[1:], span("2026-01-03", "c" * 64)],
+        examples=210,
+        stages=[],
+    )
     roll_back(project, "answers look odd")
     Registry(project).register(make_model(project.folder.parent / "d", "d"))
     ledger.close()
@@ -44,7 +60,14 @@ def project(tmp_path_factory):
 def register_kept(project):
     ready = judged(project, "run-2", "b", promote=False, accuracy=0.82)
     probe = CovariateProbe(
-        feature="scanner", probe="latent", value=0.9, chance=0.5, spread=0.1, p_value=0.01, flagged=True, unit="AUC"
+        feature="scanner",
+        probe="latent",
+        value=0.9,
+        chance=0.5,
+        spread=0.1,
+        p_value=0.01,
+        flagged=True,
+        unit="AUC",
     )
     probing = Probing(
         digest=ready.evaluation.digest,
@@ -100,16 +123,22 @@ def test_the_story_of_a_candidate_that_was_kept(project):
     assert "against champion version 1" in output and "champion: accuracy 0.8000" in output
     assert "1 slice, the least gain on label=3: accuracy -0.0100 (20 examples)" in output
     assert (
-        "probes for hidden covariates: 1, flagged: scanner" in output and "without age: accuracy loses 0.2000" in output
+        "probes for hidden covariates: 1, flagged: scanner" in output
+        and "without age: accuracy loses 0.2000" in output
     )
     assert "not probed: image: it is no number" in output
-    assert "never deployed" in output and "no run pushed it" in output and "serves now" not in output
+    assert (
+        "never deployed" in output and "no run pushed it" in output and "serves now" not in output
+    )
 
 
 def test_what_is_not_known_is_listed(project):
     output = invoke(project, "explain", "4")
     unknown = output[output.index("\nnot known\n") :]
-    assert "evaluation.json: not kept with this version" in unknown and "no decision of its run" in unknown
+    assert (
+        "evaluation.json: not kept with this version" in unknown
+        and "no decision of its run" in unknown
+    )
     assert "the ledger holds no start of run-d" in unknown
     assert "attempt not known" in output and "never deployed" in output
 
@@ -119,35 +148,51 @@ def test_the_story_for_programs(project):
     assert (answer["version"], answer["run"], answer["lineage"]["attempt"]) == ("3", "run-3", "0")
     assert [each["name"] for each in answer["spans"]] == ["2026-01-02", "2026-01-03"]
     assert answer["parameters"]["seed"] == "2" and answer["metrics"]["test_accuracy"] == 0.9
-    assert answer["evaluation"]["champion"]["version"] == "1" and answer["decision"]["promote"] is True
+    assert (
+        answer["evaluation"]["champion"]["version"] == "1" and answer["decision"]["promote"] is True
+    )
     assert [each["action"] for each in answer["deployments"]] == ["push"]
     assert answer["unknown"] == []
 
 
 def test_probes_that_nobody_asked_for_are_not_missing(project):
-    assert "not asked for (evaluate.covariates, evaluate.explain)" in invoke(project, "explain", "3")
+    assert "not asked for (evaluate.covariates, evaluate.explain)" in invoke(
+        project, "explain", "3"
+    )
     assert "probing.json: not kept with this version" in invoke(project, "explain", "1")
 
 
-@pytest.mark.parametrize("arguments", [("explain", "9"), ("compare", "1", "9"), ("compare", "9", "1")])
+@pytest.mark.parametrize(
+    "arguments", [("explain", "9"), ("compare", "1", "9"), ("compare", "9", "1")]
+)
 def test_unknown_versions_name_the_known(project, arguments):
-    with pytest.raises(RegistryError, match=r"version 9 of digits must be in the .*it has 1, 2, 3, 4\."):
+    with pytest.raises(
+        RegistryError, match=r"version 9 of digits must be in the .*it has 1, 2, 3, 4\."
+    ):
         invoke(project, *arguments)
 
 
 def test_compared_with_what_it_was_judged_against(project):
     output = invoke(project, "compare", "1", "2")
     assert "both: 2026-01-01@1, 2026-01-02@1" in output and "only version 1: none" in output
-    assert "test_accuracy: 0.8500 | 0.8200" in output and "both were measured on the same test examples" in output
+    assert (
+        "test_accuracy: 0.8500 | 0.8200" in output
+        and "both were measured on the same test examples" in output
+    )
     assert "version 2 minus version 1; positive: 2 is better" in output
     assert "digit accuracy: +0.0200, 95% interval -0.0300 to +0.0700 (200 examples)" in output
-    assert "version 2 minus version 1" in invoke(project, "compare", "2", "1")  # whichever comes first
+    assert "version 2 minus version 1" in invoke(
+        project, "compare", "2", "1"
+    )  # whichever comes first
 
 
 def test_compared_on_different_examples(project):
     output = invoke(project, "compare", "2", "3")
     assert "only version 2: 2026-01-01@1" in output and "only version 3: 2026-01-03@1" in output
-    counts = "different test examples: version 2 on 200 of 2026-01-01 to 2026-01-02, version 3 on 210 of 2026-01-02 to"
+    counts = (
+        "different test examples: version 2 on 200 of 2026-01-01 to 2026-01-02, version 3 on 210 "
+        "of 2026-01-02 to"
+    )
     assert counts in output and "need not be one of the models" in output
     assert "versions 2 and 3 were never judged against each other" in output
 
@@ -173,11 +218,16 @@ def test_the_real_commands_without_tensorflow(project):
         "finally: print({'tensorflow', 'tensorflow_transform', 'apache_beam'} & set(sys.modules))"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code, "explain", str(project.folder), "1"], check=True, capture_output=True, text=True
+        [sys.executable, "-c", code, "explain", str(project.folder), "1"],
+        check=True,
+        capture_output=True,
+        text=True,
     )
     assert done.stdout.startswith("version 1 of digits") and done.stdout.endswith("set()\n")
     command = Path(sys.executable).with_name("perennial")
     refused = subprocess.run(
         [command, "compare", project.folder, "1", "9"], check=False, capture_output=True, text=True
     )
-    assert refused.returncode == 1 and refused.stderr.startswith("error: version 9 of digits must be in the registry")
+    assert refused.returncode == 1 and refused.stderr.startswith(
+        "error: version 9 of digits must be in the registry"
+    )

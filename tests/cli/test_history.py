@@ -44,10 +44,14 @@ def write_ledger(project, monkeypatch):
     ledger = Ledger(project.ledger_url)
     for version, at in PUSHED.items():
         monkeypatch.setattr(perennial.ledger.events, "_now", lambda at=at: at)
-        made = DecisionMade(decision=decision(reasons=[f"gain of {version}"]), version=version, digest=f"d{version}")
+        made = DecisionMade(
+            decision=decision(reasons=[f"gain of {version}"]), version=version, digest=f"d{version}"
+        )
         ledger.append(NewEvent("decision", made, f"run-{version}"))
         champion = ledger.champion()
-        ledger.deploy(deployment(version, champion.deployment if champion else None), f"run-{version}")
+        ledger.deploy(
+            deployment(version, champion.deployment if champion else None), f"run-{version}"
+        )
     monkeypatch.setattr(perennial.ledger.events, "_now", lambda: ROLLED_BACK)
     ledger.deploy(deployment("1", ledger.champion().deployment, action="rollback"), None)
     ledger.close()
@@ -94,7 +98,11 @@ def test_json_has_every_deployment(project):
 )
 def test_what_was_live_then(project, at, version, moment):
     code, output, _ = invoke(project, "--at", at)
-    expected = f"version {version} served at {moment} UTC" if version else f"nothing served at {moment} UTC"
+    expected = (
+        f"version {version} served at {moment} UTC"
+        if version
+        else f"nothing served at {moment} UTC"
+    )
     assert code == 0 and output.splitlines()[0] == expected
     served = json.loads(invoke(project, "--at", at, "--json")[1])["served"]
     assert (served["version"] if served else None) == version
@@ -118,12 +126,20 @@ def test_who_decided_and_why(project):
 def test_times_that_cannot_be_answered(project, at, part):
     code, output, error = invoke(project, "--at", at)
     message = re.sub(r"[^\w.-]+", " ", error)  # typer draws a box around it
-    assert code == 2 and output == "" and part in message and f"Received {at.replace(':', ' ')}" in message
+    assert (
+        code == 2
+        and output == ""
+        and part in message
+        and f"Received {at.replace(':', ' ')}" in message
+    )
 
 
 def test_nothing_was_ever_deployed(tmp_path):
     project = make_project(tmp_path / "empty")
-    assert invoke(project)[1] == "nothing was ever deployed\n" and invoke(project, "--json")[1] == "[]\n"
+    assert (
+        invoke(project)[1] == "nothing was ever deployed\n"
+        and invoke(project, "--json")[1] == "[]\n"
+    )
     assert invoke(project, "--at", "2026-01-01")[1].startswith("nothing served at")
 
 
@@ -141,10 +157,14 @@ def test_the_command_itself_imports_neither_tensorflow_nor_mlflow(project):
         "finally: print({'tensorflow', 'mlflow', 'pandas'} & set(sys.modules))"
     )
     arguments = ["history", str(project.folder), "--at", "2026-01-05"]
-    done = subprocess.run([sys.executable, "-c", code, *arguments], check=True, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments], check=True, capture_output=True, text=True
+    )
     assert done.stdout.splitlines()[0] == "version 2 served at 2026-01-05 23:59:59 UTC"
     assert done.stdout.splitlines()[-1] == "set()"
-    real = subprocess.run([perennial_command, *arguments], check=True, capture_output=True, text=True)
+    real = subprocess.run(
+        [perennial_command, *arguments], check=True, capture_output=True, text=True
+    )
     assert real.stdout == "".join(done.stdout.splitlines(keepends=True)[:-1])
 
 
@@ -162,7 +182,9 @@ def test_periods_follow_each_other_and_one_holds_each_time(gaps, seconds):
 
 
 def _period(number, at):
-    return Period(number, str(number), "d", "push", "a test", None, "", at.isoformat(), None, 0.0, [])
+    return Period(
+        number, str(number), "d", "push", "a test", None, "", at.isoformat(), None, 0.0, []
+    )
 
 
 def test_periods_end_where_the_next_begin(project):
@@ -174,7 +196,14 @@ def test_periods_end_where_the_next_begin(project):
 
 @pytest.mark.parametrize(
     ("seconds", "words"),
-    [(0, "0 s"), (59.6, "1 min"), (125, "2 min 5 s"), (3600, "1 h"), (93784, "1 d 2 h"), (-5, "0 s")],
+    [
+        (0, "0 s"),
+        (59.6, "1 min"),
+        (125, "2 min 5 s"),
+        (3600, "1 h"),
+        (93784, "1 d 2 h"),
+        (-5, "0 s"),
+    ],
 )
 def test_spans_of_time_in_words(seconds, words):
     assert format_duration(seconds) == words

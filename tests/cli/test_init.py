@@ -24,7 +24,10 @@ FENCE = re.compile(r"^( *)```sh\n(.*?)^ *```", re.MULTILINE | re.DOTALL)
 
 def shell_blocks(readme: str) -> list[str]:
     """The shell commands of a README, without the indentation of the list they stand in."""
-    return [re.sub(rf"^{indent}", "", text, flags=re.MULTILINE) for indent, text in FENCE.findall(readme)]
+    return [
+        re.sub(rf"^{indent}", "", text, flags=re.MULTILINE)
+        for indent, text in FENCE.findall(readme)
+    ]
 
 
 @pytest.fixture
@@ -37,13 +40,17 @@ def test_command_writes_every_file_and_says_so(tmp_path: Path) -> None:
     done = CliRunner().invoke(app, ["init", str(tmp_path / "new" / "flowers")])
     assert done.exit_code == 0, done.output
     assert sorted(path.name for path in (tmp_path / "new" / "flowers").iterdir()) == sorted(FILES)
-    assert [Path(line.removeprefix("wrote ")).name for line in done.output.split("\n") if line] == list(FILES)
+    assert [
+        Path(line.removeprefix("wrote ")).name for line in done.output.split("\n") if line
+    ] == list(FILES)
 
 
 def test_what_exists_stays(tmp_path: Path) -> None:
     (tmp_path / "model.py").write_text("mine")
     (tmp_path / "notes.txt").write_text("mine, too")
-    assert [path.name for path in init_project(tmp_path)] == [name for name in FILES if name != "model.py"]
+    assert [path.name for path in init_project(tmp_path)] == [
+        name for name in FILES if name != "model.py"
+    ]
     assert (tmp_path / "model.py").read_text() == "mine"
     assert (tmp_path / "notes.txt").read_text() == "mine, too"
 
@@ -80,7 +87,9 @@ def test_it_is_valid(project: Path) -> None:
 
 
 def test_readme_lands_a_span_that_the_project_takes(project: Path) -> None:
-    landing = next(block for block in shell_blocks((project / "README.md").read_text()) if "load_iris" in block)
+    landing = next(
+        block for block in shell_blocks((project / "README.md").read_text()) if "load_iris" in block
+    )
     code = re.search(r"<<'EOF'\n(.*)^EOF", landing, re.MULTILINE | re.DOTALL)
     assert code
     subprocess.run([sys.executable, "-c", code[1]], cwd=project, check=True)
@@ -99,7 +108,9 @@ def columns_of(path: Path) -> list[str]:
 
 def test_readme_names_commands_and_files_that_exist(project: Path) -> None:
     readme = (project / "README.md").read_text()
-    commands = {command.callback.__name__ for command in app.registered_commands if command.callback}
+    commands = {
+        command.callback.__name__ for command in app.registered_commands if command.callback
+    }
     used = re.findall(r"^perennial (\w+)", "\n".join(shell_blocks(readme)), re.MULTILINE)
     assert used[:2] == ["validate", "run"]
     assert set(used) <= commands

@@ -1,4 +1,7 @@
-"""`perennial schema`: from what has landed to a schema, and from a span that does not fit to a reviewed change."""
+"""`perennial schema`.
+
+From what has landed to a schema, and from a span that does not fit to a reviewed change.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +36,9 @@ def add_columns(path, **columns):
     """Adds columns to a landed file; each repeats its values."""
     rows = pq.read_table(path)
     for name, values in columns.items():
-        rows = rows.append_column(name, pa.array([values[row % len(values)] for row in range(len(rows))]))
+        rows = rows.append_column(
+            name, pa.array([values[row % len(values)] for row in range(len(rows))])
+        )
     pq.write_table(rows, path)
 
 
@@ -88,7 +93,14 @@ def test_infer_writes_a_schema_that_validates(steps):
 
 def test_label_and_key_are_absent_in_serving(steps):
     schema = load_project(steps[0]).schema
-    assert [feature.name for feature in schema.feature] == ["id", "date", "image", "label", "scanner", "pressure"]
+    assert [feature.name for feature in schema.feature] == [
+        "id",
+        "date",
+        "image",
+        "label",
+        "scanner",
+        "pressure",
+    ]
     assert serving_features(schema) == ["date", "image", "scanner"]
 
 
@@ -102,20 +114,29 @@ def test_show_fits_sixty_columns(steps):
     code, output = steps[1]["show"]
     lines = output.splitlines()
     assert code == 0 and max(map(len, lines)) <= 60
-    assert lines[lines.index("image  FLOAT") + 1].strip() == "always; a list of 64; training, serving"
-    assert lines[lines.index("label  INT") + 1].strip() == "always; one value; 0 to 9, category; training"
+    assert (
+        lines[lines.index("image  FLOAT") + 1].strip() == "always; a list of 64; training, serving"
+    )
+    assert (
+        lines[lines.index("label  INT") + 1].strip()
+        == "always; one value; 0 to 9, category; training"
+    )
 
 
 def test_a_span_that_fits_needs_no_change(steps):
     code, output = steps[1]["fits"]
-    assert code == 0 and output.splitlines()[-1] == f"span {DAYS[1]} is as schema.pbtxt says: no change needed"
+    assert (
+        code == 0
+        and output.splitlines()[-1] == f"span {DAYS[1]} is as schema.pbtxt says: no change needed"
+    )
 
 
 def test_diff_tells_exactly_what_changed(steps):
     code, output = steps[1]["differs"]
     lines = [line.strip() for line in output.splitlines() if line.startswith("  `")]
     assert code == 0 and lines == [
-        "`pressure`: new feature FLOAT, at most one value, in 67% of examples; not asked of clients",
+        "`pressure`: new feature FLOAT, at most one value, in 67% of examples; not asked of "
+        "clients",
         "`scanner`: values +1: C",
     ]
     added = [line for line in output.splitlines() if re.match(r"\+ |\+feature|\+}", line)]
@@ -184,7 +205,11 @@ def faults(tmp_path_factory):
     [
         ("nothing", 3, r"data\.spans must hold a span that landed.*none at data/"),
         ("unknown", 3, r"span 2026-01-1 must have landed.*Did you mean 2026-01-01"),
-        ("unreadable", 3, r"span 2026-01-01 must be readable\. Received: .*2026-01-01\.parquet must be"),  # quarantined
+        (
+            "unreadable",
+            3,
+            r"span 2026-01-01 must be readable\. Received: .*2026-01-01\.parquet must be",
+        ),  # quarantined
         ("schema", 2, r"schema\.pbtxt must be a schema in protobuf text format.*1:11"),
         ("shown", 2, r"schema\.pbtxt must be a schema in protobuf text format"),
         ("inferred", 3, r"span 2026-01-01 must be readable"),
@@ -200,13 +225,23 @@ def test_faults_are_reported(faults, case, code, message):
 
 
 def land_taxi(folder):
-    """Taxi trips as CSV: two days of the three most frequent companies, a third with a new one and other types."""
+    """Taxi trips as CSV.
+
+    Two days of the three most frequent companies, a third with a new one and other types.
+    """
     with TAXI.open(newline="") as file:
         rows = list(csv.DictReader(file))
-    known = ("Taxi Affiliation Services", "Dispatch Taxi Affiliation", "Blue Ribbon Taxi Association Inc.")
+    known = (
+        "Taxi Affiliation Services",
+        "Dispatch Taxi Affiliation",
+        "Blue Ribbon Taxi Association Inc.",
+    )
     rows = [row for row in rows if row["company"] in known and row["trip_seconds"]][:1500]
     for number, row in enumerate(rows):
-        row |= {"id": f"trip-{number:05d}", "big_tip": int(float(row.pop("tips")) > 0.2 * float(row["fare"]))}
+        row |= {
+            "id": f"trip-{number:05d}",
+            "big_tip": int(float(row.pop("tips")) > 0.2 * float(row["fare"])),
+        }
     for number, row in enumerate(rows[1000:]):
         row |= {"surge": 1 + number % 7 / 10, "trip_seconds": f"{row['trip_seconds']}.5"}
         row |= {"company": "Zebra Cabs"} if number % 20 == 0 else {}
@@ -230,7 +265,9 @@ def land_taxi(folder):
 def test_round_trip_of_text(tmp_path):
     land_taxi(tmp_path)
     days = ["--span", DAYS[0], "--span", DAYS[1]]
-    answers = forked(run_cli, str(tmp_path), [*INFER, *days], ["validate"], DIFF, ACCEPT, DIFF, ["validate"])
+    answers = forked(
+        run_cli, str(tmp_path), [*INFER, *days], ["validate"], DIFF, ACCEPT, DIFF, ["validate"]
+    )
     assert [code for code, _ in answers] == [0] * 6, answers
     lines = [line.strip() for line in answers[2][1].splitlines() if line.startswith("  `")]
     assert lines == [

@@ -1,4 +1,7 @@
-"""`perennial spans`: a quarantined span waits for a person, whose decision is in the ledger with who, when and why."""
+"""`perennial spans`.
+
+A quarantined span waits for a person, whose decision is in the ledger with who, when and why.
+"""
 
 from __future__ import annotations
 
@@ -49,16 +52,26 @@ class Spans:
         return number_versions(find_landed(self.project), self.ledger.judged_spans())
 
     def judge(self, kind, span, run="run-1", **changes):
-        judged = SpanJudged(span=span, rows=300, reasons=[] if kind == "span_accepted" else [REASON], set_aside=2)
+        judged = SpanJudged(
+            span=span, rows=300, reasons=[] if kind == "span_accepted" else [REASON], set_aside=2
+        )
         self.ledger.append(NewEvent(kind, judged.model_copy(update=changes), run))
 
     def run(self, name, window, version, accepted=None, quarantined=None):
         decided = Decision(promote=True, criteria=[], reasons=[], not_compared=[])
         ended = RunEnded(
-            outcome="promoted", reasons=[], window=[], new_spans=[], version=version, champion=version, report=None
+            outcome="promoted",
+            reasons=[],
+            window=[],
+            new_spans=[],
+            version=version,
+            champion=version,
+            report=None,
         )
         self.ledger.append(run_started(name, selection(name, window)))
-        self.ledger.append(NewEvent("decision", DecisionMade(decision=decided, version=version, digest="d"), name))
+        self.ledger.append(
+            NewEvent("decision", DecisionMade(decision=decided, version=version, digest="d"), name)
+        )
         if accepted:
             self.judge("span_accepted", accepted, name)
         if quarantined:
@@ -69,7 +82,9 @@ class Spans:
         return [s.name for s in choose_window(self.spans(), self.ledger.judged_spans(), 3).spans]
 
     def call(self, command, *arguments, **environment):
-        done = CliRunner().invoke(app, ["spans", command, str(self.project.folder), *arguments], env=environment)
+        done = CliRunner().invoke(
+            app, ["spans", command, str(self.project.folder), *arguments], env=environment
+        )
         if done.exception is not None and not isinstance(done.exception, SystemExit):
             raise done.exception
         return done
@@ -92,10 +107,20 @@ def test_list_tells_every_span_with_its_state(spans: Spans) -> None:
 
 def test_list_for_programs(spans: Spans) -> None:
     rows = {row["span"]: row for row in json.loads(spans.call("list", "--json").output)}
-    assert {name: row["state"] for name, row in rows.items()} == {GOOD: "accepted", BAD: "quarantined", NEW: "new"}
-    assert rows[BAD]["reasons"] == [REASON] and rows[BAD]["rows"] == 300 and rows[BAD]["set_aside"] == 2
+    assert {name: row["state"] for name, row in rows.items()} == {
+        GOOD: "accepted",
+        BAD: "quarantined",
+        NEW: "new",
+    }
+    assert (
+        rows[BAD]["reasons"] == [REASON]
+        and rows[BAD]["rows"] == 300
+        and rows[BAD]["set_aside"] == 2
+    )
     assert rows[NEW]["rows"] is None and rows[NEW]["at"] and rows[NEW]["lies_there"]
-    assert {row["fingerprint"] for row in rows.values()} == {span.fingerprint for span in spans.spans()}
+    assert {row["fingerprint"] for row in rows.values()} == {
+        span.fingerprint for span in spans.spans()
+    }
 
 
 def test_list_before_anything_landed(tmp_path: Path) -> None:
@@ -122,11 +147,16 @@ def test_no_terminal_is_so_narrow_that_a_name_is_cut(spans: Spans, columns: str)
 def test_show_explains_a_span(spans: Spans) -> None:
     shown = spans.call("show", GOOD).output
     (good, *_) = spans.spans()
-    assert f"span {GOOD} version 1" in shown and "accepted by run run-1: 300 rows, 2 set aside" in shown
+    assert (
+        f"span {GOOD} version 1" in shown
+        and "accepted by run run-1: 300 rows, 2 set aside" in shown
+    )
     assert good.fingerprint in shown and good.uri in shown
     assert "trained by   run run-1 (promoted): registry version 5" in shown
     shown = spans.call("show", BAD).output
-    assert REASON in shown and "quarantined by run run-1" in shown and "trained by   no run" in shown
+    assert (
+        REASON in shown and "quarantined by run run-1" in shown and "trained by   no run" in shown
+    )
 
 
 def test_show_keeps_the_versions_apart(spans: Spans) -> None:
@@ -134,11 +164,17 @@ def test_show_keeps_the_versions_apart(spans: Spans) -> None:
     shown = spans.call("show", GOOD).output
     first, second = shown.split(f"span {GOOD} version 2")
     assert "registry version 5" in first and "lies there   no more" in first
-    assert "state        new" in second and "lies there   yes" in second and "trained by   no run" in second
+    assert (
+        "state        new" in second
+        and "lies there   yes" in second
+        and "trained by   no run" in second
+    )
 
 
 def test_show_suggests_names(spans: Spans) -> None:
-    with pytest.raises(DataError, match=r"span 2026-01-20 must have landed.*Did you mean 2026-01-0"):
+    with pytest.raises(
+        DataError, match=r"span 2026-01-20 must have landed.*Did you mean 2026-01-0"
+    ):
         spans.call("show", "2026-01-20")
 
 
@@ -148,10 +184,19 @@ def test_release_lets_a_span_into_the_next_window(spans: Spans) -> None:
     assert done.output == f"span {BAD} version 1 is released: the next run trains on it\n"
     assert spans.window() == [GOOD, BAD, NEW]
     verdict = spans.ledger.judged_spans()[BAD][-1]
-    assert (verdict.verdict, verdict.run, verdict.judged.by) == ("released", None, f"user {getpass.getuser()}")
-    assert verdict.judged.reasons == ["the sensor was replaced that day"] and verdict.at.startswith("20")
+    assert (verdict.verdict, verdict.run, verdict.judged.by) == (
+        "released",
+        None,
+        f"user {getpass.getuser()}",
+    )
+    assert verdict.judged.reasons == ["the sensor was replaced that day"] and verdict.at.startswith(
+        "20"
+    )
     shown = spans.call("show", BAD).output
-    assert f"released by user {getpass.getuser()}" in shown and "the sensor was replaced that day" in shown
+    assert (
+        f"released by user {getpass.getuser()}" in shown
+        and "the sensor was replaced that day" in shown
+    )
 
 
 def test_what_is_released_and_then_trained_on_names_its_models(spans: Spans) -> None:
@@ -200,7 +245,9 @@ def test_a_rejection_outlives_a_run_that_was_training_on_the_span_meanwhile(span
         ("x", "no such span. `perennial spans list`"),
     ],
 )
-def test_release_of_what_is_not_quarantined_is_explained(spans: Spans, name: str, message: str) -> None:
+def test_release_of_what_is_not_quarantined_is_explained(
+    spans: Spans, name: str, message: str
+) -> None:
     before = spans.ledger.events()
     with pytest.raises(DataError) as refused:
         spans.call("release", name, "--why", "because")
@@ -211,7 +258,10 @@ def test_release_of_what_is_not_quarantined_is_explained(spans: Spans, name: str
 def test_what_could_not_be_read_cannot_be_released(spans: Spans) -> None:
     *_, new = spans.spans()
     spans.judge("span_quarantined", new, reasons=["file: is cut off"], readable=False, rows=0)
-    with pytest.raises(DataError, match=r"must be readable to be released. Received: file: is cut off.*Land it again"):
+    with pytest.raises(
+        DataError,
+        match=r"must be readable to be released. Received: file: is cut off.*Land it again",
+    ):
         spans.call("release", NEW, "--why", "because")
     assert spans.call("reject", NEW, "--why", "because").exit_code == 0
 
@@ -227,12 +277,18 @@ def test_the_newest_quarantined_version_is_meant_unless_another_is_named(spans: 
     spans.land(BAD, "second")
     second = next(span for span in spans.spans() if span.name == BAD)
     spans.judge("span_quarantined", second, "run-2")
-    with pytest.raises(DataError, match=r"must have been judged in version 9. Received: versions 1, 2"):
+    with pytest.raises(
+        DataError, match=r"must have been judged in version 9. Received: versions 1, 2"
+    ):
         spans.call("release", BAD, "--why", "because", "--version", "9")
     done = spans.call("release", BAD, "--why", "because", "--version", "1")
-    assert done.output.endswith("version 1 is released: it does not lie there any more: land it again, then the "
+    assert done.output.endswith("version 1 is released: it does not lie there any more: land "
+    "it again, then the "
                                 "next run trains on it\n")  # fmt: skip
-    assert "version 2 is released: the next run trains on it" in spans.call("release", BAD, "--why", "because").output
+    assert (
+        "version 2 is released: the next run trains on it"
+        in spans.call("release", BAD, "--why", "because").output
+    )
 
 
 def test_what_is_too_old_for_the_window_is_said_to_be(spans: Spans) -> None:
@@ -244,13 +300,17 @@ def test_what_is_too_old_for_the_window_is_said_to_be(spans: Spans) -> None:
 
 def test_a_version_that_a_newer_one_replaced_is_said_to_be(tmp_path: Path) -> None:
     spans = Spans(tmp_path / "digits")
-    spans.project = make_project(tmp_path / "other", data={"spans": "data/{YYYY}-{MM}-{DD}v{VERSION}.parquet"})
+    spans.project = make_project(
+        tmp_path / "other", data={"spans": "data/{YYYY}-{MM}-{DD}v{VERSION}.parquet"}
+    )
     spans.ledger = Ledger(spans.project.ledger_url)
     for version in (1, 2):
         spans.land(f"{BAD}v{version}")
     spans.judge("span_quarantined", spans.spans()[0])
     done = spans.call("release", BAD, "--why", "because")
-    assert "version 1 is released: no run trains on it: its version 2 takes its place" in done.output
+    assert (
+        "version 1 is released: no run trains on it: its version 2 takes its place" in done.output
+    )
     spans.judge("span_accepted", spans.spans()[1])
     done = spans.call("reject", BAD, "--why", "because", "--version", "2")
     assert "later windows go without it; version 1 takes its place" in done.output
@@ -266,7 +326,9 @@ def _decide(project: Project, act: str, answers: object) -> None:
 
 def test_of_two_people_at_once_one_decides_and_the_other_is_told(spans: Spans) -> None:
     answers = FORK.Queue()
-    people = [FORK.Process(target=_decide, args=(spans.project, "release", answers)) for _ in range(4)]
+    people = [
+        FORK.Process(target=_decide, args=(spans.project, "release", answers)) for _ in range(4)
+    ]
     spans.ledger.close()
     for process in people:
         process.start()
@@ -274,11 +336,20 @@ def test_of_two_people_at_once_one_decides_and_the_other_is_told(spans: Spans) -
     for process in people:
         process.join()
     assert [kind for kind, _ in ends].count("done") == 1
-    assert all("released by user" in text or "it is released" in text for kind, text in ends if kind != "done")
-    assert [verdict.verdict for verdict in spans.ledger.judged_spans()[BAD]] == ["quarantined", "released"]
+    assert all(
+        "released by user" in text or "it is released" in text
+        for kind, text in ends
+        if kind != "done"
+    )
+    assert [verdict.verdict for verdict in spans.ledger.judged_spans()[BAD]] == [
+        "quarantined",
+        "released",
+    ]
 
 
-def test_who_decides_after_looking_too_long_is_told_what_holds_now(spans: Spans, monkeypatch) -> None:
+def test_who_decides_after_looking_too_long_is_told_what_holds_now(
+    spans: Spans, monkeypatch
+) -> None:
     really = Ledger.append_once
 
     def after_somebody_else(ledger: Ledger, event: NewEvent) -> bool:
@@ -287,6 +358,12 @@ def test_who_decides_after_looking_too_long_is_told_what_holds_now(spans: Spans,
         return ledger.append_once(event)
 
     monkeypatch.setattr(Ledger, "append_once", after_somebody_else)
-    with pytest.raises(LedgerError, match=r"must be as it was when you decided. Received: rejected by user .*faster"):
+    with pytest.raises(
+        LedgerError,
+        match=r"must be as it was when you decided. Received: rejected by user .*faster",
+    ):
         decide_span(spans.project, "release", BAD, None, "because")
-    assert [verdict.verdict for verdict in spans.ledger.judged_spans()[BAD]] == ["quarantined", "rejected"]
+    assert [verdict.verdict for verdict in spans.ledger.judged_spans()[BAD]] == [
+        "quarantined",
+        "rejected",
+    ]

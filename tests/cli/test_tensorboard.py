@@ -46,7 +46,9 @@ def write_logs(folder: str, instances: list[str]) -> None:
 def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     made = make_project(tmp_path_factory.mktemp("tensorboard") / "digits")
     for name in RUNS:
-        forked(write_logs, str(made.state / "runs" / name / "tensorboard"), ["instance-1", "patched-1"])
+        forked(
+            write_logs, str(made.state / "runs" / name / "tensorboard"), ["instance-1", "patched-1"]
+        )
     (made.state / "runs" / "20260104-060000-cccc").mkdir()  # one that did not train
     return made
 
@@ -58,7 +60,11 @@ def board(*arguments: str) -> Iterator[tuple[str, subprocess.Popen[str]]]:
     # A test run in the background ignores Ctrl-C, and so would what it starts.
     hear_interrupts = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
     with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, preexec_fn=hear_interrupts
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        preexec_fn=hear_interrupts,
     ) as process:
         try:
             assert process.stdout is not None
@@ -83,7 +89,11 @@ def ask(address: str, what: str, count: int) -> Any:
 
 def test_all_runs_are_served_and_control_c_ends_it_cleanly(project: Project) -> None:
     with board(str(project.folder), "--port", "0") as (address, process):
-        names = {f"{run}/tensorboard/{name}/train" for run in RUNS for name in ("instance-1", "patched-1")}
+        names = {
+            f"{run}/tensorboard/{name}/train"
+            for run in RUNS
+            for name in ("instance-1", "patched-1")
+        }
         assert set(ask(address, "data/runs", 4)) == names
         tags = ask(address, "data/plugin/scalars/tags", 4)
         assert set(tags) == names and all(list(each) == ["batch_loss"] for each in tags.values())
@@ -96,8 +106,14 @@ def test_all_runs_are_served_and_control_c_ends_it_cleanly(project: Project) -> 
 def test_one_run_alone_and_the_values_that_it_logged(project: Project) -> None:
     with board(str(project.folder), "--run", RUNS[1], "--port", "0") as (address, _):
         assert set(ask(address, "data/runs", 2)) == {"instance-1/train", "patched-1/train"}
-        values = ask(address, "data/plugin/scalars/scalars?run=instance-1%2Ftrain&tag=batch_loss", 3)
-        assert [(step, round(value, 3)) for _, step, value in values] == [(1, 2.3), (2, 1.1), (3, 0.6)]
+        values = ask(
+            address, "data/plugin/scalars/scalars?run=instance-1%2Ftrain&tag=batch_loss", 3
+        )
+        assert [(step, round(value, 3)) for _, step, value in values] == [
+            (1, 2.3),
+            (2, 1.1),
+            (3, 0.6),
+        ]
 
 
 def test_a_port_that_is_taken_is_named(project: Project) -> None:
@@ -107,12 +123,17 @@ def test_a_port_that_is_taken_is_named(project: Project) -> None:
         port = str(taken.getsockname()[1])
         result = CliRunner().invoke(app, ["tensorboard", str(project.folder), "--port", port])
     assert isinstance(result.exception, PerennialError)
-    assert str(result.exception).startswith(f"--port must be free on this machine. Received: {port}.")
+    assert str(result.exception).startswith(
+        f"--port must be free on this machine. Received: {port}."
+    )
     assert "--port 0" in result.exception.remedy
 
 
 def test_a_project_that_never_trained_says_what_writes_logs(tmp_path: Path) -> None:
-    with pytest.raises(PerennialError, match=r"project digits must have a run that trained to its end.*perennial run"):
+    with pytest.raises(
+        PerennialError,
+        match=r"project digits must have a run that trained to its end.*perennial run",
+    ):
         find_logs(make_project(tmp_path / "digits"), None)
 
 
@@ -120,10 +141,15 @@ def test_a_project_that_never_trained_says_what_writes_logs(tmp_path: Path) -> N
     ("run", "remedy"),
     [("20260103-060000-bbb", f"Did you mean `{RUNS[1]}`"), ("yesterday", "perennial status")],
 )
-def test_a_run_without_logs_is_told_which_have_some(project: Project, run: str, remedy: str) -> None:
+def test_a_run_without_logs_is_told_which_have_some(
+    project: Project, run: str, remedy: str
+) -> None:
     with pytest.raises(PerennialError) as raised:
         find_logs(project, run)
-    assert str(raised.value).startswith("--run must be a run with logs") and remedy in raised.value.remedy
+    assert (
+        str(raised.value).startswith("--run must be a run with logs")
+        and remedy in raised.value.remedy
+    )
     assert RUNS[0] in raised.value.expected and raised.value.received == run
 
 

@@ -37,10 +37,15 @@ MEMBERS = {
     "expectations": (EXPECTATIONS_FILE,),
     "expectations_path": (EXPECTATIONS_FILE,),
 }
-# Called for what they do with the whole settings of a run that trains; the key of a step is no reading of it.
+# Called for what they do with the whole settings of a run that trains; the key of a step is no
+# reading of it.
 NOT_FOLLOWED = {"digest_of", "for_step", "load_project", "open_project", "verify_stages"}
-# Requests and unlabelled examples are read from files, by the functions that read the rows of a table, too.
-_TABLE = {"data.table", *(f"data.table.{name}" for name in settings_module.TableSettings.model_fields)}
+# Requests and unlabelled examples are read from files, by the functions that read the rows of a
+# table, too.
+_TABLE = {
+    "data.table",
+    *(f"data.table.{name}" for name in settings_module.TableSettings.model_fields),
+}
 NOT_REACHED = {"evaluate_model": _TABLE, "pretrain_learner": _TABLE}
 SECTIONS = {
     name: kind
@@ -134,14 +139,21 @@ def annotated(where: str, annotation: ast.AST | None) -> Type:
     """The type that an annotation names; of `X | None` and of a list of X, X."""
     if isinstance(annotation, ast.BinOp):
         return annotated(where, annotation.left) or annotated(where, annotation.right)
-    if isinstance(annotation, ast.Subscript) and ast.unparse(annotation.value) in ("Sequence", "list"):
+    if isinstance(annotation, ast.Subscript) and ast.unparse(annotation.value) in (
+        "Sequence",
+        "list",
+    ):
         return annotated(where, annotation.slice)
     if not isinstance(annotation, ast.Name):
         return None
     if annotation.id in PATHS:
         return Section(PATHS[annotation.id])
     place = definition(where, annotation.id)
-    return Class(*place) if place and isinstance(module(place[0]).definitions[place[1]], ast.ClassDef) else None
+    return (
+        Class(*place)
+        if place and isinstance(module(place[0]).definitions[place[1]], ast.ClassDef)
+        else None
+    )
 
 
 @cache
@@ -167,7 +179,9 @@ def reads_of(where: str, name: str) -> tuple[frozenset[str], frozenset[tuple[str
     reader = Reader(where, Class(where, name) if isinstance(node, ast.ClassDef) else None)
     reader.visit(node)
     named = {one.id for one in ast.walk(node) if isinstance(one, ast.Name)} - NOT_FOLLOWED
-    return frozenset(reader.found), frozenset(filter(None, (definition(where, one) for one in named)))
+    return frozenset(reader.found), frozenset(
+        filter(None, (definition(where, one) for one in named))
+    )
 
 
 class Reader(ast.NodeVisitor):
@@ -198,7 +212,9 @@ class Reader(ast.NodeVisitor):
             for name, value in pairs:
                 self.visit(value)
                 if isinstance(name, ast.Name) and isinstance(value, ast.Set):
-                    self.literals[name.id] = {one.value for one in value.elts if isinstance(one, ast.Constant)}
+                    self.literals[name.id] = {
+                        one.value for one in value.elts if isinstance(one, ast.Constant)
+                    }
                 elif isinstance(name, ast.Name):
                     self.names[-1][name.id] = self.type_of(value)
                 elif isinstance(name, ast.Attribute) and ast.unparse(name.value) == "self":
@@ -208,7 +224,9 @@ class Reader(ast.NodeVisitor):
         self._bind(node.target, node.iter)
         self.generic_visit(node)
 
-    def visit_ListComp(self, node: ast.ListComp | ast.SetComp | ast.GeneratorExp | ast.DictComp) -> None:
+    def visit_ListComp(
+        self, node: ast.ListComp | ast.SetComp | ast.GeneratorExp | ast.DictComp
+    ) -> None:
         for one in node.generators:
             self._bind(one.target, one.iter)
         self.generic_visit(node)
@@ -221,10 +239,15 @@ class Reader(ast.NodeVisitor):
 
     def visit_Call(self, node: ast.Call) -> None:
         """`section.model_dump(include={...})` reads what it includes, with `exclude` all others."""
-        if isinstance(node.func, ast.Attribute) and node.func.attr in ("model_dump", "model_dump_json"):
+        if isinstance(node.func, ast.Attribute) and node.func.attr in (
+            "model_dump",
+            "model_dump_json",
+        ):
             section = self.type_of(node.func.value)
             if isinstance(section, Section) and not section.is_value:
-                given = {one.arg: self._literal(one.value) for one in node.keywords if one.arg != "mode"}
+                given = {
+                    one.arg: self._literal(one.value) for one in node.keywords if one.arg != "mode"
+                }
                 fields = set(SECTIONS[BY_PATH[section.path]].model_fields)
                 kept = set(given.get("include", fields)) - set(given.get("exclude", ()))
                 self.found |= {f"{section.path}.{name}".lstrip(".") for name in kept}
@@ -258,7 +281,11 @@ class Reader(ast.NodeVisitor):
     def _type_of_attribute(self, owner: Type, name: str) -> Type:
         if isinstance(owner, Class):
             return fields_of(owner).get(name)
-        if owner is not None and not owner.is_value and name in SECTIONS[BY_PATH[owner.path]].model_fields:
+        if (
+            owner is not None
+            and not owner.is_value
+            and name in SECTIONS[BY_PATH[owner.path]].model_fields
+        ):
             return Section(f"{owner.path}.{name}".lstrip("."))
         return None
 
@@ -303,4 +330,6 @@ def test_a_step_reads_what_it_declares_and_nothing_else(step):
     undeclared = {one for one in found if not covers((*inputs.settings, *PLACES, *files), one)}
     assert not undeclared, "it would stop at these: declare them in perennial/step_inputs.py"
     unread = {one for one in inputs.settings if not any(covers([one], path) for path in found)}
-    assert not unread and files <= found, "it runs again for a change of these, which it does not read"
+    assert not unread and files <= found, (
+        "it runs again for a change of these, which it does not read"
+    )

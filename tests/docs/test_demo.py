@@ -24,7 +24,10 @@ def picture_lines():
 
 
 def readme_excerpt():
-    """The lines of the README's block of text after its picture; "…" stands for what was left out."""
+    """The lines of the README's block of text after its picture.
+
+    "…" stands for what was left out.
+    """
     _, _, rest = (ROOT / "README.md").read_text(encoding="utf-8").partition("](docs/demo.svg)")
     _, _, rest = rest.partition("```text\n")
     block, _, _ = rest.partition("\n```")
@@ -59,8 +62,12 @@ def test_a_line_that_was_not_printed_is_found():
 
 
 def test_picture_shows_the_steps_of_the_pipeline():
-    executors = next(yaml.safe_load_all(GOLDEN.read_text(encoding="utf-8")))["deploymentSpec"]["executors"]
-    steps = {re.sub(r"-\d+$", "", name.removeprefix("exec-")).replace("-", "_") for name in executors}
+    executors = next(yaml.safe_load_all(GOLDEN.read_text(encoding="utf-8")))["deploymentSpec"][
+        "executors"
+    ]
+    steps = {
+        re.sub(r"-\d+$", "", name.removeprefix("exec-")).replace("-", "_") for name in executors
+    }
     shown = {name for line in picture_lines() for name in re.findall(r"[✓=✗] (\w+)", line)}
     assert shown == steps
 

@@ -36,7 +36,8 @@ def test_one_record_is_current() -> None:
 
 def test_a_stale_page_is_named(tmp_path: Path) -> None:
     stale = (
-        "import sys; from pathlib import Path; sys.path.insert(0, sys.argv[1]); sys.argv[1:2] = ['--check'];"
+        "import sys; from pathlib import Path; sys.path.insert(0, sys.argv[1]); sys.argv[1:2] = "
+        "['--check'];"
         "import generate; generate.PAGES['cli'] = generate.Page('docs/cli.md', lambda: 'other');"
         "sys.exit(generate.main())"
     )
@@ -44,22 +45,29 @@ def test_a_stale_page_is_named(tmp_path: Path) -> None:
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert done.stderr == (
-        "docs/cli.md must be what the code says. Received: an older text. Run `python docs/generate.py cli`.\n"
+        "docs/cli.md must be what the code says. Received: an older text. Run `python "
+        "docs/generate.py cli`.\n"
     )
 
 
 def test_an_unknown_name_is_refused() -> None:
     done = generate("nothing")
     assert done.returncode == 2
-    assert "NAME must be one of cli, settings, features, schema, one-record. Received: nothing" in done.stderr
+    assert (
+        "NAME must be one of cli, settings, features, schema, architecture, one-record. Received: nothing"
+        in done.stderr
+    )
 
 
 def test_quick_pages_import_nothing_heavy() -> None:
     code = (
-        "import sys; sys.path.insert(0, 'docs'); import generate as g; [p.make() for p in g.PAGES.values() if p.quick];"
+        "import sys; sys.path.insert(0, 'docs'); import generate as g; [p.make() for p in "
+        "g.PAGES.values() if p.quick];"
     )
     heavy = "print([m for m in ('tensorflow', 'apache_beam', 'kfp', 'mlflow') if m in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", code + heavy], cwd=ROOT, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code + heavy], cwd=ROOT, capture_output=True, text=True, check=True
+    )
     assert done.stdout.strip() == "[]"
 
 
@@ -73,9 +81,13 @@ def test_schema_describes_every_setting() -> None:
             assert "description" in value or "$ref" in value, name
 
 
-@pytest.mark.parametrize("project", sorted(ROOT.glob("examples/*/project.yaml")), ids=lambda path: path.parent.name)
+@pytest.mark.parametrize(
+    "project", sorted(ROOT.glob("examples/*/project.yaml")), ids=lambda path: path.parent.name
+)
 def test_examples_name_the_schema(project: Path) -> None:
-    named = re.match(r"# yaml-language-server: \$schema=(\S+)\n", project.read_text(encoding="utf-8"))
+    named = re.match(
+        r"# yaml-language-server: \$schema=(\S+)\n", project.read_text(encoding="utf-8")
+    )
     assert named
     assert (project.parent / named[1]).resolve() == ROOT / "schemas" / "project.schema.json"
     assert ProjectSettings.model_validate(yaml.safe_load(project.read_text(encoding="utf-8")))

@@ -16,7 +16,9 @@ LINK = re.compile(r"!?\[(?:[^\]\[]|!?\[[^\]]*\]\([^)]*\))*\]\(([^)\s]+)\)")
 HEADING = re.compile(r"^#+ +(.+?)\s*$", re.MULTILINE)
 FENCE = re.compile(r"^ *```.*?^ *```", re.MULTILINE | re.DOTALL)
 # A folder of a person or of a build machine, as a path that begins a word.
-MACHINE_PATH = re.compile(r"(?<![\w.$}/~-])/(?:home|Users|root|work|workspace|tmp|mnt|private|builds)/[\w.-]+")
+MACHINE_PATH = re.compile(
+    r"(?<![\w.$}/~-])/(?:home|Users|root|work|workspace|tmp|mnt|private|builds)/[\w.-]+"
+)
 
 
 def tracked(*patterns: str) -> list[Path]:
@@ -62,14 +64,32 @@ def test_links_resolve() -> None:
 
 def test_broken_links_are_found(tmp_path: Path) -> None:
     page = ROOT / "docs" / "adr" / "0002-local-runner.md"
-    assert "2-on-one-machine-kfplocal-orchestrates-and-steps-are-forked-from-a-warm-process" in anchors(page)
+    assert (
+        "2-on-one-machine-kfplocal-orchestrates-and-steps-are-forked-from-a-warm-process"
+        in anchors(page)
+    )
     other = tmp_path / "page.md"
-    other.write_text("[a](no.md) [b](#none) ![c](no.png)\n\n# One `two`\n\n[d](#one-two) [e](https://example.org)\n")
+    other.write_text(
+        "[a](no.md) [b](#none) ![c](no.png)\n\n# One `two`\n\n[d](#one-two) "
+        "[e](https://example.org)\n"
+    )
     assert broken(other, tmp_path) == ["no.md", "#none", "no.png"]
 
 
 def test_no_path_of_one_machine() -> None:
-    kinds = ("*.md", "*.py", "*.txt", "*.yaml", "*.yml", "*.toml", "*.sh", "*.json", "*.html", "Makefile", ".ci/run")
+    kinds = (
+        "*.md",
+        "*.py",
+        "*.txt",
+        "*.yaml",
+        "*.yml",
+        "*.toml",
+        "*.sh",
+        "*.json",
+        "*.html",
+        "Makefile",
+        ".ci/run",
+    )
     found = {}
     for path in tracked(*kinds):
         text = path.read_text(encoding="utf-8")
@@ -81,39 +101,59 @@ def test_no_path_of_one_machine() -> None:
 
 def test_machine_paths_are_told_from_others() -> None:
     assert MACHINE_PATH.search("see /home/anna/model") and MACHINE_PATH.search("`/tmp/x`")
-    assert not MACHINE_PATH.search("/v1/models/iris:predict or folder/tmp/x or ~/work/x or sqlite:///work")
+    assert not MACHINE_PATH.search(
+        "/v1/models/iris:predict or folder/tmp/x or ~/work/x or sqlite:///work"
+    )
 
 
 def documents() -> list[Path]:
     """Pages that tell a person what to type."""
-    return [page for page in tracked("*.md") if "adr" not in page.parts] + [TEMPLATE / "README.md.txt"]
+    return [page for page in tracked("*.md") if "adr" not in page.parts] + [
+        TEMPLATE / "README.md.txt"
+    ]
 
 
 def test_commands_exist() -> None:
     groups = {group.name: group.typer_instance for group in app.registered_groups}
-    commands = _names(app) | {f"{name} {command}" for name, group in groups.items() for command in _names(group)}
+    commands = _names(app) | {
+        f"{name} {command}" for name, group in groups.items() for command in _names(group)
+    }
     for page in documents():
-        used = re.findall(r"(?:^ *|`|\$ )perennial ([a-z]+)(?: ([a-z]+))?\b", page.read_text("utf-8"), re.MULTILINE)
+        used = re.findall(
+            r"(?:^ *|`|\$ )perennial ([a-z]+)(?: ([a-z]+))?\b",
+            page.read_text("utf-8"),
+            re.MULTILINE,
+        )
         said = {f"{name} {command}" if name in groups else name for name, command in used}
         assert said <= commands, page
-    assert set(re.findall(r"`perennial (\w+)", (ROOT / "README.md").read_text(encoding="utf-8"))) == _names(app) | set(
-        groups
-    )
+    assert set(
+        re.findall(r"`perennial (\w+)", (ROOT / "README.md").read_text(encoding="utf-8"))
+    ) == _names(app) | set(groups)
 
 
 def test_make_targets_exist() -> None:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     targets = set(re.findall(r"^([a-z-]+):", makefile, re.MULTILINE))
     for page in documents():
-        text = "\n".join(re.findall(r"`make [^`]*`|^ *make .*", page.read_text(encoding="utf-8"), re.MULTILINE))
+        text = "\n".join(
+            re.findall(r"`make [^`]*`|^ *make .*", page.read_text(encoding="utf-8"), re.MULTILINE)
+        )
         assert set(re.findall(r"make ([a-z-]+)", text)) <= targets, page
 
 
 def test_scripts_exist() -> None:
     for page in documents():
-        used = re.findall(r"^(?:\$ )?python ([\w/.-]+\.py)", page.read_text(encoding="utf-8"), re.MULTILINE)
-        assert [name for name in used if not name.startswith(".demo/") and not (ROOT / name).exists()] == [], page
+        used = re.findall(
+            r"^(?:\$ )?python ([\w/.-]+\.py)", page.read_text(encoding="utf-8"), re.MULTILINE
+        )
+        assert [
+            name for name in used if not name.startswith(".demo/") and not (ROOT / name).exists()
+        ] == [], page
 
 
 def _names(commands) -> set[str]:
-    return {command.name or command.callback.__name__ for command in commands.registered_commands if command.callback}
+    return {
+        command.name or command.callback.__name__
+        for command in commands.registered_commands
+        if command.callback
+    }

@@ -27,7 +27,10 @@ PERENNIAL = Path(sys.executable).parent / "perennial"
 
 @dataclass(frozen=True)
 class Digits:
-    """A project folder in a test; `printed` is what each run in this process printed, on what is no terminal."""
+    """A project folder in a test.
+
+    `printed` is what each run in this process printed, on what is no terminal.
+    """
 
     folder: Path
     printed: list[str] = field(default_factory=list)
@@ -41,7 +44,9 @@ class Digits:
         return Ledger(self.project.ledger_url)
 
     def land(self, *arguments: str) -> None:
-        subprocess.run([sys.executable, self.folder / "land.py", *arguments], check=True, capture_output=True)
+        subprocess.run(
+            [sys.executable, self.folder / "land.py", *arguments], check=True, capture_output=True
+        )
 
     def run(self, retrain: bool = False, tune: bool = False) -> RunResult:
         output = io.StringIO()
@@ -53,7 +58,11 @@ class Digits:
     def command(self, *arguments: str) -> subprocess.CompletedProcess:
         name, *rest = arguments
         return subprocess.run(
-            [PERENNIAL, name, str(self.folder), *rest], check=False, capture_output=True, text=True, cwd=self.folder
+            [PERENNIAL, name, str(self.folder), *rest],
+            check=False,
+            capture_output=True,
+            text=True,
+            cwd=self.folder,
         )
 
     def command_of(self, group: str, name: str, *arguments: str) -> subprocess.CompletedProcess:
@@ -93,12 +102,18 @@ def digits(tmp_path_factory):
 def start(digits: Digits) -> subprocess.Popen:
     """`perennial run` in the background, its lines readable."""
     return subprocess.Popen(
-        [PERENNIAL, "run", str(digits.folder)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        [PERENNIAL, "run", str(digits.folder)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
     )
 
 
 def kill_when_done(digits: Digits, step: str, repetition: int = 0) -> None:
-    """Starts a run and kills it -9 when the line of `step` appears: it has ended, and the next step begins."""
+    """Starts a run and kills it -9 when the line of `step` appears.
+
+    It has ended, and the next step begins.
+    """
     process, seen = start(digits), 0
     for line in process.stdout:
         seen += "; repetition " in line
@@ -112,7 +127,10 @@ def kill_when_done(digits: Digits, step: str, repetition: int = 0) -> None:
 
 
 def workers_of(digits: Digits) -> list[str]:
-    """Processes that still have this project's files open or named: steps that outlived their run."""
+    """Processes that still have this project's files open or named.
+
+    Steps that outlived their run.
+    """
     found = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdecimal() and int(entry.name) != os.getpid():

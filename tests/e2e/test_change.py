@@ -1,4 +1,7 @@
-"""A change of the project makes the steps run again that read what changed. The tests follow each other."""
+"""A change of the project makes the steps run again that read what changed.
+
+The tests follow each other.
+"""
 
 import pytest
 import yaml
@@ -25,7 +28,9 @@ def worked(digits):
 def test_the_champion_is_kept_where_the_candidate_is_no_better(digits):
     digits.land("--days", "1")
     assert digits.run().ended.outcome == "promoted"
-    assert digits.run(retrain=True).ended.outcome == "kept_champion"  # the same seeds give the same model
+    assert (
+        digits.run(retrain=True).ended.outcome == "kept_champion"
+    )  # the same seeds give the same model
 
 
 def test_another_margin_asks_the_gate_again_and_trains_nothing(digits):

@@ -27,7 +27,11 @@ def test_a_bad_day_does_not_keep_the_good_ones_waiting(digits):
     assert (result.ended.outcome, result.exit_code) == ("promoted", 0)
     assert result.ended.window == ["2026-01-01", "2026-01-03"]
     assert any("2026-01-02" in reason and "image" in reason for reason in result.ended.reasons)
-    assert _states(digits) == {"2026-01-01": "accepted", "2026-01-02": "quarantined", "2026-01-03": "accepted"}
+    assert _states(digits) == {
+        "2026-01-01": "accepted",
+        "2026-01-02": "quarantined",
+        "2026-01-03": "accepted",
+    }
 
 
 def test_what_was_trained_on_is_what_the_registry_says(digits):
@@ -42,7 +46,9 @@ def test_a_quarantined_day_waits(digits):
 
 
 def test_a_person_releases_it_and_the_next_run_trains_on_it(digits):
-    assert digits.command_of("spans", "release", "2026-01-02").returncode == 2, "a reason must be given"
+    assert digits.command_of("spans", "release", "2026-01-02").returncode == 2, (
+        "a reason must be given"
+    )
     done = digits.command_of("spans", "release", "2026-01-02", "--why", "the new scanner is real")
     assert done.returncode == 0, done.stderr
     result = digits.run()
@@ -63,7 +69,9 @@ def test_a_few_bad_rows_are_set_aside_and_the_rest_is_trained_on(digits):
     pq.write_table(table.set_column(3, "label", pa.array(labels, pa.int64())), path)
     result = digits.run()
     assert result.ended.outcome in ("promoted", "kept_champion")
-    (verdict,) = [e.body for e in digits.ledger.events("span_accepted") if e.body.span.name == "2026-01-04"]
+    (verdict,) = [
+        e.body for e in digits.ledger.events("span_accepted") if e.body.span.name == "2026-01-04"
+    ]
     assert (verdict.set_aside, verdict.rows) == (1, table.num_rows - 1)
     kept = (digits.folder / result.ended.report).parent / "set_aside" / "2026-01-04.jsonl"
     (row,) = [json.loads(line) for line in kept.read_text().splitlines()]
@@ -86,7 +94,9 @@ def test_a_check_that_stops_ends_the_run_with_exit_code_3(digits):
 
 def test_a_day_that_lies_in_a_table_is_trained_on(tmp_path):
     """Files of other formats are in the tests of ingestion, and CSV in those of the taxi loop."""
-    digits = make_digits(tmp_path / "digits", train={"instances": 1, "epochs": 1}, gate={"floors": {}})
+    digits = make_digits(
+        tmp_path / "digits", train={"instances": 1, "epochs": 1}, gate={"floors": {}}
+    )
     rows = landing(digits.project).digits_of_day(1).to_pylist()
     _write_table(digits.folder / "digits.db", rows)
     url = f"sqlite:///{digits.folder / 'digits.db'}"
@@ -110,14 +120,21 @@ def _counts(digits) -> dict[str, int]:
 
 def _configure(digits, **data) -> None:
     settings = yaml.safe_load((digits.folder / "project.yaml").read_text())
-    settings["data"] = {key: value for key, value in {**settings["data"], **data}.items() if value is not None}
+    settings["data"] = {
+        key: value for key, value in {**settings["data"], **data}.items() if value is not None
+    }
     (digits.folder / "project.yaml").write_text(yaml.safe_dump(settings))
 
 
 def _write_table(path, rows) -> None:
     with sqlite3.connect(path) as connection:
-        connection.execute("CREATE TABLE digits (landed TEXT, id TEXT, date TEXT, image TEXT, label INTEGER)")
+        connection.execute(
+            "CREATE TABLE digits (landed TEXT, id TEXT, date TEXT, image TEXT, label INTEGER)"
+        )
         connection.executemany(
             "INSERT INTO digits VALUES (?, ?, ?, ?, ?)",
-            [("2026-01-01", row["id"], row["date"], json.dumps(row["image"]), row["label"]) for row in rows],
+            [
+                ("2026-01-01", row["id"], row["date"], json.dumps(row["image"]), row["label"])
+                for row in rows
+            ],
         )

@@ -37,7 +37,9 @@ def test_full_disk_ends_in_a_message_and_loses_nothing(tmp_path):
     digits.land("--days", "1")
     artifacts = digits.project.state / "artifacts"
     artifacts.mkdir(parents=True)
-    mount = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", artifacts], check=False)
+    mount = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", artifacts], check=False
+    )
     if mount.returncode != 0:
         pytest.skip("mounting a small file system needs root")
     try:
@@ -59,13 +61,21 @@ MISTAKES = {
         "model.py:",
         "valid Python",
     ),
-    "no build_model": (lambda d: _edit(d / "model.py", "def build_model", "def make_model"), "model.py", "build_model"),
+    "no build_model": (
+        lambda d: _edit(d / "model.py", "def build_model", "def make_model"),
+        "model.py",
+        "build_model",
+    ),
     "label not in the data": (
         lambda d: _edit(d / "project.yaml", "label: label", "label: labell"),
         "label",
         "Did you mean",
     ),
-    "unknown key": (lambda d: _edit(d / "project.yaml", "train:", "trian:"), "trian", "Did you mean `train`?"),
+    "unknown key": (
+        lambda d: _edit(d / "project.yaml", "train:", "trian:"),
+        "trian",
+        "Did you mean `train`?",
+    ),
     "no settings": (lambda d: (d / "project.yaml").unlink(), "project.yaml", "perennial init"),
 }
 
@@ -84,14 +94,22 @@ def test_mistake_in_the_project_is_one_clear_message(tmp_path, name):
 def test_mistake_that_shows_only_while_training_names_its_line(tmp_path):
     digits = make_digits(tmp_path / "digits", **QUICK)
     digits.land("--days", "1")
-    _edit(digits.folder / "model.py", "keras.layers.Reshape((SIDE, SIDE, 1))", "keras.layers.Reshape((SIDE, 9, 1))")
+    _edit(
+        digits.folder / "model.py",
+        "keras.layers.Reshape((SIDE, SIDE, 1))",
+        "keras.layers.Reshape((SIDE, 9, 1))",
+    )
     code, result = digits.run_command()
     assert code == 2 and result["outcome"] == "failed"
     assert "model.py:" in result["reasons"][0] and "build_model" in result["reasons"][0]
     assert (Path(result["report"])).is_file()
     assert digits.ledger.champion() is None
     # Nothing was lost: corrected, the same span is trained on.
-    _edit(digits.folder / "model.py", "keras.layers.Reshape((SIDE, 9, 1))", "keras.layers.Reshape((SIDE, SIDE, 1))")
+    _edit(
+        digits.folder / "model.py",
+        "keras.layers.Reshape((SIDE, 9, 1))",
+        "keras.layers.Reshape((SIDE, SIDE, 1))",
+    )
     assert digits.run_command()[1]["outcome"] == "promoted"
 
 

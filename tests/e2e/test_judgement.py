@@ -1,4 +1,7 @@
-"""Whole runs: a candidate that is not good enough is tried again with other draws, and only then."""
+"""Whole runs.
+
+A candidate that is not good enough is tried again with other draws, and only then.
+"""
 
 import pytest
 
@@ -20,7 +23,11 @@ def repeated(tmp_path_factory):
     digits.land("--days", "1")
     assert digits.run_command()[1]["outcome"] == "promoted"
     settings = digits.folder / "project.yaml"
-    text = settings.read_text().replace("accuracy: 0.3", "accuracy: 1.0").replace("gate:", "gate:\n  repeats: 1")
+    text = (
+        settings.read_text()
+        .replace("accuracy: 0.3", "accuracy: 1.0")
+        .replace("gate:", "gate:\n  repeats: 1")
+    )
     settings.write_text(text)
     digits.land("--days", "2")
     return digits, digits.run_command()[1]

@@ -23,7 +23,11 @@ def test_nothing_landed(digits):
 def test_first_day_gives_the_first_champion(digits):
     digits.land("--days", "1")
     result = digits.run()
-    assert (result.ended.outcome, result.ended.version, result.ended.champion) == ("promoted", "1", "1")
+    assert (result.ended.outcome, result.ended.version, result.ended.champion) == (
+        "promoted",
+        "1",
+        "1",
+    )
     assert result.ended.window == result.ended.new_spans == ["2026-01-01"]
     assert "no champion" in result.ended.reasons[0]
     champion = digits.ledger.champion()
@@ -50,7 +54,9 @@ def test_second_day_ingests_one_span_and_judges_against_the_champion(digits):
     digits.land("--days", "2")
     result = digits.run()
     assert result.ended.outcome in ("promoted", "kept_champion") and result.exit_code == 0
-    assert result.ended.window == ["2026-01-01", "2026-01-02"] and result.ended.new_spans == ["2026-01-02"]
+    assert result.ended.window == ["2026-01-01", "2026-01-02"] and result.ended.new_spans == [
+        "2026-01-02"
+    ]
     assert len(_ingested(digits)) == len(before) + 1
     assert result.ended.version == "2"
     assert result.ended.champion == ("2" if result.ended.outcome == "promoted" else "1")
@@ -58,13 +64,22 @@ def test_second_day_ingests_one_span_and_judges_against_the_champion(digits):
 
 
 def test_each_step_was_printed_once_when_all_its_tasks_had_ended(digits):
-    lines = [line.split() for line in digits.printed[-1].splitlines() if line[:1] in ("✓", "=", "✗", "…")]
+    lines = [
+        line.split() for line in digits.printed[-1].splitlines() if line[:1] in ("✓", "=", "✗", "…")
+    ]
     steps = [name for _, name, *_ in lines]
     assert len(steps) == len(set(steps))
     notes = {name: " ".join(note[:-2]) for _, name, *note in lines}  # without the seconds
     assert notes["ingest_examples"] == notes["compute_statistics"] == "2 tasks, 1 cached"
     assert notes["train_model"] == "2 tasks" and notes["evaluate_model"] == ""
-    order = ("select_spans", "ingest_examples", "validate_data", "train_model", "evaluate_model", "conclude_run")
+    order = (
+        "select_spans",
+        "ingest_examples",
+        "validate_data",
+        "train_model",
+        "evaluate_model",
+        "conclude_run",
+    )
     assert [step for step in steps if step in order] == list(order)
 
 
@@ -118,7 +133,10 @@ def test_every_run_with_work_left_a_report_and_no_machine_path_in_it(digits):
 def test_data_docs_and_statistics_are_linked_from_the_report_and_there(digits):
     ended = next(e.body for e in reversed(digits.ledger.events("run_ended")) if e.body.new_spans)
     report = digits.folder / ended.report
-    for place in (f"data_docs/{ended.new_spans[-1]}/index.html", f"statistics/{ended.new_spans[-1]}.html"):
+    for place in (
+        f"data_docs/{ended.new_spans[-1]}/index.html",
+        f"statistics/{ended.new_spans[-1]}.html",
+    ):
         assert f'href="{place}"' in report.read_text()
         assert (report.parent / place).is_file()
 
@@ -146,7 +164,8 @@ def test_batch_predictions_of_an_unseen_day(digits):
 @pytest.mark.parametrize("ending", [".csv", ".jsonl"])
 def test_batch_predictions_do_not_depend_on_the_format(digits, ending, tmp_path):
     expected = {
-        row["id"]: row["predicted_class"] for row in pq.read_table(digits.folder / "scored.parquet").to_pylist()
+        row["id"]: row["predicted_class"]
+        for row in pq.read_table(digits.folder / "scored.parquet").to_pylist()
     }
     table = pq.read_table(digits.folder / "data" / "2026-01-04.parquet").drop(["label"])
     path = tmp_path / f"images{ending}"
@@ -183,7 +202,9 @@ def _starts(digits) -> list[RunStarted]:
 
 
 def _ingested(digits) -> list[Path]:
-    return list((digits.project.state / "artifacts").glob("**/ingest-examples/examples/ingestion.json"))
+    return list(
+        (digits.project.state / "artifacts").glob("**/ingest-examples/examples/ingestion.json")
+    )
 
 
 def _write(table: pa.Table, path: Path) -> None:

@@ -1,4 +1,7 @@
-"""TFX's taxi module, unmodified, from landed months to a served model. The tests of this module follow each other."""
+"""TFX's taxi module, unmodified, from landed months to a served model.
+
+The tests of this module follow each other.
+"""
 
 import contextlib
 import shutil
@@ -89,8 +92,19 @@ def test_the_report_leads_to_what_run_fn_logged(taxi):
 
 
 def test_a_client_may_leave_optional_features_out(taxi):
-    whole = {**TRIP, "company": "", "trip_seconds": 0, "pickup_latitude": 0.0, "dropoff_community_area": 0}
-    cash = {**TRIP, "payment_type": "Cash", "company": "Blue Ribbon Taxi Association Inc.", "trip_seconds": 900}
+    whole = {
+        **TRIP,
+        "company": "",
+        "trip_seconds": 0,
+        "pickup_latitude": 0.0,
+        "dropoff_community_area": 0,
+    }
+    cash = {
+        **TRIP,
+        "payment_type": "Cash",
+        "company": "Blue Ribbon Taxi Association Inc.",
+        "trip_seconds": 900,
+    }
     with taxi.served() as client:
         answer = client.post("/v1/models/taxi:predict", json={"instances": [TRIP, whole, cash]})
         lacking = {name: value for name, value in TRIP.items() if name != "fare"}

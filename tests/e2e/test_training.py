@@ -1,4 +1,7 @@
-"""The stages of training in whole runs: pretext, stabilise, tune, compare designs, train, patch; told in the report."""
+"""The stages of training in whole runs: pretext, stabilise, tune, compare designs, train, patch.
+
+Told in the report.
+"""
 
 import json
 import re
@@ -108,7 +111,9 @@ def test_the_registry_tells_what_the_version_was_trained_with(digits, first):
 
     registry = Registry(digits.project)
     version = registry.version(first.ended.version)
-    mlflow.set_tracking_uri(digits.project.settings.registry.uri or f"sqlite:///{digits.project.state / 'registry.db'}")
+    mlflow.set_tracking_uri(
+        digits.project.settings.registry.uri or f"sqlite:///{digits.project.state / 'registry.db'}"
+    )
     parameters = mlflow.get_run(version.mlflow_run).data.params
     assert parameters["start"] == "cold" and int(parameters["model.width"]) in (16, 48)
 

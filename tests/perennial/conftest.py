@@ -1,4 +1,7 @@
-"""Databases for the ledger and registries: SQLite always, servers where PostgreSQL's programs are installed."""
+"""Databases for the ledger and registries.
+
+SQLite always, servers where PostgreSQL's programs are installed.
+"""
 
 from __future__ import annotations
 
@@ -50,4 +53,6 @@ def mlflow_server(postgres):
 def server_project(mlflow_server, postgres, tmp_path):
     """The digits project with its registry on the server and its ledger on PostgreSQL."""
     name, ledger = f"digits-{secrets.token_hex(4)}", {"url": postgres.new_database()}
-    return make_project(tmp_path / "digits", name=name, registry={"uri": mlflow_server.address}, ledger=ledger)
+    return make_project(
+        tmp_path / "digits", name=name, registry={"uri": mlflow_server.address}, ledger=ledger
+    )

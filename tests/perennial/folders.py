@@ -13,7 +13,8 @@ from perennial.registry.versions import Candidate
 from perennial.storage.digests import digest_folder
 
 DIGITS = Path(__file__).parents[2] / "examples" / "digits"
-# 15,002 real taxi trips, which may lie beside the repository; tests that need them are skipped elsewhere.
+# 15,002 real taxi trips, which may lie beside the repository; tests that need them are skipped
+# elsewhere.
 TAXI = Path(__file__).parents[3] / "shared" / "data" / "taxi" / "data.csv"
 FILES = ("project.yaml", "model.py", "schema.pbtxt", "expectations.json", "land.py")
 
@@ -25,7 +26,9 @@ def make_project(folder: Path, **changes: Any) -> Project:
         shutil.copy(DIGITS / name, folder / name)
     settings = yaml.safe_load((folder / "project.yaml").read_text())
     for section, values in changes.items():
-        settings[section] = {**settings.get(section, {}), **values} if isinstance(values, dict) else values
+        settings[section] = (
+            {**settings.get(section, {}), **values} if isinstance(values, dict) else values
+        )
     (folder / "project.yaml").write_text(yaml.safe_dump(settings))
     return load_project(folder)
 

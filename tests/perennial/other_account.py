@@ -1,4 +1,7 @@
-"""Code that runs under an account without rights: the tests may be run by root, who may read everything."""
+"""Code that runs under an account without rights.
+
+The tests may be run by root, who may read everything.
+"""
 
 from __future__ import annotations
 

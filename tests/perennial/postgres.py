@@ -39,21 +39,28 @@ class Postgres:
         return f"postgresql+psycopg://{host}/{name}"
 
     def crash(self) -> None:
-        """Ends it at once, whoever is connected, and removes its folder. Source: pg_ctl's immediate mode."""
+        """Ends it at once, whoever is connected, and removes its folder. Source.
+
+        Pg_ctl's immediate mode.
+        """
         os.kill(self.server.pid, signal.SIGQUIT)
         stop(self.server)
 
 
 def start(binaries: Path) -> Server:
     """Starts a server on a free port of loopback."""
-    folder = Path(tempfile.mkdtemp(prefix="postgres-"))  # not the session's: the server's account cannot look into that
+    folder = Path(
+        tempfile.mkdtemp(prefix="postgres-")
+    )  # not the session's: the server's account cannot look into that
     port = _free_port()
     if os.geteuid() == 0:
         shutil.chown(folder, ACCOUNT)
     data = folder / "data"
     _as_account([binaries / "initdb", "-D", data, "-A", "trust", "-U", ACCOUNT, "--no-sync"])
     options = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories= -c fsync=off"
-    _as_account([binaries / "pg_ctl", "-D", data, "-w", "-l", folder / "log", "-o", options, "start"])
+    _as_account(
+        [binaries / "pg_ctl", "-D", data, "-w", "-l", folder / "log", "-o", options, "start"]
+    )
     pid = int((data / "postmaster.pid").read_text().split()[0])
     return Server(f"127.0.0.1:{port}", pid, str(folder))
 
@@ -61,7 +68,9 @@ def start(binaries: Path) -> Server:
 def _as_account(command: list[str | Path]) -> None:
     """Runs a program of the server, which refuses to run as root."""
     prefix = ["runuser", "-u", ACCOUNT, "--"] if os.geteuid() == 0 else []
-    done = subprocess.run([*prefix, *map(str, command)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, cwd="/")
+    done = subprocess.run(
+        [*prefix, *map(str, command)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, cwd="/"
+    )
     assert done.returncode == 0, done.stderr.decode()
 
 

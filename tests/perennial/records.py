@@ -16,7 +16,9 @@ def deployment(
     version: str, replaces: int | None = None, action: Any = "push", digest: str | None = None
 ) -> Deployment:
     digest = digest or f"digest-{version}"
-    return Deployment(version=version, digest=digest, action=action, by="a test", why="a test", replaces=replaces)
+    return Deployment(
+        version=version, digest=digest, action=action, by="a test", why="a test", replaces=replaces
+    )
 
 
 def selection(
@@ -35,12 +37,20 @@ def selection(
 
 
 def run_started(run: str, chosen: Selection | None = None) -> NewEvent:
-    return NewEvent("run_started", RunStarted(selection=chosen or selection(run)), run, key=f"run-started:{run}")
+    return NewEvent(
+        "run_started", RunStarted(selection=chosen or selection(run)), run, key=f"run-started:{run}"
+    )
 
 
 def run_ended(run: str, outcome: Any = "kept_champion") -> NewEvent:
     ended = RunEnded(
-        outcome=outcome, reasons=["a reason"], window=[], new_spans=[], version=None, champion=None, report=None
+        outcome=outcome,
+        reasons=["a reason"],
+        window=[],
+        new_spans=[],
+        version=None,
+        champion=None,
+        report=None,
     )
     return NewEvent("run_ended", ended, run, key=f"run-ended:{run}")
 

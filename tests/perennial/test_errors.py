@@ -18,7 +18,8 @@ def test_no_error_that_a_person_sees_is_defined_elsewhere():
         for path in (ROOT / package).rglob("*.py")
         if path.name != "errors.py"
         for node in ast.walk(ast.parse(path.read_text()))
-        if isinstance(node, ast.ClassDef) and NAMES & {ast.unparse(base).split(".")[-1] for base in node.bases}
+        if isinstance(node, ast.ClassDef)
+        and NAMES & {ast.unparse(base).split(".")[-1] for base in node.bases}
     ]
     assert strays == []
 

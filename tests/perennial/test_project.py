@@ -1,4 +1,7 @@
-"""A mistake in a project gives one message: where, what was expected, what was received, what to do."""
+"""A mistake in a project gives one message.
+
+Where, what was expected, what was received, what to do.
+"""
 
 from __future__ import annotations
 
@@ -22,20 +25,54 @@ def _message(text: str) -> str:
 
 def test_least_settings_and_their_defaults():
     settings = parse_settings(LEAST)
-    assert (settings.data.window, settings.gate.metric, settings.train.strategy) == (14, "accuracy", "one_device")
+    assert (settings.data.window, settings.gate.metric, settings.train.strategy) == (
+        14,
+        "accuracy",
+        "one_device",
+    )
 
 
 @pytest.mark.parametrize(
     "more, where, expected, received, remedy",
     [
         ("gait: {}", "project.yaml: gait", "known keys", "Received: gait", "Did you mean `gate`?"),
-        ("train: {batchsize: 3}", "train.batchsize", "known keys", "Received: batchsize", "Did you mean `batch_size`?"),
-        ("gate: {confidense: 1}", "gate.confidense", "known keys", "confidense", "Did you mean `confidence`?"),
+        (
+            "train: {batchsize: 3}",
+            "train.batchsize",
+            "known keys",
+            "Received: batchsize",
+            "Did you mean `batch_size`?",
+        ),
+        (
+            "gate: {confidense: 1}",
+            "gate.confidense",
+            "known keys",
+            "confidense",
+            "Did you mean `confidence`?",
+        ),
         ("zzz: 1", "project.yaml: zzz", "known keys", "Received: zzz", "Remove it."),
-        ("train: {batch_size: 0}", "train.batch_size", "must be greater than or equal to 1", "Received: 0", "docs/"),
-        ("train: {batch_size: many}", "train.batch_size", "must be a valid integer", "'many'", "docs/"),
+        (
+            "train: {batch_size: 0}",
+            "train.batch_size",
+            "must be greater than or equal to 1",
+            "Received: 0",
+            "docs/",
+        ),
+        (
+            "train: {batch_size: many}",
+            "train.batch_size",
+            "must be a valid integer",
+            "'many'",
+            "docs/",
+        ),
         ("train: {batch_size: 2.5}", "train.batch_size", "must be a valid integer", "2.5", "docs/"),
-        ("train: {learning_rate: 0}", "train.learning_rate", "must be greater than 0", "Received: 0", "docs/"),
+        (
+            "train: {learning_rate: 0}",
+            "train.learning_rate",
+            "must be greater than 0",
+            "Received: 0",
+            "docs/",
+        ),
         (
             "train: {strategy: two}",
             "train.strategy",
@@ -47,12 +84,42 @@ def test_least_settings_and_their_defaults():
         ("gate: {confidence: 1}", "gate.confidence", "must be less than 1", "Received: 1", "docs/"),
         ("gate: {mode: worse}", "gate.mode", "'better' or 'not_worse'", "'worse'", "docs/"),
         ("gate: {metric: f1}", "gate.metric", "'accuracy', 'log_loss', 'auc'", "'f1'", "docs/"),
-        ("gate: {mode: better, margin: 0.1}", "project.yaml: gate", "mode: not_worse", "margin 0.1", "docs/"),
-        ("gate: {margin: -0.1, mode: not_worse}", "gate.margin", "greater than or equal to 0", "-0.1", "docs/"),
+        (
+            "gate: {mode: better, margin: 0.1}",
+            "project.yaml: gate",
+            "mode: not_worse",
+            "margin 0.1",
+            "docs/",
+        ),
+        (
+            "gate: {margin: -0.1, mode: not_worse}",
+            "gate.margin",
+            "greater than or equal to 0",
+            "-0.1",
+            "docs/",
+        ),
         ("serving: {port: 99999}", "serving.port", "less than or equal to 65535", "99999", "docs/"),
-        ("serving: {poll_seconds: 60}", "serving.poll_seconds", "less than or equal to 2", "60", "docs/"),
-        ("evaluate: {slices: label}", "evaluate.slices", "must be a valid list", "'label'", "docs/"),
-        ("beam: {options: [1]}", "beam.options.0", "must be a valid string", "Received: 1", "docs/"),
+        (
+            "serving: {poll_seconds: 60}",
+            "serving.poll_seconds",
+            "less than or equal to 2",
+            "60",
+            "docs/",
+        ),
+        (
+            "evaluate: {slices: label}",
+            "evaluate.slices",
+            "must be a valid list",
+            "'label'",
+            "docs/",
+        ),
+        (
+            "beam: {options: [1]}",
+            "beam.options.0",
+            "must be a valid string",
+            "Received: 1",
+            "docs/",
+        ),
         ("state: [a]", "project.yaml: state", "must be a valid string", "['a']", "docs/"),
     ],
 )
@@ -62,17 +129,24 @@ def test_wrong_settings(more, where, expected, received, remedy):
 
 
 @pytest.mark.parametrize(
-    "splits, total", [("{train: 0.6, eval: 0.3, test: 0.2}", "1.1"), ("{train: 0.5, eval: 0.2, test: 0.2}", "0.9")]
+    "splits, total",
+    [("{train: 0.6, eval: 0.3, test: 0.2}", "1.1"), ("{train: 0.5, eval: 0.2, test: 0.2}", "0.9")],
 )
 def test_splits_that_do_not_sum_to_one(splits, total):
     message = _message(LEAST.replace("key: id}", f"key: id, splits: {splits}}}"))
-    assert "data.splits" in message and "train + eval + test must be 1" in message and f"Received: {total}" in message
+    assert (
+        "data.splits" in message
+        and "train + eval + test must be 1" in message
+        and f"Received: {total}" in message
+    )
 
 
 @pytest.mark.parametrize("split", ["train", "eval", "test"])
 def test_no_split_is_empty(split):
     shares = {"train": 0.5, "eval": 0.5, "test": 0.5} | {split: 0}
-    assert f"data.splits.{split}" in _message(LEAST.replace("key: id}", f"key: id, splits: {shares}}}"))
+    assert f"data.splits.{split}" in _message(
+        LEAST.replace("key: id}", f"key: id, splits: {shares}}}")
+    )
 
 
 @pytest.mark.parametrize("name", ["Digits", "1digits", "my digits", "a/b", "", "x" * 64])
@@ -154,8 +228,13 @@ def test_file_that_is_not_text(tmp_path, name):
 
 
 def test_syntax_error_names_the_line(tmp_path):
-    message = _check_with(tmp_path, "model.py", "import keras\n\ndef preprocessing_fn(inputs:\n    return {}\n")
-    assert message.startswith("model.py:3 must be valid Python") and "def preprocessing_fn(inputs:" in message
+    message = _check_with(
+        tmp_path, "model.py", "import keras\n\ndef preprocessing_fn(inputs:\n    return {}\n"
+    )
+    assert (
+        message.startswith("model.py:3 must be valid Python")
+        and "def preprocessing_fn(inputs:" in message
+    )
 
 
 @pytest.mark.parametrize("gone", ["preprocessing_fn", "build_model"])
@@ -167,7 +246,9 @@ def test_missing_function(tmp_path, gone):
 
 def test_functions_may_be_imported_or_assigned(tmp_path):
     project = make_project(tmp_path / "digits")
-    (project.folder / "model.py").write_text("from ours import preprocessing_fn\nbuild_model = lambda graph: None\n")
+    (project.folder / "model.py").write_text(
+        "from ours import preprocessing_fn\nbuild_model = lambda graph: None\n"
+    )
     check_project(project)
 
 
@@ -176,13 +257,33 @@ def test_functions_may_be_imported_or_assigned(tmp_path):
     [
         ({"label": "lable"}, "project.yaml: label", "Did you mean `label`?"),
         ({"data": {"key": "idd"}}, "project.yaml: data.key", "Did you mean `id`?"),
-        ({"evaluate": {"slices": ["label", "dat"]}}, "project.yaml: evaluate.slices[1]", "Did you mean `date`?"),
+        (
+            {"evaluate": {"slices": ["label", "dat"]}},
+            "project.yaml: evaluate.slices[1]",
+            "Did you mean `date`?",
+        ),
         ({"label": "species"}, "project.yaml: label", "Name one of them."),
-        ({"evaluate": {"crosses": [["label", "dat"]]}}, "project.yaml: evaluate.crosses[0][1]", "mean `date`?"),
+        (
+            {"evaluate": {"crosses": [["label", "dat"]]}},
+            "project.yaml: evaluate.crosses[0][1]",
+            "mean `date`?",
+        ),
         ({"evaluate": {"group": "dat"}}, "project.yaml: evaluate.group", "Did you mean `date`?"),
-        ({"evaluate": {"fairness": {"features": ["dat"]}}}, "evaluate.fairness.features[0]", "Did you mean `date`?"),
-        ({"evaluate": {"covariates": {"features": ["dat"]}}}, "evaluate.covariates.features[0]", "mean `date`?"),
-        ({"features": {"imag": {"cost": 1}}}, "project.yaml: features.imag", "Did you mean `image`?"),
+        (
+            {"evaluate": {"fairness": {"features": ["dat"]}}},
+            "evaluate.fairness.features[0]",
+            "Did you mean `date`?",
+        ),
+        (
+            {"evaluate": {"covariates": {"features": ["dat"]}}},
+            "evaluate.covariates.features[0]",
+            "mean `date`?",
+        ),
+        (
+            {"features": {"imag": {"cost": 1}}},
+            "project.yaml: features.imag",
+            "Did you mean `image`?",
+        ),
     ],
 )
 def test_feature_that_is_not_in_the_schema(tmp_path, changes, where, remedy):
@@ -195,8 +296,14 @@ def test_feature_that_is_not_in_the_schema(tmp_path, changes, where, remedy):
 @pytest.mark.parametrize(
     "changes, message",
     [
-        ({"gate": {"floors": {"auc": 0.7}}}, r"gate.floors.auc must be a metric of the multi_class task"),
-        ({"gate": {"distribution": "serving"}}, r"gate.distribution must be `test` while nothing is re-weighted"),
+        (
+            {"gate": {"floors": {"auc": 0.7}}},
+            r"gate.floors.auc must be a metric of the multi_class task",
+        ),
+        (
+            {"gate": {"distribution": "serving"}},
+            r"gate.distribution must be `test` while nothing is re-weighted",
+        ),
         ({"evaluate": {"serving": "label_shift"}}, r"evaluate.serving must have a serving log"),
         (
             {
@@ -223,16 +330,32 @@ def test_label_that_is_no_class_number(tmp_path):
 
 BINARY = {"module": "model.py", "tasks": [{"kind": "binary"}]}
 VALUES = {"module": "model.py", "tasks": [{"kind": "regression"}]}
-LENGTH = {"module": "model.py", "tasks": [{"name": "day", "label": "day_xf"}, {"name": "size", "kind": "regression"}]}
+LENGTH = {
+    "module": "model.py",
+    "tasks": [{"name": "day", "label": "day_xf"}, {"name": "size", "kind": "regression"}],
+}
 
 
 @pytest.mark.parametrize(
     "changes, message",
     [
-        ({"model": VALUES}, "gate.metric must be a metric of the regression task `prediction` (mean_absolute_error, "),
-        ({"gate": {"metric": "mean_squared_error"}}, "the multi_class task `prediction` (accuracy, log_loss)"),
-        ({"label": "image", "model": BINARY}, "image must be INT, as the binary task `prediction` reads it"),
-        ({"label": "date", "model": LENGTH}, "date must be INT or FLOAT, as the regression task `size` reads it"),
+        (
+            {"model": VALUES},
+            "gate.metric must be a metric of the regression task `prediction` "
+            "(mean_absolute_error, ",
+        ),
+        (
+            {"gate": {"metric": "mean_squared_error"}},
+            "the multi_class task `prediction` (accuracy, log_loss)",
+        ),
+        (
+            {"label": "image", "model": BINARY},
+            "image must be INT, as the binary task `prediction` reads it",
+        ),
+        (
+            {"label": "date", "model": LENGTH},
+            "date must be INT or FLOAT, as the regression task `size` reads it",
+        ),
     ],
 )
 def test_tasks_that_do_not_fit_their_label_or_the_gate(tmp_path, changes, message):
@@ -271,7 +394,11 @@ def test_schema_that_does_not_parse_names_the_line(tmp_path):
         ('{"expectations": [', "expectations.json", "must be JSON"),
         ("[]", "expectations.json", "an object with a list `expectations`"),
         ('{"expectations": {}}', "expectations.json", "an object with a list `expectations`"),
-        ('{"expectations": [{"type": "a", "kwargs": {}}, {"type": "b"}]}', "expectations[1]", "`type` and an object"),
+        (
+            '{"expectations": [{"type": "a", "kwargs": {}}, {"type": "b"}]}',
+            "expectations[1]",
+            "`type` and an object",
+        ),
         ('{"expectations": [3]}', "expectations[0]", "`type` and an object"),
     ],
 )
@@ -282,20 +409,30 @@ def test_wrong_expectations(tmp_path, text, where, expected):
 
 def test_project_that_changed_while_it_ran(tmp_path):
     project = make_project(tmp_path)
-    assert open_project(tmp_path, "train_model", project.digest_of("train_model")).folder == tmp_path
-    with pytest.raises(ProjectError, match=r"must stay as it was when the run began \(aaaaaaaaaaaa\)") as raised:
+    assert (
+        open_project(tmp_path, "train_model", project.digest_of("train_model")).folder == tmp_path
+    )
+    with pytest.raises(
+        ProjectError, match=r"must stay as it was when the run began \(aaaaaaaaaaaa\)"
+    ) as raised:
         open_project(tmp_path, "train_model", "a" * 64)
-    assert str(raised.value).startswith("what train_model reads of the project (label, model, train, ")
+    assert str(raised.value).startswith(
+        "what train_model reads of the project (label, model, train, "
+    )
 
 
 def test_a_misspelt_key_of_an_optional_section_is_named_too():
-    text = LEAST.replace("spans: 'data/{SPAN}.parquet'", "table: {ur: sqlite://, table: t, span: day}")
+    text = LEAST.replace(
+        "spans: 'data/{SPAN}.parquet'", "table: {ur: sqlite://, table: t, span: day}"
+    )
     assert text != LEAST
     with pytest.raises(ProjectError, match="Did you mean `url`"):
         parse_settings(text)
 
 
-@pytest.mark.parametrize("source, found", [("window: 3", "neither"), ("spans: 'a{SPAN}', table: TABLE", "both")])
+@pytest.mark.parametrize(
+    "source, found", [("window: 3", "neither"), ("spans: 'a{SPAN}', table: TABLE", "both")]
+)
 def test_spans_come_from_files_or_from_a_table(source, found):
     table = "{url: 'sqlite://', table: t, span: day}"
     text = LEAST.replace("spans: 'data/{SPAN}.parquet'", source.replace("TABLE", table))

@@ -35,7 +35,10 @@ def _digests(project):
     ],
 )
 def test_settings(tmp_path, changes, seen):
-    before, after = _digests(make_project(tmp_path / "a")), _digests(make_project(tmp_path / "b", **changes))
+    before, after = (
+        _digests(make_project(tmp_path / "a")),
+        _digests(make_project(tmp_path / "b", **changes)),
+    )
     assert {name for name in before if before[name] != after[name]} == seen
 
 

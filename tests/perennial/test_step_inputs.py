@@ -1,4 +1,7 @@
-"""Which steps a change of the project makes run again: those that declare what changed, and no others."""
+"""Which steps a change of the project makes run again.
+
+Those that declare what changed, and no others.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,8 @@ from tests.perennial.folders import make_project
 
 # Of the command line, the server and the compiled pipeline: no step reads them.
 OF_NO_STEP = ("serving", "runner", "kubeflow")
-# They decide whether a step is in the pipeline; the pipeline's shape is compared by `verify_stages`.
+# They decide whether a step is in the pipeline; the pipeline's shape is compared by
+# `verify_stages`.
 OF_STAGES = ("designs.compare",)
 
 
@@ -40,10 +44,14 @@ def digests(project):
 def with_setting(settings: BaseModel, path: str, value: object) -> BaseModel:
     """The settings with another value; whether it would be allowed does not matter to a digest."""
     name, _, rest = path.partition(".")
-    return settings.model_copy(update={name: with_setting(getattr(settings, name), rest, value) if rest else value})
+    return settings.model_copy(
+        update={name: with_setting(getattr(settings, name), rest, value) if rest else value}
+    )
 
 
-@pytest.mark.filterwarnings("ignore:Pydantic serializer warnings")  # of values that would not be allowed
+@pytest.mark.filterwarnings(
+    "ignore:Pydantic serializer warnings"
+)  # of values that would not be allowed
 @pytest.mark.parametrize("path", setting_paths())
 def test_every_setting_changes_the_keys_of_the_steps_that_read_it_and_no_others(project, path):
     value = "../digits/model.py" if path == "model.module" else "changed"  # the module is read
@@ -55,7 +63,11 @@ def test_every_setting_changes_the_keys_of_the_steps_that_read_it_and_no_others(
 @pytest.mark.parametrize("path", setting_paths())
 def test_every_setting_has_its_place(path):
     """It is in the key of a step, or `select_spans` hands it on, or it is known why no step reads it."""
-    places = [bool(readers_of(path)) or path in SELECTED, covers(PLACES, path), covers(OF_NO_STEP, path)]
+    places = [
+        bool(readers_of(path)) or path in SELECTED,
+        covers(PLACES, path),
+        covers(OF_NO_STEP, path),
+    ]
     assert sum(places) + covers(OF_STAGES, path) == 1
 
 
@@ -90,9 +102,16 @@ def test_every_file_changes_the_keys_of_the_steps_that_read_it(tmp_path, name, t
 
 @pytest.mark.parametrize(
     "change",
-    ["lifecycle_stage: DEPRECATED", "value_count { min: 1 max: 3 }", "natural_language_domain {}", "bool_domain {}"],
+    [
+        "lifecycle_stage: DEPRECATED",
+        "value_count { min: 1 max: 3 }",
+        "natural_language_domain {}",
+        "bool_domain {}",
+    ],
 )
-def test_whatever_of_a_feature_decides_how_it_is_read_makes_spans_be_ingested_again(tmp_path, change):
+def test_whatever_of_a_feature_decides_how_it_is_read_makes_spans_be_ingested_again(
+    tmp_path, change
+):
     project = make_project(tmp_path)
     with project.schema_path.open("a") as schema:
         schema.write('feature { name: "more" type: BYTES }\n')
@@ -106,7 +125,9 @@ def test_a_note_on_a_feature_does_not_make_spans_be_ingested_again(tmp_path):
     project = make_project(tmp_path)
     before = project.digest_of("ingest_examples")
     text = project.schema_path.read_text()
-    project.schema_path.write_text(text.replace('name: "id"', 'name: "id" annotation { tag: "a" }', 1))
+    project.schema_path.write_text(
+        text.replace('name: "id"', 'name: "id" annotation { tag: "a" }', 1)
+    )
     changed = load_project(tmp_path)
     assert project.schema_path.read_text() != text
     assert changed.digest_of("ingest_examples") == before
@@ -122,7 +143,11 @@ def test_a_step_is_given_what_it_declares_and_nothing_else(project, step):
         else:
             with pytest.raises(AttributeError, match="is not declared for this step"):
                 read(given.settings, path)
-    files = {"module_path": MODULE, "schema_path": SCHEMA_FILE, "expectations_path": EXPECTATIONS_FILE}
+    files = {
+        "module_path": MODULE,
+        "schema_path": SCHEMA_FILE,
+        "expectations_path": EXPECTATIONS_FILE,
+    }
     for member, file in files.items():
         if file not in inputs.files:
             with pytest.raises(AttributeError, match="is not declared for this step"):
@@ -137,11 +162,18 @@ def read(settings, path):
 
 def test_a_step_that_declares_the_types_sees_nothing_else_of_the_schema(project):
     schema = project.for_step("ingest_examples").schema
-    assert [feature.name for feature in schema.feature] == [feature.name for feature in project.schema.feature]
+    assert [feature.name for feature in schema.feature] == [
+        feature.name for feature in project.schema.feature
+    ]
     assert not any(feature.HasField("presence") for feature in schema.feature)
-    assert project.digest_of("ingest_examples") == project.for_step("ingest_examples").digest_of("ingest_examples")
+    assert project.digest_of("ingest_examples") == project.for_step("ingest_examples").digest_of(
+        "ingest_examples"
+    )
 
 
 def test_another_seed_can_be_set_on_what_a_step_is_given(project):
     given = project.for_step("stabilise_weights").with_seed(99)
-    assert given.settings.train.seed == 99 and given.files == project.for_step("stabilise_weights").files
+    assert (
+        given.settings.train.seed == 99
+        and given.files == project.for_step("stabilise_weights").files
+    )

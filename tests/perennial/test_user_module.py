@@ -38,8 +38,14 @@ def test_missing_file(tmp_path):
 @pytest.mark.parametrize(
     "text, says",
     [
-        ("A = 1\nimport no_such_library\n", "model.py:2 must import. Received: ModuleNotFoundError: No module named"),
-        ("A = 1\n\nB = A / 0\n", "model.py:3 must import. Received: ZeroDivisionError: division by zero"),
+        (
+            "A = 1\nimport no_such_library\n",
+            "model.py:2 must import. Received: ModuleNotFoundError: No module named",
+        ),
+        (
+            "A = 1\n\nB = A / 0\n",
+            "model.py:3 must import. Received: ZeroDivisionError: division by zero",
+        ),
         ("def broken(:\n", "model.py:1 must import. Received: SyntaxError"),
         ("def f():\n    assert False\n\nf()\n", "model.py:2 must import. Received: AssertionError"),
     ],
@@ -85,7 +91,9 @@ def test_a_module_is_found_by_its_importable_name_without_importing_its_packages
 def test_a_name_that_leads_nowhere_is_told(name):
     with pytest.raises(ProjectError) as refused:
         find_module(name)
-    assert str(refused.value).startswith("project.yaml: model.module must be a .py file") and name in str(refused.value)
+    assert str(refused.value).startswith(
+        "project.yaml: model.module must be a .py file"
+    ) and name in str(refused.value)
     assert "Install the package" in str(refused.value)
 
 
@@ -93,11 +101,13 @@ def test_a_name_that_leads_nowhere_is_told(name):
     ("message", "told"),
     [
         (
-            "Exception encountered when calling Reshape.call().\n\n\x1b[1mThe size is wrong.\x1b[0m\n\nArguments: x",
+            "Exception encountered when calling Reshape.call().\n\n\x1b[1mThe size is "
+            "wrong.\x1b[0m\n\nArguments: x",
             "The size is wrong.",
         ),
         (
-            "Graph execution error:\n\nDetected at node x\nindices = 12 is not in [0, 10)\n\t [[{{node gather}}]]",
+            "Graph execution error:\n\nDetected at node x\nindices = 12 is not in [0, 10)\n\t "
+            "[[{{node gather}}]]",
             "12 is not in [0, 10)",
         ),
         ("first line\nsecond line", "first line"),
@@ -140,5 +150,8 @@ def trace(project):
     for _ in range(2):
         project.module()
     given = tf.function(function)({"x": tf.constant([-1.0, -2.0])})["x"]
-    left = [is_allowlisted(each) for each in (schema_as_feature_spec, TensorAdapter.OriginalTypeSpecs, function)]
+    left = [
+        is_allowlisted(each)
+        for each in (schema_as_feature_spec, TensorAdapter.OriginalTypeSpecs, function)
+    ]
     return given.numpy().tolist(), left

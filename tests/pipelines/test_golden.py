@@ -28,7 +28,9 @@ def test_cluster_pipeline_has_its_image_and_project_and_is_one_that_kubeflow_loa
     path = tmp_path / "cluster.yaml"
     compile_pipeline(path, choose_stages(load_project(ROOT / "examples" / "digits")), IMAGE, FOLDER)
     spec = yaml.safe_load(path.read_text())
-    images = {executor["container"]["image"] for executor in spec["deploymentSpec"]["executors"].values()}
+    images = {
+        executor["container"]["image"] for executor in spec["deploymentSpec"]["executors"].values()
+    }
     assert images == {IMAGE}
     loaded = components.load_component_from_file(str(path))
     assert loaded.component_spec.inputs["project"].default == FOLDER

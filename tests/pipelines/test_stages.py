@@ -34,10 +34,14 @@ READERS = {
 }
 
 
-COMBINATIONS = [Stages(*present) for present in itertools.product([False, True], repeat=len(OPTIONAL_STEPS))]
+COMBINATIONS = [
+    Stages(*present) for present in itertools.product([False, True], repeat=len(OPTIONAL_STEPS))
+]
 
 
-@pytest.fixture(scope="module", params=COMBINATIONS, ids=lambda stages: " ".join(stages.names) or "none")
+@pytest.fixture(
+    scope="module", params=COMBINATIONS, ids=lambda stages: " ".join(stages.names) or "none"
+)
 def compiled(request):
     """Stages, and the pipeline that has them."""
     from google.protobuf.json_format import MessageToDict
@@ -60,7 +64,12 @@ def tasks(spec):
         for task in inner.values():
             component = spec["components"][task["componentRef"]["name"]]
             if "executorLabel" in component:
-                step = component["executorLabel"].removeprefix("exec-").rstrip("-0123456789").replace("-", "_")
+                step = (
+                    component["executorLabel"]
+                    .removeprefix("exec-")
+                    .rstrip("-0123456789")
+                    .replace("-", "_")
+                )
                 yield step, task, component.get("inputDefinitions", {})
 
 
@@ -78,13 +87,23 @@ def test_the_run_is_told_what_was_compiled(compiled):
 def test_what_a_stage_makes_reaches_all_who_read_it(compiled):
     stages, spec = compiled
     for stage, (made, readers) in READERS.items():
-        reading = {step for step, task, _ in tasks(spec) if made in task.get("inputs", {}).get("artifacts", {})}
+        reading = {
+            step
+            for step, task, _ in tasks(spec)
+            if made in task.get("inputs", {}).get("artifacts", {})
+        }
         present = ALWAYS | set(stages.names)
         assert reading == (readers & present if stage in stages.names else set()), stage
-    concluding = [task["inputs"].get("artifacts", {}) for step, task, _ in tasks(spec) if step == "conclude_run"]
+    concluding = [
+        task["inputs"].get("artifacts", {})
+        for step, task, _ in tasks(spec)
+        if step == "conclude_run"
+    ]
     after_training = [artifacts for artifacts in concluding if "evaluation" in artifacts]
     expected = {READERS[stage][0] for stage in stages.names}
-    assert len(after_training) == 2 and all(expected <= set(artifacts) for artifacts in after_training)
+    assert len(after_training) == 2 and all(
+        expected <= set(artifacts) for artifacts in after_training
+    )
 
 
 def test_only_an_earlier_search_that_would_be_used_decides_the_draws(compiled):
@@ -95,14 +114,19 @@ def test_only_an_earlier_search_that_would_be_used_decides_the_draws(compiled):
 
 
 def test_every_input_is_declared_and_comes_from_somewhere(compiled):
-    """What is left out is optional; what is given comes from a task of the same graph, or from outside of it."""
+    """What is left out is optional.
+
+    What is given comes from a task of the same graph, or from outside of it.
+    """
     _, spec = compiled
     for outer, inner in dags(spec):
         for name, task in inner.items():
             declared = spec["components"][task["componentRef"]["name"]].get("inputDefinitions", {})
             for kind in ("parameters", "artifacts"):
                 given = task.get("inputs", {}).get(kind, {})
-                required = {key for key, one in declared.get(kind, {}).items() if not one.get("isOptional")}
+                required = {
+                    key for key, one in declared.get(kind, {}).items() if not one.get("isOptional")
+                }
                 item = {task.get("parameterIterator", {}).get("itemInput")}
                 assert required - item <= set(given) <= set(declared.get(kind, {})), name
                 for source in given.values():
@@ -123,7 +147,9 @@ def test_every_if_has_an_else(compiled):
     _, spec = compiled
     branched = 0
     for _, inner in dags(spec):
-        conditions = [task["triggerPolicy"]["condition"] for task in inner.values() if "triggerPolicy" in task]
+        conditions = [
+            task["triggerPolicy"]["condition"] for task in inner.values() if "triggerPolicy" in task
+        ]
         if conditions:
             branched += 1
             asked, otherwise = sorted(conditions, key=len)
@@ -134,7 +160,12 @@ def test_every_if_has_an_else(compiled):
 def test_loops_have_no_name_and_go_over_dictionaries(compiled):
     """A named loop's outputs cannot be collected by older backends, and items of an untyped list count as text."""
     _, spec = compiled
-    loops = [(name, task) for _, inner in dags(spec) for name, task in inner.items() if "parameterIterator" in task]
+    loops = [
+        (name, task)
+        for _, inner in dags(spec)
+        for name, task in inner.items()
+        if "parameterIterator" in task
+    ]
     assert len(loops) == 2
     for name, task in loops:
         assert name.rstrip("0123456789") == "for-loop-" and task["taskInfo"]["name"] == name
@@ -159,7 +190,10 @@ def test_run_and_job_are_no_input_of_a_cached_step(compiled):
 
 
 def test_what_the_settings_decide_is_cached_by_a_digest_of_them(compiled):
-    """By that of what it reads itself: nothing older is served, and nothing is made again for what it does not read."""
+    """By that of what it reads itself.
+
+    Nothing older is served, and nothing is made again for what it does not read.
+    """
     stages, spec = compiled
     digests = {
         step: task["inputs"]["parameters"]["digest"]["componentInputParameter"].rpartition("-")[2]
@@ -185,20 +219,39 @@ def test_a_change_that_only_the_gate_reads_trains_nothing(compiled):
     again = {"decide_promotion"}
     for _ in range(len(ALWAYS)):
         again |= {step for step, made_by in sources(spec).items() if made_by & again}
-    assert again == {"decide_promotion", "register_model", "validate_serving", "push_model", "conclude_run"}
+    assert again == {
+        "decide_promotion",
+        "register_model",
+        "validate_serving",
+        "push_model",
+        "conclude_run",
+    }
 
 
 def sources(spec):
-    """Each step, and the steps whose outputs it reads; what comes from outside of a graph is named by its maker."""
+    """Each step, and the steps whose outputs it reads.
+
+    What comes from outside of a graph is named by its maker.
+    """
     read = {}
     for step, task, _ in tasks(spec):
-        given = [*task.get("inputs", {}).get("artifacts", {}).values(), *task["inputs"].get("parameters", {}).values()]
-        keys = {value for one in given for key, value in one.items() if key.startswith("componentInput")}
-        made = {one[key]["producerTask"] for one in given for key in one if key.startswith("taskOutput")}
+        given = [
+            *task.get("inputs", {}).get("artifacts", {}).values(),
+            *task["inputs"].get("parameters", {}).values(),
+        ]
+        keys = {
+            value for one in given for key, value in one.items() if key.startswith("componentInput")
+        }
+        made = {
+            one[key]["producerTask"] for one in given for key in one if key.startswith("taskOutput")
+        }
         names = {name.replace("-", "_") for name in keys | made}
         steps = ALWAYS | set(OPTIONAL_STEPS)
         read.setdefault(step, set()).update(
-            maker for maker in steps for name in names if name == maker or f"_{maker}_" in f"_{name}_"
+            maker
+            for maker in steps
+            for name in names
+            if name == maker or f"_{maker}_" in f"_{name}_"
         )
         read[step] = {maker for maker in read[step] if maker != "select_spans"} - {step}
     return read

@@ -8,9 +8,16 @@ import json
 import struct
 from pathlib import Path
 
-# Files whose bytes differ from run to run: they hold times, random identifiers, paths, or a graph whose parts have any
-# order. What TensorFlow Transform's graphs compute is in the transformed examples; a model's weights are compared.
-NOT_COMPARED = ("executor_output.json", "fingerprint.pb", "events.out.", "data_docs", "saved_model.pb")
+# Files whose bytes differ from run to run: they hold times, random identifiers, paths, or a graph
+# whose parts have any order. What TensorFlow Transform's graphs compute is in the transformed
+# examples; a model's weights are compared.
+NOT_COMPARED = (
+    "executor_output.json",
+    "fingerprint.pb",
+    "events.out.",
+    "data_docs",
+    "saved_model.pb",
+)
 
 
 def digests(project: Path) -> dict[str, str]:
@@ -35,7 +42,9 @@ def canonical(path: Path) -> bytes:
         return sort_features(gzip.decompress(path.read_bytes()))
     if path.name == "training.json":
         record = json.loads(path.read_text())
-        return json.dumps({name: value for name, value in record.items() if name not in ("seconds", "digest")}).encode()
+        return json.dumps(
+            {name: value for name, value in record.items() if name not in ("seconds", "digest")}
+        ).encode()
     return path.read_bytes()
 
 
@@ -46,6 +55,10 @@ def sort_features(records: bytes) -> bytes:
     serialized, at = [], 0
     while at < len(records):
         (length,) = struct.unpack_from("<Q", records, at)  # then a checksum, the record, a checksum
-        serialized.append(Example.FromString(records[at + 12 : at + 12 + length]).SerializeToString(deterministic=True))
+        serialized.append(
+            Example.FromString(records[at + 12 : at + 12 + length]).SerializeToString(
+                deterministic=True
+            )
+        )
         at += 16 + length
     return b"".join(serialized)

@@ -25,7 +25,10 @@ def report(path: str) -> None:
         "processors": sorted(os.sched_getaffinity(0)),
         "zone": time.tzname,
         "temporary": tempfile.gettempdir(),
-        "signals": [str(signal.getsignal(number)) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGCHLD)],
+        "signals": [
+            str(signal.getsignal(number))
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGCHLD)
+        ],
         "open": sorted(os.readlink(f"/proc/self/fd/{file}").split(":")[0] for file in (0, 1, 2)),
         "encoding": (sys.stdout.encoding, sys.stdout.line_buffering),
     }
@@ -46,7 +49,10 @@ def draw(path: str) -> None:
 
 
 def work(folder: str, seconds: float) -> None:
-    """Works with a child of its own for a while; tells when it began, and whether it came to its end."""
+    """Works with a child of its own for a while.
+
+    Tells when it began, and whether it came to its end.
+    """
     child = subprocess.Popen(["sleep", "60"], start_new_session=True)
     Path(folder, "began").write_text(f"{os.getpid()} {child.pid} {os.getppid()}")
     try:

@@ -1,4 +1,7 @@
-"""Runs a compiled pipeline as kfp.local alone does: `python -m tests.runner.plain PIPELINE ARTIFACTS PROJECT`."""
+"""Runs a compiled pipeline as kfp.local alone does.
+
+`python -m tests.runner.plain PIPELINE ARTIFACTS PROJECT`.
+"""
 
 from __future__ import annotations
 

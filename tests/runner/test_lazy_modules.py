@@ -16,7 +16,9 @@ def fruit(tmp_path, monkeypatch):
     """A package that was imported lazily; it notes when it is loaded."""
     package = tmp_path / "lazyfruit"
     package.mkdir()
-    (package / "__init__.py").write_text("import builtins\nbuiltins.loads.append(__name__)\nname = 'pear'\n")
+    (package / "__init__.py").write_text(
+        "import builtins\nbuiltins.loads.append(__name__)\nname = 'pear'\n"
+    )
     (package / "part.py").write_text("import builtins\nbuiltins.loads.append(__name__)\n")
     monkeypatch.setattr("builtins.loads", [], raising=False)
     monkeypatch.syspath_prepend(tmp_path)
@@ -40,7 +42,10 @@ def loads():
 def test_what_libraries_ask_of_all_modules_does_not_load_it(fruit):
     assert fruit.__file__.endswith("__init__.py") and fruit.__name__ == "lazyfruit"
     assert hasattr(fruit, "__file__") and "name" not in vars(fruit)
-    assert inspect.getmodule(test_what_libraries_ask_of_all_modules_does_not_load_it) is sys.modules[__name__]
+    assert (
+        inspect.getmodule(test_what_libraries_ask_of_all_modules_does_not_load_it)
+        is sys.modules[__name__]
+    )
     assert loads() == []
 
 

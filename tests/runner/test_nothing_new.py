@@ -36,7 +36,16 @@ HEAVY = (
         "great_expectations",
         "sqlalchemy",
     ),
-    *("pandas", "pyarrow", "numpy", "scipy", "fsspec", "jinja2", "tensorflow_data_validation", "tfx_bsl"),
+    *(
+        "pandas",
+        "pyarrow",
+        "numpy",
+        "scipy",
+        "fsspec",
+        "jinja2",
+        "tensorflow_data_validation",
+        "tfx_bsl",
+    ),
 )
 PROGRAM = """
 import sys
@@ -59,7 +68,9 @@ def project(tmp_path):
     (project.folder / "data").mkdir()
     for day in range(1, 6):
         _land(project, f"2026-01-0{day}")
-    Ledger(project.ledger_url).append(*(judged(True, span) for span in number_versions(find_landed(project), {})))
+    Ledger(project.ledger_url).append(
+        *(judged(True, span) for span in number_versions(find_landed(project), {}))
+    )
     return project
 
 
@@ -100,11 +111,15 @@ def test_the_command_and_the_pipeline_decide_the_same(project, monkeypatch, land
 
     monkeypatch.setattr(project_run, "_run_pipeline", begin)
     stages = choose_stages(project).names
-    selected = select_spans.python_func(str(project.folder), stages, "in-the-pipeline", "", retrain, False, 0)
+    selected = select_spans.python_func(
+        str(project.folder), stages, "in-the-pipeline", "", retrain, False, 0
+    )
     began = nullcontext() if selected[0] == "nothing_new" else pytest.raises(PipelineBegan)
     with began:
         assert (
-            run_project(project, RunOptions(retrain=retrain), Console(file=io.StringIO())).ended.outcome
+            run_project(
+                project, RunOptions(retrain=retrain), Console(file=io.StringIO())
+            ).ended.outcome
             == "nothing_new"
         )
     assert (selected[0] == "train") == (landed or retrain)

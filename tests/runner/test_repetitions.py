@@ -16,7 +16,9 @@ REPEATS = 2
 
 
 def decision(promote: bool = False, compared: bool = True) -> Decision:
-    criterion = Criterion(name="accuracy", passed=promote, compared=compared, explanation="a reason")
+    criterion = Criterion(
+        name="accuracy", passed=promote, compared=compared, explanation="a reason"
+    )
     return Decision(promote=promote, criteria=[criterion], reasons=[], not_compared=[])
 
 
@@ -25,8 +27,13 @@ def ledger(tmp_path):
     return Ledger(f"sqlite:///{tmp_path / 'ledger.db'}")
 
 
-def due(ledger: Ledger, attempt: int, outcome: str | None, made: Decision | None, **changes: Any) -> int | None:
-    """Records a run that was this attempt and its outcome (None: killed); gives what is due then."""
+def due(
+    ledger: Ledger, attempt: int, outcome: str | None, made: Decision | None, **changes: Any
+) -> int | None:
+    """Records a run that was this attempt and its outcome (None: killed).
+
+    Gives what is due then.
+    """
     ledger.append(run_started("r", selection("r", attempt=attempt, **changes)))
     if outcome is not None:
         ledger.append(run_ended("r", outcome))
@@ -34,7 +41,9 @@ def due(ledger: Ledger, attempt: int, outcome: str | None, made: Decision | None
 
 
 @pytest.mark.parametrize(("attempt", "expected"), [(0, 1), (1, 2), (2, None)])
-def test_a_rejected_run_is_followed_by_its_next_repetition_until_there_is_none(ledger, attempt, expected):
+def test_a_rejected_run_is_followed_by_its_next_repetition_until_there_is_none(
+    ledger, attempt, expected
+):
     assert due(ledger, attempt, "kept_champion", decision()) == expected
 
 

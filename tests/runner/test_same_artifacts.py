@@ -1,7 +1,8 @@
 """A project gives the same artifacts however its steps are run.
 
-By processes forked from the shared warm process, side by side; from a warm process of the run's own, one at a time; and
-by plain kfp.local, which starts a Python for each. No annotations from __future__: Kubeflow reads those of pipelines.
+By processes forked from the shared warm process, side by side; from a warm process of the run's
+own, one at a time; and by plain kfp.local, which starts a Python for each. No annotations from
+__future__: Kubeflow reads those of pipelines.
 """
 
 import io
@@ -21,7 +22,10 @@ from tests.perennial.folders import make_project
 from tests.runner.artifacts import digests
 from tests.runner.pipelines import touch
 
-pytestmark = [pytest.mark.timeout(900), pytest.mark.slow]  # plain kfp.local imports TensorFlow seven times
+pytestmark = [
+    pytest.mark.timeout(900),
+    pytest.mark.slow,
+]  # plain kfp.local imports TensorFlow seven times
 ROOT = Path(__file__).parents[2]
 SETTINGS = {"stabilise": {"draws": 1, "steps": 2}, "train": {"instances": 2, "epochs": 1}}
 
@@ -31,7 +35,9 @@ def folder(tmp_path_factory):
     """A landed day in three copies of one project, and the product's pipeline up to the trained models."""
     folder = tmp_path_factory.mktemp("same")
     project = make_project(folder / "shared", **SETTINGS)
-    subprocess.run([sys.executable, project.folder / "land.py", "--days", "1"], check=True, capture_output=True)
+    subprocess.run(
+        [sys.executable, project.folder / "land.py", "--days", "1"], check=True, capture_output=True
+    )
     for copy in ("own", "plain"):
         shutil.copytree(project.folder, folder / copy)
     compile_up_to_training(project, folder / "pipeline.yaml")
@@ -39,7 +45,10 @@ def folder(tmp_path_factory):
 
 
 def compile_up_to_training(project, path: Path) -> None:
-    """Compiles the steps that make data and models: all but those that judge, register and deploy."""
+    """Compiles the steps that make data and models.
+
+    All but those that judge, register and deploy.
+    """
     from kfp import compiler, dsl
 
     from components.select_spans.component import select_spans
@@ -50,7 +59,13 @@ def compile_up_to_training(project, path: Path) -> None:
     @dsl.pipeline(name="up-to-training")
     def pipeline(project: str):
         selected = select_spans(
-            project=project, stages=stages.names, run="run", job="job", retrain=False, tune=False, attempt=0
+            project=project,
+            stages=stages.names,
+            run="run",
+            job="job",
+            retrain=False,
+            tune=False,
+            attempt=0,
         ).outputs
         with dsl.If(selected["work"] == "train"):
             _train_models(project, stages, selected, _validate_window(project, selected))
@@ -63,12 +78,17 @@ def compile_up_to_training(project, path: Path) -> None:
 def test_artifacts_do_not_depend_on_how_steps_are_run(folder):
     places = (str(folder / name) for name in ("pipeline.yaml", "plain/.run/artifacts", "plain"))
     command = [sys.executable, "-m", "tests.runner.plain", *places]
-    with (folder / "plain.log").open("w") as log, subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log) as plain:
+    with (
+        (folder / "plain.log").open("w") as log,
+        subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log) as plain,
+    ):
         run(folder, "shared", warm=True, at_once=4)
         run(folder, "own", warm=False, at_once=1)
         assert plain.wait() == 0, (folder / "plain.log").read_text()[-3000:]
     shared, own, alone = (forked(digests, folder / name) for name in ("shared", "own", "plain"))
-    assert any("weights.npz" in name for name in shared) and any("FeatureStats" in name for name in shared)
+    assert any("weights.npz" in name for name in shared) and any(
+        "FeatureStats" in name for name in shared
+    )
     assert shared == own == alone
 
 

@@ -1,4 +1,7 @@
-"""Tasks that do not depend on each other run side by side; what happens when one fails or the run is ended."""
+"""Tasks that do not depend on each other run side by side.
+
+What happens when one fails or the run is ended.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +32,10 @@ def test_independent_tasks_overlap(tmp_path):
     assert ran.succeeded, ran.run.failures
     assert [path.read_text() for path in tmp_path.glob("artifacts/*/join/letter")] == ["a b 1 2"]
     # Which ends first is open: `join` waits for no task of the conditional DAG.
-    assert sorted((line.split()[1], "6 tasks" in line) for line in ran.printed) == [("join", False), ("meet", True)]
+    assert sorted((line.split()[1], "6 tasks" in line) for line in ran.printed) == [
+        ("join", False),
+        ("meet", True),
+    ]
 
 
 def test_no_more_run_at_once_than_are_allowed(tmp_path):
@@ -41,7 +47,9 @@ def test_no_more_run_at_once_than_are_allowed(tmp_path):
 def test_when_one_fails_those_beside_it_are_finished_and_nothing_else_begins(tmp_path):
     ran = pipelines.run(pipelines.failing, tmp_path, at_once=2)
     assert not ran.succeeded
-    assert [failure.message for failure in ran.run.failures] == ["fail failed: ValueError: this one fails"]
+    assert [failure.message for failure in ran.run.failures] == [
+        "fail failed: ValueError: this one fails"
+    ]
     assert (tmp_path / "a-ended").exists() and not (tmp_path / "after").exists()
     assert (tmp_path / "cleaned-up").read_text() == "FAILED"
     # The next run finds what was finished.
@@ -53,7 +61,11 @@ def test_when_one_fails_those_beside_it_are_finished_and_nothing_else_begins(tmp
 def test_ended_run_leaves_nothing_running(tmp_path, number):
     command = [sys.executable, "-m", "tests.runner.pipelines", str(tmp_path)]
     process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
-    wait_for(lambda: all((tmp_path / name).exists() and "." in (tmp_path / name).read_text() for name in "ab"))
+    wait_for(
+        lambda: all(
+            (tmp_path / name).exists() and "." in (tmp_path / name).read_text() for name in "ab"
+        )
+    )
     tasks = [int((tmp_path / name).read_text().rstrip(".")) for name in "ab"]
     process.send_signal(number)
     _, error = process.communicate(timeout=20)  # long before the tasks would have ended

@@ -90,14 +90,26 @@ def test_child_is_as_if_the_command_had_started_it(tmp_path):
     """The oracle is a process that the command's own shell starts with the same surroundings."""
     assert warm.call(f"{JOBS}:end", 0, needs=()) == 0  # started here, with other surroundings
     (tmp_path / "there").mkdir()
-    environment = {**os.environ, "TZ": "Asia/Tokyo", "TMPDIR": str(tmp_path / "there"), "FRUIT": "pear"}
+    environment = {
+        **os.environ,
+        "TZ": "Asia/Tokyo",
+        "TMPDIR": str(tmp_path / "there"),
+        "FRUIT": "pear",
+    }
     prefix = ["sh", "-c", 'umask 027; ulimit -Sn 200; exec taskset -c 0 "$0" "$@"']
     reports = []
     for name, program in (("warm", CALL), ("direct", DIRECTLY)):
         request = json.dumps([f"{JOBS}:report", str(tmp_path / name)])
         command = [*prefix, sys.executable, "-c", program.format(root=str(ROOT)), request]
         with open(os.devnull) as nothing, (tmp_path / f"{name}.out").open("w") as out:
-            subprocess.run(command, env=environment, cwd=tmp_path / "there", stdin=nothing, stdout=out, check=True)
+            subprocess.run(
+                command,
+                env=environment,
+                cwd=tmp_path / "there",
+                stdin=nothing,
+                stdout=out,
+                check=True,
+            )
         surroundings = json.loads((tmp_path / name).read_text())
         surroundings["argv"] = surroundings["argv"][:1]
         surroundings["open"] = [path.replace(name, "NAME") for path in surroundings["open"]]
@@ -110,11 +122,25 @@ def test_child_is_as_if_the_command_had_started_it(tmp_path):
 def test_codes_and_signals_come_back_and_children_draw_differently(tmp_path):
     with warm.WarmProcess(needs=()) as process:
         files = (0, 1, 2)
-        for job, argument, code in (("end", 3, 3), ("end_by_signal", signal.SIGKILL, -signal.SIGKILL), ("end", 0, 0)):
+        for job, argument, code in (
+            ("end", 3, 3),
+            ("end_by_signal", signal.SIGKILL, -signal.SIGKILL),
+            ("end", 0, 0),
+        ):
             assert process.start(Call.here(f"{JOBS}:{job}", [argument], ()), files).wait() == code
         for _ in range(2):
-            assert process.start(Call.here(f"{JOBS}:draw", [str(tmp_path / "drawn")], ()), files).wait() == 0
-        assert process.start(Call.here(f"{JOBS}:missing", [], ()), (0, 1, os.open(os.devnull, 1))).wait() == 1
+            assert (
+                process.start(
+                    Call.here(f"{JOBS}:draw", [str(tmp_path / "drawn")], ()), files
+                ).wait()
+                == 0
+            )
+        assert (
+            process.start(
+                Call.here(f"{JOBS}:missing", [], ()), (0, 1, os.open(os.devnull, 1))
+            ).wait()
+            == 1
+        )
         assert len(warm.statuses()) == 1 and warm.statuses()[0].idle_left is None
     assert len(set((tmp_path / "drawn").read_text().split())) == 2
 
@@ -153,7 +179,11 @@ def test_kill_of_the_warm_process_stops_neither_the_call_nor_the_next(tmp_path):
 def test_kill_of_what_watches_a_call_is_an_error(tmp_path):
     with warm.WarmProcess(needs=()) as process:
         running = process.start(Call.here(f"{JOBS}:work", [str(tmp_path), 60], ()), (0, 1, 2))
-        wait_for(lambda: (tmp_path / "began").exists() and (tmp_path / "began").read_text().count(" ") == 2)
+        wait_for(
+            lambda: (
+                (tmp_path / "began").exists() and (tmp_path / "began").read_text().count(" ") == 2
+            )
+        )
         child, _, watching = map(int, (tmp_path / "began").read_text().split())
         os.kill(watching, signal.SIGKILL)
         with pytest.raises(warm.CallLostError, match="was killed"):
@@ -181,7 +211,9 @@ def test_older_code_ends_when_a_newer_starts(place, tmp_path):
         assert is_alive(old.process)  # a command still holds it
         used = processor_seconds(old.process)
         time.sleep(0.5)
-        assert processor_seconds(old.process) - used < 0.1  # it waits, and does not look again and again
+        assert (
+            processor_seconds(old.process) - used < 0.1
+        )  # it waits, and does not look again and again
     wait_for(lambda: not is_alive(old.process), 60)
     assert len(warm.statuses()) == 1
 
@@ -190,7 +222,9 @@ def test_stop_and_status_are_commands(place):
     program = Path(sys.executable).with_name("perennial")
 
     def ask(name: str) -> str:
-        return subprocess.run([program, "warm", name], capture_output=True, text=True, check=True).stdout
+        return subprocess.run(
+            [program, "warm", name], capture_output=True, text=True, check=True
+        ).stdout
 
     assert "no warm process" in ask("status")
     warm.call(f"{JOBS}:end", 0, needs=())
@@ -201,12 +235,19 @@ def test_stop_and_status_are_commands(place):
 
 def test_key_follows_code_and_variables_that_are_read_early(tmp_path, monkeypatch):
     for package in PACKAGES:
-        shutil.copytree(ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(
+            ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__")
+        )
 
     def key(**variables: str) -> str:
-        program = "import sys; sys.path.insert(0, sys.argv[1]); from perennial.runner.warm_place import find_place; "
+        program = (
+            "import sys; sys.path.insert(0, sys.argv[1]); from perennial.runner.warm_place "
+            "import find_place; "
+        )
         command = [sys.executable, "-P", "-c", program + "print(find_place().key)", tmp_path]
-        done = subprocess.run(command, env={**os.environ, **variables}, capture_output=True, text=True, check=True)
+        done = subprocess.run(
+            command, env={**os.environ, **variables}, capture_output=True, text=True, check=True
+        )
         return done.stdout
 
     first = key()
@@ -264,7 +305,9 @@ def test_nonsense_on_the_socket_is_survived(place):
     warm.call(f"{JOBS}:end", 0, needs=())
     for nonsense in (b"", b"GET / HTTP/1.1\r\n\r\n", b"\0\0\0\0\0\0\0\2{}", b"\0\0\0\0\0\0\0\3abc"):
         with socket.socket(socket.AF_UNIX) as connection:
-            connection.connect(f"/proc/self/fd/{os.open(place, os.O_PATH)}/{next(place.glob('*.socket')).name}")
+            connection.connect(
+                f"/proc/self/fd/{os.open(place, os.O_PATH)}/{next(place.glob('*.socket')).name}"
+            )
             connection.sendall(nonsense)
     assert warm.call(f"{JOBS}:end", 4, needs=()) == 4 and len(warm.statuses()) == 1
 
@@ -286,7 +329,9 @@ sys.exit(code)
     for name in ("began", "ended"):
         (tmp_path / name).unlink()
     command = subprocess.Popen([sys.executable, "-c", program, "60"], cwd=tmp_path)
-    wait_for(lambda: (tmp_path / "began").exists() and (tmp_path / "began").read_text().count(" ") == 2)
+    wait_for(
+        lambda: (tmp_path / "began").exists() and (tmp_path / "began").read_text().count(" ") == 2
+    )
     processes = list(map(int, (tmp_path / "began").read_text().split()))
     command.kill()
     command.wait()

@@ -11,7 +11,9 @@ import pytest
 import schemas.records as r
 from schemas.records import Decision, FileRecord, ServingCheck
 
-CHECK = ServingCheck(passed=True, requests=3, largest_difference=0.0, seconds_to_ready=1.5, message="Größe")
+CHECK = ServingCheck(
+    passed=True, requests=3, largest_difference=0.0, seconds_to_ready=1.5, message="Größe"
+)
 
 
 def test_a_record_survives_its_file_and_replaces_an_earlier_one(tmp_path: Path) -> None:
@@ -25,7 +27,9 @@ def test_a_record_survives_its_file_and_replaces_an_earlier_one(tmp_path: Path) 
 
 
 def test_each_record_of_a_step_has_a_file_of_its_own() -> None:
-    kinds = [kind for _, kind in inspect.getmembers(r, inspect.isclass) if issubclass(kind, FileRecord)]
+    kinds = [
+        kind for _, kind in inspect.getmembers(r, inspect.isclass) if issubclass(kind, FileRecord)
+    ]
     names = [kind.FILE for kind in kinds if kind is not FileRecord]
     assert len(names) == len(set(names)) == 12 and all(name.endswith(".json") for name in names)
 
@@ -41,13 +45,19 @@ def test_a_record_that_is_missing_is_named(tmp_path: Path) -> None:
         (b'{"promote": tr', "the whole file: Invalid JSON"),
         (b"\xff", "the whole file: Invalid JSON"),
         (b'{"promote": true, "reasons": [1]}', "criteria: Field required"),
-        (b'{"promote": true, "criteria": [], "reasons": [], "later": 1}', "later: Extra inputs are not permitted"),
+        (
+            b'{"promote": true, "criteria": [], "reasons": [], "later": 1}',
+            "later: Extra inputs are not permitted",
+        ),
     ],
 )
-def test_a_damaged_record_is_refused_with_its_file(tmp_path: Path, data: bytes, received: str) -> None:
+def test_a_damaged_record_is_refused_with_its_file(
+    tmp_path: Path, data: bytes, received: str
+) -> None:
     (tmp_path / Decision.FILE).write_bytes(data)
     with pytest.raises(ValueError) as refused:
         Decision.read(tmp_path)
-    assert f"{tmp_path / Decision.FILE} must hold a record of the type Decision. Received: {received}" in str(
-        refused.value
+    assert (
+        f"{tmp_path / Decision.FILE} must hold a record of the type Decision. Received: {received}"
+        in str(refused.value)
     )

@@ -26,8 +26,9 @@ from schemas.records import Deployment, ModelContract, ServedFeature, ServedTask
 
 ROOT = Path(__file__).parents[2]
 CLASSES = 3
-# `a`, `b` and `c` take three features and prefer class 0, 1 and 2; `one` takes one. `trip` has two tasks, a latent
-# vector and features that may be left out; `fare` is a regression. The others do not keep a contract, or have none.
+# `a`, `b` and `c` take three features and prefer class 0, 1 and 2; `one` takes one. `trip` has two
+# tasks, a latent vector and features that may be left out; `fare` is a regression. The others do
+# not keep a contract, or have none.
 MODELS = {
     "a": (0, "three"),
     "b": (1, "three"),
@@ -42,22 +43,35 @@ MODELS = {
 # Registered in this order, as versions from 1.
 VERSIONS = ("a", "b", "c", "broken", "trip", "fare", "bare", "other")
 IMAGE = ServedFeature(name="image", dtype="float32", shape=[4])
-AGE, CITY = (ServedFeature(name=name, dtype=dtype, shape=[]) for name, dtype in (("age", "int64"), ("city", "string")))
+AGE, CITY = (
+    ServedFeature(name=name, dtype=dtype, shape=[])
+    for name, dtype in (("age", "int64"), ("city", "string"))
+)
 MILES = ServedFeature(name="miles", dtype="float32", shape=[])
 HOURS = ServedFeature(name="hours", dtype="int64", shape=[2], default=[0, 12])
 COMPANY = ServedFeature(name="company", dtype="string", shape=[], default=["unknown"])
 FAVOURITE = ServedTask(name="favourite", kind="multi_class", classes=CLASSES)
-TIPPED, FARE = ServedTask(name="tipped", kind="binary", classes=2), ServedTask(name="fare", kind="regression")
-CONTRACTS = {name: ModelContract(features=[IMAGE, AGE, CITY], tasks=[FAVOURITE]) for name in "abc"} | {
+TIPPED, FARE = (
+    ServedTask(name="tipped", kind="binary", classes=2),
+    ServedTask(name="fare", kind="regression"),
+)
+CONTRACTS = {
+    name: ModelContract(features=[IMAGE, AGE, CITY], tasks=[FAVOURITE]) for name in "abc"
+} | {
     "one": ModelContract(features=[IMAGE], tasks=[FAVOURITE]),
     "broken": ModelContract(features=[IMAGE], tasks=[FAVOURITE]),
     "trip": ModelContract(features=[MILES, HOURS, COMPANY], tasks=[TIPPED, FARE], latent=3),
     "fare": ModelContract(features=[MILES, HOURS, COMPANY], tasks=[FARE]),
     "other": ModelContract(features=[AGE], tasks=[FAVOURITE]),
 }
-ROWS = {"image": [[0.0, 0.25, 0.5, 1.0], [1.0, 1.0, 1.0, 1.0]], "age": [41, -3], "city": ["Turin", "Łódź"]}
+ROWS = {
+    "image": [[0.0, 0.25, 0.5, 1.0], [1.0, 1.0, 1.0, 1.0]],
+    "age": [41, -3],
+    "city": ["Turin", "Łódź"],
+}
 
-# Imports TensorFlow once, then only forks, as the pipeline does: a child builds the models, another serves a folder.
+# Imports TensorFlow once, then only forks, as the pipeline does: a child builds the models, another
+# serves a folder.
 _FORGE = """
 import json
 import os
@@ -228,7 +242,10 @@ class World:
         return time.monotonic()
 
     def shown_version(self) -> str:
-        """The version that the server tells Prometheus of; it takes no request that fits the model."""
+        """The version that the server tells Prometheus of.
+
+        It takes no request that fits the model.
+        """
         lines = self.server.get("/metrics").text.splitlines()
         info = next(line for line in lines if line.startswith("perennial_model_info{"))
         return info.split('version="')[1].split('"')[0]
@@ -272,7 +289,12 @@ def forge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forge]:
     command = [sys.executable, "-c", _FORGE, order, str(CLASSES)]
     with log.open("w") as stream:
         process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stream, text=True, cwd=ROOT
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=stream,
+            text=True,
+            cwd=ROOT,
         )
     yield Forge(process, folder, log)
     process.terminate()
@@ -282,7 +304,9 @@ def forge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forge]:
 @pytest.fixture(scope="session")
 def tiny_models(forge: Forge) -> dict[str, Path]:
     """The built SavedModels, by name."""
-    assert forge.process.stdout and forge.process.stdout.readline() == "built\n", forge.log.read_text()
+    assert forge.process.stdout and forge.process.stdout.readline() == "built\n", (
+        forge.log.read_text()
+    )
     for name, contract in CONTRACTS.items():
         write_contract(contract, forge.folder / name)
     return {name: forge.folder / name for name in MODELS}
@@ -303,15 +327,28 @@ def make_project(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Pr
 
 
 @pytest.fixture(scope="session")
-def serve_project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[Project, int], Server]]:
-    """Runs `serving.server.serve` in a process of its own, as `perennial serve` does; all are stopped at the end."""
+def serve_project(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Callable[[Project, int], Server]]:
+    """Runs `serving.server.serve` in a process of its own, as `perennial serve` does.
+
+    All are stopped at the end.
+    """
     servers: list[Server] = []
     logs = tmp_path_factory.mktemp("logs")
 
     def serve(project: Project, port: int) -> Server:
         log = logs / f"{len(servers)}.log"
         # KServe's own parser would refuse the arguments.
-        command = [sys.executable, "-c", _SERVE, str(project.folder), str(port), "--http_port", "nonsense"]
+        command = [
+            sys.executable,
+            "-c",
+            _SERVE,
+            str(project.folder),
+            str(port),
+            "--http_port",
+            "nonsense",
+        ]
         with log.open("w") as stream:
             process = subprocess.Popen(command, stdout=stream, stderr=stream, text=True, cwd=ROOT)
         servers.append(Server(process, f"http://127.0.0.1:{port}", log))

@@ -19,7 +19,9 @@ from serving.follower import LONGEST_WAIT, Failure, Follower, Slot, after_failur
 from serving.metrics import SlotCollector
 from serving.runtime import LoadedModel
 
-MODEL = LoadedModel("tiny", "1", "d1", (), ServedModel("tiny", ModelContract(features=[], tasks=[]), {}, None))
+MODEL = LoadedModel(
+    "tiny", "1", "d1", (), ServedModel("tiny", ModelContract(features=[], tasks=[]), {}, None)
+)
 NEXT = Champion(version="2", digest="d2", deployment=8)
 
 
@@ -61,7 +63,9 @@ class Shelf:
     def load(self, champion: Champion) -> LoadedModel:
         self.calls += 1
         if champion.version not in self.versions:
-            raise ServingError(f"version {champion.version}", "must be on the shelf", "nothing", "Wait.")
+            raise ServingError(
+                f"version {champion.version}", "must be on the shelf", "nothing", "Wait."
+            )
         return replace(MODEL, version=champion.version, digest=champion.digest)
 
 
@@ -69,7 +73,10 @@ def deploy(ledger: Ledger, version: str) -> None:
     champion = ledger.champion()
     number = champion.deployment if champion else None
     ledger.deploy(
-        Deployment(version=version, digest=f"d{version}", action="push", by="test", why="", replaces=number), None
+        Deployment(
+            version=version, digest=f"d{version}", action="push", by="test", why="", replaces=number
+        ),
+        None,
     )
 
 
@@ -78,13 +85,19 @@ def ledger(tmp_path: Path) -> Ledger:
     return Ledger(f"sqlite:///{tmp_path / 'ledger.db'}")
 
 
-def test_failing_load_keeps_the_model_and_is_retried(ledger: Ledger, caplog: pytest.LogCaptureFixture) -> None:
+def test_failing_load_keeps_the_model_and_is_retried(
+    ledger: Ledger, caplog: pytest.LogCaptureFixture
+) -> None:
     shelf, slot = Shelf(), Slot(MODEL)
     follower = Follower(ledger, shelf.load, slot, poll_seconds=0.0001)
     deploy(ledger, "2")
     follower.poll()
     assert slot.model is MODEL and slot.failed_loads == 1
-    lines = [line for line in caplog.messages if "version 2 (deployment 1) cannot be loaded, version 1 keeps" in line]
+    lines = [
+        line
+        for line in caplog.messages
+        if "version 2 (deployment 1) cannot be loaded, version 1 keeps" in line
+    ]
     assert len(lines) == 1 and "\n" not in lines[0]
     shelf.versions.add("2")
     while slot.model is MODEL:

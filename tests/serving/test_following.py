@@ -19,7 +19,10 @@ INSTANCE = {"image": [0.0, 0.25, 0.5, 1.0], "age": 41, "city": "Łódź"}
 
 
 class Hammer:
-    """Sends requests from threads until stopped; keeps every answer's version, and every failure."""
+    """Sends requests from threads until stopped.
+
+    Keeps every answer's version, and every failure.
+    """
 
     def __init__(self, url: str, threads: int = 2) -> None:
         self.url, self.failures, self.versions = url, [], []
@@ -55,7 +58,11 @@ class Hammer:
 
 
 def model_info(world: Any) -> list[str]:
-    return [line for line in world.server.get("/metrics").text.splitlines() if line.startswith("perennial_model_info{")]
+    return [
+        line
+        for line in world.server.get("/metrics").text.splitlines()
+        if line.startswith("perennial_model_info{")
+    ]
 
 
 def counter(world: Any, name: str) -> float:
@@ -86,7 +93,10 @@ def wait_for_failures(world: Any, more_than: float) -> None:
 
 
 def test_damaged_model_is_not_served(version_1: Any) -> None:
-    """Version 3 has a byte changed in the registry: the old model stays; repaired, version 3 follows."""
+    """Version 3 has a byte changed in the registry: the old model stays.
+
+    Repaired, version 3 follows.
+    """
     failed = counter(version_1, "perennial_failed_loads_total")
     stored = registered_file(version_1, "3")
     healthy = stored.read_bytes()
@@ -98,7 +108,11 @@ def test_damaged_model_is_not_served(version_1: Any) -> None:
         stored.write_bytes(healthy)
         version_1.wait_for("3", deployed)
     assert hammer.failures == []
-    lines = [line for line in version_1.server.log.read_text().splitlines() if "version 3" in line and "cannot" in line]
+    lines = [
+        line
+        for line in version_1.server.log.read_text().splitlines()
+        if "version 3" in line and "cannot" in line
+    ]
     assert lines and "version 1 keeps serving" in lines[0] and "must have the SHA-256" in lines[0]
 
 
@@ -106,7 +120,9 @@ def registered_file(world: Any, version: str) -> Path:
     from perennial.registry.versions import Registry
 
     found = Registry(world.project).version(version)
-    return Path(found.source.removeprefix("file://")) / "variables" / "variables.data-00000-of-00001"
+    return (
+        Path(found.source.removeprefix("file://")) / "variables" / "variables.data-00000-of-00001"
+    )
 
 
 def test_damaged_copy_is_fetched_again(version_1: Any) -> None:
@@ -122,16 +138,28 @@ def test_damaged_copy_is_fetched_again(version_1: Any) -> None:
     [
         ("2", "0" * 64, "must have the digest 000"),
         ("99", "1" * 64, "version 99 of tiny must be in the registry"),
-        ("4", None, "must give `class` int64 [n], `probabilities` float32 [n, 3]. Received: {'label'"),
+        (
+            "4",
+            None,
+            "must give `class` int64 [n], `probabilities` float32 [n, 3]. Received: {'label'",
+        ),
         (
             "7",
             None,
-            "must have assets.extra/contract.json. Received: no such file. Train a version with `perennial run`",
+            "must have assets.extra/contract.json. Received: no such file. Train a version with "
+            "`perennial run`",
         ),
-        ("8", None, "model tiny version 8: age must take int64 [n], as its contract says. Received: no such input"),
+        (
+            "8",
+            None,
+            "model tiny version 8: age must take int64 [n], as its contract says. Received: no "
+            "such input",
+        ),
     ],
 )
-def test_deployment_that_cannot_be_loaded(version_1: Any, version: str, digest: str | None, part: str) -> None:
+def test_deployment_that_cannot_be_loaded(
+    version_1: Any, version: str, digest: str | None, part: str
+) -> None:
     failed = counter(version_1, "perennial_failed_loads_total")
     version_1.deploy(version, digest)
     wait_for_failures(version_1, failed)
@@ -153,14 +181,21 @@ def test_ledger_that_fails_keeps_serving(version_1: Any) -> None:
         database.execute("ALTER TABLE away RENAME TO events")
     assert version_1.wait_for("2", version_1.deploy("2")) < 5
     log = version_1.server.log.read_text()
-    assert "version 1 keeps serving, as the ledger fails" in log and "the ledger is readable again" in log
+    assert (
+        "version 1 keeps serving, as the ledger fails" in log
+        and "the ledger is readable again" in log
+    )
 
 
-def test_no_deployment_yet(make_project: Callable[[str], Any], serve_project: Callable[..., Any], port: int) -> None:
+def test_no_deployment_yet(
+    make_project: Callable[[str], Any], serve_project: Callable[..., Any], port: int
+) -> None:
     server = serve_project(make_project("fresh"), port)
     assert server.process.wait(60) == 1
     log = server.log.read_text()
-    assert "ServingError: ledger of fresh" in log and "perennial run" in log and "Traceback" not in log
+    assert (
+        "ServingError: ledger of fresh" in log and "perennial run" in log and "Traceback" not in log
+    )
 
 
 def test_busy_port(version_1: Any, serve_project: Callable[..., Any], port: int) -> None:

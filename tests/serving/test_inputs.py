@@ -34,7 +34,12 @@ def refusal_v2(tensors: list[Tensor], *features: Feature) -> str:
 
 
 def test_v1_rows_become_one_array_per_feature() -> None:
-    payload = {"instances": [{"image": ROW, "age": 3, "city": "Łódź"}, {"image": [1] * 64, "age": -4.0, "city": ""}]}
+    payload = {
+        "instances": [
+            {"image": ROW, "age": 3, "city": "Łódź"},
+            {"image": [1] * 64, "age": -4.0, "city": ""},
+        ]
+    }
     arrays = from_v1(payload, [IMAGE, AGE, CITY])
     assert arrays["image"].dtype == np.float32 and arrays["image"].shape == (2, 64)
     assert arrays["age"].dtype == np.int64 and arrays["age"].tolist() == [3, -4]
@@ -47,14 +52,20 @@ def test_v1_takes_bare_values_of_a_single_feature() -> None:
 
 
 def test_v1_nested_and_free_lengths() -> None:
-    assert from_v1({"instances": [[[1, 2, 3], [4, 5, 6]]]}, [GRID])["grid"].tolist() == [[[1, 2, 3], [4, 5, 6]]]
+    assert from_v1({"instances": [[[1, 2, 3], [4, 5, 6]]]}, [GRID])["grid"].tolist() == [
+        [[1, 2, 3], [4, 5, 6]]
+    ]
     assert from_v1({"instances": [["a", "b"], ["c", "d"]]}, [TAGS])["tags"].shape == (2, 2)
     assert from_v1({"instances": [[], []]}, [TAGS])["tags"].shape == (2, 0)
 
 
 def test_v1_wrong_length_says_everything() -> None:
     message = refusal_v1({"instances": [{"image": ROW}, {"image": ROW[1:]}]}, IMAGE)
-    assert message == "instances[1].image must be 64 numbers (float32). Received: 63 numbers. Send every value."
+    assert (
+        message
+        == "instances[1].image must be 64 numbers (float32). Received: 63 numbers. Send every "
+        "value."
+    )
 
 
 @pytest.mark.parametrize(
@@ -63,17 +74,38 @@ def test_v1_wrong_length_says_everything() -> None:
         ({}, ["instances[0] must have the features image, age, city", "none"]),
         ({"image": ROW, "age": 1}, ["instances[0] must have the feature city", "image, age"]),
         ({"image": ROW, "agee": 1, "city": ""}, ["instances[0].agee", "Did you mean `age`?"]),
-        ({"image": ROW, "age": 1, "city": "", "x": 1}, ["instances[0].x", "(image, age, city)", "Leave it out."]),
-        ({"image": "abc", "age": 1, "city": ""}, ["instances[0].image", "the string 'abc'", "Send a list."]),
+        (
+            {"image": ROW, "age": 1, "city": "", "x": 1},
+            ["instances[0].x", "(image, age, city)", "Leave it out."],
+        ),
+        (
+            {"image": "abc", "age": 1, "city": ""},
+            ["instances[0].image", "the string 'abc'", "Send a list."],
+        ),
         ({"image": None, "age": 1, "city": ""}, ["instances[0].image", "null"]),
-        ({"image": [*ROW[1:], None], "age": 1, "city": ""}, ["instances[0].image[63]", "a number", "null"]),
-        ({"image": [*ROW[1:], "1"], "age": 1, "city": ""}, ["instances[0].image[63]", "the string '1'"]),
+        (
+            {"image": [*ROW[1:], None], "age": 1, "city": ""},
+            ["instances[0].image[63]", "a number", "null"],
+        ),
+        (
+            {"image": [*ROW[1:], "1"], "age": 1, "city": ""},
+            ["instances[0].image[63]", "the string '1'"],
+        ),
         ({"image": [*ROW[1:], [1]], "age": 1, "city": ""}, ["instances[0].image[63]", "1 number"]),
-        ({"image": [*ROW[1:], True], "age": 1, "city": ""}, ["instances[0].image[63]", "true", "Send 1 or 0."]),
+        (
+            {"image": [*ROW[1:], True], "age": 1, "city": ""},
+            ["instances[0].image[63]", "true", "Send 1 or 0."],
+        ),
         ({"image": [*ROW[1:], float("nan")], "age": 1, "city": ""}, ["image[63]", "nan", "finite"]),
-        ({"image": [*ROW[1:], float("-inf")], "age": 1, "city": ""}, ["image[63]", "-inf", "finite"]),
+        (
+            {"image": [*ROW[1:], float("-inf")], "age": 1, "city": ""},
+            ["image[63]", "-inf", "finite"],
+        ),
         ({"image": [*ROW[1:], 1e39], "age": 1, "city": ""}, ["image[63]", "1e+39", "3.4e+38"]),
-        ({"image": [*ROW[1:], 10**400], "age": 1, "city": ""}, ["image[63]", "more than 60 digits"]),
+        (
+            {"image": [*ROW[1:], 10**400], "age": 1, "city": ""},
+            ["image[63]", "more than 60 digits"],
+        ),
         ({"image": ROW, "age": 1.5, "city": ""}, ["instances[0].age", "an integer (int64)", "1.5"]),
         ({"image": ROW, "age": 2**63, "city": ""}, ["instances[0].age", "9223372036854775807"]),
         ({"image": ROW, "age": [1], "city": ""}, ["instances[0].age", "1 number"]),
@@ -107,9 +139,14 @@ def test_v1_wrong_envelope(payload: object, part: str) -> None:
 
 
 def test_v1_ragged_nesting() -> None:
-    assert "instances[0].grid[1] must be 3 numbers" in refusal_v1({"instances": [[[1, 2, 3], [4, 5]]]}, GRID)
+    assert "instances[0].grid[1] must be 3 numbers" in refusal_v1(
+        {"instances": [[[1, 2, 3], [4, 5]]]}, GRID
+    )
     deep = refusal_v1({"instances": [[1, 2, 3]]}, GRID)
-    assert "instances[0].grid must be nested lists of 2 x 3 numbers (float32). Received: 3 numbers" in deep
+    assert (
+        "instances[0].grid must be nested lists of 2 x 3 numbers (float32). Received: 3 numbers"
+        in deep
+    )
     assert "2 as in the first instance" in refusal_v1({"instances": [["a", "b"], ["c"]]}, TAGS)
 
 
@@ -129,7 +166,9 @@ def test_v2_flat_nested_and_compatible_datatypes() -> None:
     nested = Tensor("grid", [2, 2, 3], "INT8", [[[1, 2, 3], [4, 5, 6]]] * 2)
     assert from_v2([flat], [GRID])["grid"].tolist() == np.full((2, 2, 3), 0.1, np.float32).tolist()
     assert from_v2([nested], [GRID])["grid"].shape == (2, 2, 3)
-    assert from_v2([Tensor("grid", [1, 2, 3], "FP64", [0.5] * 6)], [GRID])["grid"].dtype == np.float32
+    assert (
+        from_v2([Tensor("grid", [1, 2, 3], "FP64", [0.5] * 6)], [GRID])["grid"].dtype == np.float32
+    )
     assert from_v2([Tensor("age", [2], "INT32", [1, 2])], [AGE])["age"].dtype == np.int64
     assert from_v2([Tensor("age", [1], "FP64", [3.0])], [AGE])["age"].tolist() == [3]
     assert from_v2([Tensor("city", [1], "BYTES", ["é"])], [CITY])["city"].tolist() == ["é".encode()]
@@ -139,23 +178,41 @@ def test_v2_flat_nested_and_compatible_datatypes() -> None:
     ("tensors", "parts"),
     [
         ([], ["inputs must have the features grid, age"]),
-        ([Tensor("grod", [1, 2, 3], "FP32", [0.0] * 6)], ["inputs[0].name", "Did you mean `grid`?"]),
+        (
+            [Tensor("grod", [1, 2, 3], "FP32", [0.0] * 6)],
+            ["inputs[0].name", "Did you mean `grid`?"],
+        ),
         ([Tensor(["grid"], [1, 2, 3], "FP32", [0.0] * 6)], ["inputs[0].name", "grid, age"]),
-        ([Tensor("grid", [1, 2, 3], "FP32", [0.0] * 6)], ["must have the feature age", "Received: grid"]),
+        (
+            [Tensor("grid", [1, 2, 3], "FP32", [0.0] * 6)],
+            ["must have the feature age", "Received: grid"],
+        ),
         ([Tensor("age", [1], "INT64", [1])] * 2, ["inputs[1] must be another feature"]),
         ([Tensor("grid", [1, 6], "FP32", [0.0] * 6)], ["inputs[0] (grid)", "[n, 2, 3]", "[1, 6]"]),
         ([Tensor("grid", [-1, 2, 3], "FP32", [0.0] * 6)], ["inputs[0] (grid)", "[-1, 2, 3]"]),
         ([Tensor("grid", "x", "FP32", [])], ["inputs[0] (grid)", "the string 'x'"]),
         ([Tensor("grid", [0, 2, 3], "FP32", [])], ["at least one row"]),
         ([Tensor("grid", [1, 2, 3], "FP32", [0.0] * 5)], ["must hold 6 values", "5 numbers"]),
-        ([Tensor("grid", [1, 2, 3], "FP32", [[[1, 2, 3], [4]]])], ["nested as its shape", "ragged"]),
+        (
+            [Tensor("grid", [1, 2, 3], "FP32", [[[1, 2, 3], [4]]])],
+            ["nested as its shape", "ragged"],
+        ),
         ([Tensor("grid", [1, 2, 3], "FP32", {})], ["the list `data`", "an object"]),
         ([Tensor("grid", [1, 2, 3], "BYTES", ["a"] * 6)], ["datatype FP32", "BYTES"]),
         ([Tensor("grid", [1, 2, 3], "BOOL", [True] * 6)], ["datatype FP32", "BOOL"]),
         ([Tensor("grid", [1, 2, 3], ["FP32"], [])], ["datatype FP32"]),
-        ([Tensor("grid", [2, 2, 3], "FP32", [0.0] * 10 + ["x", 0.0])], ["inputs[0] (grid) row 1 value 4", "'x'"]),
-        ([Tensor("grid", [1, 2, 3], "FP64", [0.0] * 5 + [0.1])], ["row 0 value 5", "rounded", "FP32"]),
-        ([Tensor("grid", [1, 2, 3], "INT32", [0] * 5 + [2**24 + 1])], ["row 0 value 5", "16777217", "rounded"]),
+        (
+            [Tensor("grid", [2, 2, 3], "FP32", [0.0] * 10 + ["x", 0.0])],
+            ["inputs[0] (grid) row 1 value 4", "'x'"],
+        ),
+        (
+            [Tensor("grid", [1, 2, 3], "FP64", [0.0] * 5 + [0.1])],
+            ["row 0 value 5", "rounded", "FP32"],
+        ),
+        (
+            [Tensor("grid", [1, 2, 3], "INT32", [0] * 5 + [2**24 + 1])],
+            ["row 0 value 5", "16777217", "rounded"],
+        ),
         ([Tensor("age", [1], "INT8", [300])], ["inputs[0] (age) row 0 must be an INT8", "300"]),
         ([Tensor("age", [1], "UINT64", [2**63])], ["inputs[0] (age) row 0", "9223372036854775807"]),
         ([Tensor("age", [1], "FP32", [1.5])], ["an integer (int64)", "1.5"]),
@@ -182,11 +239,20 @@ COMPANY = Feature("company", "string", (), ("unknown",))
 
 
 def test_v1_defaults_stand_for_what_is_left_out_or_null() -> None:
-    rows = [{"age": 1}, {"age": 2, "hours": [3, 4], "company": "Blue"}, {"age": 3, "hours": None, "company": None}]
+    rows = [
+        {"age": 1},
+        {"age": 2, "hours": [3, 4], "company": "Blue"},
+        {"age": 3, "hours": None, "company": None},
+    ]
     arrays = from_v1({"instances": rows}, [AGE, HOURS, COMPANY])
-    assert arrays["hours"].tolist() == [[0, 12], [3, 4], [0, 12]] and arrays["hours"].dtype == np.int64
+    assert (
+        arrays["hours"].tolist() == [[0, 12], [3, 4], [0, 12]] and arrays["hours"].dtype == np.int64
+    )
     assert arrays["company"].tolist() == [b"unknown", b"Blue", b"unknown"]
-    assert from_v1({"instances": [{}, {}]}, [HOURS, COMPANY])["hours"].tolist() == [[0, 12], [0, 12]]
+    assert from_v1({"instances": [{}, {}]}, [HOURS, COMPANY])["hours"].tolist() == [
+        [0, 12],
+        [0, 12],
+    ]
 
 
 def test_v2_defaults_stand_for_tensors_left_out() -> None:
@@ -197,14 +263,20 @@ def test_v2_defaults_stand_for_tensors_left_out() -> None:
 
 def test_what_has_no_default_must_be_sent() -> None:
     assert "instances[0] must have the feature age" in refusal_v1({"instances": [{}]}, AGE, HOURS)
-    assert "must have the feature age" in refusal_v2([Tensor("hours", [1, 2], "INT64", [3, 4])], AGE, HOURS)
+    assert "must have the feature age" in refusal_v2(
+        [Tensor("hours", [1, 2], "INT64", [3, 4])], AGE, HOURS
+    )
     # No tensor at all does not say how many rows there are.
     assert "inputs must have the features hours, company" in refusal_v2([], HOURS, COMPANY)
 
 
 def test_what_is_sent_for_an_optional_feature_must_fit() -> None:
-    assert "instances[1].hours must be 2 integers" in refusal_v1({"instances": [{}, {"hours": [1]}]}, HOURS)
-    assert "instances[0].company must be a string" in refusal_v1({"instances": [{"company": 3}]}, HOURS, COMPANY)
+    assert "instances[1].hours must be 2 integers" in refusal_v1(
+        {"instances": [{}, {"hours": [1]}]}, HOURS
+    )
+    assert "instances[0].company must be a string" in refusal_v1(
+        {"instances": [{"company": 3}]}, HOURS, COMPANY
+    )
 
 
 @pytest.mark.parametrize(
@@ -237,9 +309,13 @@ def test_parameters_of_another_form(parameters: object, part: str) -> None:
     assert part in str(caught.value) and 'Send "parameters": {"latent": true}' in str(caught.value)
 
 
-scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters(), max_size=8)
+scalars = (
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters(), max_size=8)
+)
 values = st.recursive(
-    scalars, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=4), inner), max_leaves=12
+    scalars,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=4), inner),
+    max_leaves=12,
 )
 near_misses = st.fixed_dictionaries(
     {},
@@ -278,9 +354,13 @@ tensors = st.builds(
 @settings(max_examples=300, deadline=None)
 @given(
     st.lists(tensors, max_size=3),
-    st.sampled_from([(GRID,), (AGE,), (CITY,), (TAGS,), (GRID, AGE), (AGE, HOURS), (HOURS, COMPANY)]),
+    st.sampled_from(
+        [(GRID,), (AGE,), (CITY,), (TAGS,), (GRID, AGE), (AGE, HOURS), (HOURS, COMPANY)]
+    ),
 )
-def test_any_v2_tensors_are_arrays_or_a_message(received: list[Tensor], features: tuple[Feature, ...]) -> None:
+def test_any_v2_tensors_are_arrays_or_a_message(
+    received: list[Tensor], features: tuple[Feature, ...]
+) -> None:
     try:
         arrays = from_v2(received, features)
     except InputError as error:
@@ -290,7 +370,12 @@ def test_any_v2_tensors_are_arrays_or_a_message(received: list[Tensor], features
 
 
 @given(
-    st.lists(st.lists(st.floats(width=32, allow_nan=False, allow_infinity=False), min_size=3, max_size=3), min_size=1)
+    st.lists(
+        st.lists(
+            st.floats(width=32, allow_nan=False, allow_infinity=False), min_size=3, max_size=3
+        ),
+        min_size=1,
+    )
 )
 def test_float32_values_arrive_unchanged(rows: list[list[float]]) -> None:
     feature = Feature("x", "float32", (3,))

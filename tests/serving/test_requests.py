@@ -27,7 +27,10 @@ def tensors(rows: int = 1) -> list[dict[str, Any]]:
 def test_v1_answers(version_1: Any) -> None:
     answer = version_1.server.post(V1, {"instances": [INSTANCE, INSTANCE | {"age": -1}]})
     body = answer.json()
-    assert answer.status_code == 200 and body["model_version"] == answer.headers["x-model-version"] == "1"
+    assert (
+        answer.status_code == 200
+        and body["model_version"] == answer.headers["x-model-version"] == "1"
+    )
     assert [row["class"] for row in body["predictions"]] == [0, 0]
     assert all(abs(sum(row["probabilities"]) - 1) < 1e-6 for row in body["predictions"])
 
@@ -38,12 +41,21 @@ def test_v2_answers(version_1: Any) -> None:
     outputs = {output["name"]: output for output in body["outputs"]}
     assert answer.status_code == 200 and answer.headers["x-model-version"] == "1"
     assert (body["id"], body["model_name"], body["model_version"]) == ("42", "tiny", "1")
-    assert (outputs["class"]["datatype"], outputs["class"]["shape"], outputs["class"]["data"]) == ("INT64", [2], [0, 0])
-    assert (outputs["probabilities"]["datatype"], outputs["probabilities"]["shape"]) == ("FP32", [2, 3])
+    assert (outputs["class"]["datatype"], outputs["class"]["shape"], outputs["class"]["data"]) == (
+        "INT64",
+        [2],
+        [0, 0],
+    )
+    assert (outputs["probabilities"]["datatype"], outputs["probabilities"]["shape"]) == (
+        "FP32",
+        [2, 3],
+    )
 
 
 def test_both_protocols_agree(version_1: Any) -> None:
-    one = version_1.server.post(V1, {"instances": [INSTANCE]}).json()["predictions"][0]["probabilities"]
+    one = version_1.server.post(V1, {"instances": [INSTANCE]}).json()["predictions"][0][
+        "probabilities"
+    ]
     two = version_1.server.post(V2, {"inputs": tensors()}).json()["outputs"][1]["data"]
     assert np.array_equal(np.float32(one), np.float32(two))
 
@@ -51,7 +63,9 @@ def test_both_protocols_agree(version_1: Any) -> None:
 def test_v2_asks_for_one_output_and_binary(version_1: Any) -> None:
     chosen = version_1.server.post(V2, {"inputs": tensors(), "outputs": [{"name": "class"}]}).json()
     assert [output["name"] for output in chosen["outputs"]] == ["class"]
-    binary = version_1.server.post(V2, {"inputs": tensors(), "parameters": {"binary_data_output": True}})
+    binary = version_1.server.post(
+        V2, {"inputs": tensors(), "parameters": {"binary_data_output": True}}
+    )
     length = int(binary.headers["inference-header-content-length"])
     assert binary.status_code == 200 and len(binary.content) - length == 8 + 3 * 4
 
@@ -62,13 +76,24 @@ def test_v2_takes_binary_tensors(version_1: Any) -> None:
     del inputs[0]["data"]
     inputs[0]["parameters"] = {"binary_data_size": len(raw)}
     head = json.dumps({"inputs": inputs}).encode()
-    headers = {"content-type": "application/octet-stream", "inference-header-content-length": str(len(head))}
-    answer = version_1.server.client.post(version_1.server.url + V2, content=head + raw, headers=headers)
+    headers = {
+        "content-type": "application/octet-stream",
+        "inference-header-content-length": str(len(head)),
+    }
+    answer = version_1.server.client.post(
+        version_1.server.url + V2, content=head + raw, headers=headers
+    )
     assert answer.status_code == 200, answer.text
 
 
 def test_health_and_metadata(version_1: Any) -> None:
-    for path in ("/v2/health/live", "/v2/health/ready", "/v2/models/tiny/ready", "/v1/models/tiny", "/v1/models"):
+    for path in (
+        "/v2/health/live",
+        "/v2/health/ready",
+        "/v2/models/tiny/ready",
+        "/v1/models/tiny",
+        "/v1/models",
+    ):
         assert version_1.server.get(path).status_code == 200, path
     metadata = version_1.server.get("/v2/models/tiny").json()
     assert {"name": "image", "datatype": "FP32", "shape": [-1, 4]} in metadata["inputs"]
@@ -79,7 +104,10 @@ def test_health_and_metadata(version_1: Any) -> None:
 @pytest.mark.parametrize(
     ("instances", "parts"),
     [
-        ([INSTANCE, INSTANCE | {"image": IMAGE[1:]}], ["instances[1].image must be 4 numbers", "Received: 3 numbers"]),
+        (
+            [INSTANCE, INSTANCE | {"image": IMAGE[1:]}],
+            ["instances[1].image must be 4 numbers", "Received: 3 numbers"],
+        ),
         ([INSTANCE | {"imag": 1}], ["instances[0].imag", "Did you mean `image`?"]),
         ([{"image": IMAGE, "age": 1}], ["instances[0] must have the feature city"]),
         ([INSTANCE | {"image": [0, 0, 0, "x"]}], ["instances[0].image[3]", "the string 'x'"]),
@@ -98,7 +126,13 @@ def test_v1_bad_request(version_1: Any, instances: object, parts: list[str]) -> 
 
 @pytest.mark.parametrize("path", [V1, V2])
 @pytest.mark.parametrize(
-    "kind", ["application/json", "text/plain", "application/octet-stream", "application/json; charset=utf-8"]
+    "kind",
+    [
+        "application/json",
+        "text/plain",
+        "application/octet-stream",
+        "application/json; charset=utf-8",
+    ],
 )
 @pytest.mark.parametrize(
     "body",
@@ -120,7 +154,9 @@ def test_v1_bad_request(version_1: Any, instances: object, parts: list[str]) -> 
     ],
 )
 def test_malformed_body_is_a_400(version_1: Any, path: str, kind: str, body: bytes) -> None:
-    answer = version_1.server.client.post(version_1.server.url + path, content=body, headers={"content-type": kind})
+    answer = version_1.server.client.post(
+        version_1.server.url + path, content=body, headers={"content-type": kind}
+    )
     assert answer.status_code == 400, answer.text
     assert " must " in answer.json()["error"] or "pars" in answer.json()["error"]
 
@@ -136,7 +172,9 @@ def test_malformed_body_is_a_400(version_1: Any, path: str, kind: str, body: byt
         ({}, {"datatype": "BYTES", "parameters": {"binary_data_size": 0}}),
     ],
 )
-def test_malformed_binary_is_a_400(version_1: Any, headers: dict[str, str], change: dict[str, Any]) -> None:
+def test_malformed_binary_is_a_400(
+    version_1: Any, headers: dict[str, str], change: dict[str, Any]
+) -> None:
     inputs = tensors()
     if change:
         del inputs[0]["data"]
@@ -152,7 +190,8 @@ def test_v2_bad_requests(version_1: Any) -> None:
     short = tensors()
     short[0]["shape"], short[0]["data"] = [1, 3], IMAGE[1:]
     assert (
-        "inputs[0] (image) must have the shape [n, 4]" in version_1.server.post(V2, {"inputs": short}).json()["error"]
+        "inputs[0] (image) must have the shape [n, 4]"
+        in version_1.server.post(V2, {"inputs": short}).json()["error"]
     )
     missing = version_1.server.post(V2, {"inputs": tensors()[:2]})
     assert missing.status_code == 400 and "must have the feature city" in missing.json()["error"]
@@ -169,14 +208,19 @@ def test_bad_requests_leave_no_stack_trace(version_1: Any) -> None:
 def test_nobody_unloads_the_model_over_http(version_1: Any) -> None:
     for verb in ("load", "unload"):
         assert (
-            version_1.server.client.post(f"{version_1.server.url}/v2/repository/models/tiny/{verb}").status_code == 400
+            version_1.server.client.post(
+                f"{version_1.server.url}/v2/repository/models/tiny/{verb}"
+            ).status_code
+            == 400
         )
     assert version_1.serving_version() == "1"
 
 
 def test_cloud_event_headers_change_nothing(version_1: Any) -> None:
     headers = {"ce-specversion": "1.0", "ce-id": "1", "ce-type": "x", "ce-source": "y"}
-    answer = version_1.server.client.post(version_1.server.url + V1, json={"instances": [INSTANCE]}, headers=headers)
+    answer = version_1.server.client.post(
+        version_1.server.url + V1, json={"instances": [INSTANCE]}, headers=headers
+    )
     assert answer.status_code == 200 and answer.json()["model_version"] == "1"
 
 
@@ -197,14 +241,21 @@ def test_health_is_answered_while_a_large_batch_is_computed(version_1: Any) -> N
 
 
 def test_serve_folder(tiny_models: dict[str, Path], forge: Any, port: int) -> None:
-    """A forked child serves a folder, as the pipeline's check does; SIGTERM ends it as a success."""
+    """A forked child serves a folder, as the pipeline's check does.
+
+    SIGTERM ends it as a success.
+    """
     from perennial.storage.digests import digest_folder
 
     folder = tiny_models["one"]
     server = forge.serve_folder("check", "7", folder, digest_folder(folder), port)
     server.wait_ready("/v2/models/check/ready")
-    answer = server.post("/v1/models/check:predict", {"instances": [IMAGE, {"image": IMAGE}]}).json()
-    assert [row["class"] for row in answer["predictions"]] == [2, 2] and answer["model_version"] == "7"
+    answer = server.post(
+        "/v1/models/check:predict", {"instances": [IMAGE, {"image": IMAGE}]}
+    ).json()
+    assert [row["class"] for row in answer["predictions"]] == [2, 2] and answer[
+        "model_version"
+    ] == "7"
     assert server.stop() == 0, server.log.read_text()
 
 

@@ -1,4 +1,7 @@
-"""The real server over HTTP: a model with two tasks, a latent vector and defaults, and a regression."""
+"""The real server over HTTP.
+
+A model with two tasks, a latent vector and defaults, and a regression.
+"""
 
 from __future__ import annotations
 
@@ -28,11 +31,15 @@ def outputs(answer: Any) -> dict[str, Any]:
     """Output -> its datatype, shape and data."""
     assert answer.status_code == 200, answer.text
     found = answer.json()["outputs"]
-    return {output["name"]: (output["datatype"], output["shape"], output["data"]) for output in found}
+    return {
+        output["name"]: (output["datatype"], output["shape"], output["data"]) for output in found
+    }
 
 
 def test_v1_answers_each_task_by_its_name(trip: Any) -> None:
-    answer = trip.post(V1, {"instances": [{"miles": 0.0}, {"miles": 1.5, "company": "Blue", "hours": [1, 2]}]})
+    answer = trip.post(
+        V1, {"instances": [{"miles": 0.0}, {"miles": 1.5, "company": "Blue", "hours": [1, 2]}]}
+    )
     first, second = answer.json()["predictions"]
     assert first == {"tipped": {"class": 0, "probabilities": [0.5, 0.5]}, "fare": {"value": 3.25}}
     assert second["tipped"] == {"class": 1, "probabilities": pytest.approx([1 - CHANCE, CHANCE])}
@@ -45,7 +52,9 @@ def test_v1_answers_a_regression_with_its_value(fare: Any) -> None:
 
 def test_v1_gives_the_latent_vector_when_asked(trip: Any) -> None:
     rows = [{"miles": 0.0}, {"miles": 0.0, "company": "Blue", "hours": [1, 2]}]
-    predictions = trip.post(V1, {"instances": rows, "parameters": {"latent": True}}).json()["predictions"]
+    predictions = trip.post(V1, {"instances": rows, "parameters": {"latent": True}}).json()[
+        "predictions"
+    ]
     # `unknown` has seven letters.
     assert [prediction["latent"] for prediction in predictions] == [[7, 0, 12], [4, 1, 2]]
     assert all(set(prediction) == {"tipped", "fare", "latent"} for prediction in predictions)
@@ -54,7 +63,10 @@ def test_v1_gives_the_latent_vector_when_asked(trip: Any) -> None:
 def test_v1_latent_of_a_model_without_one(fare: Any) -> None:
     answer = fare.post(V1, {"instances": [{"miles": 0.0}], "parameters": {"latent": True}})
     assert answer.status_code == 400
-    assert "parameters.latent must be false, as the model gives no latent vector" in answer.json()["error"]
+    assert (
+        "parameters.latent must be false, as the model gives no latent vector"
+        in answer.json()["error"]
+    )
     assert "model.latent in project.yaml" in answer.json()["error"]
 
 
@@ -62,7 +74,11 @@ def test_v2_gives_predictions_by_output_name_and_fills_defaults(trip: Any) -> No
     found = outputs(trip.post(V2, {"inputs": [MILES]}))
     assert list(found) == ["tipped_class", "tipped_probabilities", "fare_value"]
     assert found["tipped_class"] == ("INT64", [2], [0, 1])
-    assert found["tipped_probabilities"] == ("FP32", [2, 2], pytest.approx([0.5, 0.5, 1 - CHANCE, CHANCE]))
+    assert found["tipped_probabilities"] == (
+        "FP32",
+        [2, 2],
+        pytest.approx([0.5, 0.5, 1 - CHANCE, CHANCE]),
+    )
     assert found["fare_value"] == ("FP32", [2], [3.25, 6.25])
 
 
@@ -75,7 +91,10 @@ def test_v2_gives_the_latent_vector_when_asked(trip: Any) -> None:
 
 def test_v2_output_that_the_model_does_not_have(fare: Any) -> None:
     answer = fare.post(V2, {"inputs": [MILES], "outputs": [{"name": "latent"}]})
-    assert answer.status_code == 400 and "must be one of the model's outputs (value)" in answer.json()["error"]
+    assert (
+        answer.status_code == 400
+        and "must be one of the model's outputs (value)" in answer.json()["error"]
+    )
 
 
 def test_metadata(trip: Any) -> None:
@@ -96,4 +115,7 @@ def test_metadata(trip: Any) -> None:
 def test_value_that_is_not_finite_is_refused(trip: Any) -> None:
     answer = trip.post(V1, {"instances": [{"miles": 1.0}, {"miles": 3e38}]})
     assert answer.status_code == 400
-    assert "instances[1] must be values for which the model's fare_value is finite" in answer.json()["error"]
+    assert (
+        "instances[1] must be values for which the model's fare_value is finite"
+        in answer.json()["error"]
+    )

@@ -11,7 +11,9 @@ ROOT = Path(__file__).parents[2]
 
 def test_every_folder_of_tests_has_a_budget_and_every_file_that_starts_first_exists() -> None:
     budget = Budget()
-    folders = {f"tests/{path.parts[-2]}" for path in (ROOT / "tests").glob("*/test_*.py")} | {"tests/components"}
+    folders = {f"tests/{path.parts[-2]}" for path in (ROOT / "tests").glob("*/test_*.py")} | {
+        "tests/components"
+    }
     assert folders == budget.allowed.keys()
     assert [name for name in budget.first if not (ROOT / name).is_file()] == []
 
@@ -21,4 +23,6 @@ def test_a_folder_that_takes_longer_than_it_may_is_told() -> None:
     budget.taken["tests/cli"] = budget.allowed["tests/cli"] + 30
     budget.taken["tests/setup"] = budget.allowed["tests/setup"]
     allowed = budget.allowed["tests/cli"]
-    assert budget.overruns() == [f"tests/cli took {allowed + 30} s, 30 s more than budget.toml allows"]
+    assert budget.overruns() == [
+        f"tests/cli took {allowed + 30} s, 30 s more than budget.toml allows"
+    ]

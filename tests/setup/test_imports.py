@@ -1,4 +1,7 @@
-"""The direction of imports is checked: each contract of pyproject.toml can break, and allows what it should."""
+"""The direction of imports is checked.
+
+Each contract of pyproject.toml can break, and allows what it should.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-ONE_WAY = "Imports point one way, but for the command line and the runner, which may import everything"
+ONE_WAY = (
+    "Imports point one way, but for the command line and the runner, which may import everything"
+)
 CLI = "Nothing imports the command line"
 RUNNER = "Only the command line imports the runner"
 STEPS = "Steps run without Kubeflow"
@@ -18,7 +23,12 @@ APART = "Steps do not import each other"
 ALONE = "Publication imports nothing of the product, so that records may use it"
 HOUSE = ["perennial.errors", "perennial.cli.main", "perennial.runner.task", "serving.server"]
 HOUSE += ["pipelines.training", "components.train_model.step", "components.train_model.component"]
-HOUSE += ["components.tune_model.step", "components.kubeflow", "perennial.storage.atomic", "schemas.records.base"]
+HOUSE += [
+    "components.tune_model.step",
+    "components.kubeflow",
+    "perennial.storage.atomic",
+    "schemas.records.base",
+]
 
 
 def broken_contracts(folder: Path, module: str, source: str) -> list[str]:
@@ -31,7 +41,9 @@ def broken_contracts(folder: Path, module: str, source: str) -> list[str]:
             (folder / package / "__init__.py").touch()
     shutil.copy(ROOT / "pyproject.toml", folder)
     linter = Path(sys.executable).with_name("lint-imports")
-    done = subprocess.run([str(linter), "--no-cache"], cwd=folder, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [str(linter), "--no-cache"], cwd=folder, capture_output=True, text=True, check=False
+    )
     assert "Contracts:" in done.stdout, done.stdout + done.stderr
     contracts = (ONE_WAY, CLI, RUNNER, STEPS, APART, ALONE)
     broken = [name for name in contracts if f"{name} BROKEN" in done.stdout.replace("\n", " ")]
@@ -55,7 +67,11 @@ def broken_contracts(folder: Path, module: str, source: str) -> list[str]:
         ("perennial.errors", "import perennial.runner.task", [RUNNER]),
         ("components.train_model.step", "from kfp import dsl", [STEPS]),
         ("components.train_model.step", "import components.tune_model.step", [APART]),
-        ("components.train_model.component", "from components.tune_model.step import tune_model", [APART]),
+        (
+            "components.train_model.component",
+            "from components.tune_model.step import tune_model",
+            [APART],
+        ),
         ("components.train_model.step", "import components.kubeflow", [APART]),
         ("components.train_model.component", "from components.kubeflow import component", []),
         ("components.train_model.step", "import components.train_model.component", []),

@@ -25,15 +25,23 @@ def names(file: str) -> set[str]:
 
 
 def test_lock_holds_every_requirement_and_override_at_a_version_that_fits() -> None:
-    locked = {canonicalize_name(pin.name): pin for pin in requirements("requirements.lock") if pin.marker.evaluate()}
+    locked = {
+        canonicalize_name(pin.name): pin
+        for pin in requirements("requirements.lock")
+        if pin.marker.evaluate()
+    }
     for wish in [*requirements("requirements.in"), *requirements("requirements.overrides")]:
         if wish.marker is None or wish.marker.evaluate():
             (pin,) = locked[canonicalize_name(wish.name)].specifier
-            assert wish.specifier.contains(pin.version), f"{wish} is not what requirements.lock holds: run make lock"
+            assert wish.specifier.contains(pin.version), (
+                f"{wish} is not what requirements.lock holds: run make lock"
+            )
 
 
 def test_lock_names_no_registry_and_no_folder_of_a_machine() -> None:
-    assert not re.search(r"://|--index|--find-links|(^|\s)/\w", (ROOT / "requirements.lock").read_text())
+    assert not re.search(
+        r"://|--index|--find-links|(^|\s)/\w", (ROOT / "requirements.lock").read_text()
+    )
 
 
 def test_every_line_of_the_lock_has_a_hash() -> None:
@@ -42,7 +50,11 @@ def test_every_line_of_the_lock_has_a_hash() -> None:
 
 
 def test_environment_is_the_lock() -> None:
-    pins = {pin.name: str(pin.specifier) for pin in requirements("requirements.lock") if pin.marker.evaluate()}
+    pins = {
+        pin.name: str(pin.specifier)
+        for pin in requirements("requirements.lock")
+        if pin.marker.evaluate()
+    }
     assert {name: f"=={version(name)}" for name in pins} == pins
 
 
@@ -51,7 +63,9 @@ def test_only_overrides_depart_from_the_bounds_that_packages_declare() -> None:
     for package in distributions():
         for requirement in map(Requirement, package.requires or []):
             wanted = requirement.marker is None or requirement.marker.evaluate({"extra": ""})
-            if wanted and not requirement.specifier.contains(version(requirement.name), prereleases=True):
+            if wanted and not requirement.specifier.contains(
+                version(requirement.name), prereleases=True
+            ):
                 departures.add(canonicalize_name(requirement.name))
     assert departures <= names("requirements.overrides")
 
@@ -74,5 +88,7 @@ def imported_modules(path: Path) -> set[str]:
     nodes = list(ast.walk(ast.parse(path.read_text())))
     plain = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
     return plain | {
-        node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module and not node.level
+        node.module
+        for node in nodes
+        if isinstance(node, ast.ImportFrom) and node.module and not node.level
     }

@@ -19,7 +19,9 @@ DATA = {".html", ".css", ".js", ".svg", ".json", ".yaml", ".pbtxt", ".txt"}
 
 
 def run(*command: str, cwd: Path) -> None:
-    done = subprocess.run([sys.executable, *command], cwd=cwd, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, *command], cwd=cwd, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -47,6 +49,13 @@ def test_wheel_from_the_source_package_is_complete(source: Path, tmp_path: Path)
     with zipfile.ZipFile(tmp_path / f"perennial-{perennial.__version__}-py3-none-any.whl") as wheel:
         packed = set(wheel.namelist())
     tree = source.parents[1]
-    files = [path for name in PACKAGES for path in (tree / name).rglob("*") if path.suffix in {*DATA, ".py"}]
+    files = [
+        path
+        for name in PACKAGES
+        for path in (tree / name).rglob("*")
+        if path.suffix in {*DATA, ".py"}
+    ]
     assert {path.relative_to(tree).as_posix() for path in files} - packed == set()
-    assert not [name for name in packed if name.startswith(("tests/", "examples/", "tools/", "docs/"))]
+    assert not [
+        name for name in packed if name.startswith(("tests/", "examples/", "tools/", "docs/"))
+    ]

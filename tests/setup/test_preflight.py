@@ -33,7 +33,8 @@ GOOD = preflight.Interpreter(
 
 
 @pytest.mark.parametrize(
-    ("version", "glibc"), [((3, 11, 0), (2, 28)), ((3, 12, 4), (2, 39)), ((3, 13, 5), (2, 41)), ((3, 11, 9), (2, 41))]
+    ("version", "glibc"),
+    [((3, 11, 0), (2, 28)), ((3, 12, 4), (2, 39)), ((3, 13, 5), (2, 41)), ((3, 11, 9), (2, 41))],
 )
 def test_takes_what_the_wheels_run_on(version: tuple[int, ...], glibc: tuple[int, ...]) -> None:
     python = GOOD._replace(version=version, glibc=glibc)
@@ -43,15 +44,69 @@ def test_takes_what_the_wheels_run_on(version: tuple[int, ...], glibc: tuple[int
 @pytest.mark.parametrize(
     ("change", "where", "expected", "received", "remedy"),
     [
-        ({"version": (3, 10, 13)}, "Python (python3)", "CPython 3.11 to 3.13", "Python 3.10.13", "PYTHON="),
-        ({"version": (3, 14, 0)}, "Python (python3)", "CPython 3.11 to 3.13", "Python 3.14.0", "PYTHON="),
-        ({"implementation": "pypy"}, "Python (python3)", "CPython 3.11 to 3.13", "pypy 3.11.2", "PYTHON="),
-        ({"platform": "macosx-14.0-arm64"}, "This machine", "linux-x86_64", "macosx-14.0-arm64", "container"),
-        ({"platform": "linux-aarch64"}, "This machine", "linux-x86_64", "linux-aarch64", "container"),
-        ({"glibc": (2, 17)}, "C library", "glibc 2.28 or newer", "glibc 2.17", "newer distribution"),
-        ({"glibc": ()}, "C library", "glibc 2.28 or newer", "another C library", "newer distribution"),
-        ({"version": (3, 12, 1)}, "C library", "glibc 2.39 or newer", "glibc 2.36", "Use Python 3.11"),
-        ({"has_venv": False}, "Python (python3)", "venv and ensurepip", "without", "python3.11-venv"),
+        (
+            {"version": (3, 10, 13)},
+            "Python (python3)",
+            "CPython 3.11 to 3.13",
+            "Python 3.10.13",
+            "PYTHON=",
+        ),
+        (
+            {"version": (3, 14, 0)},
+            "Python (python3)",
+            "CPython 3.11 to 3.13",
+            "Python 3.14.0",
+            "PYTHON=",
+        ),
+        (
+            {"implementation": "pypy"},
+            "Python (python3)",
+            "CPython 3.11 to 3.13",
+            "pypy 3.11.2",
+            "PYTHON=",
+        ),
+        (
+            {"platform": "macosx-14.0-arm64"},
+            "This machine",
+            "linux-x86_64",
+            "macosx-14.0-arm64",
+            "container",
+        ),
+        (
+            {"platform": "linux-aarch64"},
+            "This machine",
+            "linux-x86_64",
+            "linux-aarch64",
+            "container",
+        ),
+        (
+            {"glibc": (2, 17)},
+            "C library",
+            "glibc 2.28 or newer",
+            "glibc 2.17",
+            "newer distribution",
+        ),
+        (
+            {"glibc": ()},
+            "C library",
+            "glibc 2.28 or newer",
+            "another C library",
+            "newer distribution",
+        ),
+        (
+            {"version": (3, 12, 1)},
+            "C library",
+            "glibc 2.39 or newer",
+            "glibc 2.36",
+            "Use Python 3.11",
+        ),
+        (
+            {"has_venv": False},
+            "Python (python3)",
+            "venv and ensurepip",
+            "without",
+            "python3.11-venv",
+        ),
         ({"missing_compilers": ["g++"]}, "PATH", "compilers", "no g++", "apt-get install g++"),
         (
             {"has_header": False},
@@ -101,7 +156,9 @@ def test_looks_at_a_real_python() -> None:
     python = preflight.look_at(sys.executable)
     assert python.version == sys.version_info[:3]
     assert Path(python.executable).resolve() == Path(sys.executable).resolve()
-    assert python.executable != sys.executable or sys.prefix == sys.base_prefix, "a .venv cannot be made from itself"
+    assert python.executable != sys.executable or sys.prefix == sys.base_prefix, (
+        "a .venv cannot be made from itself"
+    )
 
 
 def test_what_does_not_run_is_no_python(tmp_path: Path) -> None:
@@ -111,7 +168,10 @@ def test_what_does_not_run_is_no_python(tmp_path: Path) -> None:
 
 def test_a_name_that_does_not_run_gets_a_message() -> None:
     done = subprocess.run(
-        [sys.executable, str(TOOLS / "preflight.py"), "no-such-python"], capture_output=True, text=True, check=False
+        [sys.executable, str(TOOLS / "preflight.py"), "no-such-python"],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 1
     assert done.stdout == ""
@@ -134,7 +194,10 @@ def test_runs_on_old_pythons_and_says_so() -> None:
         command = [old.executable, str(TOOLS / "preflight.py"), old.executable]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         assert done.returncode == 1
-        assert f"must be CPython 3.11 to 3.13. Received: Python {old.version[0]}.{old.version[1]}" in done.stderr
+        assert (
+            f"must be CPython 3.11 to 3.13. Received: Python {old.version[0]}.{old.version[1]}"
+            in done.stderr
+        )
         assert done.stderr.count("\n") == 1
 
 

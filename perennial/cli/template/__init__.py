@@ -1,1 +1,4 @@
-"""What `perennial init` writes into a new project folder: each file of it, with `.txt` behind its name."""
+"""What `perennial init` writes into a new project folder.
+
+Each file of it, with `.txt` behind its name.
+"""

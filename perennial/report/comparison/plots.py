@@ -68,7 +68,13 @@ def forest(differences: Sequence[Difference], gate: GateSettings | None) -> str 
             _interval(axes, place, difference, scale)
             tolerated = _tolerated(difference, gate)
             if tolerated:
-                axes.plot([-tolerated * scale] * 2, [place - 0.5, place + 0.5], color=WORSE, lw=2, ls=(0, (2, 1)))
+                axes.plot(
+                    [-tolerated * scale] * 2,
+                    [place - 0.5, place + 0.5],
+                    color=WORSE,
+                    lw=2,
+                    ls=(0, (2, 1)),
+                )
         axes.set_yticks(places, [f"{slice_label(row.slice)}  ({row.examples:,})" for row in drawn])
         for label, row in zip(axes.get_yticklabels(), drawn, strict=True):
             label.set_fontweight("bold" if row.slice == OVERALL or decides(row, gate) else "normal")
@@ -91,7 +97,9 @@ def shown_intervals(differences: Sequence[Difference]) -> list[Difference]:
     finite = [row for row in differences if row.model == CANDIDATE and math.isfinite(row.value)]
     overall = [row for row in finite if row.slice == OVERALL]
     others = [row for row in finite if row.slice != OVERALL]
-    worst = sorted(others, key=lambda row: (not row.has_interval, row.value))[: MOST_INTERVALS - len(overall)]
+    worst = sorted(others, key=lambda row: (not row.has_interval, row.value))[
+        : MOST_INTERVALS - len(overall)
+    ]
     kept = [row for row in others if row in worst]
     return overall + [row for row in kept if row.view] + [row for row in kept if not row.view]
 
@@ -102,7 +110,10 @@ def reliability(calibration: Calibration, number: int) -> str | None:
     bins = [row for row in filled if math.isfinite(row.confidence) and math.isfinite(row.accuracy)]
     if not bins:
         return None
-    colour, most = SERIES[0] if calibration.model == CANDIDATE else MUTED, max(row.examples for row in bins)
+    colour, most = (
+        SERIES[0] if calibration.model == CANDIDATE else MUTED,
+        max(row.examples for row in bins),
+    )
     start = min(0.5, *(min(row.low, row.accuracy) for row in bins)) if bins else 0.0
     least = 100 * math.floor(10 * start) / 10
 
@@ -110,7 +121,11 @@ def reliability(calibration: Calibration, number: int) -> str | None:
         axes.plot([0, 100], [0, 100], color=MUTED, lw=1.2, ls=(0, (4, 3)))
         for row in bins:
             _bin(axes, row, colour, most)
-        axes.set(xlabel="confidence: how sure it is (%)", ylabel="how often it is right (%)", aspect="equal")
+        axes.set(
+            xlabel="confidence: how sure it is (%)",
+            ylabel="how often it is right (%)",
+            aspect="equal",
+        )
         axes.set(xlim=(least - 2, 102), ylim=(least - 2, 102))
 
     shown = f"accuracy by confidence in {len(bins)} bins"
@@ -129,7 +144,8 @@ def score_strips(fairness: Fairness, feature: str, number: int) -> str | None:
         for place, row in enumerate(rows):
             _strip(axes, place, row.quantiles, WORSE if row.group in flagged else SERIES[0])
         axes.set_yticks(
-            range(len(rows)), [f"{shorten_middle(row.group, _LONGEST_LABEL)}  ({row.examples:,})" for row in rows]
+            range(len(rows)),
+            [f"{shorten_middle(row.group, _LONGEST_LABEL)}  ({row.examples:,})" for row in rows],
         )
         for label, row in zip(axes.get_yticklabels(), rows, strict=True):
             label.set_fontweight("bold" if row.group in flagged else "normal")
@@ -146,29 +162,51 @@ def shown_groups(fairness: Fairness, feature: str) -> list[ScoreDistribution]:
     finite = [
         row
         for row in fairness.scores
-        if row.feature == feature and len(row.quantiles) == _STRIP and all(map(math.isfinite, row.quantiles))
+        if row.feature == feature
+        and len(row.quantiles) == _STRIP
+        and all(map(math.isfinite, row.quantiles))
     ]
     return sorted(finite, key=lambda row: (row.group not in flagged, -row.examples))[:MOST_GROUPS]
 
 
 def class_shares(tested: Mapping[str, float], served: Mapping[str, float]) -> str | None:
     """Draws the share of each class in the test split beside its estimated share in serving."""
-    finite = [{label: share for label, share in shares.items() if math.isfinite(share)} for shares in (tested, served)]
+    finite = [
+        {label: share for label, share in shares.items() if math.isfinite(share)}
+        for shares in (tested, served)
+    ]
     labels = most_frequent_labels(*finite)
     if not labels or not any(finite[1].values()):
         return None
     crowded = len(labels) > 12 or max(map(len, labels)) > 4
 
     def paint(axes: Axes) -> None:
-        series = zip(("tested", "served (estimated)"), finite, (REST, SERIES[0]), (-0.2, 0.2), strict=True)
+        series = zip(
+            ("tested", "served (estimated)"), finite, (REST, SERIES[0]), (-0.2, 0.2), strict=True
+        )
         for name, shares, colour, shift in series:
             heights = [100 * shares.get(label, 0.0) for label in labels]
-            axes.bar([place + shift for place in range(len(labels))], heights, 0.37, color=colour, label=name)
-        axes.set_xticks(range(len(labels)), [shorten(label, 14) for label in labels], rotation=90 if crowded else 0)
+            axes.bar(
+                [place + shift for place in range(len(labels))],
+                heights,
+                0.37,
+                color=colour,
+                label=name,
+            )
+        axes.set_xticks(
+            range(len(labels)),
+            [shorten(label, 14) for label in labels],
+            rotation=90 if crowded else 0,
+        )
         axes.set(xlabel="class", ylabel="share of examples (%)")
         axes.grid(axis="x", visible=False)
 
-    return draw("served", "Share of each class in the test split and in serving", 3.7 if crowded else 2.7, paint)
+    return draw(
+        "served",
+        "Share of each class in the test split and in serving",
+        3.7 if crowded else 2.7,
+        paint,
+    )
 
 
 def slice_label(name: str) -> str:
@@ -210,15 +248,29 @@ def confusion(matrix: ConfusionMatrix, scale: float) -> str | None:
 
 def largest_confusion(matrices: Sequence[ConfusionMatrix]) -> float:
     """Gives the largest share of a true class (0 to 1) that a model takes for another class."""
-    rows = [(true, counts) for matrix in matrices for true, counts in enumerate(matrix.counts) if sum(counts)]
-    shares = [count / sum(counts) for true, counts in rows for i, count in enumerate(counts) if count and i != true]
+    rows = [
+        (true, counts)
+        for matrix in matrices
+        for true, counts in enumerate(matrix.counts)
+        if sum(counts)
+    ]
+    shares = [
+        count / sum(counts)
+        for true, counts in rows
+        for i, count in enumerate(counts)
+        if count and i != true
+    ]
     return max(shares, default=1.0)
 
 
 def frequent_confusions(matrix: ConfusionMatrix) -> list[tuple[str, str, int]]:
     """Gives a model's three most frequent confusions: true label, predicted label, count."""
     pairs = ((i, j) for i in range(len(matrix.labels)) for j in range(len(matrix.labels)) if i != j)
-    rows = [(matrix.labels[i], matrix.labels[j], matrix.counts[i][j]) for i, j in pairs if matrix.counts[i][j]]
+    rows = [
+        (matrix.labels[i], matrix.labels[j], matrix.counts[i][j])
+        for i, j in pairs
+        if matrix.counts[i][j]
+    ]
     return sorted(rows, key=lambda row: -row[2])[:3]
 
 
@@ -248,10 +300,25 @@ def _interval(axes: Axes, place: float, difference: Difference, scale: float) ->
         return
     clear = difference.low > 0 or difference.high < 0
     colour = (BETTER if difference.low > 0 else WORSE) if clear else MUTED
-    axes.plot([difference.low * scale, difference.high * scale], [place, place], color=colour, lw=1.5 * heavy, zorder=3)
+    axes.plot(
+        [difference.low * scale, difference.high * scale],
+        [place, place],
+        color=colour,
+        lw=1.5 * heavy,
+        zorder=3,
+    )
     face = colour if clear else PAPER
     marker = "D" if difference.high < 0 else "o"
-    axes.plot([difference.value * scale], [place], marker, color=colour, ms=6 * heavy, mfc=face, mew=1.3, zorder=4)
+    axes.plot(
+        [difference.value * scale],
+        [place],
+        marker,
+        color=colour,
+        ms=6 * heavy,
+        mfc=face,
+        mew=1.3,
+        zorder=4,
+    )
 
 
 def _bin(axes: Axes, row: CalibrationBin, colour: str, most: int) -> None:
@@ -268,17 +335,25 @@ def _strip(axes: Axes, place: int, quantiles: Sequence[float], colour: str) -> N
 
     axes.plot([quantiles[0], quantiles[-1]], [place, place], color=colour, lw=1.2, zorder=3)
     low, middle, high = quantiles[5], quantiles[10], quantiles[15]
-    axes.add_patch(Rectangle((low, place - 0.3), high - low, 0.6, color=colour, alpha=0.35, lw=0, zorder=3))
+    axes.add_patch(
+        Rectangle((low, place - 0.3), high - low, 0.6, color=colour, alpha=0.35, lw=0, zorder=3)
+    )
     axes.plot([middle, middle], [place - 0.3, place + 0.3], color=colour, lw=2.6, zorder=4)
 
 
-def _cell(axes: Axes, true: int, predicted: int, count: int, share: float, scale: float, classes: int) -> None:
+def _cell(
+    axes: Axes, true: int, predicted: int, count: int, share: float, scale: float, classes: int
+) -> None:
     from matplotlib.patches import Rectangle
 
     right = true == predicted
     opacity = 0.08 + 0.42 * share if right else 0.15 + 0.6 * min(1.0, share / scale)
     corner = (predicted - 0.48, true - 0.48)
-    axes.add_patch(Rectangle(corner, 0.96, 0.96, color=BETTER if right else WORSE, alpha=opacity, lw=0))
+    axes.add_patch(
+        Rectangle(corner, 0.96, 0.96, color=BETTER if right else WORSE, alpha=opacity, lw=0)
+    )
     if classes <= MOST_COUNTED_CLASSES:
         size = 11.5 if classes <= 12 else 8
-        axes.text(predicted, true, str(count), ha="center", va="center_baseline", fontsize=size, color=INK)
+        axes.text(
+            predicted, true, str(count), ha="center", va="center_baseline", fontsize=size, color=INK
+        )

@@ -42,7 +42,9 @@ class MetricRow:
 def metric_rows(evaluation: Evaluation) -> list[MetricRow]:
     """Gives all metrics by task and slice: overall, then views, then slices."""
     rows = [row for task in evaluation.tasks for row in _task_rows(evaluation, task)]
-    known = [row for row in rows if (row.candidate, row.champion, row.difference) != (None, None, None)]
+    known = [
+        row for row in rows if (row.candidate, row.champion, row.difference) != (None, None, None)
+    ]
     order = {task.name: number for number, task in enumerate(evaluation.tasks)}
     return sorted(known, key=lambda row: (order[row.task], row.slice != OVERALL, not row.view))
 
@@ -54,7 +56,11 @@ def worst_first(evaluation: Evaluation) -> list[Mistake]:
     """
 
     def size(mistake: Mistake) -> float:
-        value = abs(mistake.predicted - mistake.label) if mistake.probability is None else mistake.probability
+        value = (
+            abs(mistake.predicted - mistake.label)
+            if mistake.probability is None
+            else mistake.probability
+        )
         return math.inf if math.isnan(value) else value
 
     return sorted(evaluation.mistakes, key=size, reverse=True)
@@ -81,7 +87,9 @@ def leading_slice(rows: Sequence[MetricRow], gate: GateSettings | None) -> str:
 def other_instances(evaluation: Evaluation) -> list[Difference]:
     """Gives what the other instances gain over the champion, overall on the first task."""
     first = evaluation.tasks[0].name
-    rows = (row for row in evaluation.differences if row.model != CANDIDATE and row.slice == OVERALL)
+    rows = (
+        row for row in evaluation.differences if row.model != CANDIDATE and row.slice == OVERALL
+    )
     return [row for row in rows if row.task == first]
 
 
@@ -97,10 +105,14 @@ def describe_intervals(rows: Sequence[Difference]) -> str:
     if overall == others > 1:
         parts.append(f"They are widened, so that all {overall} comparisons made hold together.")
     elif others > 1:
-        parts.append(f"Those of slices and views are widened, so that all {others} of them hold together.")
+        parts.append(
+            f"Those of slices and views are widened, so that all {others} of them hold together."
+        )
         parts += [f"The overall one is widened for {overall} comparisons."] if overall > 1 else []
     elif overall > 1:
-        parts.append(f"The overall one is widened, so that all {overall} comparisons made hold together.")
+        parts.append(
+            f"The overall one is widened, so that all {overall} comparisons made hold together."
+        )
     groups = next((row.clusters for row in rows if row.clusters is not None), None)
     if groups is not None:
         drawn = "They come from drawing whole groups of examples again and again"
@@ -126,7 +138,11 @@ def describe_calibration(calibration: Calibration) -> str:
 
 def describe_bias(calibration: Calibration) -> str:
     """Says whether a model is too sure of itself; nothing where there are no bins."""
-    bins = [row for row in calibration.bins if math.isfinite(row.confidence) and math.isfinite(row.accuracy)]
+    bins = [
+        row
+        for row in calibration.bins
+        if math.isfinite(row.confidence) and math.isfinite(row.accuracy)
+    ]
     examples = sum(row.examples for row in bins)
     if not examples:
         return ""
@@ -140,7 +156,9 @@ def describe_bias(calibration: Calibration) -> str:
 
 def flagged_first(tests: Sequence[GroupTest]) -> list[GroupTest]:
     """Sorts comparisons of groups: flagged ones first, then by the gap."""
-    return sorted(tests, key=lambda test: (not test.flagged, not math.isfinite(test.gap), -test.gap))
+    return sorted(
+        tests, key=lambda test: (not test.flagged, not math.isfinite(test.gap), -test.gap)
+    )
 
 
 def format_measure(value: float, measure: str) -> str:
@@ -172,18 +190,40 @@ def _task_rows(evaluation: Evaluation, task: EvaluatedTask) -> list[MetricRow]:
         for row in evaluation.slices
         if (row.task, row.model in compared) == (task.name, True)
     }
-    gains = [row for row in evaluation.differences if (row.task, row.model) == (task.name, CANDIDATE)]
+    gains = [
+        row for row in evaluation.differences if (row.task, row.model) == (task.name, CANDIDATE)
+    ]
     differences = {(row.metric, row.slice): row for row in gains}
-    views = {row.slice for row in slices.values() if row.view} | {row.slice for row in gains if row.view}
+    views = {row.slice for row in slices.values() if row.view} | {
+        row.slice for row in gains if row.view
+    }
     measured = (metric for row in slices.values() for metric in row.values)
-    metrics = dict.fromkeys([*METRICS[task.kind], *measured, *(metric for metric, _ in differences)])
-    names = dict.fromkeys([OVERALL, *(name for _, name in slices), *(name for _, name in differences)])
+    metrics = dict.fromkeys(
+        [*METRICS[task.kind], *measured, *(metric for metric, _ in differences)]
+    )
+    names = dict.fromkeys(
+        [OVERALL, *(name for _, name in slices), *(name for _, name in differences)]
+    )
     rows = []
     for name in names:
         both = [slices.get((model, name)) for model in compared]
         for metric in metrics:
             difference = differences.get((metric, name))
-            examples = max((row.examples for row in both if row), default=difference.examples if difference else 0)
+            examples = max(
+                (row.examples for row in both if row),
+                default=difference.examples if difference else 0,
+            )
             candidate, champion = (row.values.get(metric) if row else None for row in both)
-            rows.append(MetricRow(task.name, metric, name, examples, candidate, champion, difference, name in views))
+            rows.append(
+                MetricRow(
+                    task.name,
+                    metric,
+                    name,
+                    examples,
+                    candidate,
+                    champion,
+                    difference,
+                    name in views,
+                )
+            )
     return rows

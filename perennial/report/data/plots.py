@@ -36,8 +36,14 @@ def label_bars(new: Mapping[str, int], rest: Mapping[str, int]) -> str | None:
             scale = 100 / total if len(series) > 1 else 1
             places = [place - 0.4 + width * (number + 0.5) for place in range(len(labels))]
             heights = [counts.get(label, 0) * scale for label in labels]
-            axes.bar(places, heights, width * 0.92, color=colour, label=f"{name} ({total:,} examples)")
-        axes.set_xticks(range(len(labels)), [shorten(label, 14) for label in labels], rotation=90 if crowded else 0)
+            axes.bar(
+                places, heights, width * 0.92, color=colour, label=f"{name} ({total:,} examples)"
+            )
+        axes.set_xticks(
+            range(len(labels)),
+            [shorten(label, 14) for label in labels],
+            rotation=90 if crowded else 0,
+        )
         axes.set(xlabel="label", ylabel="share of examples (%)" if len(series) > 1 else "examples")
         axes.grid(axis="x", visible=False)
 

@@ -23,7 +23,11 @@ class SpanRow:
         if not self.judged:
             return 0
         counted = {"failed": self.judged.failures, "warned": self.judged.warnings}
-        return len(counted.get(verdict, [check for check in self.judged.checks if check.verdict == verdict]))
+        return len(
+            counted.get(
+                verdict, [check for check in self.judged.checks if check.verdict == verdict]
+            )
+        )
 
     @property
     def fate(self) -> str:
@@ -37,7 +41,9 @@ class SpanRow:
 
 def span_rows(facts: RunFacts) -> list[SpanRow]:
     """Gives the spans that the run looked at, newest first."""
-    judged = {row.span.fingerprint: row for row in facts.validation.spans} if facts.validation else {}
+    judged = (
+        {row.span.fingerprint: row for row in facts.validation.spans} if facts.validation else {}
+    )
     window = facts.selection.window if facts.selection else [row.span for row in judged.values()]
     new = facts.selection.new_spans if facts.selection else []
     rows = [(span, judged.get(span.fingerprint)) for span in reversed(window)]

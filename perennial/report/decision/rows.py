@@ -49,14 +49,20 @@ def verdict_of(criterion: Criterion) -> Verdict:
 def why_failed(criterion: Criterion, gate: GateSettings | None) -> str | None:
     """Says in short why a criterion keeps the champion; None where its numbers do not tell."""
     metric = _metric_of(criterion, gate)
-    value, limit = _write(criterion, criterion.value, gate), _write(criterion, criterion.limit, gate)
+    value, limit = (
+        _write(criterion, criterion.value, gate),
+        _write(criterion, criterion.limit, gate),
+    )
     if not (criterion.compared and gate and metric and value):
         return None
     if criterion.kind == "floor" and limit:
         return f"{criterion.name} is {value}, and the floor is {limit}"
     measured = f"{value} {unit_of(metric)}".strip()
     if criterion.kind == "slice":
-        place, lost = criterion.name.removeprefix("slice "), f"{measured.lstrip('−+')} of {metric_words(metric)}"
+        place, lost = (
+            criterion.name.removeprefix("slice "),
+            f"{measured.lstrip('−+')} of {metric_words(metric)}",
+        )
         return f"on {place} the candidate loses {lost}, and {limit.lstrip('−+')} is tolerated"
     if criterion.kind == "difference":
         required = "be better" if gate.mode == "better" else "be good enough"
@@ -87,10 +93,18 @@ def _limit(criterion: Criterion, gate: GateSettings | None) -> str:
     if not limit:
         return ""
     if criterion.kind in _CHANGES:
-        return "above 0" if criterion.kind == "difference" and not criterion.limit else f"at least {limit}"
+        return (
+            "above 0"
+            if criterion.kind == "difference" and not criterion.limit
+            else f"at least {limit}"
+        )
     if criterion.kind == "floor" and metric is None:
         return limit  # an older record, which does not say whether more is better
-    return f"at least {limit}" if criterion.kind == "floor" and metric not in LOWER_IS_BETTER else f"at most {limit}"
+    return (
+        f"at least {limit}"
+        if criterion.kind == "floor" and metric not in LOWER_IS_BETTER
+        else f"at most {limit}"
+    )
 
 
 def _write(criterion: Criterion, value: float | None, gate: GateSettings | None) -> str:
@@ -100,7 +114,9 @@ def _write(criterion: Criterion, value: float | None, gate: GateSettings | None)
     metric = _metric_of(criterion, gate)
     if metric is None:
         return format_number(value)
-    return format_change(value, metric) if criterion.kind in _CHANGES else format_metric(value, metric)
+    return (
+        format_change(value, metric) if criterion.kind in _CHANGES else format_metric(value, metric)
+    )
 
 
 def _metric_of(criterion: Criterion, gate: GateSettings | None) -> Metric | None:

@@ -18,13 +18,19 @@ def suspects(probing: Probing) -> list[str]:
 
 def flagged_suspects(probing: Probing) -> list[str]:
     """Lists the suspect features that a probe flagged."""
-    return [name for name in suspects(probing) if any(p.flagged for p in probing.covariates if p.feature == name)]
+    return [
+        name
+        for name in suspects(probing)
+        if any(p.flagged for p in probing.covariates if p.feature == name)
+    ]
 
 
 def flagged_probes_first(probing: Probing) -> list[CovariateProbe]:
     """Sorts the probes: first those of flagged features."""
     order = suspects(probing)
-    return sorted(probing.covariates, key=lambda probe: (order.index(probe.feature), not probe.flagged))
+    return sorted(
+        probing.covariates, key=lambda probe: (order.index(probe.feature), not probe.flagged)
+    )
 
 
 def describe_probe(probe: CovariateProbe) -> str:
@@ -33,10 +39,16 @@ def describe_probe(probe: CovariateProbe) -> str:
         if probe.flagged:
             return "the latent vector tells it, beyond what the label explains"
         beyond = probe.value > probe.chance + 2 * probe.spread
-        return "the latent vector tells it, but that alone does not decide" if beyond else "not told beyond chance"
+        return (
+            "the latent vector tells it, but that alone does not decide"
+            if beyond
+            else "not told beyond chance"
+        )
     done = "shuffled" if probe.probe == "permute" else "turned into its opposite"
     return (
-        f"answers get worse with it {done}" if probe.flagged else f"answers do not change beyond chance with it {done}"
+        f"answers get worse with it {done}"
+        if probe.flagged
+        else f"answers do not change beyond chance with it {done}"
     )
 
 

@@ -37,10 +37,20 @@ def why_chosen(stabilisation: Stabilisation) -> str:
     draws, chosen = stabilisation.draws, stabilisation.draws[stabilisation.chosen]
     if len(draws) == 1:
         return "there was no other"
-    rivals = [draw for draw in draws if (draw.finite, healthy(draw)) == (chosen.finite, healthy(chosen))]
-    among = f"the {len(rivals)} healthy ones" if healthy(chosen) else "the draws, none of which was healthy"
+    rivals = [
+        draw for draw in draws if (draw.finite, healthy(draw)) == (chosen.finite, healthy(chosen))
+    ]
+    among = (
+        f"the {len(rivals)} healthy ones"
+        if healthy(chosen)
+        else "the draws, none of which was healthy"
+    )
     if len(rivals) == 1:
-        return "no other was healthy" if healthy(chosen) else "none was healthy, and no other stayed finite"
+        return (
+            "no other was healthy"
+            if healthy(chosen)
+            else "none was healthy, and no other stayed finite"
+        )
     own, lowest = final_loss(chosen.losses), min(final_loss(draw.losses) for draw in rivals)
     if own <= lowest:
         return f"of {among} its loss over the last steps is the lowest, {format_loss(own)}"
@@ -52,8 +62,12 @@ def why_chosen(stabilisation: Stabilisation) -> str:
 
 def best_trials_first(tuning: Tuning) -> list[Trial]:
     """Gives the trials that reached a finite loss, the lowest first."""
-    finite = [(trial.loss, trial.number, trial) for trial in tuning.trials if trial.loss is not None]
-    return [trial for loss, _, trial in sorted(finite, key=lambda row: row[:2]) if math.isfinite(loss)]
+    finite = [
+        (trial.loss, trial.number, trial) for trial in tuning.trials if trial.loss is not None
+    ]
+    return [
+        trial for loss, _, trial in sorted(finite, key=lambda row: row[:2]) if math.isfinite(loss)
+    ]
 
 
 def chosen_rows(facts: RunFacts) -> list[tuple[str, object, list[object]]]:
@@ -64,7 +78,11 @@ def chosen_rows(facts: RunFacts) -> list[tuple[str, object, list[object]]]:
     best = facts.tuning.best if facts.tuning else []
     own = facts.settings_own
     rows: list[tuple[str, object, list[object]]] = [
-        ("learning rate", own.learning_rate if own else None, [each.learning_rate for each in best]),
+        (
+            "learning rate",
+            own.learning_rate if own else None,
+            [each.learning_rate for each in best],
+        ),
         ("batch size", own.batch_size if own else None, [each.batch_size for each in best]),
     ]
     names = dict.fromkeys(name for each in best for name in each.model)
@@ -80,12 +98,22 @@ def space_rows(comparison: DesignComparison) -> list[SpaceRow]:
 
 def failed_samples(comparison: DesignComparison) -> list[DesignSample]:
     """Gives the sampled models without a finite error."""
-    return [sample for sample in comparison.samples if sample.error is None or not math.isfinite(sample.error)]
+    return [
+        sample
+        for sample in comparison.samples
+        if sample.error is None or not math.isfinite(sample.error)
+    ]
 
 
 def started_from(training: Training, facts: RunFacts) -> str:
     """Says where an instance's weights came from."""
-    drawn = "what run_fn makes" if facts.by_run_fn else "the chosen draw" if facts.stabilisation else "new weights"
+    drawn = (
+        "what run_fn makes"
+        if facts.by_run_fn
+        else "the chosen draw"
+        if facts.stabilisation
+        else "new weights"
+    )
     if training.instance.start == "cold":
         return drawn
     if training.weights_from is None:  # an older record, which has it in its notes at most
@@ -97,7 +125,9 @@ def started_from(training: Training, facts: RunFacts) -> str:
 
 def trained_on(training: Training) -> str:
     """Says by which strategy an instance was trained, and over how many workers and replicas."""
-    strategy = training.strategy if training.strategy == "run_fn" else training.strategy.replace("_", " ")
+    strategy = (
+        training.strategy if training.strategy == "run_fn" else training.strategy.replace("_", " ")
+    )
     workers = f", {training.workers} workers" if training.workers > 1 else ""
     spread = training.replicas > 1 and training.replicas != training.workers
     return strategy + workers + (f", {training.replicas} replicas" if spread else "")
@@ -107,7 +137,9 @@ def remarks(training: Training) -> list[str]:
     """Lists what a person should know of an instance beside its numbers."""
     lines = []
     if training.resumed_from is not None:
-        lines.append(f"was interrupted, and went on from its checkpoint in epoch {training.resumed_from + 1}")
+        lines.append(
+            f"was interrupted, and went on from its checkpoint in epoch {training.resumed_from + 1}"
+        )
     if training.restarts:
         lines.append(f"workers died and were started again, {training.restarts}×")
     return [*lines, *training.notes]
@@ -117,7 +149,8 @@ def _space_row(space: str, comparison: DesignComparison) -> SpaceRow:
     samples = [sample for sample in comparison.samples if sample.space == space]
     # A model that failed counts as worse than all others, as in the comparison.
     errors = sorted(
-        sample.error if sample.error is not None and math.isfinite(sample.error) else math.inf for sample in samples
+        sample.error if sample.error is not None and math.isfinite(sample.error) else math.inf
+        for sample in samples
     )
     sizes = [sample.parameters for sample in samples if sample.parameters]
     return SpaceRow(

@@ -41,7 +41,9 @@ def features(output: Path, rows: Rows) -> dict[str, Any]:
     layer = tft.TFTransformOutput(str(output / "transform_graph")).transform_features_layer()
     columns = {
         "fare": tf.constant([row["fare"] for row in rows], tf.float32),
-        "miles": tf.constant([-1.0 if row["miles"] is None else row["miles"] for row in rows], tf.float32),
+        "miles": tf.constant(
+            [-1.0 if row["miles"] is None else row["miles"] for row in rows], tf.float32
+        ),
         "payment": tf.constant([row["payment"].encode() for row in rows]),
     }
     return {name: np.asarray(tensor) for name, tensor in layer(columns).items()}
@@ -64,7 +66,9 @@ def plainly(project: Project, window: Path, output: Path) -> None:
         tft_beam.Context(temp_dir=scratch),
     ):
         batches = read_batches(pipeline, "all", split_files(window, "train"), examples)
-        graph = (batches, examples.TensorAdapterConfig()) | tft_beam.AnalyzeDataset(load_preprocessing(project))
+        graph = (batches, examples.TensorAdapterConfig()) | tft_beam.AnalyzeDataset(
+            load_preprocessing(project)
+        )
         graph | tft_beam.WriteTransformFn(str(output / "transform_graph"))
 
 
@@ -76,7 +80,12 @@ def fingerprints_of_both_orders() -> list[str]:
     from components.analyse_features.fingerprint import fingerprint
 
     def preprocessing(inputs: dict[str, Any]) -> dict[str, Any]:
-        return {"z": tft.scale_to_z_score(inputs["fare"]), "word": tft.compute_and_apply_vocabulary(inputs["payment"])}
+        return {
+            "z": tft.scale_to_z_score(inputs["fare"]),
+            "word": tft.compute_and_apply_vocabulary(inputs["payment"]),
+        }
 
     specs = {"fare": tf.TensorSpec([None], tf.float32), "payment": tf.TensorSpec([None], tf.string)}
-    return [fingerprint(preprocessing, order, []) for order in (specs, dict(reversed(specs.items())))]
+    return [
+        fingerprint(preprocessing, order, []) for order in (specs, dict(reversed(specs.items())))
+    ]

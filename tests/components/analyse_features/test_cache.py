@@ -35,7 +35,9 @@ def _folder(cache):
 
 def test_entries_are_found(cache):
     found = cache.find("span", KEYS)
-    assert {key: path.read_bytes() for key, path in found.items()} == {key: b"records of " + key for key in KEYS}
+    assert {key: path.read_bytes() for key, path in found.items()} == {
+        key: b"records of " + key for key in KEYS
+    }
 
 
 def test_of_another_span_or_analysis_nothing_is_found(cache):

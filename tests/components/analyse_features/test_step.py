@@ -1,4 +1,7 @@
-"""Analysis: old spans are not opened again, and the graph is the one that reading everything gives."""
+"""Analysis.
+
+Old spans are not opened again, and the graph is the one that reading everything gives.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,13 @@ from tests.components.analyse_features.jobs import (
     message,
     plainly,
 )
-from tests.components.analyse_features.windows import make_rides, record_span, rides, spoil, with_body
+from tests.components.analyse_features.windows import (
+    make_rides,
+    record_span,
+    rides,
+    spoil,
+    with_body,
+)
 from tests.forked import forked
 
 BODY = """
@@ -60,7 +69,11 @@ def again(analysed, tmp_path):
     project, folder = analysed
     shutil.copytree(project.folder, tmp_path / "project")
     shutil.copytree(folder / "window", tmp_path / "window")
-    return with_body(type(project)(tmp_path / "project", project.settings), BODY), tmp_path / "window", tmp_path
+    return (
+        with_body(type(project)(tmp_path / "project", project.settings), BODY),
+        tmp_path / "window",
+        tmp_path,
+    )
 
 
 def _assert_equal(project, window, graph, folder):
@@ -70,7 +83,9 @@ def _assert_equal(project, window, graph, folder):
     found, expected = forked(features, graph, rows), forked(features, folder / "plain", rows)
     assert set(found) == set(expected)
     for name, values in expected.items():
-        if name == "bucket":  # sketches of quantiles that are merged in another order may move a border
+        if (
+            name == "bucket"
+        ):  # sketches of quantiles that are merged in another order may move a border
             assert np.mean(found[name] == values) > 0.95
         elif values.dtype.kind == "f":
             np.testing.assert_allclose(found[name], values, rtol=1e-4, atol=1e-5, err_msg=name)
@@ -92,7 +107,9 @@ def test_nothing_is_read_when_only_the_model_is_new(again):
     project, window, folder = again
     spoil(window, 1, 2)
     (folder / "graph" / "transform_graph").mkdir(parents=True)  # of an attempt that was killed
-    project.module_path.write_text(project.module_path.read_text().replace("RuntimeError", "ValueError"))
+    project.module_path.write_text(
+        project.module_path.read_text().replace("RuntimeError", "ValueError")
+    )
     assert forked(analyse, project, window, folder / "graph") == ([], DAYS)
     forked(build, project, window, 1, 2)
     _assert_equal(project, window, folder / "graph", folder)
@@ -154,7 +171,9 @@ def test_entry_that_would_run_code_is_refused(again):
         entry["sha256"] = digest_file(file)
     index.write_text(json.dumps(record))
     found = forked(message, project, window, folder / "graph")
-    assert "analyzer_cache in the state folder must hold numbers, text and sketches of them" in found
+    assert (
+        "analyzer_cache in the state folder must hold numbers, text and sketches of them" in found
+    )
     assert not (folder / "harm").exists()
 
 
@@ -189,7 +208,9 @@ def test_function_without_analyzers_reads_nothing(again):
     assert forked(analyse, project, window, folder / "graph") == ([], DAYS)
     rows = rides(9)
     np.testing.assert_allclose(
-        forked(features, folder / "graph", rows)["double"], [2 * row["fare"] for row in rows], rtol=1e-6
+        forked(features, folder / "graph", rows)["double"],
+        [2 * row["fare"] for row in rows],
+        rtol=1e-6,
     )
 
 
@@ -219,14 +240,20 @@ def test_messages_name_line_function_and_argument(again):
     project, window, folder = again
     wrong = 'from perennial import features\nreturn {"x": features.hashed(inputs["fare"], 9)}'
     kind = 'return {"x": tf.cast(inputs["fare"], tf.int32)}'
-    nothing, feature, number = forked(messages, project, ["pass", wrong, kind], window, folder / "graph")
+    nothing, feature, number = forked(
+        messages, project, ["pass", wrong, kind], window, folder / "graph"
+    )
     assert number == (
-        "model.py:5: preprocessing_fn must return features of float32, int64, string. Received: `x` of int32. "
+        "model.py:5: preprocessing_fn must return features of float32, int64, string. Received: "
+        "`x` of int32. "
         "Use tf.cast."
     )
-    assert nothing.startswith("model.py:5: preprocessing_fn must return a dictionary of features. Received: NoneType")
+    assert nothing.startswith(
+        "model.py:5: preprocessing_fn must return a dictionary of features. Received: NoneType"
+    )
     assert feature == (
-        "model.py:7: preprocessing_fn must run on the data. Received: TypeError: features.hashed: values must be text "
+        "model.py:7: preprocessing_fn must run on the data. Received: TypeError: features.hashed: "
+        "values must be text "
         "or whole numbers. Received: a tensor of float32.. Correct it."
     )
 
@@ -239,4 +266,6 @@ def test_schema_that_gives_a_feature_no_tensor(again):
     project.schema_path.write_text(text)
     project = type(project)(project.folder, project.settings)
     found = forked(message, project, window, folder / "graph")
-    assert found.startswith("schema.pbtxt must say what tensor each feature becomes. Received: Feature payment")
+    assert found.startswith(
+        "schema.pbtxt must say what tensor each feature becomes. Received: Feature payment"
+    )

@@ -1,4 +1,7 @@
-"""Windows and projects for the tests of analysis and transformation: small tables, written as steps before do."""
+"""Windows and projects for the tests of analysis and transformation.
+
+Small tables, written as steps before do.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +44,10 @@ tensor_representation_group {
 }
 """
 
-HEAD = "import tensorflow as tf\nimport tensorflow_transform as tft\n\n\ndef preprocessing_fn(inputs):\n"
+HEAD = (
+    "import tensorflow as tf\nimport tensorflow_transform as tft\n\n\ndef "
+    "preprocessing_fn(inputs):\n"
+)
 TAIL = "\n\ndef build_model(transform_output):\n    raise RuntimeError\n"
 
 
@@ -76,13 +82,20 @@ def rides(span: int, count: int = 120) -> Rows:
     ]
 
 
-def write_span(window: Path, project: Project, name: str, rows: Rows, content: str | None = None) -> Path:
-    """Writes a span as `check_examples` leaves it; without rows in a split it has no files of the split."""
+def write_span(
+    window: Path, project: Project, name: str, rows: Rows, content: str | None = None
+) -> Path:
+    """Writes a span as `check_examples` leaves it.
+
+    Without rows in a split it has no files of the split.
+    """
     import tensorflow as tf
 
     splits: dict[str, Rows] = {split: [] for split in SPLITS}
     for row in rows:
-        splits[split_of(str(row[project.settings.data.key]), project.settings.data.splits)].append(row)
+        splits[split_of(str(row[project.settings.data.key]), project.settings.data.splits)].append(
+            row
+        )
     for split, chosen in splits.items():
         prefix = Path(split_prefix(window / name, split))
         if chosen:

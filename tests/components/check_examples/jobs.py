@@ -39,7 +39,9 @@ def check_in_parts(project: Project, folder: Path, most: int) -> CheckedSpan:
     return check_again(project, folder)
 
 
-def frame_and_blocks(folder: Path, without: set[int], scratch: Path, rows: int) -> tuple[Any, list[Any]]:
+def frame_and_blocks(
+    folder: Path, without: set[int], scratch: Path, rows: int
+) -> tuple[Any, list[Any]]:
     """A span's examples as one frame and as frames of so many rows."""
     _read_small_batches()
     table = table_of(folder, scratch).without(without)
@@ -54,7 +56,9 @@ def _read_small_batches() -> None:
     example_table.read_batches = lambda files: read_batches(files, 9)
 
 
-def lay_out(project: Project, rows: list[dict[str, Any]], folder: Path, files: int, ingested: Any = None) -> None:
+def lay_out(
+    project: Project, rows: list[dict[str, Any]], folder: Path, files: int, ingested: Any = None
+) -> None:
     import tensorflow as tf
 
     from perennial.data.examples import split_of, split_prefix, to_example
@@ -67,7 +71,9 @@ def lay_out(project: Project, rows: list[dict[str, Any]], folder: Path, files: i
     for split, members in splits.items():
         Path(split_prefix(folder, split)).parent.mkdir(parents=True)
         for number in range(files):
-            with tf.io.TFRecordWriter(f"{split_prefix(folder, split)}-{number:05d}.gz", "GZIP") as writer:
+            with tf.io.TFRecordWriter(
+                f"{split_prefix(folder, split)}-{number:05d}.gz", "GZIP"
+            ) as writer:
                 for row in members[number::files]:
                     writer.write(to_example(_plain(row)).SerializeToString(deterministic=True))
     labels = [str(row["label"]) if row.get("label") is not None else "missing" for row in rows]
@@ -83,7 +89,9 @@ def lay_out(project: Project, rows: list[dict[str, Any]], folder: Path, files: i
 
 def _plain(row: dict[str, Any]) -> dict[str, Any]:
     """A row as ingestion makes it: bytes for text, nothing for what is missing."""
-    return {name: v.encode() if isinstance(v, str) else v for name, v in row.items() if v is not None}
+    return {
+        name: v.encode() if isinstance(v, str) else v for name, v in row.items() if v is not None
+    }
 
 
 def read_ids(folder: Path) -> dict[str, list[str]]:
@@ -94,9 +102,14 @@ def read_ids(folder: Path) -> dict[str, list[str]]:
     from schemas.project import SPLITS
 
     def id_of(record: bytes) -> str:
-        return tf.train.Example.FromString(record).features.feature["id"].bytes_list.value[0].decode()
+        return (
+            tf.train.Example.FromString(record).features.feature["id"].bytes_list.value[0].decode()
+        )
 
-    return {split: [id_of(record) for record in read_records(split_files(folder, split))] for split in SPLITS}
+    return {
+        split: [id_of(record) for record in read_records(split_files(folder, split))]
+        for split in SPLITS
+    }
 
 
 def table_of(folder: Path, scratch: Path) -> ExampleTable:
@@ -107,11 +120,17 @@ def table_of(folder: Path, scratch: Path) -> ExampleTable:
     return make_table(split_files(folder), scratch)
 
 
-def frame_and_records(folder: Path, without: set[int], scratch: Path) -> tuple[list[str], list[str]]:
+def frame_and_records(
+    folder: Path, without: set[int], scratch: Path
+) -> tuple[list[str], list[str]]:
     """The ids of the frame's rows, and those of the records that it is made of."""
     ids = read_ids(folder)
     # the order of split_files: by path, so eval before test before train
-    return list(table_of(folder, scratch).without(without).frame()["id"]), [*ids["eval"], *ids["test"], *ids["train"]]
+    return list(table_of(folder, scratch).without(without).frame()["id"]), [
+        *ids["eval"],
+        *ids["test"],
+        *ids["train"],
+    ]
 
 
 @dataclass(frozen=True)
@@ -124,7 +143,11 @@ class FrameTable:
         return len(self.whole)
 
     def frame(self, columns: Collection[str] | None = None) -> Any:
-        kept = self.whole.columns if columns is None else [name for name in self.whole.columns if name in columns]
+        kept = (
+            self.whole.columns
+            if columns is None
+            else [name for name in self.whole.columns if name in columns]
+        )
         return self.whole[kept]
 
     def blocks(self, rows: int) -> Iterator[Any]:
@@ -135,7 +158,9 @@ class FrameTable:
 def judge(
     columns: dict[str, list[Any]], expectations: list[dict[str, Any]], most: int = 1 << 30
 ) -> list[tuple[Check, list[int], int]]:
-    """For each expectation: its check, the rows it names, and how many Great Expectations counts as unexpected.
+    """For each expectation.
+
+    Its check, the rows it names, and how many Great Expectations counts as unexpected.
 
     More rows than `most` are judged in parts.
     """
@@ -148,10 +173,14 @@ def judge(
     with open_suite(expectations, "quarantine") as suite:
         batch = suite._definition.data.get_batch(batch_parameters={"dataframe": frame})
         for finding, expectation in zip(
-            suite.judge(FrameTable(frame), "a span", most), suite._definition.suite.expectations, strict=True
+            suite.judge(FrameTable(frame), "a span", most),
+            suite._definition.suite.expectations,
+            strict=True,
         ):
             result = batch.validate(expectation, result_format="BASIC").result
-            counted.append((finding.check, list(finding.reasons), result.get("unexpected_count") or 0))
+            counted.append(
+                (finding.check, list(finding.reasons), result.get("unexpected_count") or 0)
+            )
     return counted
 
 
@@ -160,13 +189,25 @@ def map_expectations() -> set[str]:
     from great_expectations.expectations import core
     from great_expectations.expectations import expectation as base
 
-    kinds = (base.ColumnMapExpectation, base.ColumnPairMapExpectation, base.MulticolumnMapExpectation)
-    known = (value for value in vars(core).values() if isinstance(value, type) and issubclass(value, kinds))
-    return {value.expectation_type for value in known if value.expectation_type}  # a withdrawn one has none
+    kinds = (
+        base.ColumnMapExpectation,
+        base.ColumnPairMapExpectation,
+        base.MulticolumnMapExpectation,
+    )
+    known = (
+        value
+        for value in vars(core).values()
+        if isinstance(value, type) and issubclass(value, kinds)
+    )
+    return {
+        value.expectation_type for value in known if value.expectation_type
+    }  # a withdrawn one has none
 
 
 def build(expectations: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """What Great Expectations made of each."""
     from components.check_examples.expectations import build_expectations
 
-    return [expectation.configuration.to_json_dict() for expectation in build_expectations(expectations)]
+    return [
+        expectation.configuration.to_json_dict() for expectation in build_expectations(expectations)
+    ]

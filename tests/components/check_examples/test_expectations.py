@@ -1,4 +1,7 @@
-"""Every row that breaks a row-level expectation is found: each of them is compared with a count made by hand."""
+"""Every row that breaks a row-level expectation is found.
+
+Each of them is compared with a count made by hand.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +48,11 @@ HIGH = _where("holes", lambda value: value < 4)
 
 # type without `expect_`, arguments, rows that break it
 CASES = [
-    ("column_pair_values_a_to_be_greater_than_b", {"column_A": "n", "column_B": "five"}, _where("n", lambda v: v <= 5)),
+    (
+        "column_pair_values_a_to_be_greater_than_b",
+        {"column_A": "n", "column_B": "five"},
+        _where("n", lambda v: v <= 5),
+    ),
     (
         "column_pair_values_to_be_equal",
         {"column_A": "holes", "column_B": "five", "ignore_row_if": "either_value_is_missing"},
@@ -56,8 +63,16 @@ CASES = [
         {"column_A": "n", "column_B": "five", "value_pairs_set": [[1, 5], [2, 5]]},
         _where("n", lambda v: v not in (1, 2)),
     ),
-    ("column_value_lengths_to_be_between", {"column": "text", "max_value": 3}, _where("text", lambda v: len(v) > 3)),
-    ("column_value_lengths_to_equal", {"column": "text", "value": 5}, _where("text", lambda v: len(v) != 5)),
+    (
+        "column_value_lengths_to_be_between",
+        {"column": "text", "max_value": 3},
+        _where("text", lambda v: len(v) > 3),
+    ),
+    (
+        "column_value_lengths_to_equal",
+        {"column": "text", "value": 5},
+        _where("text", lambda v: len(v) != 5),
+    ),
     (
         "column_value_z_scores_to_be_less_than",
         {"column": "wide", "threshold": 1, "double_sided": True},
@@ -70,22 +85,42 @@ CASES = [
     ),
     ("column_values_to_be_between", {"column": "holes", "min_value": 4}, HIGH),
     ("column_values_to_be_between", {"column": "holes", "min_value": 4, "mostly": 0.9}, HIGH),
-    ("column_values_to_be_between", {"column": "image.max", "max_value": 4}, _where("image.max", lambda v: v > 4)),
+    (
+        "column_values_to_be_between",
+        {"column": "image.max", "max_value": 4},
+        _where("image.max", lambda v: v > 4),
+    ),
     (
         "column_values_to_be_between",
         {"column": "holes", "min_value": 4, "row_condition": "n < 3", "condition_parser": "pandas"},
         [i for i in HIGH if COLUMNS["n"][i] < 3],
     ),
-    ("column_values_to_be_dateutil_parseable", {"column": "date"}, _where("date", lambda v: v == "never")),
+    (
+        "column_values_to_be_dateutil_parseable",
+        {"column": "date"},
+        _where("date", lambda v: v == "never"),
+    ),
     ("column_values_to_be_decreasing", {"column": "n"}, [i for i in EVERY if i and i % 10]),
     (
         "column_values_to_be_increasing",
         {"column": "wide"},
         [i for i in EVERY if i and COLUMNS["wide"][i] < COLUMNS["wide"][i - 1]],
     ),
-    ("column_values_to_be_in_set", {"column": "n", "value_set": [1, 2]}, _where("n", lambda v: v not in (1, 2))),
-    ("column_values_to_not_be_in_set", {"column": "n", "value_set": [1, 2, 3]}, _where("n", lambda v: v in (1, 2, 3))),
-    ("column_values_to_be_in_type_list", {"column": "mixed", "type_list": ["int"]}, list(EVERY[1::2])),
+    (
+        "column_values_to_be_in_set",
+        {"column": "n", "value_set": [1, 2]},
+        _where("n", lambda v: v not in (1, 2)),
+    ),
+    (
+        "column_values_to_not_be_in_set",
+        {"column": "n", "value_set": [1, 2, 3]},
+        _where("n", lambda v: v in (1, 2, 3)),
+    ),
+    (
+        "column_values_to_be_in_type_list",
+        {"column": "mixed", "type_list": ["int"]},
+        list(EVERY[1::2]),
+    ),
     ("column_values_to_be_of_type", {"column": "mixed", "type_": "str"}, list(EVERY[::2])),
     ("column_values_to_be_json_parseable", {"column": "broken json"}, list(EVERY[::3])),
     (
@@ -97,13 +132,33 @@ CASES = [
     ("column_values_to_not_be_null", {"column": "holes"}, list(EVERY[::7])),
     ("column_values_to_be_unique", {"column": "twin"}, _repeated(COLUMNS["twin"])),
     ("column_values_to_match_regex", {"column": "text", "regex": "^a"}, list(EVERY[::3])),
-    ("column_values_to_match_regex_list", {"column": "text", "regex_list": ["^a", "^b"]}, list(EVERY[::3])),
+    (
+        "column_values_to_match_regex_list",
+        {"column": "text", "regex_list": ["^a", "^b"]},
+        list(EVERY[::3]),
+    ),
     ("column_values_to_not_match_regex", {"column": "text", "regex": "^x"}, list(EVERY[::3])),
-    ("column_values_to_not_match_regex_list", {"column": "text", "regex_list": ["^x", "^y"]}, list(EVERY[::3])),
-    ("column_values_to_match_strftime_format", {"column": "date", "strftime_format": "%Y-%m-%d"}, list(EVERY[::3])),
+    (
+        "column_values_to_not_match_regex_list",
+        {"column": "text", "regex_list": ["^x", "^y"]},
+        list(EVERY[::3]),
+    ),
+    (
+        "column_values_to_match_strftime_format",
+        {"column": "date", "strftime_format": "%Y-%m-%d"},
+        list(EVERY[::3]),
+    ),
     ("compound_columns_to_be_unique", {"column_list": ["n", "text"]}, _repeated(PAIRS)),
-    ("multicolumn_sum_to_equal", {"column_list": ["n", "five"], "sum_total": 7}, _where("n", lambda v: v != 2)),
-    ("multicolumn_values_to_be_equal", {"column_list": ["n", "five"]}, _where("n", lambda v: v != 5)),
+    (
+        "multicolumn_sum_to_equal",
+        {"column_list": ["n", "five"], "sum_total": 7},
+        _where("n", lambda v: v != 2),
+    ),
+    (
+        "multicolumn_values_to_be_equal",
+        {"column_list": ["n", "five"]},
+        _where("n", lambda v: v != 5),
+    ),
     (
         "select_column_values_to_be_unique_within_record",
         {"column_list": ["n", "holes"], "ignore_row_if": "any_value_is_missing"},
@@ -146,9 +201,12 @@ OTHERS = [
     _expectation("column_max_to_be_between", {"column": "n", "max_value": 9}),
     _expectation("column_mean_to_be_between", {"column": "wide", "min_value": 0, "max_value": 1}),
     _expectation(
-        "column_median_to_be_between", {"column": "n", "row_condition": "n < 3", "condition_parser": "pandas"}
+        "column_median_to_be_between",
+        {"column": "n", "row_condition": "n < 3", "condition_parser": "pandas"},
     ),
-    _expectation("column_proportion_of_unique_values_to_be_between", {"column": "n", "max_value": 0.001}),
+    _expectation(
+        "column_proportion_of_unique_values_to_be_between", {"column": "n", "max_value": 0.001}
+    ),
     _expectation("column_pair_values_to_be_equal", {"column_A": "n", "column_B": "n"}),
     _expectation("column_to_exist", {"column": "n"}),
     _expectation("column_to_exist", {"column": "nowhere"}),
@@ -219,10 +277,19 @@ UNIQUE = {"type": "expect_column_values_to_be_unique", "kwargs": {"column": "n"}
 @pytest.mark.parametrize(
     "wrong, says",
     [
-        ({"type": "expect_nothing", "kwargs": {}}, "must be an expectation that Great Expectations knows"),
-        ({"type": UNIQUE["type"], "kwargs": {"columns": "a"}}, "must be an expectation that Great Expectations knows"),
+        (
+            {"type": "expect_nothing", "kwargs": {}},
+            "must be an expectation that Great Expectations knows",
+        ),
+        (
+            {"type": UNIQUE["type"], "kwargs": {"columns": "a"}},
+            "must be an expectation that Great Expectations knows",
+        ),
         (UNIQUE | {"mostly": 0.9}, "must hold only .* Received: mostly"),
-        (UNIQUE | {"meta": {"severity": "fatal"}}, r"meta\.severity must be one of warn, quarantine, stop.* fatal"),
+        (
+            UNIQUE | {"meta": {"severity": "fatal"}},
+            r"meta\.severity must be one of warn, quarantine, stop.* fatal",
+        ),
         (UNIQUE | {"meta": {"severity": ["warn"]}}, r"meta\.severity must be one of"),
         (UNIQUE | {"meta": "warn"}, "meta must be an object"),
     ],
@@ -233,12 +300,16 @@ def test_expectation_that_cannot_be_used_is_named(wrong, says):
 
 
 def test_own_keys_of_great_expectations_are_passed_on():
-    (built,) = forked(jobs.build, [UNIQUE | {"meta": {"severity": "warn", "why": "x"}, "notes": "n", "id": "7"}])
+    (built,) = forked(
+        jobs.build, [UNIQUE | {"meta": {"severity": "warn", "why": "x"}, "notes": "n", "id": "7"}]
+    )
     assert built["meta"] == {"severity": "warn", "why": "x"} and built["notes"] == "n"
 
 
 def test_severity_is_the_expectations_own_or_nothing():
-    assert [read_severity(0, UNIQUE | {"meta": meta}) for meta in ({"severity": "stop"}, {}, None)] == [
+    assert [
+        read_severity(0, UNIQUE | {"meta": meta}) for meta in ({"severity": "stop"}, {}, None)
+    ] == [
         "stop",
         None,
         None,
@@ -248,15 +319,23 @@ def test_severity_is_the_expectations_own_or_nothing():
 
 def test_the_same_expectation_twice_is_judged_twice():
     item = _expectation("column_values_to_be_unique", {"column": "n"})
-    first, second = forked(jobs.judge, {"n": [1, 1, 2]}, [item, item | {"meta": {"severity": "warn"}}])
-    assert [first[1], second[1]] == [[0, 1], []] and {first[0].verdict, second[0].verdict} == {"failed"}
+    first, second = forked(
+        jobs.judge, {"n": [1, 1, 2]}, [item, item | {"meta": {"severity": "warn"}}]
+    )
+    assert [first[1], second[1]] == [[0, 1], []] and {first[0].verdict, second[0].verdict} == {
+        "failed"
+    }
 
 
 def test_result_format_of_the_file_does_not_hide_rows():
     (found,) = forked(
         jobs.judge,
         {"n": [1, 1, 2]},
-        [_expectation("column_values_to_be_unique", {"column": "n", "result_format": "BOOLEAN_ONLY"})],
+        [
+            _expectation(
+                "column_values_to_be_unique", {"column": "n", "result_format": "BOOLEAN_ONLY"}
+            )
+        ],
     )
     assert found[1] == [0, 1]
 
@@ -278,5 +357,10 @@ def test_verdicts_come_in_the_order_of_the_file_with_their_severity(judged):
     ]
     assert '"nowhere"' in checks[0].message and "received 3" in checks[1].message
     assert re.search(r"not so in 2 of 3 rows \(such as 2, 2\)", checks[2].message)
-    assert [rows for _, rows, _ in found] == [[], [], [], []]  # none to set aside: whole-span failures and a warning
+    assert [rows for _, rows, _ in found] == [
+        [],
+        [],
+        [],
+        [],
+    ]  # none to set aside: whole-span failures and a warning
     assert json.loads(checks[0].model_dump_json())

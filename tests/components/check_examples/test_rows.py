@@ -1,4 +1,7 @@
-"""How many rows may be set aside: never more than the limit, never all, and never without a word."""
+"""How many rows may be set aside.
+
+Never more than the limit, never all, and never without a word.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +37,10 @@ def test_rows_fail_only_for_what_ingestion_set_aside(ingested, already, failing,
 
 @given(st.integers(1, 10_000), counts, limits)
 def test_fewer_failing_rows_are_never_treated_worse(ingested, already, limit):
-    aside = [decide_rows(ingested, already, failing, limit).aside for failing in range(1, min(ingested, 50) + 1)]
+    aside = [
+        decide_rows(ingested, already, failing, limit).aside
+        for failing in range(1, min(ingested, 50) + 1)
+    ]
     assert aside == sorted(aside, reverse=True)
 
 
@@ -52,16 +58,29 @@ def test_nothing_is_set_aside_where_nothing_may_be():
     assert decide_rows(100, 0, 0, 0).verdict == "passed"
 
 
-@given(counts, counts, counts, limits, st.booleans(), st.dictionaries(st.text(), st.integers(1, 9), max_size=6))
+@given(
+    counts,
+    counts,
+    counts,
+    limits,
+    st.booleans(),
+    st.dictionaries(st.text(), st.integers(1, 9), max_size=6),
+)
 def test_message_counts_what_is_set_aside(ingested, already, failing, limit, settled, causes):
     failing = min(failing, ingested)
     decision = decide_rows(ingested, already, failing, limit, settled)
     check = check_rows(decision, (ingested, already, failing), limit, "stop", causes)
     total, gone = ingested + already, already + (failing if decision.aside else 0)
-    assert check.verdict == decision.verdict and check.severity == "stop" and check.subject == "table"
+    assert (
+        check.verdict == decision.verdict and check.severity == "stop" and check.subject == "table"
+    )
     if total:
-        assert f"{gone} of {total} rows" in check.message or (gone == 0 and f"none of {total}" in check.message)
-    assert ("broke an expectation and stay" in check.message) == bool(failing and not decision.aside)
+        assert f"{gone} of {total} rows" in check.message or (
+            gone == 0 and f"none of {total}" in check.message
+        )
+    assert ("broke an expectation and stay" in check.message) == bool(
+        failing and not decision.aside
+    )
 
 
 def test_failure_names_counts_share_limit_and_the_commonest_causes():
@@ -69,14 +88,17 @@ def test_failure_names_counts_share_limit_and_the_commonest_causes():
     decision = decide_rows(58, 42, 3, 0.01)
     check = check_rows(decision, (58, 42, 3), 0.01, "quarantine", causes)
     assert check.message == (
-        "expected at most 1% of the rows to be set aside; received 42 of 100 rows (42%): b (30), d (5), c (4) and 2 "
+        "expected at most 1% of the rows to be set aside; received 42 of 100 rows (42%): b (30), d "
+        "(5), c (4) and 2 "
         "more; 3 more (3%) broke an expectation and stay: at most 1% may be set aside"
     )
 
 
 def test_rows_that_do_not_settle_the_suite_say_so():
     check = check_rows(decide_rows(100, 0, 1, 0.5, settled=False), (100, 0, 1), 0.5, "warn", {})
-    assert check.verdict == "passed" and check.message.endswith("stay: without them others break one")
+    assert check.verdict == "passed" and check.message.endswith(
+        "stay: without them others break one"
+    )
 
 
 names = st.sampled_from("abc")

@@ -1,4 +1,7 @@
-"""Checking a span: what breaks a rule is set aside whole or not at all, and what is published is what was judged."""
+"""Checking a span.
+
+What breaks a rule is set aside whole or not at all, and what is published is what was judged.
+"""
 
 from __future__ import annotations
 
@@ -21,9 +24,18 @@ from tests.perennial.folders import make_project
 
 SPAN = Span(name="a/b [1]", version=1, uri="data/day.csv", fingerprint="f")
 UNIQUE = {"type": "expect_column_values_to_be_unique", "kwargs": {"column": "id"}}
-RANGE = {"type": "expect_column_values_to_be_between", "kwargs": {"column": "x", "min_value": 0, "max_value": 1}}
-IMAGE = {"type": "expect_column_values_to_be_between", "kwargs": {"column": "image.max", "max_value": 16}}
-COUNT = {"type": "expect_table_row_count_to_be_between", "kwargs": {"min_value": 1, "max_value": 299}}
+RANGE = {
+    "type": "expect_column_values_to_be_between",
+    "kwargs": {"column": "x", "min_value": 0, "max_value": 1},
+}
+IMAGE = {
+    "type": "expect_column_values_to_be_between",
+    "kwargs": {"column": "image.max", "max_value": 16},
+}
+COUNT = {
+    "type": "expect_table_row_count_to_be_between",
+    "kwargs": {"min_value": 1, "max_value": 299},
+}
 MEAN = {"type": "expect_column_mean_to_be_between", "kwargs": {"column": "x", "max_value": 0.6}}
 
 
@@ -36,7 +48,12 @@ def _project(folder, rules, **checks):
 def _rows(count=300):
     source = random.Random(count)
     return [
-        {"id": f"row-{i:04d}", "label": i % 3, "x": source.random(), "image": [float(i % 16), 0.0, 1.0]}
+        {
+            "id": f"row-{i:04d}",
+            "label": i % 3,
+            "x": source.random(),
+            "image": [float(i % 16), 0.0, 1.0],
+        }
         for i in range(count)
     ]
 
@@ -51,13 +68,18 @@ def _aside(folder):
 
 
 def _inodes(folder):
-    return {path.relative_to(folder): path.stat().st_ino for path in sorted(folder.rglob("data_tfrecord*"))}
+    return {
+        path.relative_to(folder): path.stat().st_ino
+        for path in sorted(folder.rglob("data_tfrecord*"))
+    }
 
 
 @pytest.fixture(scope="module")
 def good(tmp_path_factory):
     folder = tmp_path_factory.mktemp("good")
-    return folder, forked(jobs.check, _project(folder / "project", [UNIQUE, RANGE, IMAGE]), _rows(), folder, 2)
+    return folder, forked(
+        jobs.check, _project(folder / "project", [UNIQUE, RANGE, IMAGE]), _rows(), folder, 2
+    )
 
 
 def test_good_span_passes_and_shares_its_bytes(good):
@@ -72,7 +94,14 @@ def test_good_span_passes_and_shares_its_bytes(good):
 
 def test_only_what_is_promised_is_published(good):
     names = {path.name for path in (good[0] / "checked").iterdir()}
-    assert names == {"Split-train", "Split-eval", "Split-test", "checked.json", "set_aside.jsonl", "data_docs"}
+    assert names == {
+        "Split-train",
+        "Split-eval",
+        "Split-test",
+        "checked.json",
+        "set_aside.jsonl",
+        "data_docs",
+    }
 
 
 def test_data_docs_lead_from_their_index_to_the_span_and_load_nothing(good):
@@ -80,7 +109,9 @@ def test_data_docs_lead_from_their_index_to_the_span_and_load_nothing(good):
     (link,) = re.findall(r'href="(validations/[^"]+)"', (site / "index.html").read_text())
     assert "values must be unique" in (site / link.replace("%20", " ")).read_text()
     for page in site.rglob("*.html"):
-        assert not re.findall(r'<(?:link|script|img)[^>]*(?:href|src)="https?://', page.read_text()), page
+        assert not re.findall(
+            r'<(?:link|script|img)[^>]*(?:href|src)="https?://', page.read_text()
+        ), page
 
 
 def test_row_of_the_frame_is_the_record_of_the_files(good, tmp_path):
@@ -91,7 +122,10 @@ def test_row_of_the_frame_is_the_record_of_the_files(good, tmp_path):
 
 
 def _spoiled():
-    """300 rows of which six break a rule: two share an id, four are out of range; one of them has a wrong image too."""
+    """300 rows of which six break a rule: two share an id, four are out of range.
+
+    One of them has a wrong image too.
+    """
     rows = _rows()
     rows[10] = {**rows[10], "x": 7.0, "image": [99.0] * 64}
     rows[11] = {**rows[11], "x": -1.0, "label": None}
@@ -113,7 +147,9 @@ def test_few_broken_rows_are_set_aside_and_nothing_else(spoiled):
     folder, checked = spoiled
     before, after = (forked(jobs.read_ids, folder / name) for name in ("examples", "checked"))
     gone = {"row-0010", "row-0011", "row-0012", "row-0013\u2028é", "row-0014"}
-    assert after == {split: [name for name in ids if name not in gone] for split, ids in before.items()}
+    assert after == {
+        split: [name for name in ids if name not in gone] for split, ids in before.items()
+    }
     assert checked.rows == {split: len(ids) for split, ids in after.items()}
     assert sum(checked.rows.values()) == 294 and checked.set_aside == 8
     assert checked.labels == {"0": 98, "1": 98, "2": 98}
@@ -128,7 +164,12 @@ def test_set_aside_rows_tell_where_why_and_what(spoiled):
         "x: expected column values to be between min value 0, max value 1; received 7.0",
         "image.max: expected column values to be between max value 16; received 99.0",
     ]
-    assert wrong.values == {"id": "row-0010", "label": 1, "x": 7.0, "image": [99.0] * 8 + ["… 64 values"]}
+    assert wrong.values == {
+        "id": "row-0010",
+        "label": 1,
+        "x": 7.0,
+        "image": [99.0] * 8 + ["… 64 values"],
+    }
     assert "label" not in rows["row-0011"].values and rows["row-0012"].values["y"] == "NaN"
 
 
@@ -143,7 +184,9 @@ def test_broken_rules_are_settled_and_aggregates_are_judged_on_what_is_left(spoi
     assert "not so in 2 of 300 rows" in found["id"].message
     rows = _by_subject(checked, "rows")["table"]
     assert rows.verdict == "set_aside"
-    assert rows.message.startswith("8 of 302 rows (2.65%) were set aside: x: expected column values to be between")
+    assert rows.message.startswith(
+        "8 of 302 rows (2.65%) were set aside: x: expected column values to be between"
+    )
     assert "`label` must be set (2)" in rows.message
 
 
@@ -168,7 +211,8 @@ def test_files_that_lose_no_row_are_shared_and_the_source_is_untouched(spoiled, 
 def test_step_repeats_after_a_killed_attempt(spoiled, tmp_path):
     project = _project(tmp_path / "project", [COUNT, UNIQUE, RANGE, IMAGE, MEAN])
     shutil.copytree(spoiled[0] / "examples", tmp_path / "examples")
-    # a killed attempt left files that share their bytes with the source, and one that no other attempt writes
+    # a killed attempt left files that share their bytes with the source, and one that no other
+    # attempt writes
     shutil.copytree(tmp_path / "examples", tmp_path / "checked", copy_function=os.link)
     (tmp_path / "checked" / "Split-train" / "data_tfrecord-99999.gz").write_bytes(b"half")
     source = digest_folder(tmp_path / "examples")
@@ -176,7 +220,9 @@ def test_step_repeats_after_a_killed_attempt(spoiled, tmp_path):
     assert digest_folder(tmp_path / "examples") == source
     for split in ("train", "eval", "test"):
         name = f"Split-{split}"
-        assert digest_folder(tmp_path / "checked" / name) == digest_folder(spoiled[0] / "checked" / name)
+        assert digest_folder(tmp_path / "checked" / name) == digest_folder(
+            spoiled[0] / "checked" / name
+        )
 
 
 def test_too_many_broken_rows_stay_and_fail_with_their_severity(tmp_path):
@@ -184,9 +230,15 @@ def test_too_many_broken_rows_stay_and_fail_with_their_severity(tmp_path):
     stop = RANGE | {"meta": {"severity": "stop"}}
     checked = forked(jobs.check, _project(tmp_path / "project", [stop, UNIQUE]), rows, tmp_path)
     failed = _by_subject(checked)["x"]
-    assert (failed.verdict, failed.severity) == ("failed", "stop") and "not so in 250 of 300 rows" in failed.message
+    assert (failed.verdict, failed.severity) == (
+        "failed",
+        "stop",
+    ) and "not so in 250 of 300 rows" in failed.message
     table = _by_subject(checked, "rows")["table"]
-    assert table.verdict == "passed" and "250 more (83.3%) broke an expectation and stay" in table.message
+    assert (
+        table.verdict == "passed"
+        and "250 more (83.3%) broke an expectation and stay" in table.message
+    )
     assert sum(checked.rows.values()) == 300 and _aside(tmp_path) == []
     assert _inodes(tmp_path / "examples") == _inodes(tmp_path / "checked")
 
@@ -204,28 +256,47 @@ def test_warning_sets_no_row_aside(tmp_path):
     rows = _spoiled()
     warn = [item | {"meta": {"severity": "warn"}} for item in (UNIQUE, RANGE, IMAGE)]
     checked = forked(jobs.check, _project(tmp_path / "project", warn), rows, tmp_path)
-    assert {(c.verdict, c.severity) for c in checked.checks if c.kind == "expectation"} == {("failed", "warn")}
+    assert {(c.verdict, c.severity) for c in checked.checks if c.kind == "expectation"} == {
+        ("failed", "warn")
+    }
     assert checked.set_aside == 0 and sum(checked.rows.values()) == 300
 
 
 def test_default_severity_is_the_projects(tmp_path):
-    checked = forked(jobs.check, _project(tmp_path / "project", [RANGE], expectations="warn"), _spoiled(), tmp_path)
+    checked = forked(
+        jobs.check,
+        _project(tmp_path / "project", [RANGE], expectations="warn"),
+        _spoiled(),
+        tmp_path,
+    )
     assert _by_subject(checked)["x"].severity == "warn" and checked.set_aside == 0
 
 
 def test_too_many_rows_lost_in_ingestion_fail_the_rows(tmp_path):
     lay = {"set_aside": 40, "causes": {"`label` must be set": 30, "`x` must be a number": 10}}
-    checked = forked(jobs.check, _project(tmp_path / "project", [RANGE], rows="stop"), _spoiled(), tmp_path, 1, lay)
+    checked = forked(
+        jobs.check,
+        _project(tmp_path / "project", [RANGE], rows="stop"),
+        _spoiled(),
+        tmp_path,
+        1,
+        lay,
+    )
     rows = _by_subject(checked, "rows")["table"]
     assert (rows.verdict, rows.severity) == ("failed", "stop")
-    assert "40 of 340 rows (11.8%): `label` must be set (30), `x` must be a number (10)" in rows.message
+    assert (
+        "40 of 340 rows (11.8%): `label` must be set (30), `x` must be a number (10)"
+        in rows.message
+    )
     assert checked.set_aside == 40 and _by_subject(checked)["x"].verdict == "failed"
 
 
 def test_rows_of_ingestion_keep_their_lines(tmp_path):
     project = _project(tmp_path / "project", [RANGE])
     forked(jobs.lay_out, project, _spoiled(), tmp_path / "examples", 1)
-    line = SetAside(span="s", place="data/day.csv: line 3", reasons=["r"], values={"a": "b\u2028c"}).model_dump_json()
+    line = SetAside(
+        span="s", place="data/day.csv: line 3", reasons=["r"], values={"a": "b\u2028c"}
+    ).model_dump_json()
     (tmp_path / "examples" / "set_aside.jsonl").write_text(f"{line}\n")
     forked(jobs.check_again, project, tmp_path)
     first, *others = _aside(tmp_path)
@@ -235,11 +306,21 @@ def test_rows_of_ingestion_keep_their_lines(tmp_path):
 
 def test_unreadable_span_has_its_problem_and_nothing_else(tmp_path):
     project = _project(tmp_path / "project", [RANGE], readable="stop")
-    checked = forked(jobs.check, project, [], tmp_path, 0, {"problem": "day.csv must be a whole file"})
+    checked = forked(
+        jobs.check, project, [], tmp_path, 0, {"problem": "day.csv must be a whole file"}
+    )
     (check,) = checked.checks
-    assert (check.kind, check.subject, check.verdict, check.severity) == ("readable", "day.csv", "failed", "stop")
+    assert (check.kind, check.subject, check.verdict, check.severity) == (
+        "readable",
+        "day.csv",
+        "failed",
+        "stop",
+    )
     assert check.message == "day.csv must be a whole file" and not checked.readable
-    assert {path.name for path in (tmp_path / "checked").iterdir()} == {"checked.json", "set_aside.jsonl"}
+    assert {path.name for path in (tmp_path / "checked").iterdir()} == {
+        "checked.json",
+        "set_aside.jsonl",
+    }
 
 
 def test_span_of_which_no_row_is_left_is_not_passed(tmp_path):
@@ -268,7 +349,9 @@ def test_rule_that_others_break_once_some_rows_are_gone_is_followed_to_its_end(t
     }
     checked = forked(jobs.check, _project(tmp_path / "project", [outliers]), rows, tmp_path)
     assert _by_subject(checked)["x"].verdict == "set_aside" and checked.set_aside == 2
-    assert [row.values["id"] for row in _aside(tmp_path)] == sorted(["row-0000", "row-0001"], key=_order(tmp_path))
+    assert [row.values["id"] for row in _aside(tmp_path)] == sorted(
+        ["row-0000", "row-0001"], key=_order(tmp_path)
+    )
 
 
 def _order(folder):
@@ -292,7 +375,9 @@ def test_rule_without_an_end_sets_nothing_aside(tmp_path):
 
 def test_rule_on_a_column_that_is_not_there_fails_and_the_rest_is_judged(tmp_path):
     nowhere = {"type": UNIQUE["type"], "kwargs": {"column": "nowhere"}}
-    checked = forked(jobs.check, _project(tmp_path / "project", [nowhere, RANGE]), _spoiled(), tmp_path)
+    checked = forked(
+        jobs.check, _project(tmp_path / "project", [nowhere, RANGE]), _spoiled(), tmp_path
+    )
     found = _by_subject(checked)
     assert found["nowhere"].verdict == "failed" and '"nowhere"' in found["nowhere"].message
     assert found["x"].verdict == "set_aside"
@@ -318,7 +403,13 @@ class _Artifact:
 def test_wrapper_tells_what_it_published_and_refuses_other_rules(good, tmp_path):
     project = load_project(good[0] / "project")
     checked = _Artifact(tmp_path / "checked")
-    metadata = forked(_wrapped, str(project.folder), project.digest_of("check_examples"), good[0] / "examples", checked)
+    metadata = forked(
+        _wrapped,
+        str(project.folder),
+        project.digest_of("check_examples"),
+        good[0] / "examples",
+        checked,
+    )
     assert metadata == {"span": "2026-01-01", "rows": 300, "set_aside": 0}
     with pytest.raises(ProjectError, match="what check_examples reads of the project"):
         forked(_wrapped, str(project.folder), "0" * 64, good[0] / "examples", checked)
@@ -336,7 +427,9 @@ def test_span_that_is_judged_in_parts_gives_what_it_gives_as_a_whole(spoiled, tm
     assert parts == checked
     assert _aside(tmp_path) == _aside(folder)
     for pages in ("index.html", "validations/*/*/*/*.html"):
-        (one,), (other,) = (list((each / "checked" / "data_docs").glob(pages)) for each in (folder, tmp_path))
+        (one,), (other,) = (
+            list((each / "checked" / "data_docs").glob(pages)) for each in (folder, tmp_path)
+        )
         assert _numbers_in(one) == _numbers_in(other)
 
 
@@ -354,7 +447,9 @@ def test_blocks_are_the_frame_in_parts(tmp_path):
     rows = [{**row, "late": 5} if number > 250 else row for number, row in enumerate(rows)]
     forked(jobs.check, _project(tmp_path / "project", []), rows, tmp_path, 3)
     (tmp_path / "scratch").mkdir()
-    whole, blocks = forked(jobs.frame_and_blocks, tmp_path / "examples", {0, 7, 150, 299}, tmp_path / "scratch", 40)
+    whole, blocks = forked(
+        jobs.frame_and_blocks, tmp_path / "examples", {0, 7, 150, 299}, tmp_path / "scratch", 40
+    )
     assert len(blocks) > 3 and len(whole) == 296
     assert all((block.dtypes == whole.dtypes).all() for block in blocks)
     pd.testing.assert_frame_equal(pd.concat(blocks), whole, check_index_type=False)

@@ -55,7 +55,9 @@ def compare(project: Project, features: Path, output: Path) -> DesignComparison:
     return compare_designs(project, features, output)
 
 
-def messages(project: Project, features: Path, cases: dict[str, str], output: Path) -> dict[str, str]:
+def messages(
+    project: Project, features: Path, cases: dict[str, str], output: Path
+) -> dict[str, str]:
     """Case -> what is said of a module that ends with these lines."""
     text, found = project.module_path.read_text(), {}
     for case, spaces in cases.items():

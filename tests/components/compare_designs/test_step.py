@@ -1,4 +1,7 @@
-"""Comparing design spaces of the digits: samples, failures, a comparison that is killed, and mistakes in the module."""
+"""Comparing design spaces of the digits.
+
+Samples, failures, a comparison that is killed, and mistakes in the module.
+"""
 
 from __future__ import annotations
 
@@ -39,37 +42,56 @@ def compared(chain, tmp_path_factory):
     project = with_spaces(copy_project(chain, folder / "digits"), spaces)
     with pytest.raises(RuntimeError, match="ended with code 9"):
         forked(compare, project, chain.features, folder / "output")
-    kept = [DesignSample.model_validate_json(path.read_text()) for path in sorted(project.state.glob("designs/*/*"))]
+    kept = [
+        DesignSample.model_validate_json(path.read_text())
+        for path in sorted(project.state.glob("designs/*/*"))
+    ]
     return kept, forked(compare, project, chain.features, folder / "output"), project
 
 
 def test_killed_comparison_goes_on_where_it_stopped(compared):
     kept, record, project = compared
-    assert len(kept) == 5 and record.samples[:5] == kept  # with their seconds: none was trained again
+    assert (
+        len(kept) == 5 and record.samples[:5] == kept
+    )  # with their seconds: none was trained again
     assert not (project.state / "designs").exists()
 
 
 def test_record_tells_all_samples_and_the_test(compared, tmp_path):
     record = compared[1]
-    assert record.spaces == ["plain", "deep"] and [s.space for s in record.samples] == ["plain"] * 5 + ["deep"] * 5
+    assert (
+        record.spaces == ["plain", "deep"]
+        and [s.space for s in record.samples] == ["plain"] * 5 + ["deep"] * 5
+    )
     plain = [sample for sample in record.samples if sample.space == "plain"]
     assert len({str(sample.values) for sample in plain}) == 5  # the space is large: no model twice
     for sample in plain:
-        assert set(sample.values) == {"convolution", "filters" if sample.values["convolution"] else "units"}
+        assert set(sample.values) == {
+            "convolution",
+            "filters" if sample.values["convolution"] else "units",
+        }
         assert 0 < sample.error < 3 and sample.parameters > 500 and sample.message is None
     assert len({sample.values["convolution"] for sample in plain}) == 2
-    errors = {space: [s.error for s in record.samples if s.space == space] for space in record.spaces}
+    errors = {
+        space: [s.error for s in record.samples if s.space == space] for space in record.spaces
+    }
     assert record.tests == compare_spaces(errors)
 
 
 def test_samples_that_do_not_build_are_kept_with_the_line(compared):
-    project, deep = compared[2], [sample for sample in compared[1].samples if sample.space == "deep"]
+    project, deep = (
+        compared[2],
+        [sample for sample in compared[1].samples if sample.space == "deep"],
+    )
     lines = project.module_path.read_text().splitlines()
     line = next(number for number, text in enumerate(lines, 1) if "two are too many" in text)
     failed = [sample for sample in deep if sample.error is None]
     assert {sample.values["layers"] for sample in failed} == {2} and len(failed) < 5
     for sample in failed:
-        assert sample.message.startswith(f"model.py:{line}: ") and "ValueError: two are too many" in sample.message
+        assert (
+            sample.message.startswith(f"model.py:{line}: ")
+            and "ValueError: two are too many" in sample.message
+        )
     assert all(sample.error is not None for sample in deep if sample.values["layers"] == 1)
 
 
@@ -84,12 +106,32 @@ def said(chain, tmp_path_factory):
     "case, place, says",
     [
         ("no function", "model.py", "must define `design_spaces` as designs.compare is true"),
-        ("one space", "model.py:{}: design_spaces", "must name two spaces or more. Received: plain."),
-        ("no dictionary", "model.py:{}: design_spaces", "must return functions by name. Received: list."),
+        (
+            "one space",
+            "model.py:{}: design_spaces",
+            "must name two spaces or more. Received: plain.",
+        ),
+        (
+            "no dictionary",
+            "model.py:{}: design_spaces",
+            "must return functions by name. Received: list.",
+        ),
         ("no functions", "model.py:{}: design_spaces", "Received: int for `wide`."),
-        ("fails", "model.py:{}: design_spaces", "must name the design spaces. Received: KeyError: 'plain'."),
-        ("does not build", "model.py:{}: broken", "5 of 5 failed, the first: model.py:{}: design_spaces: broken"),
-        ("does not fit", "model.py:{}: wide", "5 of 5 failed, the first: model.py:{}: wide must give [batch, classes]"),
+        (
+            "fails",
+            "model.py:{}: design_spaces",
+            "must name the design spaces. Received: KeyError: 'plain'.",
+        ),
+        (
+            "does not build",
+            "model.py:{}: broken",
+            "5 of 5 failed, the first: model.py:{}: design_spaces: broken",
+        ),
+        (
+            "does not fit",
+            "model.py:{}: wide",
+            "5 of 5 failed, the first: model.py:{}: wide must give [batch, classes]",
+        ),
     ],
 )
 def test_mistakes_in_the_module_name_their_line(said, chain, case, place, says):

@@ -11,7 +11,9 @@ from perennial.data.distributions import Distribution
 from tests.perennial.data.merge_jobs import measure
 
 
-def count(batches: list[dict[str, list[Any]]], images: list[str], categories: list[str], parts: int) -> Any:
+def count(
+    batches: list[dict[str, list[Any]]], images: list[str], categories: list[str], parts: int
+) -> Any:
     """The distributions of batches that are counted in so many parts, as on several workers."""
     import pyarrow as pa
 
@@ -20,7 +22,9 @@ def count(batches: list[dict[str, list[Any]]], images: list[str], categories: li
     measure = MeasureDistributions(frozenset(images), frozenset(categories))
     accumulators = [measure.create_accumulator() for _ in range(parts)]
     for number, batch in enumerate(batches):
-        record_batch = pa.RecordBatch.from_pydict({name: _column(values) for name, values in batch.items()})
+        record_batch = pa.RecordBatch.from_pydict(
+            {name: _column(values) for name, values in batch.items()}
+        )
         accumulators[number % parts] = measure.add_input(accumulators[number % parts], record_batch)
     return measure.extract_output(measure.merge_accumulators(accumulators))
 
@@ -68,5 +72,11 @@ def _column(values: list[Any]) -> Any:
     some = next((value[0] for value in values if value), None)
     if some is None:
         return pa.nulls(len(values))
-    inner = pa.large_binary() if isinstance(some, bytes) else pa.int64() if isinstance(some, int) else pa.float64()
+    inner = (
+        pa.large_binary()
+        if isinstance(some, bytes)
+        else pa.int64()
+        if isinstance(some, int)
+        else pa.float64()
+    )
     return pa.array(values, pa.large_list(inner))

@@ -32,18 +32,33 @@ def _batches() -> list[pa.RecordBatch]:
     for size in (1, 700, 3000):
         ids = random.permutation(10**6)[:size]
         columns: dict[str, Any] = {
-            "id": pa.array([[b"id-%d" % number] for number in ids], pa.large_list(pa.large_binary())),
+            "id": pa.array(
+                [[b"id-%d" % number] for number in ids], pa.large_list(pa.large_binary())
+            ),
             "code": pa.array([[int(number) % 7 - 3] for number in ids], pa.large_list(pa.int64())),
             "words": pa.array(
-                [None if n % 5 == 0 else [b"w%d" % (n % k) for k in range(1, 1 + n % 4)] for n in ids.tolist()],
+                [
+                    None if n % 5 == 0 else [b"w%d" % (n % k) for k in range(1, 1 + n % 4)]
+                    for n in ids.tolist()
+                ],
                 pa.large_list(pa.large_binary()),
             ),
             "odd": pa.array(
-                [[value] for value in itertools.islice(itertools.cycle([b"", b"\xff\xfe", b"a", b"\xc3\xa9"]), size)],
+                [
+                    [value]
+                    for value in itertools.islice(
+                        itertools.cycle([b"", b"\xff\xfe", b"a", b"\xc3\xa9"]), size
+                    )
+                ],
                 pa.large_list(pa.large_binary()),
             ),
             "fare": pa.array(
-                [[value] for value in itertools.islice(itertools.cycle([1.5, np.nan, np.inf, -np.inf, 0.0]), size)],
+                [
+                    [value]
+                    for value in itertools.islice(
+                        itertools.cycle([1.5, np.nan, np.inf, -np.inf, 0.0]), size
+                    )
+                ],
                 pa.large_list(pa.float32()),
             ),
             "image": pa.array([[b"\x89PNG"]] * size, pa.large_list(pa.large_binary())),
@@ -66,7 +81,9 @@ def _measure(schema: Any, file: Path, own: bool) -> str:
     options = tfdv.StatsOptions(schema=schema, num_values_histogram_buckets=LENGTH_BUCKETS)
     options = statistics_options(schema) if own else options
     with make_pipeline(["--direct_running_mode=in_memory"]) as pipeline:
-        measured = pipeline | beam.Create(_batches(), reshuffle=False) | tfdv.GenerateStatistics(options)
+        measured = (
+            pipeline | beam.Create(_batches(), reshuffle=False) | tfdv.GenerateStatistics(options)
+        )
         _ = measured | beam.Map(lambda statistics: file.write_bytes(statistics.SerializeToString()))
     statistics = statistics_pb2.DatasetFeatureStatisticsList.FromString(file.read_bytes())
     features = sorted(statistics.datasets[0].features, key=lambda feature: feature.path.step[0])
@@ -87,6 +104,8 @@ def weigh_total(rows: int) -> tuple[int, int]:
     counted = counter.create_accumulator()
     for start in range(0, rows, 10_000):
         texts = [[f"trip-{number:09d}".encode()] for number in range(start, start + 10_000)]
-        counted = counter.add_input(counted, pa.RecordBatch.from_arrays([pa.array(texts)], ["trip"]))
+        counted = counter.add_input(
+            counted, pa.RecordBatch.from_arrays([pa.array(texts)], ["trip"])
+        )
     ((total,),) = counter.compact(counted).values()
     return total.nbytes, len(pickle.dumps(total))

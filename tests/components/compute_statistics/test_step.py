@@ -33,8 +33,12 @@ def test_every_split_is_measured_together(features, landed):
 def test_numbers(features, landed):
     image, pixels = features[1]["image"].num_stats, landed["image"].explode().astype(float)
     assert (image.min, image.max) == (pixels.min(), pixels.max())
-    assert image.common_stats.tot_num_values == len(pixels) and image.num_zeros == (pixels == 0).sum()
-    assert image.mean == pytest.approx(pixels.mean()) and image.std_dev == pytest.approx(pixels.std(ddof=0))
+    assert (
+        image.common_stats.tot_num_values == len(pixels) and image.num_zeros == (pixels == 0).sum()
+    )
+    assert image.mean == pytest.approx(pixels.mean()) and image.std_dev == pytest.approx(
+        pixels.std(ddof=0)
+    )
     assert (image.common_stats.num_non_missing, image.common_stats.num_missing) == (len(landed), 0)
 
 
@@ -42,12 +46,17 @@ def test_categories_are_counted_one_by_one(features, landed):
     """The schema says that the label is a category: its values have no order and no mean."""
     label = features[1]["label"].string_stats
     counts = {int(bucket.label): bucket.sample_count for bucket in label.rank_histogram.buckets}
-    assert counts == landed["label"].value_counts().to_dict() and label.unique == landed["label"].nunique()
+    assert (
+        counts == landed["label"].value_counts().to_dict()
+        and label.unique == landed["label"].nunique()
+    )
 
 
 def test_span_without_examples(tmp_path, chain):
     (tmp_path / "examples").mkdir()
-    forked(compute_statistics, tmp_path / "examples", [], tmp_path / "statistics", chain.project.schema)
+    forked(
+        compute_statistics, tmp_path / "examples", [], tmp_path / "statistics", chain.project.schema
+    )
     (dataset,) = read_statistics(tmp_path / "statistics").datasets
     assert dataset.num_examples == 0 and not dataset.features
     assert read_distributions(tmp_path / "statistics") == {}
@@ -55,19 +64,29 @@ def test_span_without_examples(tmp_path, chain):
 
 def test_distributions_are_of_the_same_examples(chain, features, landed):
     found = read_distributions(chain.statistics(DAY))
-    assert found["label"].counts == {str(k): v for k, v in landed["label"].value_counts().to_dict().items()}
-    assert set(found) == set(features[1]) and {part.examples for part in found.values()} == {len(landed)}
+    assert found["label"].counts == {
+        str(k): v for k, v in landed["label"].value_counts().to_dict().items()
+    }
+    assert set(found) == set(features[1]) and {part.examples for part in found.values()} == {
+        len(landed)
+    }
 
 
 def test_every_value_outside_a_domain_is_reported(tmp_path):
     """TFDV by itself looks at the thousand commonest values only, and says nothing of the others."""
     rows = [{"code": f"code {number}"} for number in range(1100)] * 2 + [{"code": "unheard of"}]
-    assert "unheard of" in forked(find_anomaly, rows, [f"code {number}" for number in range(1100)], tmp_path)
+    assert "unheard of" in forked(
+        find_anomaly, rows, [f"code {number}" for number in range(1100)], tmp_path
+    )
 
 
 def test_a_label_that_the_schema_calls_a_number_is_counted_by_class(tmp_path):
-    statistics, counted = forked(measure, [{"label": 2}, {"label": 0}, {"label": 2}], tmp_path, None, ("label",))
-    assert counted["label"].counts == {"0": 1, "2": 2} and statistics.datasets[0].features[0].HasField("num_stats")
+    statistics, counted = forked(
+        measure, [{"label": 2}, {"label": 0}, {"label": 2}], tmp_path, None, ("label",)
+    )
+    assert counted["label"].counts == {"0": 1, "2": 2} and statistics.datasets[0].features[
+        0
+    ].HasField("num_stats")
 
 
 def test_the_same_examples_give_the_same_bytes(tmp_path):

@@ -1,4 +1,7 @@
-"""The end of a run: verdicts and outcome are recorded together or not at all, and the report is there."""
+"""The end of a run.
+
+Verdicts and outcome are recorded together or not at all, and the report is there.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +46,11 @@ def _judged(project):
 
 def test_the_end_is_recorded_with_its_verdicts_and_its_report(project, findings):
     ended = conclude_run(project, "r1", "kept_champion", findings)
-    assert (ended.outcome, ended.window, ended.new_spans) == ("kept_champion", DAYS, DAYS) and ended.reasons
+    assert (ended.outcome, ended.window, ended.new_spans) == (
+        "kept_champion",
+        DAYS,
+        DAYS,
+    ) and ended.reasons
     assert Ledger(project.ledger_url).run_end("r1") == ended
     assert _judged(project) == {day: ["accepted"] for day in DAYS}
     report = project.folder / ended.report
@@ -61,7 +68,9 @@ def test_repeating_it_records_nothing(project, findings):
     }
 
 
-def test_cut_short_before_the_ledger_nothing_is_judged_and_the_next_run_goes_on(project, findings, monkeypatch):
+def test_cut_short_before_the_ledger_nothing_is_judged_and_the_next_run_goes_on(
+    project, findings, monkeypatch
+):
     def cut_short(*_):
         raise KeyboardInterrupt
 
@@ -76,7 +85,9 @@ def test_cut_short_before_the_ledger_nothing_is_judged_and_the_next_run_goes_on(
     assert _judged(project) == {day: ["accepted"] for day in DAYS}
 
 
-def test_a_span_that_another_run_judged_first_is_not_judged_again_nor_the_run_ended(project, findings):
+def test_a_span_that_another_run_judged_first_is_not_judged_again_nor_the_run_ended(
+    project, findings
+):
     other = replace(findings, selection=select_spans(project, "r2"))
     conclude_run(project, "r2", "kept_champion", other)
     with pytest.raises(LedgerError, match="twice"):
@@ -87,7 +98,10 @@ def test_a_span_that_another_run_judged_first_is_not_judged_again_nor_the_run_en
 
 def _with_failure(validation: Validation, name: str) -> Validation:
     failed = Check(kind="schema", subject="label", verdict="failed", message="no label")
-    spans = [s.model_copy(update={"checks": [failed]}) if s.span.name == name else s for s in validation.spans]
+    spans = [
+        s.model_copy(update={"checks": [failed]}) if s.span.name == name else s
+        for s in validation.spans
+    ]
     return Validation(spans=spans, accepted=False, reasons=[f"span {name} was refused"])
 
 
@@ -96,7 +110,10 @@ def test_refused_data_judges_only_the_span_that_failed(chain, project, findings,
     refused.write(tmp_path / "refused")
     told = Findings(selection=findings.selection, validation=tmp_path / "refused")
     ended = conclude_run(project, "r1", "data_rejected", told)
-    assert ended.reasons == [f"span {DAYS[1]} was refused"] and (project.folder / ended.report).is_file()
+    assert (
+        ended.reasons == [f"span {DAYS[1]} was refused"]
+        and (project.folder / ended.report).is_file()
+    )
     assert _judged(project) == {DAYS[1]: ["quarantined"]}
     (said,) = Ledger(project.ledger_url).judged_spans()[DAYS[1]]
     assert said.judged.reasons == ["label: no label"]
@@ -117,7 +134,9 @@ def test_a_failed_run_judges_nothing_of_what_it_validated(chain):
 
 def test_spans_that_were_not_new_are_not_judged_again(chain):
     validation = Validation.read(chain.validation)
-    spans = [span.model_copy(update={"new": span.span.name == DAYS[1]}) for span in validation.spans]
+    spans = [
+        span.model_copy(update={"new": span.span.name == DAYS[1]}) for span in validation.spans
+    ]
     events = judge_spans("promoted", validation.model_copy(update={"spans": spans}), "r1")
     assert [event.body.span.name for event in events] == [DAYS[1]]
 
@@ -145,7 +164,11 @@ def _judge(outcome, released=False, kind="schema", failing=(DAYS[1],)):
 def test_a_run_that_went_on_without_a_span_quarantines_it_and_accepts_the_rest(outcome):
     events = _judge(outcome)
     assert [event.kind for event in events.values()] == ["span_accepted", "span_quarantined"]
-    assert (events[DAYS[0]].body.rows, events[DAYS[0]].body.set_aside, events[DAYS[0]].body.reasons) == (4, 2, [])
+    assert (
+        events[DAYS[0]].body.rows,
+        events[DAYS[0]].body.set_aside,
+        events[DAYS[0]].body.reasons,
+    ) == (4, 2, [])
     assert events[DAYS[1]].body.reasons == ["label: no label"] and events[DAYS[1]].body.readable
 
 
@@ -155,22 +178,31 @@ def test_when_everything_new_is_bad_all_of_it_is_quarantined():
 
 
 def test_a_released_span_is_accepted_in_spite_of_its_failures_which_stay_recorded():
-    assert [event.kind for event in _judge("kept_champion", released=True).values()] == ["span_accepted"] * 2
+    assert [event.kind for event in _judge("kept_champion", released=True).values()] == [
+        "span_accepted"
+    ] * 2
     assert _judge("kept_champion", released=True)[DAYS[1]].body.reasons == ["label: no label"]
 
 
 def test_a_released_span_that_cannot_be_read_is_quarantined_a_second_time():
-    first, again = (_judge("kept_champion", released, "readable")[DAYS[1]] for released in (False, True))
+    first, again = (
+        _judge("kept_champion", released, "readable")[DAYS[1]] for released in (False, True)
+    )
     assert first.kind == again.kind == "span_quarantined" and first.key != again.key
     assert not first.body.readable
 
 
 def test_nothing_new_says_where_it_looked(project):
-    assert project.settings.data.spans in conclude_run(project, "r1", "nothing_new", Findings()).reasons[0]
+    assert (
+        project.settings.data.spans
+        in conclude_run(project, "r1", "nothing_new", Findings()).reasons[0]
+    )
 
 
 def test_state_may_be_kept_outside_the_project(project, tmp_path):
-    elsewhere = replace(project, settings=project.settings.model_copy(update={"state": str(tmp_path / "elsewhere")}))
+    elsewhere = replace(
+        project, settings=project.settings.model_copy(update={"state": str(tmp_path / "elsewhere")})
+    )
     land(elsewhere, 1)
     ended = conclude_run(elsewhere, "r1", "nothing_new", Findings())
     assert (elsewhere.folder / ended.report).is_file() and not ended.report.startswith("/")

@@ -41,11 +41,20 @@ NOT_FINITE = st.sampled_from([math.nan, math.inf, -math.inf])
 def difference(gain, metric="accuracy", where="overall", task="tipped"):
     low, middle, high = gain
     return Difference(
-        metric=metric, task=task, slice=where, examples=9, value=middle, low=low, high=high, confidence=0.95
+        metric=metric,
+        task=task,
+        slice=where,
+        examples=9,
+        value=middle,
+        low=low,
+        high=high,
+        confidence=0.95,
     )
 
 
-def evaluation(gain=None, metric="accuracy", value=0.9, champion=CHAMPION, where="overall", not_compared=()):
+def evaluation(
+    gain=None, metric="accuracy", value=0.9, champion=CHAMPION, where="overall", not_compared=()
+):
     """An evaluation whose candidate has `value` on `metric` and gains (value, low, high) over the champion."""
     kind = KINDS[metric]
     measured = dict.fromkeys(METRICS[kind], 0.5) | {metric: value}
@@ -68,7 +77,9 @@ def evaluation(gain=None, metric="accuracy", value=0.9, champion=CHAMPION, where
 def with_task(found, name="fare", differences=()):
     """The evaluation with a second task, on which the candidate gains so much over the champion."""
     tasks = [*found.tasks, EvaluatedTask(name=name, kind="regression")]
-    return found.model_copy(update={"tasks": tasks, "differences": [*differences, *found.differences]})
+    return found.model_copy(
+        update={"tasks": tasks, "differences": [*differences, *found.differences]}
+    )
 
 
 def with_slice(found, gain, where="label=7", examples=200, view=False):
@@ -110,13 +121,22 @@ def fairness_of(*flags):
 def probing_of(**flags):
     probes = [
         CovariateProbe(
-            feature=name, probe=probe, value=1, chance=2, spread=0.1, p_value=0.001, flagged=flag, unit="log loss"
+            feature=name,
+            probe=probe,
+            value=1,
+            chance=2,
+            spread=0.1,
+            p_value=0.001,
+            flagged=flag,
+            unit="log loss",
         )
         for name, flag in flags.items()
         if flag is not None
         for probe in ("permute", "latent")
     ]
-    return Probing(digest="d", metric="accuracy", examples=99, suspects=list(flags), covariates=probes)
+    return Probing(
+        digest="d", metric="accuracy", examples=99, suspects=list(flags), covariates=probes
+    )
 
 
 def promotes(found, **gate):
@@ -133,8 +153,14 @@ def test_better_promotes_only_above_zero_and_not_worse_only_above_the_margin(gai
     ("gain", "verdict"),
     [
         ((0.01, 0.02, 0.03), "so it is at least as good as the champion"),
-        ((-0.015, 0.0, 0.1), "so it may be worse than the champion by up to 0.0150 (allowed: 0.0200)"),
-        ((-0.024, 0.0, 0.1), "so it may be worse than the champion by up to 0.0240 (allowed: 0.0200)"),
+        (
+            (-0.015, 0.0, 0.1),
+            "so it may be worse than the champion by up to 0.0150 (allowed: 0.0200)",
+        ),
+        (
+            (-0.024, 0.0, 0.1),
+            "so it may be worse than the champion by up to 0.0240 (allowed: 0.0200)",
+        ),
     ],
 )
 def test_how_much_worse_it_may_be_and_what_is_allowed_is_said(gain, verdict):
@@ -147,7 +173,9 @@ def test_criteria_name_the_metric_that_they_measure(gate, metric, floor):
     found = with_slice(evaluation((0.01, 0.02, 0.03), gate.metric), (0.0, 0.1, 0.2))
     with_floor = gate.model_copy(update={"floors": {metric: floor}, "slice_loss": 0.1})
     criteria = decide_promotion(found, with_floor).criteria
-    assert [c.metric for c in criteria if c.kind == "floor"] == list(dict.fromkeys([gate.metric, metric]))
+    assert [c.metric for c in criteria if c.kind == "floor"] == list(
+        dict.fromkeys([gate.metric, metric])
+    )
     assert {c.metric for c in criteria if c.kind != "floor"} == {gate.metric}
 
 
@@ -188,23 +216,36 @@ def test_a_difference_that_is_no_number_keeps_the_champion(gain, gate, broken, p
 @given(GATES, NOT_FINITE)
 def test_a_metric_that_is_no_number_keeps_the_champion_or_none(gate, broken):
     for champion in (CHAMPION, None):
-        decision = decide_promotion(evaluation((0.1, 0.2, 0.3), gate.metric, broken, champion), gate)
-        assert not decision.promote and any("could not be measured" in reason for reason in decision.reasons)
+        decision = decide_promotion(
+            evaluation((0.1, 0.2, 0.3), gate.metric, broken, champion), gate
+        )
+        assert not decision.promote and any(
+            "could not be measured" in reason for reason in decision.reasons
+        )
 
 
 @given(GATES)
 def test_a_missing_metric_keeps_the_champion_or_none(gate):
     for champion in (CHAMPION, None):
-        assert not decide_promotion(evaluation((0.1, 0.2, 0.3), gate.metric, None, champion), gate).promote
+        assert not decide_promotion(
+            evaluation((0.1, 0.2, 0.3), gate.metric, None, champion), gate
+        ).promote
 
 
 @given(GAINS, GATES)
 def test_a_champion_that_was_not_compared_keeps_its_place(gain, gate):
-    silent = evaluation(None, gate.metric, not_compared=["champion version 3 could not be evaluated"])
+    silent = evaluation(
+        None, gate.metric, not_compared=["champion version 3 could not be evaluated"]
+    )
     other = next(metric for metric in METRICS[KINDS[gate.metric]] if metric != gate.metric)
     of_another_metric = silent.model_copy(update={"differences": [difference(gain, other)]})
     of_another_task = with_task(silent, differences=[difference(gain, gate.metric, task="fare")])
-    missing = [silent, of_another_metric, of_another_task, evaluation(gain, gate.metric, where="label=3")]
+    missing = [
+        silent,
+        of_another_metric,
+        of_another_task,
+        evaluation(gain, gate.metric, where="label=3"),
+    ]
     for found in missing:
         decision = decide_promotion(found, gate)
         assert not decision.promote and "not compared" in decision.reasons[0]
@@ -214,17 +255,17 @@ def test_a_champion_that_was_not_compared_keeps_its_place(gain, gate):
 @given(st.floats(0, 1), st.floats(0, 1), HIGHER)
 def test_floor_of_a_metric_where_more_is_better(value, floor, metric):
     for champion, gain in ((None, None), (CHAMPION, (0.1, 0.2, 0.3))):
-        assert promotes(evaluation(gain, metric, value, champion), metric=metric, floors={metric: floor}) is (
-            value >= floor
-        )
+        assert promotes(
+            evaluation(gain, metric, value, champion), metric=metric, floors={metric: floor}
+        ) is (value >= floor)
 
 
 @given(st.floats(0, 5), st.floats(0, 5), LOWER)
 def test_floor_of_a_metric_where_less_is_better(value, floor, metric):
     for champion, gain in ((None, None), (CHAMPION, (0.1, 0.2, 0.3))):
-        assert promotes(evaluation(gain, metric, value, champion), metric=metric, floors={metric: floor}) is (
-            value <= floor
-        )
+        assert promotes(
+            evaluation(gain, metric, value, champion), metric=metric, floors={metric: floor}
+        ) is (value <= floor)
 
 
 @given(GAINS, GATES, GAINS)
@@ -244,14 +285,18 @@ def test_a_floor_never_promotes_what_would_be_kept_without_it(gain, floor, gate)
 
 
 def test_the_first_candidate_serves_when_it_reaches_the_floor():
-    decision = decide_promotion(evaluation(champion=None, not_compared=["there is no champion yet"]), GateSettings())
+    decision = decide_promotion(
+        evaluation(champion=None, not_compared=["there is no champion yet"]), GateSettings()
+    )
     assert decision.promote and "there was no champion" in decision.reasons[0]
     assert decision.not_compared == ["there is no champion yet", "no floor is set (gate.floors)"]
 
 
 @given(GAINS, GATES, st.booleans())
 def test_a_decision_gives_its_reasons(gain, gate, with_champion):
-    decision = decide_promotion(evaluation(gain, gate.metric, champion=CHAMPION if with_champion else None), gate)
+    decision = decide_promotion(
+        evaluation(gain, gate.metric, champion=CHAMPION if with_champion else None), gate
+    )
     assert decision.reasons and all(decision.reasons)
     assert decision.promote == all(criterion.passed for criterion in decision.criteria)
     assert decision.promote or any(not criterion.passed for criterion in decision.criteria)
@@ -265,9 +310,13 @@ def test_the_decision_survives_the_file(tmp_path):
 
 def test_a_small_gain_is_not_shown_as_zero():
     decision = decide_promotion(
-        evaluation((0.00001, 0.00002, 0.00003), "mean_squared_error"), GateSettings(metric="mean_squared_error")
+        evaluation((0.00001, 0.00002, 0.00003), "mean_squared_error"),
+        GateSettings(metric="mean_squared_error"),
     )
-    assert "gain in mean squared error +2.0e-05, 95% interval +1.0e-05 to +3.0e-05" in decision.reasons[1]
+    assert (
+        "gain in mean squared error +2.0e-05, 95% interval +1.0e-05 to +3.0e-05"
+        in decision.reasons[1]
+    )
 
 
 WON = (0.01, 0.02, 0.03)
@@ -286,7 +335,9 @@ def test_a_slice_that_is_shown_to_lose_more_than_tolerated_keeps_the_champion(ga
 @given(GAINS)
 def test_slices_do_not_decide_unless_they_are_asked_to_and_that_is_told(gain):
     decision = decide_promotion(with_slice(evaluation(WON), gain), GateSettings())
-    assert decision.promote and any("gate.slice_loss is not set" in said for said in decision.not_compared)
+    assert decision.promote and any(
+        "gate.slice_loss is not set" in said for said in decision.not_compared
+    )
 
 
 def test_views_decide_as_slices_do():
@@ -297,8 +348,13 @@ def test_views_decide_as_slices_do():
 def test_a_slice_without_an_interval_does_not_decide_and_is_told():
     found = with_slice(evaluation(WON), (math.nan, -0.5, math.nan), examples=4)
     decision = decide_promotion(found, GateSettings(slice_loss=0.05))
-    assert decision.promote and "too few examples for an interval on 1 slice: label=7 (4)" in decision.not_compared
-    assert [(c.compared, c.passed) for c in decision.criteria if c.kind == "slice"] == [(False, False)]
+    assert (
+        decision.promote
+        and "too few examples for an interval on 1 slice: label=7 (4)" in decision.not_compared
+    )
+    assert [(c.compared, c.passed) for c in decision.criteria if c.kind == "slice"] == [
+        (False, False)
+    ]
     assert any("warning: none of 1 slices" in reason for reason in decision.reasons)
 
 
@@ -306,21 +362,32 @@ def test_hundreds_of_slices_without_an_interval_are_counted_in_one_line():
     found = evaluation(WON)
     for number in range(12):
         found = with_slice(found, (math.nan, -0.5, math.nan), f"label={number}", examples=4)
-    (said,) = (line for line in decide_promotion(found, GateSettings()).not_compared if "too few" in line)
+    (said,) = (
+        line for line in decide_promotion(found, GateSettings()).not_compared if "too few" in line
+    )
     assert "on 12 slices: label=0 (4)" in said and said.endswith("label=9 (4) and 2 more")
 
 
 def test_slices_that_could_lose_more_are_counted():
     found = with_slice(evaluation(WON), (-0.3, -0.01, 0.3))
-    criterion = next(c for c in decide_promotion(found, GateSettings(slice_loss=0.1)).criteria if c.kind == "slice")
-    assert criterion.passed and "for 1 of them such a loss cannot be ruled out" in criterion.explanation
+    criterion = next(
+        c
+        for c in decide_promotion(found, GateSettings(slice_loss=0.1)).criteria
+        if c.kind == "slice"
+    )
+    assert (
+        criterion.passed
+        and "for 1 of them such a loss cannot be ruled out" in criterion.explanation
+    )
 
 
 def test_slices_of_another_instance_or_task_have_no_say():
     found = with_slice(evaluation(WON), (-0.9, -0.8, -0.7))
     row = found.differences[-1]
     for change in ({"model": "instance-2"}, {"task": "fare"}):
-        others = found.model_copy(update={"differences": [found.differences[0], row.model_copy(update=change)]})
+        others = found.model_copy(
+            update={"differences": [found.differences[0], row.model_copy(update=change)]}
+        )
         assert promotes(others, slice_loss=0.05)
 
 
@@ -333,19 +400,28 @@ def test_the_serving_distribution_decides_where_it_is_to(overall, served):
 
 def test_without_the_serving_distribution_nothing_is_promoted_on_it():
     decision = decide_promotion(
-        evaluation(WON, not_compared=["serving distribution: no serving log"]), GateSettings(distribution="serving")
+        evaluation(WON, not_compared=["serving distribution: no serving log"]),
+        GateSettings(distribution="serving"),
     )
-    assert not decision.promote and "no serving log" in decision.reasons[0] and not decision.worth_repeating
+    assert (
+        not decision.promote
+        and "no serving log" in decision.reasons[0]
+        and not decision.worth_repeating
+    )
 
 
 @pytest.mark.parametrize("flags, flagged", [((False, False), False), ((False, True), True)])
 def test_a_flagged_group_blocks_or_warns(flags, flagged):
     found = evaluation(WON).model_copy(update={"fairness": fairness_of(*flags)})
-    blocked, warned = (decide_promotion(found, GateSettings(fairness=what)) for what in ("block", "warn"))
+    blocked, warned = (
+        decide_promotion(found, GateSettings(fairness=what)) for what in ("block", "warn")
+    )
     assert blocked.promote is not flagged and warned.promote
     assert bool(warned.warnings) is flagged
     if flagged:
-        assert any("error rate of sex=g1 0.3000 beside 0.1000" in reason for reason in blocked.reasons)
+        assert any(
+            "error rate of sex=g1 0.3000 beside 0.1000" in reason for reason in blocked.reasons
+        )
         assert any(reason.startswith("warning: groups differ") for reason in warned.reasons)
 
 
@@ -359,7 +435,10 @@ def test_groups_that_could_not_be_compared_do_not_pass():
 @pytest.mark.parametrize("champion", [CHAMPION, None])
 def test_a_suspect_feature_blocks_or_warns_and_not_probing_it_is_no_pass(flag, champion):
     found, probing = evaluation(WON, champion=champion), probing_of(scanner=flag)
-    blocked, warned = (decide_promotion(found, GateSettings(covariates=what), probing) for what in ("block", "warn"))
+    blocked, warned = (
+        decide_promotion(found, GateSettings(covariates=what), probing)
+        for what in ("block", "warn")
+    )
     assert blocked.promote is (flag is False) and warned.promote
     assert bool(warned.warnings) is (flag is not False)
 

@@ -1,4 +1,7 @@
-"""Champions and instances that cannot be compared, and what becomes of them; run in processes of their own."""
+"""Champions and instances that cannot be compared, and what becomes of them.
+
+Run in processes of their own.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +30,9 @@ def save_changed(source: Path, folder: Path, signature: str, change: Change) -> 
     spec = tf.TensorSpec([None], tf.string, name="examples")
     signatures = dict(module.inner.signatures)
     inner = signatures[signature]
-    signatures[signature] = tf.function(lambda examples: change(inner(examples=examples))).get_concrete_function(spec)
+    signatures[signature] = tf.function(
+        lambda examples: change(inner(examples=examples))
+    ).get_concrete_function(spec)
     tf.saved_model.save(module, str(folder), signatures=signatures)
     shutil.copytree(source / "assets.extra", folder / "assets.extra")
 
@@ -52,8 +57,12 @@ def other_feature(given: dict[str, Any]) -> dict[str, Any]:
     """Needs `thickness`, which the patients never had."""
     import tensorflow as tf
 
-    parsed = tf.io.parse_example(tf.zeros([1], tf.string), {"thickness": tf.io.FixedLenFeature([], tf.float32)})
-    return {name: value + tf.cast(parsed["thickness"][0], value.dtype) for name, value in given.items()}
+    parsed = tf.io.parse_example(
+        tf.zeros([1], tf.string), {"thickness": tf.io.FixedLenFeature([], tf.float32)}
+    )
+    return {
+        name: value + tf.cast(parsed["thickness"][0], value.dtype) for name, value in given.items()
+    }
 
 
 def saved_model(kind: Kind) -> Path:
@@ -66,7 +75,10 @@ def compare_champions(kinds: dict[str, Kind], folder: Path) -> dict[str, Compara
     from perennial.registry.versions import Candidate, Registry
 
     several = kinds["several"]
-    sources = {"another task": saved_model(kinds["regression"]), "fewer tasks": saved_model(kinds["binary"])}
+    sources = {
+        "another task": saved_model(kinds["regression"]),
+        "fewer tasks": saved_model(kinds["binary"]),
+    }
     for case, (signature, change) in {
         "other labels": ("label_examples", other_labels),
         "not a number": ("serve_examples", not_a_number),
@@ -75,13 +87,19 @@ def compare_champions(kinds: dict[str, Kind], folder: Path) -> dict[str, Compara
         sources[case] = folder / case.replace(" ", "-")
         save_changed(saved_model(several), sources[case], signature, change)
     sources["no contract"] = folder / "no-contract"
-    shutil.copytree(saved_model(several), sources["no contract"], ignore=shutil.ignore_patterns("contract.json"))
+    shutil.copytree(
+        saved_model(several), sources["no contract"], ignore=shutil.ignore_patterns("contract.json")
+    )
     project = copy_kind_project(several, folder / "project")
     registry, found = Registry(project), {}
     for case, source in sources.items():
         version = registry.register(Candidate(source, digest_folder(source), {}, {}, {}, {}))
-        found[case] = _compare(project, several, Champion(version=version.version, digest=version.digest, deployment=1))
-    damaged = registry.register(Candidate(saved_model(several), digest_folder(saved_model(several)), {}, {}, {}, {}))
+        found[case] = _compare(
+            project, several, Champion(version=version.version, digest=version.digest, deployment=1)
+        )
+    damaged = registry.register(
+        Candidate(saved_model(several), digest_folder(saved_model(several)), {}, {}, {}, {})
+    )
     stored = Path(damaged.source.removeprefix("file://")) / "saved_model.pb"
     stored.write_bytes(stored.read_bytes()[:-1])
     champion = Champion(version=damaged.version, digest=damaged.digest, deployment=1)
@@ -103,7 +121,9 @@ def spoil_instance(kind: Kind, folder: Path, spoiled: Training) -> dict[str, Pat
     """Instance -> folder, where one instance gives NaN for an example."""
     folders = {path.name: path for path in kind.models}
     name = spoiled.instance.name
-    save_changed(folders[name] / "saved_model", folder / name / "saved_model", "serve_examples", not_a_number)
+    save_changed(
+        folders[name] / "saved_model", folder / name / "saved_model", "serve_examples", not_a_number
+    )
     return folders | {name: folder / name}
 
 
@@ -114,8 +134,12 @@ def predict_spoiled(
     from components.evaluate_model.predictions import predict_instances
     from perennial.evaluation.prediction_table import read_examples
 
-    saved = {name: path / "saved_model" for name, path in spoil_instance(kind, folder, spoiled).items()}
-    found = predict_instances(kind.project.tasks, saved, candidate, read_examples(kind.window, "id", []))
+    saved = {
+        name: path / "saved_model" for name, path in spoil_instance(kind, folder, spoiled).items()
+    }
+    found = predict_instances(
+        kind.project.tasks, saved, candidate, read_examples(kind.window, "id", [])
+    )
     return found.predictions, found.not_measured
 
 
@@ -128,9 +152,18 @@ class Shown:
     metadata: dict[str, dict[str, Any]]
 
 
-def run_wrapper(project: Project, kind: Kind, folder: Path, validation: Path | None = None) -> Shown:
+def run_wrapper(
+    project: Project, kind: Kind, folder: Path, validation: Path | None = None
+) -> Shown:
     """Runs the Kubeflow wrapper with Kubeflow's own artifacts, as its executor does."""
-    from kfp.dsl import Artifact, ClassificationMetrics, Dataset, Metrics, Model, SlicedClassificationMetrics
+    from kfp.dsl import (
+        Artifact,
+        ClassificationMetrics,
+        Dataset,
+        Metrics,
+        Model,
+        SlicedClassificationMetrics,
+    )
 
     from schemas.records import Evaluation
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from perennial.errors import NotComparedError
 from perennial.project import Project
 from tests.components.evaluate_model.jobs import saved_model
 from tests.kinds import Kind
@@ -21,11 +22,17 @@ def reweigh(project: Project, kind: Kind) -> dict[str, Any] | str:
     examples = read_examples(kind.window, "id", [])
     labels = model.label_examples(examples.records)[task.name]
     predictions = model.predict_examples(examples.records)[task.name]
-    found = estimate_weights(project, task, model, examples, labels, predictions)
-    if isinstance(found, str):
-        return found
+    try:
+        found = estimate_weights(project, task, model, examples, labels, predictions)
+    except NotComparedError as reason:
+        return str(reason)
     heavy = np.array([row[0] > 28 for row in read_values(examples.records, ["bmi"])["bmi"]])
     severe = np.asarray(labels) > (0 if task.is_classes else 140)
     means = {"severe": severe, "other": ~severe, "heavy": heavy, "light": ~heavy}
     told = {name: float(found.weights[rows].mean()) for name, rows in means.items()}
-    return {**found.record.model_dump(), **told, "mean": float(found.weights.mean()), "notes": list(found.notes)}
+    return {
+        **found.record.model_dump(),
+        **told,
+        "mean": float(found.weights.mean()),
+        "notes": list(found.notes),
+    }

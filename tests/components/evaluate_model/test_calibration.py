@@ -12,7 +12,9 @@ from components.evaluate_model.calibration import BINS, measure_calibration
 
 
 def measure(labels, probabilities, confidence=0.95):
-    return measure_calibration(np.asarray(labels), np.asarray(probabilities), "candidate", "tip", confidence, None)
+    return measure_calibration(
+        np.asarray(labels), np.asarray(probabilities), "candidate", "tip", confidence, None
+    )
 
 
 def of_binary(sure, right):
@@ -30,13 +32,23 @@ def test_the_error_as_worked_by_hand():
         (10, pytest.approx(0.9), pytest.approx(0.7)),
     ]
     assert [(b.low, b.high) for b in found.bins] == [(9 / 15, 10 / 15), (13 / 15, 14 / 15)]
-    assert (found.model, found.task, found.confidence, found.temperature) == ("candidate", "tip", 0.95, None)
+    assert (found.model, found.task, found.confidence, found.temperature) == (
+        "candidate",
+        "tip",
+        0.95,
+        None,
+    )
 
 
 def test_full_confidence_is_in_the_last_bin_and_unknown_labels_are_wrong():
     found = measure([0, 1, 7, 0], [[1.0, 0.0, 0.0]] * 4)
     (last,) = found.bins
-    assert (last.low, last.high, last.confidence, last.accuracy) == ((BINS - 1) / BINS, 1.0, 1.0, 0.5)
+    assert (last.low, last.high, last.confidence, last.accuracy) == (
+        (BINS - 1) / BINS,
+        1.0,
+        1.0,
+        0.5,
+    )
     assert found.error == 0.5
 
 
@@ -47,7 +59,9 @@ def test_temperature_and_confidence_are_told():
 
 
 @pytest.mark.parametrize("sharpness, least, most", [(1.0, 0.0, 0.03), (3.0, 0.08, 1.0)])
-def test_a_model_that_says_the_truth_has_a_small_error_and_an_overconfident_one_a_large(sharpness, least, most):
+def test_a_model_that_says_the_truth_has_a_small_error_and_an_overconfident_one_a_large(
+    sharpness, least, most
+):
     random = np.random.default_rng(5)
     logits = random.normal(size=(5000, 4))
     truth = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)

@@ -1,4 +1,7 @@
-"""Evaluation with everything switched on, through Kubeflow's wrapper; what the dashboard is given."""
+"""Evaluation with everything switched on, through Kubeflow's wrapper.
+
+What the dashboard is given.
+"""
 
 from __future__ import annotations
 
@@ -34,8 +37,12 @@ def reset(kind, folder, **changes):
         settings[section] |= values
     (folder / "project.yaml").write_text(yaml.safe_dump(settings))
     patients = pd.read_csv(folder / "data" / f"{SPAN}.csv")
-    ill, well = (patients[rows] for rows in (patients["progression"] > 140, patients["progression"] <= 140))
-    asked = pd.concat([ill.sample(400, replace=True, random_state=1), well.sample(100, random_state=1)])
+    ill, well = (
+        patients[rows] for rows in (patients["progression"] > 140, patients["progression"] <= 140)
+    )
+    asked = pd.concat(
+        [ill.sample(400, replace=True, random_state=1), well.sample(100, random_state=1)]
+    )
     asked.drop(columns=["id", "progression"]).to_csv(folder / "served.csv", index=False)
     return load_project(project.folder)
 
@@ -45,7 +52,11 @@ def shown(kinds, tmp_path_factory):
     """What the wrapper makes of a binary task with everything switched on."""
     folder = tmp_path_factory.mktemp("everything")
     project = reset(
-        kinds["binary"], folder / "project", data={"serving_log": "served.csv"}, evaluate=EVALUATE, gate=GATE
+        kinds["binary"],
+        folder / "project",
+        data={"serving_log": "served.csv"},
+        evaluate=EVALUATE,
+        gate=GATE,
     )
     validation(**{SPAN: [("drift", "age", "failed")]}).write(folder / "validation")
     return forked(run_wrapper, project, kinds["binary"], folder, folder / "validation")
@@ -61,7 +72,9 @@ def accuracy(table, model):
 
 
 def difference(shown, where):
-    (row,) = (r for r in shown.evaluation.differences if r.slice == where and r.model == "candidate")
+    (row,) = (
+        r for r in shown.evaluation.differences if r.slice == where and r.model == "candidate"
+    )
     return row
 
 
@@ -73,7 +86,11 @@ def test_serving_distribution_is_measured_and_decides(shown, table):
     row = difference(shown, "serving distribution")
     gains = accuracy(table, evaluation.candidate).astype(float) - accuracy(table, "champion")
     assert row.value == pytest.approx(np.average(gains, weights=weights))
-    assert (row.family, row.view, row.examples) == (3, True, 84) and row.low <= row.value <= row.high
+    assert (row.family, row.view, row.examples) == (
+        3,
+        True,
+        84,
+    ) and row.low <= row.value <= row.high
     measured = {r.model: r for r in evaluation.slices if r.slice == "serving distribution"}
     expected = np.average(accuracy(table, evaluation.candidate), weights=weights)
     assert measured["candidate"].values["accuracy"] == pytest.approx(expected, rel=1e-4)
@@ -98,14 +115,19 @@ def test_crosses_are_measured_and_too_small_ones_are_not_judged(shown, table):
     for (sex, age), size in sizes.items():
         row = difference(shown, f"sex={sex}, age={age}")
         assert row.examples == size < 20 and np.isnan(row.low) and np.isfinite(row.value)
-    measured = {r.slice for r in shown.evaluation.slices if r.model == "candidate" and ", " in r.slice}
+    measured = {
+        r.slice for r in shown.evaluation.slices if r.model == "candidate" and ", " in r.slice
+    }
     assert measured == {f"sex={sex}, age={age}" for sex, age in sizes.index}
     assert difference(shown, "sex=1").family == 2
 
 
 def test_fairness_and_calibration_are_of_the_candidate(shown):
     evaluation = shown.evaluation
-    assert {(test.feature, test.group) for test in evaluation.fairness.tests} >= {("sex", "1"), ("sex", "2")}
+    assert {(test.feature, test.group) for test in evaluation.fairness.tests} >= {
+        ("sex", "1"),
+        ("sex", "2"),
+    }
     assert [row.model for row in evaluation.calibration] == ["candidate", "champion"]
     assert evaluation.calibration[0].confidence == 0.9
 
@@ -120,7 +142,9 @@ def test_dashboard_has_the_confusion_and_the_roc_curve(shown, table):
     rows = [row["row"] for row in confusion["confusionMatrix"]["rows"]]
     assert rows == shown.evaluation.confusion[0].counts
     points = confusion["confidenceMetrics"]
-    assert 3 <= len(points) <= 100 and all(np.isfinite(list(point.values())).all() for point in points)
+    assert 3 <= len(points) <= 100 and all(
+        np.isfinite(list(point.values())).all() for point in points
+    )
     ones = np.stack(table[shown.evaluation.candidate])[:, 1]
     middle = points[len(points) // 2]
     called = ones[table["label"] == 1] >= middle["confidenceThreshold"]
@@ -128,12 +152,20 @@ def test_dashboard_has_the_confusion_and_the_roc_curve(shown, table):
 
 
 def test_dashboard_has_the_confusion_of_every_slice_that_is_judged(shown, table):
-    slices = {row["slice"]: row["sliceClassificationMetrics"] for row in shown.metadata["sliced"]["evaluationSlices"]}
+    slices = {
+        row["slice"]: row["sliceClassificationMetrics"]
+        for row in shown.metadata["sliced"]["evaluationSlices"]
+    }
     assert set(slices) == {"sex=1", "sex=2"}
     counts = np.array([row["row"] for row in slices["sex=1"]["confusionMatrix"]["rows"]])
     of = table[table["slice:sex"] == "1"]
-    assert counts.sum() == len(of) and np.trace(counts) == accuracy(of, shown.evaluation.candidate).sum()
-    assert [spec["displayName"] for spec in slices["sex=1"]["confusionMatrix"]["annotationSpecs"]] == ["0", "1"]
+    assert (
+        counts.sum() == len(of)
+        and np.trace(counts) == accuracy(of, shown.evaluation.candidate).sum()
+    )
+    assert [
+        spec["displayName"] for spec in slices["sex=1"]["confusionMatrix"]["annotationSpecs"]
+    ] == ["0", "1"]
 
 
 def test_dashboard_has_the_metrics_and_the_digest(shown):

@@ -1,4 +1,7 @@
-"""Groups compared: simulated groups that are alike and that are not, and what cannot be compared."""
+"""Groups compared.
+
+Simulated groups that are alike and that are not, and what cannot be compared.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,9 @@ from components.evaluate_model.fairness import compare_groups
 from perennial.tasks import Task
 from schemas.project import FairnessSettings
 
-BINARY, CLASSES, VALUE = (Task("tip", kind, "tip") for kind in ("binary", "multi_class", "regression"))
+BINARY, CLASSES, VALUE = (
+    Task("tip", kind, "tip") for kind in ("binary", "multi_class", "regression")
+)
 SIMULATIONS = 300
 
 
@@ -20,13 +25,18 @@ def settings(**changes):
 
 
 def binary_frame(random, groups, error_rates, base=0.4):
-    """Examples of a binary task: in each group the model errs this often; scores follow from whether it is right."""
+    """Examples of a binary task: in each group the model errs this often.
+
+    Scores follow from whether it is right.
+    """
     label = (random.random(len(groups)) < base).astype(int)
     wrong = random.random(len(groups)) < error_rates
     sure = random.uniform(0.5, 1, len(groups))
     predicted = np.where(wrong, 1 - label, label)
     one = np.where(predicted == 1, sure, 1 - sure)
-    return pd.DataFrame({"slice:camera": groups, "label": label, "m": list(np.stack([1 - one, one], axis=1))})
+    return pd.DataFrame(
+        {"slice:camera": groups, "label": label, "m": list(np.stack([1 - one, one], axis=1))}
+    )
 
 
 def test_groups_that_are_alike_are_flagged_in_at_most_one_of_twenty():
@@ -45,7 +55,9 @@ def test_a_planted_gap_of_15_points_is_found_in_at_least_19_of_20():
         groups = np.array(["new"] * 300 + ["old"] * 1500)
         frame = binary_frame(random, groups, np.where(groups == "new", 0.22, 0.07))
         fairness, _ = compare_groups(frame, BINARY, "m", settings())
-        found += any(test.group == "new" and test.measure == "error_rate" for test in fairness.flagged)
+        found += any(
+            test.group == "new" and test.measure == "error_rate" for test in fairness.flagged
+        )
     assert found >= SIMULATIONS * 0.95
 
 
@@ -54,10 +66,15 @@ def test_a_planted_gap_of_scores_or_of_errors_of_values_is_found():
     groups = np.array(["new"] * 300 + ["old"] * 700)
     label = random.normal(size=1000)
     spread = np.where(groups == "new", 2.0, 1.0)
-    frame = pd.DataFrame({"slice:camera": groups, "label": label, "m": label + spread * random.normal(size=1000)})
+    frame = pd.DataFrame(
+        {"slice:camera": groups, "label": label, "m": label + spread * random.normal(size=1000)}
+    )
     found, notes = compare_groups(frame, VALUE, "m", settings(gap=0.15))
     assert found.score == "predicted value" and notes == []
-    assert {(t.group, t.measure) for t in found.flagged} == {("new", "absolute_error"), ("old", "absolute_error")}
+    assert {(t.group, t.measure) for t in found.flagged} == {
+        ("new", "absolute_error"),
+        ("old", "absolute_error"),
+    }
     (test,) = [t for t in found.tests if (t.group, t.measure) == ("new", "absolute_error")]
     assert test.value > 1.5 * test.rest and test.examples == 300
 
@@ -79,10 +96,16 @@ def test_numbers_are_those_of_scipy_and_corrected_for_all_tests():
         "false_negative_rate": frame["label"] == 1,
     }.items():
         test = tests["new", measure]
-        assert test.value == pytest.approx(wrong[inside & among].mean()) and test.examples == (inside & among).sum()
+        assert (
+            test.value == pytest.approx(wrong[inside & among].mean())
+            and test.examples == (inside & among).sum()
+        )
         assert test.rest == pytest.approx(wrong[~inside & among].mean())
         assert test.gap == pytest.approx(abs(test.value - test.rest))
-    table = [[wrong[inside].sum(), wrong[~inside].sum()], [(~wrong)[inside].sum(), (~wrong)[~inside].sum()]]
+    table = [
+        [wrong[inside].sum(), wrong[~inside].sum()],
+        [(~wrong)[inside].sum(), (~wrong)[~inside].sum()],
+    ]
     p_value = chi2_contingency(table, correction=False).pvalue
     assert p_value <= tests["new", "error_rate"].p_value <= min(1.0, 8 * p_value)
 
@@ -92,12 +115,16 @@ def test_rare_errors_are_compared_exactly():
     wrong = np.zeros(660, bool)
     wrong[:4] = True
     one = np.where(wrong, 0.9, 0.1)
-    frame = pd.DataFrame({"slice:camera": groups, "label": 0, "m": list(np.stack([1 - one, one], axis=1))})
+    frame = pd.DataFrame(
+        {"slice:camera": groups, "label": 0, "m": list(np.stack([1 - one, one], axis=1))}
+    )
     found, notes = compare_groups(frame, BINARY, "m", settings())
     (test,) = [t for t in found.tests if (t.group, t.measure) == ("new", "error_rate")]
     p_value = fisher_exact([[4, 0], [56, 600]]).pvalue
     assert p_value <= test.p_value <= 6 * p_value  # six tests: there are no examples of class 1
-    assert any("false negative rate was not compared: 0 examples of class 1" in note for note in notes)
+    assert any(
+        "false negative rate was not compared: 0 examples of class 1" in note for note in notes
+    )
 
 
 def test_scores_of_several_classes_are_those_of_the_true_class_and_missing_values_are_a_group():
@@ -107,11 +134,16 @@ def test_scores_of_several_classes_are_those_of_the_true_class_and_missing_value
     groups = np.array(["None"] * 100 + ["a"] * 200)
     frame = pd.DataFrame({"slice:camera": groups, "label": label, "m": list(scores)})
     found, _ = compare_groups(frame, CLASSES, "m", settings())
-    assert {test.measure for test in found.tests} == {"score", "error_rate"} and found.score.endswith("true class")
+    assert {test.measure for test in found.tests} == {
+        "score",
+        "error_rate",
+    } and found.score.endswith("true class")
     truth = np.where(label < 3, scores[np.arange(300), np.minimum(label, 2)], 0)
     rows = {row.group: row for row in found.scores}
     assert set(rows) == {"None", "a"} and rows["None"].examples == 100
-    np.testing.assert_allclose(rows["None"].quantiles, np.quantile(truth[:100], np.linspace(0, 1, 21)))
+    np.testing.assert_allclose(
+        rows["None"].quantiles, np.quantile(truth[:100], np.linspace(0, 1, 21))
+    )
 
 
 def test_a_difference_within_the_tolerated_gap_is_not_flagged():
@@ -128,7 +160,8 @@ def test_what_cannot_be_compared_is_named():
     found, notes = compare_groups(frame, BINARY, "m", FairnessSettings(features=["camera", "site"]))
     assert found.tests == [] and found.scores == []
     assert notes == [
-        "fairness by `camera`: groups with fewer than 50 test examples were not compared: `small` (30), `tiny` (10)",
+        "fairness by `camera`: groups with fewer than 50 test examples were not compared: "
+        "`small` (30), `tiny` (10)",
         "fairness by `camera`: fewer than 50 test examples are outside the group `large`",
         "fairness by `site`: all test examples are in the group `one`",
     ]

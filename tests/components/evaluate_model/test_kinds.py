@@ -1,4 +1,7 @@
-"""Evaluation of binary tasks, regressions and several tasks at once; champions that predict something else."""
+"""Evaluation of binary tasks, regressions and several tasks at once.
+
+Champions that predict something else.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,12 @@ from schemas.records import Evaluation, Training
 from tests.components.evaluate_model.jobs import compare_champions, predict_spoiled
 from tests.forked import forked
 
-TASKS = [("binary", "severe"), ("regression", "progression"), ("several", "severe"), ("several", "progression")]
+TASKS = [
+    ("binary", "severe"),
+    ("regression", "progression"),
+    ("several", "severe"),
+    ("several", "progression"),
+]
 
 
 @pytest.fixture(scope="module")
@@ -36,12 +44,17 @@ def landed(kinds):
 def test_labels_of_each_task_are_as_the_model_learned_them(kinds, landed, kind, task):
     table = kinds[kind].table(task)
     progression = landed["progression"][table["key"]].to_numpy()
-    np.testing.assert_allclose(table["label"], progression > 140 if task == "severe" else progression)
+    np.testing.assert_allclose(
+        table["label"], progression > 140 if task == "severe" else progression
+    )
     assert (table["slice:sex"] == landed["sex"][table["key"]].astype(str).to_numpy()).all()
 
 
 def test_tables_of_all_tasks_have_the_same_rows(kinds):
-    first, second = (kinds["several"].table(task)[["span", "key", "slice:sex"]] for task in ("severe", "progression"))
+    first, second = (
+        kinds["several"].table(task)[["span", "key", "slice:sex"]]
+        for task in ("severe", "progression")
+    )
     pd.testing.assert_frame_equal(first, second)
 
 
@@ -52,7 +65,11 @@ def test_metrics_are_those_of_scikit_learn(kinds, found, kind, task):
     rows = [row for row in evaluation.slices if row.task == task]
     assert {row.slice for row in rows} == {"overall", "sex=1", "sex=2"}
     for row in rows:
-        where = table if row.slice == "overall" else table[table["slice:sex"] == row.slice.removeprefix("sex=")]
+        where = (
+            table
+            if row.slice == "overall"
+            else table[table["slice:sex"] == row.slice.removeprefix("sex=")]
+        )
         labels, predicted = where["label"], where[names.get(row.model, row.model)]
         if task == "severe":
             ones = np.stack(predicted)[:, 1]
@@ -80,7 +97,9 @@ def test_metrics_are_those_of_scikit_learn(kinds, found, kind, task):
 )
 def test_differences_agree_with_the_metrics_and_positive_is_better(found, kind, task, metric, sign):
     rows = {(row.model, row.slice): row.values for row in found[kind].slices if row.task == task}
-    differences = [row for row in found[kind].differences if row.task == task and row.model == "candidate"]
+    differences = [
+        row for row in found[kind].differences if row.task == task and row.model == "candidate"
+    ]
     assert {row.slice for row in differences} == {"overall", "sex=1", "sex=2"}
     for row in differences:
         gain = rows["candidate", row.slice][metric] - rows["champion", row.slice][metric]
@@ -94,7 +113,9 @@ def test_the_other_instance_is_compared_on_the_first_task(kinds, found):
     for kind in ("binary", "several"):
         others = [row for row in found[kind].differences if row.model != "candidate"]
         (name,) = {path.name for path in kinds[kind].models} - {found[kind].candidate}
-        assert [(row.model, row.slice, row.family, row.task) for row in others] == [(name, "overall", 2, "severe")]
+        assert [(row.model, row.slice, row.family, row.task) for row in others] == [
+            (name, "overall", 2, "severe")
+        ]
         assert (others[0].value, others[0].low, others[0].high) == (0, 0, 0)
 
 
@@ -105,7 +126,10 @@ def test_what_could_not_be_looked_at_is_said(found):
 
 
 def test_calibration_of_every_task_with_classes(found):
-    told = {kind: [(row.model, row.task) for row in evaluation.calibration] for kind, evaluation in found.items()}
+    told = {
+        kind: [(row.model, row.task) for row in evaluation.calibration]
+        for kind, evaluation in found.items()
+    }
     both = [("candidate", "severe"), ("champion", "severe")]
     assert told == {"binary": both, "several": both, "regression": []}
     for row in found["binary"].calibration:
@@ -119,7 +143,9 @@ def test_record_names_its_tasks_and_the_gate_reads_the_first(kinds, found):
         ("progression", "regression"),
     ]
     decision = decide_promotion(found["several"], kinds["several"].project.settings.gate)
-    assert "task `progression` is measured, but the gate reads `severe` only" in decision.not_compared
+    assert (
+        "task `progression` is measured, but the gate reads `severe` only" in decision.not_compared
+    )
     first = decide_promotion(found["regression"], kinds["regression"].project.settings.gate)
     assert first.promote and "candidate's mean absolute error is" in first.reasons[1]
 
@@ -146,9 +172,18 @@ def champions(kinds, tmp_path_factory):
 @pytest.mark.parametrize(
     "case, parts",
     [
-        ("other labels", ["labels are defined otherwise by version 4 (task `severe`: 84 of 84 test examples, such as"]),
+        (
+            "other labels",
+            [
+                "labels are defined otherwise by version 4 (task `severe`: 84 of 84 test "
+                "examples, such as"
+            ],
+        ),
         ("another task", ["predicts `progression` (regression) instead of `severe` (binary)"]),
-        ("not a number", ["NaN or infinity for 1 of 84 test examples of task `severe`, such as patient-"]),
+        (
+            "not a number",
+            ["NaN or infinity for 1 of 84 test examples of task `severe`, such as patient-"],
+        ),
         ("other feature", ["must take every example. Received: ", "thickness"]),
         ("no contract", ["could not be evaluated: ", "must have assets.extra/contract.json"]),
         ("damaged", ["could not be evaluated: ", "SHA-256"]),
@@ -164,11 +199,16 @@ def test_champion_that_cannot_be_compared_is_told_and_left_out(champions, case, 
 def test_champion_with_fewer_tasks_is_compared_on_the_first(champions):
     found = champions["fewer tasks"]
     assert list(found.predictions) == ["severe"]
-    assert found.not_compared == ["task `progression` (regression): champion version 3 does not predict it"]
+    assert found.not_compared == [
+        "task `progression` (regression): champion version 3 does not predict it"
+    ]
 
 
 def _trainings(kind):
-    return sorted((Training.read(folder) for folder in kind.models), key=lambda training: training.best.eval_loss)
+    return sorted(
+        (Training.read(folder) for folder in kind.models),
+        key=lambda training: training.best.eval_loss,
+    )
 
 
 def test_candidate_that_gives_nan_is_refused_by_its_name(kinds, tmp_path):
@@ -176,15 +216,21 @@ def test_candidate_that_gives_nan_is_refused_by_its_name(kinds, tmp_path):
     name = best.instance.name
     with pytest.raises(TrainingError) as caught:
         forked(predict_spoiled, kinds["several"], tmp_path, best, name)
-    assert str(caught.value).startswith(f"model of {name} must give finite predictions. Received: NaN or infinity for ")
+    assert str(caught.value).startswith(
+        f"model of {name} must give finite predictions. Received: NaN or infinity for "
+    )
     assert "preprocessing_fn" in caught.value.remedy
 
 
 def test_another_instance_that_gives_nan_is_left_out_and_told(kinds, tmp_path):
     best, worse = _trainings(kinds["several"])
-    predictions, not_measured = forked(predict_spoiled, kinds["several"], tmp_path, worse, best.instance.name)
+    predictions, not_measured = forked(
+        predict_spoiled, kinds["several"], tmp_path, worse, best.instance.name
+    )
     assert list(predictions) == [best.instance.name]
-    assert not_measured[0].startswith(f"{worse.instance.name} was not measured: it gives NaN or infinity for 1 of")
+    assert not_measured[0].startswith(
+        f"{worse.instance.name} was not measured: it gives NaN or infinity for 1 of"
+    )
 
 
 @pytest.mark.parametrize(
@@ -192,7 +238,11 @@ def test_another_instance_that_gives_nan_is_left_out_and_told(kinds, tmp_path):
     [
         ("binary", [0, 1, 2], ["must be 0 or 1", "2 for the example c; 1 of 3"]),
         ("multi_class", [3, -1, 0], ["must be class numbers from 0", "-1 for the example b"]),
-        ("regression", [0.5, math.nan, math.inf], ["must be finite", "nan for the example b; 2 of 3"]),
+        (
+            "regression",
+            [0.5, math.nan, math.inf],
+            ["must be finite", "nan for the example b; 2 of 3"],
+        ),
     ],
 )
 def test_labels_that_nothing_can_be_measured_by(kind, labels, parts):

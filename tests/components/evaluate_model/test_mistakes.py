@@ -1,4 +1,7 @@
-"""Where models are wrong: confusions, of everything and of groups; the ROC curve; the worst mistakes."""
+"""Where models are wrong: confusions, of everything and of groups; the ROC curve.
+
+The worst mistakes.
+"""
 
 from __future__ import annotations
 
@@ -58,14 +61,22 @@ def test_confusion_of_too_many_classes_is_left_out(table, label):
 
 def test_mistakes_are_the_wrong_answers_most_certain_first(table):
     table["new"] = [WRONG[0], RIGHT[1], np.array([0.95, 0.05, 0.0]), RIGHT[3]]
-    found = [(m.key, m.label, m.predicted, m.probability) for m in find_mistakes(table, DIGIT, "new")]
+    found = [
+        (m.key, m.label, m.predicted, m.probability) for m in find_mistakes(table, DIGIT, "new")
+    ]
     assert found == [("digit-2", 2, 0, 0.95), ("digit-0", 0, 1, pytest.approx(0.8))]
 
 
 def test_mistakes_of_values_are_the_largest_errors_first(table):
     table["label"], table["new"] = np.float32([3, 8, 20, 5]), np.float32([4, 8, 10.5, 5.25])
-    found = [(m.key, m.label, m.predicted, m.probability) for m in find_mistakes(table, FARE, "new")]
-    assert found == [("digit-2", 20.0, 10.5, None), ("digit-0", 3.0, 4.0, None), ("digit-3", 5.0, 5.25, None)]
+    found = [
+        (m.key, m.label, m.predicted, m.probability) for m in find_mistakes(table, FARE, "new")
+    ]
+    assert found == [
+        ("digit-2", 20.0, 10.5, None),
+        ("digit-0", 3.0, 4.0, None),
+        ("digit-3", 5.0, 5.25, None),
+    ]
 
 
 def test_confusion_of_groups_sums_to_the_whole(table):

@@ -10,12 +10,20 @@ from schemas.project import Metric, TaskKind
 
 CLASSES: dict[TaskKind, dict[Metric, str]] = {
     "binary": {"accuracy": "BinaryAccuracy", "log_loss": "BinaryCrossentropy", "auc": "AUC"},
-    "multi_class": {"accuracy": "SparseCategoricalAccuracy", "log_loss": "SparseCategoricalCrossentropy"},
-    "regression": {"mean_absolute_error": "MeanAbsoluteError", "mean_squared_error": "MeanSquaredError"},
+    "multi_class": {
+        "accuracy": "SparseCategoricalAccuracy",
+        "log_loss": "SparseCategoricalCrossentropy",
+    },
+    "regression": {
+        "mean_absolute_error": "MeanAbsoluteError",
+        "mean_squared_error": "MeanSquaredError",
+    },
 }
 
 
-def measure_by_tfma(table: pd.DataFrame, feature: str, folder: Path) -> dict[tuple[str, str], dict[str, float]]:
+def measure_by_tfma(
+    table: pd.DataFrame, feature: str, folder: Path
+) -> dict[tuple[str, str], dict[str, float]]:
     """(Kind of task, slice) -> metrics, and `example_count`, overall and by one feature.
 
     Args:
@@ -25,11 +33,14 @@ def measure_by_tfma(table: pd.DataFrame, feature: str, folder: Path) -> dict[tup
     """
     import tensorflow_model_analysis as tfma
     from google.protobuf import json_format
-    from tensorflow_model_analysis.proto import config_pb2  # TFMA 0.52 does not export it at its top
+    from tensorflow_model_analysis.proto import (
+        config_pb2,
+    )  # TFMA 0.52 does not export it at its top
 
     settings = {
         "model_specs": [
-            {"name": kind, "prediction_key": f"prediction:{kind}", "label_key": f"label:{kind}"} for kind in CLASSES
+            {"name": kind, "prediction_key": f"prediction:{kind}", "label_key": f"label:{kind}"}
+            for kind in CLASSES
         ],
         "slicing_specs": [{}, {"feature_keys": [f"slice:{feature}"]}],
         "metrics_specs": [
@@ -48,6 +59,11 @@ def measure_by_tfma(table: pd.DataFrame, feature: str, folder: Path) -> dict[tup
     found = {}
     for kind in CLASSES:
         for key, values in tfma.load_eval_result(str(folder), model_name=kind).slicing_metrics:
-            where = ", ".join(f"{name.removeprefix('slice:')}={value}" for name, value in key) or "overall"
-            found[kind, where] = {metric: value["doubleValue"] for metric, value in values[""][""].items()}
+            where = (
+                ", ".join(f"{name.removeprefix('slice:')}={value}" for name, value in key)
+                or "overall"
+            )
+            found[kind, where] = {
+                metric: value["doubleValue"] for metric, value in values[""][""].items()
+            }
     return found

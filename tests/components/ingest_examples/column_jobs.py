@@ -43,15 +43,23 @@ def check_columns_give_what_rows_give(folder: Path) -> None:
             "label": st.just("1"),
         }
     )
-    rare = st.fixed_dictionaries({"id": odd, "fare": number, "seats": number, "note": odd, "label": number})
+    rare = st.fixed_dictionaries(
+        {"id": odd, "fare": number, "seats": number, "note": odd, "label": number}
+    )
     path_text = st.sampled_from(["", "[1, 2]", "[]", "3", "[1, null]"])
-    near = st.builds(lambda row, name, cell: {**row, name: cell}, usual, st.sampled_from(COLUMNS), number)
-    # Of one odd cell among good ones both ways must think the same; a row that is all odd fails for many reasons.
+    near = st.builds(
+        lambda row, name, cell: {**row, name: cell}, usual, st.sampled_from(COLUMNS), number
+    )
+    # Of one odd cell among good ones both ways must think the same; a row that is all odd fails for
+    # many reasons.
     rows = st.lists(st.one_of(*[usual] * 20, near, near, rare), min_size=1, max_size=90) | st.lists(
         near, min_size=1, max_size=2
     )
     raw = st.lists(
-        st.one_of(st.binary(max_size=9), st.sampled_from([b'"', b"\n", b"\r\n", b",", b'""', b"a"])), max_size=9
+        st.one_of(
+            st.binary(max_size=9), st.sampled_from([b'"', b"\n", b"\r\n", b",", b'""', b"a"])
+        ),
+        max_size=9,
     )
     scalar = st.one_of(st.none(), st.booleans(), st.integers(-(2**65), 2**65), st.floats(), odd)
     number_lists = st.lists(st.integers(-5, 5) | st.floats(), max_size=3)
@@ -62,7 +70,9 @@ def check_columns_give_what_rows_give(folder: Path) -> None:
         optional={"fare": fare, "seats": st.integers(), "note": odd, "path": value, "more": value},
     )
     project = make_project(folder / "rides")
-    check = settings(max_examples=120, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+    check = settings(
+        max_examples=120, deadline=None, suppress_health_check=list(HealthCheck), database=None
+    )
 
     @check
     @given(
@@ -75,7 +85,13 @@ def check_columns_give_what_rows_give(folder: Path) -> None:
         st.integers(0, 99),
     )
     def csv(
-        rows: list[Any], quoted: bool, end: str, mark: bytes, text: str, odd_bytes: list[bytes], place: int
+        rows: list[Any],
+        quoted: bool,
+        end: str,
+        mark: bytes,
+        text: str,
+        odd_bytes: list[bytes],
+        place: int,
     ) -> None:
         data = as_csv([{**row, "path": text} for row in rows], [*COLUMNS, "path"], quoted)
         lines = (mark + data.replace(b"\n", end.encode())).splitlines(keepends=True)
@@ -91,7 +107,15 @@ def check_columns_give_what_rows_give(folder: Path) -> None:
 
     text = [pa.string(), pa.large_string(), pa.binary(), pa.dictionary(pa.int8(), pa.string())]
     lists = [pa.list_(pa.float32()), pa.list_(pa.int64()), pa.list_(pa.string())]
-    numbers = [pa.int8(), pa.uint64(), pa.float16(), pa.float32(), pa.float64(), pa.bool_(), pa.decimal128(9, 2)]
+    numbers = [
+        pa.int8(),
+        pa.uint64(),
+        pa.float16(),
+        pa.float32(),
+        pa.float64(),
+        pa.bool_(),
+        pa.decimal128(9, 2),
+    ]
     kinds = st.sampled_from([*text, *lists, *numbers, pa.date32()])
 
     @check
@@ -157,11 +181,17 @@ def _compare(project: Any, path: Path, data: bytes) -> None:
     shards: dict[int, list[bytes]] = {}
     for shard, batch in found.get(KEYS, []):
         shards.setdefault(shard, []).append(batch)
-    duplicates = {tuple(item[1]) for batches in shards.values() for item in find_duplicates(batches)}
-    assert duplicates == {(len(n), len({e for _, e in n}) == 1, 0, n[0][0]) for n in keys.values() if len(n) > 1}
+    duplicates = {
+        tuple(item[1]) for batches in shards.values() for item in find_duplicates(batches)
+    }
+    assert duplicates == {
+        (len(n), len({e for _, e in n}) == 1, 0, n[0][0]) for n in keys.values() if len(n) > 1
+    }
 
 
-def _row_by_row(plan: Any) -> tuple[dict[str, list[bytes]], list[tuple[str, list[str]]], dict[str, list[Any]], int]:
+def _row_by_row(
+    plan: Any,
+) -> tuple[dict[str, list[bytes]], list[tuple[str, list[str]]], dict[str, list[Any]], int]:
     """Examples by split, places and reasons of the other rows, where each key stands, and the rows with a label."""
     from perennial.data.examples import split_of, text_of, to_example
     from perennial.errors import DataError

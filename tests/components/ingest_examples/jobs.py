@@ -30,7 +30,10 @@ COLUMNS = ["id", "fare", "seats", "note", "label"]
 
 @dataclass(frozen=True)
 class Ingested:
-    """What a span gave: its record or the error, its examples per split in their order, and the rows set aside."""
+    """What a span gave.
+
+    Its record or the error, its examples per split in their order, and the rows set aside.
+    """
 
     record: Ingestion | None
     error: str | None
@@ -57,7 +60,9 @@ class Ingested:
         return {row.place.split(": ")[-1]: row.reasons for row in self.set_aside}
 
 
-def make_project(folder: Path, schema: str | None = SCHEMA, label: str = "label", **data: Any) -> Project:
+def make_project(
+    folder: Path, schema: str | None = SCHEMA, label: str = "label", **data: Any
+) -> Project:
     folder.mkdir(parents=True, exist_ok=True)
     spans = {} if "table" in data else {"spans": "data/{SPAN}.*"}
     settings = {"name": "rides", "label": label, "data": {"key": "id", **spans, **data}}
@@ -67,7 +72,9 @@ def make_project(folder: Path, schema: str | None = SCHEMA, label: str = "label"
     return load_project(folder)
 
 
-def ingest(project: Project, uri: str, output: Path, infer: bool = False, span: Span | None = None) -> Ingested:
+def ingest(
+    project: Project, uri: str, output: Path, infer: bool = False, span: Span | None = None
+) -> Ingested:
     """Ingests what lies at a path or pattern below the project folder."""
     from components.ingest_examples.step import ingest_examples
 
@@ -78,7 +85,9 @@ def ingest(project: Project, uri: str, output: Path, infer: bool = False, span: 
     except PerennialError as error:
         return Ingested(None, f"{type(error).__name__}: {error}", {}, [])
     lines = (output / "set_aside.jsonl").read_text().splitlines()
-    return Ingested(record, None, read_splits(output), [SetAside.model_validate_json(line) for line in lines])
+    return Ingested(
+        record, None, read_splits(output), [SetAside.model_validate_json(line) for line in lines]
+    )
 
 
 def ingest_files(project: Project, uris: Iterable[str], output: Path) -> dict[str, Ingested]:
@@ -93,11 +102,15 @@ def check_no_row_is_lost(folder: Path) -> None:
     text = st.text(st.sampled_from("aé\"',;\n\r[]{}\0 1.-e\u2028\U0001f600"), max_size=12)
     number = st.one_of(st.floats().map(str), st.integers(-5, 5).map(str), text)
     keys = st.one_of(st.sampled_from(["a", "b", "c"]), text)
-    row = st.fixed_dictionaries({"id": keys, "fare": number, "seats": number, "note": text, "label": number})
+    row = st.fixed_dictionaries(
+        {"id": keys, "fare": number, "seats": number, "note": text, "label": number}
+    )
     project = make_project(folder / "rides")
     path = folder / "a.csv"
 
-    @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+    @settings(
+        max_examples=150, deadline=None, suppress_health_check=list(HealthCheck), database=None
+    )
     @given(st.lists(row, min_size=1, max_size=12))
     def check(rows: list[dict[str, Any]]) -> None:
         path.write_bytes(as_csv(rows, quoted=True))
@@ -106,8 +119,14 @@ def check_no_row_is_lost(folder: Path) -> None:
         examples, set_aside = _read_twice(project, path)
         assert len(examples) + len(set_aside) == len(rows)
         assert len({place.place for place in set_aside}) == len(set_aside)
-        kept = [row for place, row in places.items() if place not in {aside.place for aside in set_aside}]
-        assert sorted(example["id"].decode() for example in examples) == sorted(row["id"] for row in kept)
+        kept = [
+            row
+            for place, row in places.items()
+            if place not in {aside.place for aside in set_aside}
+        ]
+        assert sorted(example["id"].decode() for example in examples) == sorted(
+            row["id"] for row in kept
+        )
         for aside in set_aside:
             assert aside.reasons and all("must" in reason for reason in aside.reasons)
             assert aside.values == {n: str(v) for n, v in places[aside.place].items() if v != ""}
@@ -129,7 +148,10 @@ def _first_lines(path: Path, rows: int) -> list[int]:
 
 
 def _read_twice(project: Project, path: Path) -> tuple[list[dict[str, Any]], list[SetAside]]:
-    """Reads a file as the pipeline does, without Beam: once to find duplicates, once to leave them out."""
+    """Reads a file as the pipeline does, without Beam.
+
+    Once to find duplicates, once to leave them out.
+    """
     import tensorflow as tf
 
     from components.ingest_examples.duplicates import find_duplicates
@@ -148,9 +170,14 @@ def _read_twice(project: Project, path: Path) -> tuple[list[dict[str, Any]], lis
     found = dict(duplicate for shard in batches.values() for duplicate in find_duplicates(shard))
     outcomes = list(read_part(dataclasses.replace(plan, duplicates=found), 0))
     examples = [
-        _values(tf.train.Example.FromString(one)) for name, value in outcomes if name in SPLITS for one in value
+        _values(tf.train.Example.FromString(one))
+        for name, value in outcomes
+        if name in SPLITS
+        for one in value
     ]
-    return examples, [SetAside.model_validate_json(value) for name, value in outcomes if name == SET_ASIDE]
+    return examples, [
+        SetAside.model_validate_json(value) for name, value in outcomes if name == SET_ASIDE
+    ]
 
 
 def write_tfrecord(path: Path, rows: list[dict[str, Any]]) -> None:
@@ -191,7 +218,9 @@ def as_csv(rows: list[dict[str, Any]], columns: list[str] = COLUMNS, quoted: boo
     import io
 
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_ALL if quoted else csv.QUOTE_MINIMAL)
+    writer = csv.writer(
+        text, lineterminator="\n", quoting=csv.QUOTE_ALL if quoted else csv.QUOTE_MINIMAL
+    )
     writer.writerow(columns)
     writer.writerows([row.get(name, "") for name in columns] for row in rows)
     return text.getvalue().encode()

@@ -19,7 +19,13 @@ from tests.components.ingest_examples.jobs import COLUMNS, as_csv, as_jsonl, mak
 from tests.forked import forked
 
 ROWS = [
-    {"id": f"ride-{n}", "fare": n + 0.5, "seats": n % 4, "note": f'Größe, "{n}"\nnext', "label": n % 3}
+    {
+        "id": f"ride-{n}",
+        "fare": n + 0.5,
+        "seats": n % 4,
+        "note": f'Größe, "{n}"\nnext',
+        "label": n % 3,
+    }
     for n in range(60)
 ]
 FILES = {
@@ -44,14 +50,23 @@ def project(tmp_path_factory):
     for part in range(3):
         pq.write_table(table.slice(part * 20, 20), data / f"part-{part}.parquet")
         (data / f"part-{part}.csv").write_bytes(as_csv(ROWS[part * 20 : part * 20 + 20]))
-    rows = [{name: value.encode() if isinstance(value, str) else value for name, value in row.items()} for row in ROWS]
+    rows = [
+        {name: value.encode() if isinstance(value, str) else value for name, value in row.items()}
+        for row in ROWS
+    ]
     forked(jobs.write_tfrecord, data / "a.tfrecord", rows)
     forked(jobs.write_tfrecord, data / "a.tfrecord.gz", rows)
     return project
 
 
 URIS = [f"data/{name}" for name in FILES]
-URIS += ["data/a.parquet", "data/a.tfrecord", "data/a.tfrecord.gz", "data/part-*.parquet", "data/part-*.csv"]
+URIS += [
+    "data/a.parquet",
+    "data/a.tfrecord",
+    "data/a.tfrecord.gz",
+    "data/part-*.parquet",
+    "data/part-*.csv",
+]
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +81,11 @@ def check(found, splits):
         assert {split_of(row["id"].decode(), splits) for row in rows} == {split}
     assert found.record.rows == {split: len(found.splits[split]) for split in SPLITS}
     assert found.record.labels == {"0": 20, "1": 20, "2": 20}
-    assert found.record.set_aside == 0 and found.record.causes == {} and len(found.record.content) == 64
+    assert (
+        found.record.set_aside == 0
+        and found.record.causes == {}
+        and len(found.record.content) == 64
+    )
 
 
 @pytest.mark.parametrize("uri", URIS)
@@ -82,7 +101,9 @@ def test_the_same_order_again(project, ingested, tmp_path, uri):
     again = forked(jobs.ingest_files, project, [uri], tmp_path)[uri]
     assert again == ingested[uri]
     assert [row["id"] for row in again.splits["train"]] == [
-        row["id"].encode() for row in ROWS if split_of(row["id"], project.settings.data.splits) == "train"
+        row["id"].encode()
+        for row in ROWS
+        if split_of(row["id"], project.settings.data.splits) == "train"
     ]
 
 
@@ -96,13 +117,19 @@ def database(request, tmp_path):
 def test_a_table_gives_the_same_examples(database, tmp_path):
     engine = sa.create_engine(database)
     kinds = [sa.Text, sa.Numeric(8, 2), sa.Integer, sa.Text, sa.Integer]
-    table = sa.Table("rides", sa.MetaData(), *map(sa.Column, COLUMNS, kinds), sa.Column("day", sa.Date))
+    table = sa.Table(
+        "rides", sa.MetaData(), *map(sa.Column, COLUMNS, kinds), sa.Column("day", sa.Date)
+    )
     with engine.begin() as connection:
         table.create(connection)
-        connection.execute(table.insert(), [{**row, "day": datetime.date(2026, 1, 1)} for row in ROWS])
+        connection.execute(
+            table.insert(), [{**row, "day": datetime.date(2026, 1, 1)} for row in ROWS]
+        )
         connection.execute(table.insert(), [{**ROWS[0], "day": datetime.date(2026, 1, 2)}])
     engine.dispose()
-    project = make_project(tmp_path / "rides", table={"url": database, "table": "rides", "span": "day"})
+    project = make_project(
+        tmp_path / "rides", table={"url": database, "table": "rides", "span": "day"}
+    )
     landed, _ = find_table_spans(project.settings.data.table)
     span = Span(name=landed.name, version=1, uri=landed.uri, fingerprint=landed.fingerprint)
     found = forked(jobs.ingest, project, "", tmp_path / "out", False, span)
@@ -110,8 +137,13 @@ def test_a_table_gives_the_same_examples(database, tmp_path):
     assert found.record.columns == COLUMNS  # not that of the span, which the schema does not know
     changed = span.model_copy(update={"fingerprint": "0" * 64})
     refused = forked(jobs.ingest, project, "", tmp_path / "other", False, changed)
-    assert "must be as the run selected it" in refused.error and not (tmp_path / "other" / "ingestion.json").exists()
+    assert (
+        "must be as the run selected it" in refused.error
+        and not (tmp_path / "other" / "ingestion.json").exists()
+    )
 
 
 def _stored(row):
-    return {name: value.encode() if isinstance(value, str) else value for name, value in row.items()}
+    return {
+        name: value.encode() if isinstance(value, str) else value for name, value in row.items()
+    }

@@ -1,4 +1,7 @@
-"""Ingestion: every row arrives once, whole, in the split that its key decides; what cannot be read is said."""
+"""Ingestion: every row arrives once, whole, in the split that its key decides.
+
+What cannot be read is said.
+"""
 
 from __future__ import annotations
 
@@ -60,7 +63,10 @@ def test_shares_are_roughly_as_set(rows, landed):
 
 def test_record_counts_rows_and_labels(rows, landed, chain):
     record = Ingestion.read(chain.examples(DAY))
-    assert record.rows == {split: len(found) for split, found in rows.items()} and record.problem is None
+    assert (
+        record.rows == {split: len(found) for split, found in rows.items()}
+        and record.problem is None
+    )
     labels = [row["label"] for row in landed]
     assert record.labels == {str(label): labels.count(label) for label in sorted(set(labels))}
     assert record.span == chain.selection.window[0]

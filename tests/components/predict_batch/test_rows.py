@@ -43,17 +43,45 @@ SAME = {
 }
 REFUSED = {
     "missing": (FARE, pa.array([1.0, None]), "must be a number (float32). Received: no value"),
-    "missing at all": (FARE, pa.array([None, None], pa.float32()), "must be a number (float32). Received: no value"),
+    "missing at all": (
+        FARE,
+        pa.array([None, None], pa.float32()),
+        "must be a number (float32). Received: no value",
+    ),
     "NaN": (FARE, pa.array([1.0, float("nan")]), "must be a number (float32). Received: nan"),
     "infinity": (FARE, pa.array([1.0, float("inf")]), "must be a number (float32). Received: inf"),
-    "beyond float32": (FARE, pa.array([1.0, 1e300]), "must be a number that 32 bits can hold. Received: 1e+300"),
-    "beyond int32": (SMALL, pa.array([1, 2**40]), "must be an integer (int32). Received: 1099511627776"),
+    "beyond float32": (
+        FARE,
+        pa.array([1.0, 1e300]),
+        "must be a number that 32 bits can hold. Received: 1e+300",
+    ),
+    "beyond int32": (
+        SMALL,
+        pa.array([1, 2**40]),
+        "must be an integer (int32). Received: 1099511627776",
+    ),
     "a fraction": (COUNT, pa.array([1.0, 1.5]), "must be a whole number of 64 bits. Received: 1.5"),
     "a number for text": (WORD, pa.array([1, 2]), "must be text. Received: 1"),
-    "a word for a number": (COUNT, pa.array(["1", "x"]), "must be a whole number of 64 bits. Received: 'x'"),
-    "a shorter list": (PIXELS, pa.array([[1.0, 2.0], [3.0]]), "must be 2 numbers (float32). Received: 1 value"),
-    "a list of one for two": (PIXELS, pa.array([1.0, 2.0]), "must be 2 numbers (float32). Received: 1 value"),
-    "a missing item": (PIXELS, pa.array([[1.0, 2.0], [1.0, None]]), "must be a number that 32 bits can hold"),
+    "a word for a number": (
+        COUNT,
+        pa.array(["1", "x"]),
+        "must be a whole number of 64 bits. Received: 'x'",
+    ),
+    "a shorter list": (
+        PIXELS,
+        pa.array([[1.0, 2.0], [3.0]]),
+        "must be 2 numbers (float32). Received: 1 value",
+    ),
+    "a list of one for two": (
+        PIXELS,
+        pa.array([1.0, 2.0]),
+        "must be 2 numbers (float32). Received: 1 value",
+    ),
+    "a missing item": (
+        PIXELS,
+        pa.array([[1.0, 2.0], [1.0, None]]),
+        "must be a number that 32 bits can hold",
+    ),
 }
 PACK = {
     ".gz": gzip.compress,
@@ -128,11 +156,16 @@ def test_quoted_line_break_is_part_of_its_cell(tmp_path):
     path = write(tmp_path / "rows.csv", 'x,note\n"Unter den\nLinden","a ""b"", c"\nplain,\n')
     arrays, passed_on = read(path, [WORD])
     assert arrays["x"].tolist() == [b"Unter den\nLinden", b"plain"]
-    assert passed_on == [{"x": "Unter den\nLinden", "note": 'a "b", c'}, {"x": "plain", "note": None}]
+    assert passed_on == [
+        {"x": "Unter den\nLinden", "note": 'a "b", c'},
+        {"x": "plain", "note": None},
+    ]
 
 
 @pytest.mark.parametrize("ending", PACK)
-@pytest.mark.parametrize(("suffix", "content"), [(".csv", "x\n1\n2\n"), (".jsonl", '{"x": 1}\n\n{"x": 2.0}\n')])
+@pytest.mark.parametrize(
+    ("suffix", "content"), [(".csv", "x\n1\n2\n"), (".jsonl", '{"x": 1}\n\n{"x": 2.0}\n')]
+)
 def test_compressed_files_are_read(suffix, content, ending, tmp_path):
     path = write(tmp_path / f"rows{suffix}{ending}", PACK[ending](content.encode()))
     arrays, _ = read(path, [COUNT])
@@ -148,10 +181,18 @@ def test_lists_in_the_cells_of_a_csv(tmp_path):
 
 def test_line_that_is_no_row_is_named(tmp_path):
     for name, content, message in (
-        ("rows.csv", "x,y\n1,2\n3\n", "rows.csv: line 3: the row must have 2 cells, as the header has. Received: 1"),
+        (
+            "rows.csv",
+            "x,y\n1,2\n3\n",
+            "rows.csv: line 3: the row must have 2 cells, as the header has. Received: 1",
+        ),
         ("rows.jsonl", '{"x": 1}\n[1]\n', "rows.jsonl: line 2: the line must be a JSON object"),
         ("rows.jsonl", '{"x": 1}\n{"x"\n', "rows.jsonl: line 2: the line must be JSON"),
-        ("rows.jsonl", '{"x": 1}\n{"y": 2}\n', "rows.jsonl: line 2: `x` must be an integer (int64). Received: no v"),
+        (
+            "rows.jsonl",
+            '{"x": 1}\n{"y": 2}\n',
+            "rows.jsonl: line 2: `x` must be an integer (int64). Received: no v",
+        ),
     ):
         with pytest.raises(DataError) as caught:
             read(write(tmp_path / name, content), [COUNT])

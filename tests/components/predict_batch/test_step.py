@@ -1,4 +1,7 @@
-"""Batch predictions of every kind of task: the same as evaluation's, with defaults for what is missing."""
+"""Batch predictions of every kind of task.
+
+The same as evaluation's, with defaults for what is missing.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +41,9 @@ def deploy_candidate(kind, folder):
     version = Registry(project).register(Candidate(model, digest_folder(model), {}, {}, {}, {}))
     champion = Ledger(project.ledger_url).champion()
     replaces = champion.deployment if champion else None
-    Ledger(project.ledger_url).deploy(deployment(version.version, replaces, digest=version.digest), None)
+    Ledger(project.ledger_url).deploy(
+        deployment(version.version, replaces, digest=version.digest), None
+    )
     return project
 
 
@@ -46,7 +51,9 @@ def predict_each(kinds, folder):
     """Kind -> what was written for the patients as they landed."""
     for kind, made in kinds.items():
         project = deploy_candidate(made, folder / kind)
-        predict_batch(project, project.folder / "data" / "2026-01-01.csv", folder / f"{kind}.parquet")
+        predict_batch(
+            project, project.folder / "data" / "2026-01-01.csv", folder / f"{kind}.parquet"
+        )
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +85,9 @@ def test_predictions_are_those_of_evaluation(kinds, predicted, kind):
         prefix = f"{task.name}_" if len(evaluation.tasks) > 1 else ""
         part = "predicted_value" if task.kind == "regression" else "probabilities"
         found = written[prefix + part][table["key"]]
-        np.testing.assert_allclose(np.vstack(found), np.vstack(table[evaluation.candidate]), rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(
+            np.vstack(found), np.vstack(table[evaluation.candidate]), rtol=1e-5, atol=1e-5
+        )
 
 
 def predict_again(project, data):
@@ -99,7 +108,9 @@ def test_file_without_a_feature_that_has_no_default(predicted, tmp_path):
     (tmp_path / "rows.csv").write_text("id,sex,age,bmi\na,1,50,30\n")
     with pytest.raises(DataError) as caught:
         forked(predict_again, load_project(predicted / "regression"), tmp_path / "rows.csv")
-    assert "rows.csv must have the features that the model needs (sex, age, bmi, ltg)" in str(caught.value)
+    assert "rows.csv must have the features that the model needs (sex, age, bmi, ltg)" in str(
+        caught.value
+    )
     assert not (tmp_path / "rows.parquet").exists()
 
 
@@ -108,8 +119,16 @@ def test_parquet_gives_the_same_in_the_same_order(predicted, kind, tmp_path):
     """Numbers are read as columns; an optional feature that a row lacks is null there."""
     rows = pd.read_csv(predicted / kind / "data" / "2026-01-01.csv")
     rows.to_parquet(tmp_path / "rows.parquet", index=False)
-    forked(predict_to, load_project(predicted / kind), tmp_path / "rows.parquet", tmp_path / "written.parquet")
-    found, expected = pd.read_parquet(tmp_path / "written.parquet"), pd.read_parquet(predicted / f"{kind}.parquet")
+    forked(
+        predict_to,
+        load_project(predicted / kind),
+        tmp_path / "rows.parquet",
+        tmp_path / "written.parquet",
+    )
+    found, expected = (
+        pd.read_parquet(tmp_path / "written.parquet"),
+        pd.read_parquet(predicted / f"{kind}.parquet"),
+    )
     assert found["id"].tolist() == rows["id"].tolist() == expected["id"].tolist()
     for column in COLUMNS[kind]:
         np.testing.assert_allclose(np.vstack(found[column]), np.vstack(expected[column]), rtol=1e-5)
@@ -124,5 +143,10 @@ def test_row_that_does_not_fit_is_named(predicted, tmp_path):
     rows.loc[1, "bmi"] = np.inf
     rows.to_parquet(tmp_path / "rows.parquet", index=False)
     with pytest.raises(DataError, match=r"rows\.parquet: row 2: `bmi` must be a number"):
-        forked(predict_to, load_project(predicted / "regression"), tmp_path / "rows.parquet", tmp_path / "w.parquet")
+        forked(
+            predict_to,
+            load_project(predicted / "regression"),
+            tmp_path / "rows.parquet",
+            tmp_path / "w.parquet",
+        )
     assert not (tmp_path / "w.parquet").exists()

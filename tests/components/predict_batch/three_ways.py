@@ -1,4 +1,7 @@
-"""The same rows by ingestion, batch prediction and the model server. Run in a process that may use TensorFlow."""
+"""The same rows by ingestion, batch prediction and the model server.
+
+Run in a process that may use TensorFlow.
+"""
 
 from __future__ import annotations
 
@@ -43,8 +46,12 @@ def check_three_ways(folder: Path) -> None:
 
     numbers = st.floats(width=32, allow_nan=False, allow_infinity=False)
     whole = st.integers(-(2**63), 2**63 - 1)
-    text = st.sampled_from(["10115", "true", "null", "[1]", "007", "1.50", "a\nb", 'a "b", c', "\u00e9", " x "])
-    text |= st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0\r"), min_size=1, max_size=8)
+    text = st.sampled_from(
+        ["10115", "true", "null", "[1]", "007", "1.50", "a\nb", 'a "b", c', "\u00e9", " x "]
+    )
+    text |= st.text(
+        st.characters(exclude_categories=["Cs"], exclude_characters="\0\r"), min_size=1, max_size=8
+    )
     row = st.fixed_dictionaries(
         {
             "fare": numbers | st.integers(-(2**60), 2**60),
@@ -58,13 +65,18 @@ def check_three_ways(folder: Path) -> None:
     )
     project = make_project(folder / "rides", SCHEMA)
 
-    @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+    @settings(
+        max_examples=40, deadline=None, suppress_health_check=list(HealthCheck), database=None
+    )
     @given(st.lists(row, min_size=1, max_size=5))
     def check(rows: list[dict[str, Any]]) -> None:
         expected = _by_server(project, rows)
         landed = [{"id": f"r{number}", "label": 1, **row} for number, row in enumerate(rows)]
         for path in _write_all(folder, landed):
-            for way, arrays in (("batch", _by_batch(project, path)), ("ingestion", _by_ingestion(project, path))):
+            for way, arrays in (
+                ("batch", _by_batch(project, path)),
+                ("ingestion", _by_ingestion(project, path)),
+            ):
                 assert arrays.keys() == expected.keys()
                 for name, array in expected.items():
                     where = f"{name} of {path.name} by {way}"
@@ -131,7 +143,9 @@ def _by_batch(project: Any, path: Path) -> dict[str, Any]:
     from components.predict_batch.rows import RowReader, open_file
 
     blocks = list(RowReader(open_file(path), _features(project), pa.schema([]), 16).read())
-    return {name: np.concatenate([block.arrays[name] for block in blocks]) for name in blocks[0].arrays}
+    return {
+        name: np.concatenate([block.arrays[name] for block in blocks]) for name in blocks[0].arrays
+    }
 
 
 def _by_ingestion(project: Any, path: Path) -> dict[str, Any]:
@@ -153,6 +167,8 @@ def _by_ingestion(project: Any, path: Path) -> dict[str, Any]:
     outcomes = list(read_part(plan, 0))
     assert not [value for name, value in outcomes if name == SET_ASIDE]
     examples = [one for name, value in outcomes if name in SPLITS for one in value]
-    examples.sort(key=lambda one: tf.train.Example.FromString(one).features.feature["id"].bytes_list.value[0])
+    examples.sort(
+        key=lambda one: tf.train.Example.FromString(one).features.feature["id"].bytes_list.value[0]
+    )
     specs = parsing_specs(project.schema, serving_features(project.schema))
     return {name: tensor.numpy() for name, tensor in tf.io.parse_example(examples, specs).items()}

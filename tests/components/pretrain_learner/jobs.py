@@ -50,9 +50,13 @@ def pretrain_digits(project: Project, features: Path, folder: Path) -> dict[str,
     found: dict[str, Any] = {
         "rotation": pretrain(project, features, folder / "rotation", task="rotation", epochs=6),
         "again": pretrain(project, features, folder / "again", task="rotation", epochs=6),
-        "masked_image": pretrain(project, features, folder / "masked", task="masked_image", epochs=4),
+        "masked_image": pretrain(
+            project, features, folder / "masked", task="masked_image", epochs=4
+        ),
     }
-    found["stabilised"] = stabilise_weights(project, features, folder / "rotation", None, folder / "draws")
+    found["stabilised"] = stabilise_weights(
+        project, features, folder / "rotation", None, folder / "draws"
+    )
     return found
 
 
@@ -65,7 +69,9 @@ def pretrain_clipped(project: Project, features: Path, output: Path, replicas: i
     if replicas > 1:
         split_cpu(replicas)
         project = with_settings(project, "train", strategy="mirrored")
-    return pretrain_learner(with_settings(project, "pretext", task="rotation", epochs=1), features, output)
+    return pretrain_learner(
+        with_settings(project, "pretext", task="rotation", epochs=1), features, output
+    )
 
 
 def read_unlabelled(project: Project, features: Path) -> tuple[list[dict[str, Any]], list[str]]:
@@ -82,11 +88,17 @@ def read_unlabelled(project: Project, features: Path) -> tuple[list[dict[str, An
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "unlabelled.gz"
         count = transform_rows(project, found, rows, ["pixels"], file)
-        written = tf.data.TFRecordDataset(str(file), compression_type="GZIP").as_numpy_iterator() if count else []
+        written = (
+            tf.data.TFRecordDataset(str(file), compression_type="GZIP").as_numpy_iterator()
+            if count
+            else []
+        )
         records = list(written)
     assert len(records) == count
     examples = [tf.train.Example.FromString(record).features.feature for record in records]
-    return [{name: list(held[name].float_list.value) for name in held} for held in examples], rows.notes
+    return [
+        {name: list(held[name].float_list.value) for name in held} for held in examples
+    ], rows.notes
 
 
 def ask_everything() -> dict[str, Any]:
@@ -101,8 +113,15 @@ def ask_everything() -> dict[str, Any]:
 
     seed, count = tf.constant([3, 5], tf.int64), 40
     images = np.arange(count * 5 * 8 * 8 * 3, dtype="float32").reshape(-1, 8, 8, 3)
-    words = np.where(np.arange(20) < np.arange(count)[:, np.newaxis] % 21, 1 + np.arange(count * 20).reshape(-1, 20), 0)
-    table = {"fare": np.arange(count, dtype="float32") * 2, "hour": np.arange(count)[:, np.newaxis] % 24}
+    words = np.where(
+        np.arange(20) < np.arange(count)[:, np.newaxis] % 21,
+        1 + np.arange(count * 20).reshape(-1, 20),
+        0,
+    )
+    table = {
+        "fare": np.arange(count, dtype="float32") * 2,
+        "hour": np.arange(count)[:, np.newaxis] % 24,
+    }
     columns = [
         column_of("fare", 1, False, Spread(39.0, 23.0, 0.0, 78.0)),
         column_of("hour", 1, True, Spread(11.0, 7.0, 0.0, 23.0)),
@@ -130,11 +149,15 @@ def large_image() -> tuple[Any, Any]:
     from components.pretrain_learner.image_pretexts import ImageShape, MaskedImage
 
     pretext = MaskedImage("x", ImageShape(70, 90), 0.5, 0.0, 1.0)
-    seen, asked = pretext.ask({"x": tf.ones([3, 70, 90, 1], tf.int64)}, tf.constant([1, 2], tf.int64))
+    seen, asked = pretext.ask(
+        {"x": tf.ones([3, 70, 90, 1], tf.int64)}, tf.constant([1, 2], tf.int64)
+    )
     return seen["x"].numpy(), {name: values.numpy() for name, values in asked.items()}
 
 
-def pretrain_taxi(project: Project, rows: list[dict[str, Any]], unlabelled: list[dict[str, Any]], folder: Path) -> Any:
+def pretrain_taxi(
+    project: Project, rows: list[dict[str, Any]], unlabelled: list[dict[str, Any]], folder: Path
+) -> Any:
     """Real trips through analysis and transformation, then both pretexts that fit them."""
     from components.analyse_features.step import analyse_features
     from components.transform_features.step import transform_features
@@ -147,7 +170,9 @@ def pretrain_taxi(project: Project, rows: list[dict[str, Any]], unlabelled: list
     lines = "".join(f"{json.dumps(row)}\n" for row in unlabelled)
     (project.folder / "new" / "trips.jsonl").write_text(lines)
     found = {
-        task: pretrain(project, folder / "features", folder / task, task=task, epochs=epochs, share=0.25)
+        task: pretrain(
+            project, folder / "features", folder / task, task=task, epochs=epochs, share=0.25
+        )
         for task, epochs in (("masked_features", 6), ("masked_words", 6))
     }
     return found, _chances(folder / "features", project)

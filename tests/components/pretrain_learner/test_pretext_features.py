@@ -24,7 +24,9 @@ FEATURES = {
 
 def chosen(task, feature=None, without=()):
     settings = PretextSettings(task=task, feature=feature)
-    return choose_features(settings, {name: held for name, held in FEATURES.items() if name not in without})
+    return choose_features(
+        settings, {name: held for name, held in FEATURES.items() if name not in without}
+    )
 
 
 def test_the_only_one_that_fits():
@@ -50,32 +52,53 @@ def test_the_one_that_is_set():
         ),
         ("masked_image", "foto", [], "foto, and the features", "Did you mean `photo`?"),
         ("rotation", "photo", [], "photo, and the features", "Name one of pixels."),
-        ("masked_words", None, ["title"], "history (int64 of varying length)", "Return such a feature from prepro"),
+        (
+            "masked_words",
+            None,
+            ["title"],
+            "history (int64 of varying length)",
+            "Return such a feature from prepro",
+        ),
         ("masked_words", "history", [], "history, and the features", "Name one of title."),
     ],
 )
-def test_one_that_does_not_fit_names_the_setting_and_the_features(task, feature, without, received, remedy):
+def test_one_that_does_not_fit_names_the_setting_and_the_features(
+    task, feature, without, received, remedy
+):
     with pytest.raises(ProjectError) as caught:
         chosen(task, feature, without)
     assert (
-        caught.value.where == "project.yaml: pretext.feature" and f"for pretext.task: {task}" in caught.value.expected
+        caught.value.where == "project.yaml: pretext.feature"
+        and f"for pretext.task: {task}" in caught.value.expected
     )
     assert received in caught.value.received and caught.value.remedy.startswith(remedy)
 
 
 def test_masked_features_are_all_features():
-    with pytest.raises(ProjectError, match=r"project.yaml: pretext.feature must not be set .* Leave it out\."):
+    with pytest.raises(
+        ProjectError, match=r"project.yaml: pretext.feature must not be set .* Leave it out\."
+    ):
         chosen("masked_features", "fare")
-    with pytest.raises(ProjectError, match=r"project.yaml: pretext.task masked_features needs two features of numbers"):
+    with pytest.raises(
+        ProjectError,
+        match=r"project.yaml: pretext.task masked_features needs two features of numbers",
+    ):
         chosen("masked_features", without=["pixels", "photo", "fare", "title"])
 
 
 def test_images():
-    assert image_shape((28, 28, 1)) == ImageShape(28, 28, 1) and image_shape((784,)) == ImageShape(28, 28)
-    assert [image_shape(shape) for shape in [(), (1,), (9,), (65,), (2, 50, 3), (8, 8)]] == [None] * 6
+    assert image_shape((28, 28, 1)) == ImageShape(28, 28, 1) and image_shape((784,)) == ImageShape(
+        28, 28
+    )
+    assert [image_shape(shape) for shape in [(), (1,), (9,), (65,), (2, 50, 3), (8, 8)]] == [
+        None
+    ] * 6
 
 
 def test_whole_numbers_of_few_values_are_classes():
     few, many = Spread(0, 1, -1, MOST_CLASSES - 2), Spread(0, 1, 0, MOST_CLASSES)
     assert column_of("hour", 1, True, few).classes == MOST_CLASSES
-    assert column_of("seconds", 1, True, many).classes is None and column_of("fare", 1, False, few).classes is None
+    assert (
+        column_of("seconds", 1, True, many).classes is None
+        and column_of("fare", 1, False, few).classes is None
+    )

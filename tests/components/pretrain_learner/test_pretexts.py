@@ -36,7 +36,10 @@ def test_a_share_of_the_patches_is_masked(asked):
 
 def test_large_images_are_asked_for_in_less_detail():
     seen, answer = forked(large_image)
-    assert seen.dtype == np.int64 and answer["pixels"].shape == (3, 32, 32, 1) == answer["counted"].shape
+    assert (
+        seen.dtype == np.int64
+        and answer["pixels"].shape == (3, 32, 32, 1) == answer["counted"].shape
+    )
     # As much of the image is asked for as was masked, but for the patches that its edge cuts.
     assert answer["counted"].mean() == pytest.approx((seen == 0).mean(), abs=0.06)
     assert 0.4 < (seen == 0).mean() < 0.6
@@ -52,21 +55,28 @@ def test_a_share_of_the_words_is_masked(asked):
     for row in range(len(present)):
         chosen = answer["places"][row][: int(expected[row])]
         assert set(chosen) == set(np.flatnonzero(hidden[row]))
-        known = [place for place in chosen if given["x"][row][place] < 500]  # later words are not asked for
+        known = [
+            place for place in chosen if given["x"][row][place] < 500
+        ]  # later words are not asked for
         assert answer["weight"][row] == len(known) == answer["counted"][row].sum()
         for place in known:
             position = list(answer["places"][row]).index(place)
-            assert answer["words"][row][position] == given["x"][row][place] and answer["counted"][row][position] == 1
+            assert (
+                answer["words"][row][position] == given["x"][row][place]
+                and answer["counted"][row][position] == 1
+            )
 
 
 def test_a_share_of_the_features_is_masked_by_values_of_others(asked):
     given, seen, answer = asked["masked_features"]
     fare, hour = answer["fare/counted"] == 1, answer["hour/counted"] == 1
-    assert (fare ^ hour).all() and 5 < fare.sum() < 35 and (answer["weight"] == 1).all()  # one of two, at random
+    assert (
+        (fare ^ hour).all() and 5 < fare.sum() < 35 and (answer["weight"] == 1).all()
+    )  # one of two, at random
     for name, masked in (("fare", fare), ("hour", hour)):
         assert (seen[name][~masked] == given[name][~masked]).all()
-        assert (seen[name][masked] != given[name][masked]).mean() > 0.8 and set(seen[name].ravel()) <= set(
-            given[name].ravel()
-        )
+        assert (seen[name][masked] != given[name][masked]).mean() > 0.8 and set(
+            seen[name].ravel()
+        ) <= set(given[name].ravel())
     np.testing.assert_allclose(answer["fare"][:, 0], (given["fare"] - 39) / 23, rtol=1e-6)
     np.testing.assert_array_equal(answer["hour"], given["hour"])

@@ -1,4 +1,7 @@
-"""Pretraining on real digits and taxi trips: something is learnt, it goes on, and bad unlabelled files stop nothing."""
+"""Pretraining on real digits and taxi trips.
+
+Something is learnt, it goes on, and bad unlabelled files stop nothing.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,12 @@ from perennial.data.examples import split_of
 from perennial.training.artifacts import WEIGHTS_FILE
 from schemas.records import Pretraining
 from tests.chain import copy_project, landing, with_settings
-from tests.components.pretrain_learner.jobs import pretrain_clipped, pretrain_digits, pretrain_taxi, read_unlabelled
+from tests.components.pretrain_learner.jobs import (
+    pretrain_clipped,
+    pretrain_digits,
+    pretrain_taxi,
+    read_unlabelled,
+)
 from tests.components.pretrain_learner.taxi import make_taxi, trips
 from tests.forked import forked
 from tests.perennial.folders import TAXI
@@ -65,8 +73,12 @@ def test_same_seed_gives_the_same_weights(digits):
 def test_learner_goes_on_and_its_head_does_not(digits):
     for name in ("rotation", "masked_image"):
         found = digits[1][name]
-        assert found.loaded == found.paths and len(found.paths) == 6  # two convolutions and a dense layer
-        assert set(found.left) == {"dense_1/kernel", "dense_1/bias"} and set(found.left.values()) == {"not there"}
+        assert (
+            found.loaded == found.paths and len(found.paths) == 6
+        )  # two convolutions and a dense layer
+        assert set(found.left) == {"dense_1/kernel", "dense_1/bias"} and set(
+            found.left.values()
+        ) == {"not there"}
         assert found.record.parameters == sum(weights.size for weights in found.weights.values())
         assert found.files == {Pretraining.FILE, WEIGHTS_FILE}
     assert digits[1]["stabilised"].pretrained == 6
@@ -74,13 +86,17 @@ def test_learner_goes_on_and_its_head_does_not(digits):
 
 def test_clipping_is_of_the_gradient_of_all_replicas(chain, project, tmp_path):
     project = changed(project, *DROPOUT)  # its random numbers differ between replicas
-    one, two = (forked(pretrain_clipped, project, chain.features, tmp_path / str(n), n) for n in (1, 2))
+    one, two = (
+        forked(pretrain_clipped, project, chain.features, tmp_path / str(n), n) for n in (1, 2)
+    )
     assert one.losses == pytest.approx(two.losses, rel=1e-4)
     assert one.held_out_losses == pytest.approx(two.held_out_losses, rel=1e-4)
 
 
 def unlabelled(project, pattern):
-    return with_settings(with_settings(project, "data", unlabelled=pattern), "pretext", task="rotation")
+    return with_settings(
+        with_settings(project, "data", unlabelled=pattern), "pretext", task="rotation"
+    )
 
 
 def test_rows_that_cannot_be_used_are_told_and_stop_nothing(chain, project):
@@ -105,17 +121,29 @@ def test_rows_that_cannot_be_used_are_told_and_stop_nothing(chain, project):
     broken, refused, elsewhere = notes
     assert broken.startswith("new/c.parquet must be a whole Parquet file.")
     assert refused.startswith(f"4 of {len(rows) + 1:,} unlabelled rows could not be used: ")
-    assert "new/a.jsonl: line 2: `image` must be a number that 32 bits can hold. Received: 'ink'" in refused
+    assert (
+        "new/a.jsonl: line 2: `image` must be a number that 32 bits can hold. Received: 'ink'"
+        in refused
+    )
     assert "new/a.jsonl: line 3: the line must be JSON" in refused
-    assert "new/a.jsonl: line 1: it must have what preprocessing_fn reads. Received: Key: image" in refused
-    assert elsewhere.startswith(f"{len(rows) - 3 - len(found)} of {len(rows) + 1:,} unlabelled rows were left out, as")
+    assert (
+        "new/a.jsonl: line 1: it must have what preprocessing_fn reads. Received: Key: image"
+        in refused
+    )
+    assert elsewhere.startswith(
+        f"{len(rows) - 3 - len(found)} of {len(rows) + 1:,} unlabelled rows were left out, as"
+    )
 
 
 @pytest.mark.parametrize(
     "pattern, note",
     [
         (None, "project.yaml sets no data.unlabelled: only the train split was learnt from"),
-        ("new/{SPAN}.csv", "no file matches new/{SPAN}.csv (data.unlabelled): only the train split was learnt from"),
+        (
+            "new/{SPAN}.csv",
+            "no file matches new/{SPAN}.csv (data.unlabelled): only the train split was learnt "
+            "from",
+        ),
         ("s4://bucket/*.csv", "s4://bucket/*.csv must be on a file system that fsspec knows."),
     ],
 )
@@ -130,7 +158,10 @@ def taxi(tmp_path_factory):
         pytest.skip(f"the taxi trips are not there: {TAXI}")
     folder = tmp_path_factory.mktemp("taxi")
     rows = trips(TAXI, 4000)
-    bare = [{name: value for name, value in row.items() if name not in ("id", "tipped")} for row in rows[2500:]]
+    bare = [
+        {name: value for name, value in row.items() if name not in ("id", "tipped")}
+        for row in rows[2500:]
+    ]
     project = make_taxi(folder / "project")
     return forked(pretrain_taxi, project, rows[:2500], bare, folder)
 
@@ -140,5 +171,11 @@ def test_masked_columns_and_words_of_real_trips_are_learnt(taxi, task):
     found, chances = taxi
     record = found[task].record
     assert record.notes == [] and record.unlabelled == 1500
-    assert min(record.held_out_losses) < 0.8 * chances[task] and record.held_out_losses[-1] < record.held_out_losses[0]
-    assert found[task].loaded == found[task].paths and set(found[task].left) == {"tipped/kernel", "tipped/bias"}
+    assert (
+        min(record.held_out_losses) < 0.8 * chances[task]
+        and record.held_out_losses[-1] < record.held_out_losses[0]
+    )
+    assert found[task].loaded == found[task].paths and set(found[task].left) == {
+        "tipped/kernel",
+        "tipped/bias",
+    }

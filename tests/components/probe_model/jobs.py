@@ -69,9 +69,13 @@ def compare_columns(kind: Kind) -> dict[str, Any]:
     }
 
 
-def probe_kind(kind: Kind, output: Path, settings: EvaluateSettings, costs: dict[str, float]) -> Probing:
+def probe_kind(
+    kind: Kind, output: Path, settings: EvaluateSettings, costs: dict[str, float]
+) -> Probing:
     """The step on one kind's candidate, with its own settings `evaluate`, and with features that cost something."""
-    project = replace(kind.project, settings=kind.project.settings.model_copy(update={"evaluate": settings}))
+    project = replace(
+        kind.project, settings=kind.project.settings.model_copy(update={"evaluate": settings})
+    )
     features = {name: FeatureSettings(cost=cost) for name, cost in costs.items()}
     project = replace(project, settings=project.settings.model_copy(update={"features": features}))
     return probe_model(project, kind.window, kind.evaluation, kind.candidate, output)
@@ -94,8 +98,12 @@ def probe_without_halves(kind: Kind, folder: Path) -> Probing:
     settings = EvaluateSettings(
         covariates=CovariateSettings(features=["sex"]), explain=ExplainSettings(repeats=2, steps=8)
     )
-    project = replace(kind.project, settings=kind.project.settings.model_copy(update={"evaluate": settings}))
-    return probe_model(project, kind.window, folder / "evaluation", folder / "model", folder / "probing")
+    project = replace(
+        kind.project, settings=kind.project.settings.model_copy(update={"evaluate": settings})
+    )
+    return probe_model(
+        project, kind.window, folder / "evaluation", folder / "model", folder / "probing"
+    )
 
 
 def call_wrapper(project: Path, digest: str, folders: list[Path]) -> None:
@@ -105,7 +113,9 @@ def call_wrapper(project: Path, digest: str, folders: list[Path]) -> None:
     )
 
 
-def suspects_of(names: list[str], columns: Features, rows: list[dict[str, Any]], schema: str) -> Any:
+def suspects_of(
+    names: list[str], columns: Features, rows: list[dict[str, Any]], schema: str
+) -> Any:
     """What `find_suspects` makes of examples with these raw values."""
     from google.protobuf import text_format
     from tensorflow_metadata.proto.v0 import schema_pb2

@@ -40,8 +40,13 @@ def scanner_of(share: float) -> Draw:
     return lambda random, labels: np.where(flags(random, labels) == 1, b"siemens", b"philips")
 
 
-def logistic(random: np.random.Generator, suspect: Draw, trained: int = 600, tested: int = 500) -> ProbedModel:
-    """A logistic model of three features and a suspect one, trained by gradient steps; on its test examples."""
+def logistic(
+    random: np.random.Generator, suspect: Draw, trained: int = 600, tested: int = 500
+) -> ProbedModel:
+    """A logistic model of three features and a suspect one, trained by gradient steps.
+
+    On its test examples.
+    """
     labels, columns = _examples(random, suspect, trained)
     design = _design(columns)
     weights = np.zeros((design.shape[1], 1))
@@ -58,21 +63,29 @@ def linear(
     columns = {name: random.normal(size=examples) for name in "abcdefghijklmnop"[: len(weights)]}
 
     def predict(changed: Any) -> Array:
-        return np.sum([weight * changed[name] for weight, name in zip(weights, columns, strict=True)], axis=0)
+        return np.sum(
+            [weight * changed[name] for weight, name in zip(weights, columns, strict=True)], axis=0
+        )
 
     return ProbedModel(predict, columns, predict(columns) + noise * random.normal(size=examples))
 
 
-def _examples(random: np.random.Generator, suspect: Draw, count: int) -> tuple[Array, dict[str, Array]]:
+def _examples(
+    random: np.random.Generator, suspect: Draw, count: int
+) -> tuple[Array, dict[str, Array]]:
     labels = random.integers(0, 2, count)
-    signal = random.normal(size=(count, 3)) + 0.7 * labels[:, np.newaxis] * np.array([1.0, 0.5, 0.0])
+    signal = random.normal(size=(count, 3)) + 0.7 * labels[:, np.newaxis] * np.array(
+        [1.0, 0.5, 0.0]
+    )
     return labels, {"signal": signal, "suspect": suspect(random, labels)}
 
 
 def _design(columns: Any) -> Array:
     suspect = columns["suspect"]
     if suspect.dtype.kind == "S":
-        values = np.stack([suspect == name for name in (b"siemens", b"philips", b"ge")], axis=1).astype(float)
+        values = np.stack(
+            [suspect == name for name in (b"siemens", b"philips", b"ge")], axis=1
+        ).astype(float)
     else:
         values = np.clip(suspect, -10, 10)[:, np.newaxis].astype(float)
     return np.concatenate([columns["signal"], values, np.ones((len(suspect), 1))], axis=1)

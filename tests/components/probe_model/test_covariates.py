@@ -1,4 +1,7 @@
-"""Probes for hidden covariates: planted ones are found and innocent ones left alone, at the rates that are promised."""
+"""Probes for hidden covariates.
+
+Planted ones are found and innocent ones left alone, at the rates that are promised.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,15 @@ from hypothesis import strategies as st
 from components.probe_model.covariates import Chance, Suspect, opposite, probe_covariates
 from components.probe_model.latent import explained, shuffle_within
 from schemas.project import CovariateSettings
-from tests.components.probe_model.simulated import agreeing, flag, linear, logistic, names, scanner_of, skewed
+from tests.components.probe_model.simulated import (
+    agreeing,
+    flag,
+    linear,
+    logistic,
+    names,
+    scanner_of,
+    skewed,
+)
 
 SETTINGS = CovariateSettings()
 MODELS = 300
@@ -35,7 +46,10 @@ def is_flagged(found):
     ids=["flag", "flag as a number", "names"],
 )
 def test_planted_covariate_is_caught(draw, is_number):
-    caught = [is_flagged(findings(logistic(np.random.default_rng(seed), draw), is_number)) for seed in range(100)]
+    caught = [
+        is_flagged(findings(logistic(np.random.default_rng(seed), draw), is_number))
+        for seed in range(100)
+    ]
     assert sum(caught) >= 95
 
 
@@ -45,19 +59,27 @@ def test_planted_covariate_is_caught(draw, is_number):
     ids=["half", "skewed flag", "skewed flag as a number", "skewed number", "names"],
 )
 def test_innocent_covariate_is_left_alone(draw, is_number):
-    flagged = [is_flagged(findings(logistic(np.random.default_rng(seed), draw), is_number)) for seed in range(MODELS)]
+    flagged = [
+        is_flagged(findings(logistic(np.random.default_rng(seed), draw), is_number))
+        for seed in range(MODELS)
+    ]
     assert sum(flagged) <= MOST_FLAGGED
 
 
 def test_swapping_a_skewed_flag_would_accuse_an_innocent_one():
-    """Why the opposite is made of the same values: the swap moves the loss of a model with chance weights."""
+    """Why the opposite is made of the same values.
+
+    The swap moves the loss of a model with chance weights.
+    """
     swapped = []
     for seed in range(60):
         model = logistic(np.random.default_rng(seed), flag(0.95), trained=100)
         values, random = model.columns["suspect"], np.random.default_rng(0)
 
         def loss(changed, model=model):
-            right = model.predict_with({"suspect": changed})[np.arange(len(model.labels)), model.labels]
+            right = model.predict_with({"suspect": changed})[
+                np.arange(len(model.labels)), model.labels
+            ]
             return -np.log(right).mean()
 
         shuffled = np.array([loss(random.permutation(values)) for _ in range(30)])
@@ -68,16 +90,24 @@ def test_swapping_a_skewed_flag_would_accuse_an_innocent_one():
 def test_feature_that_the_model_does_not_weigh_is_innocent_for_certain():
     model = linear(np.random.default_rng(0), [1.0, 0.0])
     found = probe_covariates(model, [Suspect("b", model.columns["b"], True, True)], SETTINGS)
-    assert [(probe.probe, probe.p_value) for probe in found.probes] == [("permute", 1.0), ("invert", 1.0)]
+    assert [(probe.probe, probe.p_value) for probe in found.probes] == [
+        ("permute", 1.0),
+        ("invert", 1.0),
+    ]
     assert max(probe.spread for probe in found.probes) < 1e-12
-    assert found.not_probed == ["suspect feature `b` was not predicted from the latent vector: the model gives none"]
+    assert found.not_probed == [
+        "suspect feature `b` was not predicted from the latent vector: the model gives none"
+    ]
 
 
 def test_numbers_of_a_probe_are_the_losses():
     model = linear(np.random.default_rng(0), [1.0, 2.0])
-    permuted, inverted = probe_covariates(model, [Suspect("a", model.columns["a"], True, True)], SETTINGS).probes
+    permuted, inverted = probe_covariates(
+        model, [Suspect("a", model.columns["a"], True, True)], SETTINGS
+    ).probes
     assert permuted.value == pytest.approx(np.square(model.predictions - model.labels).mean())
-    # Shuffled, the squared error grows by twice the variance of the feature's part; reflected, by four times that.
+    # Shuffled, the squared error grows by twice the variance of the feature's part; reflected, by
+    # four times that.
     assert permuted.chance == pytest.approx(permuted.value + 2, rel=0.2)
     assert inverted.value == pytest.approx(permuted.value + 4, rel=0.2)
     assert inverted.chance == permuted.chance and permuted.unit == "mean squared error"
@@ -89,7 +119,9 @@ def test_p_values_are_corrected_for_all_probes_that_decide():
     suspects = [Suspect(name, model.columns[name], True, True) for name in "abcd"]
     alone = probe_covariates(model, suspects[:1], SETTINGS).probes
     together = probe_covariates(model, suspects, SETTINGS).probes
-    assert [probe.p_value for probe in together[:2]] == pytest.approx([min(1, 4 * probe.p_value) for probe in alone])
+    assert [probe.p_value for probe in together[:2]] == pytest.approx(
+        [min(1, 4 * probe.p_value) for probe in alone]
+    )
 
 
 def with_latent(seed, leaks, tested=400):
@@ -109,7 +141,9 @@ def test_latent_vector_that_tells_an_unread_feature():
     for seed in range(20):
         model, values = with_latent(seed, leaks=True)
         found = probe_covariates(model, [Suspect("camera", values, False, False)], SETTINGS)
-        assert found.not_probed == ["suspect feature `camera` was not permuted or inverted: the model does not read it"]
+        assert found.not_probed == [
+            "suspect feature `camera` was not permuted or inverted: the model does not read it"
+        ]
         caught += is_flagged(found)
     assert caught >= 19
 
@@ -118,7 +152,9 @@ def test_what_the_label_tells_of_a_feature_is_not_held_against_the_latent_vector
     flagged = 0
     for seed in range(100):
         model, values = with_latent(seed, leaks=False)
-        (probe,) = probe_covariates(model, [Suspect("camera", values, False, False)], SETTINGS).probes
+        (probe,) = probe_covariates(
+            model, [Suspect("camera", values, False, False)], SETTINGS
+        ).probes
         assert probe.value > 0.1  # the label does tell
         flagged += probe.flagged
     assert flagged <= 12
@@ -132,7 +168,9 @@ def test_what_the_label_of_a_regression_tells_is_not_held_against_the_latent_vec
         model = linear(random, [1.0, 1.0], examples=200)
         latent = np.outer(model.labels, random.normal(size=6)) + 0.5 * random.normal(size=(200, 6))
         values = model.labels + noise * random.normal(size=200)
-        found = probe_covariates(replace(model, latent=latent), [Suspect("age", values, True, False)], SETTINGS)
+        found = probe_covariates(
+            replace(model, latent=latent), [Suspect("age", values, True, False)], SETTINGS
+        )
         flagged += is_flagged(found)
     assert flagged <= 8
 
@@ -149,9 +187,13 @@ def test_latent_probe_of_a_feature_that_the_model_reads_never_decides():
     random = np.random.default_rng(5)
     model = linear(random, [1.0, 0.0], examples=400)
     latent = np.stack([model.columns["b"], model.labels], axis=1) @ random.normal(size=(2, 8))
-    found = probe_covariates(replace(model, latent=latent), [Suspect("b", model.columns["b"], True, True)], SETTINGS)
+    found = probe_covariates(
+        replace(model, latent=latent), [Suspect("b", model.columns["b"], True, True)], SETTINGS
+    )
     latent_probe = found.probes[-1]
-    assert latent_probe.probe == "latent" and latent_probe.value > 0.9 and latent_probe.p_value < 1e-6
+    assert (
+        latent_probe.probe == "latent" and latent_probe.value > 0.9 and latent_probe.p_value < 1e-6
+    )
     assert not is_flagged(found)
 
 
@@ -160,20 +202,30 @@ def test_latent_probe_of_a_feature_that_the_model_reads_never_decides():
     [
         (np.zeros(300), "all 300 examples have the same value"),
         (np.zeros(7), "7 examples are too few (at least 20)"),
-        (np.random.default_rng(0).random((300, 4)), "a vector or image cannot be predicted from the latent vector"),
+        (
+            np.random.default_rng(0).random((300, 4)),
+            "a vector or image cannot be predicted from the latent vector",
+        ),
     ],
 )
 def test_what_cannot_be_probed_is_said(values, why):
-    found = probe_covariates(linear(np.random.default_rng(0), [1.0]), [Suspect("view", values, True, False)], SETTINGS)
+    found = probe_covariates(
+        linear(np.random.default_rng(0), [1.0]), [Suspect("view", values, True, False)], SETTINGS
+    )
     assert found.probes == [] and len(found.not_probed) == 1
     assert found.not_probed[0].startswith("suspect feature `view`: ") and why in found.not_probed[0]
 
 
 def test_vector_that_the_model_reads_is_permuted_only():
     model = logistic(np.random.default_rng(0), flag(0.5))
-    found = probe_covariates(model, [Suspect("signal", model.columns["signal"], True, True)], SETTINGS)
+    found = probe_covariates(
+        model, [Suspect("signal", model.columns["signal"], True, True)], SETTINGS
+    )
     assert [(probe.probe, probe.flagged) for probe in found.probes] == [("permute", True)]
-    assert "`signal` was not inverted or predicted from the latent vector: it is a vector" in found.not_probed[0]
+    assert (
+        "`signal` was not inverted or predicted from the latent vector: it is a vector"
+        in found.not_probed[0]
+    )
 
 
 @given(st.lists(st.integers(0, 4), min_size=1, max_size=40), st.booleans())
@@ -184,7 +236,9 @@ def test_the_opposite_is_a_permutation(values, is_number):
 
 @given(st.permutations(range(12)))
 def test_opposite_of_numbers_reflects_their_ranks(values):
-    np.testing.assert_array_equal(opposite(np.array(values), True, np.random.default_rng(0)), 11 - np.array(values))
+    np.testing.assert_array_equal(
+        opposite(np.array(values), True, np.random.default_rng(0)), 11 - np.array(values)
+    )
 
 
 @pytest.mark.parametrize("is_number", [True, False])
@@ -205,7 +259,9 @@ def test_shares_of_variance_are_told_of_each_target_by_itself():
     random = np.random.default_rng(0)
     latent = random.normal(size=(1000, 3))
     noise = random.normal(size=1000)
-    targets = np.stack([latent[:, :1], latent[:, :1] + noise[:, np.newaxis], noise[:, np.newaxis]], axis=1)
+    targets = np.stack(
+        [latent[:, :1], latent[:, :1] + noise[:, np.newaxis], noise[:, np.newaxis]], axis=1
+    )
     assert explained(latent, targets) == pytest.approx([1.0, 0.5, 0.0], abs=0.05)
 
 
@@ -214,4 +270,6 @@ def test_probability_of_chance_is_that_of_one_more_draw():
     random = np.random.default_rng(0)
     draws = random.normal(size=(2000, 31))
     values = np.array([Chance(row[0], row[1:], "higher").p_value for row in draws])
-    assert [(values < level).mean() for level in (0.05, 0.5)] == pytest.approx([0.05, 0.5], abs=0.03)
+    assert [(values < level).mean() for level in (0.05, 0.5)] == pytest.approx(
+        [0.05, 0.5], abs=0.03
+    )

@@ -32,7 +32,10 @@ def test_linear_model_gets_weight_times_distance_from_the_mean(linear):
 
 def test_feature_that_the_model_ignores_gets_nothing(linear):
     _, found = linear
-    assert not found.attributions["ignored"].any() and found.attributions["ignored"].shape == (150, 2)
+    assert not found.attributions["ignored"].any() and found.attributions["ignored"].shape == (
+        150,
+        2,
+    )
     assert found.occluded == []
 
 
@@ -44,14 +47,18 @@ def classes():
 
 def test_predicted_class_is_explained(classes):
     features, found = classes
-    scores = np.exp(features["numbers"] ** 2 + np.array([[0, 0, 0], [2, 0, -1], [0, -2, 1.0]])[features["word"]])
+    scores = np.exp(
+        features["numbers"] ** 2 + np.array([[0, 0, 0], [2, 0, -1], [0, -2, 1.0]])[features["word"]]
+    )
     probabilities = scores / scores.sum(axis=1, keepdims=True)
     np.testing.assert_allclose(found[64].outputs, probabilities.max(axis=1), rtol=1e-4)
 
 
 def test_attributions_of_numbers_are_complete_and_more_steps_come_closer(classes):
     features, found = classes
-    plain = features["word"] == 0  # the baseline's word: numbers alone lead from there to the example
+    plain = (
+        features["word"] == 0
+    )  # the baseline's word: numbers alone lead from there to the example
     gaps = {steps: np.abs(explained.gaps[plain]).max() for steps, explained in found.items()}
     assert gaps[64] < 2e-3 and gaps[64] < gaps[8]
 
@@ -61,7 +68,10 @@ def test_word_gets_the_difference_to_the_commonest_one(classes):
     explained = found[64]
     assert explained.occluded == ["word"] and explained.attributions["word"].shape == (40,)
     words = np.array([[0, 0, 0], [2, 0, -1], [0, -2, 1.0]])
-    scores = [np.exp(features["numbers"] ** 2 + words[word]) for word in (features["word"], features["word"] * 0)]
+    scores = [
+        np.exp(features["numbers"] ** 2 + words[word])
+        for word in (features["word"], features["word"] * 0)
+    ]
     own, without = (score / score.sum(axis=1, keepdims=True) for score in scores)
     rows = np.arange(40)
     predicted = own.argmax(axis=1)

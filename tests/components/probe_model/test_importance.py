@@ -20,7 +20,9 @@ def test_loss_of_a_linear_model_is_twice_the_variance_that_a_feature_adds():
     model = linear(np.random.default_rng(0), [3.0, 1.0, 0.0], examples=4000)
     found = importances(model)
     assert list(found) == ["a", "b", "c"]
-    assert found["a"].loss == pytest.approx(18, rel=0.1) and found["b"].loss == pytest.approx(2, rel=0.2)
+    assert found["a"].loss == pytest.approx(18, rel=0.1) and found["b"].loss == pytest.approx(
+        2, rel=0.2
+    )
     for row in found.values():
         assert row.low <= row.loss <= row.high and row.cost is None
 
@@ -54,7 +56,9 @@ def test_lost_area_is_that_of_scikit_learn():
         return model.predict(columns)
 
     lost = lose(replace(model, predict=predict), "auc", ["signal"], 3)
-    areas = [roc_auc_score(model.labels, model.predict_with({"signal": o})[:, 1]) for o in orders[:3]]
+    areas = [
+        roc_auc_score(model.labels, model.predict_with({"signal": o})[:, 1]) for o in orders[:3]
+    ]
     own = roc_auc_score(model.labels, model.predictions[:, 1])
     assert lost.value == pytest.approx(own - np.mean(areas), abs=1e-9)
 
@@ -62,7 +66,9 @@ def test_lost_area_is_that_of_scikit_learn():
 def test_area_of_one_class_is_not_made_up():
     model = logistic(np.random.default_rng(1), flag(0.5))
     alone = model.on(np.flatnonzero(model.labels == 1))
-    assert all(np.isnan(row.loss) and np.isnan(row.low) for row in importances(alone, "auc").values())
+    assert all(
+        np.isnan(row.loss) and np.isnan(row.low) for row in importances(alone, "auc").values()
+    )
 
 
 def test_clusters_widen_the_interval():
@@ -87,10 +93,15 @@ def test_cheapest_contributors_go_first_and_together():
 
 
 def test_features_that_are_permuted_together_stay_together():
-    """Two halves of one sum that cancel: the model does not notice when both come from the same other example."""
+    """Two halves of one sum that cancel.
+
+    The model does not notice when both come from the same other example.
+    """
     random = np.random.default_rng(0)
     model = linear(random, [1.0, -1.0], noise=0.0)
-    same = replace(model, columns={"a": model.columns["a"], "b": model.columns["a"]}, labels=np.zeros(300))
+    same = replace(
+        model, columns={"a": model.columns["a"], "b": model.columns["a"]}, labels=np.zeros(300)
+    )
     assert lose(same, "mean_squared_error", ["a", "b"], 5).value == 0.0
     assert lose(same, "mean_squared_error", ["a"], 5).value > 1.0
 

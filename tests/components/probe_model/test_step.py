@@ -12,20 +12,29 @@ from components.probe_model.step import probe_model
 from perennial.errors import IntegrityError, ProjectError
 from schemas.project import CovariateSettings, EvaluateSettings, ExplainSettings
 from schemas.records import Evaluation, Probing
-from tests.components.probe_model.jobs import call_wrapper, compare_columns, probe_kind, probe_without_halves
+from tests.components.probe_model.jobs import (
+    call_wrapper,
+    compare_columns,
+    probe_kind,
+    probe_without_halves,
+)
 from tests.forked import forked
 from tests.kinds import KINDS
 
 COSTS = {"bmi": 1.0, "ltg": 20.0, "pressure": 2.0, "smell": 3.0}
 SETTINGS = EvaluateSettings(
-    covariates=CovariateSettings(features=["sex", "bmi", "colour"]), explain=ExplainSettings(examples=60, single=4)
+    covariates=CovariateSettings(features=["sex", "bmi", "colour"]),
+    explain=ExplainSettings(examples=60, single=4),
 )
 
 
 @pytest.fixture(scope="module")
 def found(kinds, tmp_path_factory):
     folder = tmp_path_factory.mktemp("probed")
-    return {kind: forked(probe_kind, made, folder / kind, SETTINGS, COSTS) for kind, made in kinds.items()}
+    return {
+        kind: forked(probe_kind, made, folder / kind, SETTINGS, COSTS)
+        for kind, made in kinds.items()
+    }
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -40,14 +49,22 @@ def test_columns_and_halves_give_what_serialised_examples_give(kinds, kind):
 @pytest.mark.parametrize("kind", KINDS)
 def test_record_is_of_the_candidate_and_the_gates_metric(kinds, found, kind):
     probed, judged = found[kind], Evaluation.read(kinds[kind].evaluation)
-    assert (probed.digest, probed.metric, probed.examples) == (judged.digest, KINDS[kind]["metric"], 60)
+    assert (probed.digest, probed.metric, probed.examples) == (
+        judged.digest,
+        KINDS[kind]["metric"],
+        60,
+    )
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_unread_feature_is_needed_by_nobody_and_the_best_one_is(found, kind):
     rows = {row.feature: row for row in found[kind].importances}
     assert set(rows) == {"sex", "age", "bmi", "ltg", "pressure"}
-    assert (rows["sex"].loss, rows["sex"].low, rows["sex"].high) == (0, 0, 0)  # `preprocessing_fn` drops it
+    assert (rows["sex"].loss, rows["sex"].low, rows["sex"].high) == (
+        0,
+        0,
+        0,
+    )  # `preprocessing_fn` drops it
     assert {"ltg", "bmi"} & {row.feature for row in found[kind].importances[:2]}
     assert all(row.low <= row.loss <= row.high for row in rows.values())
     assert {name: row.cost for name, row in rows.items()} == {"sex": None, "age": None} | {
@@ -68,14 +85,19 @@ def test_cheapest_contributors_are_dropped_first(found, kind):
 @pytest.mark.parametrize("kind", KINDS)
 def test_suspects_that_the_model_reads_uses_or_never_saw(found, kind):
     probes = {(probe.feature, probe.probe): probe for probe in found[kind].covariates}
-    assert set(probes) == {(name, probe) for name in ("sex", "bmi") for probe in ("permute", "invert", "latent")}
+    assert set(probes) == {
+        (name, probe) for name in ("sex", "bmi") for probe in ("permute", "invert", "latent")
+    }
     assert all(not probes["sex", probe].flagged for probe in ("permute", "invert", "latent"))
     assert probes["sex", "permute"].p_value == 1
     assert probes["bmi", "permute"].flagged or probes["bmi", "invert"].flagged
     assert not probes["bmi", "latent"].flagged
     unit = "mean squared error" if kind == "regression" else "log loss"
     assert probes["bmi", "invert"].unit == unit
-    assert any(text.startswith("suspect feature `colour`: no test example has it") for text in found[kind].not_probed)
+    assert any(
+        text.startswith("suspect feature `colour`: no test example has it")
+        for text in found[kind].not_probed
+    )
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -96,7 +118,9 @@ def test_explained_examples_are_the_worst_mistakes_and_add_up(kinds, found, kind
         said = table.loc[row.key, judged.candidate]
         assert row.output == pytest.approx(float(np.max(said)), rel=1e-4)
         assert row.label == table.loc[row.key, "label"]
-        assert row.predicted == pytest.approx(float(np.argmax(said)) if np.ndim(said) else said, rel=1e-4)
+        assert row.predicted == pytest.approx(
+            float(np.argmax(said)) if np.ndim(said) else said, rel=1e-4
+        )
         sums = sum(row.attributions.values()) + row.gap
         assert sums == pytest.approx(row.output - row.baseline, rel=1e-4, abs=1e-5)
         assert abs(row.gap) < 0.02 * max(1.0, abs(row.output))
@@ -110,15 +134,26 @@ def test_same_inputs_give_the_same_record(kinds, found, tmp_path):
 def test_nothing_is_explained_where_no_example_is_wanted(kinds, tmp_path):
     none = EvaluateSettings(explain=ExplainSettings(examples=0))
     probed = forked(probe_kind, kinds["binary"], tmp_path, none, {})
-    assert probed.importances == probed.drops == probed.attributions == probed.explained == probed.covariates == []
+    assert (
+        probed.importances
+        == probed.drops
+        == probed.attributions
+        == probed.explained
+        == probed.covariates
+        == []
+    )
     assert probed.not_probed == ["explanations: evaluate.explain.examples is 0"]
 
 
 def test_model_without_halves_has_importances_and_probes_but_no_gradients(kinds, tmp_path):
     probed = forked(probe_without_halves, kinds["binary"], tmp_path)
     assert probed.attributions == probed.explained == []
-    assert any(text.startswith("integrated gradients: ") and "run_fn" in text for text in probed.not_probed)
-    assert len(probed.importances) == 5 and {probe.feature for probe in probed.covariates} == {"sex"}
+    assert any(
+        text.startswith("integrated gradients: ") and "run_fn" in text for text in probed.not_probed
+    )
+    assert len(probed.importances) == 5 and {probe.feature for probe in probed.covariates} == {
+        "sex"
+    }
     assert all(math.isfinite(row.loss) for row in probed.importances)
 
 
@@ -128,7 +163,9 @@ def test_other_model_than_the_evaluated_one_is_refused(kinds, tmp_path):
     with (tmp_path / "model" / "saved_model" / "saved_model.pb").open("ab") as stream:
         stream.write(b"!")
     with pytest.raises(IntegrityError, match="SHA-256"):
-        probe_model(kind.project, kind.window, kind.evaluation, tmp_path / "model", tmp_path / "probing")
+        probe_model(
+            kind.project, kind.window, kind.evaluation, tmp_path / "model", tmp_path / "probing"
+        )
     assert not (tmp_path / "probing").exists()
 
 
@@ -149,7 +186,9 @@ def digits(chain, tmp_path_factory):
 def test_images_through_the_wrapper(chain, digits):
     assert digits.digest == Evaluation.read(chain.evaluation).digest
     (image,) = digits.importances
-    assert image.feature == "image" and image.low > 0.3  # of the accuracy: all of it comes from the image
+    assert (
+        image.feature == "image" and image.low > 0.3
+    )  # of the accuracy: all of it comes from the image
     (pixels,) = digits.attributions
     assert pixels.shape == [64] and len(pixels.elements) == 64
     # The corners of a digit are empty; what tells digits apart lies in the middle.

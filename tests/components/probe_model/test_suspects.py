@@ -36,7 +36,15 @@ def found():
 def test_order_is_what_the_schema_says(found):
     suspects, _ = found
     orders = {name: suspect.is_number for name, suspect in suspects.items()}
-    expected = {"flag": False, "yes": False, "age": True, "scanner": False, "image": True, "view": False, "dose": True}
+    expected = {
+        "flag": False,
+        "yes": False,
+        "age": True,
+        "scanner": False,
+        "image": True,
+        "view": False,
+        "dose": True,
+    }
     assert orders == expected
 
 

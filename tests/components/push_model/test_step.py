@@ -14,8 +14,12 @@ from perennial.registry.versions import Registry
 from schemas.records import ServingCheck
 from tests.perennial.folders import make_model, make_project
 
-PASSED = ServingCheck(passed=True, requests=16, largest_difference=0, seconds_to_ready=1, message="")
-FAILED = ServingCheck(passed=False, requests=16, largest_difference=1, seconds_to_ready=1, message="they differ")
+PASSED = ServingCheck(
+    passed=True, requests=16, largest_difference=0, seconds_to_ready=1, message=""
+)
+FAILED = ServingCheck(
+    passed=False, requests=16, largest_difference=1, seconds_to_ready=1, message="they differ"
+)
 FORK = multiprocessing.get_context("fork")
 
 
@@ -31,13 +35,18 @@ def versions(project, tmp_path):
 
 
 def _deployed(project):
-    return [(event.run, made.version, made.replaces) for event, made in Ledger(project.ledger_url).deployments()]
+    return [
+        (event.run, made.version, made.replaces)
+        for event, made in Ledger(project.ledger_url).deployments()
+    ]
 
 
 def test_the_first_champion(project, versions):
     champion = push_model(project, "r1", versions[0], None, PASSED)
     assert (champion.version, champion.digest) == ("1", versions[0].digest)
-    assert Ledger(project.ledger_url).champion() == champion and _deployed(project) == [("r1", "1", None)]
+    assert Ledger(project.ledger_url).champion() == champion and _deployed(project) == [
+        ("r1", "1", None)
+    ]
     assert Registry(project).aliases() == {"champion": "1", "challenger": "3"}
 
 
@@ -77,7 +86,10 @@ def test_a_flipped_byte_is_refused_and_the_champion_stays(project, versions, nam
     stored.write_bytes(healthy[:-1] + bytes([healthy[-1] ^ 1]))
     with pytest.raises(IntegrityError, match=f"must have the SHA-256 {versions[1].digest}"):
         push_model(project, "r2", versions[1], first, PASSED)
-    assert Ledger(project.ledger_url).champion() == first and Registry(project).aliases()["champion"] == "1"
+    assert (
+        Ledger(project.ledger_url).champion() == first
+        and Registry(project).aliases()["champion"] == "1"
+    )
 
 
 def test_a_version_of_other_bytes_is_refused(project, versions):
@@ -90,7 +102,9 @@ def test_a_version_of_other_bytes_is_refused(project, versions):
 def test_of_two_pushes_at_once_one_wins(project, versions):
     first = push_model(project, "r1", versions[0], None, PASSED)
     barrier, results = FORK.Barrier(2), FORK.SimpleQueue()
-    racers = [FORK.Process(target=_push, args=(project, v, first, barrier, results)) for v in versions[1:]]
+    racers = [
+        FORK.Process(target=_push, args=(project, v, first, barrier, results)) for v in versions[1:]
+    ]
     for racer in racers:
         racer.start()
     found = sorted(results.get() for _ in racers)
@@ -103,6 +117,11 @@ def test_of_two_pushes_at_once_one_wins(project, versions):
 def _push(project, version, champion, barrier, results):
     barrier.wait(30)
     try:
-        results.put(("pushed", push_model(project, f"r-{version.version}", version, champion, PASSED).version))
+        results.put(
+            (
+                "pushed",
+                push_model(project, f"r-{version.version}", version, champion, PASSED).version,
+            )
+        )
     except Exception as error:
         results.put((type(error).__name__, str(error)))

@@ -1,4 +1,7 @@
-"""Registration: one version for the same bytes however often it is tried, with its whole lineage."""
+"""Registration.
+
+One version for the same bytes however often it is tried, with its whole lineage.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,16 @@ from perennial.ledger.events import Ledger
 from perennial.registry.versions import Registry
 from perennial.storage.digests import digest_folder
 from perennial.training.artifacts import SAVED_MODEL
-from schemas.records import Decision, DecisionMade, Evaluation, Hyperparameters, Instance, Probing, Span, Training
+from schemas.records import (
+    Decision,
+    DecisionMade,
+    Evaluation,
+    Hyperparameters,
+    Instance,
+    Probing,
+    Span,
+    Training,
+)
 from tests.kinds import copy_kind_project
 
 PROMOTE = Decision(promote=True, criteria=[], reasons=["it is better"], not_compared=[])
@@ -116,8 +128,14 @@ def test_every_instance_is_an_mlflow_run_with_its_own_metrics(arguments):
     version = register_model(*arguments)
     client = Registry(project)._client
     experiment = client.get_experiment_by_name("digits")
-    runs = {run.data.tags["perennial.instance"]: run for run in client.search_runs([experiment.experiment_id])}
-    assert runs.keys() == {training.instance.name for training in evaluation.trainings} and len(runs) == 2
+    runs = {
+        run.data.tags["perennial.instance"]: run
+        for run in client.search_runs([experiment.experiment_id])
+    }
+    assert (
+        runs.keys() == {training.instance.name for training in evaluation.trainings}
+        and len(runs) == 2
+    )
     for training in evaluation.trainings:
         name = training.instance.name
         run, candidate = runs[name], name == evaluation.candidate
@@ -133,7 +151,12 @@ def test_every_instance_is_an_mlflow_run_with_its_own_metrics(arguments):
 
 def test_what_was_judged_is_kept_with_the_version(arguments):
     project, _, evaluation, *_ = arguments
-    probing = Probing(digest=evaluation.digest, metric="accuracy", examples=9, not_probed=["nothing was asked for"])
+    probing = Probing(
+        digest=evaluation.digest,
+        metric="accuracy",
+        examples=9,
+        not_probed=["nothing was asked for"],
+    )
     version, registry = register_model(*arguments, probing), Registry(project)
     for name, record in (("evaluation", evaluation), ("decision", PROMOTE), ("probing", probing)):
         text = registry.document(version, f"{name}.json")
@@ -183,14 +206,20 @@ def test_curves_name_the_metric(kinds):
 
 
 def test_parameters_say_who_chose_them_and_what_it_started_from(chain):
-    tuned = Hyperparameters(learning_rate=0.1, batch_size=8, model={"units": 16, "wide=deep": True}, source="tuner")
+    tuned = Hyperparameters(
+        learning_rate=0.1, batch_size=8, model={"units": 16, "wide=deep": True}, source="tuner"
+    )
     instance = Instance(name="patched-1", seed=3, start="patched")
     training = Training.read(chain.model("instance-1")).model_copy(
         update={"hyperparameters": tuned, "instance": instance}
     )
     found = describe_parameters(training)
     assert (found["model.units"], found["model.wide_deep"]) == (16, True)
-    assert (found["start"], found["chosen_by"], found["instance"]) == ("patched", "tuner", "patched-1")
+    assert (found["start"], found["chosen_by"], found["instance"]) == (
+        "patched",
+        "tuner",
+        "patched-1",
+    )
 
 
 def test_version_of_several_tasks_is_registered(kinds, tmp_path):
@@ -198,4 +227,7 @@ def test_version_of_several_tasks_is_registered(kinds, tmp_path):
     project = copy_kind_project(kind, tmp_path / "project")
     evaluation = Evaluation.read(kind.evaluation)
     version = register_model(project, kind.selection, evaluation, PROMOTE, kind.candidate)
-    assert version.digest == evaluation.digest and digest_folder(Registry(project).fetch(version)) == version.digest
+    assert (
+        version.digest == evaluation.digest
+        and digest_folder(Registry(project).fetch(version)) == version.digest
+    )

@@ -33,11 +33,14 @@ HISTORY = st.sampled_from(
     ]
 )
 VERDICTS = st.lists(
-    st.tuples(st.sampled_from(NAMES), FINGERPRINTS, HISTORY), max_size=12, unique_by=lambda v: (v[0], v[1])
+    st.tuples(st.sampled_from(NAMES), FINGERPRINTS, HISTORY),
+    max_size=12,
+    unique_by=lambda v: (v[0], v[1]),
 )
 # Versions that locations name: name -> version -> bytes.
 VERSIONED = st.dictionaries(
-    st.sampled_from(NAMES), st.dictionaries(st.integers(1, 4), st.text("abcdefgh", min_size=6, max_size=6), min_size=1)
+    st.sampled_from(NAMES),
+    st.dictionaries(st.integers(1, 4), st.text("abcdefgh", min_size=6, max_size=6), min_size=1),
 )
 
 
@@ -52,7 +55,10 @@ def _say(judged, span, verdict):
 
 
 def _judged(verdicts):
-    """The history as the ledger tells it; versions as `number_versions` gave them when each landed."""
+    """The history as the ledger tells it.
+
+    Versions as `number_versions` gave them when each landed.
+    """
     judged: dict[str, list[SpanVerdict]] = {}
     for name, fingerprint, history in verdicts:
         (span,) = number_versions(_landed({name: fingerprint}), judged)
@@ -78,7 +84,9 @@ def test_window_holds_the_newest_spans_that_may_be_trained_on(landed, verdicts, 
 
 
 @given(LANDED, VERDICTS, st.integers(1, 8))
-def test_new_is_what_no_run_has_trained_on_and_released_what_a_person_let_in(landed, verdicts, size):
+def test_new_is_what_no_run_has_trained_on_and_released_what_a_person_let_in(
+    landed, verdicts, size
+):
     states = {(name, fingerprint): _expected(history) for name, fingerprint, history in verdicts}
     window = _choose(landed, verdicts, size)
     state = {span.name: states.get((span.name, span.fingerprint), "new") for span in window.spans}
@@ -109,7 +117,9 @@ def test_the_same_bytes_keep_their_version(landed, verdicts):
     spans = [said.judged.span for history in judged.values() for said in history]
     known = {(span.name, span.fingerprint): span.version for span in spans}
     for span in number_versions(_landed(landed), judged):
-        newest = max((number for (name, _), number in known.items() if name == span.name), default=0)
+        newest = max(
+            (number for (name, _), number in known.items() if name == span.name), default=0
+        )
         assert span.version == known.get((span.name, span.fingerprint), newest + 1)
 
 
@@ -126,13 +136,16 @@ def test_each_span_comes_in_its_newest_version_that_may_be_trained_on(versions, 
         for verdict in data.draw(st.one_of(st.just([]), HISTORY)):
             _say(judged, span, verdict)
     assert number_versions(landed, judged) == spans
-    usable = {span.name: span for span in spans if state_of(span, judged) in USABLE}  # the last one is the newest
+    usable = {
+        span.name: span for span in spans if state_of(span, judged) in USABLE
+    }  # the last one is the newest
     assert choose_window(spans, judged, size).spans == list(usable.values())[-size:]
 
 
 def test_a_newer_version_that_is_quarantined_leaves_the_older_one_in_its_place():
     landed = [
-        LandedSpan("2026-01-01", version, f"v{version}", fingerprint) for version, fingerprint in ((1, "a"), (2, "b"))
+        LandedSpan("2026-01-01", version, f"v{version}", fingerprint)
+        for version, fingerprint in ((1, "a"), (2, "b"))
     ]
     judged: dict[str, list[SpanVerdict]] = {}
     first, second = number_versions(landed, judged)
@@ -153,20 +166,32 @@ def test_a_judged_version_that_changes_where_it_lies_is_refused():
     _say(judged, span, "quarantined")
     with pytest.raises(DataError, match=r"data/7-v3\.csv must not change.*next version \(4\)"):
         number_versions([LandedSpan("7", 3, "data/7-v3.csv", "b")], judged)
-    assert [s.version for s in number_versions([LandedSpan("7", 4, "data/7-v4.csv", "b")], judged)] == [4]
+    assert [
+        s.version for s in number_versions([LandedSpan("7", 4, "data/7-v4.csv", "b")], judged)
+    ] == [4]
 
 
 def test_the_same_file_under_two_dates_is_two_spans_that_are_each_judged_once():
     both = {"2026-01-01": "a", "2026-01-02": "a"}
     accepted = [("2026-01-01", "a", ["accepted"]), ("2026-01-02", "a", ["accepted"])]
     assert _choose(both, accepted, 5).new == []
-    window = _choose(both, [("2026-01-01", "a", ["quarantined"]), ("2026-01-02", "a", ["accepted"])], 5)
+    window = _choose(
+        both, [("2026-01-01", "a", ["quarantined"]), ("2026-01-02", "a", ["accepted"])], 5
+    )
     assert ([span.name for span in window.spans], window.new) == (["2026-01-02"], [])
 
 
-@given(st.integers(1, 20), st.integers(1, 1000), st.integers(0, 3), st.integers(1, 4), st.booleans())
-def test_instances_have_names_of_their_own_and_share_the_best_hyperparameters(count, seed, patched, best, champion):
-    sections = {"train": {"instances": count, "seed": seed}, "patch": {"instances": patched}, "tune": {"best": best}}
+@given(
+    st.integers(1, 20), st.integers(1, 1000), st.integers(0, 3), st.integers(1, 4), st.booleans()
+)
+def test_instances_have_names_of_their_own_and_share_the_best_hyperparameters(
+    count, seed, patched, best, champion
+):
+    sections = {
+        "train": {"instances": count, "seed": seed},
+        "patch": {"instances": patched},
+        "tune": {"best": best},
+    }
     instances = make_instances(ProjectSettings.model_validate(LEAST | sections), champion, seed)
     cold = [i for i in instances if i.start == "cold"]
     assert len({i.name for i in instances}) == len(instances) == count + patched * champion

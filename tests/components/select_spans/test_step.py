@@ -44,7 +44,15 @@ class History:
         spans = [self._validated(span, span.name in rejected) for span in selection.window]
         new = [span for span in spans if span.span.name in selection.new_spans]
         verdict = Validation(spans=new, accepted=not rejected, reasons=[])
-        ended = RunEnded(outcome=outcome, reasons=[], window=[], new_spans=[], version=None, champion=None, report=None)
+        ended = RunEnded(
+            outcome=outcome,
+            reasons=[],
+            window=[],
+            new_spans=[],
+            version=None,
+            champion=None,
+            report=None,
+        )
         end = NewEvent("run_ended", ended, selection.run, key=f"run-ended:{selection.run}")
         self.ledger.append(*judge_spans(outcome, verdict, selection.run), end)
 
@@ -60,7 +68,11 @@ class History:
 
     @staticmethod
     def _validated(span, rejected):
-        failed = [Check(kind="schema", subject="label", verdict="failed", message="no")] if rejected else []
+        failed = (
+            [Check(kind="schema", subject="label", verdict="failed", message="no")]
+            if rejected
+            else []
+        )
         return SpanValidation(span=span, new=True, rows={"train": 1}, labels={}, checks=failed)
 
 
@@ -104,7 +116,9 @@ def test_what_fell_out_of_the_window_unseen_does_not_come_in_later(history):
     assert history.start().new_spans == []
 
 
-def test_quarantined_version_stays_away_until_it_is_released_and_other_bytes_are_another_version(history):
+def test_quarantined_version_stays_away_until_it_is_released_and_other_bytes_are_another_version(
+    history,
+):
     history.land(DAYS[0], "good")
     history.run()
     history.land(DAYS[1], "bad")
@@ -178,10 +192,14 @@ def test_spans_of_a_table(tmp_path):
     database = tmp_path / "warehouse.db"
     history = History(tmp_path / "digits")
     table = {"url": f"sqlite:///{database}", "table": "labels", "span": "day", "version": "updated"}
-    history.project = make_project(tmp_path / "table", data={"window": 3, "spans": None, "table": table})
+    history.project = make_project(
+        tmp_path / "table", data={"window": 3, "spans": None, "table": table}
+    )
     with sqlite3.connect(database) as connection:
         connection.execute("CREATE TABLE labels (id TEXT, day TEXT, updated INTEGER)")
-        connection.executemany("INSERT INTO labels VALUES (?, ?, 1)", [("a", DAYS[0]), ("b", DAYS[1]), ("c", DAYS[1])])
+        connection.executemany(
+            "INSERT INTO labels VALUES (?, ?, 1)", [("a", DAYS[0]), ("b", DAYS[1]), ("c", DAYS[1])]
+        )
     first = history.run()
     assert first.new_spans == DAYS[:2] and history.start().new_spans == []
     with sqlite3.connect(database) as connection:
@@ -221,8 +239,13 @@ def test_the_start_is_recorded_with_all_digests(history):
     assert start.selection == selection and end is None
     assert selection.data_digest == project.digest_of("ingest_examples")
     assert selection.checks_digest == project.digest_of("validate_data")
-    assert selection.rules_digest == project.digest_of("check_examples") and selection.released == []
-    assert (selection.project_digest, selection.schema_digest) == (project.project_digest(), project.schema_digest())
+    assert (
+        selection.rules_digest == project.digest_of("check_examples") and selection.released == []
+    )
+    assert (selection.project_digest, selection.schema_digest) == (
+        project.project_digest(),
+        project.schema_digest(),
+    )
 
 
 def test_repeating_the_step_records_one_start(history):
@@ -255,7 +278,10 @@ class TestInterrupted:
         history.deploy("2", run=first.run)
         second = history.start()
         third = history.start()
-        assert (second.resumes, third.resumes) == (first.run, second.run) and third.champion == champion
+        assert (second.resumes, third.resumes) == (
+            first.run,
+            second.run,
+        ) and third.champion == champion
 
     def test_after_it_deployed_the_first_champion(self, history):
         history.land(DAYS[0])
@@ -270,7 +296,11 @@ class TestInterrupted:
         history.deploy("2", run=failed.run)
         history.end(failed, outcome="failed")
         again = history.start()
-        assert again.resumes == failed.run and again.champion == champion and again.new_spans == failed.new_spans
+        assert (
+            again.resumes == failed.run
+            and again.champion == champion
+            and again.new_spans == failed.new_spans
+        )
 
     def test_a_deployment_by_hand_in_between_wins(self, history):
         history.deploy("1")
@@ -304,7 +334,9 @@ class TestInterrupted:
     def test_a_repetition_of_a_run_whose_data_is_known(self, history):
         history.land(DAYS[0])
         history.run()
-        cut_short, again = (select_spans(history.project, run, attempt=1) for run in ("first", "second"))
+        cut_short, again = (
+            select_spans(history.project, run, attempt=1) for run in ("first", "second")
+        )
         assert again.resumes == cut_short.run and again.instances == cut_short.instances
         assert select_spans(history.project, "third", attempt=2).resumes is None
 
@@ -323,7 +355,10 @@ class TestInterrupted:
 def test_an_earlier_search_is_used_until_it_is_old_or_a_person_asks(tmp_path):
     history = History(tmp_path / "digits")
     history.land("2026-01-01")
-    assert (history.start().tuned, history.start().tune_reason) == (None, "there was no search before")
+    assert (history.start().tuned, history.start().tune_reason) == (
+        None,
+        "there was no search before",
+    )
     best = [Hyperparameters(learning_rate=0.02, batch_size=16, model={"width": 24}, source="tuner")]
     for days, usable in ((40, False), (3, True)):
         at = (datetime.now(UTC) - timedelta(days=days)).isoformat()
@@ -343,4 +378,7 @@ def test_a_run_that_takes_up_another_uses_what_that_one_used(tmp_path):
     tuned = Tuned(best=[], space="s", at=datetime.now(UTC).isoformat(), run="other")
     history.ledger.append(NewEvent("hyperparameters_tuned", tuned, "other", key="tuned:other"))
     again = history.start()
-    assert again.resumes == first.run and (again.tuned, again.tune_reason) == (None, first.tune_reason)
+    assert again.resumes == first.run and (again.tuned, again.tune_reason) == (
+        None,
+        first.tune_reason,
+    )

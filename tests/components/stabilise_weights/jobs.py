@@ -11,8 +11,13 @@ from schemas.records import Hyperparameters, Stabilisation, Tuned
 from tests.chain import Chain, with_module, with_settings
 
 
-def start_from_pretrained(project: Project, features: Path, output: Path) -> tuple[Stabilisation, dict[str, float]]:
-    """With weights of every kind in `pretrained/weights.npz`; the record, and how far each weight is from them."""
+def start_from_pretrained(
+    project: Project, features: Path, output: Path
+) -> tuple[Stabilisation, dict[str, float]]:
+    """With weights of every kind in `pretrained/weights.npz`.
+
+    The record, and how far each weight is from them.
+    """
     import numpy as np
 
     from components.stabilise_weights.step import stabilise_weights
@@ -23,12 +28,17 @@ def start_from_pretrained(project: Project, features: Path, output: Path) -> tup
     fresh = weights_of(ModelBuilder(project, TransformedFeatures(features, project.tasks)).build())
     *learner, head_kernel, head_bias = fresh
     learned = {name: np.full_like(fresh[name], 0.05) for name in learner}
-    other = {head_kernel: np.ones((3, 4), np.float32), "pretext/kernel": np.ones((2, 2), np.float32)}
+    other = {
+        head_kernel: np.ones((3, 4), np.float32),
+        "pretext/kernel": np.ones((2, 2), np.float32),
+    }
     save_weights(learned | other, output / "pretrained" / "weights.npz")
     slow = with_settings(project, "train", learning_rate=1e-7)
     record = stabilise_weights(slow, features, output / "pretrained", None, output / "weights")
     found = load_weights(output / "weights" / "weights.npz")
-    return record, {name: float(np.abs(found[name] - 0.05).max()) for name in (*learner, head_kernel, head_bias)}
+    return record, {
+        name: float(np.abs(found[name] - 0.05).max()) for name in (*learner, head_kernel, head_bias)
+    }
 
 
 def fit_chosen(chain: Chain) -> tuple[str, list[str]]:
@@ -44,13 +54,20 @@ def fit_chosen(chain: Chain) -> tuple[str, list[str]]:
 
 
 def start_from_tuned(project: Project, features: Path, output: Path) -> dict[str, list[int]]:
-    """Shapes of the last hidden layer's kernel: of an earlier search of this space, and of another one."""
+    """Shapes of the last hidden layer's kernel.
+
+    Of an earlier search of this space, and of another one.
+    """
     from components.stabilise_weights.step import stabilise_weights
     from perennial.training.hyperparameters import space_digest
     from perennial.training.weights import load_weights
 
-    project = with_module(project, "def build_model(transform_output)", "def build_model(transform_output, hp)")
-    project = with_module(project, "layers.Dense(64,", "layers.Dense(hp.Int('units', 8, 64, default=64),")
+    project = with_module(
+        project, "def build_model(transform_output)", "def build_model(transform_output, hp)"
+    )
+    project = with_module(
+        project, "layers.Dense(64,", "layers.Dense(hp.Int('units', 8, 64, default=64),"
+    )
     project = with_settings(project, "stabilise", draws=1, steps=2)
     best = Hyperparameters(learning_rate=0.001, batch_size=16, model={"units": 24}, source="tuner")
     found = {}
@@ -96,7 +113,9 @@ def count_dead_units() -> dict[str, float | None]:
 
     from components.stabilise_weights.dead_units import dead_units
 
-    probe = {"x": keras.ops.convert_to_tensor(np.linspace(-1, 1, 60, dtype="float32").reshape(10, 6))}
+    probe = {
+        "x": keras.ops.convert_to_tensor(np.linspace(-1, 1, 60, dtype="float32").reshape(10, 6))
+    }
     return {name: dead_units(model, probe) for name, model in _models().items()}
 
 
@@ -126,7 +145,10 @@ def _models() -> dict[str, Any]:
 
     inner = keras.Input((6,))
     nested = keras.Model(inner, layers.ReLU()(dense()(inner)))
-    image = [layers.Reshape((6, 1)), layers.Conv1D(8, 2, bias_initializer=dense().bias_initializer, activation="relu")]
+    image = [
+        layers.Reshape((6, 1)),
+        layers.Conv1D(8, 2, bias_initializer=dense().bias_initializer, activation="relu"),
+    ]
     return {
         "activation of a layer": model(dense("relu")),
         "layer of its own": model(dense(), layers.Activation("relu")),
@@ -134,6 +156,8 @@ def _models() -> dict[str, Any]:
         "model in a model in a model": model(keras.Sequential([keras.Sequential([dense("relu")])])),
         "block with a function": model(Block()),
         "channels of a convolution": model(*image, layers.GlobalAveragePooling1D()),
-        "two of them": model(dense("relu"), layers.Dense(8, activation="relu", kernel_initializer="ones")),
+        "two of them": model(
+            dense("relu"), layers.Dense(8, activation="relu", kernel_initializer="ones")
+        ),
         "none": model(dense("tanh")),
     }

@@ -1,4 +1,7 @@
-"""Properties of the choice of a weight draw: finite, then healthy, then the loss, then calm gradients."""
+"""Properties of the choice of a weight draw.
+
+Finite, then healthy, then the loss, then calm gradients.
+"""
 
 from __future__ import annotations
 
@@ -53,7 +56,12 @@ SOUND = st.lists(
 
 def _draw(losses, norm=1.0, variance=0.0, dead=0.0, finite=True):
     return WeightDraw(
-        seed=1, losses=losses, gradient_norm=norm, gradient_variance=variance, dead_units=dead, finite=finite
+        seed=1,
+        losses=losses,
+        gradient_norm=norm,
+        gradient_variance=variance,
+        dead_units=dead,
+        finite=finite,
     )
 
 
@@ -94,7 +102,9 @@ def test_the_order_of_the_draws_does_not_decide(draws, random):
     st.floats(1.01, 50.0),
     st.floats(0.0, 1.0),
 )
-def test_exploding_gradients_lose_against_calm_ones_of_about_equal_loss(losses, norm, factor, share):
+def test_exploding_gradients_lose_against_calm_ones_of_about_equal_loss(
+    losses, norm, factor, share
+):
     """Whatever the draw's place in the list, and even when its loss is a little lower."""
     calm = _draw(losses, norm, (0.3 * norm) ** 2)
     lower = [loss - share * standard_error(losses) for loss in losses]
@@ -105,7 +115,10 @@ def test_exploding_gradients_lose_against_calm_ones_of_about_equal_loss(losses, 
 @given(st.floats(0, 0.9), st.floats(0.01, 0.09))
 def test_even_within_health_the_calmer_of_two_about_equal_draws_goes_on(variation, more):
     losses = [1.0, 1.2] * 8
-    calm, restless = _draw(losses, 2.0, (2 * variation) ** 2), _draw(losses, 2.0, (2 * (variation + more)) ** 2)
+    calm, restless = (
+        _draw(losses, 2.0, (2 * variation) ** 2),
+        _draw(losses, 2.0, (2 * (variation + more)) ** 2),
+    )
     assert healthy(calm) and healthy(restless)
     assert choose_draw([restless, calm]) == 1 and choose_draw([calm, restless]) == 0
 
@@ -126,7 +139,15 @@ def test_a_loss_that_is_lower_by_more_than_chance_decides_before_calm():
         _draw([1.0], variance=math.nan),
         _draw([1.0], dead=MOST_DEAD_UNITS + 0.01),
     ],
-    ids=["not finite", "no gradient", "NaN norm", "infinite norm", "explodes", "NaN variance", "dead"],
+    ids=[
+        "not finite",
+        "no gradient",
+        "NaN norm",
+        "infinite norm",
+        "explodes",
+        "NaN variance",
+        "dead",
+    ],
 )
 def test_what_is_not_healthy(draw):
     assert not healthy(draw) and choose_draw([draw, _draw([9.0])]) == 1
@@ -146,7 +167,9 @@ def test_one_step_of_ten_times_the_others_is_no_health():
 def test_the_record_of_a_draw():
     draw = measure_draw(7, Steps([3.0, 2.0], [1.0, math.inf]), True, 0.25)
     assert (draw.seed, draw.losses, draw.dead_units, draw.finite) == (7, [3.0, 2.0], 0.25, True)
-    assert (draw.gradient_norm, draw.gradient_variance) == (1.0, 0.0), "a step that the optimizer skipped"
+    assert (draw.gradient_norm, draw.gradient_variance) == (1.0, 0.0), (
+        "a step that the optimizer skipped"
+    )
     empty = measure_draw(7, Steps([], []), False, None)
     assert (empty.gradient_norm, empty.gradient_variance, empty.finite) == (0.0, 0.0, False)
 

@@ -1,4 +1,7 @@
-"""Stabilising: every draw is recorded, the chosen one's weights go on, and they begin where pretraining ended."""
+"""Stabilising.
+
+Every draw is recorded, the chosen one's weights go on, and they begin where pretraining ended.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,9 @@ from tests.forked import forked
 def test_every_draw_was_tried_and_the_best_goes_on(chain):
     record, settings = Stabilisation.read(chain.weights), chain.project.settings
     assert [draw.seed for draw in record.draws] == [settings.train.seed, settings.train.seed + 1]
-    assert all(len(draw.losses) == settings.stabilise.steps and draw.finite for draw in record.draws)
+    assert all(
+        len(draw.losses) == settings.stabilise.steps and draw.finite for draw in record.draws
+    )
     assert all(draw.gradient_norm > 0 and 0 <= draw.dead_units <= 1 for draw in record.draws)
     assert record.draws[0].losses != record.draws[1].losses
     assert record.chosen == choose_draw(record.draws) and record.pretrained == 0
@@ -36,7 +41,9 @@ def test_each_draw_starts_from_pretraining_where_it_fits(chain, tmp_path):
     *learner, kernel, _ = distances
     assert record.pretrained == len(learner) == 6
     assert all(distances[name] < 1e-4 for name in learner), distances
-    assert distances[kernel] > 0.1, "the head is a fresh draw: its shape differs from what was pretrained"
+    assert distances[kernel] > 0.1, (
+        "the head is a fresh draw: its shape differs from what was pretrained"
+    )
     assert record.draws[0].losses != record.draws[1].losses, "of each draw another one"
 
 
@@ -58,19 +65,29 @@ def _line(chain, start):
 
 
 def test_no_finite_draw_names_the_line_and_what_to_do(messages, chain):
-    where = f"TrainingError: model.py:{_line(chain, 'def build_model')}: build_model must train with a finite loss. "
+    where = (
+        f"TrainingError: model.py:{_line(chain, 'def build_model')}: build_model must train with "
+        "a finite loss. "
+    )
     assert messages["diverges"].startswith(where + "Received: none of 2 draws did.")
-    assert "preprocessing_fn" in messages["diverges"] and "lower train.learning_rate" in messages["diverges"]
+    assert (
+        "preprocessing_fn" in messages["diverges"]
+        and "lower train.learning_rate" in messages["diverges"]
+    )
 
 
 def test_a_model_that_does_not_build_names_its_line(messages, chain):
     line = _line(chain, "x = keras.layers.Reshape")
-    assert messages["does not build"].startswith(f"ProjectError: model.py:{line}: build_model must build a model")
+    assert messages["does not build"].startswith(
+        f"ProjectError: model.py:{line}: build_model must build a model"
+    )
 
 
 def test_values_have_no_classes_to_balance(messages):
     message = messages["no classes to balance"]
-    assert message.startswith("ProjectError: project.yaml: train.balance must be none, as the first task")
+    assert message.startswith(
+        "ProjectError: project.yaml: train.balance must be none, as the first task"
+    )
     assert "Remove it, or name a task with classes first" in message
 
 

@@ -26,7 +26,11 @@ def inputs_of(chain: Chain) -> Inputs:
 
 
 def train(
-    project: Project, chain: Chain, output: Path, instance: Instance = COLD, champion: Champion | None = None
+    project: Project,
+    chain: Chain,
+    output: Path,
+    instance: Instance = COLD,
+    champion: Champion | None = None,
 ) -> Training:
     from components.train_model.step import train_model
 
@@ -56,7 +60,9 @@ def serve_eval_split(project: Project, saved_model: Path, window: Path) -> dict[
     examples = loaded.signatures["serve_examples"](examples=tf.constant(records))
     told = loaded.signatures["label_examples"](examples=tf.constant(records))
     return {
-        "signatures": {name: sorted(s.structured_input_signature[1]) for name, s in loaded.signatures.items()},
+        "signatures": {
+            name: sorted(s.structured_input_signature[1]) for name, s in loaded.signatures.items()
+        },
         "features": {name: value.numpy() for name, value in features.items()},
         "examples": {name: value.numpy() for name, value in examples.items()},
         "told": {name: value.numpy() for name, value in told.items()},
@@ -75,7 +81,10 @@ def read_logs(*folders: Path) -> list[dict[str, list[tuple[int, float]]]]:
         for run in sorted(path.name for path in folder.iterdir()):
             events = EventAccumulator(str(folder / run), size_guidance={"tensors": 0}).Reload()
             for tag in events.Tags()["tensors"]:
-                points = [(event.step, float(make_ndarray(event.tensor_proto))) for event in events.Tensors(tag)]
+                points = [
+                    (event.step, float(make_ndarray(event.tensor_proto)))
+                    for event in events.Tensors(tag)
+                ]
                 curves[f"{run}/{tag}"] = points
         found.append(curves)
     return found
@@ -99,7 +108,10 @@ def train_and_die(project: Project, chain: Chain, output: Path, call: int) -> No
 
 
 def go_on(project: Project, chain: Chain, folder: Path) -> dict[str, Any]:
-    """Goes on with a killed training in three ways: as it is, its newest checkpoint cut, its model changed since."""
+    """Goes on with a killed training in three ways.
+
+    As it is, its newest checkpoint cut, its model changed since.
+    """
     from components.train_model.job import make_job
     from perennial.training.hyperparameters import settings_hyperparameters
 
@@ -110,13 +122,23 @@ def go_on(project: Project, chain: Chain, folder: Path) -> dict[str, Any]:
     (left,) = (changed.state / "checkpoints").iterdir()
     changed.module_path.write_text(changed.module_path.read_text().replace("Dense(64", "Dense(65"))
     hyperparameters = settings_hyperparameters(changed.settings)
-    job = make_job(changed, COLD, hyperparameters, None, chain.features, chain.weights, folder / "changed-output")
+    job = make_job(
+        changed,
+        COLD,
+        hyperparameters,
+        None,
+        chain.features,
+        chain.weights,
+        folder / "changed-output",
+    )
     left.rename(job.checkpoints.folder)  # as if only a module that model.py imports had changed
     return {
         "whole": train(project, chain, folder / "whole"),
         "cut": train(projects["cut"], chain, folder / "cut-output"),
         "changed": message_of(train, changed, chain, folder / "changed-output"),
-        "left": [list((each.state / "checkpoints").iterdir()) for each in (project, projects["cut"])],
+        "left": [
+            list((each.state / "checkpoints").iterdir()) for each in (project, projects["cut"])
+        ],
     }
 
 
@@ -138,7 +160,9 @@ def train_on_devices(project: Project, chain: Chain, output: Path) -> dict[str, 
     }
 
 
-def train_in_cluster(project: Project, chain: Chain, output: Path, ports: list[int], index: int) -> Training:
+def train_in_cluster(
+    project: Project, chain: Chain, output: Path, ports: list[int], index: int
+) -> Training:
     """Trains as one worker of a cluster that somebody else started."""
     addresses = [f"127.0.0.1:{port}" for port in ports]
     task = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}}
@@ -167,7 +191,9 @@ def workers() -> list[int]:
     return sorted(map(int, Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()))
 
 
-def train_badly(project: Project, chain: Chain, bodies: dict[str, str], output: Path) -> dict[str, str]:
+def train_badly(
+    project: Project, chain: Chain, bodies: dict[str, str], output: Path
+) -> dict[str, str]:
     """Case -> what is said of a model.py whose `build_model` has this body."""
     text, found = project.module_path.read_text(), {}
     for case, body in bodies.items():
@@ -177,7 +203,9 @@ def train_badly(project: Project, chain: Chain, bodies: dict[str, str], output: 
     return found
 
 
-def train_with_each(project: Project, chain: Chain, settings: dict[str, Any], output: Path) -> dict[str, Any]:
+def train_with_each(
+    project: Project, chain: Chain, settings: dict[str, Any], output: Path
+) -> dict[str, Any]:
     """Case -> the training with these settings of the section `train`, or what is said of it."""
     from components.train_model.step import train_model
 
@@ -191,7 +219,9 @@ def train_with_each(project: Project, chain: Chain, settings: dict[str, Any], ou
     return found
 
 
-def train_from_champion(project: Project, chain: Chain, instance: Instance, folder: Path) -> dict[str, Any]:
+def train_from_champion(
+    project: Project, chain: Chain, instance: Instance, folder: Path
+) -> dict[str, Any]:
     """Case -> a training beside the chain's second instance as the champion, or what is said of it."""
     from perennial.registry.versions import Candidate, Registry
     from perennial.training.artifacts import SAVED_MODEL
@@ -221,26 +251,38 @@ def train_from_champion(project: Project, chain: Chain, instance: Instance, fold
 
 
 def train_each(
-    project: Project, chain: Chain, best: list[Hyperparameters], instances: list[Instance], folder: Path
+    project: Project,
+    chain: Chain,
+    best: list[Hyperparameters],
+    instances: list[Instance],
+    folder: Path,
 ) -> dict[str, Training]:
     """The training of each instance by its name, with these best hyperparameters of the tuner."""
     from components.train_model.step import train_model
 
     Tuning(outcome="searched", why="a test", best=best, space="").write(folder / "tuning")
     inputs = replace(inputs_of(chain), hyperparameters=folder / "tuning")
-    return {each.name: train_model(project, each, inputs, None, folder / each.name) for each in instances}
+    return {
+        each.name: train_model(project, each, inputs, None, folder / each.name)
+        for each in instances
+    }
 
 
 def train_by_run_fn(
     project: Project, broken: Project, chain: Chain, cold: Instance, patched: Instance, folder: Path
 ) -> dict[str, Any]:
-    """Case -> a training by the module's `run_fn`, or what is said of it; the cold one becomes the champion."""
+    """Case -> a training by the module's `run_fn`, or what is said of it.
+
+    The cold one becomes the champion.
+    """
     from perennial.registry.versions import Candidate, Registry
     from perennial.training.artifacts import SAVED_MODEL
 
     first = train(project, chain, folder / "cold", cold)
     saved = folder / "cold" / SAVED_MODEL
-    version = Registry(project).register(Candidate(saved, first.digest, {}, {}, {}, {"run": "run-0"}))
+    version = Registry(project).register(
+        Candidate(saved, first.digest, {}, {}, {}, {"run": "run-0"})
+    )
     champion = Champion(version=version.version, digest=first.digest, deployment=1)
     return {
         "cold": first,
@@ -263,9 +305,13 @@ def patch_small_model() -> dict[str, Any]:
     x = keras.Input((4,))
     frozen = keras.layers.Dense(3, name="frozen", trainable=False)
     norm = keras.layers.BatchNormalization(name="norm")
-    model = keras.Model(x, keras.layers.Dense(2, name="head")(keras.layers.Dropout(0.5)(norm(frozen(x)))))
+    model = keras.Model(
+        x, keras.layers.Dense(2, name="head")(keras.layers.Dropout(0.5)(norm(frozen(x))))
+    )
     fresh = weights_of(model)
     random = np.random.default_rng(5)
-    champion = {name: random.normal(size=array.shape).astype("float32") for name, array in fresh.items()}
+    champion = {
+        name: random.normal(size=array.shape).astype("float32") for name, array in fresh.items()
+    }
     patch(model, champion, PatchSettings(shrink=0.5, perturb=0.1))
     return {"fresh": fresh, "champion": champion, "patched": weights_of(model)}

@@ -24,13 +24,16 @@ from tests.components.train_model.jobs import (
 )
 from tests.forked import forked
 
-DROPOUT = "    x = keras.layers.Dropout(0.3)(x)\n"  # each replica draws its own: nothing that two could share
+# Each replica draws its own: nothing that two could share.
+DROPOUT = "    x = keras.layers.Dropout(0.3)(x)\n"
 
 
 @pytest.fixture(scope="module")
 def plain(chain, tmp_path_factory):
     """The digits project without dropout; the last batch of a pass is smaller."""
-    project = with_module(copy_project(chain, tmp_path_factory.mktemp("plain") / "digits"), DROPOUT, "")
+    project = with_module(
+        copy_project(chain, tmp_path_factory.mktemp("plain") / "digits"), DROPOUT, ""
+    )
     return with_settings(project, "train", epochs=3, patience=3)
 
 
@@ -79,11 +82,15 @@ def test_a_worker_that_is_killed_is_started_again_and_two_workers_train_as_one_d
     assert not list((project.state / "checkpoints").iterdir())
 
 
-def test_workers_of_a_cluster_train_as_one_device_does_and_one_publishes(chain, plain, devices, tmp_path):
+def test_workers_of_a_cluster_train_as_one_device_does_and_one_publishes(
+    chain, plain, devices, tmp_path
+):
     project, ports = with_settings(plain, "train", strategy="multi_worker"), free_ports(2)
     with ThreadPoolExecutor(2) as pool:
         jobs = [
-            pool.submit(forked, train_in_cluster, project, chain, tmp_path / str(index), ports, index)
+            pool.submit(
+                forked, train_in_cluster, project, chain, tmp_path / str(index), ports, index
+            )
             for index in range(2)
         ]
         chief, other = (job.result() for job in jobs)
@@ -95,19 +102,32 @@ def test_workers_of_a_cluster_train_as_one_device_does_and_one_publishes(chain, 
 
 @pytest.mark.timeout(600)
 def test_workers_that_keep_dying_and_workers_that_say_why(chain, tmp_path):
-    """Neither ends in a model; what the module printed last is told, and a mistake as it is told of one process."""
+    """Neither ends in a model.
+
+    What the module printed last is told, and a mistake as it is told of one process.
+    """
     broken = {
         "dies": "    import os\n    print('no more memory', flush=True)\n    os._exit(7)\n",
         "raises": "    raise ValueError('no such layer')\n",
     }
-    projects = [_with_build(copy_project(chain, tmp_path / name), body) for name, body in broken.items()]
+    projects = [
+        _with_build(copy_project(chain, tmp_path / name), body) for name, body in broken.items()
+    ]
     with ThreadPoolExecutor(2) as pool:
-        jobs = [pool.submit(forked, message_of, train, each, chain, each.folder / "output") for each in projects]
+        jobs = [
+            pool.submit(forked, message_of, train, each, chain, each.folder / "output")
+            for each in projects
+        ]
         dies, raises = (job.result() for job in jobs)
-    assert dies.startswith("TrainingError: training of instance-1 must run on all its workers. Received: worker 0")
+    assert dies.startswith(
+        "TrainingError: training of instance-1 must run on all its workers. Received: worker 0"
+    )
     assert "ended with code 7, after 0 restarts:" in dies and "\nno more memory\n" in dies
     assert "worker-0.log" in dies and "goes on from the newest checkpoint" in dies
-    assert raises.startswith("ProjectError: model.py:") and "Received: ValueError: no such layer" in raises
+    assert (
+        raises.startswith("ProjectError: model.py:")
+        and "Received: ValueError: no such layer" in raises
+    )
     assert not any((each.folder / "output" / Training.FILE).exists() for each in projects)
 
 

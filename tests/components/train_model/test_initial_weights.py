@@ -1,4 +1,7 @@
-"""What an instance starts from: the champion shrunk and perturbed, the stabilised draw, the tuner's values."""
+"""What an instance starts from.
+
+The champion shrunk and perturbed, the stabilised draw, the tuner's values.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,9 @@ from tests.forked import forked
 
 PATCHED = Instance(name="patched-1", seed=17, start="patched")
 WARM_UP = 4
-TAKES_HP = "def build_model(transform_output, hp):\n    units = hp.Int('units', 8, 128, default=64)\n"
+TAKES_HP = (
+    "def build_model(transform_output, hp):\n    units = hp.Int('units', 8, 128, default=64)\n"
+)
 
 
 def test_patching_shrinks_and_perturbs_what_is_trained():
@@ -30,7 +35,9 @@ def test_patching_shrinks_and_perturbs_what_is_trained():
     assert trained < patched.keys()
     for name, weights in patched.items():
         mixed = 0.5 * champion[name] + 0.1 * fresh[name]
-        np.testing.assert_allclose(weights, mixed if name in trained else champion[name], rtol=1e-6, err_msg=name)
+        np.testing.assert_allclose(
+            weights, mixed if name in trained else champion[name], rtol=1e-6, err_msg=name
+        )
 
 
 @pytest.fixture(scope="module")
@@ -50,12 +57,16 @@ def test_it_starts_near_the_champion_and_warms_up(chain, patched):
     (curves,) = forked(read_logs, folder / "champion" / LOGS)
     rates = [value for _, value in curves["train/learning_rate"]]
     full = record.hyperparameters.learning_rate
-    np.testing.assert_allclose(rates[: WARM_UP + 1], [full / 4, full / 2, 3 * full / 4, full, full], rtol=1e-5)
+    np.testing.assert_allclose(
+        rates[: WARM_UP + 1], [full / 4, full / 2, 3 * full / 4, full, full], rtol=1e-5
+    )
 
 
 def test_without_a_champion_it_trains_cold_and_says_so(patched):
     assert patched[1]["none"].weights_from == "draw"
-    assert patched[1]["none"].notes == ["there is no champion to patch yet; started from the stabilised weights"]
+    assert patched[1]["none"].notes == [
+        "there is no champion to patch yet; started from the stabilised weights"
+    ]
 
 
 def test_a_champion_of_another_shape_is_not_patched(patched):
@@ -73,7 +84,9 @@ def test_a_champion_that_is_not_what_was_evaluated_is_refused(patched):
 
 def test_a_champion_that_the_registry_lacks_is_told(patched):
     (note,) = patched[1]["not there"].notes
-    assert note.startswith("champion version 99 could not be patched: version 99 of digits must be in the registry")
+    assert note.startswith(
+        "champion version 99 could not be patched: version 99 of digits must be in the registry"
+    )
     assert note.endswith("started from the stabilised weights")
 
 
@@ -89,13 +102,19 @@ def tuned(chain, tmp_path_factory):
         Hyperparameters(learning_rate=0.01, batch_size=64, model={"units": 64}, source="tuner"),
         Hyperparameters(learning_rate=0.02, batch_size=32, model={"units": 40}, source="tuner"),
     ]
-    instances = [COLD.model_copy(update={"rank": rank, "name": f"rank-{rank}"}) for rank in (0, 1, 7)]
+    instances = [
+        COLD.model_copy(update={"rank": rank, "name": f"rank-{rank}"}) for rank in (0, 1, 7)
+    ]
     return best, forked(train_each, project, chain, best, instances, folder)
 
 
 def test_each_takes_its_rank_or_the_last(tuned):
     best, found = tuned
-    assert [found[name].hyperparameters for name in ("rank-0", "rank-1", "rank-7")] == [best[0], best[1], best[1]]
+    assert [found[name].hyperparameters for name in ("rank-0", "rank-1", "rank-7")] == [
+        best[0],
+        best[1],
+        best[1],
+    ]
     assert found["rank-0"].parameters > found["rank-1"].parameters == found["rank-7"].parameters
 
 
@@ -103,6 +122,9 @@ def test_a_tuned_model_takes_the_stabilised_weights_that_fit(tuned):
     found = tuned[1]
     assert found["rank-0"].notes == []
     (note,) = found["rank-1"].notes
-    # The two convolutions fit and the last layer's bias; the layers before and after the new width do not.
-    assert note.startswith("5 of 8 weights came from the stabilised draw, as the tuned model differs: `")
+    # The two convolutions fit and the last layer's bias; the layers before and after the new width
+    # do not.
+    assert note.startswith(
+        "5 of 8 weights came from the stabilised draw, as the tuned model differs: `"
+    )
     assert "[768, 64] there and [768, 40] here" in note

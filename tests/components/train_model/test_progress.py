@@ -39,11 +39,14 @@ def resumed(chain, killed):
 
 def assert_same_training(record, folder, undisturbed, chain):
     for name in ("train_loss", "eval_loss", "eval_metric"):
-        found, expected = ([getattr(epoch, name) for epoch in each.epochs] for each in (record, undisturbed))
+        found, expected = (
+            [getattr(epoch, name) for epoch in each.epochs] for each in (record, undisturbed)
+        )
         np.testing.assert_allclose(found, expected, rtol=1e-4, err_msg=name)
     assert record.best_epoch == undisturbed.best_epoch
     weights = [
-        np.load(each / SAVED_MODEL / "assets.extra" / "weights.npz") for each in (folder, chain.model("instance-1"))
+        np.load(each / SAVED_MODEL / "assets.extra" / "weights.npz")
+        for each in (folder, chain.model("instance-1"))
     ]
     for name in weights[1].files:
         np.testing.assert_allclose(weights[0][name], weights[1][name], atol=1e-4, err_msg=name)
@@ -84,7 +87,11 @@ def test_its_logs_are_whole(chain, killed, undisturbed):
     assert resumed.keys() == whole.keys()
     for name, points in resumed.items():
         assert [step for step, _ in points] == [step for step, _ in whole[name]], name
-        np.testing.assert_allclose([v for _, v in points], [v for _, v in whole[name]], rtol=1e-3, err_msg=name)
+        np.testing.assert_allclose(
+            [v for _, v in points], [v for _, v in whole[name]], rtol=1e-3, err_msg=name
+        )
     losses = [epoch.eval_loss for epoch in undisturbed.epochs]
-    np.testing.assert_allclose([value for _, value in resumed["eval/epoch_loss"]], losses, rtol=1e-4)
+    np.testing.assert_allclose(
+        [value for _, value in resumed["eval/epoch_loss"]], losses, rtol=1e-4
+    )
     assert [step for step, _ in resumed["train/batch_loss"]] == list(range(1, 25))

@@ -1,4 +1,7 @@
-"""Training: what is exported is the best epoch, and serves as it was measured; mistakes are named by their line."""
+"""Training: what is exported is the best epoch, and serves as it was measured.
+
+Mistakes are named by their line.
+"""
 
 from __future__ import annotations
 
@@ -9,19 +12,28 @@ from perennial.storage.digests import digest_folder
 from perennial.training.artifacts import LOGS, SAVED_MODEL
 from schemas.records import Training
 from tests.chain import copy_project
-from tests.components.train_model.jobs import read_logs, serve_eval_split, train_badly, train_with_each
+from tests.components.train_model.jobs import (
+    read_logs,
+    serve_eval_split,
+    train_badly,
+    train_with_each,
+)
 from tests.forked import forked
 
 INSTANCES = ["instance-1", "instance-2"]
 WIDE = "    pixels = keras.Input((64,), name='pixels')\n"
 BODIES = {
     "raises": "    units = 3\n    raise ValueError('no such layer')\n",
-    "too narrow": WIDE + "    return keras.Model({'pixels': pixels}, keras.layers.Dense(5)(pixels))\n",
+    "too narrow": WIDE
+    + "    return keras.Model({'pixels': pixels}, keras.layers.Dense(5)(pixels))\n",
     "logits": WIDE + "    return keras.Model({'pixels': pixels}, keras.layers.Dense(10)(pixels))\n",
-    "no batch": WIDE + "    return keras.Model({'pixels': pixels}, keras.ops.sum(keras.layers.Dense(10)(pixels)))\n",
-    "dictionary": WIDE + "    return keras.Model({'pixels': pixels}, {'scores': keras.layers.Dense(10)(pixels)})\n",
+    "no batch": WIDE
+    + "    return keras.Model({'pixels': pixels}, keras.ops.sum(keras.layers.Dense(10)(pixels)))\n",
+    "dictionary": WIDE
+    + "    return keras.Model({'pixels': pixels}, {'scores': keras.layers.Dense(10)(pixels)})\n",
     "nothing": "    return None\n",
-    "nothing to train": WIDE + "    return keras.Model({'pixels': pixels}, keras.layers.Softmax()(pixels))\n",
+    "nothing to train": WIDE
+    + "    return keras.Model({'pixels': pixels}, keras.layers.Softmax()(pixels))\n",
     "other feature": "    x = keras.Input((3,))\n    return keras.Model({'x': x}, keras.layers.Dense(10)(x))\n",
 }
 SETTINGS = {
@@ -45,16 +57,31 @@ def served(chain):
 def test_the_record_tells_the_training(chain, name):
     record = Training.read(chain.model(name))
     losses = [epoch.eval_loss for epoch in record.epochs]
-    assert len(losses) == chain.project.settings.train.epochs and record.best.eval_loss == min(losses)
+    assert len(losses) == chain.project.settings.train.epochs and record.best.eval_loss == min(
+        losses
+    )
     assert record.epochs[-1].train_loss < record.epochs[0].train_loss
-    assert (record.strategy, record.replicas, record.workers, record.restarts) == ("one_device", 1, 1, 0)
-    assert (record.metric, record.resumed_from, record.notes) == ("accuracy", None, []) and record.seconds > 0
+    assert (record.strategy, record.replicas, record.workers, record.restarts) == (
+        "one_device",
+        1,
+        1,
+        0,
+    )
+    assert (record.metric, record.resumed_from, record.notes) == (
+        "accuracy",
+        None,
+        [],
+    ) and record.seconds > 0
     assert record.digest == digest_folder(chain.model(name) / SAVED_MODEL)
 
 
 def test_instances_differ(chain):
     one, two = (Training.read(chain.model(name)) for name in INSTANCES)
-    assert one.instance.seed != two.instance.seed and one.epochs != two.epochs and one.digest != two.digest
+    assert (
+        one.instance.seed != two.instance.seed
+        and one.epochs != two.epochs
+        and one.digest != two.digest
+    )
 
 
 def test_exported_model_gives_raw_examples_the_loss_and_accuracy_of_the_best_epoch(chain, served):
@@ -62,25 +89,36 @@ def test_exported_model_gives_raw_examples_the_loss_and_accuracy_of_the_best_epo
     best, labels = Training.read(chain.model("instance-1")).best, served["labels"]
     scores = served["features"]["probabilities"]
     assert (scores.argmax(axis=1) == labels).mean() == pytest.approx(best.eval_metric)
-    assert -np.log(scores[np.arange(len(labels)), labels]).mean() == pytest.approx(best.eval_loss, rel=1e-4)
+    assert -np.log(scores[np.arange(len(labels)), labels]).mean() == pytest.approx(
+        best.eval_loss, rel=1e-4
+    )
 
 
 def test_signatures(served):
     examples = ["examples"]
-    expected = {"serving_default": ["image"], "serve_examples": examples, "label_examples": examples}
+    expected = {
+        "serving_default": ["image"],
+        "serve_examples": examples,
+        "label_examples": examples,
+    }
     assert served["signatures"] == expected
     for signature in ("features", "examples"):
         scores, classes = served[signature]["probabilities"], served[signature]["class"]
         assert scores.dtype == np.float32 and scores.shape == (len(served["labels"]), 10)
         assert classes.dtype == np.int64 and (classes == scores.argmax(axis=1)).all()
         np.testing.assert_allclose(scores.sum(axis=1), 1, atol=1e-5)
-    np.testing.assert_allclose(served["features"]["probabilities"], served["examples"]["probabilities"], atol=1e-6)
+    np.testing.assert_allclose(
+        served["features"]["probabilities"], served["examples"]["probabilities"], atol=1e-6
+    )
     (told,) = served["told"].values()
     assert told.dtype == np.int64 and (told == served["labels"]).all()
 
 
 def test_tensorboard_shows_the_curves_of_the_record(chain):
-    record, (curves,) = Training.read(chain.model("instance-1")), forked(read_logs, chain.model("instance-1") / LOGS)
+    record, (curves,) = (
+        Training.read(chain.model("instance-1")),
+        forked(read_logs, chain.model("instance-1") / LOGS),
+    )
     for name, field in (
         ("train/epoch_loss", "train_loss"),
         ("eval/epoch_loss", "eval_loss"),
@@ -89,7 +127,9 @@ def test_tensorboard_shows_the_curves_of_the_record(chain):
         expected = [(number, getattr(epoch, field)) for number, epoch in enumerate(record.epochs)]
         np.testing.assert_allclose(curves[name], expected, rtol=1e-6, err_msg=name)
     rate = record.hyperparameters.learning_rate
-    np.testing.assert_allclose([value for _, value in curves["train/learning_rate"]], rate, rtol=1e-6)
+    np.testing.assert_allclose(
+        [value for _, value in curves["train/learning_rate"]], rate, rtol=1e-6
+    )
     assert all(value > 0 for _, value in curves["train/gradient_norm"])
     assert len(curves["train/gradient_norm"]) == len(curves["train/batch_loss"]) == 24
 
@@ -105,7 +145,12 @@ def messages(chain, tmp_path_factory):
     "case, after, says",
     [
         ("raises", 2, "must build a model. Received: ValueError: no such layer"),
-        ("too narrow", 0, "must give [batch, classes] with at least 10 classes for the multi_class task `prediction`"),
+        (
+            "too narrow",
+            0,
+            "must give [batch, classes] with at least 10 classes for the multi_class task "
+            "`prediction`",
+        ),
         ("logits", 0, "must give probabilities that sum to 1 for `prediction`"),
         ("no batch", 0, "must give [batch, classes] with at least 10 classes"),
         ("dictionary", 0, "Received: outputs named scores, without prediction"),
@@ -115,8 +160,14 @@ def messages(chain, tmp_path_factory):
 )
 def test_model_that_does_not_fit_names_its_line(messages, chain, case, after, says):
     lines = chain.project.module_path.read_text().splitlines()
-    line = next(number for number, text in enumerate(lines, 1) if text.startswith("def build_model")) + after
-    assert messages[case].startswith(f"ProjectError: model.py:{line}: build_model ") and says in messages[case]
+    line = (
+        next(number for number, text in enumerate(lines, 1) if text.startswith("def build_model"))
+        + after
+    )
+    assert (
+        messages[case].startswith(f"ProjectError: model.py:{line}: build_model ")
+        and says in messages[case]
+    )
 
 
 def test_model_that_cannot_take_the_features(messages):
@@ -127,14 +178,20 @@ def test_model_that_cannot_take_the_features(messages):
 @pytest.fixture(scope="module")
 def settings(chain, tmp_path_factory):
     folder = tmp_path_factory.mktemp("settings")
-    return folder, forked(train_with_each, copy_project(chain, folder / "digits"), chain, SETTINGS, folder)
+    return folder, forked(
+        train_with_each, copy_project(chain, folder / "digits"), chain, SETTINGS, folder
+    )
 
 
 def test_nothing_that_failed_leaves_a_record(settings, messages):
     folder, found = settings
     failed = [case for case, result in found.items() if isinstance(result, str)]
     assert sorted(failed) == ["diverges", "no gpu", "no tpu"]
-    assert not any((folder / case / name).exists() for case in failed for name in (SAVED_MODEL, "training.json"))
+    assert not any(
+        (folder / case / name).exists()
+        for case in failed
+        for name in (SAVED_MODEL, "training.json")
+    )
 
 
 def test_loss_that_is_no_number_names_the_lines_and_the_setting(chain, settings):
@@ -143,7 +200,10 @@ def test_loss_that_is_no_number_names_the_lines_and_the_setting(chain, settings)
         next(number for number, text in enumerate(lines, 1) if text.startswith(f"def {name}"))
         for name in ("build_model", "preprocessing_fn")
     )
-    assert message.startswith("TrainingError: ") and f"loss of instance-1 (model.py:{build}: build_model)" in message
+    assert (
+        message.startswith("TrainingError: ")
+        and f"loss of instance-1 (model.py:{build}: build_model)" in message
+    )
     assert "must be finite" in message and "lower train.learning_rate" in message
     assert f"Check the features' range in model.py:{prepare}: preprocessing_fn" in message
 
@@ -162,7 +222,10 @@ def test_a_device_that_is_not_there(settings, case, place, remedy):
 
 @pytest.mark.parametrize("case", ["class_weights", "resample"])
 def test_rare_classes_can_count_more(chain, settings, case):
-    """The same seed and the same first batch order: only the balance makes another training of it."""
+    """The same seed and the same first batch order.
+
+    Only the balance makes another training of it.
+    """
     record, as_it_is = settings[1][case], Training.read(chain.model("instance-1"))
     assert len(record.epochs) == 1 and np.isfinite(record.best.eval_loss)
     assert record.best.train_loss != as_it_is.epochs[0].train_loss
@@ -176,7 +239,10 @@ def test_the_learning_rate_goes_with_the_batch_size(chain, settings):
 
 
 def test_precision_is_that_of_the_settings(chain, settings):
-    """16-bit layers give another loss, near to that of 32-bit ones; dropout draws otherwise in 16 bits."""
+    """16-bit layers give another loss, near to that of 32-bit ones.
+
+    Dropout draws otherwise in 16 bits.
+    """
     record, whole = settings[1]["bfloat16"], Training.read(chain.model("instance-1"))
     assert record.best.train_loss == pytest.approx(whole.epochs[0].train_loss, rel=0.3)
     assert record.best.train_loss != whole.epochs[0].train_loss

@@ -67,21 +67,38 @@ def called(chain, tmp_path_factory):
 def test_the_record_tells_what_was_measured(chain, called):
     project, folder, found = called
     record = found["cold"]
-    assert Training.read(folder / "cold") == record and record.digest == digest_folder(folder / "cold" / SAVED_MODEL)
-    assert (record.strategy, record.best_epoch, len(record.epochs), record.notes) == ("run_fn", 0, 1, [])
-    assert (record.train_examples, record.eval_examples) == (180, 51) and record.parameters == 64 * 10 + 10
+    assert Training.read(folder / "cold") == record and record.digest == digest_folder(
+        folder / "cold" / SAVED_MODEL
+    )
+    assert (record.strategy, record.best_epoch, len(record.epochs), record.notes) == (
+        "run_fn",
+        0,
+        1,
+        [],
+    )
+    assert (record.train_examples, record.eval_examples) == (
+        180,
+        51,
+    ) and record.parameters == 64 * 10 + 10
     served = forked(serve_eval_split, project, folder / "cold" / SAVED_MODEL, chain.window)
     scores, labels = served["examples"]["probabilities"], served["labels"]
     assert record.best.eval_metric == pytest.approx((scores.argmax(axis=1) == labels).mean())
     loss = -np.log(scores[np.arange(len(labels)), labels]).mean()
-    assert record.best.eval_loss == pytest.approx(loss, rel=1e-4) and record.best.train_loss < math.log(10)
+    assert record.best.eval_loss == pytest.approx(
+        loss, rel=1e-4
+    ) and record.best.train_loss < math.log(10)
 
 
 def test_a_patched_instance_starts_from_what_run_fn_saved_for_the_champion(called):
     found = called[2]
-    assert found["patched"].notes == [] and found["patched"].best.train_loss < found["cold"].best.train_loss
+    assert (
+        found["patched"].notes == []
+        and found["patched"].best.train_loss < found["cold"].best.train_loss
+    )
     assert [found[name].weights_from for name in ("patched", "no champion")] == ["champion", "draw"]
-    assert found["no champion"].notes == ["there is no champion to patch yet; run_fn was given no base_model"]
+    assert found["no champion"].notes == [
+        "there is no champion to patch yet; run_fn was given no base_model"
+    ]
 
 
 def test_a_loss_that_is_no_number_names_the_line(called):

@@ -19,7 +19,10 @@ def build_and_transform(project: Project, folder: Path, *spans: int) -> tuple[in
 
 
 def transform(project: Project, window: Path, folder: Path) -> tuple[int, tuple[str, ...]]:
-    """Analyses and transforms; gives how many examples, and which features, serving computes as well."""
+    """Analyses and transforms.
+
+    Gives how many examples, and which features, serving computes as well.
+    """
     from components.analyse_features.step import analyse_features
     from components.transform_features.step import transform_features
 
@@ -49,7 +52,11 @@ def read_features(project: Project, folder: Path) -> dict[str, tuple[dict[str, A
     found = {}
     for split in ("train", "eval"):
         features, labels = TransformedFeatures(folder, project.tasks).split(split)
-        dense = {name: tensor.numpy() for name, tensor in features.items() if isinstance(tensor, tf.Tensor)}
+        dense = {
+            name: tensor.numpy()
+            for name, tensor in features.items()
+            if isinstance(tensor, tf.Tensor)
+        }
         found[split] = (dense, labels["prediction"].numpy())
     return found
 
@@ -89,9 +96,14 @@ def taxi(project: Project, data: Path, folder: Path) -> dict[str, Any]:
     compared, names = transform(project, folder / "window", folder)
     transformed = TransformedFeatures(folder / "features", project.tasks)
     features, _ = transformed.split("train")
-    inputs = {name: keras.Input(tensor.shape[1:], name=name, dtype=tensor.dtype) for name, tensor in features.items()}
+    inputs = {
+        name: keras.Input(tensor.shape[1:], name=name, dtype=tensor.dtype)
+        for name, tensor in features.items()
+    }
     numbers = [
-        keras.layers.Reshape((-1,))(keras.ops.cast(x, "float32")) for x in inputs.values() if x.dtype != "string"
+        keras.layers.Reshape((-1,))(keras.ops.cast(x, "float32"))
+        for x in inputs.values()
+        if x.dtype != "string"
     ]
     scores = keras.layers.Dense(2, activation="softmax")(keras.layers.Concatenate()(numbers))
     export_model(keras.Model(inputs, scores), project, transformed, folder / "model")
@@ -126,7 +138,9 @@ class _Artifact:
 def wrapped(project: Project, digests: list[str], window: Path, folder: Path) -> list[str]:
     """Runs both wrappers; gives what they left."""
     graph, features = _Artifact(folder / "graph"), _Artifact(folder / "features")
-    import_wrapper("analyse_features").python_func(str(project.folder), digests[0], _Artifact(window), graph)
+    import_wrapper("analyse_features").python_func(
+        str(project.folder), digests[0], _Artifact(window), graph
+    )
     import_wrapper("transform_features").python_func(
         str(project.folder), digests[1], _Artifact(window), graph, features
     )

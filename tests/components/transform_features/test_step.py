@@ -57,8 +57,12 @@ def _rows(project, split):
 @pytest.mark.parametrize("split", ["train", "eval"])
 def test_features_are_scaled_by_the_train_split(rode, features, split):
     train = np.array([row["fare"] for row in _rows(rode[0], "train")])
-    expected = (np.array([row["fare"] for row in _rows(rode[0], split)]) - train.mean()) / train.std()
-    np.testing.assert_allclose(np.sort(features[split][0]["fare"]), np.sort(expected), rtol=1e-4, atol=1e-5)
+    expected = (
+        np.array([row["fare"] for row in _rows(rode[0], split)]) - train.mean()
+    ) / train.std()
+    np.testing.assert_allclose(
+        np.sort(features[split][0]["fare"]), np.sort(expected), rtol=1e-4, atol=1e-5
+    )
 
 
 @pytest.mark.parametrize("split", ["train", "eval"])
@@ -83,10 +87,18 @@ def test_features_are_compared_with_servings(rode):
 
 def test_a_second_attempt_leaves_the_same(rode, features):
     project, folder, compared = rode
-    (folder / "features" / "transformed_examples" / "Split-train" / "data_tfrecord-00000-of-00009.gz").touch()
+    (
+        folder
+        / "features"
+        / "transformed_examples"
+        / "Split-train"
+        / "data_tfrecord-00000-of-00009.gz"
+    ).touch()
     assert forked(transform, project, folder / "window", folder) == compared
     again = forked(read_features, project, folder / "features")
-    np.testing.assert_array_equal(np.sort(again["train"][0]["fare"]), np.sort(features["train"][0]["fare"]))
+    np.testing.assert_array_equal(
+        np.sort(again["train"][0]["fare"]), np.sort(features["train"][0]["fare"])
+    )
 
 
 def test_the_digits_model_computes_the_same_in_serving(tmp_path):
@@ -96,9 +108,18 @@ def test_the_digits_model_computes_the_same_in_serving(tmp_path):
 
 
 UNLIKE = {
-    'x = inputs["fare"]\nreturn {"fare": x - tf.reduce_mean(x), "miles": inputs["miles"]}': ("fare", "0 in serving"),
-    'return {"x": inputs["fare"] + tf.random.uniform(tf.shape(inputs["fare"]))}': ("x", "in serving (alone"),
-    'return {"x": tf.strings.as_string(tf.argsort(inputs["fare"]))}': ("x", "'0' in serving (alone in a request)"),
+    'x = inputs["fare"]\nreturn {"fare": x - tf.reduce_mean(x), "miles": inputs["miles"]}': (
+        "fare",
+        "0 in serving",
+    ),
+    'return {"x": inputs["fare"] + tf.random.uniform(tf.shape(inputs["fare"]))}': (
+        "x",
+        "in serving (alone",
+    ),
+    'return {"x": tf.strings.as_string(tf.argsort(inputs["fare"]))}': (
+        "x",
+        "'0' in serving (alone in a request)",
+    ),
 }
 ALIKE = [
     # The first is centred by an analyzer, the second by nothing that clients send.
@@ -118,9 +139,14 @@ def told(rode, tmp_path_factory):
 @pytest.mark.parametrize("body", UNLIKE)
 def test_statistic_over_the_batch_is_named(told, body):
     name, value = UNLIKE[body]
-    start = "model.py:5: preprocessing_fn must compute the same for an example in training and in serving. Received: "
+    start = (
+        "model.py:5: preprocessing_fn must compute the same for an example in training and in "
+        "serving. Received: "
+    )
     assert told[body].startswith(f"{start}`{name}` of the example ")
-    assert value in told[body] and "tf.reduce_mean" in told[body] and len(told[body].splitlines()) == 1
+    assert (
+        value in told[body] and "tf.reduce_mean" in told[body] and len(told[body].splitlines()) == 1
+    )
 
 
 @pytest.mark.parametrize("body", ALIKE)
@@ -130,7 +156,8 @@ def test_innocent_functions_pass(told, body):
 
 def test_function_that_drops_examples(told):
     assert list(told.values())[-1] == (
-        "model.py:5: preprocessing_fn must give one row for each example. Received: another number of rows. "
+        "model.py:5: preprocessing_fn must give one row for each example. Received: another number "
+        "of rows. "
         "Set examples aside by expectations.json instead."
     )
 
@@ -150,7 +177,9 @@ def test_all_feature_functions_are_the_same_in_serving(trips):
 
 def test_feature_functions_give_features_of_real_trips(trips):
     features = trips["features"]
-    assert set(features["part_year"]) <= set(range(2013, 2018)) and features["company_bag"].sum() > 0
+    assert (
+        set(features["part_year"]) <= set(range(2013, 2018)) and features["company_bag"].sum() > 0
+    )
     assert len(set(features["hour_by_payment"])) > 10 and features["frequency"].std() > 0.5
     assert features["company_tokens"].shape[1:] == (4,)
 
@@ -170,5 +199,7 @@ def test_wrappers_pass_the_graph_on_and_refuse_another_project(rode, tmp_path):
     digests = [project.digest_of(step) for step in ("analyse_features", "transform_features")]
     left = forked(wrapped, project, digests, folder / "window", tmp_path)
     assert left == ["transform_graph", "transformed_examples"]
-    with pytest.raises(ProjectError, match=r"what transform_features reads of the project .* must stay"):
+    with pytest.raises(
+        ProjectError, match=r"what transform_features reads of the project .* must stay"
+    ):
         forked(wrapped, project, [digests[0], "0" * 64], folder / "window", tmp_path)

@@ -73,7 +73,9 @@ def trips(data: Path) -> list[dict[str, Any]]:
         {
             "id": [f"trip-{number}" for number in range(len(frame))],
             "tipped": (frame["tips"] > 0.2 * frame["fare"]).astype(int),
-            "started_at": pd.to_datetime(frame["trip_start_timestamp"], unit="s").dt.strftime("%Y-%m-%dT%H:%M:%SZ"),
+            "started_at": pd.to_datetime(frame["trip_start_timestamp"], unit="s").dt.strftime(
+                "%Y-%m-%dT%H:%M:%SZ"
+            ),
             "started": frame["trip_start_timestamp"],
             "fare": frame["fare"].astype(float),
             "payment": frame["payment_type"],
@@ -82,7 +84,9 @@ def trips(data: Path) -> list[dict[str, Any]]:
         }
     )
     rows = entity_history(rows, "company", "started", "fare", PAST)
-    return [{name: _present(value) for name, value in row.items()} for row in rows.to_dict("records")]
+    return [
+        {name: _present(value) for name, value in row.items()} for row in rows.to_dict("records")
+    ]
 
 
 def _present(value: Any) -> Any:

@@ -44,21 +44,28 @@ def searching(project: Project, trials: int = 3, **changes: Any) -> Project:
     """The project with a model of so many hidden units as `hp` says, and a budget."""
     if "hp.Int" not in project.module_path.read_text():
         project = with_module(project, *HP)
-        project = with_module(project, "layers.Dense(64,", "layers.Dense(hp.Int('units', 32, 96, 32, default=64),")
-    return with_settings(project, "tune", **{"trials": trials, "epochs": 2, "best": 2, **RANGES, **changes})
+        project = with_module(
+            project, "layers.Dense(64,", "layers.Dense(hp.Int('units', 32, 96, 32, default=64),"
+        )
+    return with_settings(
+        project, "tune", **{"trials": trials, "epochs": 2, "best": 2, **RANGES, **changes}
+    )
 
 
 def search(project: Project, chain: Chain, output: Path, tuned: Tuned | None = None) -> Tuning:
     from components.tune_model.step import tune_model
 
     weights = None if project.uses_run_fn else chain.weights
-    return tune_model(project, chain.features, weights, chain.validation, tuned, "a person asked for it", output)
+    return tune_model(
+        project, chain.features, weights, chain.validation, tuned, "a person asked for it", output
+    )
 
 
 def search_killed(project: Project, chain: Chain, output: Path) -> tuple[Trial, Tuning, list[str]]:
     """Kills a search during its second trial and runs it again.
 
-    Gives the trial that was finished, what the second attempt found, and what is left of the search.
+    Gives the trial that was finished, what the second attempt found, and what is left of the
+    search.
     """
     child = os.fork()
     if child == 0:
@@ -72,20 +79,33 @@ def search_killed(project: Project, chain: Chain, output: Path) -> tuple[Trial, 
     os.waitpid(child, 0)
     assert not (output / "tuning.json").exists()
     first = Trial.model_validate_json(found[0].read_text())
-    return first, search(project, chain, output), [path.name for path in (project.state / "tuning").rglob("*")]
+    return (
+        first,
+        search(project, chain, output),
+        [path.name for path in (project.state / "tuning").rglob("*")],
+    )
 
 
-def search_again(project: Project, chain: Chain, output: Path, best: Hyperparameters, space: str) -> Tuning:
-    """A search where an earlier one of the same space is known; a new span drifted, so it is not just used again."""
+def search_again(
+    project: Project, chain: Chain, output: Path, best: Hyperparameters, space: str
+) -> Tuning:
+    """A search where an earlier one of the same space is known.
+
+    A new span drifted, so it is not just used again.
+    """
     from components.tune_model.step import tune_model
     from schemas.records import Check, Validation
 
     validation = Validation.read(chain.validation)
-    drift = Check(kind="drift", subject="image", verdict="failed", message="it moved", severity="warn")
+    drift = Check(
+        kind="drift", subject="image", verdict="failed", message="it moved", severity="warn"
+    )
     spans = [*validation.spans[:-1], validation.spans[-1].model_copy(update={"checks": [drift]})]
     validation.model_copy(update={"spans": spans}).write(output / "validation")
     tuned = Tuned(best=[best], space=space, at="2026-01-01T00:00:00+00:00", run="run-0")
-    return tune_model(project, chain.features, chain.weights, output / "validation", tuned, "", output)
+    return tune_model(
+        project, chain.features, chain.weights, output / "validation", tuned, "", output
+    )
 
 
 def fail_each(project: Project, chain: Chain, output: Path) -> dict[str, tuple[str, list[str]]]:
@@ -108,7 +128,9 @@ def fail_some(project: Project, chain: Chain, output: Path) -> Tuning:
     """Searches a model that does not build with some of the values."""
     project = with_module(project, *HP)
     side = "SIDE // hp.Choice('parts', [1, 3])"
-    project = with_module(project, "layers.Reshape((SIDE, SIDE, 1))", f"layers.Reshape(({side}, SIDE, 1))")
+    project = with_module(
+        project, "layers.Reshape((SIDE, SIDE, 1))", f"layers.Reshape(({side}, SIDE, 1))"
+    )
     return search(with_settings(project, "tune", trials=9, epochs=1), chain, output)
 
 
@@ -117,8 +139,12 @@ def leave_alone(project: Project, chain: Chain, output: Path) -> dict[str, Tunin
     from perennial.training.hyperparameters import space_digest
 
     budget = with_settings(project, "tune", trials=2, learning_rate=(0.001, 0.1))
-    best = [Hyperparameters(learning_rate=rate, batch_size=16, source="tuner") for rate in (0.05, 0.06)]
-    tuned = Tuned(best=best, space=space_digest(budget), at="2026-01-01T00:00:00+00:00", run="run-0")
+    best = [
+        Hyperparameters(learning_rate=rate, batch_size=16, source="tuner") for rate in (0.05, 0.06)
+    ]
+    tuned = Tuned(
+        best=best, space=space_digest(budget), at="2026-01-01T00:00:00+00:00", run="run-0"
+    )
     found = {
         "earlier": search(budget, chain, output / "earlier", tuned),
     }
@@ -145,7 +171,9 @@ def explore() -> dict[str, Any]:
 
     def trials(space: Any, algorithm: Any, count: int, loss: Any) -> list[Trial]:
         found: list[Trial] = []
-        while len(found) < count and (values := propose(space, algorithm, found, 17, 4)) is not None:
+        while (
+            len(found) < count and (values := propose(space, algorithm, found, 17, 4)) is not None
+        ):
             found.append(Trial(number=len(found) + 1, values=values, loss=loss(values)))
         return found
 
@@ -163,14 +191,19 @@ def explore() -> dict[str, Any]:
     tree.Int("layers", 1, 9, parent_name="kind", parent_values=["deep"])
     rate = kt.HyperParameters()
     rate.Float(LEARNING_RATE, 1e-5, 1e-1, sampling="log")
-    failing = trials(plane, "bayesian", 9, lambda values: None if values["x"] > 5 else valley(values))
+    failing = trials(
+        plane, "bayesian", 9, lambda values: None if values["x"] > 5 else valley(values)
+    )
     bayesian = trials(plane, "bayesian", 11, valley)
     return {
         "bayesian": bayesian,
         "random": trials(plane, "random", 11, valley),
         "again": [propose(plane, "bayesian", bayesian[:tried], 17, 4) for tried in (0, 3, 7)],
         "other seed": propose(plane, "bayesian", [], 18, 4),
-        "few": {kind: trials(few, kind, 50, lambda values: float(values["a"])) for kind in ("random", "bayesian")},
+        "few": {
+            kind: trials(few, kind, 50, lambda values: float(values["a"]))
+            for kind in ("random", "bayesian")
+        },
         "tree": trials(tree, "bayesian", 7, lambda values: float(values.get("layers", 5))),
         "rates": trials(rate, "random", 20, lambda _: 1.0),
         "failing": failing,

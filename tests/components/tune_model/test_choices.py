@@ -29,13 +29,19 @@ TRIALS = st.lists(st.none() | st.floats(0, 100), max_size=8).map(
 
 
 def _trial(number, loss, seconds=1.0, message=None):
-    return Trial(number=number, values={"units": number}, loss=loss, seconds=seconds, message=message)
+    return Trial(
+        number=number, values={"units": number}, loss=loss, seconds=seconds, message=message
+    )
 
 
 def _validation(new=True, kind="drift", verdict="failed", severity="warn", released=False):
-    check = Check(kind=kind, subject="image", verdict=verdict, message="it moved", severity=severity)
+    check = Check(
+        kind=kind, subject="image", verdict=verdict, message="it moved", severity=severity
+    )
     span = Span(name="2026-01-02", version=1, uri="x", fingerprint="f")
-    judged = SpanValidation(span=span, new=new, rows={}, labels={}, checks=[check], released=released)
+    judged = SpanValidation(
+        span=span, new=new, rows={}, labels={}, checks=[check], released=released
+    )
     return Validation(spans=[judged], accepted=True, reasons=[])
 
 
@@ -52,12 +58,17 @@ def test_without_an_earlier_search_the_reason_is_passed_on():
 
 
 def test_another_space_is_searched():
-    assert why_search(TUNED, "other", CALM, "") == "the model, its tasks or what is searched changed since run-3"
+    assert (
+        why_search(TUNED, "other", CALM, "")
+        == "the model, its tasks or what is searched changed since run-3"
+    )
 
 
 @pytest.mark.parametrize("kind", ["drift", "label_drift"])
 def test_drift_of_a_new_span_asks_for_a_search(kind):
-    assert why_search(TUNED, "same", _validation(kind=kind), "") == "image (span 2026-01-02) drifted"
+    assert (
+        why_search(TUNED, "same", _validation(kind=kind), "") == "image (span 2026-01-02) drifted"
+    )
 
 
 @pytest.mark.parametrize(
@@ -76,7 +87,9 @@ def test_what_is_no_drift_of_the_data_that_is_trained_on(validation):
 
 
 def test_drift_that_a_person_released_counts():
-    assert drifted_features(_validation(severity="quarantine", released=True)) == ["image (span 2026-01-02)"]
+    assert drifted_features(_validation(severity="quarantine", released=True)) == [
+        "image (span 2026-01-02)"
+    ]
 
 
 @given(TRIALS, st.none() | st.integers(1, 9), st.none() | st.floats(0.001, 1))
@@ -99,7 +112,9 @@ def test_the_lowest_loss_comes_first_and_failed_trials_are_not_ranked(trials):
 
 
 def test_of_equal_losses_the_earlier_trial_is_best():
-    assert [trial.number for trial in ranked([_trial(1, 0.5), _trial(2, None), _trial(3, 0.5)])] == [1, 3]
+    assert [
+        trial.number for trial in ranked([_trial(1, 0.5), _trial(2, None), _trial(3, 0.5)])
+    ] == [1, 3]
 
 
 def test_each_configuration_is_named_once():
@@ -112,10 +127,18 @@ def test_each_configuration_is_named_once():
     [
         (
             [0.3, 0.2, None],
-            "of 3 trials (1 failed) number 2 is best, with an eval loss of 0.2; the settings' own had 0.3",
+            "of 3 trials (1 failed) number 2 is best, with an eval loss of 0.2; the settings' "
+            "own had 0.3",
         ),
-        ([None, 0.2], "of 2 trials (1 failed) number 2 is best, with an eval loss of 0.2; the settings' own failed"),
-        ([0.1, 0.2], "none of 2 trials was better than the settings' own, with an eval loss of 0.1"),
+        (
+            [None, 0.2],
+            "of 2 trials (1 failed) number 2 is best, with an eval loss of 0.2; the settings' "
+            "own failed",
+        ),
+        (
+            [0.1, 0.2],
+            "none of 2 trials was better than the settings' own, with an eval loss of 0.1",
+        ),
         ([0.1], "the only trial had the settings' own, with an eval loss of 0.1"),
     ],
 )
@@ -126,12 +149,21 @@ def test_a_search_in_words(losses, says):
 
 @pytest.mark.parametrize(
     "now, age",
-    [(datetime(2026, 3, 13, 13, tzinfo=UTC), "12 days"), (datetime(2026, 3, 2, 1, tzinfo=UTC), "13 hours")],
+    [
+        (datetime(2026, 3, 13, 13, tzinfo=UTC), "12 days"),
+        (datetime(2026, 3, 2, 1, tzinfo=UTC), "13 hours"),
+    ],
 )
 def test_reuse_tells_its_age_and_its_run(now, age):
-    assert describe_reuse(TUNED, now) == f"the search of run-3 was {age} ago, and nothing drifted since"
+    assert (
+        describe_reuse(TUNED, now)
+        == f"the search of run-3 was {age} ago, and nothing drifted since"
+    )
 
 
 def test_the_commonest_message():
-    trials = [_trial(1, 0.1), *(_trial(n, None, message=m) for n, m in ((2, "a"), (3, "b"), (4, "b")))]
+    trials = [
+        _trial(1, 0.1),
+        *(_trial(n, None, message=m) for n, m in ((2, "a"), (3, "b"), (4, "b"))),
+    ]
     assert commonest_message(trials) == "b"

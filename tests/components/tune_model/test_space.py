@@ -16,7 +16,9 @@ def found():
 @pytest.mark.parametrize("algorithm", ["bayesian", "random"])
 def test_all_that_is_tried_lies_in_the_space_and_differs(found, algorithm):
     tried = [trial.values for trial in found[algorithm]]
-    assert len(tried) == 11 and all(0 <= values[name] <= 10 for values in tried for name in ("x", "y"))
+    assert len(tried) == 11 and all(
+        0 <= values[name] <= 10 for values in tried for name in ("x", "y")
+    )
     assert all(type(value) is float for values in tried for value in values.values())
     assert len({tuple(values.values()) for values in tried}) == 11
 
@@ -51,7 +53,10 @@ def test_learning_rates_are_tried_on_a_logarithmic_scale(found):
 
 
 def test_the_search_leaves_where_trials_fail(found):
-    """Half of the plane fails; what is asked after the random draws lies in the other half more often than not."""
+    """Half of the plane fails.
+
+    What is asked after the random draws lies in the other half more often than not.
+    """
     asked = found["failing"][5:]
     assert sum(1 for trial in asked if trial.loss is not None) > len(asked) / 2
 

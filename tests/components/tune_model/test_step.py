@@ -1,4 +1,7 @@
-"""Tuning on real digits: from the stabilised weights, never worse than without, resumable, and clear when it fails."""
+"""Tuning on real digits.
+
+From the stabilised weights, never worse than without, resumable, and clear when it fails.
+"""
 
 from __future__ import annotations
 
@@ -53,7 +56,9 @@ def test_every_trial_is_told(searched, places):
     for trial in searched.trials:
         assert len(trial.losses) == 2 and trial.loss == min(trial.losses) and trial.seconds > 0
         assert 0.001 <= trial.values["train.learning_rate"] <= 0.02
-        assert trial.values["train.batch_size"] in (16, 32, 64), "100,000 is more than the train split has"
+        assert trial.values["train.batch_size"] in (16, 32, 64), (
+            "100,000 is more than the train split has"
+        )
     assert len({str(trial.values) for trial in searched.trials}) == 3
     assert Tuning.read(folder / "searched") == searched
     assert [path.name for path in (folder / "searched").iterdir()] == ["tuning.json"]
@@ -81,14 +86,20 @@ def test_a_killed_search_goes_on_and_finds_the_same(chain, searched, tmp_path):
 
 def test_a_search_after_drift_tries_the_earlier_best_too(chain, searched, places, tmp_path):
     project, _ = places
-    earlier = searched.best[0].model_copy(update={"learning_rate": 0.0123, "batch_size": 64, "model": {"units": 96}})
+    earlier = searched.best[0].model_copy(
+        update={"learning_rate": 0.0123, "batch_size": 64, "model": {"units": 96}}
+    )
     two = searching(project, trials=2)
     found = forked(search_again, two, chain, tmp_path / "output", earlier, searched.space)
     assert found.outcome == "searched" and found.why.startswith(
         f"image (span {chain.selection.window[-1].name}) drifted; "
     )
     assert found.trials[0].values == searched.trials[0].values
-    assert found.trials[1].values == {"units": 96, "train.learning_rate": 0.0123, "train.batch_size": 64}
+    assert found.trials[1].values == {
+        "units": 96,
+        "train.learning_rate": 0.0123,
+        "train.batch_size": 64,
+    }
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +120,10 @@ def test_tuner_fn_searches_in_its_own_way(untouched, chain):
     (best,) = record.best
     assert (record.outcome, best.model, best.source) == ("searched", {"rate": 0.1}, "tuner")
     assert (best.learning_rate, best.batch_size) == (train.learning_rate, train.batch_size)
-    assert record.why == "the model, its tasks or what is searched changed since run-0; the module's tuner_fn searched"
+    assert (
+        record.why == "the model, its tasks or what is searched changed since run-0; the module's "
+        "tuner_fn searched"
+    )
 
 
 def test_a_trial_that_does_not_build_fails_alone(chain, tmp_path):
@@ -117,7 +131,11 @@ def test_a_trial_that_does_not_build_fails_alone(chain, tmp_path):
     record = forked(fail_some, project, chain, tmp_path / "output")
     good, failed = record.trials
     assert failed.values == {"parts": 3} and failed.loss is None and "model.py:" in failed.message
-    assert good.values == {"parts": 1} and good.message is None and record.best[0].model == {"parts": 1}
+    assert (
+        good.values == {"parts": 1}
+        and good.message is None
+        and record.best[0].model == {"parts": 1}
+    )
     assert (
         "none of 2 trials (1 failed) was better than the settings' own" in record.why
         and record.best[0].source == "tuner"
@@ -132,21 +150,29 @@ def failures(chain, tmp_path_factory):
 
 def test_nothing_to_search(failures):
     message, _ = failures["nothing to search"]
-    assert message.startswith("ProjectError: project.yaml: tune must have something to search when it has a budget.")
+    assert message.startswith(
+        "ProjectError: project.yaml: tune must have something to search when it has a budget."
+    )
     assert "build_model(transform_output, hp), or remove tune.trials and tune.minutes" in message
 
 
 def test_batches_larger_than_the_train_split(failures):
     message, _ = failures["large batches"]
-    assert message.startswith("ProjectError: project.yaml: tune.batch_size must hold a size of at most ")
+    assert message.startswith(
+        "ProjectError: project.yaml: tune.batch_size must hold a size of at most "
+    )
     assert "Received: [100000, 200000]. Add a smaller one" in message
 
 
 def test_when_every_trial_fails_the_commonest_reason_and_the_line_are_told(failures, chain):
     lines = chain.project.module_path.read_text().splitlines()
-    line = next(number for number, text in enumerate(lines, 1) if text.startswith("def build_model"))
+    line = next(
+        number for number, text in enumerate(lines, 1) if text.startswith("def build_model")
+    )
     message, kept = failures["all diverge"]
-    assert message.startswith(f"TrainingError: model.py:{line}: build_model must train with at least one of ")
+    assert message.startswith(
+        f"TrainingError: model.py:{line}: build_model must train with at least one of "
+    )
     assert "all of 2 trials failed, most of them with: training loss must be finite" in message
     assert "lower train.learning_rate" in message
     assert kept == [], "the next attempt tries anew"

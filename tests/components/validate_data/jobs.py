@@ -37,18 +37,27 @@ class Found:
 
 
 def validate_days(project: Project, days: Sequence[Day], folder: Path, made: Path) -> Found:
-    """Validates spans that are made from rows; the examples and the statistics are real ones, kept in `made`."""
+    """Validates spans that are made from rows.
+
+    The examples and the statistics are real ones, kept in `made`.
+    """
     from components.validate_data.step import validate_data
 
-    checked = [make_checked(project, day, number, folder, made) for number, day in enumerate(days, start=1)]
+    checked = [
+        make_checked(project, day, number, folder, made) for number, day in enumerate(days, start=1)
+    ]
     statistics = [folder / "statistics" / day.name for day in days]
     outputs = folder / "window", folder / "measured", folder / "validation"
-    new, released = ([day.name for day in days if getattr(day, what)] for what in ("new", "released"))
+    new, released = (
+        [day.name for day in days if getattr(day, what)] for what in ("new", "released")
+    )
     validation = validate_data(project, new, released, checked, statistics, *outputs)
     return Found(folder, validation, measured_examples(folder / "measured"))
 
 
-def validate_again(project: Project, days: Sequence[Day], folder: Path, made: Path) -> tuple[Found, Found]:
+def validate_again(
+    project: Project, days: Sequence[Day], folder: Path, made: Path
+) -> tuple[Found, Found]:
     """The same twice, into the same folders, which hold something of a killed attempt the second time."""
     first = validate_days(project, days, folder, made)
     (folder / "window" / "left" / "Split-train").mkdir(parents=True)
@@ -71,7 +80,9 @@ def make_checked(project: Project, day: Day, number: int, folder: Path, made: Pa
     return checked
 
 
-def make_measured(project: Project, number: int, rows: Mapping[str, Any], made: Path) -> tuple[Path, dict[str, int]]:
+def make_measured(
+    project: Project, number: int, rows: Mapping[str, Any], made: Path
+) -> tuple[Path, dict[str, int]]:
     """Examples and statistics of such rows, made once for all cases, and the rows of each split."""
     from components.compute_statistics.step import compute_statistics
 
@@ -79,9 +90,13 @@ def make_measured(project: Project, number: int, rows: Mapping[str, Any], made: 
     if not (made / "counts.json").exists():
         examples = made / "examples"
         examples.mkdir(parents=True)
-        counts = write_examples(make_rows(number, **rows), examples) if rows.get("rows") != 0 else {}
+        counts = (
+            write_examples(make_rows(number, **rows), examples) if rows.get("rows") != 0 else {}
+        )
         label = [project.settings.label]
-        compute_statistics(examples, project.settings.beam.options, made / "statistics", project.schema, label)
+        compute_statistics(
+            examples, project.settings.beam.options, made / "statistics", project.schema, label
+        )
         (made / "counts.json").write_text(json.dumps(counts))
     return made, json.loads((made / "counts.json").read_text())
 
@@ -94,7 +109,8 @@ def write_examples(rows: Sequence[Mapping[str, Any]], folder: Path) -> dict[str,
     from schemas.project import SPLITS
 
     parts = {
-        split: [row for n, row in enumerate(rows) if (0, 0, 0, 1, 2)[n % 5] == i] for i, split in enumerate(SPLITS)
+        split: [row for n, row in enumerate(rows) if (0, 0, 0, 1, 2)[n % 5] == i]
+        for i, split in enumerate(SPLITS)
     }
     for split, some in parts.items():
         path = Path(f"{split_prefix(folder, split)}-00000-of-00001.gz")
@@ -106,7 +122,10 @@ def write_examples(rows: Sequence[Mapping[str, Any]], folder: Path) -> dict[str,
 
 
 def measured_examples(folder: Path) -> dict[str, int]:
-    """Number of examples by TFDV's statistics and by the distributions; empty where nothing was measured."""
+    """Number of examples by TFDV's statistics and by the distributions.
+
+    Empty where nothing was measured.
+    """
     from perennial.data.distributions import read_distributions
     from perennial.data.statistics import read_statistics
 
@@ -122,10 +141,14 @@ def check_log(project: Project, rows: Mapping[str, Any], folder: Path, made: Pat
     from perennial.data.distributions import read_distributions
 
     make_checked(project, Day("1", rows), 1, folder, made)
-    return check_skew(project, read_distributions(folder / "statistics" / "1"), read_served(project))
+    return check_skew(
+        project, read_distributions(folder / "statistics" / "1"), read_served(project)
+    )
 
 
-def validate_third_day(chain: Chain, project: Project, corruptions: list[str], folder: Path) -> dict[str, Validation]:
+def validate_third_day(
+    chain: Chain, project: Project, corruptions: list[str], folder: Path
+) -> dict[str, Validation]:
     """Corruption -> the verdict on day 3 of the digits, landed so, after the chain's two days."""
     from components.check_examples.step import check_examples
     from components.compute_statistics.step import compute_statistics
@@ -137,7 +160,9 @@ def validate_third_day(chain: Chain, project: Project, corruptions: list[str], f
         here, span = folder / kind, land(project, 3, kind)
         ingest_examples(project, span, here / "examples")
         check_examples(project, here / "examples", here / "checked")
-        compute_statistics(here / "checked", project.settings.beam.options, here / "statistics", project.schema)
+        compute_statistics(
+            here / "checked", project.settings.beam.options, here / "statistics", project.schema
+        )
         days = [s.name for s in chain.selection.window]
         checked = [*map(chain.checked, days), here / "checked"]
         statistics = [*map(chain.statistics, days), here / "statistics"]

@@ -24,7 +24,9 @@ feature { name: "label" type: INT presence { min_fraction: 1 min_count: 1 } shap
 """
 
 
-def make_project(folder: Path, checks: dict[str, Any] | None = None, schema: str = SCHEMA, **data: Any) -> Project:
+def make_project(
+    folder: Path, checks: dict[str, Any] | None = None, schema: str = SCHEMA, **data: Any
+) -> Project:
     """A project whose settings are few and whose model nobody needs."""
     folder.mkdir(parents=True, exist_ok=True)
     settings = {
@@ -38,8 +40,13 @@ def make_project(folder: Path, checks: dict[str, Any] | None = None, schema: str
     return load_project(folder)
 
 
-def make_rows(day: int, rows: int = 300, fare: float = 10.0, zone: float = 0.5, without: float = 0.0) -> list[Any]:
-    """Rows of one day, the same every time; `fare` is a mean, `zone` the share of "a", `without` that of no zone."""
+def make_rows(
+    day: int, rows: int = 300, fare: float = 10.0, zone: float = 0.5, without: float = 0.0
+) -> list[Any]:
+    """Rows of one day, the same every time.
+
+    `fare` is a mean, `zone` the share of "a", `without` that of no zone.
+    """
     rng = np.random.default_rng(day)
     zones = np.where(rng.random(rows) < zone, "a", "b")
     return [
@@ -72,12 +79,24 @@ def make_record(project: Project, name: str, **changes: Any) -> CheckedSpan:
 def numbers(values: Any, missing: int = 0) -> Distribution:
     """The distribution of numbers, one in each example but `missing` ones."""
     knots, counts = np.unique(np.asarray(values, np.float64), return_counts=True)
-    return Distribution(len(values) + missing, missing, len(values), None, knots, np.cumsum(counts).astype(np.float64))
+    return Distribution(
+        len(values) + missing,
+        missing,
+        len(values),
+        None,
+        knots,
+        np.cumsum(counts).astype(np.float64),
+    )
 
 
 def categories(counts: dict[str, int], missing: int = 0, several: int = 1) -> Distribution:
     """The distribution of categories; each example has `several` equal ones."""
     total = sum(counts.values())
     return Distribution(
-        total + missing, missing, total * several, {name: count * several for name, count in counts.items()}, None, None
+        total + missing,
+        missing,
+        total * several,
+        {name: count * several for name, count in counts.items()},
+        None,
+        None,
     )

@@ -1,4 +1,7 @@
-"""Columns: missing, new, renamed or in another order, each named with what was expected and received."""
+"""Columns.
+
+Missing, new, renamed or in another order, each named with what was expected and received.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +31,9 @@ def failed(columns, **arguments):
 
 def test_columns_as_they_should_be():
     checks = check(COLUMNS)
-    assert [c.verdict for c in checks] == ["passed", "passed"] and {c.severity for c in checks} == {"stop"}
+    assert [c.verdict for c in checks] == ["passed", "passed"] and {c.severity for c in checks} == {
+        "stop"
+    }
 
 
 def test_missing_column_names_the_file_what_is_expected_and_what_came():
@@ -38,7 +43,11 @@ def test_missing_column_names_the_file_what_is_expected_and_what_came():
 
 def test_new_column():
     found = failed([*COLUMNS, "tip"])
-    assert list(found) == ["tip"] and "Received: `tip` too" in found["tip"] and "id, fare, zone, label" in found["tip"]
+    assert (
+        list(found) == ["tip"]
+        and "Received: `tip` too" in found["tip"]
+        and "id, fare, zone, label" in found["tip"]
+    )
 
 
 @pytest.mark.parametrize("became", ["fares", "Fare", "fare_"])
@@ -61,7 +70,9 @@ def test_other_order_matters_where_order_carries_meaning():
     swapped = ["id", "zone", "fare", "label"]
     assert not failed(swapped, ordered=False)
     found = failed(swapped)
-    assert list(found) == [ORDER] and "differ from `zone` on" in found[ORDER] and FILE in found[ORDER]
+    assert (
+        list(found) == [ORDER] and "differ from `zone` on" in found[ORDER] and FILE in found[ORDER]
+    )
 
 
 def test_order_without_a_span_before_is_not_compared():

@@ -8,7 +8,9 @@ from hypothesis import strategies as st
 from components.validate_data.step import conclude
 from schemas.records import Check, Span, SpanValidation
 
-KINDS = st.sampled_from(["readable", "columns", "rows", "schema", "expectation", "drift", "label_drift", "skew"])
+KINDS = st.sampled_from(
+    ["readable", "columns", "rows", "schema", "expectation", "drift", "label_drift", "skew"]
+)
 VERDICTS = st.sampled_from(["passed", "failed", "set_aside", "not_compared"])
 CHECKS = st.builds(
     lambda kind, verdict, severity: Check(
@@ -23,7 +25,9 @@ CHECKS = st.builds(
     st.sampled_from(["warn", "quarantine", "stop"]),
 )
 SPANS = st.lists(
-    st.tuples(st.lists(CHECKS, max_size=4), st.booleans(), st.booleans(), st.integers(0, 9)), min_size=1, max_size=5
+    st.tuples(st.lists(CHECKS, max_size=4), st.booleans(), st.booleans(), st.integers(0, 9)),
+    min_size=1,
+    max_size=5,
 ).map(lambda found: [judged(str(n), *one) for n, one in enumerate(found)])
 
 
@@ -35,7 +39,9 @@ def judged(name, checks, new=True, released=False, rows=100):
 
 def failed(*kinds, severity="quarantine"):
     return [
-        Check(kind=kind, subject="fare", verdict="failed", message=f"{kind} broken", severity=severity)
+        Check(
+            kind=kind, subject="fare", verdict="failed", message=f"{kind} broken", severity=severity
+        )
         for kind in kinds
     ]
 
@@ -67,7 +73,9 @@ def test_another_failure_never_accepts(spans, check):
 
 
 def test_one_bad_span_waits_and_the_run_goes_on():
-    verdict = conclude([judged("a", [], new=False), judged("b", failed("schema", "expectation")), judged("c", [])])
+    verdict = conclude(
+        [judged("a", [], new=False), judged("b", failed("schema", "expectation")), judged("c", [])]
+    )
     assert verdict.accepted
     assert verdict.reasons == [
         "span b was refused: fare: expectation broken (and 1 more)",
@@ -84,13 +92,18 @@ def test_the_most_telling_comes_first_and_what_stops_before_it():
 
 
 def test_warnings_and_what_was_not_compared_refuse_nothing():
-    checks = [*failed("drift", severity="warn"), failed("schema")[0].model_copy(update={"verdict": "not_compared"})]
+    checks = [
+        *failed("drift", severity="warn"),
+        failed("schema")[0].model_copy(update={"verdict": "not_compared"}),
+    ]
     assert conclude([judged("a", checks)]).accepted
 
 
 def test_person_releases_what_can_be_read():
     assert conclude([judged("a", failed("rows", severity="stop"), released=True)]).accepted
-    assert not conclude([judged("a", failed("readable", severity="stop"), released=True), judged("b", [])]).accepted
+    assert not conclude(
+        [judged("a", failed("readable", severity="stop"), released=True), judged("b", [])]
+    ).accepted
 
 
 def test_all_that_is_new_is_bad_or_nothing_is_left():

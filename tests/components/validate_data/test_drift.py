@@ -25,7 +25,11 @@ RULES = Rules("id", "label", 0.01, "warn", "quarantine")
 RNG = np.random.default_rng(3)
 NORMAL = [numbers(RNG.normal(10, 3, 500)) for _ in range(4)]
 COUNTS = st.dictionaries(st.sampled_from("abcdefgh"), st.integers(0, 400), min_size=1)
-VALUES = st.lists(st.sampled_from([-3.5, 0.0, 1.0, 2.0, 2.5, 7.0]) | st.floats(-1e6, 1e6), min_size=1, max_size=200)
+VALUES = st.lists(
+    st.sampled_from([-3.5, 0.0, 1.0, 2.0, 2.5, 7.0]) | st.floats(-1e6, 1e6),
+    min_size=1,
+    max_size=200,
+)
 SHARES = st.lists(st.floats(0, 1), min_size=2, max_size=8).filter(lambda p: sum(p) > 0.01)
 
 
@@ -81,7 +85,10 @@ def test_comparing_is_the_same_both_ways(one, other, missing):
 def test_each_comparison_is_one_check_with_its_distance():
     checks = compare('name: "fare" type: FLOAT', NORMAL[3], NORMAL[:3])
     assert [check.verdict for check in checks] == ["passed", "passed"]
-    assert ["the span before" in checks[0].message, "the window" in checks[1].message] == [True, True]
+    assert ["the span before" in checks[0].message, "the window" in checks[1].message] == [
+        True,
+        True,
+    ]
     assert all(check.distance < check.threshold and check.kind == "drift" for check in checks)
     assert checks[1].threshold < checks[0].threshold  # the window is larger
 
@@ -92,20 +99,34 @@ def test_the_only_span_before_is_compared_once():
 
 def test_moved_mean_tells_the_distance_the_noise_and_the_quartiles():
     (check,) = compare('name: "fare" type: FLOAT', numbers(RNG.normal(11.5, 3, 500)), NORMAL[:1])
-    assert check.verdict == "failed" and check.severity == "warn" and check.distance > check.threshold
-    assert "chance explains up to" in check.message and "at 500 rows; quartiles went from" in check.message
+    assert (
+        check.verdict == "failed" and check.severity == "warn" and check.distance > check.threshold
+    )
+    assert (
+        "chance explains up to" in check.message
+        and "at 500 rows; quartiles went from" in check.message
+    )
 
 
 def test_moved_share_names_the_category():
-    before, after = categories({"a": 500, "b": 400, "c": 100}), categories({"a": 440, "b": 360, "c": 200})
+    before, after = (
+        categories({"a": 500, "b": 400, "c": 100}),
+        categories({"a": 440, "b": 360, "c": 200}),
+    )
     (check,) = compare('name: "zone" type: BYTES', after, [before])
     assert check.verdict == "failed" and "`c` went from 10% to 20%" in check.message
 
 
 @pytest.mark.parametrize("kind", ["FLOAT", "BYTES"])
 def test_feature_that_goes_missing_is_drift(kind):
-    make = {"FLOAT": lambda n, m: numbers(RNG.normal(0, 1, n), m), "BYTES": lambda n, m: categories({"a": n}, m)}[kind]
-    for gone in (make(400, 100), make(0, 500) if kind == "BYTES" else Distribution(500, 500, 0, None, None, None)):
+    make = {
+        "FLOAT": lambda n, m: numbers(RNG.normal(0, 1, n), m),
+        "BYTES": lambda n, m: categories({"a": n}, m),
+    }[kind]
+    for gone in (
+        make(400, 100),
+        make(0, 500) if kind == "BYTES" else Distribution(500, 500, 0, None, None, None),
+    ):
         (check,) = compare(f'name: "fare" type: {kind}', gone, [make(500, 0)])
         assert check.verdict == "failed" and "missing went from 0% to" in check.message
 
@@ -119,7 +140,9 @@ def test_values_that_are_not_finite_are_told_apart():
 
 def test_spike_within_a_smooth_feature_is_seen():
     spiked = np.where(RNG.random(1000) < 0.1, 0.37, RNG.normal(0, 1, 1000))
-    (check,) = compare('name: "fare" type: FLOAT', numbers(spiked), [numbers(RNG.normal(0, 1, 1000))])
+    (check,) = compare(
+        'name: "fare" type: FLOAT', numbers(spiked), [numbers(RNG.normal(0, 1, 1000))]
+    )
     assert check.verdict == "failed"
 
 
@@ -130,7 +153,9 @@ def test_several_values_of_one_example_are_one_observation():
 
 
 def test_few_values_of_a_whole_number_are_compared():
-    counts = [RNG.choice(5, 500, p=p) for p in ([0.1, 0.2, 0.4, 0.2, 0.1], [0.2, 0.2, 0.2, 0.2, 0.2])]
+    counts = [
+        RNG.choice(5, 500, p=p) for p in ([0.1, 0.2, 0.4, 0.2, 0.1], [0.2, 0.2, 0.2, 0.2, 0.2])
+    ]
     (check,) = compare('name: "rating" type: INT', numbers(counts[1]), [numbers(counts[0])])
     assert check.verdict == "failed"
 
@@ -143,7 +168,10 @@ def test_label_is_a_category_with_a_severity_of_its_own():
 
 
 def test_a_million_rows_do_not_alarm_on_nothing():
-    before, after = categories({"a": 500_000, "b": 500_000}), categories({"a": 504_000, "b": 496_000})
+    before, after = (
+        categories({"a": 500_000, "b": 500_000}),
+        categories({"a": 504_000, "b": 496_000}),
+    )
     (check,) = compare('name: "zone" type: BYTES', after, [before])
     assert check.verdict == "passed" and "taken for no change" in check.message
 
@@ -169,13 +197,19 @@ SHIFTED = categories({"a": 60, "b": 40})
     ],
 )
 def test_threshold_of_the_schema_replaces_the_default(limit, verdict):
-    (check,) = compare(f'name: "z" type: BYTES drift_comparator {{ {limit} }}', SHIFTED, [categories({"a": 5, "b": 5})])
+    (check,) = compare(
+        f'name: "z" type: BYTES drift_comparator {{ {limit} }}',
+        SHIFTED,
+        [categories({"a": 5, "b": 5})],
+    )
     assert check.verdict == verdict and "its drift_comparator allows" in check.message
 
 
 def test_comparator_of_another_kind_is_not_heard():
     (check,) = compare(
-        'name: "zone" type: BYTES skew_comparator { infinity_norm { threshold: 0.01 } }', SHIFTED, [SHIFTED]
+        'name: "zone" type: BYTES skew_comparator { infinity_norm { threshold: 0.01 } }',
+        SHIFTED,
+        [SHIFTED],
     )
     assert "chance explains" in check.message
 
@@ -188,15 +222,45 @@ BYTES_ONLY = Distribution(50, 0, 50, None, None, None)
 @pytest.mark.parametrize(
     "spec, after, before, why",
     [
-        ('name: "id" type: BYTES', categories({"a": 1, "b": 1}), [categories({"c": 2})], "it is the key"),
+        (
+            'name: "id" type: BYTES',
+            categories({"a": 1, "b": 1}),
+            [categories({"c": 2})],
+            "it is the key",
+        ),
         ('name: "image" type: BYTES', BYTES_ONLY, [BYTES_ONLY], "images or bytes"),
-        ('name: "z" type: BYTES', categories({"a": 9}), [BYTES_ONLY], "not counted in the span before"),
-        (FLOAT, NORMAL[0], [Distribution(90, 90, 0, None, None, None)], "no values in the span before"),
-        (FLOAT, NORMAL[0], [categories({"a": 100})], "numbers in this span and categories in the span before"),
+        (
+            'name: "z" type: BYTES',
+            categories({"a": 9}),
+            [BYTES_ONLY],
+            "not counted in the span before",
+        ),
+        (
+            FLOAT,
+            NORMAL[0],
+            [Distribution(90, 90, 0, None, None, None)],
+            "no values in the span before",
+        ),
+        (
+            FLOAT,
+            NORMAL[0],
+            [categories({"a": 100})],
+            "numbers in this span and categories in the span before",
+        ),
         (FLOAT, NORMAL[0], [NOTHING], "no rows in the span before"),
         (FLOAT, NOTHING, [NORMAL[0]], "no rows in this span"),
-        ('name: "d" type: BYTES', categories({"2026-01-02": 9}), [categories({"2026-01-01": 9})], "it is a date"),
-        (FLOAT + " drift_comparator { infinity_norm { threshold: 0.1 } }", NORMAL[0], [NORMAL[1]], "use jensen"),
+        (
+            'name: "d" type: BYTES',
+            categories({"2026-01-02": 9}),
+            [categories({"2026-01-01": 9})],
+            "it is a date",
+        ),
+        (
+            FLOAT + " drift_comparator { infinity_norm { threshold: 0.1 } }",
+            NORMAL[0],
+            [NORMAL[1]],
+            "use jensen",
+        ),
     ],
 )
 def test_what_cannot_be_compared_is_said_and_never_passed(spec, after, before, why):
@@ -227,14 +291,21 @@ def test_span_without_a_feature_lacks_it_wherever_distributions_merge():
     assert (together.examples, together.missing) == (1500, 1000)
     before, window = make_baselines(spans)
     assert "fare" not in before.distributions
-    assert (window.distributions["fare"].examples, window.distributions["fare"].missing) == (1000, 500)
+    assert (window.distributions["fare"].examples, window.distributions["fare"].missing) == (
+        1000,
+        500,
+    )
     assert window.distributions["fare"].total == together.total == NORMAL[0].total
     assert make_baselines([*spans[1:], spans[1]])[1].distributions["fare"].missing == 500
 
 
 def test_skew_has_its_own_kind_and_comparator():
     rules = Rules("id", "label", 0.01, "stop", "stop", "skew")
-    spec = feature('name: "label" type: BYTES skew_comparator { infinity_norm { threshold: 0.05 } }')
-    (check,) = check_drift([spec], {"label": SHIFTED}, [Baseline("100 served requests", {"label": SHIFTED})], rules)
+    spec = feature(
+        'name: "label" type: BYTES skew_comparator { infinity_norm { threshold: 0.05 } }'
+    )
+    (check,) = check_drift(
+        [spec], {"label": SHIFTED}, [Baseline("100 served requests", {"label": SHIFTED})], rules
+    )
     assert (check.kind, check.verdict, check.severity) == ("skew", "passed", "stop")
     assert "100 served requests; its skew_comparator allows 0.05" in check.message

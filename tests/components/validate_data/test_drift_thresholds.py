@@ -1,4 +1,7 @@
-"""Thresholds: never exceeded by nothing, wider for fewer rows, and right about how often chance exceeds them."""
+"""Thresholds.
+
+Never exceeded by nothing, wider for fewer rows, and right about how often chance exceeds them.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from components.validate_data.drift_distances import jensen_shannon
-from components.validate_data.drift_thresholds import category_tail, category_threshold, divergence_threshold
+from components.validate_data.drift_thresholds import (
+    category_tail,
+    category_threshold,
+    divergence_threshold,
+)
 
 SIZES = st.integers(2, 100_000)
 LEVELS = st.floats(1e-9, 0.3)
@@ -36,9 +43,13 @@ def test_tail_of_a_category_is_bounded_and_close_where_it_matters(first, second,
 
 
 @given(SIZES, SIZES, st.floats(0.001, 1), LEVELS)
-def test_threshold_of_a_category_is_the_same_both_ways_and_lies_within_bounds(first, second, share, level):
+def test_threshold_of_a_category_is_the_same_both_ways_and_lies_within_bounds(
+    first, second, share, level
+):
     together = float(max(1, round(share * (first + second))))
-    one, other = (category_threshold(together, *sizes, level) for sizes in ((first, second), (second, first)))
+    one, other = (
+        category_threshold(together, *sizes, level) for sizes in ((first, second), (second, first))
+    )
     assert one == pytest.approx(other, abs=1e-5) and 0 <= one <= 1.001
 
 
@@ -57,7 +68,10 @@ def test_thresholds_shrink_with_rows_and_grow_as_alarms_get_rarer(rows, share, l
 def test_threshold_of_a_divergence_is_finite_and_the_same_both_ways(bins, share, level):
     first = int(np.clip(round(sum(bins) * share), 1, sum(bins) - 1))
     second = sum(bins) - first
-    one, other = (divergence_threshold(np.array(bins), *sizes, level) for sizes in ((first, second), (second, first)))
+    one, other = (
+        divergence_threshold(np.array(bins), *sizes, level)
+        for sizes in ((first, second), (second, first))
+    )
     assert one == pytest.approx(other, rel=0.02, abs=1e-9) and 0 <= one <= 1
 
 

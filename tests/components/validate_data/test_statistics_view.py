@@ -23,7 +23,9 @@ VOID = {"meta", "input", "br"}
 def of_numbers(values: list[float], examples: int = 0) -> Distribution:
     knots, counts = np.unique(np.array(values, np.float64), return_counts=True)
     size = max(examples, len(values))
-    return Distribution(size, size - len(values), len(values), None, knots, np.cumsum(counts.astype(np.float64)))
+    return Distribution(
+        size, size - len(values), len(values), None, knots, np.cumsum(counts.astype(np.float64))
+    )
 
 
 def of_words(values: list[str]) -> Distribution:
@@ -31,7 +33,9 @@ def of_words(values: list[str]) -> Distribution:
 
 
 def side(name: str, examples: int, features: dict[str, Distribution]):
-    statistics = pb.DatasetFeatureStatisticsList(datasets=[pb.DatasetFeatureStatistics(num_examples=examples)])
+    statistics = pb.DatasetFeatureStatisticsList(
+        datasets=[pb.DatasetFeatureStatistics(num_examples=examples)]
+    )
     for feature, part in features.items():
         added = statistics.datasets[0].features.add()
         added.path.step.append(feature)
@@ -41,7 +45,12 @@ def side(name: str, examples: int, features: dict[str, Distribution]):
         stats.common_stats.max_num_values = 1
         stats.common_stats.tot_num_values = part.total
         if part.knots is not None and len(part.knots):
-            stats.min, stats.max, stats.mean, stats.median = part.knots[0], part.knots[-1], 41.5, 17.25
+            stats.min, stats.max, stats.mean, stats.median = (
+                part.knots[0],
+                part.knots[-1],
+                41.5,
+                17.25,
+            )
         elif part.counts:
             stats.unique = len(part.counts)
     return name, statistics, features
@@ -52,7 +61,13 @@ PAGE = render_statistics(
     "Statistics of span 2026-01-03",
     [
         side(
-            "this span", 8, {"fare": FARES, "kind": of_words(["cash"] * 6 + ["card"] * 2), "new": of_words([HOSTILE])}
+            "this span",
+            8,
+            {
+                "fare": FARES,
+                "kind": of_words(["cash"] * 6 + ["card"] * 2),
+                "new": of_words([HOSTILE]),
+            },
         ),
         side("the window", 4, {"fare": of_numbers([5.0] * 4), "kind": of_words(["cash"] * 4)}),
     ],
@@ -95,16 +110,32 @@ def read(page: str) -> str:
 
 def test_nothing_is_loaded_from_outside():
     text = Text(PAGE)
-    assert not [value for name, value in text.attributes if name in ("src", "srcset", "action", "data", "xlink:href")]
+    assert not [
+        value
+        for name, value in text.attributes
+        if name in ("src", "srcset", "action", "data", "xlink:href")
+    ]
     assert all(value.startswith("#") for name, value in text.attributes if name == "href")
-    assert not re.search(r"https?:|//[a-z]|@import|url\(|fetch|XMLHttp", PAGE.replace("// Finding", ""))
+    assert not re.search(
+        r"https?:|//[a-z]|@import|url\(|fetch|XMLHttp", PAGE.replace("// Finding", "")
+    )
 
 
 def test_what_was_measured_is_shown():
     seen = read(PAGE)
-    for expected in ("8 examples", "4 examples", "missing | 50.0% | 0%", "mean | 41.5 | 41.5", "median | 17.25"):
+    for expected in (
+        "8 examples",
+        "4 examples",
+        "missing | 50.0% | 0%",
+        "mean | 41.5 | 41.5",
+        "median | 17.25",
+    ):
         assert expected in seen
-    assert "greatest | 99 | 5" in seen and "different values | 2 | 1" in seen and "cash (75.0%)" in seen
+    assert (
+        "greatest | 99 | 5" in seen
+        and "different values | 2 | 1" in seen
+        and "cash (75.0%)" in seen
+    )
 
 
 def test_what_is_flagged_comes_first_with_its_message():
@@ -125,7 +156,9 @@ def test_nothing_from_the_data_becomes_markup():
     assert HOSTILE[:20] in read(page)
 
 
-@pytest.mark.parametrize("sides", [[side("this span", 0, {})], [side("a", 0, {}), side("b", 8, {"fare": FARES})]])
+@pytest.mark.parametrize(
+    "sides", [[side("this span", 0, {})], [side("a", 0, {}), side("b", 8, {"fare": FARES})]]
+)
 def test_spans_without_examples(sides):
     assert read(render_statistics("Nothing", sides))
 
@@ -156,7 +189,13 @@ def test_shares(share, shown):
 
 @pytest.mark.parametrize(
     ("number", "shown"),
-    [(1400269500, "1,400,269,500"), (12.45, "12.45"), (-0.5, "−0.5"), (3.1e-7, "3.1e-07"), (float("nan"), "NaN")],
+    [
+        (1400269500, "1,400,269,500"),
+        (12.45, "12.45"),
+        (-0.5, "−0.5"),
+        (3.1e-7, "3.1e-07"),
+        (float("nan"), "NaN"),
+    ],
 )
 def test_numbers(number, shown):
     assert format_number(number) == shown
@@ -176,7 +215,9 @@ def test_every_value_is_in_the_chart(sides):
     for place, values in enumerate(sides):
         drawn = [bar.shares[place] for bar in chart.bars] + list(chart.outside[place : place + 1])
         assert sum(share or 0 for share in drawn) == pytest.approx(1 if values else 0)
-    assert all(0 <= share <= chart.top for bar in chart.bars for share in bar.shares if share is not None)
+    assert all(
+        0 <= share <= chart.top for bar in chart.bars for share in bar.shares if share is not None
+    )
 
 
 def test_few_outliers_do_not_squeeze_the_others():
@@ -186,4 +227,6 @@ def test_few_outliers_do_not_squeeze_the_others():
 
 def test_rare_categories_are_one_bar():
     chart = draw([of_words(["often"] * 9 + [f"once {number}" for number in range(20)])])
-    assert chart.bars[0].label == "often" and len(chart.bars) == CATEGORIES + 1 and chart.bars[-1].rest
+    assert (
+        chart.bars[0].label == "often" and len(chart.bars) == CATEGORIES + 1 and chart.bars[-1].rest
+    )

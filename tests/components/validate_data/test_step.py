@@ -10,14 +10,28 @@ from perennial.errors import DataError
 from perennial.storage.digests import digest_folder
 from schemas.records import Check, Validation
 from tests.chain import copy_project
-from tests.components.validate_data.jobs import Day, check_log, validate_again, validate_days, validate_third_day
+from tests.components.validate_data.jobs import (
+    Day,
+    check_log,
+    validate_again,
+    validate_days,
+    validate_third_day,
+)
 from tests.components.validate_data.spans import COLUMNS, make_project
 from tests.forked import forked
 
-BROKEN = {"checks": [Check(kind="expectation", subject="fare", verdict="failed", message="not so in 90 rows")]}
+BROKEN = {
+    "checks": [
+        Check(kind="expectation", subject="fare", verdict="failed", message="not so in 90 rows")
+    ]
+}
 UNREADABLE = {
     "columns": [],
-    "checks": [Check(kind="readable", subject="2.csv", verdict="failed", message="data/2.csv must hold rows")],
+    "checks": [
+        Check(
+            kind="readable", subject="2.csv", verdict="failed", message="data/2.csv must hold rows"
+        )
+    ],
 }
 
 
@@ -58,15 +72,25 @@ def four(tmp_path_factory, made):
 def test_quarantined_span_stays_out_and_the_run_goes_on(four):
     assert four.validation.accepted
     assert four.validation.reasons[0] == "span 3 was refused: fare: not so in 90 rows"
-    assert linked(four) == {n: ["Split-eval", "Split-test", "Split-train", "checked.json"] for n in "124"}
+    assert linked(four) == {
+        n: ["Split-eval", "Split-test", "Split-train", "checked.json"] for n in "124"
+    }
     assert Validation.read(four.folder / "validation") == four.validation
 
 
 def test_quarantined_span_is_never_what_a_later_one_is_compared_with(four):
-    (previous, window) = [c for c in checks_of(by_name(four)["4"], "drift", "failed") if c.subject == "fare"]
+    (previous, window) = [
+        c for c in checks_of(by_name(four)["4"], "drift", "failed") if c.subject == "fare"
+    ]
     # The span before is 2 (mean 10) and not 3 (mean 90); the same goes for the window, 1 and 2.
-    assert "the span before" in previous.message and "at 250 rows" in previous.message and previous.distance < 0.2
-    assert "the window" in window.message and "at 300 rows" in window.message and window.distance < 0.2
+    assert (
+        "the span before" in previous.message
+        and "at 250 rows" in previous.message
+        and previous.distance < 0.2
+    )
+    assert (
+        "the window" in window.message and "at 300 rows" in window.message and window.distance < 0.2
+    )
 
 
 def test_what_is_old_is_not_judged_again(four):
@@ -82,7 +106,12 @@ def test_span_without_change_passes_what_is_compared(four):
     assert [c.message for c in checks_of(span, "skew", "not_compared")] == [
         "no serving log: project.yaml sets no data.serving_log"
     ]
-    assert {c.subject for c in checks_of(span, "schema", "passed")} == {"id", "fare", "zone", "label"}
+    assert {c.subject for c in checks_of(span, "schema", "passed")} == {
+        "id",
+        "fare",
+        "zone",
+        "label",
+    }
 
 
 def test_order_of_columns_is_told(four):
@@ -103,12 +132,18 @@ def test_window_shares_the_bytes_of_the_checked_spans(four):
 
 
 def test_statistics_are_those_of_the_good_spans(four):
-    assert set(four.examples) == {"table", *COLUMNS} and set(four.examples.values()) == {300 + 250 + 300}
+    assert set(four.examples) == {"table", *COLUMNS} and set(four.examples.values()) == {
+        300 + 250 + 300
+    }
 
 
 def test_each_new_span_has_its_pages(four):
     validation = four.folder / "validation"
-    assert sorted(p.name for p in (validation / "statistics").iterdir()) == ["2.html", "3.html", "4.html"]
+    assert sorted(p.name for p in (validation / "statistics").iterdir()) == [
+        "2.html",
+        "3.html",
+        "4.html",
+    ]
     assert sorted(p.name for p in (validation / "data_docs").iterdir()) == ["2", "3", "4"]
     assert (validation / "data_docs" / "4" / "index.html").read_text() == "4"
     assert [p.name for p in (validation / "set_aside").iterdir()] == ["4.jsonl"]
@@ -119,7 +154,9 @@ def test_each_new_span_has_its_pages(four):
 @pytest.fixture
 def run(made):
     def validate(folder, days, checks=None, **data):
-        return forked(validate_days, make_project(folder / "project", checks, **data), days, folder, made)
+        return forked(
+            validate_days, make_project(folder / "project", checks, **data), days, folder, made
+        )
 
     return validate
 
@@ -145,7 +182,10 @@ def test_stop_stops_and_a_release_goes_on(tmp_path, run):
     days = [Day("1", new=False), Day("2"), Day("3", {}, lacking)]
     stopped = run(tmp_path / "stopped", days, stops)
     assert not stopped.validation.accepted and not linked(stopped)
-    assert "span 3" in stopped.validation.reasons[0] and "Did `fare` become `fares`?" in stopped.validation.reasons[0]
+    assert (
+        "span 3" in stopped.validation.reasons[0]
+        and "Did `fare` become `fares`?" in stopped.validation.reasons[0]
+    )
     released = run(tmp_path / "released", [*days[:2], Day("3", {}, lacking, released=True)], stops)
     assert released.validation.accepted and list(linked(released)) == ["1", "2", "3"]
     assert by_name(released)["3"].failures and by_name(released)["3"].released
@@ -156,7 +196,9 @@ def test_anomaly_that_the_columns_explain_is_not_told_twice(tmp_path, run):
     found = run(tmp_path, [Day("1", {"without": 1.0}, columns)], {"columns": "warn"})
     span = by_name(found)["1"]
     assert {c.subject for c in checks_of(span, "columns", "failed")} == {"tip"}
-    assert "zone" in {c.subject for c in checks_of(span, "schema", "failed")}  # the column is there, without values
+    assert "zone" in {
+        c.subject for c in checks_of(span, "schema", "failed")
+    }  # the column is there, without values
     lacking = {"columns": ["id", "fare", "label"]}
     found = run(tmp_path / "lacking", [Day("1", {"without": 1.0}, lacking)], {"columns": "warn"})
     assert found.validation.accepted and not checks_of(by_name(found)["1"], "schema", "failed")
@@ -166,7 +208,10 @@ def test_splits_by_time_hold_the_newest_good_span_out(tmp_path, run):
     days = [Day("1", new=False), Day("2"), Day("3", {}, BROKEN)]
     found = run(tmp_path, days, splits={"by": "time"})
     assert found.validation.accepted
-    assert linked(found) == {"1": ["Split-eval", "Split-train", "checked.json"], "2": ["Split-test", "checked.json"]}
+    assert linked(found) == {
+        "1": ["Split-eval", "Split-train", "checked.json"],
+        "2": ["Split-test", "checked.json"],
+    }
     files = sorted(path.name for path in (found.folder / "window" / "2" / "Split-test").iterdir())
     assert len(files) == 3 and all(name.startswith("data_tfrecord") for name in files)
 
@@ -195,7 +240,10 @@ def log_checks(tmp_path, made):
 
 
 def requests(zone, rows=400):
-    return "".join(f'{{"fare": {7 + n % 7}, "zone": "{zone if n % 4 else "b"}", "other": 1}}\n' for n in range(rows))
+    return "".join(
+        f'{{"fare": {7 + n % 7}, "zone": "{zone if n % 4 else "b"}", "other": 1}}\n'
+        for n in range(rows)
+    )
 
 
 def test_skew_between_a_span_and_served_requests(log_checks):
@@ -203,7 +251,9 @@ def test_skew_between_a_span_and_served_requests(log_checks):
     found = {check.subject: check for check in checks}
     assert set(found) == {"fare", "zone"} and {check.severity for check in checks} == {"quarantine"}
     assert found["zone"].verdict == "failed" and found["zone"].kind == "skew"
-    assert "from 400 served requests" in found["zone"].message and "went from" in found["zone"].message
+    assert (
+        "from 400 served requests" in found["zone"].message and "went from" in found["zone"].message
+    )
 
 
 @pytest.mark.parametrize(
@@ -241,14 +291,24 @@ def test_good_days_are_accepted(chain):
     assert validation.accepted and validation.reasons == []
     for span in validation.spans:
         assert not span.failures and not span.warnings
-        assert {check.kind for check in span.checks} >= {"readable", "columns", "rows", "schema", "drift", "skew"}
+        assert {check.kind for check in span.checks} >= {
+            "readable",
+            "columns",
+            "rows",
+            "schema",
+            "drift",
+            "skew",
+        }
 
 
 @pytest.mark.parametrize("kind", REFUSED)
 def test_broken_day_is_refused_with_what_is_broken(refused, kind):
     verdict = refused[kind]
     assert not verdict.accepted
-    assert verdict.reasons[0].startswith("span 2026-01-03 was refused: ") and REFUSED[kind] in verdict.reasons[0]
+    assert (
+        verdict.reasons[0].startswith("span 2026-01-03 was refused: ")
+        and REFUSED[kind] in verdict.reasons[0]
+    )
 
 
 def test_wrapper_has_the_inputs_of_the_pipeline():

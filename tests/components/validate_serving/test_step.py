@@ -20,11 +20,20 @@ from perennial.errors import ServingError
 from perennial.export.contract import read_contract
 from perennial.storage.digests import digest_folder
 from perennial.training.artifacts import SAVED_MODEL
-from schemas.records import Evaluation, ModelContract, ModelVersion, ServedFeature, ServedTask, ServingCheck
+from schemas.records import (
+    Evaluation,
+    ModelContract,
+    ModelVersion,
+    ServedFeature,
+    ServedTask,
+    ServingCheck,
+)
 from tests.forked import forked
 
 ROWS = st.integers(1, 4).flatmap(
-    lambda width: st.lists(st.lists(st.floats(0, 1), min_size=width, max_size=width), min_size=1, max_size=5)
+    lambda width: st.lists(
+        st.lists(st.floats(0, 1), min_size=width, max_size=width), min_size=1, max_size=5
+    )
 )
 
 
@@ -35,7 +44,15 @@ def _version(model):
 
 def test_the_candidate_answers_as_it_was_evaluated(chain, tmp_path):
     version = _version(chain.candidate)
-    check = forked(validate_serving, chain.project, version, chain.window, chain.evaluation, chain.candidate, tmp_path)
+    check = forked(
+        validate_serving,
+        chain.project,
+        version,
+        chain.window,
+        chain.evaluation,
+        chain.candidate,
+        tmp_path,
+    )
     assert check.passed and check.requests == 16 and check.largest_difference <= TOLERANCE
     assert check.seconds_to_ready > 0 and ServingCheck.read(tmp_path) == check
 
@@ -44,7 +61,15 @@ def test_another_model_than_was_evaluated_is_refused(chain, tmp_path):
     candidate = Evaluation.read(chain.evaluation).candidate
     other = chain.model(next(name for name in ("instance-1", "instance-2") if name != candidate))
     with pytest.raises(ServingError, match="version 2 must answer as evaluation did"):
-        forked(validate_serving, chain.project, _version(other), chain.window, chain.evaluation, other, tmp_path)
+        forked(
+            validate_serving,
+            chain.project,
+            _version(other),
+            chain.window,
+            chain.evaluation,
+            other,
+            tmp_path,
+        )
     assert not ServingCheck.read(tmp_path).passed
 
 
@@ -52,12 +77,22 @@ def test_another_model_than_was_evaluated_is_refused(chain, tmp_path):
 def test_every_task_answers_as_it_was_evaluated(kinds, tmp_path, kind):
     made = kinds[kind]
     version = _version(made.candidate).model_copy(update={"name": kind})
-    check = forked(validate_serving, made.project, version, made.window, made.evaluation, made.candidate, tmp_path)
+    check = forked(
+        validate_serving,
+        made.project,
+        version,
+        made.window,
+        made.evaluation,
+        made.candidate,
+        tmp_path,
+    )
     assert check.passed and check.requests == 16 and check.largest_difference <= TOLERANCE
 
 
 def load_some(kind):
-    return load_examples("id", read_contract(kind.candidate / SAVED_MODEL), kind.window, kind.evaluation)
+    return load_examples(
+        "id", read_contract(kind.candidate / SAVED_MODEL), kind.window, kind.evaluation
+    )
 
 
 def test_examples_are_sent_without_the_optional_feature_that_they_lack(kinds):
@@ -82,7 +117,10 @@ GRID = [1.0, 2.0, 3.0, 4.0]
 @pytest.mark.parametrize(
     ("held", "instance"),
     [
-        ({"grid": GRID, "city": [b"Turin"], "id": [b"a"]}, {"grid": [[1.0, 2.0], [3.0, 4.0]], "city": "Turin"}),
+        (
+            {"grid": GRID, "city": [b"Turin"], "id": [b"a"]},
+            {"grid": [[1.0, 2.0], [3.0, 4.0]], "city": "Turin"},
+        ),
         ({"grid": GRID}, {"grid": [[1.0, 2.0], [3.0, 4.0]]}),
         ({"grid": [math.nan, *GRID[1:]]}, None),
         ({"grid": GRID, "city": [b"\xff"]}, None),
@@ -93,9 +131,14 @@ def test_example_as_a_client_would_send_it(held, instance):
 
 
 def test_numbers_of_an_answer():
-    tasks = [ServedTask(name="tip", kind="binary", classes=2), ServedTask(name="fare", kind="regression")]
+    tasks = [
+        ServedTask(name="tip", kind="binary", classes=2),
+        ServedTask(name="fare", kind="regression"),
+    ]
     tip, fare = {"class": 1, "probabilities": [0.25, 0.75]}, {"value": 9.5}
-    assert flatten_prediction(tip, tasks[:1]) == [0.25, 0.75] and flatten_prediction(fare, tasks[1:]) == [9.5]
+    assert flatten_prediction(tip, tasks[:1]) == [0.25, 0.75] and flatten_prediction(
+        fare, tasks[1:]
+    ) == [9.5]
     assert flatten_prediction({"fare": fare, "tip": tip}, tasks) == [0.25, 0.75, 9.5]
 
 

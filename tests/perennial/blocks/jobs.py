@@ -23,23 +23,34 @@ TAXI_TASKS = (Task("tipped", "binary", "tipped"), Task("fare", "regression", "fa
 
 @functools.cache
 def digits() -> tuple[Arrays, Arrays]:
-    """Scikit-learn's 1,797 digits in a fixed random order: `pixels` float32 [n, 64] from 0 to 1, and their numbers."""
+    """Scikit-learn's 1,797 digits in a fixed random order.
+
+    `pixels` float32 [n, 64] from 0 to 1, and their numbers.
+    """
     from sklearn.datasets import load_digits
 
     images, numbers = load_digits(return_X_y=True)
     order = np.random.default_rng(1).permutation(len(images))
-    return {"pixels": images[order].astype("float32") / 16}, {"prediction": numbers[order].astype("int64")}
+    return {"pixels": images[order].astype("float32") / 16}, {
+        "prediction": numbers[order].astype("int64")
+    }
 
 
 @functools.cache
 def trips(count: int = 6000) -> tuple[Arrays, Arrays]:
-    """Real taxi trips in a fixed random order: numbers, categories, and what was tipped and paid."""
+    """Real taxi trips in a fixed random order.
+
+    Numbers, categories, and what was tipped and paid.
+    """
     with TAXI.open() as file:
         rows = list(csv.DictReader(file))
     rows = [rows[number] for number in np.random.default_rng(1).permutation(len(rows))[:count]]
     companies = sorted({row["company"] for row in rows})
     payments = sorted({row["payment_type"] for row in rows})
-    miles = np.array([[float(row[name] or 0) for name in ("trip_miles", "trip_seconds")] for row in rows], "float32")
+    miles = np.array(
+        [[float(row[name] or 0) for name in ("trip_miles", "trip_seconds")] for row in rows],
+        "float32",
+    )
     fares = np.array([float(row["fare"] or 0) for row in rows], "float32")
     tips = np.array([float(row["tips"] or 0) for row in rows])
     features = {
@@ -51,27 +62,40 @@ def trips(count: int = 6000) -> tuple[Arrays, Arrays]:
     return features, {"tipped": (tips > 0.2 * fares).astype("int64"), "fare": np.log1p(fares)}
 
 
-TABLE: dict[str, Any] = {"numeric": {"way": 2, "hour": 1}, "categorical": {"payment": 10, "company": 120}}
+TABLE: dict[str, Any] = {
+    "numeric": {"way": 2, "hour": 1},
+    "categorical": {"payment": 10, "company": 120},
+}
 
 
 @functools.cache
 def sentences(count: int = 4000) -> tuple[Arrays, Arrays]:
-    """Sentences of the Python language reference as `words` int64 [n, LENGTH]; every second one runs backwards.
+    """Sentences of the Python language reference as `words` int64 [n, LENGTH].
 
-    The numbers are those of the most frequent words from 1 on, VOCABULARY + 1 for all others, and 0 for no word.
+    Every second one runs backwards.
+
+    The numbers are those of the most frequent words from 1 on, VOCABULARY + 1 for all others, and 0
+    for no word.
     """
     from pydoc_data.topics import topics
 
     text = "\n\n".join(topics[name] for name in sorted(topics))
-    spoken = {tuple(re.findall(r"[a-z]+", found.lower())[:LENGTH]) for found in re.split(r"[.:;]\s|\n\n", text)}
+    spoken = {
+        tuple(re.findall(r"[a-z]+", found.lower())[:LENGTH])
+        for found in re.split(r"[.:;]\s|\n\n", text)
+    }
     chosen = sorted(words for words in spoken if len(words) >= 5)
-    chosen = [chosen[number] for number in np.random.default_rng(1).permutation(len(chosen))[:count]]
+    chosen = [
+        chosen[number] for number in np.random.default_rng(1).permutation(len(chosen))[:count]
+    ]
     ranked = collections.Counter(word for words in chosen for word in words).most_common(VOCABULARY)
     numbers = {word: number for number, (word, _) in enumerate(ranked, 1)}
     backwards = np.arange(len(chosen)) % 2
     found = np.zeros((len(chosen), LENGTH), "int64")
     for row, words in enumerate(chosen):
-        found[row, : len(words)] = [numbers.get(word, VOCABULARY + 1) for word in words[:: -1 if backwards[row] else 1]]
+        found[row, : len(words)] = [
+            numbers.get(word, VOCABULARY + 1) for word in words[:: -1 if backwards[row] else 1]
+        ]
     return {"words": found}, {"prediction": backwards}
 
 
@@ -81,7 +105,12 @@ def part(arrays: Arrays, first: int, last: int | None = None) -> Arrays:
 
 
 def train(
-    model: Any, features: Arrays, labels: Arrays, tasks: Sequence[Task], epochs: int, rate: float = 0.003
+    model: Any,
+    features: Arrays,
+    labels: Arrays,
+    tasks: Sequence[Task],
+    epochs: int,
+    rate: float = 0.003,
 ) -> list[float]:
     """Trains with Adam in batches of 32; gives the mean loss of each epoch."""
     import keras
@@ -100,7 +129,11 @@ def train(
         return loss
 
     count = len(next(iter(labels.values())))
-    batches = tf.data.Dataset.from_tensor_slices((features, labels)).shuffle(count, seed=1).batch(32, True)
+    batches = (
+        tf.data.Dataset.from_tensor_slices((features, labels))
+        .shuffle(count, seed=1)
+        .batch(32, True)
+    )
     return [float(np.mean([step(*batch) for batch in batches])) for _ in range(epochs)]
 
 

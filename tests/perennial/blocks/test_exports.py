@@ -1,4 +1,7 @@
-"""What `perennial.blocks` exports: everything that it names, and Keras only once a layer is asked for."""
+"""What `perennial.blocks` exports.
+
+Everything that it names, and Keras only once a layer is asked for.
+"""
 
 from __future__ import annotations
 
@@ -22,5 +25,8 @@ def test_unknown_names_are_refused():
 
 
 def test_importing_the_blocks_does_not_import_keras():
-    code = "import sys; from perennial import blocks; blocks.binary(); sys.exit('keras' in sys.modules)"
+    code = (
+        "import sys; from perennial import blocks; blocks.binary(); sys.exit('keras' in "
+        "sys.modules)"
+    )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

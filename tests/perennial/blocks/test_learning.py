@@ -1,4 +1,7 @@
-"""The blocks learn from real data: digits, taxi trips, sentences; alone, with several tasks, and on two replicas."""
+"""The blocks learn from real data: digits, taxi trips, sentences.
+
+Alone, with several tasks, and on two replicas.
+"""
 
 from __future__ import annotations
 
@@ -71,7 +74,9 @@ def learn_vector() -> dict[str, float]:
 
 
 def learn_tokens() -> dict[str, float]:
-    return learn_trips(blocks.table_tokens, lambda: blocks.transformer_encoder(blocks=1), 3000, epochs=2)
+    return learn_trips(
+        blocks.table_tokens, lambda: blocks.transformer_encoder(blocks=1), 3000, epochs=2
+    )
 
 
 @needs_taxi
@@ -89,7 +94,9 @@ def learn_order(learner: str) -> float:
     keras.utils.set_random_seed(1)
     features, labels = sentences()
     made = blocks.mlp() if learner == "mlp" else blocks.transformer_encoder(blocks=1)
-    model = blocks.assemble(blocks.text_stem("words", VOCABULARY, LENGTH, width=32), made, blocks.binary())
+    model = blocks.assemble(
+        blocks.text_stem("words", VOCABULARY, LENGTH, width=32), made, blocks.binary()
+    )
     known = len(features["words"]) * 4 // 5
     train(model, part(features, 0, known), part(labels, 0, known), BACKWARDS, epochs=4)
     return accuracy(model, part(features, known), part(labels, known))
@@ -108,9 +115,15 @@ def on_replicas(count: int) -> tuple[list[float], list[float]]:
     from perennial.training.losses import total_losses
 
     device = tf.config.LogicalDeviceConfiguration()
-    tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU")[0], [device] * count)
+    tf.config.set_logical_device_configuration(
+        tf.config.list_physical_devices("CPU")[0], [device] * count
+    )
     names = [f"/cpu:{number}" for number in range(count)]
-    strategy = tf.distribute.MirroredStrategy(names) if count > 1 else tf.distribute.OneDeviceStrategy(names[0])
+    strategy = (
+        tf.distribute.MirroredStrategy(names)
+        if count > 1
+        else tf.distribute.OneDeviceStrategy(names[0])
+    )
     keras.utils.set_random_seed(1)
     with strategy.scope():
         model = digits_model()
@@ -121,7 +134,9 @@ def on_replicas(count: int) -> tuple[list[float], list[float]]:
         with tf.GradientTape() as tape:
             losses = total_losses(DIGIT, labels, model(features, training=True))
             loss = tf.reduce_sum(losses) / (count * tf.cast(tf.shape(losses)[0], tf.float32))
-        gradients = tape.gradient(loss, model.trainable_variables)  # which the optimizer sums over the replicas
+        gradients = tape.gradient(
+            loss, model.trainable_variables
+        )  # which the optimizer sums over the replicas
         optimizer.apply_gradients(zip(gradients, model.trainable_variables, strict=True))
         return loss
 
@@ -137,5 +152,7 @@ def on_replicas(count: int) -> tuple[list[float], list[float]]:
 def test_two_replicas_train_as_one_does():
     one, two = forked(on_replicas, 1), forked(on_replicas, 2)
     assert len(one[0]) == 4 and one[0][-1] < one[0][0]
-    assert np.allclose(one[0], two[0], atol=1e-4), "batch normalisation takes the global batch's statistics"
+    assert np.allclose(one[0], two[0], atol=1e-4), (
+        "batch normalisation takes the global batch's statistics"
+    )
     assert np.allclose(one[1], two[1], atol=1e-4)

@@ -1,4 +1,7 @@
-"""A trained learner under new tasks: frozen, fine-tuned, from memory or from files; and what does not fit."""
+"""A trained learner under new tasks: frozen, fine-tuned, from memory or from files.
+
+And what does not fit.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +46,10 @@ def write_trained(folder: Path) -> None:
 
 
 def taught_remainders(trained: Path | None, frozen: bool) -> dict[str, Any]:
-    """Teaches the remainders of digits with a few examples; gives weights before and after, and the accuracy."""
+    """Teaches the remainders of digits with a few examples.
+
+    Gives weights before and after, and the accuracy.
+    """
     import keras
 
     from perennial.training.weights import weights_of
@@ -54,7 +60,9 @@ def taught_remainders(trained: Path | None, frozen: bool) -> dict[str, Any]:
         assert blocks.reuse_learner(model, trained, frozen=frozen) is model
     before = weights_of(model)
     features, labels, rate = digits()[0], remainders(), 0.05 if trained and frozen else 0.003
-    losses = train(model, part(features, 1200, 1200 + FEW), part(labels, 1200, 1200 + FEW), REMAINDER, 40, rate)
+    losses = train(
+        model, part(features, 1200, 1200 + FEW), part(labels, 1200, 1200 + FEW), REMAINDER, 40, rate
+    )
     return {
         "before": before,
         "after": weights_of(model),
@@ -69,7 +77,9 @@ def of_learner(weights: dict[str, Any]) -> dict[str, Any]:
 
 
 def same(one: dict[str, Any], other: dict[str, Any]) -> bool:
-    return one.keys() == other.keys() and all(one[path].tobytes() == other[path].tobytes() for path in one)
+    return one.keys() == other.keys() and all(
+        one[path].tobytes() == other[path].tobytes() for path in one
+    )
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +92,9 @@ def test_frozen_learner_stays_bit_for_bit_as_it_was_trained(trained, frozen):
     assert same(of_learner(found["before"]), of_learner(weights))
     assert same(of_learner(found["after"]), of_learner(weights)), "running statistics too"
     assert found["learning"] == ["task/remainder/kernel", "task/remainder/bias"]
-    assert not np.array_equal(found["before"]["task/remainder/kernel"], found["after"]["task/remainder/kernel"])
+    assert not np.array_equal(
+        found["before"]["task/remainder/kernel"], found["after"]["task/remainder/kernel"]
+    )
     assert found["losses"][-1] < found["losses"][0]
 
 
@@ -90,7 +102,11 @@ def test_fine_tuning_goes_on_from_the_trained_weights(trained):
     weights = load_weights(trained / "assets.extra" / "weights.npz")
     found = forked(taught_remainders, trained, False)
     assert same(of_learner(found["before"]), of_learner(weights))
-    changed = [path for path, array in of_learner(found["after"]).items() if not np.array_equal(array, weights[path])]
+    changed = [
+        path
+        for path, array in of_learner(found["after"]).items()
+        if not np.array_equal(array, weights[path])
+    ]
     assert set(changed) == set(of_learner(weights))
 
 
@@ -100,7 +116,10 @@ def test_few_examples_teach_more_with_a_trained_learner(frozen):
 
 
 def from_everywhere(trained: Path) -> list[bool]:
-    """Whether the learner is the trained one: from memory, by path, from an .npz file, into a part of a model."""
+    """Whether the learner is the trained one.
+
+    From memory, by path, from an .npz file, into a part of a model.
+    """
     from perennial.training.weights import weights_of
 
     weights = load_weights(trained / "assets.extra" / "weights.npz")
@@ -109,18 +128,26 @@ def from_everywhere(trained: Path) -> list[bool]:
         weight.assign(weights[weight.path])
     found = []
     for given in (source, weights, str(trained), trained / "assets.extra" / "weights.npz"):
-        model = blocks.reuse_learner(digits_model(None, blocks.regression("size"), blocks.binary("is_even")), given)
+        model = blocks.reuse_learner(
+            digits_model(None, blocks.regression("size"), blocks.binary("is_even")), given
+        )
         found.append(same(of_learner(weights_of(model)), of_learner(weights)))
     found.append(same(weights_of(source), weights))
     partly = blocks.reuse_learner(digits_model(), source, layers=["learner"])
     carried = weights_of(partly)
     found.append(
-        np.array_equal(carried["learner/group1/block1/conv1/kernel"], weights["learner/group1/block1/conv1/kernel"])
+        np.array_equal(
+            carried["learner/group1/block1/conv1/kernel"],
+            weights["learner/group1/block1/conv1/kernel"],
+        )
     )
     found.append(not np.array_equal(carried["stem/conv/kernel"], weights["stem/conv/kernel"]))
     found.append(partly.get_layer("stem").trainable and not partly.get_layer("learner").trainable)
     # A stem without weights, as one of numbers alone, has nothing to be carried.
-    plain = [blocks.assemble(blocks.table_stem(["a", "b"]), blocks.mlp((4,)), blocks.binary()) for _ in range(2)]
+    plain = [
+        blocks.assemble(blocks.table_stem(["a", "b"]), blocks.mlp((4,)), blocks.binary())
+        for _ in range(2)
+    ]
     blocks.reuse_learner(plain[0], plain[1])
     found.append(same(of_learner(weights_of(plain[0])), of_learner(weights_of(plain[1]))))
     return found
@@ -131,19 +158,36 @@ def test_a_learner_comes_from_memory_or_from_files(trained):
 
 
 def frozen_call() -> list[bool]:
-    """Whether a frozen learner runs in training as in inference: without dropout and with its own statistics."""
+    """Whether a frozen learner runs in training as in inference.
+
+    Without dropout and with its own statistics.
+    """
     import tensorflow as tf
 
     found = []
     table = {"a": tf.random.normal([8])}
     for model, given in (
-        (blocks.assemble(blocks.table_stem(["a"]), blocks.mlp(dropout=0.5), blocks.binary()), table),
-        (blocks.assemble(blocks.table_tokens(["a"]), blocks.transformer_encoder(dropout=0.5), blocks.binary()), table),
+        (
+            blocks.assemble(blocks.table_stem(["a"]), blocks.mlp(dropout=0.5), blocks.binary()),
+            table,
+        ),
+        (
+            blocks.assemble(
+                blocks.table_tokens(["a"]), blocks.transformer_encoder(dropout=0.5), blocks.binary()
+            ),
+            table,
+        ),
         (digits_model(), {"pixels": tf.random.uniform([8, 64])}),
     ):
-        trains, infers = model(given, training=True)["latent"], model(given, training=False)["latent"]
+        trains, infers = (
+            model(given, training=True)["latent"],
+            model(given, training=False)["latent"],
+        )
         blocks.reuse_learner(model, model)
-        frozen, again = model(given, training=True)["latent"], model(given, training=False)["latent"]
+        frozen, again = (
+            model(given, training=True)["latent"],
+            model(given, training=False)["latent"],
+        )
         found += [not np.allclose(trains, infers), np.array_equal(frozen, again)]
     return found
 
@@ -173,7 +217,10 @@ def refusals(trained: Path, folder: Path) -> dict[str, str]:
         "damaged": error_of(blocks.reuse_learner, model, folder / "damaged"),
         "no names": error_of(blocks.reuse_learner, model, trained, layers=[]),
     }
-    unchanged = all(np.array_equal(old, weight.numpy()) for old, weight in zip(before, model.weights, strict=True))
+    unchanged = all(
+        np.array_equal(old, weight.numpy())
+        for old, weight in zip(before, model.weights, strict=True)
+    )
     return {**found, "unchanged": str(unchanged)}
 
 
@@ -188,7 +235,10 @@ def test_what_cannot_be_reused_is_said(trained, tmp_path):
         "(stem, task, group1, group2). Received: learner. Name one of them in `layers`."
     )
     assert "layers of the trained model (none). Received: stem" in found["empty"]
-    where = "ProjectError: blocks.reuse_learner: learner must have the weights that it was trained with. Received: "
+    where = (
+        "ProjectError: blocks.reuse_learner: learner must have the weights that it was trained "
+        "with. Received: "
+    )
     remedy = "Build it with the arguments that it had then, or leave it out of `layers`."
     for case, first in {
         "deeper": "learner/group1/block2/conv1/kernel is missing there and [3, 3, 16, 16] here, and ",
@@ -197,7 +247,12 @@ def test_what_cannot_be_reused_is_said(trained, tmp_path):
     }.items():
         assert found[case].startswith(where + first) and found[case].endswith(remedy)
     for case in ("nowhere", "damaged"):
-        assert f"{tmp_path / case} must be a SavedModel that Perennial exported, or an .npz file" in found[case]
+        assert (
+            f"{tmp_path / case} must be a SavedModel that Perennial exported, or an .npz file"
+            in found[case]
+        )
         assert found[case].endswith("Name the folder that holds saved_model.pb.")
-    assert found["no names"].startswith("ValueError: blocks.reuse_learner: layers must be one name or more")
+    assert found["no names"].startswith(
+        "ValueError: blocks.reuse_learner: layers must be one name or more"
+    )
     assert found["unchanged"] == "True", "a model that does not fit is left as it was"

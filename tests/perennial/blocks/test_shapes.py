@@ -1,4 +1,7 @@
-"""Stems, learners and tasks: what fits what, shapes, dtypes, weight paths, and that models travel."""
+"""Stems, learners and tasks.
+
+What fits what, shapes, dtypes, weight paths, and that models travel.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,10 @@ from tests.perennial.blocks.jobs import LENGTH, error_of
 
 ROWS = 5
 HEADS = [blocks.binary("tipped"), blocks.multi_class(4, "kind"), blocks.regression("fare")]
-COLUMNS: dict[str, Any] = {"numeric": {"miles": 1, "place": 3}, "categorical": {"payment": 5, "company": 40}}
+COLUMNS: dict[str, Any] = {
+    "numeric": {"miles": 1, "place": 3},
+    "categorical": {"payment": 5, "company": 40},
+}
 # stem, learner, width of the latent vector
 FITTING = {
     "table mlp": ("table", "mlp", 24),
@@ -46,7 +52,10 @@ def learner(kind: str, name: str = "learner") -> Any:
 
 
 def inputs() -> dict[str, Any]:
-    """One batch for every stem: dense in the forms that parsing gives, with numbers beyond every vocabulary."""
+    """One batch for every stem.
+
+    Dense in the forms that parsing gives, with numbers beyond every vocabulary.
+    """
     import tensorflow as tf
 
     draw = np.random.default_rng(1)
@@ -59,7 +68,9 @@ def inputs() -> dict[str, Any]:
         "company": tf.constant([[0], [39], [40], [-(2**40)], [7]], tf.int64),
         "pixels": tf.constant(draw.random((ROWS, 64)), tf.float32),
         "words": tf.constant(words, tf.int64),
-        "another": tf.zeros([ROWS, 2], tf.int64),  # preprocessing_fn may give more than a model reads
+        "another": tf.zeros(
+            [ROWS, 2], tf.int64
+        ),  # preprocessing_fn may give more than a model reads
     }
 
 
@@ -71,8 +82,13 @@ def described() -> dict[str, Any]:
         model = blocks.assemble(stem(kind), learner(learned_by), HEADS)
         outputs = model(inputs(), training=False)
         found[case] = {
-            "outputs": {name: (output.dtype.name, output.shape.as_list()) for name, output in outputs.items()},
-            "finite": all(bool(tf.reduce_all(tf.math.is_finite(output))) for output in outputs.values()),
+            "outputs": {
+                name: (output.dtype.name, output.shape.as_list())
+                for name, output in outputs.items()
+            },
+            "finite": all(
+                bool(tf.reduce_all(tf.math.is_finite(output))) for output in outputs.values()
+            ),
             "sums": tf.reduce_sum(outputs["kind"], axis=1).numpy(),
             "probabilities": outputs["tipped"].numpy(),
             "stem": list(model.get_layer("stem").output.shape[1:]),
@@ -95,17 +111,35 @@ def test_outputs_have_the_shapes_and_dtypes_that_are_documented(models, case):
     shapes = {"tipped": [ROWS, 1], "kind": [ROWS, 4], "fare": [ROWS, 1], "latent": [ROWS, width]}
     assert found["outputs"] == {name: ("float32", shape) for name, shape in shapes.items()}
     assert found["stem"] == STEM_SHAPES[kind] and found["learner"] == [width]
-    assert found["finite"], "numbers beyond the vocabulary, a feature more and an empty text are no trouble"
-    assert np.allclose(found["sums"], 1) and np.all((found["probabilities"] > 0) & (found["probabilities"] < 1))
+    assert found["finite"], (
+        "numbers beyond the vocabulary, a feature more and an empty text are no trouble"
+    )
+    assert np.allclose(found["sums"], 1) and np.all(
+        (found["probabilities"] > 0) & (found["probabilities"] < 1)
+    )
 
 
 def test_weight_paths_are_readable_and_stable(models):
-    assert {path.split("/")[0] for case in models.values() for path in case["paths"]} == {"stem", "learner", "task"}
+    assert {path.split("/")[0] for case in models.values() for path in case["paths"]} == {
+        "stem",
+        "learner",
+        "task",
+    }
     assert all(len(set(case["paths"])) == len(case["paths"]) for case in models.values())
-    assert {"stem/payment/embeddings", "learner/layer2/kernel", "task/tipped/bias"} <= set(models["table mlp"]["paths"])
-    residual = {"stem/conv/kernel", "learner/group1/block2/conv1/kernel", "learner/group2/block1/shortcut/kernel"}
+    assert {"stem/payment/embeddings", "learner/layer2/kernel", "task/tipped/bias"} <= set(
+        models["table mlp"]["paths"]
+    )
+    residual = {
+        "stem/conv/kernel",
+        "learner/group1/block2/conv1/kernel",
+        "learner/group2/block1/shortcut/kernel",
+    }
     assert residual <= set(models["image residual"]["paths"])
-    encoder = {"stem/words/embeddings", "learner/block2/attention/query/kernel", "learner/block1/norm1/gamma"}
+    encoder = {
+        "stem/words/embeddings",
+        "learner/block2/attention/query/kernel",
+        "learner/block1/norm1/gamma",
+    }
     assert encoder <= set(models["text encoder"]["paths"])
     assert "stem/miles/kernel" in models["tokens encoder"]["paths"]
 
@@ -124,7 +158,9 @@ def of_numbers() -> dict[str, Any]:
     found["table"] = one.numpy()[:, 4:15]
     texts = stem("text")
     found["text"] = texts({"words": given["words"]}).numpy()[3]
-    whole = blocks.assemble(blocks.image_stem("pixels", (8, 8, 1)), blocks.mlp((4,)), blocks.binary())
+    whole = blocks.assemble(
+        blocks.image_stem("pixels", (8, 8, 1)), blocks.mlp((4,)), blocks.binary()
+    )
     squared = {"pixels": tf.reshape(given["pixels"], [-1, 8, 8])}
     found["image"] = whole(squared)["latent"].shape.as_list()
     both = [{**given, "miles": given["miles"][:, None], "company": given["company"][:, 0]}, given]
@@ -137,11 +173,15 @@ def test_all_numbers_beyond_a_vocabulary_mean_the_same():
     found = forked(of_numbers)
     payments = found["table"]
     assert np.array_equal(payments[2], payments[3]) and np.array_equal(payments[2], payments[4])
-    assert not np.array_equal(payments[0], payments[1]) and not np.array_equal(payments[1], payments[2])
+    assert not np.array_equal(payments[0], payments[1]) and not np.array_equal(
+        payments[1], payments[2]
+    )
     unknown = found["text"][:3]  # the same word at three places
     assert not np.array_equal(unknown[0], unknown[1])
     turned = unknown - positions_of(3, 16)
-    assert np.allclose(turned[0], turned[1], atol=1e-5) and np.allclose(turned[0], turned[2], atol=1e-5)
+    assert np.allclose(turned[0], turned[1], atol=1e-5) and np.allclose(
+        turned[0], turned[2], atol=1e-5
+    )
     assert found["image"] == [ROWS, 4]
     assert np.array_equal(*found["forms"]), "[batch] and [batch, 1] are the same feature"
 
@@ -159,7 +199,9 @@ def padded() -> list[np.ndarray]:
     words = tf.constant([[3, 9, 4, 51, 7], [5, 5, 0, 0, 0]], tf.int64)
     found = []
     for fill, longer in ((0, 0), (11, 0), (25, 3)):
-        batch = tf.concat([tf.pad(words, [[0, 0], [0, fill]]), tf.ones([longer, 5 + fill], tf.int64)], axis=0)
+        batch = tf.concat(
+            [tf.pad(words, [[0, 0], [0, fill]]), tf.ones([longer, 5 + fill], tf.int64)], axis=0
+        )
         found.append(encoder(texts({"words": batch}))[:2].numpy())
     found.append(encoder(texts({"words": words[:, ::-1]})).numpy())
     found.append(encoder(texts({"words": tf.zeros([1, 7], tf.int64)})).numpy())
@@ -184,7 +226,9 @@ def two_learners() -> dict[str, Any]:
     )
     model = blocks.assemble(joined, blocks.mlp((12,)), HEADS)
     outputs = model(inputs())
-    own = keras.layers.GlobalAveragePooling1D(name="own")(stem("text")(wanted := {"words": new_words()}))
+    own = keras.layers.GlobalAveragePooling1D(name="own")(
+        stem("text")(wanted := {"words": new_words()})
+    )
     return {
         "shapes": {name: output.shape.as_list() for name, output in outputs.items()},
         "parts": {weight.path.split("/")[0] for weight in model.weights},
@@ -202,7 +246,16 @@ def new_words() -> Any:
 def test_several_learners_in_one_model_keep_their_names():
     found = forked(two_learners)
     assert found["shapes"]["latent"] == [ROWS, 12] and found["joined"] == [16 + 24 + 5]
-    assert found["parts"] == {"photo", "eyes", "facts", "sense", "review", "reader", "learner", "task"}
+    assert found["parts"] == {
+        "photo",
+        "eyes",
+        "facts",
+        "sense",
+        "review",
+        "reader",
+        "learner",
+        "task",
+    }
     assert found["own"] == [16]
 
 
@@ -215,10 +268,15 @@ def travelled(folder: Any, case: str, precision: str) -> list[Any]:
     kind, learned_by, _ = FITTING[case]
     model = blocks.assemble(stem(kind), learner(learned_by), HEADS)
     given = {tensor.name: inputs()[tensor.name] for tensor in model.inputs}
-    specs = {name: tf.TensorSpec([None, *value.shape[1:]], value.dtype, name=name) for name, value in given.items()}
+    specs = {
+        name: tf.TensorSpec([None, *value.shape[1:]], value.dtype, name=name)
+        for name, value in given.items()
+    }
     module = tf.Module()
     module.model = model
-    serve = tf.function(lambda features: module.model(features, training=False), input_signature=[specs])
+    serve = tf.function(
+        lambda features: module.model(features, training=False), input_signature=[specs]
+    )
     tf.saved_model.save(module, str(folder), signatures=serve.get_concrete_function(specs))
     loaded, plain = (
         tf.saved_model.load(str(folder)).signatures["serving_default"](**given),
@@ -232,7 +290,11 @@ def travelled(folder: Any, case: str, precision: str) -> list[Any]:
 
 @pytest.mark.parametrize(
     ("case", "precision"),
-    [("image residual", "float32"), ("text encoder", "mixed_bfloat16"), ("table mlp", "mixed_bfloat16")],
+    [
+        ("image residual", "float32"),
+        ("text encoder", "mixed_bfloat16"),
+        ("table mlp", "mixed_bfloat16"),
+    ],
 )
 def test_saved_model_gives_the_same_outputs(tmp_path, case, precision):
     plain, compiled, loaded, trained = forked(travelled, tmp_path / "model", case, precision)
@@ -260,7 +322,9 @@ def misfits() -> dict[str, str]:
         "latent": on("table", learner("mlp"), blocks.binary("latent")),
         "none": on("table", learner("mlp"), []),
         "activation": error_of(blocks.mlp, activation="rellu"),
-        "joined names": error_of(blocks.joined, (stem("text"), learner("mlp")), (stem("table"), learner("mlp", "b"))),
+        "joined names": error_of(
+            blocks.joined, (stem("text"), learner("mlp")), (stem("table"), learner("mlp", "b"))
+        ),
         "joined feature": error_of(
             blocks.joined,
             (blocks.table_stem(["payment"], name="a"), learner("mlp", "b")),
@@ -275,10 +339,16 @@ def test_what_does_not_fit_together_is_said():
         "ValueError: blocks.residual_groups: works on an image [batch, height, width, channels]. "
         "Received: ['batch', 26]. Put it on image_stem, or take another learner."
     )
-    assert "works on a sequence [batch, length, d]. Received: ['batch', 26]. Put it on text_stem" in found["sequence"]
+    assert (
+        "works on a sequence [batch, length, d]. Received: ['batch', 26]. Put it on text_stem"
+        in found["sequence"]
+    )
     assert "heads (3) must divide d. Received: 16. Choose another width" in found["heads"]
     assert "must give a vector [batch, d]. Received: ['batch', 16, 3]" in found["vector"]
-    assert "names of tasks and `latent` must be" in found["tasks"] and "all different" in found["latent"]
+    assert (
+        "names of tasks and `latent` must be" in found["tasks"]
+        and "all different" in found["latent"]
+    )
     assert "tasks must be one or more" in found["none"]
     assert "blocks.mlp: activation must name one of Keras's activations" in found["activation"]
     assert "names of the branches' layers must be" in found["joined names"]

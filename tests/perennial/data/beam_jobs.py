@@ -56,4 +56,8 @@ def change_options() -> tuple[Any, ...]:
     options, others = PipelineOptions(OPTIONS), PipelineOptions(OPTIONS)
     options.view_as(DirectOptions).view_as(StandardOptions).streaming = True
     streaming = [each.view_as(StandardOptions).streaming for each in (options, others)]
-    return options.view_as(DirectOptions).direct_running_mode, streaming, options.get_all_options()["streaming"]
+    return (
+        options.view_as(DirectOptions).direct_running_mode,
+        streaming,
+        options.get_all_options()["streaming"],
+    )

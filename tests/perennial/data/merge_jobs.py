@@ -22,7 +22,9 @@ def write_examples(rows: Rows, folder: Path) -> None:
             writer.write(to_example(row).SerializeToString())
 
 
-def measure(rows: Rows, folder: Path, schema: Any = None, categorical: Sequence[str] = ()) -> tuple[Any, Any]:
+def measure(
+    rows: Rows, folder: Path, schema: Any = None, categorical: Sequence[str] = ()
+) -> tuple[Any, Any]:
     """The statistics and distributions of a span of these rows."""
     from components.compute_statistics.step import compute_statistics
     from perennial.data.distributions import read_distributions
@@ -44,13 +46,21 @@ def combine_and_measure(
     from perennial.data.examples import split_files
     from perennial.data.merge_statistics import LENGTH_BUCKETS, combine_statistics
 
-    parts = [measure(rows, folder / str(number), schema, categorical) for number, rows in enumerate(spans)]
-    combined = combine_statistics([part for part, _ in parts], [counted for _, counted in parts], schema)
+    parts = [
+        measure(rows, folder / str(number), schema, categorical)
+        for number, rows in enumerate(spans)
+    ]
+    combined = combine_statistics(
+        [part for part, _ in parts], [counted for _, counted in parts], schema
+    )
     write_examples([row for rows in spans for row in rows], folder / "all")
     files = split_files(folder / "all")
     # Ten times finer quantiles than by default, so that it is the combination's error that is seen.
     options = tfdv.StatsOptions(
-        schema=schema, num_values_histogram_buckets=LENGTH_BUCKETS, epsilon=0.001, num_rank_histogram_buckets=10_000
+        schema=schema,
+        num_values_histogram_buckets=LENGTH_BUCKETS,
+        epsilon=0.001,
+        num_rank_histogram_buckets=10_000,
     )
     source = tfxio.TFExampleRecord(file_pattern=files, telemetry_descriptors=["tests"])
     with make_pipeline(OPTIONS) as pipeline:

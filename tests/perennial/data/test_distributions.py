@@ -19,7 +19,9 @@ from perennial.data.distributions import (
     write_distributions,
 )
 
-NUMBERS = st.lists(st.sampled_from([-2.5, -1.0, 0.0, 0.5, 3.0, 1e300]) | st.floats(-100, 100), max_size=30)
+NUMBERS = st.lists(
+    st.sampled_from([-2.5, -1.0, 0.0, 0.5, 3.0, 1e300]) | st.floats(-100, 100), max_size=30
+)
 WORDS = st.lists(st.text(max_size=3), max_size=30)
 MISSING = st.integers(0, 5)
 
@@ -31,7 +33,9 @@ def of_numbers(values: list[float], missing: int = 0) -> Distribution:
 
 
 def of_words(values: list[str], missing: int = 0) -> Distribution:
-    return Distribution(len(values) + missing, missing, len(values), dict(Counter(values)), None, None)
+    return Distribution(
+        len(values) + missing, missing, len(values), dict(Counter(values)), None, None
+    )
 
 
 def same(one: Distribution, other: Distribution) -> bool:
@@ -44,13 +48,17 @@ def same(one: Distribution, other: Distribution) -> bool:
 
 @given(st.lists(st.tuples(NUMBERS, MISSING), min_size=1, max_size=5))
 def test_numbers_of_spans_add_up(spans):
-    whole = of_numbers([v for values, _ in spans for v in values], sum(missing for _, missing in spans))
+    whole = of_numbers(
+        [v for values, _ in spans for v in values], sum(missing for _, missing in spans)
+    )
     assert same(merge([of_numbers(*span) for span in spans]), whole)
 
 
 @given(st.lists(st.tuples(WORDS, MISSING), min_size=1, max_size=5))
 def test_categories_of_spans_add_up(spans):
-    whole = of_words([v for values, _ in spans for v in values], sum(missing for _, missing in spans))
+    whole = of_words(
+        [v for values, _ in spans for v in values], sum(missing for _, missing in spans)
+    )
     assert same(merge([of_words(*span) for span in spans]), whole)
 
 
@@ -66,7 +74,9 @@ def test_merging_nothing():
 
 def test_what_was_never_there_counts_as_missing():
     absent = Distribution(7, 7, 0, None, None, None)
-    assert same(merge([absent, of_words(["a"]), absent]), Distribution(15, 14, 1, {"a": 1}, None, None))
+    assert same(
+        merge([absent, of_words(["a"]), absent]), Distribution(15, 14, 1, {"a": 1}, None, None)
+    )
 
 
 @pytest.mark.parametrize("newest", ["categories", "numbers"])
@@ -111,5 +121,7 @@ def test_file(tmp_path, features):
     write_distributions(features, tmp_path / "new")
     write_distributions(features, tmp_path / "new")  # a killed attempt may have left one
     found = read_distributions(tmp_path / "new")
-    assert list(found) == list(features) and all(same(found[name], features[name]) for name in features)
+    assert list(found) == list(features) and all(
+        same(found[name], features[name]) for name in features
+    )
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["distributions.npz"]

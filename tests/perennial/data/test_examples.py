@@ -1,4 +1,7 @@
-"""The split of an example: by its key alone, in the shares of the settings, the same everywhere and for ever."""
+"""The split of an example.
+
+By its key alone, in the shares of the settings, the same everywhere and for ever.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,13 @@ from schemas.project import SPLITS, SplitSettings
 from tests.perennial.folders import DIGITS
 
 SHARES = st.tuples(st.floats(0.01, 10), st.floats(0.01, 10), st.floats(0.01, 10))
-KEPT = {"digit-0000": "train", "digit-0004": "eval", "digit-0005": "train", "ключ": "train", "": "test"}
+KEPT = {
+    "digit-0000": "train",
+    "digit-0004": "eval",
+    "digit-0005": "train",
+    "ключ": "train",
+    "": "test",
+}
 
 
 def _settings(shares) -> SplitSettings:
@@ -42,9 +51,14 @@ def test_a_larger_train_share_only_adds_to_it(key, shares, more):
 
 
 def test_shares_are_as_set():
-    counts = Counter(split_of(f"key-{i}", SplitSettings(train=0.5, eval=0.3, test=0.2)) for i in range(20_000))
+    counts = Counter(
+        split_of(f"key-{i}", SplitSettings(train=0.5, eval=0.3, test=0.2)) for i in range(20_000)
+    )
     # Five standard deviations of a binomial share of 20,000.
-    assert all(abs(counts[s] / 20_000 - share) < 0.018 for s, share in zip(SPLITS, (0.5, 0.3, 0.2), strict=True))
+    assert all(
+        abs(counts[s] / 20_000 - share) < 0.018
+        for s, share in zip(SPLITS, (0.5, 0.3, 0.2), strict=True)
+    )
 
 
 def test_splits_are_the_same_in_every_release():

@@ -12,7 +12,8 @@ from perennial.data.merge_statistics import LENGTH_RANK_ERROR
 from tests.forked import forked
 from tests.perennial.data import merge_jobs as jobs
 
-# TFDV's quantiles err by 0.1% in these tests, and its equal-width histogram is drawn from a thousand of them.
+# TFDV's quantiles err by 0.1% in these tests, and its equal-width histogram is drawn from a
+# thousand of them.
 TOLERANCE = RANK_ERROR + 0.001 + 0.001
 SPANS = (1500, 40, 0, 700)
 EQUAL = ("num_non_missing", "num_missing", "min_num_values", "max_num_values", "tot_num_values")
@@ -108,10 +109,16 @@ def test_common_statistics(pair):
 
 def test_number_of_values_in_an_example(pair):
     name, combined, whole = pair
-    ours, theirs = (stats(feature).common_stats.num_values_histogram for feature in (combined, whole))
+    ours, theirs = (
+        stats(feature).common_stats.num_values_histogram for feature in (combined, whole)
+    )
     assert len(ours.buckets) == len(theirs.buckets) and ours.type == theirs.type
     values = [row.get(name) for rows in ROWS for row in rows]
-    lengths = [len(value) if isinstance(value, list) else 1 for value in values if value is not None and value != []]
+    lengths = [
+        len(value) if isinstance(value, list) else 1
+        for value in values
+        if value is not None and value != []
+    ]
     check_ranks(ours, np.array(lengths, float), LENGTH_RANK_ERROR)
 
 
@@ -127,7 +134,10 @@ def test_numbers(pair):
     assert [h.type for h in ours.histograms] == [h.type for h in theirs.histograms]
     values = numbers(name)
     if len(values):
-        below, up_to = np.mean(values < np.float32(ours.median)), np.mean(values <= np.float32(ours.median))
+        below, up_to = (
+            np.mean(values < np.float32(ours.median)),
+            np.mean(values <= np.float32(ours.median)),
+        )
         assert below - TOLERANCE <= 0.5 <= up_to + TOLERANCE
         check_ranks(ours.histograms[1], values, TOLERANCE)
         check_equal_width(ours.histograms[0], theirs.histograms[0], len(values))
@@ -149,7 +159,9 @@ def test_value_frequencies(pair):
     ours, theirs = combined.string_stats, whole.string_stats
     assert ours.unique == theirs.unique
     assert list(ours.top_values) == list(theirs.top_values)
-    ranked = 1500 if name == "code" else 1000  # all values that have a domain, or as many as TFDV names
+    ranked = (
+        1500 if name == "code" else 1000
+    )  # all values that have a domain, or as many as TFDV names
     assert list(ours.rank_histogram.buckets) == list(theirs.rank_histogram.buckets)[:ranked]
 
 
@@ -169,7 +181,9 @@ def test_bytes(both):
 def numbers(name):
     """All numbers of a feature as TensorFlow holds them, without NaN."""
     found = [row[name] for rows in ROWS for row in rows if row.get(name) is not None]
-    flat = np.array([v for item in found for v in (item if isinstance(item, list) else [item])], np.float64)
+    flat = np.array(
+        [v for item in found for v in (item if isinstance(item, list) else [item])], np.float64
+    )
     flat = flat if isinstance(found[0], int) else flat.astype(np.float32).astype(np.float64)
     return flat[~np.isnan(flat)]
 
@@ -185,20 +199,36 @@ def check_ranks(histogram, values, tolerance):
 
 
 def check_equal_width(ours, theirs, total):
-    widths = [[(b.low_value, b.high_value) for b in histogram.buckets] for histogram in (ours, theirs)]
+    widths = [
+        [(b.low_value, b.high_value) for b in histogram.buckets] for histogram in (ours, theirs)
+    ]
     span = widths[1][-1][1] - widths[1][0][0]
     assert np.array(widths[0]) == pytest.approx(np.array(widths[1]), rel=1e-6, abs=1e-6 * span)
-    shares = [np.cumsum([b.sample_count for b in histogram.buckets]) / total for histogram in (ours, theirs)]
+    shares = [
+        np.cumsum([b.sample_count for b in histogram.buckets]) / total
+        for histogram in (ours, theirs)
+    ]
     assert shares[0] == pytest.approx(shares[1], abs=TOLERANCE)
 
 
 def test_a_changed_type_is_the_newest(tmp_path):
-    spans = [[{"x": 1}, {"x": 2}], [{"x": "a", "y": 1.5}, {"x": "a"}, {"y": 2.0}], [{"y": math.inf}]]
-    measured = [forked(jobs.measure, rows, tmp_path / str(number)) for number, rows in enumerate(spans)]
+    spans = [
+        [{"x": 1}, {"x": 2}],
+        [{"x": "a", "y": 1.5}, {"x": "a"}, {"y": 2.0}],
+        [{"y": math.inf}],
+    ]
+    measured = [
+        forked(jobs.measure, rows, tmp_path / str(number)) for number, rows in enumerate(spans)
+    ]
     combined = by_name(forked(jobs.combine, *map(list, zip(*measured, strict=True))))
     x, y = combined["x"], combined["y"].num_stats
-    assert x.type == x.STRING and [(v.value, v.frequency) for v in x.string_stats.top_values] == [("a", 2)]
-    assert (x.string_stats.common_stats.num_non_missing, x.string_stats.common_stats.num_missing) == (2, 4)
+    assert x.type == x.STRING and [(v.value, v.frequency) for v in x.string_stats.top_values] == [
+        ("a", 2)
+    ]
+    assert (
+        x.string_stats.common_stats.num_non_missing,
+        x.string_stats.common_stats.num_missing,
+    ) == (2, 4)
     assert (y.min, y.max, y.median, y.common_stats.num_missing) == (1.5, math.inf, 2.0, 3)
     assert [(b.low_value, b.sample_count) for b in y.histograms[0].buckets][-1] == (math.inf, 1)
 

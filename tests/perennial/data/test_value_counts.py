@@ -57,7 +57,11 @@ def test_categories_are_counted_one_by_one(counted):
 
 def test_numbers_that_are_not_finite_stand_at_no_knot(counted):
     number = counted["number"]
-    assert number.knots.tolist() == [-2.0, 1.5] and number.cumulative.tolist() == [1.0, 3.0] and number.total == 5
+    assert (
+        number.knots.tolist() == [-2.0, 1.5]
+        and number.cumulative.tolist() == [1.0, 3.0]
+        and number.total == 5
+    )
 
 
 def test_bytes_that_are_no_text_count_as_one_value(counted):
@@ -69,7 +73,11 @@ def test_images_long_text_and_nothing_are_not_counted(counted):
 
 
 def test_the_commonest_categories_are_kept_beyond_the_cap():
-    words = [[b"often"]] * 5 + [[b"sometimes"]] * 3 + [[f"once {number}".encode()] for number in range(50)]
+    words = (
+        [[b"often"]] * 5
+        + [[b"sometimes"]] * 3
+        + [[f"once {number}".encode()] for number in range(50)]
+    )
     part = forked(jobs.count_with_cap, [{"x": words[start::3]} for start in range(3)], 4)["x"]
     assert len(part.counts) == 4 and part.capped and part.total == 58
     assert (part.counts["often"], part.counts["sometimes"]) == (5, 3)
@@ -81,14 +89,26 @@ def test_few_different_numbers_are_counted_exactly(shapes):
     assert np.array_equal(part.knots, knots) and np.array_equal(part.cumulative, np.cumsum(counts))
 
 
-@pytest.mark.parametrize("shape", ["normal", "skewed", "ties", "sorted", "few", "one more than few"])
+@pytest.mark.parametrize(
+    "shape", ["normal", "skewed", "ties", "sorted", "few", "one more than few"]
+)
 def test_ranks_err_less_than_stated(shapes, shape):
     values, part = shapes[shape]
-    assert len(part.knots) <= KNOTS and np.all(np.diff(part.knots) > 0) and np.all(np.diff(part.cumulative) > 0)
-    assert (part.knots[0], part.knots[-1], part.cumulative[-1]) == (values.min(), values.max(), len(values))
+    assert (
+        len(part.knots) <= KNOTS
+        and np.all(np.diff(part.knots) > 0)
+        and np.all(np.diff(part.cumulative) > 0)
+    )
+    assert (part.knots[0], part.knots[-1], part.cumulative[-1]) == (
+        values.min(),
+        values.max(),
+        len(values),
+    )
     points = np.sort(values)
     true = np.searchsorted(points, points, side="right") / len(values)
-    stated = np.append(0.0, part.cumulative)[np.searchsorted(part.knots, points, side="right")] / len(values)
+    stated = np.append(0.0, part.cumulative)[
+        np.searchsorted(part.knots, points, side="right")
+    ] / len(values)
     assert np.max(true - stated) <= RANK_ERROR and np.max(stated - true) <= SKETCH_ERROR
 
 

@@ -1,4 +1,7 @@
-"""Bootstrap intervals: what they cover, alone and together, of clusters and weights; what is equal gives the same."""
+"""Bootstrap intervals: what they cover, alone and together, of clusters and weights.
+
+What is equal gives the same.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from perennial.evaluation.bootstrap import effective_number, gain_interval, mean_interval, per_interval
+from perennial.evaluation.bootstrap import (
+    effective_number,
+    gain_interval,
+    mean_interval,
+    per_interval,
+)
 
 FEW = settings(max_examples=15, deadline=None)  # each draws thousands of resamples
 GAINS = st.lists(st.floats(-5, 5), min_size=2, max_size=40).map(np.array)
@@ -37,7 +45,9 @@ def test_interval_of_many_examples_is_students(size, seed):
     gains = np.random.default_rng(seed).normal(size=size)
     found = mean_interval(gains, 0.9)
     reach = stats.t.isf(0.05, size - 1) * gains.std(ddof=1) / math.sqrt(size)
-    assert [found.value - found.low, found.high - found.value] == pytest.approx([reach, reach], rel=0.15)
+    assert [found.value - found.low, found.high - found.value] == pytest.approx(
+        [reach, reach], rel=0.15
+    )
 
 
 @FEW
@@ -52,7 +62,9 @@ def test_interval_moves_with_the_gains(sixteenths, shift):
 @FEW
 @given(GAINS)
 def test_more_confidence_is_never_narrower(gains):
-    (_, low, high), (_, lowest, highest) = (mean_interval(gains, confidence) for confidence in (0.6, 0.95))
+    (_, low, high), (_, lowest, highest) = (
+        mean_interval(gains, confidence) for confidence in (0.6, 0.95)
+    )
     assert lowest <= low and high <= highest
 
 
@@ -76,9 +88,15 @@ def test_one_cluster_has_no_interval():
 
 @pytest.mark.parametrize("size, confidence", [(10, 0.9), (30, 0.9), (30, 0.99), (200, 0.95)])
 def test_coverage(size, confidence):
-    """The true gain is held as often as promised, also of few examples; 600 draws know it to about 2.5 points."""
+    """The true gain is held as often as promised, also of few examples.
+
+    600 draws know it to about 2.5 points.
+    """
     random, truth = np.random.default_rng(1), 0.1
-    found = [mean_interval(random.choice([-1.0, 0, 1], size, p=[0.15, 0.6, 0.25]), confidence) for _ in range(600)]
+    found = [
+        mean_interval(random.choice([-1.0, 0, 1], size, p=[0.15, 0.6, 0.25]), confidence)
+        for _ in range(600)
+    ]
     held = np.mean([row.low <= truth <= row.high for row in found])
     assert held >= confidence - 0.025
 
@@ -90,7 +108,10 @@ def test_intervals_of_a_family_hold_together():
     """
     random, confidence, tables, held = np.random.default_rng(1), 0.95, 120, 0
     for _ in range(tables):
-        slices = [random.choice([-1.0, 0.0, 1.0], size, p=[0.2, 0.5, 0.3]) for size in random.integers(30, 120, 5)]
+        slices = [
+            random.choice([-1.0, 0.0, 1.0], size, p=[0.2, 0.5, 0.3])
+            for size in random.integers(30, 120, 5)
+        ]
         found = [mean_interval(gains, per_interval(confidence, 5)) for gains in slices]
         held += all(row.low <= 0.1 <= row.high for row in found)
     assert held / tables >= confidence - 0.02
@@ -101,7 +122,9 @@ def test_uncorrected_intervals_do_not_hold_together():
     random, held = np.random.default_rng(2), 0
     for _ in range(100):
         slices = random.choice([-1.0, 0.0, 1.0], (20, 60), p=[0.2, 0.5, 0.3])
-        held += all(row.low <= 0.1 <= row.high for row in (mean_interval(gains, 0.95) for gains in slices))
+        held += all(
+            row.low <= 0.1 <= row.high for row in (mean_interval(gains, 0.95) for gains in slices)
+        )
     assert held / 100 < 0.6
 
 
@@ -113,11 +136,18 @@ def test_a_larger_family_asks_for_more(family, confidence):
 
 
 def test_far_tails_agree_with_more_resamples():
-    """A corrected interval is told by nearer tails; a bootstrap with enough resamples says the same."""
+    """A corrected interval is told by nearer tails.
+
+    A bootstrap with enough resamples says the same.
+    """
     random = np.random.default_rng(5)
     gains = random.choice([-1.0, 0.0, 1.0], 2000, p=[0.1, 0.75, 0.15])
     found, tail = mean_interval(gains, per_interval(0.95, 200)), 0.025 / 200
-    draws = random.multinomial(2000, [0.1, 0.75, 0.15], 400_000) @ [-1, 0, 1] / 2000 - 0.05 + gains.mean()
+    draws = (
+        random.multinomial(2000, [0.1, 0.75, 0.15], 400_000) @ [-1, 0, 1] / 2000
+        - 0.05
+        + gains.mean()
+    )
     low, high = np.quantile(draws, [tail, 1 - tail])
     assert [found.low, found.high] == pytest.approx([low, high], rel=0.1, abs=0.003)
 
@@ -128,7 +158,11 @@ def test_equal_gains_within_clusters_are_known_to_as_many_units_as_there_are_clu
     """40 clusters of 25 equal examples tell as much as 40 examples, and not as 1,000."""
     of_each = np.random.default_rng(seed).normal(size=40)
     gains, clusters = np.repeat(of_each, 25), np.repeat(np.arange(40), 25)
-    whole, plain, alone = mean_interval(gains, 0.9, clusters), mean_interval(gains, 0.9), mean_interval(of_each, 0.9)
+    whole, plain, alone = (
+        mean_interval(gains, 0.9, clusters),
+        mean_interval(gains, 0.9),
+        mean_interval(of_each, 0.9),
+    )
     assert whole == pytest.approx(alone)
     assert whole.high - whole.low > 4 * (plain.high - plain.low)
 
@@ -139,13 +173,19 @@ def test_clusters_of_different_sizes_are_a_ratio():
 
 
 def test_coverage_of_clusters():
-    """Gains that agree within patients: clusters hold the truth as promised, examples alone do not."""
+    """Gains that agree within patients.
+
+    Clusters hold the truth as promised, examples alone do not.
+    """
     random, held, plain, truth = np.random.default_rng(3), 0, 0, 0.0
     for _ in range(400):
         clusters = np.repeat(np.arange(30), random.integers(5, 15, 30))
         gains = random.normal(size=30)[clusters] + random.normal(scale=0.5, size=len(clusters))
         one, other = mean_interval(gains, 0.95, clusters), mean_interval(gains, 0.95)
-        held, plain = held + (one.low <= truth <= one.high), plain + (other.low <= truth <= other.high)
+        held, plain = (
+            held + (one.low <= truth <= one.high),
+            plain + (other.low <= truth <= other.high),
+        )
     assert held / 400 >= 0.92 and plain / 400 < 0.8
 
 
@@ -176,11 +216,16 @@ def test_any_gain_has_the_interval_that_a_mean_has(seed, clustered, weighted):
     mean = mean_interval(gains, 0.9, clusters, weights)
     other = gain_interval(mean_of(gains), 150, 0.9, clusters, weights)
     assert other.value == pytest.approx(mean.value)
-    assert [other.low, other.high] == pytest.approx([mean.low, mean.high], abs=0.15 * (mean.high - mean.low))
+    assert [other.low, other.high] == pytest.approx(
+        [mean.low, mean.high], abs=0.15 * (mean.high - mean.low)
+    )
 
 
 def test_weights_that_are_estimated_anew_widen_the_interval():
-    """Half of the examples gain 1, half nothing, so all depends on their weights; what is not known of them counts."""
+    """Half of the examples gain 1, half nothing, so all depends on their weights.
+
+    What is not known of them counts.
+    """
     gains = np.tile([0.0, 1.0], 200)
 
     def guess(random, rows):
@@ -198,12 +243,15 @@ def test_weights_that_stay_the_same_when_estimated_anew_change_nothing():
     random = np.random.default_rng(6)
     gains, weights = random.normal(size=100), random.uniform(0.5, 2, 100)
     plain = gain_interval(mean_of(gains), 100, 0.9, weights=weights)
-    anew = gain_interval(mean_of(gains), 100, 0.9, weights=weights, reweigh=lambda _, rows: weights[rows])
+    anew = gain_interval(
+        mean_of(gains), 100, 0.9, weights=weights, reweigh=lambda _, rows: weights[rows]
+    )
     assert anew == pytest.approx(plain)
 
 
 @pytest.mark.parametrize(
-    "sizes, expected", [([1, 1, 1, 1], 4), ([3, 1], 1.6), ([5, 0, 0], 1), ([2, 2, 0], 2), ([0, 0], 0)]
+    "sizes, expected",
+    [([1, 1, 1, 1], 4), ([3, 1], 1.6), ([5, 0, 0], 1), ([2, 2, 0], 2), ([0, 0], 0)],
 )
 def test_effective_number(sizes, expected):
     assert effective_number(np.array(sizes, dtype=float)) == pytest.approx(expected)

@@ -1,4 +1,7 @@
-"""Comparing design spaces: equal ones are rarely called different, different ones are found, failures count."""
+"""Comparing design spaces.
+
+Equal ones are rarely called different, different ones are found, failures count.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import ks_2samp
 
-from perennial.evaluation.error_distributions import SIGNIFICANCE, compare_spaces, distribution, kolmogorov_smirnov
+from perennial.evaluation.error_distributions import (
+    SIGNIFICANCE,
+    compare_spaces,
+    distribution,
+    kolmogorov_smirnov,
+)
 
 SAMPLES = 20  # the default of designs.samples
 DRAWS = 400
@@ -41,7 +49,9 @@ def test_equal_spaces_are_called_different_at_most_as_often_as_promised():
 def test_clearly_lower_errors_are_found():
     draws, found = random.Random(3), []
     for _ in range(DRAWS):
-        (test,) = compare_spaces({"worse": lognormal(1.0, 0.2, draws), "lower": lognormal(0.7, 0.2, draws)})
+        (test,) = compare_spaces(
+            {"worse": lognormal(1.0, 0.2, draws), "lower": lognormal(0.7, 0.2, draws)}
+        )
         found.append(test.better)
     assert found.count("lower") / DRAWS > 0.95 and "worse" not in found
 
@@ -61,7 +71,10 @@ def test_statistic_and_p_value_are_those_of_scipy(first, second):
 
 @given(ERRORS, ERRORS)
 def test_order_of_spaces_does_not_matter(first, second):
-    (one,), (two,) = compare_spaces({"a": first, "b": second}), compare_spaces({"b": second, "a": first})
+    (one,), (two,) = (
+        compare_spaces({"a": first, "b": second}),
+        compare_spaces({"b": second, "a": first}),
+    )
     assert (one.statistic, one.better) == (two.statistic, two.better)
     assert one.p_value == pytest.approx(two.p_value)
 
@@ -71,7 +84,9 @@ def test_failed_samples_count_as_the_worst():
     half_failed = [None if number % 2 else error for number, error in enumerate(errors)]
     (test,) = compare_spaces({"fragile": half_failed, "sound": errors})
     assert test.statistic == pytest.approx(0.5) and test.better == "sound"
-    (test,) = compare_spaces({"fragile": [*errors[:11], *[None] * 9], "diverging": [math.nan] * 10 + [math.inf] * 10})
+    (test,) = compare_spaces(
+        {"fragile": [*errors[:11], *[None] * 9], "diverging": [math.nan] * 10 + [math.inf] * 10}
+    )
     assert test.better == "fragile"
     (test,) = compare_spaces({"a": [None] * 8, "b": [math.nan] * 8})
     assert (test.statistic, test.p_value, test.better) == (0, 1, None)

@@ -25,7 +25,9 @@ def table():
 
 def test_groups_are_the_values_that_occur(table):
     settings = EvaluateSettings(slices=["camera"], crosses=[["day", "camera"]])
-    found = {group.name: (group.rows.tolist(), group.view) for group in make_groups(table, settings)}
+    found = {
+        group.name: (group.rows.tolist(), group.view) for group in make_groups(table, settings)
+    }
     assert found == {
         "camera=a": ([1, 3], False),
         "camera=b": ([0, 2, 4], False),
@@ -39,14 +41,20 @@ def test_groups_are_the_values_that_occur(table):
 
 @pytest.mark.parametrize("features", [("camera",), ("camera", "day"), ("camera", "day", "sex")])
 def test_groups_of_a_slicing_share_all_examples_out(table, features):
-    settings = EvaluateSettings(slices=list(features)) if len(features) == 1 else EvaluateSettings(crosses=[features])
+    settings = (
+        EvaluateSettings(slices=list(features))
+        if len(features) == 1
+        else EvaluateSettings(crosses=[features])
+    )
     rows = np.concatenate([group.rows for group in make_groups(table, settings) if not group.view])
     assert sorted(rows) == list(range(5))
 
 
 def test_features_and_slicings_are_named_once():
     settings = EvaluateSettings(
-        slices=["a", "b", "a"], crosses=[["a", "c"], ["c", "a"]], fairness=FairnessSettings(features=["d", "b"])
+        slices=["a", "b", "a"],
+        crosses=[["a", "c"], ["c", "a"]],
+        fairness=FairnessSettings(features=["d", "b"]),
     )
     assert sliced_features(settings) == ["a", "b", "c", "d"]
     assert slicings(settings) == [("a",), ("b",), ("a", "c")]

@@ -1,4 +1,7 @@
-"""Metrics of a table: crosses, views and the serving distribution, beside scikit-learn's and TFMA's numbers."""
+"""Metrics of a table.
+
+Crosses, views and the serving distribution, beside scikit-learn's and TFMA's numbers.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,10 @@ def make_table():
     """400 trips with two features, a view, weights and two models."""
     random = np.random.default_rng(0)
     labels = random.integers(0, 2, 400)
-    scores = {name: np.clip(0.3 * labels + width * random.uniform(size=400), 0, 1) for name, width in MODELS.items()}
+    scores = {
+        name: np.clip(0.3 * labels + width * random.uniform(size=400), 0, 1)
+        for name, width in MODELS.items()
+    }
     return pd.DataFrame(
         {
             "label": labels,
@@ -79,7 +85,11 @@ def test_serving_distribution_is_the_weighted_mean(measured, model):
 def make_kinds():
     """100 examples with a label and a prediction of each kind of task, in two slices."""
     random = np.random.default_rng(1)
-    labels, classes, values = random.integers(0, 2, 100), random.integers(0, 3, 100), random.normal(size=100)
+    labels, classes, values = (
+        random.integers(0, 2, 100),
+        random.integers(0, 3, 100),
+        random.normal(size=100),
+    )
     return pd.DataFrame(
         {
             "slice:hour": random.choice(["1", "2"], 100),
@@ -99,13 +109,21 @@ def test_numbers_are_those_of_tfma(tmp_path):
     ones = table["prediction:binary"]
     table["prediction:binary"] = list(np.stack([1 - ones, ones], axis=1))
     for kind in METRICS:
-        columns = {f"label:{kind}": "label", f"prediction:{kind}": "model", "slice:hour": "slice:hour"}
+        columns = {
+            f"label:{kind}": "label",
+            f"prediction:{kind}": "model",
+            "slice:hour": "slice:hour",
+        }
         task, one = Task("task", kind, "l"), table[[*columns]].rename(columns=columns)
-        for row in measure(one, task, ["model"], make_groups(one, EvaluateSettings(slices=["hour"]))):
+        for row in measure(
+            one, task, ["model"], make_groups(one, EvaluateSettings(slices=["hour"]))
+        ):
             expected = oracle.pop((kind, row.slice))
             assert row.examples == expected.pop("example_count")
             assert set(row.values) == set(expected)
             for metric, value in expected.items():
                 # TFMA's AUC takes probabilities within 1/10,000 for ties.
-                assert row.values[metric] == pytest.approx(value, abs=2e-3 if metric == "auc" else 1e-5), (kind, metric)
+                assert row.values[metric] == pytest.approx(
+                    value, abs=2e-3 if metric == "auc" else 1e-5
+                ), (kind, metric)
     assert not oracle

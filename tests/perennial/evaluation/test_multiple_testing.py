@@ -10,7 +10,8 @@ from perennial.evaluation.multiple_testing import holm
 
 
 def test_holm_as_worked_by_hand():
-    # Source: the definition; 0.005 * 4, 0.01 * 3, then 0.03 * 2 = 0.06, which 0.04 * 1 may not fall below.
+    # Source: the definition; 0.005 * 4, 0.01 * 3, then 0.03 * 2 = 0.06, which 0.04 * 1 may not fall
+    # below.
     assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
     assert holm([]) == [] and holm([0.2]) == [0.2] and holm([0.9, 0.8]) == [1.0, 1.0]
 

@@ -7,7 +7,10 @@ from typing import Any
 
 
 def save_halves(folder: Path, sparse: bool) -> dict[str, Any] | None:
-    """Saves and loads a module with two halves; gives what they answer, or None where there are none."""
+    """Saves and loads a module with two halves.
+
+    Gives what they answer, or None where there are none.
+    """
     import tensorflow as tf
 
     from perennial.export.gradient_functions import Halves, add_halves, halves_of
@@ -15,7 +18,10 @@ def save_halves(folder: Path, sparse: bool) -> dict[str, Any] | None:
     def transform(examples: Any) -> Any:
         parsed = tf.io.parse_example(
             examples,
-            {"size": tf.io.FixedLenFeature([], tf.float32), "words": tf.io.VarLenFeature(tf.string)},
+            {
+                "size": tf.io.FixedLenFeature([], tf.float32),
+                "words": tf.io.VarLenFeature(tf.string),
+            },
         )
         words = parsed["words"] if sparse else tf.sparse.to_dense(parsed["words"])[:, :1]
         return {"size": parsed["size"] * 2, "words": words}
@@ -38,8 +44,19 @@ def _ask_halves(halves: Any) -> dict[str, Any] | None:
 
     if halves is None:
         return None
-    rows = [{"size": 1.0, "words": ["no"]}, {"size": 2.0, "words": ["yes"]}, {"size": 3.0, "words": ["no"]}]
+    rows = [
+        {"size": 1.0, "words": ["no"]},
+        {"size": 2.0, "words": ["yes"]},
+        {"size": 3.0, "words": ["no"]},
+    ]
     given = halves.transform(tf.constant([to_example(row).SerializeToString() for row in rows]))
     features = {name: values.numpy() for name, values in given.items()}
-    found = explain(lambda asked: halves.predict(asked)["value"], features, average_example(features), 8)
-    return {"features": features, "outputs": found.outputs, **found.attributions, "occluded": found.occluded}
+    found = explain(
+        lambda asked: halves.predict(asked)["value"], features, average_example(features), 8
+    )
+    return {
+        "features": features,
+        "outputs": found.outputs,
+        **found.attributions,
+        "occluded": found.occluded,
+    }

@@ -21,18 +21,29 @@ def save_sum(folder: Path, signatures: tuple[str, ...]) -> None:
     numbers = tf.TensorSpec([None], tf.float32, name="number")
 
     def parse(records: Any) -> Any:
-        return tf.io.parse_example(records, {"number": tf.io.FixedLenFeature([], tf.float32)})["number"]
+        return tf.io.parse_example(records, {"number": tf.io.FixedLenFeature([], tf.float32)})[
+            "number"
+        ]
 
     functions = {
-        "serving_default": tf.function(lambda number: {"value": 2 * number}).get_concrete_function(numbers),
-        "serve_examples": tf.function(lambda examples: {"value": 2 * parse(examples)}).get_concrete_function(examples),
-        "label_examples": tf.function(lambda examples: {"total": 3 * parse(examples)[:, None]}).get_concrete_function(
-            examples
+        "serving_default": tf.function(lambda number: {"value": 2 * number}).get_concrete_function(
+            numbers
         ),
+        "serve_examples": tf.function(
+            lambda examples: {"value": 2 * parse(examples)}
+        ).get_concrete_function(examples),
+        "label_examples": tf.function(
+            lambda examples: {"total": 3 * parse(examples)[:, None]}
+        ).get_concrete_function(examples),
     }
-    tf.saved_model.save(tf.Module(), str(folder), signatures={name: functions[name] for name in signatures})
+    tf.saved_model.save(
+        tf.Module(), str(folder), signatures={name: functions[name] for name in signatures}
+    )
     features = [ServedFeature(name="number", dtype="float32", shape=[])]
-    write_contract(ModelContract(features=features, tasks=[ServedTask(name="total", kind="regression")]), folder)
+    write_contract(
+        ModelContract(features=features, tasks=[ServedTask(name="total", kind="regression")]),
+        folder,
+    )
 
 
 def answers(folder: Path) -> dict[str, Any]:
@@ -72,7 +83,10 @@ def messages(folder: Path) -> dict[str, str]:
     (copies["no contract"] / "assets.extra" / "contract.json").unlink()
     (copies["damaged"] / "saved_model.pb").write_bytes(b"damaged")
     records = [to_example({"other": 1.0}).SerializeToString()]
-    loads = {case: lambda copy=copy: ServedModel.load(copy, name="version 3") for case, copy in copies.items()}
+    loads = {
+        case: lambda copy=copy: ServedModel.load(copy, name="version 3")
+        for case, copy in copies.items()
+    }
     model = ServedModel.load(good, name="version 3")
     calls: dict[str, Callable[[], Any]] = {
         "digest": lambda: ServedModel.load(good, "0" * 64),

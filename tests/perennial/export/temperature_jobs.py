@@ -36,13 +36,21 @@ def export_overconfident(kind: Kind, folder: Path) -> dict[str, Any]:
     head = model.output["severe"]._keras_history[0]
     head.set_weights([SHARPENED * array for array in head.get_weights()])
     fitted = fit_temperatures(project, eval_answers(model, features))
-    assert fit_temperatures(kind.project, iter([])).temperatures == {}  # nothing is read where none is wanted
+    assert (
+        fit_temperatures(kind.project, iter([])).temperatures == {}
+    )  # nothing is read where none is wanted
     export_model(model, project, features, folder / "plain")
     export_model(model, project, features, folder / "scaled", fitted.temperatures)
     weights = {name: read_exported_weights(folder / name) for name in ("plain", "scaled")}
     trained = weights_of(model)
-    same = [all(np.array_equal(array, found[name]) for name, array in trained.items()) for found in weights.values()]
-    answers = {name: answers_of(folder / name, kind.window, "train", "test") for name in ("plain", "scaled")}
+    same = [
+        all(np.array_equal(array, found[name]) for name, array in trained.items())
+        for found in weights.values()
+    ]
+    answers = {
+        name: answers_of(folder / name, kind.window, "train", "test")
+        for name in ("plain", "scaled")
+    }
     return {**answers, "fitted": fitted, "weights unchanged": all(same)}
 
 
@@ -66,12 +74,19 @@ def answers_of(saved_model: Path, window: Path, *splits: str) -> dict[str, Any]:
 
 
 def evaluations(kind: Kind, models: Path, folder: Path) -> list[str]:
-    """Evaluations with the predictions of the calibrated model and of the plain one; the first is the candidate."""
+    """Evaluations with the predictions of the calibrated model and of the plain one.
+
+    The first is the candidate.
+    """
     from perennial.evaluation.prediction_table import read_examples, read_table, table_file
     from perennial.export.served_model import ServedModel
     from schemas.records import Evaluation
 
-    record, records, found = Evaluation.read(kind.evaluation), read_examples(kind.window, "id", []).records, []
+    record, records, found = (
+        Evaluation.read(kind.evaluation),
+        read_examples(kind.window, "id", []).records,
+        [],
+    )
     for name in ("scaled", "plain"):
         found.append(folder / f"evaluation of {name}")
         shutil.copytree(kind.evaluation, found[-1])
@@ -83,7 +98,9 @@ def evaluations(kind: Kind, models: Path, folder: Path) -> list[str]:
     return [str(path) for path in found]
 
 
-def train_calibrated(project: Project, by_run_fn: Project, chain: Chain, folder: Path) -> dict[str, Any]:
+def train_calibrated(
+    project: Project, by_run_fn: Project, chain: Chain, folder: Path
+) -> dict[str, Any]:
     """Case -> the training of a calibrated instance, and what its model gives for the test split."""
     from perennial.registry.versions import Candidate, Registry
     from perennial.training.artifacts import SAVED_MODEL
@@ -94,7 +111,9 @@ def train_calibrated(project: Project, by_run_fn: Project, chain: Chain, folder:
     found["plain"] = train(project, chain, folder / "plain", COLD)
     found["scaled"] = train(wanted, chain, folder / "scaled", COLD)
     saved = folder / "scaled" / SAVED_MODEL
-    version = Registry(wanted).register(Candidate(saved, found["scaled"].digest, {}, {}, {}, {"run": "run-0"}))
+    version = Registry(wanted).register(
+        Candidate(saved, found["scaled"].digest, {}, {}, {}, {"run": "run-0"})
+    )
     champion = Champion(version=version.version, digest=found["scaled"].digest, deployment=1)
     patched = Instance(name="patched-1", seed=18, start="patched")
     found["patched"] = train(wanted, chain, folder / "patched", patched, champion)

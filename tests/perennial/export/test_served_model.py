@@ -8,15 +8,24 @@ from perennial.export.served_model import tensorflow_cause
 from tests.forked import forked
 from tests.perennial.export.served_jobs import answers, messages
 
-NODE = "Graph execution error:\n\nDetected at node ParseExample defined at (most recent call last):\n"
+NODE = (
+    "Graph execution error:\n\nDetected at node ParseExample defined at (most recent call last):\n"
+)
 WHAT = "Feature: age (data type: float) is required but could not be found."
 
 
 @pytest.mark.parametrize(
     ("message", "shown"),
     [
-        (f"{NODE}<stack traces unavailable>\n{WHAT}\n\t [[{{{{node ParseExample}}}}]] [Op:__inference_1]", WHAT),
-        ("slice index 9 of dimension 0 out of bounds.", "slice index 9 of dimension 0 out of bounds."),
+        (
+            f"{NODE}<stack traces unavailable>\n{WHAT}\n\t [[{{{{node ParseExample}}}}]] "
+            "[Op:__inference_1]",
+            WHAT,
+        ),
+        (
+            "slice index 9 of dimension 0 out of bounds.",
+            "slice index 9 of dimension 0 out of bounds.",
+        ),
         ("Graph execution error:", "Graph execution error:"),
         ("", "no reason"),
         ("x" * 999, "x" * 200),
@@ -50,8 +59,14 @@ def test_files_contract_signatures_and_examples_are_checked(tmp_path):
     result = forked(messages, tmp_path)
     assert "IntegrityError" in result["digest"] and "must have the SHA-256 000" in result["digest"]
     assert "IntegrityError" in result["pickle"] and "notes.pkl: a pickle" in result["pickle"]
-    assert result["no contract"].startswith("ServingError: version 3 must have assets.extra/contract.json")
+    assert result["no contract"].startswith(
+        "ServingError: version 3 must have assets.extra/contract.json"
+    )
     assert "must be a SavedModel that this TensorFlow loads" in result["damaged"]
-    assert result["no signature"].startswith("ServingError: version 3 must have the signature label_examples")
-    assert result["example"].startswith("TrainingError: version 3 must take every example. Received: ")
+    assert result["no signature"].startswith(
+        "ServingError: version 3 must have the signature label_examples"
+    )
+    assert result["example"].startswith(
+        "TrainingError: version 3 must take every example. Received: "
+    )
     assert "number" in result["example"]

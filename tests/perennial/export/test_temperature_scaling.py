@@ -71,21 +71,33 @@ def answers(one, label):
 @pytest.mark.parametrize(
     "one, label, note",
     [
-        ([0.8] * 49, [0, 1] * 24 + [1], "the eval split has 49 examples to fit it on, fewer than 50"),
+        (
+            [0.8] * 49,
+            [0, 1] * 24 + [1],
+            "the eval split has 49 examples to fit it on, fewer than 50",
+        ),
         ([0.8] * 60, [1] * 60, "the eval split has only the class 1"),
-        ([float("nan")] * 30 + [0.8] * 30, [0, 1] * 30, "the eval split has 30 examples to fit it on, fewer than 50"),
+        (
+            [float("nan")] * 30 + [0.8] * 30,
+            [0, 1] * 30,
+            "the eval split has 30 examples to fit it on, fewer than 50",
+        ),
     ],
 )
 def test_too_little_to_fit_a_temperature_on_is_told(kinds, one, label, note):
     found = fit_temperatures(jobs.calibrated(kinds["binary"].project), answers(one, label))
-    assert found.temperatures == {"severe": None} and found.notes == [f"`severe` was not calibrated: {note}"]
+    assert found.temperatures == {"severe": None} and found.notes == [
+        f"`severe` was not calibrated: {note}"
+    ]
 
 
 def test_a_temperature_at_its_bound_is_told(kinds):
     one, label = [0.6] * 50 + [0.4] * 50, [1] * 50 + [0] * 50  # always right
     found = fit_temperatures(jobs.calibrated(kinds["binary"].project), answers(one, label))
     assert found.temperatures["severe"] == pytest.approx(COLDEST, rel=0.01)
-    assert found.notes == ["the temperature of `severe` is at its bound (0.05): the eval split tells no better one"]
+    assert found.notes == [
+        "the temperature of `severe` is at its bound (0.05): the eval split tells no better one"
+    ]
 
 
 def test_a_regression_has_no_temperature(kinds):
@@ -106,7 +118,10 @@ def test_an_overconfident_model_is_better_calibrated_on_data_it_was_not_fitted_o
     plain, better = (found[name]["outputs"]["severe_probabilities"] for name in ("plain", "scaled"))
     labels = found["plain"]["labels"]["severe"]
     assert log_loss(better, labels) < log_loss(plain, labels) - 0.02
-    errors = [measure_calibration(labels, each, "m", "severe", 0.9, None).error for each in (plain, better)]
+    errors = [
+        measure_calibration(labels, each, "m", "severe", 0.9, None).error
+        for each in (plain, better)
+    ]
     assert errors[1] < errors[0] - 0.02
     np.testing.assert_allclose(better, scaled(plain, temperature), atol=1e-5)
 
@@ -114,10 +129,16 @@ def test_an_overconfident_model_is_better_calibrated_on_data_it_was_not_fitted_o
 def test_calibration_changes_nothing_but_probabilities(overconfident):
     found = overconfident[1]
     plain, better = found["plain"]["outputs"], found["scaled"]["outputs"]
-    assert plain.keys() == better.keys() == {"severe_class", "severe_probabilities", "progression_value", "latent"}
+    assert (
+        plain.keys()
+        == better.keys()
+        == {"severe_class", "severe_probabilities", "progression_value", "latent"}
+    )
     for name in plain.keys() - {"severe_probabilities"}:
         np.testing.assert_array_equal(plain[name], better[name])
-    np.testing.assert_array_equal(better["severe_class"], better["severe_probabilities"].argmax(axis=1))
+    np.testing.assert_array_equal(
+        better["severe_class"], better["severe_probabilities"].argmax(axis=1)
+    )
     for name, labels in found["plain"]["labels"].items():
         np.testing.assert_array_equal(labels, found["scaled"]["labels"][name])
     assert found["weights unchanged"]
@@ -165,7 +186,9 @@ def test_training_calibrates_what_it_exports(trained, plain, case):
     # The same seed gives the same model.
     before, after = found[plain]["outputs"], found[case]["outputs"]
     np.testing.assert_array_equal(before["class"], after["class"])
-    np.testing.assert_allclose(after["probabilities"], scaled(before["probabilities"], temperature), atol=1e-4)
+    np.testing.assert_allclose(
+        after["probabilities"], scaled(before["probabilities"], temperature), atol=1e-4
+    )
     assert Training.read(folder / case).digest == found[case]["record"].digest
 
 

@@ -9,7 +9,10 @@ from tests.forked import forked
 
 
 def apply(function: str, *arguments: Any, **named: Any) -> Any:
-    """Calls a feature function on lists in a warm process; gives lists. A None in a list makes it a SparseTensor."""
+    """Calls a feature function on lists in a warm process; gives lists.
+
+    A None in a list makes it a SparseTensor.
+    """
     return forked(call, function, arguments, named)
 
 
@@ -32,8 +35,13 @@ def call_all(calls: list[tuple[str, tuple[Any, ...], dict[str, Any]]]) -> list[A
     return found
 
 
-def rfm(rows: list[tuple[list[int], list[float], int]], window_days: float | None) -> dict[str, Any]:
-    """The aggregates of ragged lists: once sparse, once dense and filled with times of the row's own."""
+def rfm(
+    rows: list[tuple[list[int], list[float], int]], window_days: float | None
+) -> dict[str, Any]:
+    """The aggregates of ragged lists.
+
+    Once sparse, once dense and filled with times of the row's own.
+    """
     import tensorflow as tf
 
     at = tf.constant([row[2] for row in rows], tf.int64)
@@ -56,7 +64,9 @@ def _tensor(argument: Any) -> Any:
     if not isinstance(argument, list):
         return argument
     if not any(value is None for value in argument):
-        return tf.constant(argument, tf.int64 if all(type(value) is int for value in argument) else None)
+        return tf.constant(
+            argument, tf.int64 if all(type(value) is int for value in argument) else None
+        )
     places = [[row, 0] for row, value in enumerate(argument) if value is not None]
     values = _tensor([value for value in argument if value is not None])
     return tf.SparseTensor(tf.constant(places, tf.int64), values, [len(argument), 1])
@@ -71,7 +81,9 @@ def _plain(found: Any) -> Any:
         return [_plain(value) for value in found]
     if isinstance(found, tf.SparseTensor):
         values: list[Any] = [None] * int(found.dense_shape[0])
-        for (row, _), value in zip(found.indices.numpy(), found.values.numpy().tolist(), strict=True):
+        for (row, _), value in zip(
+            found.indices.numpy(), found.values.numpy().tolist(), strict=True
+        ):
             values[row] = value
         return values
     return found.numpy().tolist()

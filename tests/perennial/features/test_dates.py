@@ -16,8 +16,19 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 def _moments(count):
     draw = random.Random(3)
     first, last = datetime(1, 1, 2, tzinfo=UTC), datetime(9999, 12, 30, tzinfo=UTC)
-    moments = [first + timedelta(seconds=draw.randrange(int((last - first).total_seconds()))) for _ in range(count)]
-    edges = [(1900, 2, 28), (1900, 3, 1), (2000, 2, 29), (2024, 2, 29), (2025, 12, 31), (1969, 12, 31), (1, 1, 2)]
+    moments = [
+        first + timedelta(seconds=draw.randrange(int((last - first).total_seconds())))
+        for _ in range(count)
+    ]
+    edges = [
+        (1900, 2, 28),
+        (1900, 3, 1),
+        (2000, 2, 29),
+        (2024, 2, 29),
+        (2025, 12, 31),
+        (1969, 12, 31),
+        (1, 1, 2),
+    ]
     return [*moments, *(datetime(*edge, 23, 59, 59, tzinfo=UTC) for edge in edges)]
 
 
@@ -46,7 +57,9 @@ def test_parts_of_local_time():
 def test_texts_are_read_as_python_reads_them():
     draw = random.Random(5)
     zones = [UTC, *(timezone(timedelta(minutes=minutes)) for minutes in (-720, -210, 60, 345, 840))]
-    moments = [moment.astimezone(draw.choice(zones)) for moment in _moments(1000) if 2 < moment.year < 9999]
+    moments = [
+        moment.astimezone(draw.choice(zones)) for moment in _moments(1000) if 2 < moment.year < 9999
+    ]
     texts = [moment.isoformat(sep=draw.choice("T ")) for moment in moments]
     texts += [f"{moment:%Y%m%dT}" for moment in moments[:1]]
     found = apply("epoch_seconds", texts, default=-7)
@@ -71,7 +84,9 @@ NO_DATES = [
 
 def test_forms_of_a_date():
     found = apply("epoch_seconds", list(FORMS))
-    assert dict(zip(FORMS, found, strict=True)) == {text: _seconds(moment) for text, moment in FORMS.items()}
+    assert dict(zip(FORMS, found, strict=True)) == {
+        text: _seconds(moment) for text, moment in FORMS.items()
+    }
 
 
 def test_what_is_no_date_gets_the_default():
@@ -129,10 +144,14 @@ def test_messages_name_the_function_and_the_argument():
         ],
     ) == [
         "TypeError: features.epoch_seconds: text must be text. Received: a tensor of int64.",
-        "TypeError: features.date_parts: seconds must be whole numbers. Received: a tensor of float32.",
-        "ValueError: features.date_parts: utc_offset_hours must be a number of at least -24. Received: 'UTC'.",
+        "TypeError: features.date_parts: seconds must be whole numbers. Received: a tensor of "
+        "float32.",
+        "ValueError: features.date_parts: utc_offset_hours must be a number of at least -24. "
+        "Received: 'UTC'.",
         "TypeError: features.cyclic: values must be numbers. Received: a tensor of string.",
-        "ValueError: features.cyclic: period must be a number of at least 4.94066e-324. Received: 0.",
-        "TypeError: features.cyclic_date_parts: seconds must be whole numbers. Received: a tensor of string.",
+        "ValueError: features.cyclic: period must be a number of at least 4.94066e-324. "
+        "Received: 0.",
+        "TypeError: features.cyclic_date_parts: seconds must be whole numbers. Received: a "
+        "tensor of string.",
         "TypeError: features.epoch_seconds: text must be a tensor of text. Received: None.",
     ]

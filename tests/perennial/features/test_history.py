@@ -1,4 +1,7 @@
-"""An entity's past: as a plain loop computes it, and never anything from the row's own time or later."""
+"""An entity's past.
+
+As a plain loop computes it, and never anything from the row's own time or later.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,9 @@ NOW = 1_767_225_600
 
 def _reference(times, amounts, at, window_days):
     start = -math.inf if window_days is None else at - window_days * DAY
-    past = [(time, amount) for time, amount in zip(times, amounts, strict=True) if start <= time < at]
+    past = [
+        (time, amount) for time, amount in zip(times, amounts, strict=True) if start <= time < at
+    ]
     known = [amount for _, amount in past if not math.isnan(amount)]
     return {
         "recency_days": (at - max(time for time, _ in past)) / DAY if past else 3650.0,
@@ -32,12 +37,16 @@ def _reference(times, amounts, at, window_days):
 
 
 def _rows(count):
-    """Unordered events around `at`: before, exactly at, after, twice at once, none; some of unknown amount."""
+    """Unordered events around `at`: before, exactly at, after, twice at once, none.
+
+    Some of unknown amount.
+    """
     draw, rows = random.Random(11), [([], [], NOW), ([NOW], [5.0], NOW), ([NOW - 1], [5.0], NOW)]
     for _ in range(count):
         at = NOW + draw.randrange(-10 * DAY, 10 * DAY)
         times = [
-            at + draw.choice([0, -1, 1, -7 * DAY, draw.randrange(-40 * DAY, 5 * DAY)]) for _ in range(draw.randrange(8))
+            at + draw.choice([0, -1, 1, -7 * DAY, draw.randrange(-40 * DAY, 5 * DAY)])
+            for _ in range(draw.randrange(8))
         ]
         rows.append((times, [draw.choice([1.5, 20.0, -3.0, math.nan]) for _ in times], at))
     return rows
@@ -49,7 +58,9 @@ def test_aggregates_are_those_of_a_plain_loop(window_days):
     expected = [_reference(*row, window_days) for row in rows]
     for form, found in forked(rfm, rows, window_days).items():
         for name in expected[0]:
-            np.testing.assert_allclose(found[name], [row[name] for row in expected], rtol=1e-5, atol=1e-6, err_msg=form)
+            np.testing.assert_allclose(
+                found[name], [row[name] for row in expected], rtol=1e-5, atol=1e-6, err_msg=form
+            )
 
 
 def test_what_happens_at_or_after_the_time_changes_nothing():
@@ -83,7 +94,10 @@ def test_messages_name_the_function_and_the_argument():
 
 
 EVENTS = st.lists(
-    st.tuples(st.sampled_from("abc"), st.integers(0, 12), st.sampled_from([1.0, 2.0, 3.0, math.nan])), max_size=25
+    st.tuples(
+        st.sampled_from("abc"), st.integers(0, 12), st.sampled_from([1.0, 2.0, 3.0, math.nan])
+    ),
+    max_size=25,
 )
 
 
@@ -105,14 +119,19 @@ def test_history_is_the_newest_events_strictly_before(events, limit):
             key=lambda event: (event[0], math.isnan(event[1]), event[1]),
         )[-limit:]
         fill = limit - len(past)
-        times, amounts = [time for time, _ in past] + [at] * fill, [amount for _, amount in past] + [0.0] * fill
+        times, amounts = (
+            [time for time, _ in past] + [at] * fill,
+            [amount for _, amount in past] + [0.0] * fill,
+        )
         assert row == repr((times, amounts))
 
 
 @given(EVENTS, EVENTS, st.randoms(use_true_random=False))
 def test_later_events_and_the_order_of_rows_never_change_an_earlier_row(events, others, draw):
     latest = max((at for _, at, _ in events), default=0)
-    later = [(who, at + latest, amount) for who, at, amount in others]  # at the latest time itself, or after
+    later = [
+        (who, at + latest, amount) for who, at, amount in others
+    ]  # at the latest time itself, or after
     order = list(range(len(events) + len(later)))
     draw.shuffle(order)
     mixed = _histories(_frame([[*events, *later][place] for place in order]), 3)
@@ -121,7 +140,10 @@ def test_later_events_and_the_order_of_rows_never_change_an_earlier_row(events, 
 
 
 def test_history_from_a_table_of_events():
-    rows, past = _frame([("a", 5, 9.0), ("b", 5, 9.0), (None, 5, 9.0)]), _frame([("a", 4, 1.0), ("a", 5, 2.0)])
+    rows, past = (
+        _frame([("a", 5, 9.0), ("b", 5, 9.0), (None, 5, 9.0)]),
+        _frame([("a", 4, 1.0), ("a", 5, 2.0)]),
+    )
     found = entity_history(rows, "who", "at", "amount", 2, events=past)
     assert found["past_times"].tolist() == [[4, 5], [5, 5], [5, 5]]
     assert found["past_amounts"].tolist() == [[1.0, 0.0], [0.0, 0.0], [0.0, 0.0]]
@@ -129,16 +151,24 @@ def test_history_from_a_table_of_events():
 
 
 def test_datetimes_are_epoch_seconds():
-    frame = pd.DataFrame({"who": ["a", "a"], "at": pd.to_datetime(["1970-01-01", "1970-01-02"]), "amount": [1, 2]})
+    frame = pd.DataFrame(
+        {"who": ["a", "a"], "at": pd.to_datetime(["1970-01-01", "1970-01-02"]), "amount": [1, 2]}
+    )
     assert entity_history(frame, "who", "at", "amount", 1)["past_times"].tolist() == [[0], [0]]
     zoned = frame.assign(at=frame["at"].dt.tz_localize("Etc/GMT-1"))
-    assert entity_history(zoned, "who", "at", "amount", 1)["past_times"].tolist() == [[-3600], [-3600]]
+    assert entity_history(zoned, "who", "at", "amount", 1)["past_times"].tolist() == [
+        [-3600],
+        [-3600],
+    ]
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"at": ["x", "y"]}, "frame['at'] must hold whole epoch seconds or datetimes. Received: object."),
+        (
+            {"at": ["x", "y"]},
+            "frame['at'] must hold whole epoch seconds or datetimes. Received: object.",
+        ),
         ({"at": [1.0, np.nan]}, "frame['at'] must be set in every row. Received: 1 rows without."),
         ({"amount": ["x", "y"]}, "frame['amount'] must hold numbers. Received: object."),
     ],
@@ -151,5 +181,7 @@ def test_wrong_columns_are_named(change, message):
 
 
 def test_missing_column_is_named():
-    with pytest.raises(ValueError, match=r"frame must have the column `who`\. Received: at, amount\."):
+    with pytest.raises(
+        ValueError, match=r"frame must have the column `who`\. Received: at, amount\."
+    ):
         entity_history(_frame([]).drop(columns="who"), "who", "at", "amount", 2)

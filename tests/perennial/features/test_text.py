@@ -48,7 +48,10 @@ def test_missing_category_stays_missing():
 def test_crosses_tell_combinations_apart():
     draw = random.Random(1)
     pairs = {("ab", "c"), ("a", "bc"), ("", "abc"), ("abc", ""), ("1:a", "b"), ("1", "a:b")}
-    pairs |= {tuple("".join(draw.choices("ab:1", k=draw.randrange(4))) for _ in range(2)) for _ in range(300)}
+    pairs |= {
+        tuple("".join(draw.choices("ab:1", k=draw.randrange(4))) for _ in range(2))
+        for _ in range(300)
+    }
     left, right = (list(side) for side in zip(*sorted(pairs), strict=True))
     found = apply("crossed", left, right, buckets=2**40)
     assert len(set(found)) == len(pairs)
@@ -104,7 +107,9 @@ def test_normal_form_is_its_own_normal_form():
     once, twice = forked(normalise_twice, _texts(500))
     assert once == twice
     for text in (value.decode() for value in once):
-        assert text == " ".join(text.split()) and not set(text) & set(string.ascii_uppercase + string.punctuation)
+        assert text == " ".join(text.split()) and not set(text) & set(
+            string.ascii_uppercase + string.punctuation
+        )
 
 
 def test_tokens_are_the_first_words():
@@ -113,23 +118,31 @@ def test_tokens_are_the_first_words():
 
 
 def test_missing_text_has_no_words():
-    words, counts = apply_all([("tokens", ([None, "a b"], 2), {}), ("hashed_token_counts", ([None, "a b"], 4), {})])
+    words, counts = apply_all(
+        [("tokens", ([None, "a b"], 2), {}), ("hashed_token_counts", ([None, "a b"], 4), {})]
+    )
     assert words == [[b"", b""], [b"a", b"b"]]
     assert counts[0] == [0.0] * 4 and sum(counts[1]) == 2
 
 
 def test_token_counts_are_those_of_the_words():
     texts = [text for text in _texts(200)]
-    counts, words = apply_all([("hashed_token_counts", (texts, 16), {}), ("tokens", (texts, 40), {})])
+    counts, words = apply_all(
+        [("hashed_token_counts", (texts, 16), {}), ("tokens", (texts, 40), {})]
+    )
     hashes = apply("hashed", [word for row in words for word in row], 16)
     expected = np.zeros((len(texts), 16))
-    for place, (word, bucket) in enumerate(zip((w for row in words for w in row), hashes, strict=True)):
+    for place, (word, bucket) in enumerate(
+        zip((w for row in words for w in row), hashes, strict=True)
+    ):
         expected[place // 40, bucket] += word != b""
     np.testing.assert_array_equal(counts, expected)
 
 
 def test_columns_of_one_value_are_taken():
-    found = apply_all([("tokens", ([["a b"], ["c"]], 2), {}), ("hashed_token_counts", ([["a"], ["b"]], 8), {})])
+    found = apply_all(
+        [("tokens", ([["a b"], ["c"]], 2), {}), ("hashed_token_counts", ([["a"], ["b"]], 8), {})]
+    )
     assert found[0] == [[b"a", b"b"], [b"c", b""]] and np.shape(found[1]) == (2, 8)
 
 
@@ -139,20 +152,40 @@ MESSAGES = {
     f"TypeError: {HASHED}values must be text or whole numbers. Received: a tensor of float32.": (
         ("hashed", ([0.5], 10), {})
     ),
-    f"ValueError: {HASHED}buckets must be a whole number above 0. Received: 0.": ("hashed", (["a"], 0), {}),
-    f"TypeError: {CROSSED}values[0] {SPARSE}": ("crossed", (["a", None], ["b", "c"]), {"buckets": 9}),
+    f"ValueError: {HASHED}buckets must be a whole number above 0. Received: 0.": (
+        "hashed",
+        (["a"], 0),
+        {},
+    ),
+    f"TypeError: {CROSSED}values[0] {SPARSE}": (
+        "crossed",
+        (["a", None], ["b", "c"]),
+        {"buckets": 9},
+    ),
     "TypeError: features.normalised_text: values must be text. Received: a tensor of int64.": (
         ("normalised_text", ([1],), {})
     ),
-    f"ValueError: {TOKENS}max_tokens must be a whole number above 0. Received: '3'.": ("tokens", (["a"], "3"), {}),
+    f"ValueError: {TOKENS}max_tokens must be a whole number above 0. Received: '3'.": (
+        "tokens",
+        (["a"], "3"),
+        {},
+    ),
     f"ValueError: {TOKENS}values must have the shape [batch] or [batch, 1]. Received: (1, 2).": (
         ("tokens", ([["a", "b"]], 3), {})
     ),
     "TypeError: features.hashed_token_counts: values must be text. Received: a tensor of float32.": (
         ("hashed_token_counts", ([1.5], 3), {})
     ),
-    "TypeError: features.filled: default must be of the dtype float32. Received: 'x'.": ("filled", ([1.0], "x"), {}),
-    "TypeError: features.filled: default must be of the dtype int64. Received: 0.5.": ("filled", ([1], 0.5), {}),
+    "TypeError: features.filled: default must be of the dtype float32. Received: 'x'.": (
+        "filled",
+        ([1.0], "x"),
+        {},
+    ),
+    "TypeError: features.filled: default must be of the dtype int64. Received: 0.5.": (
+        "filled",
+        ([1], 0.5),
+        {},
+    ),
     "TypeError: features.log1p_signed: values must be numbers. Received: a tensor of string.": (
         ("log1p_signed", (["a"],), {})
     ),
@@ -179,5 +212,7 @@ def test_filled_gives_every_example_a_value():
 def test_signed_logarithm():
     values = [-1000.0, -1.0, 0.0, 1e-6, 5.0]
     found = apply("log1p_signed", values)
-    assert found == pytest.approx([float(np.sign(value) * np.log1p(abs(value))) for value in values], rel=1e-6)
+    assert found == pytest.approx(
+        [float(np.sign(value) * np.log1p(abs(value))) for value in values], rel=1e-6
+    )
     assert apply("log1p_signed", [None, 0])[0] is None

@@ -1,4 +1,7 @@
-"""A database that cannot be used gives one message: where, what was expected, what was received, what to do."""
+"""A database that cannot be used gives one message.
+
+Where, what was expected, what was received, what to do.
+"""
 
 from __future__ import annotations
 

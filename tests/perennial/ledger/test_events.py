@@ -1,4 +1,7 @@
-"""The ledger's promises, on both databases: append-only, all or nothing, once, and in one order for everybody."""
+"""The ledger's promises, on both databases.
+
+Append-only, all or nothing, once, and in one order for everybody.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +30,11 @@ def ledger(ledger_url):
 
 @pytest.mark.parametrize(
     "change",
-    ["UPDATE events SET run = 'other'", "DELETE FROM events", "DELETE FROM events WHERE number = 1"],
+    [
+        "UPDATE events SET run = 'other'",
+        "DELETE FROM events",
+        "DELETE FROM events WHERE number = 1",
+    ],
 )
 def test_what_was_appended_cannot_be_changed(ledger, ledger_url, change):
     ledger.append(run_started("r1"))
@@ -51,16 +58,29 @@ def test_postgresql_refuses_to_truncate(postgres):
 
 
 def test_events_come_back_in_order_and_whole(ledger):
-    new = [run_started("r1"), judged(True, span()), NewEvent("deployment", deployment("1"), "r1"), run_ended("r1")]
+    new = [
+        run_started("r1"),
+        judged(True, span()),
+        NewEvent("deployment", deployment("1"), "r1"),
+        run_ended("r1"),
+    ]
     ledger.append(*new)
     found = ledger.events()
     assert [(e.kind, e.run, e.body) for e in found] == [(n.kind, n.run, n.body) for n in new]
     assert [e.number for e in found] == sorted({e.number for e in found})
-    assert [e.kind for e in ledger.events("run_ended", "run_started")] == ["run_started", "run_ended"]
+    assert [e.kind for e in ledger.events("run_ended", "run_started")] == [
+        "run_started",
+        "run_ended",
+    ]
 
 
 def test_text_and_numbers_survive(ledger):
-    decided = Decision(promote=False, criteria=[], reasons=["„Größe“ ≥ 3 % \U0001f600 'quoted' %s"], not_compared=[])
+    decided = Decision(
+        promote=False,
+        criteria=[],
+        reasons=["„Größe“ ≥ 3 % \U0001f600 'quoted' %s"],
+        not_compared=[],
+    )
     ledger.append(NewEvent("decision", DecisionMade(decision=decided, version="1", digest="d")))
     assert body_of(ledger.events()[0], DecisionMade).decision == decided
 
@@ -101,7 +121,11 @@ def test_the_champion_is_the_newest_deployment(ledger):
     ledger.deploy(deployment("1"), "r1")
     first = ledger.champion()
     ledger.deploy(deployment("2", first.deployment), "r2")
-    assert (first.version, ledger.champion().version, ledger.champion().digest) == ("1", "2", "digest-2")
+    assert (first.version, ledger.champion().version, ledger.champion().digest) == (
+        "1",
+        "2",
+        "digest-2",
+    )
     assert [d.version for _, d in ledger.deployments()] == ["1", "2"]
 
 
@@ -124,7 +148,10 @@ def test_a_first_deployment_that_expects_another_is_refused(ledger):
 def test_runs_are_told_with_their_ends(ledger):
     for run, outcome in (("a", "promoted"), ("b", None), ("c", "failed"), ("d", "nothing_new")):
         ledger.append(run_started(run), *([run_ended(run, outcome)] if outcome else []))
-    ends = {start.selection.run: end and body_of(end, RunEnded).outcome for _, start, end in ledger.runs()}
+    ends = {
+        start.selection.run: end and body_of(end, RunEnded).outcome
+        for _, start, end in ledger.runs()
+    }
     assert ends == {"a": "promoted", "b": None, "c": "failed", "d": "nothing_new"}
     assert [start.selection.run for start in started(ledger.runs())] == ["b", "c"]
     assert ledger.run_end("b") is None and ledger.run_end("d").outcome == "nothing_new"
@@ -140,7 +167,12 @@ def test_a_loss_that_is_no_number_survives():
     from schemas.records import WeightDraw
 
     draw = WeightDraw(
-        seed=1, losses=[math.inf], gradient_norm=math.nan, gradient_variance=0, dead_units=None, finite=False
+        seed=1,
+        losses=[math.inf],
+        gradient_norm=math.nan,
+        gradient_variance=0,
+        dead_units=None,
+        finite=False,
     )
     again = WeightDraw.model_validate_json(draw.model_dump_json())
     assert again.losses == [math.inf] and math.isnan(again.gradient_norm)
@@ -171,7 +203,9 @@ def _append_many(url: str, writer: int) -> tuple[bool, bool]:
 
 def _at_once(work, url):
     results, barrier = FORK.SimpleQueue(), FORK.Barrier(WRITERS)
-    writers = [FORK.Process(target=_work, args=(work, url, i, barrier, results)) for i in range(WRITERS)]
+    writers = [
+        FORK.Process(target=_work, args=(work, url, i, barrier, results)) for i in range(WRITERS)
+    ]
     for writer in writers:
         writer.start()
     found = [results.get() for _ in writers]

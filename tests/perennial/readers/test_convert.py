@@ -1,4 +1,7 @@
-"""Values become what their column says, or there is a reason; nothing raises and nothing is bent."""
+"""Values become what their column says, or there is a reason.
+
+Nothing raises and nothing is bent.
+"""
 
 from __future__ import annotations
 
@@ -30,9 +33,15 @@ SCALARS = (
     | st.timedeltas()
     | st.uuids()
 )
-ANYTHING = st.recursive(SCALARS, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=8)
+ANYTHING = st.recursive(
+    SCALARS, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=8
+)
 COLUMNS = st.builds(
-    Column, st.sampled_from(["int", "float", "bytes"]), many=st.booleans(), text=st.booleans(), mixed=st.booleans()
+    Column,
+    st.sampled_from(["int", "float", "bytes"]),
+    many=st.booleans(),
+    text=st.booleans(),
+    mixed=st.booleans(),
 )
 
 
@@ -137,7 +146,11 @@ def test_values_tell_the_kind_of_their_column(values, column):
 
 @given(st.lists(st.sampled_from(["int", "float", "bytes"]), min_size=1))
 def test_merging_kinds_has_no_order(kinds):
-    assert merge_kinds(kinds) == merge_kinds(reversed(kinds)) == merge_kinds([merge_kinds(kinds), *kinds])
+    assert (
+        merge_kinds(kinds)
+        == merge_kinds(reversed(kinds))
+        == merge_kinds([merge_kinds(kinds), *kinds])
+    )
 
 
 def test_columns_of_a_schema():

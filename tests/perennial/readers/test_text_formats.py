@@ -1,4 +1,7 @@
-"""CSV and JSON Lines: every row comes once with the place where it stands, whatever the other rows hold."""
+"""CSV and JSON Lines.
+
+Every row comes once with the place where it stands, whatever the other rows hold.
+"""
 
 from __future__ import annotations
 
@@ -36,11 +39,15 @@ def read(data, max_value_mb=1.0):
 @given(st.lists(st.lists(CELL, min_size=3, max_size=3)), st.sampled_from(["\n", "\r\n"]))
 def test_what_was_written_is_read(rows, end):
     found = read(write(rows, end))
-    assert [row.values for row in found] == [{n: c for n, c in zip(NAMES, row, strict=True) if c} for row in rows]
+    assert [row.values for row in found] == [
+        {n: c for n, c in zip(NAMES, row, strict=True) if c} for row in rows
+    ]
     assert not any(row.reason for row in found)
 
 
-@given(st.binary(max_size=400) | st.text(st.sampled_from('ab",\n\r\0é'), max_size=80).map(str.encode))
+@given(
+    st.binary(max_size=400) | st.text(st.sampled_from('ab",\n\r\0é'), max_size=80).map(str.encode)
+)
 def test_rubbish_is_rows_in_their_order_or_no_text(data):
     try:
         found = read(b"a,b,c\n" + data)
@@ -73,7 +80,11 @@ def test_a_line_that_is_too_long_is_passed_over():
     for long in (b"1," + b"x" * longest + b",3\n", b'1,"' + b"x" * longest + b'\ny",3\n'):
         found = read(b"a,b,c\n" + long + b"4,5,6\n", 0.001)
         assert found[0].number == 2 and "the line must be at most" in str(found[0].reason)
-        assert found[-1].values == {"a": "4", "b": "5", "c": "6"} and found[-1].reason is None and len(found) == 2
+        assert (
+            found[-1].values == {"a": "4", "b": "5", "c": "6"}
+            and found[-1].reason is None
+            and len(found) == 2
+        )
 
 
 def test_a_byte_order_mark_is_no_part_of_the_first_name():
@@ -87,11 +98,15 @@ def test_other_encodings_are_named(text, encoding):
         read_csv_header(io.BytesIO(text.encode(encoding)), PART, 1)
 
 
-OBJECTS = st.dictionaries(CELL, st.none() | st.integers() | st.booleans() | CELL | st.lists(st.integers()), max_size=4)
+OBJECTS = st.dictionaries(
+    CELL, st.none() | st.integers() | st.booleans() | CELL | st.lists(st.integers()), max_size=4
+)
 
 
 @given(st.lists(OBJECTS))
 def test_json_lines(rows):
     text = "".join(f"{json.dumps(row)}\n\n" for row in rows)
     found = list(read_jsonl(io.BytesIO(text.encode()), PART, 1))
-    assert [(row.number, row.values, row.reason) for row in found] == [(2 * n + 1, r, None) for n, r in enumerate(rows)]
+    assert [(row.number, row.values, row.reason) for row in found] == [
+        (2 * n + 1, r, None) for n, r in enumerate(rows)
+    ]

@@ -23,7 +23,10 @@ def killed(job: Callable[..., None], *arguments: Any) -> None:
 
 
 def together(job: Callable[..., Any], *each: tuple[Any, ...]) -> list[Any]:
-    """Runs a job with each of these arguments at the same time; gives what they return, or the name of their error."""
+    """Runs a job with each of these arguments at the same time.
+
+    Gives what they return, or the name of their error.
+    """
     return forked(_race_all, job, each)
 
 
@@ -36,7 +39,10 @@ def _exit_code(job: Callable[..., None], *arguments: Any) -> int | None:
 
 def _race_all(job: Callable[..., Any], each: tuple[tuple[Any, ...], ...]) -> list[Any]:
     barrier, results = FORK.Barrier(len(each)), FORK.SimpleQueue()
-    racers = [FORK.Process(target=_race, args=(n, job, args, barrier, results)) for n, args in enumerate(each)]
+    racers = [
+        FORK.Process(target=_race, args=(n, job, args, barrier, results))
+        for n, args in enumerate(each)
+    ]
     for racer in racers:
         racer.start()
     found = dict(results.get() for _ in racers)
@@ -45,7 +51,9 @@ def _race_all(job: Callable[..., Any], each: tuple[tuple[Any, ...], ...]) -> lis
     return [found[number] for number in range(len(each))]
 
 
-def _race(number: int, job: Callable[..., Any], arguments: tuple[Any, ...], barrier: Any, results: Any) -> None:
+def _race(
+    number: int, job: Callable[..., Any], arguments: tuple[Any, ...], barrier: Any, results: Any
+) -> None:
     barrier.wait(120)
     try:
         results.put((number, job(*arguments)))

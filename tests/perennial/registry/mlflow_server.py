@@ -1,4 +1,7 @@
-"""A real MLflow server process, as docs/registry.md starts it: PostgreSQL behind it, artifacts in a folder."""
+"""A real MLflow server process, as docs/registry.md starts it.
+
+PostgreSQL behind it, artifacts in a folder.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,8 @@ from pathlib import Path
 from tests.session import Server
 
 MLFLOW = Path(sys.executable).with_name("mlflow")
-# A version's source must be the model of a run. The server checks by itself that it is that version's own run.
+# A version's source must be the model of a run. The server checks by itself that it is that
+# version's own run.
 SOURCES = "^mlflow-artifacts:/[0-9]+/[0-9a-f]{32}/artifacts/model$"
 _READY_SECONDS = 240  # on a machine that is busy with other tests
 
@@ -23,7 +27,13 @@ def start(database: str, folder: Path) -> Server:
     """Starts a server on a free port of loopback; a version's files are in `folder`."""
     port = _free_port()
     command = [MLFLOW, "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "2"]
-    command += ["--backend-store-uri", database, "--serve-artifacts", "--artifacts-destination", folder / "artifacts"]
+    command += [
+        "--backend-store-uri",
+        database,
+        "--serve-artifacts",
+        "--artifacts-destination",
+        folder / "artifacts",
+    ]
     environment = {
         **os.environ,
         "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -33,7 +43,12 @@ def start(database: str, folder: Path) -> Server:
     log = folder / "log"
     with log.open("w") as output:
         server = subprocess.Popen(
-            list(map(str, command)), cwd=folder, env=environment, stdout=output, stderr=output, start_new_session=True
+            list(map(str, command)),
+            cwd=folder,
+            env=environment,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
         )
     _wait(server, f"http://127.0.0.1:{port}/health", log)
     return Server(f"http://127.0.0.1:{port}", server.pid, str(folder))

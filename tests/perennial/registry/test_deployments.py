@@ -99,7 +99,10 @@ def test_nothing_to_roll_back_to(project, versions):
 def test_rolling_back_to_damaged_files_is_refused_and_the_champion_stays(project, versions):
     for number in ("1", "2"):
         promote_version(project, number, "")
-    for path in [*(project.state / "registry").rglob("*.pb"), *(project.state / "models").rglob("*.pb")]:
+    for path in [
+        *(project.state / "registry").rglob("*.pb"),
+        *(project.state / "models").rglob("*.pb"),
+    ]:
         path.write_text("damaged")
     with pytest.raises(IntegrityError):
         roll_back(project, "")

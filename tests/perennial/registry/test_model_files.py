@@ -1,4 +1,7 @@
-"""What a model's folder may hold: a SavedModel and weights; whatever runs code when it is read is refused."""
+"""What a model's folder may hold: a SavedModel and weights.
+
+Whatever runs code when it is read is refused.
+"""
 
 from __future__ import annotations
 
@@ -44,7 +47,10 @@ def weights(**arrays: np.ndarray) -> bytes:
 
 @pytest.fixture
 def model(tmp_path):
-    """All that a model of a user's `run_fn` has: the served SavedModel with the user's own inside."""
+    """All that a model of a user's `run_fn` has.
+
+    The served SavedModel with the user's own inside.
+    """
     folder = tmp_path / "model"
     write_saved_model(folder)
     write_saved_model(folder / "assets.extra" / "user_model")
@@ -83,13 +89,22 @@ REFUSED = {
     "assets/vocabulary.txt": (pickle.dumps(Harmful()), "a pickle"),
     "assets/words.txt": (pickle.dumps(Harmful(), protocol=0), "a pickle"),
     "assets/numbers.txt": (pickle.dumps({"a": 1}, protocol=1), "a pickle"),
-    "assets.extra/user_model/assets/state": (archive(config_json=b"{}", model_weights=HDF5), "a .keras archive"),
+    "assets.extra/user_model/assets/state": (
+        archive(config_json=b"{}", model_weights=HDF5),
+        "a .keras archive",
+    ),
     "assets/torch": (archive(archive__data_pkl=b"x"), "a pickle of PyTorch"),
     "assets/zip": (archive(a_txt=b"x"), "an archive"),
     "assets/layers": (HDF5, "an HDF5 file"),
     "variables/variables.data-00001-of-00002": (pickle.dumps(Harmful()), "a pickle"),
-    "assets.extra/weights.npz": (weights(kernel=np.array([Harmful()], dtype=object)), "a pickle in the array kernel"),
-    "assets.extra/user_model/assets.extra/weights.npz": (archive(config_json=b"{}"), "an archive with config.json"),
+    "assets.extra/weights.npz": (
+        weights(kernel=np.array([Harmful()], dtype=object)),
+        "a pickle in the array kernel",
+    ),
+    "assets.extra/user_model/assets.extra/weights.npz": (
+        archive(config_json=b"{}"),
+        "an archive with config.json",
+    ),
     "assets.extra/contract.json": (pickle.dumps({}), "a pickle"),
     "model.py": (b"print('harm')", "no part of a SavedModel"),
     "assets.extra/layers.py": (b"print('harm')", "no part of a SavedModel"),
@@ -113,7 +128,9 @@ def test_weights_that_are_no_archive(model):
         check_model_files(model)
 
 
-@pytest.mark.parametrize("name", ["variables/variables.data-00001-of-00002", "assets/secret", "assets/folder"])
+@pytest.mark.parametrize(
+    "name", ["variables/variables.data-00001-of-00002", "assets/secret", "assets/folder"]
+)
 def test_links_are_refused(model, tmp_path, name):
     target = tmp_path / "outside"
     target.mkdir() if name.endswith("folder") else target.write_text("outside")
@@ -124,7 +141,9 @@ def test_links_are_refused(model, tmp_path, name):
 
 def test_what_is_no_saved_model_is_refused(model):
     (model / "saved_model.pb").unlink()
-    with pytest.raises(IntegrityError, match=r"must be a SavedModel\. Received: no saved_model\.pb"):
+    with pytest.raises(
+        IntegrityError, match=r"must be a SavedModel\. Received: no saved_model\.pb"
+    ):
         check_model_files(model)
 
 
@@ -139,7 +158,12 @@ def test_a_flipped_bit_anywhere_is_found(model):
     verify_model(model, digest)
 
 
-@given(st.lists(st.text(st.characters(exclude_characters="\n\r", exclude_categories=["Cs"]), min_size=1), max_size=9))
+@given(
+    st.lists(
+        st.text(st.characters(exclude_characters="\n\r", exclude_categories=["Cs"]), min_size=1),
+        max_size=9,
+    )
+)
 def test_no_vocabulary_is_taken_for_a_pickle(tmp_path_factory, words):
     folder = tmp_path_factory.mktemp("vocabulary")
     put(folder / "saved_model.pb", b"\x08\x01")

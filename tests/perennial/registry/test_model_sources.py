@@ -1,4 +1,7 @@
-"""A version's files lie among the artifacts of its own run: paths, URIs, dots, links and disguises."""
+"""A version's files lie among the artifacts of its own run.
+
+Paths, URIs, dots, links and disguises.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,9 @@
-"""Ledger and registry agree after any kill, and whoever registers or promotes at once: real processes, real kills.
+"""Ledger and registry agree after any kill, and whoever registers or promotes at once.
 
-What databases and networks could do otherwise is tried on a real MLflow server on PostgreSQL, too, with a ledger there.
+Real processes, real kills.
+
+What databases and networks could do otherwise is tried on a real MLflow server on PostgreSQL, too,
+with a ledger there.
 """
 
 from __future__ import annotations
@@ -39,7 +42,9 @@ def mlflow_runs(project):
 
 
 def decisions(project):
-    return [(event.run, event.body.version) for event in Ledger(project.ledger_url).events("decision")]
+    return [
+        (event.run, event.body.version) for event in Ledger(project.ledger_url).events("decision")
+    ]
 
 
 def test_every_instance_is_a_run_and_the_candidate_a_version(anywhere):
@@ -59,7 +64,9 @@ def test_killed_before_there_is_a_version(project, method):
     told = reconcile(project)
     assert all(status == "FINISHED" for _, status in mlflow_runs(project))
     assert told == (
-        [] if method == "set_terminated" else ["deleted 1 unfinished MLflow run of a registration cut short"]
+        []
+        if method == "set_terminated"
+        else ["deleted 1 unfinished MLflow run of a registration cut short"]
     )
     assert reconcile(project) == []
     version = ready.register(project)
@@ -72,7 +79,10 @@ def test_registering_again_completes_what_was_cut_short(anywhere):
     killed(jobs.register_killed_after, anywhere.folder, ready, "log_artifacts")
     assert ready.register(anywhere).version == "1"
     assert sorted(mlflow_runs(anywhere)) == [("instance-1", "FINISHED"), ("instance-2", "FINISHED")]
-    assert digest_folder(Registry(anywhere).fetch(Registry(anywhere).version("1"))) == ready.evaluation.digest
+    assert (
+        digest_folder(Registry(anywhere).fetch(Registry(anywhere).version("1")))
+        == ready.evaluation.digest
+    )
     assert reconcile(anywhere) == []
 
 
@@ -80,10 +90,14 @@ def test_registering_again_completes_what_was_cut_short(anywhere):
 def test_killed_between_registering_and_recording(anywhere, method):
     ready = judged(anywhere, "run-1", "a")
     killed(jobs.register_killed_after, anywhere.folder, ready, method)
-    assert [version.version for version in Registry(anywhere).versions()] == ["1"] and decisions(anywhere) == []
+    assert [version.version for version in Registry(anywhere).versions()] == ["1"] and decisions(
+        anywhere
+    ) == []
     told = reconcile(anywhere)
     assert told[0] == "recorded the decision on version 1, which run run-1 had registered"
-    assert decisions(anywhere) == [("run-1", "1")] and Registry(anywhere).aliases() == {"challenger": "1"}
+    assert decisions(anywhere) == [("run-1", "1")] and Registry(anywhere).aliases() == {
+        "challenger": "1"
+    }
     (event,) = Ledger(anywhere.ledger_url).events("decision")
     assert event.body.decision == ready.decision and event.body.digest == ready.evaluation.digest
     assert (
@@ -97,9 +111,15 @@ def test_killed_between_a_deployment_and_its_alias(project):
     for run, contents in (("run-1", "a"), ("run-2", "b")):
         judged(project, run, contents).register(project)
     killed(jobs.promote_killed_before_alias, project.folder, "1")
-    assert Ledger(project.ledger_url).champion().version == "1" and "champion" not in Registry(project).aliases()
+    assert (
+        Ledger(project.ledger_url).champion().version == "1"
+        and "champion" not in Registry(project).aliases()
+    )
     assert reconcile(project) == ["set the registry's aliases to what the ledger says"]
-    assert Registry(project).aliases() == {"champion": "1", "challenger": "2"} and reconcile(project) == []
+    assert (
+        Registry(project).aliases() == {"champion": "1", "challenger": "2"}
+        and reconcile(project) == []
+    )
 
 
 def test_push_that_was_killed_before_its_alias_is_repeated(project):
@@ -117,7 +137,9 @@ def test_two_runs_register_different_candidates_at_once(anywhere):
     found = together(jobs.register, *((anywhere.folder, each) for each in ready))
     assert sorted(found) == ["1", "2"]
     versions = {version.version: version.digest for version in Registry(anywhere).versions()}
-    assert versions == {number: each.evaluation.digest for number, each in zip(found, ready, strict=True)}
+    assert versions == {
+        number: each.evaluation.digest for number, each in zip(found, ready, strict=True)
+    }
     assert sorted(decisions(anywhere)) == sorted(zip(("run-a", "run-b"), found, strict=True))
     assert Registry(anywhere).aliases() == {"challenger": "2"} and len(mlflow_runs(anywhere)) == 4
 
@@ -135,7 +157,9 @@ def test_different_versions_are_promoted_at_once(anywhere):
     found = together(jobs.promote, (anywhere.folder, "1"), (anywhere.folder, "2"))
     made = [deployment for _, deployment in Ledger(anywhere.ledger_url).deployments()]
     # Whoever came second either saw the other's deployment and replaced it, or was refused.
-    assert set(found) <= {"1", "2", "LedgerError"} and len(made) == 2 - found.count("LedgerError") > 0
+    assert (
+        set(found) <= {"1", "2", "LedgerError"} and len(made) == 2 - found.count("LedgerError") > 0
+    )
     champion = Ledger(anywhere.ledger_url).champion().version
     assert Registry(anywhere).aliases()["champion"] == champion == made[-1].version
     assert reconcile(anywhere) == []
@@ -154,10 +178,13 @@ def test_nothing_to_complete_does_not_import_mlflow(project):
     reconcile(project)
     code = (
         "import sys; from pathlib import Path; from perennial.project import load_project; "
-        "from perennial.registry.repair import reconcile; print(reconcile(load_project(Path(sys.argv[1]))), "
+        "from perennial.registry.repair import reconcile; "
+        "print(reconcile(load_project(Path(sys.argv[1]))), "
         "{'mlflow', 'tensorflow'} & set(sys.modules))"
     )
-    done = subprocess.run([sys.executable, "-c", code, project.folder], check=True, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code, project.folder], check=True, capture_output=True, text=True
+    )
     assert done.stdout.split("\n")[0] == "[] set()"
 
 
@@ -172,7 +199,9 @@ def test_an_empty_project_has_nothing_to_complete(project):
 
 
 def test_a_registry_that_is_away_is_told(tmp_path):
-    project = make_project(tmp_path / "digits", registry={"uri": f"sqlite:///{tmp_path / 'garbage.db'}"})
+    project = make_project(
+        tmp_path / "digits", registry={"uri": f"sqlite:///{tmp_path / 'garbage.db'}"}
+    )
     judged(project, "run-1", "a")
     from perennial.ledger.events import NewEvent
     from tests.perennial.records import deployment
@@ -182,4 +211,7 @@ def test_a_registry_that_is_away_is_told(tmp_path):
     with pytest.raises(RegistryError):
         reconcile(project)
     (line,) = reconcile_or_tell(project)
-    assert line.startswith("not compared with the registry: registry at sqlite") and "not a database" in line
+    assert (
+        line.startswith("not compared with the registry: registry at sqlite")
+        and "not a database" in line
+    )

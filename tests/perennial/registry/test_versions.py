@@ -1,4 +1,7 @@
-"""The registry: a version is whole, has its lineage, exists once for the same bytes, and is verified when fetched."""
+"""The registry.
+
+A version is whole, has its lineage, exists once for the same bytes, and is verified when fetched.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +31,9 @@ def test_versions_count_up_and_keep_their_bytes(registry, tmp_path):
     models = [make_model(tmp_path / name, name) for name in "abc"]
     versions = [registry.register(model) for model in models]
     assert [v.version for v in versions] == ["1", "2", "3"] and registry.versions() == versions
-    assert [digest_folder(registry.fetch(v)) for v in versions] == [model.digest for model in models]
+    assert [digest_folder(registry.fetch(v)) for v in versions] == [
+        model.digest for model in models
+    ]
 
 
 def test_the_same_bytes_are_one_version(registry, version, tmp_path):
@@ -44,8 +49,12 @@ def test_lineage_and_digest_stand_on_the_version(registry, version):
 def test_metrics_curves_and_parameters_stand_on_the_run(registry, version):
     run = registry._client.get_run(version.mlflow_run)
     assert run.info.status == "FINISHED"
-    assert run.data.metrics == {"test_accuracy": 0.9, "eval_loss": 1.0} and run.data.params == {"batch_size": "32"}
-    assert [m.value for m in registry._client.get_metric_history(version.mlflow_run, "eval_loss")] == [2.0, 1.0]
+    assert run.data.metrics == {"test_accuracy": 0.9, "eval_loss": 1.0} and run.data.params == {
+        "batch_size": "32"
+    }
+    assert [
+        m.value for m in registry._client.get_metric_history(version.mlflow_run, "eval_loss")
+    ] == [2.0, 1.0]
 
 
 def test_model_with_other_bytes_than_were_evaluated_is_refused(registry, tmp_path):
@@ -65,7 +74,9 @@ def test_what_is_no_saved_model_is_refused(registry, tmp_path):
 
 
 def test_version_that_does_not_exist(registry, version):
-    with pytest.raises(RegistryError, match=r"version 7 of digits must be in the registry. Received: it has 1"):
+    with pytest.raises(
+        RegistryError, match=r"version 7 of digits must be in the registry. Received: it has 1"
+    ):
         registry.version("7")
 
 
@@ -76,7 +87,10 @@ def test_a_registration_that_was_cut_short_is_completed(registry, tmp_path, monk
         registry.register(model)
     assert registry.versions() == []
     assert registry.register(model).version == "1"
-    assert len(registry.versions()) == 1 and digest_folder(registry.fetch(registry.version("1"))) == model.digest
+    assert (
+        len(registry.versions()) == 1
+        and digest_folder(registry.fetch(registry.version("1"))) == model.digest
+    )
 
 
 def _fail_once(monkeypatch, client, name):
@@ -91,7 +105,10 @@ def _fail_once(monkeypatch, client, name):
 
 def test_local_copy_that_was_damaged_is_fetched_again(registry, version):
     local = registry.fetch(version)
-    for damage in (lambda: (local / "saved_model.pb").write_text("damaged"), (local / "saved_model.pb").unlink):
+    for damage in (
+        lambda: (local / "saved_model.pb").write_text("damaged"),
+        (local / "saved_model.pb").unlink,
+    ):
         damage()
         assert digest_folder(registry.fetch(version)) == version.digest
 
@@ -142,21 +159,32 @@ def test_aliases_of_a_registry_without_the_model(registry):
 
 
 def test_files_of_elsewhere_are_refused(registry, version, tmp_path):
-    """Whoever can write to the database can point a version at anything; the bytes may even be the right ones."""
+    """Whoever can write to the database can point a version at anything.
+
+    The bytes may even be the right ones.
+    """
     elsewhere = make_model(tmp_path / "b", "b")
     other = registry.register(make_model(tmp_path / "c", "c"))
-    for source, run in ((str(elsewhere.saved_model), version.mlflow_run), (other.source, version.mlflow_run)):
+    for source, run in (
+        (str(elsewhere.saved_model), version.mlflow_run),
+        (other.source, version.mlflow_run),
+    ):
         tags = {DIGEST_TAG: digest_folder(Path(source.removeprefix("file://")))}
         made = registry._client.create_model_version("digits", source=source, run_id=run, tags=tags)
         foreign = registry.version(str(made.version))
-        with pytest.raises(IntegrityError, match=f"version {made.version} of digits must hold files of its own MLflow"):
+        with pytest.raises(
+            IntegrityError,
+            match=f"version {made.version} of digits must hold files of its own MLflow",
+        ):
             registry.fetch(foreign)
     with pytest.raises(IntegrityError, match="must hold files of its own MLflow run"):
         registry.register(elsewhere)  # the version that has its bytes is the foreign one
 
 
 def test_a_version_without_a_run_is_refused(registry, version):
-    made = registry._client.create_model_version("digits", source=version.source, tags={DIGEST_TAG: version.digest})
+    made = registry._client.create_model_version(
+        "digits", source=version.source, tags={DIGEST_TAG: version.digest}
+    )
     with pytest.raises(IntegrityError, match="must hold files of its own MLflow run"):
         registry.fetch(registry.version(str(made.version)))
 
@@ -181,7 +209,9 @@ def test_a_pickle_that_someone_put_beside_a_registered_model_is_refused(registry
 def test_long_curves_and_many_parameters(registry, tmp_path):
     curve = [float(value) for value in range(2500)]
     parameters = {f"model.{number}": number for number in range(250)}
-    model = replace(make_model(tmp_path / "a", "a"), curves={"eval_loss": curve}, parameters=parameters)
+    model = replace(
+        make_model(tmp_path / "a", "a"), curves={"eval_loss": curve}, parameters=parameters
+    )
     story = registry.story(registry.register(model))
     assert story.parameters == {name: str(value) for name, value in parameters.items()}
     assert story.metrics["eval_loss"] == 2499
@@ -190,15 +220,25 @@ def test_long_curves_and_many_parameters(registry, tmp_path):
 
 
 def test_documents_and_other_instances(registry, tmp_path):
-    other = TrainedInstance("instance-2", "e" * 64, {"seed": 2}, {"test_accuracy": 0.8}, {"eval_loss": [3.0]})
+    other = TrainedInstance(
+        "instance-2", "e" * 64, {"seed": 2}, {"test_accuracy": 0.8}, {"eval_loss": [3.0]}
+    )
     documents = {"decision.json": '{"promote": "ŁódŹ"}'}
-    model = replace(make_model(tmp_path / "a", "a"), instance="instance-1", documents=documents, others=[other])
+    model = replace(
+        make_model(tmp_path / "a", "a"), instance="instance-1", documents=documents, others=[other]
+    )
     version = registry.register(model)
     assert registry.document(version, "decision.json") == documents["decision.json"]
     assert registry.document(version, "probing.json") is None
     (found,) = registry._runs._search("tags.`perennial.instance` = 'instance-2'")
-    assert found.data.params == {"seed": "2"} and found.data.metrics == {"test_accuracy": 0.8, "eval_loss": 3.0}
-    assert (found.data.tags["perennial.judged"], found.data.tags["perennial.run"]) == ("false", "run-a")
+    assert found.data.params == {"seed": "2"} and found.data.metrics == {
+        "test_accuracy": 0.8,
+        "eval_loss": 3.0,
+    }
+    assert (found.data.tags["perennial.judged"], found.data.tags["perennial.run"]) == (
+        "false",
+        "run-a",
+    )
     judged = registry._client.get_run(version.mlflow_run).data.tags
     assert (judged["perennial.judged"], judged["perennial.instance"]) == ("true", "instance-1")
 

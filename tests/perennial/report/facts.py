@@ -10,7 +10,8 @@ from perennial.report.facts import Links, RunFacts, SpanLinks
 from schemas import records as r
 from schemas.project import GateSettings
 
-# One test split of the digits example: examples by class, and how many of them each model got right.
+# One test split of the digits example: examples by class, and how many of them each model got
+# right.
 EXAMPLES = [34, 37, 35, 38, 36, 37, 35, 36, 33, 34]
 MORE_RIGHT = [34, 36, 35, 37, 35, 36, 35, 35, 30, 32]
 LESS_RIGHT = [34, 34, 35, 36, 34, 36, 34, 36, 27, 32]
@@ -20,12 +21,20 @@ CLASSES = r.EvaluatedTask(name="prediction", kind="multi_class")
 
 def make_span(name: str, version: int = 1) -> r.Span:
     return r.Span(
-        name=name, version=version, uri=f"data/{name}.parquet", fingerprint=hashlib.sha256(name.encode()).hexdigest()
+        name=name,
+        version=version,
+        uri=f"data/{name}.parquet",
+        fingerprint=hashlib.sha256(name.encode()).hexdigest(),
     )
 
 
 DAYS = [
-    r.Span(name=f"2026-01-0{day}", version=1, uri=f"data/2026-01-0{day}.parquet", fingerprint=f"{day}c41f09be7d2" * 5)
+    r.Span(
+        name=f"2026-01-0{day}",
+        version=1,
+        uri=f"data/2026-01-0{day}.parquet",
+        fingerprint=f"{day}c41f09be7d2" * 5,
+    )
     for day in (1, 2, 3)
 ]
 ROWS = [
@@ -40,8 +49,16 @@ LABELS = [
 ]
 NAMES = ["row count", "id", "date", "label", "image.length", "image.min"]
 CHECKS = [r.Check(kind="readable", subject="file", verdict="passed", message="150 rows, 4 columns")]
-CHECKS += [r.Check(kind="expectation", subject=name, verdict="passed", message="holds for all rows") for name in NAMES]
-UNKNOWN = r.Check(kind="drift", subject="label", verdict="not_compared", message="no serving log yet to compare with")
+CHECKS += [
+    r.Check(kind="expectation", subject=name, verdict="passed", message="holds for all rows")
+    for name in NAMES
+]
+UNKNOWN = r.Check(
+    kind="drift",
+    subject="label",
+    verdict="not_compared",
+    message="no serving log yet to compare with",
+)
 FAILED = r.Check(
     kind="expectation",
     subject="image.max",
@@ -147,7 +164,9 @@ def confusion(model: str, right: list[int]) -> r.ConfusionMatrix:
     return r.ConfusionMatrix(model=model, labels=[str(i) for i in range(10)], counts=counts)
 
 
-def evaluation(champion: r.Champion | None, compared: bool = True, better: bool = True) -> r.Evaluation:
+def evaluation(
+    champion: r.Champion | None, compared: bool = True, better: bool = True
+) -> r.Evaluation:
     models = {"candidate": MORE_RIGHT if better else LESS_RIGHT}
     if champion and compared:
         models["champion"] = LESS_RIGHT if better else MORE_RIGHT
@@ -166,7 +185,10 @@ def evaluation(champion: r.Champion | None, compared: bool = True, better: bool 
                     values={"accuracy": good / n, "log_loss": 0.05 + 2.1 * (1 - good / n)},
                 )
             )
-    both = {name: [row for row in slices if row.slice == name] for name in dict.fromkeys(row.slice for row in slices)}
+    both = {
+        name: [row for row in slices if row.slice == name]
+        for name in dict.fromkeys(row.slice for row in slices)
+    }
     for name, (candidate, *other) in both.items() if len(models) == 2 else []:
         for metric, gain in (
             ("accuracy", candidate.values["accuracy"] - other[0].values["accuracy"]),
@@ -205,18 +227,24 @@ def evaluation(champion: r.Champion | None, compared: bool = True, better: bool 
             )
             for i in range(10)
         ],
-        not_compared=[] if len(models) == 2 else ["The champion's answers: there is nothing to compare with."],
+        not_compared=[]
+        if len(models) == 2
+        else ["The champion's answers: there is nothing to compare with."],
     )
 
 
 OWN = r.Hyperparameters(learning_rate=0.003, batch_size=32)
 CHAMPION = r.Champion(version="3", digest="9" * 64, deployment=3)
 NOT_WORSE = r.Criterion(
-    name="accuracy not worse", passed=True, explanation="+2.0 points, interval [-0.3, 4.3]; at least -5 was asked"
+    name="accuracy not worse",
+    passed=True,
+    explanation="+2.0 points, interval [-0.3, 4.3]; at least -5 was asked",
 )
 FLOOR = r.Criterion(name="floor", passed=True, explanation="97.2% is not below 70%")
 NOT_BETTER = r.Criterion(
-    name="accuracy better", passed=False, explanation="-2.0 points, interval [-4.2, +0.3] not above 0"
+    name="accuracy better",
+    passed=False,
+    explanation="-2.0 points, interval [-4.2, +0.3] not above 0",
 )
 BASE: dict[str, Any] = {
     "project": "digits",
@@ -225,7 +253,9 @@ BASE: dict[str, Any] = {
     "started_at": "2026-01-03T06:00:12+00:00",
     "ended_at": "2026-01-03T06:04:40+00:00",
     "git_commit": "4f1c2a9d8e7b6a5f4f1c2a9d8e7b6a5f4f1c2a9d",
-    "gate": GateSettings(metric="accuracy", mode="not_worse", margin=0.05, confidence=0.9, floors={"accuracy": 0.7}),
+    "gate": GateSettings(
+        metric="accuracy", mode="not_worse", margin=0.05, confidence=0.9, floors={"accuracy": 0.7}
+    ),
     "champion_before": "3",
     "champion_after": "3",
     "links": Links(
@@ -250,16 +280,31 @@ TRAINED: dict[str, Any] = {
 
 def promoted(**changes: Any) -> RunFacts:
     decision = r.Decision(
-        promote=True, criteria=[NOT_WORSE, FLOOR], reasons=[], not_compared=["Serving log: there is none yet."]
+        promote=True,
+        criteria=[NOT_WORSE, FLOOR],
+        reasons=[],
+        not_compared=["Serving log: there is none yet."],
     )
-    version = r.ModelVersion(name="digits", version="4", digest="2" * 64, source="models", mlflow_run="7be01c")
+    version = r.ModelVersion(
+        name="digits", version="4", digest="2" * 64, source="models", mlflow_run="7be01c"
+    )
     check = r.ServingCheck(
-        passed=True, requests=32, largest_difference=2.4e-7, seconds_to_ready=6.8, message="All answers agree."
+        passed=True,
+        requests=32,
+        largest_difference=2.4e-7,
+        seconds_to_ready=6.8,
+        message="All answers agree.",
     )
     facts = (
         BASE
         | TRAINED
-        | {"decision": decision, "version": version, "serving_check": check, "deployed": True, "champion_after": "4"}
+        | {
+            "decision": decision,
+            "version": version,
+            "serving_check": check,
+            "deployed": True,
+            "champion_after": "4",
+        }
     )
     rose = "Accuracy rose by 2.0 points; the interval stays above the tolerated loss of 5 points."
     reasons = [rose, "Accuracy is above the floor."]
@@ -268,7 +313,11 @@ def promoted(**changes: Any) -> RunFacts:
 
 def kept(champion: r.Champion | None, compared: bool = True, **changes: Any) -> RunFacts:
     decision = r.Decision(promote=False, criteria=[NOT_BETTER, FLOOR], reasons=[], not_compared=[])
-    facts = BASE | TRAINED | {"outcome": "kept_champion", "decision": decision, "reasons": ["Accuracy did not rise."]}
+    facts = (
+        BASE
+        | TRAINED
+        | {"outcome": "kept_champion", "decision": decision, "reasons": ["Accuracy did not rise."]}
+    )
     number = champion.version if champion else None
     facts |= {
         "evaluation": evaluation(champion, compared, better=False),
@@ -286,7 +335,10 @@ def rejected(**changes: Any) -> RunFacts:
         "champion_before": "2",
         "champion_after": "2",
     }
-    facts |= {"selection": selection(["2026-01-03"], CHAMPION), "validation": validation(FAILED, accepted=False)}
+    facts |= {
+        "selection": selection(["2026-01-03"], CHAMPION),
+        "validation": validation(FAILED, accepted=False),
+    }
     return RunFacts(**(facts | changes))
 
 

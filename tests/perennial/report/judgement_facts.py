@@ -1,4 +1,7 @@
-"""Facts of a judged run for tests of the report: X-ray pictures of three clinics, one of whose scanners is suspect."""
+"""Facts of a judged run for tests of the report.
+
+X-ray pictures of three clinics, one of whose scanners is suspect.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,9 @@ from schemas.project import GateSettings
 from tests.perennial.report.facts import CHAMPION, DAYS, OWN, evaluation, promoted
 
 TEST, GROUPS = 2012, 640
-GATE = GateSettings(metric="accuracy", floors={"accuracy": 0.7, "log_loss": 0.5}, slice_loss=0.05, repeats=3)
+GATE = GateSettings(
+    metric="accuracy", floors={"accuracy": 0.7, "log_loss": 0.5}, slice_loss=0.05, repeats=3
+)
 # What stands in a row of differences: slice, examples, gain, whether it is a view.
 VIEWS = [
     ("overall", TEST, 0.021, False),
@@ -36,17 +41,30 @@ def difference(name: str, examples: int, gain: float, view: bool, **changes: Any
     values: dict[str, Any] = {"confidence": 0.95, "view": view, "clusters": GROUPS}
     values |= {"family": 4 if name == "overall" else 8, "low": gain - half, "high": gain + half}
     return r.Difference(
-        **({"metric": "accuracy", "task": "prediction", "slice": name, "examples": examples, "value": gain} | values)
+        **(
+            {
+                "metric": "accuracy",
+                "task": "prediction",
+                "slice": name,
+                "examples": examples,
+                "value": gain,
+            }
+            | values
+        )
         | changes
     )
 
 
 def measured(model: str, name: str, examples: int, accuracy: float, view: bool) -> r.SliceMetrics:
     values = {"accuracy": accuracy, "log_loss": 1.7 * (1 - accuracy)}
-    return r.SliceMetrics(model=model, task="prediction", slice=name, examples=examples, values=values, view=view)
+    return r.SliceMetrics(
+        model=model, task="prediction", slice=name, examples=examples, values=values, view=view
+    )
 
 
-def calibration(model: str, bias: float, temperature: float | None = None, **changes: Any) -> r.Calibration:
+def calibration(
+    model: str, bias: float, temperature: float | None = None, **changes: Any
+) -> r.Calibration:
     """Ten bins of a model that is surer than right by `bias` where it is least sure."""
     counts = [4, 12, 31, 58, 86, 121, 190, 296, 471, 743]
     bins = []
@@ -55,10 +73,17 @@ def calibration(model: str, bias: float, temperature: float | None = None, **cha
         confidence = low + 0.055
         accuracy = min(1.0, max(0.0, confidence - bias * (1 - low)))
         bins.append(
-            r.CalibrationBin(low=low, high=low + 0.1, examples=examples, confidence=confidence, accuracy=accuracy)
+            r.CalibrationBin(
+                low=low, high=low + 0.1, examples=examples, confidence=confidence, accuracy=accuracy
+            )
         )
     error = sum(row.examples * abs(row.confidence - row.accuracy) for row in bins) / sum(counts)
-    values: dict[str, Any] = {"error": error, "low": 0.7 * error, "high": 1.4 * error, "confidence": 0.95}
+    values: dict[str, Any] = {
+        "error": error,
+        "low": 0.7 * error,
+        "high": 1.4 * error,
+        "confidence": 0.95,
+    }
     values |= {"model": model, "task": "prediction", "bins": bins, "temperature": temperature}
     return r.Calibration(**(values | changes))
 
@@ -69,8 +94,15 @@ def quantiles(middle: float, spread: float) -> list[float]:
     return [1 / (1 + math.exp(-(middle + spread * math.log(step / (1 - step))))) for step in steps]
 
 
-def group_test(group: str, measure: r.GroupMeasure, value: float, rest: float, **changes: Any) -> r.GroupTest:
-    values: dict[str, Any] = {"feature": "site", "examples": 378, "gap": abs(value - rest), "p_value": 0.61}
+def group_test(
+    group: str, measure: r.GroupMeasure, value: float, rest: float, **changes: Any
+) -> r.GroupTest:
+    values: dict[str, Any] = {
+        "feature": "site",
+        "examples": 378,
+        "gap": abs(value - rest),
+        "p_value": 0.61,
+    }
     values |= {"group": group, "measure": measure, "value": value, "rest": rest, "flagged": False}
     return r.GroupTest(**(values | changes))
 
@@ -86,11 +118,21 @@ FAIRNESS = r.Fairness(
         group_test("Harbour clinic", "false_negative_rate", 0.12, 0.08, p_value=0.4),
     ],
     scores=[
-        r.ScoreDistribution(feature="site", group="North", examples=911, quantiles=quantiles(-1.1, 0.9)),
-        r.ScoreDistribution(feature="site", group="South", examples=702, quantiles=quantiles(-0.9, 0.8)),
-        r.ScoreDistribution(feature="site", group="Harbour clinic", examples=378, quantiles=quantiles(0.2, 1.0)),
-        r.ScoreDistribution(feature="sex", group="female", examples=1024, quantiles=quantiles(-0.9, 1.0)),
-        r.ScoreDistribution(feature="sex", group="male", examples=988, quantiles=quantiles(-0.8, 1.0)),
+        r.ScoreDistribution(
+            feature="site", group="North", examples=911, quantiles=quantiles(-1.1, 0.9)
+        ),
+        r.ScoreDistribution(
+            feature="site", group="South", examples=702, quantiles=quantiles(-0.9, 0.8)
+        ),
+        r.ScoreDistribution(
+            feature="site", group="Harbour clinic", examples=378, quantiles=quantiles(0.2, 1.0)
+        ),
+        r.ScoreDistribution(
+            feature="sex", group="female", examples=1024, quantiles=quantiles(-0.9, 1.0)
+        ),
+        r.ScoreDistribution(
+            feature="sex", group="male", examples=988, quantiles=quantiles(-0.8, 1.0)
+        ),
     ],
 )
 SERVING = r.ServingDistribution(
@@ -107,7 +149,9 @@ def judged_evaluation(**changes: Any) -> r.Evaluation:
     rows = [*VIEWS, *SLICES]
     champion = {name: 0.905 - 0.02 * number for number, (name, *_) in enumerate(rows)}
     slices = [
-        measured(model, name, examples, champion[name] + (gain if model == "candidate" else 0), view)
+        measured(
+            model, name, examples, champion[name] + (gain if model == "candidate" else 0), view
+        )
         for name, examples, gain, view in rows
         for model in ("candidate", "champion")
     ]
@@ -123,15 +167,29 @@ def judged_evaluation(**changes: Any) -> r.Evaluation:
         "serving": SERVING,
         "fairness": FAIRNESS,
         "calibration": [calibration("candidate", 0.02, 1.42), calibration("champion", 0.14)],
-        "not_compared": ["sex=other: 11 examples are fewer than 50, so this group was not compared"],
+        "not_compared": [
+            "sex=other: 11 examples are fewer than 50, so this group was not compared"
+        ],
     }
     return evaluation(CHAMPION).model_copy(update=values | changes)
 
 
-def probe(feature: str, kind: str, value: float, chance: float, spread: float, **changes: Any) -> r.CovariateProbe:
-    unit = "accuracy of telling it from the latent vector" if kind == "latent" else "log loss (nats)"
-    values: dict[str, Any] = {"feature": feature, "probe": kind, "value": value, "chance": chance, "spread": spread}
-    return r.CovariateProbe(**(values | {"p_value": 0.48, "flagged": False, "unit": unit} | changes))
+def probe(
+    feature: str, kind: str, value: float, chance: float, spread: float, **changes: Any
+) -> r.CovariateProbe:
+    unit = (
+        "accuracy of telling it from the latent vector" if kind == "latent" else "log loss (nats)"
+    )
+    values: dict[str, Any] = {
+        "feature": feature,
+        "probe": kind,
+        "value": value,
+        "chance": chance,
+        "spread": spread,
+    }
+    return r.CovariateProbe(
+        **(values | {"p_value": 0.48, "flagged": False, "unit": unit} | changes)
+    )
 
 
 COVARIATES = [
@@ -142,16 +200,27 @@ COVARIATES = [
     probe("scanner", "latent", 0.83, 0.41, 0.021, p_value=0.0001, flagged=True),
 ]
 COSTS = {"image": 40.0, "age": 0.0, "temperature": 1.5, "crp": 12.0, "oxygen": 2.5, "scanner": None}
-LOSSES = {"image": 0.213, "age": 0.012, "temperature": 0.009, "crp": 0.021, "oxygen": 0.034, "scanner": 0.026}
+LOSSES = {
+    "image": 0.213,
+    "age": 0.012,
+    "temperature": 0.009,
+    "crp": 0.021,
+    "oxygen": 0.034,
+    "scanner": 0.026,
+}
 
 
 def importance(feature: str, loss: float, cost: float | None) -> r.FeatureImportance:
     half = 0.004 + 0.1 * loss
-    return r.FeatureImportance(feature=feature, loss=loss, low=loss - half, high=loss + half, cost=cost)
+    return r.FeatureImportance(
+        feature=feature, loss=loss, low=loss - half, high=loss + half, cost=cost
+    )
 
 
 def drop(features: Sequence[str], saved: float, loss: float) -> r.DroppedFeatures:
-    return r.DroppedFeatures(features=list(features), saved=saved, loss=loss, low=loss - 0.008, high=loss + 0.009)
+    return r.DroppedFeatures(
+        features=list(features), saved=saved, loss=loss, low=loss - 0.008, high=loss + 0.009
+    )
 
 
 def lungs(height: int = 16, width: int = 16) -> list[float]:
@@ -159,7 +228,8 @@ def lungs(height: int = 16, width: int = 16) -> list[float]:
     centres = [(0.5 * height, 0.28 * width), (0.55 * height, 0.72 * width)]
     return [
         sum(
-            0.01 * math.exp(-((row - y) ** 2 / height + (column - x) ** 2 / (0.4 * width) * 1.4) / 2)
+            0.01
+            * math.exp(-((row - y) ** 2 / height + (column - x) ** 2 / (0.4 * width) * 1.4) / 2)
             for y, x in centres
         )
         for row in range(height)
@@ -169,7 +239,9 @@ def lungs(height: int = 16, width: int = 16) -> list[float]:
 
 def explained(number: int) -> r.ExampleAttribution:
     chance = random.Random(number)
-    parts = {name: round(chance.gauss(0, 0.2), 3) for name in [*COSTS, *(f"lab_{n}" for n in range(5))]}
+    parts = {
+        name: round(chance.gauss(0, 0.2), 3) for name in [*COSTS, *(f"lab_{n}" for n in range(5))]
+    }
     return r.ExampleAttribution(
         key=f"xray-{1204 + 7 * number:04d}",
         span=DAYS[number % 3].name,
@@ -198,7 +270,9 @@ PROBING = r.Probing(
         r.Attribution(feature="image_xf", mean=0.31, elements=lungs(), shape=[16, 16, 1]),
         r.Attribution(feature="oxygen_xf", mean=0.084),
         r.Attribution(feature="crp_xf", mean=0.041),
-        r.Attribution(feature="words_xf", mean=0.012, elements=[0.001, 0.004, 0.002, 0.005], shape=[4]),
+        r.Attribution(
+            feature="words_xf", mean=0.012, elements=[0.001, 0.004, 0.002, 0.005], shape=[4]
+        ),
         r.Attribution(feature="age_xf", mean=0.006),
     ],
     explained=[explained(number) for number in range(3)],
@@ -208,7 +282,8 @@ BETTER = r.Criterion(
     name="against champion version 3",
     metric="accuracy",
     passed=True,
-    explanation="gain in accuracy +0.0210, 95% interval +0.0072 to +0.0348 on 2012 examples, so it is better than the "
+    explanation="gain in accuracy +0.0210, 95% interval +0.0072 to +0.0348 on 2012 examples, "
+    "so it is better than the "
     "champion",
     value=0.021,
     low=0.0072,
@@ -230,7 +305,8 @@ LOST = r.Criterion(
     kind="slice",
     metric="accuracy",
     passed=False,
-    explanation="site=Harbour clinic loses 0.0710 of accuracy on 378 examples (95% interval -0.1029 to -0.0391, for "
+    explanation="site=Harbour clinic loses 0.0710 of accuracy on 378 examples (95% interval "
+    "-0.1029 to -0.0391, for "
     "all slices together), more than 0.0500",
     value=-0.071,
     low=-0.1029,
@@ -282,6 +358,11 @@ def judged(*criteria: r.Criterion, **changes: Any) -> RunFacts:
         "settings_own": OWN,
     }
     if failed:
-        facts |= {"outcome": "kept_champion", "reasons": failed, "version": None, "serving_check": None}
+        facts |= {
+            "outcome": "kept_champion",
+            "reasons": failed,
+            "version": None,
+            "serving_check": None,
+        }
         facts |= {"deployed": False, "champion_after": "3"}
     return promoted(**(facts | changes))

@@ -31,7 +31,9 @@ from schemas.records import EvaluatedTask
 )
 def test_only_shares_are_percents(metric: str, value: float, shown: str, change: str) -> None:
     assert format_metric(value, metric) == shown
-    assert format_change(value, metric) == change and format_change(-value, metric) == change.replace("+", "−")
+    assert format_change(value, metric) == change and format_change(
+        -value, metric
+    ) == change.replace("+", "−")
     assert format_metric(math.nan, metric) == "not a number"
 
 
@@ -43,7 +45,11 @@ def test_the_loss_is_named_after_the_tasks() -> None:
         "loss (sum of tasks)",
         "loss",
     ]
-    assert (format_loss(0.5), format_loss(1234.5), format_loss(math.inf)) == ("0.500", "1,234", "infinite")
+    assert (format_loss(0.5), format_loss(1234.5), format_loss(math.inf)) == (
+        "0.500",
+        "1,234",
+        "infinite",
+    )
 
 
 def test_small_parts() -> None:

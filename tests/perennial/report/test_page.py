@@ -69,7 +69,10 @@ def pages() -> dict[str, Page]:
         ("promoted", "Version 4 replaced version 3 as champion."),
         ("kept", "Champion version 3 stays: accuracy did not rise."),
         ("no champion", "There is still no champion: accuracy did not rise."),
-        ("rejected", "The data that landed on 2026-01-03 was refused; champion version 2 keeps serving."),
+        (
+            "rejected",
+            "The data that landed on 2026-01-03 was refused; champion version 2 keeps serving.",
+        ),
         ("nothing new", "No new data has landed; champion version 3 keeps serving."),
         ("failed early", "The run failed in select_spans; champion version 3 keeps serving."),
         ("failed in training", "The run failed in train_model; champion version 3 keeps serving."),
@@ -92,13 +95,22 @@ def test_verdict_in_one_sentence(pages: dict[str, Page], ending: str, verdict: s
         ("failed in training", []),
     ],
 )
-def test_only_what_was_reached_appears(pages: dict[str, Page], ending: str, reached: list[str]) -> None:
+def test_only_what_was_reached_appears(
+    pages: dict[str, Page], ending: str, reached: list[str]
+) -> None:
     text = pages[ending].text
     assert [section for section in SECTIONS if section in text] == reached
     assert ("What landed" in text) == (ending != "failed early")
     assert ("This page therefore says nothing about" in text) == (ending != "promoted")
     assert all(
-        word in text for word in ("span One landing", "window The newest", "candidate A", "champion The", "gate The")
+        word in text
+        for word in (
+            "span One landing",
+            "window The newest",
+            "candidate A",
+            "champion The",
+            "gate The",
+        )
     )
 
 
@@ -155,23 +167,39 @@ def test_missing_comparison_is_said(pages: dict[str, Page]) -> None:
 
 def test_refused_data_shows_failures_before_the_rest(pages: dict[str, Page]) -> None:
     text = pages["rejected"].text
-    assert text.index("The new data was refused.") < text.index("image.max") < text.index("7 passed checks")
+    assert (
+        text.index("The new data was refused.")
+        < text.index("image.max")
+        < text.index("7 passed checks")
+    )
     assert "7 passed, 1 failed, 1 not compared" in text
 
 
 def test_a_run_that_went_on_says_what_it_left_out_and_what_it_warns_of() -> None:
     drift = r.Check(
-        kind="drift", subject="fare", verdict="failed", severity="warn", message="0.21", distance=0.21, threshold=0.04
+        kind="drift",
+        subject="fare",
+        verdict="failed",
+        severity="warn",
+        message="0.21",
+        distance=0.21,
+        threshold=0.04,
     )
     spans = [
         r.SpanValidation(span=DAYS[1], new=True, rows=ROWS[1], labels={}, checks=[*CHECKS, FAILED]),
-        r.SpanValidation(span=DAYS[2], new=True, rows=ROWS[2], labels={}, checks=[*CHECKS, drift], set_aside=2),
+        r.SpanValidation(
+            span=DAYS[2], new=True, rows=ROWS[2], labels={}, checks=[*CHECKS, drift], set_aside=2
+        ),
     ]
     judged = r.Validation(spans=spans, accepted=True, reasons=["span 2026-01-02 was refused"])
     both = selection([day.name for day in DAYS[1:]], CHAMPION)
     page = Page(render_report(promoted(validation=judged, selection=both)))
     assert "The new data was accepted, but for 1 span." in page.text
-    assert page.text.index("Failed Span") < page.text.index("Warnings Span") < page.text.index("By span")
+    assert (
+        page.text.index("Failed Span")
+        < page.text.index("Warnings Span")
+        < page.text.index("By span")
+    )
     assert "2026-01-02 quarantined 1 0" in page.text and "2026-01-03 accepted 0 1" in page.text
     assert "perennial spans show" in page.text
     assert ("href", "set_aside/2026-01-03.jsonl") in page.attributes
@@ -180,16 +208,29 @@ def test_a_run_that_went_on_says_what_it_left_out_and_what_it_warns_of() -> None
 
 def test_failed_serving_check_is_the_verdict() -> None:
     check = r.ServingCheck(
-        passed=False, requests=32, largest_difference=0.31, seconds_to_ready=7, message="Answers differ by 0.31."
+        passed=False,
+        requests=32,
+        largest_difference=0.31,
+        seconds_to_ready=7,
+        message="Answers differ by 0.31.",
     )
-    page = Page(render_report(promoted(outcome="failed", serving_check=check, deployed=False, champion_after="3")))
+    page = Page(
+        render_report(
+            promoted(outcome="failed", serving_check=check, deployed=False, champion_after="3")
+        )
+    )
     assert "The candidate failed the serving check; champion version 3 keeps serving." in page.words
     assert "Answers differ by 0.31." in page.text and "Nothing was deployed" in page.text
 
 
 def test_other_bytes_than_evaluated_are_called_out() -> None:
-    other = r.ModelVersion(name="digits", version="4", digest="8" * 64, source="", mlflow_run="7be01c")
-    assert "not the digest of the model that was evaluated" in Page(render_report(promoted(version=other))).text
+    other = r.ModelVersion(
+        name="digits", version="4", digest="8" * 64, source="", mlflow_run="7be01c"
+    )
+    assert (
+        "not the digest of the model that was evaluated"
+        in Page(render_report(promoted(version=other))).text
+    )
 
 
 def test_what_users_write_is_text() -> None:
@@ -201,16 +242,29 @@ def test_what_users_write_is_text() -> None:
         rows={evil: 3},
         labels={evil: 2, "漢": 1},
         checks=[
-            r.Check(kind="schema", subject=evil, verdict=v, message=evil) for v in ("failed", "passed", "not_compared")
+            r.Check(kind="schema", subject=evil, verdict=v, message=evil)
+            for v in ("failed", "passed", "not_compared")
         ],
     )
     base = evaluation(CHAMPION)
     matrix = r.ConfusionMatrix(model="candidate", labels=[evil, "b"], counts=[[1, 2], [0, 3]])
     difference = r.Difference(
-        metric="accuracy", task=evil, slice=evil, examples=3, value=0.1, low=-0.1, high=0.2, confidence=0.9
+        metric="accuracy",
+        task=evil,
+        slice=evil,
+        examples=3,
+        value=0.1,
+        low=-0.1,
+        high=0.2,
+        confidence=0.9,
     )
     changed = base.model_copy(
-        update={"confusion": [matrix], "differences": [difference], "not_compared": [evil], "candidate": evil}
+        update={
+            "confusion": [matrix],
+            "differences": [difference],
+            "not_compared": [evil],
+            "candidate": evil,
+        }
     )
     changed = changed.model_copy(update={"tasks": [r.EvaluatedTask(name=evil, kind="binary")]})
     selected = TRAINED["selection"].model_copy(update={"window": [span], "new_spans": [evil]})
@@ -244,21 +298,38 @@ def test_numbers_that_are_none(value: float) -> None:
     bad_epochs = [r.Epoch(train_loss=value, eval_loss=value, eval_metric=value)] * 3
     changed = base.model_copy(
         update={
-            "trainings": [base.trainings[0].model_copy(update={"epochs": bad_epochs, "best_epoch": 0})],
-            "slices": [row.model_copy(update={"values": dict.fromkeys(row.values, value)}) for row in base.slices],
+            "trainings": [
+                base.trainings[0].model_copy(update={"epochs": bad_epochs, "best_epoch": 0})
+            ],
+            "slices": [
+                row.model_copy(update={"values": dict.fromkeys(row.values, value)})
+                for row in base.slices
+            ],
             "differences": [
-                row.model_copy(update={"value": value, "low": value, "high": value}) for row in base.differences
+                row.model_copy(update={"value": value, "low": value, "high": value})
+                for row in base.differences
             ],
             "mistakes": [row.model_copy(update={"probability": value}) for row in base.mistakes],
         }
     )
     draw = r.WeightDraw(
-        seed=17, losses=[value] * 3, gradient_norm=value, gradient_variance=value, dead_units=value, finite=False
+        seed=17,
+        losses=[value] * 3,
+        gradient_norm=value,
+        gradient_variance=value,
+        dead_units=value,
+        finite=False,
     )
-    check = r.ServingCheck(passed=True, requests=1, largest_difference=value, seconds_to_ready=value, message="")
+    check = r.ServingCheck(
+        passed=True, requests=1, largest_difference=value, seconds_to_ready=value, message=""
+    )
     page = Page(
         render_report(
-            promoted(evaluation=changed, stabilisation=r.Stabilisation(draws=[draw], chosen=0), serving_check=check)
+            promoted(
+                evaluation=changed,
+                stabilisation=r.Stabilisation(draws=[draw], chosen=0),
+                serving_check=check,
+            )
         )
     )
     assert "so there is no curve" in page.text and "so there is nothing to draw" in page.text
@@ -268,29 +339,51 @@ def test_numbers_that_are_none(value: float) -> None:
 def test_many_spans_fold_and_nothing_not_compared_hides(count: int) -> None:
     spans = [make_span(str(number)) for number in range(count)]
     judged = [
-        r.SpanValidation(span=span, new=True, rows={"train": 9}, labels={"0": 5, "1": 4}, checks=[*CHECKS, UNKNOWN])
+        r.SpanValidation(
+            span=span,
+            new=True,
+            rows={"train": 9},
+            labels={"0": 5, "1": 4},
+            checks=[*CHECKS, UNKNOWN],
+        )
         for span in spans
     ]
-    selected = TRAINED["selection"].model_copy(update={"window": spans, "new_spans": [span.name for span in spans]})
-    html = render_report(promoted(selection=selected, validation=r.Validation(spans=judged, accepted=True, reasons=[])))
+    selected = TRAINED["selection"].model_copy(
+        update={"window": spans, "new_spans": [span.name for span in spans]}
+    )
+    html = render_report(
+        promoted(
+            selection=selected, validation=r.Validation(spans=judged, accepted=True, reasons=[])
+        )
+    )
     page = Page(html)
     assert f"{count} new span" in page.text and ("46 more spans" in page.text) == (count == 60)
     seen = html.index("no serving log yet")
-    assert html.count("<details", 0, seen) == html.count("</details", 0, seen), "what was not compared is folded away"
+    assert html.count("<details", 0, seen) == html.count("</details", 0, seen), (
+        "what was not compared is folded away"
+    )
 
 
 def test_hundred_mistakes_fold_the_most_confident_first() -> None:
     rows = [
-        r.Mistake(key=f"digit-{i:04d}", span="2026-01-02", label=3, predicted=8, probability=0.4 + i / 200)
+        r.Mistake(
+            key=f"digit-{i:04d}", span="2026-01-02", label=3, predicted=8, probability=0.4 + i / 200
+        )
         for i in range(100)
     ]
-    text = Page(render_report(promoted(evaluation=evaluation(CHAMPION).model_copy(update={"mistakes": rows})))).text
-    assert "90 more mistakes" in text and text.index("digit-0099") < text.index("90 more mistakes") < text.index(
-        "digit-0001"
-    )
+    text = Page(
+        render_report(
+            promoted(evaluation=evaluation(CHAMPION).model_copy(update={"mistakes": rows}))
+        )
+    ).text
+    assert "90 more mistakes" in text and text.index("digit-0099") < text.index(
+        "90 more mistakes"
+    ) < text.index("digit-0001")
 
 
-@pytest.mark.parametrize("href", ["/absolute/report.html", "https://example.org", "javascript:alert(1)", "//host/x"])
+@pytest.mark.parametrize(
+    "href", ["/absolute/report.html", "https://example.org", "javascript:alert(1)", "//host/x"]
+)
 def test_links_stay_relative(href: str) -> None:
     with pytest.raises(ValueError, match="must be relative"):
         Links(log=href)

@@ -117,9 +117,20 @@ def propose(cases: dict[str, dict[str, Any]]) -> dict[str, tuple[Any, Any, list[
     for name, changes in cases.items():
         columns = table(**changes)
         statistics = measure(columns)
-        after = propose_schema(parse(SCHEMA), statistics, [*columns, *(["empty"] if name == "new feature" else [])])
-        left = import_tfdv().validate_statistics(statistics, after, environment="TRAINING").anomaly_info
-        found[name] = (statistics, after, sorted(left), propose_schema(after, statistics, list(columns)))
+        after = propose_schema(
+            parse(SCHEMA), statistics, [*columns, *(["empty"] if name == "new feature" else [])]
+        )
+        left = (
+            import_tfdv()
+            .validate_statistics(statistics, after, environment="TRAINING")
+            .anomaly_info
+        )
+        found[name] = (
+            statistics,
+            after,
+            sorted(left),
+            propose_schema(after, statistics, list(columns)),
+        )
     return found
 
 
@@ -128,7 +139,9 @@ def infer(spans: list[dict[str, Any]], together: dict[str, Any]) -> Any:
     from perennial.schema.inference import first_schema
 
     columns = [*together, "empty"]
-    return first_schema(measure(together), [measure(span) for span in spans], columns, "label", "id")
+    return first_schema(
+        measure(together), [measure(span) for span in spans], columns, "label", "id"
+    )
 
 
 def run_cli(folder: str, *commands: list[str]) -> list[tuple[int, str]]:
@@ -144,7 +157,10 @@ def run_cli(folder: str, *commands: list[str]) -> list[tuple[int, str]]:
     found = []
     for command in commands:
         done = CliRunner().invoke(
-            app, [command[0], command[1], folder, *command[2:]] if command[0] == "schema" else [*command, folder]
+            app,
+            [command[0], command[1], folder, *command[2:]]
+            if command[0] == "schema"
+            else [*command, folder],
         )
         code, output = done.exit_code, done.output
         if isinstance(done.exception, PerennialError):

@@ -1,4 +1,7 @@
-"""A schema changes by review: what is proposed fits the span, is told in full, and keeps what a person wrote."""
+"""A schema changes by review.
+
+What is proposed fits the span, is told in full, and keeps what a person wrote.
+"""
 
 from __future__ import annotations
 
@@ -30,16 +33,24 @@ from tests.perennial.folders import make_project
 from tests.perennial.records import span
 from tests.perennial.schema.jobs import CASES, ROWS, SCHEMA, infer, propose, table
 
-NOTHING = statistics_pb2.DatasetFeatureStatisticsList(datasets=[statistics_pb2.DatasetFeatureStatistics()])
+NOTHING = statistics_pb2.DatasetFeatureStatisticsList(
+    datasets=[statistics_pb2.DatasetFeatureStatistics()]
+)
 TOLD = {
     "new feature": [
         "`surge`: new feature FLOAT, at most one value, in 98% of examples; not asked of clients",
         "`empty`: new column without values: PLANNED, models cannot read it yet",
     ],
     "new list": ["`pair`: new feature INT, a list of 2, in 100% of examples; not asked of clients"],
-    "new category": ["`kind`: new feature BYTES, one value, one of x, y, in 100% of examples; not asked of clients"],
+    "new category": [
+        "`kind`: new feature BYTES, one value, one of x, y, in 100% of examples; not asked of "
+        "clients"
+    ],
     "new values": ["`company`: values +2: C, D"],
-    "missing": ["`fare`: may be missing: in 50% of examples (was always there)", "`fare`: no longer asked of clients"],
+    "missing": [
+        "`fare`: may be missing: in 50% of examples (was always there)",
+        "`fare`: no longer asked of clients",
+    ],
     "gone": ["`seconds`: gone from the data: marked DEPRECATED, models can no longer read it"],
     "back": ["`old`: has values now: in use as FLOAT, one value, in 100% of examples"],
     "wider": [
@@ -83,7 +94,9 @@ def test_exactly_what_changes_is_told(proposed, case):
 def test_many_values_are_counted_and_the_first_are_told(proposed):
     statistics, after, _, _ = proposed["many values"]
     (line,) = describe_changes(parse(SCHEMA), after, statistics)
-    assert line.startswith(f"`company`: values +{ROWS}: C0, C1, ") and line.endswith(f"and {ROWS - 20} more")
+    assert line.startswith(f"`company`: values +{ROWS}: C0, C1, ") and line.endswith(
+        f"and {ROWS - 20} more"
+    )
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -105,7 +118,11 @@ def test_a_proposal_keeps_the_comments_and_every_block_that_does_not_change(prop
     comments = [line for line in SCHEMA.splitlines() if line.startswith("#")]
     assert [line for line in text.splitlines() if line.startswith("#")] == comments
     assert features_of(parse(text)) == features_of(after)
-    same = [feature.name for feature in parse(SCHEMA).feature if features_of(after)[feature.name] == feature]
+    same = [
+        feature.name
+        for feature in parse(SCHEMA).feature
+        if features_of(after)[feature.name] == feature
+    ]
     for _, block in split_blocks(SCHEMA):
         if (
             any(f'name: "{name}"\n' in block or f'name: "{name}" type' in block for name in same)
@@ -175,7 +192,9 @@ def test_shapes_and_presence_are_those_that_were_seen(inferred):
 
 def test_only_values_that_come_again_make_a_category(inferred):
     features = features_of(inferred)
-    assert features["company"].domain == "company" and not features["company"].HasField("distribution_constraints")
+    assert features["company"].domain == "company" and not features["company"].HasField(
+        "distribution_constraints"
+    )
     assert not features["id"].HasField("domain") and not features["day"].HasField("domain")
     assert features["rare"].distribution_constraints.min_domain_mass == 0.99
     assert {domain.name: list(domain.value) for domain in inferred.string_domain} == {
@@ -195,7 +214,12 @@ def test_the_text_says_the_same_and_explains_environments(inferred):
 
 def test_a_span_that_does_not_fit_is_read_as_what_it_is():
     number, text = Seen(schema_pb2.FLOAT, 1, 1, 1), Seen(schema_pb2.BYTES, 1, 1, 1)
-    guessed = {"seconds": number, "fare": text, "company": Seen(schema_pb2.INT, 1, 1, 1), "new": number}
+    guessed = {
+        "seconds": number,
+        "fare": text,
+        "company": Seen(schema_pb2.INT, 1, 1, 1),
+        "new": number,
+    }
     for spoilt in (False, True):
         features = features_of(reading_schema(parse(SCHEMA), guessed, "label", spoilt))
         assert features["seconds"].type == schema_pb2.FLOAT
@@ -207,8 +231,12 @@ def test_a_span_that_does_not_fit_is_read_as_what_it_is():
 
 # --- text and words, whatever the change ------------------------------------------------------------
 
-NAMES = st.sampled_from(["id", "fare", "company", "seconds", "image", "wind", "old", "asked", "label", "Größe # {"])
-VALUES = st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=4), unique=True, max_size=3)
+NAMES = st.sampled_from(
+    ["id", "fare", "company", "seconds", "image", "wind", "old", "asked", "label", "Größe # {"]
+)
+VALUES = st.lists(
+    st.text(st.characters(exclude_categories=["Cs"]), max_size=4), unique=True, max_size=3
+)
 
 
 @st.composite
@@ -221,7 +249,11 @@ def changed(draw):
             after.feature.add(name=name, type=draw(st.sampled_from([1, 2, 3])))
             continue
         feature = features_of(after)[name]
-        what = draw(st.sampled_from(["remove", "type", "stage", "shape", "presence", "bound", "annotate", "serve"]))
+        what = draw(
+            st.sampled_from(
+                ["remove", "type", "stage", "shape", "presence", "bound", "annotate", "serve"]
+            )
+        )
         if what == "remove":
             del after.feature[:]
             after.feature.extend(kept)
@@ -310,7 +342,9 @@ def test_accepting_writes_the_file_and_the_ledger_and_ends_the_proposal(project)
     assert (recorded.before, recorded.after) == (before, project.schema_digest())
     assert (recorded.why, recorded.changes) == ("a new column", ["`new`: new feature INT"])
     assert recorded.by.startswith("user ")
-    with pytest.raises(ProjectError, match=r"must hold a proposal.*Received: none.*perennial schema diff"):
+    with pytest.raises(
+        ProjectError, match=r"must hold a proposal.*Received: none.*perennial schema diff"
+    ):
         accept_proposal(project, "again")
 
 

@@ -27,7 +27,9 @@ SETS = [(), (TRAINING,), (SERVING,), NAMES]
 
 def make(default, inside, outside):
     schema = schema_pb2.Schema(default_environment=default)
-    schema.feature.add(name="x", type=schema_pb2.INT, in_environment=inside, not_in_environment=outside)
+    schema.feature.add(
+        name="x", type=schema_pb2.INT, in_environment=inside, not_in_environment=outside
+    )
     schema.feature[0].presence.min_count = 1
     return schema
 
@@ -57,11 +59,13 @@ def test_all_agree():
         assert serving_features(schema) == ["x"] * is_in_environment(schema, feature, SERVING)
         assert bool(training_features(schema)) == is_in_environment(schema, feature, TRAINING)
         for name in NAMES:
-            assert (name in environments_of(schema, feature)) == is_in_environment(schema, feature, name) or (
-                default and name not in default
-            )
+            assert (name in environments_of(schema, feature)) == is_in_environment(
+                schema, feature, name
+            ) or (default and name not in default)
             copy = schema_of_environment(schema, name)
-            assert is_in_environment(copy, copy.feature[0], name) == is_in_environment(schema, feature, name)
+            assert is_in_environment(copy, copy.feature[0], name) == is_in_environment(
+                schema, feature, name
+            )
         exclude_from_serving(feature)
         assert not is_in_environment(schema, feature, SERVING)
 
@@ -80,7 +84,10 @@ def statistics_list():
 
 
 def ask_tfdv():
-    """Whether TFDV misses the feature in data without it: for every schema and environment that it takes."""
+    """Whether TFDV misses the feature in data without it.
+
+    For every schema and environment that it takes.
+    """
     from perennial.tfx_compat import import_tfdv
 
     tfdv = import_tfdv()
@@ -90,7 +97,9 @@ def ask_tfdv():
         for name in NAMES:
             schema = make(default, inside, outside)
             expected = is_in_environment(schema, schema.feature[0], name)
-            ours = tfdv.validate_statistics(statistics, schema_of_environment(schema, name), environment=name)
+            ours = tfdv.validate_statistics(
+                statistics, schema_of_environment(schema, name), environment=name
+            )
             found.append(("x" in ours.anomaly_info, expected))
             if name in default:
                 theirs = tfdv.validate_statistics(statistics, schema, environment=name)

@@ -30,12 +30,27 @@ def _names(folder, pattern):
 
 def test_named_by_date(tmp_path):
     _land(tmp_path, "data/2026-02-01.parquet", "data/2025-12-31.parquet", "data/2026-01-15.parquet")
-    _land(tmp_path, "data/notes.parquet", "data/2026-02-01.parquet.tmp", "data/26-02-01.parquet", "2026-02-02.parquet")
-    assert _names(tmp_path, "data/{YYYY}-{MM}-{DD}.parquet") == ["2025-12-31", "2026-01-15", "2026-02-01"]
+    _land(
+        tmp_path,
+        "data/notes.parquet",
+        "data/2026-02-01.parquet.tmp",
+        "data/26-02-01.parquet",
+        "2026-02-02.parquet",
+    )
+    assert _names(tmp_path, "data/{YYYY}-{MM}-{DD}.parquet") == [
+        "2025-12-31",
+        "2026-01-15",
+        "2026-02-01",
+    ]
 
 
 def test_date_over_several_folders(tmp_path):
-    _land(tmp_path, "in/2026/01/02/labels.parquet", "in/2026/01/01/labels.parquet", "in/2026/01/01/other.parquet")
+    _land(
+        tmp_path,
+        "in/2026/01/02/labels.parquet",
+        "in/2026/01/01/labels.parquet",
+        "in/2026/01/01/other.parquet",
+    )
     assert _names(tmp_path, "in/{YYYY}/{MM}/{DD}/labels.parquet") == ["2026-01-01", "2026-01-02"]
 
 
@@ -102,11 +117,20 @@ def test_a_width_means_so_many_digits(tmp_path):
 
 
 def test_a_span_of_many_files_is_one_span(tmp_path):
-    _land(tmp_path, "data/2026-01-01/part-1.csv", "data/2026-01-01/part-2.csv", "data/2026-01-02/part-1.csv")
+    _land(
+        tmp_path,
+        "data/2026-01-01/part-1.csv",
+        "data/2026-01-01/part-2.csv",
+        "data/2026-01-02/part-1.csv",
+    )
     _land(tmp_path, "data/2026-01-01/.part-3.csv")  # is being written
     pattern = "data/{YYYY}-{MM}-{DD}/*.csv"
     first, second = find_spans(tmp_path, pattern)
-    assert (first.name, first.uri, first.version) == ("2026-01-01", f"{tmp_path}/data/2026-01-01/*.csv", None)
+    assert (first.name, first.uri, first.version) == (
+        "2026-01-01",
+        f"{tmp_path}/data/2026-01-01/*.csv",
+        None,
+    )
     assert expand(first.uri) == [f"{tmp_path}/data/2026-01-01/part-{n}.csv" for n in (1, 2)]
     assert first.fingerprint == fingerprint(first.uri) != second.fingerprint
 
@@ -146,7 +170,9 @@ def test_absolute_paths_and_file_urls_are_taken(tmp_path):
         assert (span.name, span.uri) == ("1", str(tmp_path / "in" / "1.csv"))
 
 
-@pytest.mark.parametrize("pattern", ["./in/{SPAN}.csv", "../project/in/{SPAN}.csv", "in//{SPAN}.csv"])
+@pytest.mark.parametrize(
+    "pattern", ["./in/{SPAN}.csv", "../project/in/{SPAN}.csv", "in//{SPAN}.csv"]
+)
 def test_paths_are_taken_as_they_are_written(tmp_path, pattern):
     _land(tmp_path, "project/in/1.csv")
     (span,) = find_spans(tmp_path / "project", pattern)
@@ -174,7 +200,9 @@ def test_characters_that_mean_something_elsewhere_mean_themselves(tmp_path):
 
 def test_two_places_for_one_version_are_refused(tmp_path):
     _land(tmp_path, "7-v1.csv", "7-v01.csv")
-    with pytest.raises(DataError, match=r"version 1 of span 7 must lie in one place.*7-v01\.csv and .*7-v1\.csv"):
+    with pytest.raises(
+        DataError, match=r"version 1 of span 7 must lie in one place.*7-v01\.csv and .*7-v1\.csv"
+    ):
         find_spans(tmp_path, "{SPAN}-v{VERSION}.csv")
 
 
@@ -189,14 +217,22 @@ def test_what_may_not_be_read_is_named_and_never_left_out(tmp_path, closed):
     _land(tmp_path, "data/1.csv", "data/2.csv")
     (tmp_path / closed).chmod(0)
     done = as_nobody(
-        tmp_path, "from perennial.spans.landed import find_spans; find_spans(Path(folder), 'data/{SPAN}.csv')"
+        tmp_path,
+        "from perennial.spans.landed import find_spans; find_spans(Path(folder), "
+        "'data/{SPAN}.csv')",
     )
-    assert "DataError" in done.stderr and "Permission denied" in done.stderr and str(tmp_path / closed) in done.stderr
+    assert (
+        "DataError" in done.stderr
+        and "Permission denied" in done.stderr
+        and str(tmp_path / closed) in done.stderr
+    )
 
 
 @given(st.lists(st.dates(min_value=datetime.date(1000, 1, 1))))
 def test_order_of_dates_is_that_of_time(dates):
-    assert sorted((d.isoformat() for d in dates), key=span_order) == [d.isoformat() for d in sorted(dates)]
+    assert sorted((d.isoformat() for d in dates), key=span_order) == [
+        d.isoformat() for d in sorted(dates)
+    ]
 
 
 @given(st.lists(st.integers(min_value=0)))

@@ -66,7 +66,11 @@ def test_an_empty_folder_has_nothing_to_vouch_for(tmp_path):
 
 
 def test_digest_of_a_value_does_not_depend_on_the_order_of_keys():
-    assert digest_value({"a": 1, "b": [2]}) == digest_value({"b": [2], "a": 1}) != digest_value({"a": 1, "b": [3]})
+    assert (
+        digest_value({"a": 1, "b": [2]})
+        == digest_value({"b": [2], "a": 1})
+        != digest_value({"a": 1, "b": [3]})
+    )
 
 
 def test_text_is_replaced_and_nothing_else_is_left(tmp_path):
@@ -101,7 +105,10 @@ def _publish_often(texts, path):
 
 
 def test_folder_is_visible_only_when_it_is_whole(tmp_path, monkeypatch):
-    source, destination = _write(tmp_path / "source", {"a": b"1", "b": b"2"}), tmp_path / "out" / "digest"
+    source, destination = (
+        _write(tmp_path / "source", {"a": b"1", "b": b"2"}),
+        tmp_path / "out" / "digest",
+    )
     visible = []
     monkeypatch.setattr(atomic.shutil, "copytree", _watched(shutil.copytree, visible, destination))
     publish_folder(source, destination)

@@ -32,7 +32,10 @@ CONTENTS = b"a,b\n1,2\n" * 1000 + os.urandom(20_000)
 
 
 class _Server(http.server.SimpleHTTPRequestHandler):
-    """Files of a folder with strong ETags, as object stores have them; counts the bodies that it sent."""
+    """Files of a folder with strong ETags, as object stores have them.
+
+    Counts the bodies that it sent.
+    """
 
     sent: list[str]
 
@@ -56,7 +59,9 @@ def web(tmp_path):
     """A folder that is served over HTTP, and its server; the address is `server.address`."""
     folder = tmp_path / "web"
     folder.mkdir()
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(_Server, directory=folder))
+    server = http.server.ThreadingHTTPServer(
+        ("127.0.0.1", 0), functools.partial(_Server, directory=folder)
+    )
     server.sent, server.tagged, server.folder = [], True, folder
     server.address = f"http://127.0.0.1:{server.server_address[1]}"
     thread = threading.Thread(target=server.serve_forever, daemon=True)
@@ -91,7 +96,12 @@ def test_several_compressed_files_in_one_are_read_to_the_end(tmp_path, suffix):
 def test_a_compressed_file_that_is_cut_off_or_none_is_never_a_short_file(tmp_path, suffix):
     path = tmp_path / f"a.csv{suffix}"
     whole = COMPRESS[suffix](CONTENTS)
-    for broken in (whole[:-1], whole[: len(whole) // 2], b"no such thing" * 10, whole[:100] + b"x" * 50 + whole[150:]):
+    for broken in (
+        whole[:-1],
+        whole[: len(whole) // 2],
+        b"no such thing" * 10,
+        whole[:100] + b"x" * 50 + whole[150:],
+    ):
         path.write_bytes(broken)
         with pytest.raises((*CORRUPT, OSError)) as told:
             _read(path)
@@ -135,22 +145,33 @@ def test_what_is_not_there_is_named(tmp_path):
 def test_a_file_that_may_not_be_read_is_named(tmp_path):
     (tmp_path / "closed.csv").write_text("x")
     (tmp_path / "closed.csv").chmod(0)
-    done = as_nobody(tmp_path, "with perennial.storage.files.open_bytes(folder + '/closed.csv') as stream: pass")
-    assert f"DataError: {tmp_path}/closed.csv must be readable. Received: Permission denied." in done.stderr
+    done = as_nobody(
+        tmp_path, "with perennial.storage.files.open_bytes(folder + '/closed.csv') as stream: pass"
+    )
+    assert (
+        f"DataError: {tmp_path}/closed.csv must be readable. Received: Permission denied."
+        in done.stderr
+    )
 
 
 def test_a_driver_that_is_not_installed_is_named():
-    with pytest.raises(DataError, match=r"s3://bucket/a\.csv needs the package s3fs.*pip install s3fs"):
+    with pytest.raises(
+        DataError, match=r"s3://bucket/a\.csv needs the package s3fs.*pip install s3fs"
+    ):
         _read("s3://bucket/a.csv")
 
 
 def test_an_unknown_protocol_is_named():
-    with pytest.raises(DataError, match=r"nowhere://a\.csv must be on a file system that fsspec knows"):
+    with pytest.raises(
+        DataError, match=r"nowhere://a\.csv must be on a file system that fsspec knows"
+    ):
         _read("nowhere://a.csv")
 
 
 def test_passwords_in_addresses_are_not_shown():
-    with pytest.raises(DataError, match=r"http://me:\*\*\*@127\.0\.0\.1:9/a\.csv must be readable") as told:
+    with pytest.raises(
+        DataError, match=r"http://me:\*\*\*@127\.0\.0\.1:9/a\.csv must be readable"
+    ) as told:
         _read("http://me:secret@127.0.0.1:9/a.csv")
     assert "secret" not in str(told.value)
 
@@ -197,5 +218,7 @@ def test_a_remote_file_is_fetched_again_unless_its_etag_vouches_for_it(web, tmp_
         (web.folder / "a.csv").write_bytes(contents)
         with Fingerprints(memo) as fingerprints:
             digests.append(fingerprints.of(uri, [uri]))
-    assert digests == [hashlib.sha256(contents).hexdigest() for contents in (b"first", b"first", b"other")]
+    assert digests == [
+        hashlib.sha256(contents).hexdigest() for contents in (b"first", b"first", b"other")
+    ]
     assert len(web.sent) == (2 if tagged else 3)

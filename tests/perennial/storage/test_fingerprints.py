@@ -1,4 +1,7 @@
-"""The memo of fingerprints: what did not change is not read again, and what did is never taken for the old."""
+"""The memo of fingerprints.
+
+What did not change is not read again, and what did is never taken for the old.
+"""
 
 from __future__ import annotations
 

@@ -15,7 +15,9 @@ from tests.perennial.folders import make_project
 def project(tmp_path):
     """A project whose pretraining reads two files."""
     project = make_project(
-        tmp_path / "digits", data={"unlabelled": "new/{YYYY}-{MM}.csv"}, pretext={"task": "rotation"}
+        tmp_path / "digits",
+        data={"unlabelled": "new/{YYYY}-{MM}.csv"},
+        pretext={"task": "rotation"},
     )
     (project.folder / "new").mkdir()
     for name in ("2026-02.csv", "2026-01.csv", "notes.txt"):
@@ -65,6 +67,10 @@ def test_file_that_cannot_be_read_is_no_fault(project):
 
 
 def test_nothing_is_read_where_pretraining_reads_nothing(tmp_path):
-    for number, changes in enumerate(({"pretext": {"task": "rotation"}}, {"data": {"unlabelled": "new/*.csv"}})):
+    for number, changes in enumerate(
+        ({"pretext": {"task": "rotation"}}, {"data": {"unlabelled": "new/*.csv"}})
+    ):
         project = make_project(tmp_path / str(number), **changes)
-        assert unlabelled_fingerprint(project) == "" and not (project.state / UNLABELLED_MEMO).exists()
+        assert (
+            unlabelled_fingerprint(project) == "" and not (project.state / UNLABELLED_MEMO).exists()
+        )

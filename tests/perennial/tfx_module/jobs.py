@@ -1,4 +1,7 @@
-"""What runs in a warm process for the tests of `run_fn`: real taxi trips, and modules that train in their own way."""
+"""What runs in a warm process for the tests of `run_fn`.
+
+Real taxi trips, and modules that train in their own way.
+"""
 
 from __future__ import annotations
 
@@ -79,14 +82,20 @@ def trips(project: Project, data: Path) -> list[dict[str, Any]]:
     with data.open(newline="") as stream:
         rows = [row for row, _ in zip(csv.DictReader(stream), range(ROWS), strict=False)]
     return [
-        {"trip_id": f"trip-{number:05d}", **{name: convert[name](cell) if cell else None for name, cell in row.items()}}
+        {
+            "trip_id": f"trip-{number:05d}",
+            **{name: convert[name](cell) if cell else None for name, cell in row.items()},
+        }
         for number, row in enumerate(rows, start=1)
     ]
 
 
 @functools.cache
 def transformed_taxi(base: Path) -> tuple[Project, Path]:
-    """The taxi project and its transformed features, made once below a folder; for the tests' own process."""
+    """The taxi project and its transformed features, made once below a folder.
+
+    For the tests' own process.
+    """
     from tests.forked import forked
 
     project = taxi_project(base / "taxi" / "project")
@@ -112,14 +121,24 @@ def train(
     hyperparameters: Hyperparameters = SETTINGS,
     base_model: Path | None = None,
 ) -> Path:
-    """Trains by `run_fn` and deletes everything but the served model and the logs; gives the model's folder."""
+    """Trains by `run_fn` and deletes everything but the served model and the logs.
+
+    Gives the model's folder.
+    """
     from perennial.tfx_module.run_fn import train_by_run_fn
     from perennial.training.transformed_features import TransformedFeatures
 
     transformed = TransformedFeatures(features, project.tasks)
     work, logs, output = folder / "work", folder / "logs", folder / "model"
     train_by_run_fn(
-        project, Instance(name="one", seed=17), transformed, hyperparameters, base_model, work, logs, output
+        project,
+        Instance(name="one", seed=17),
+        transformed,
+        hyperparameters,
+        base_model,
+        work,
+        logs,
+        output,
     )
     shutil.rmtree(work)
     return output
@@ -171,7 +190,9 @@ def served_and_own(project: Project, model: Path, features: Path) -> dict[str, A
 
     records = records_of(features)
     rows = [tf.train.Example.FromString(record).features.feature for record in records]
-    truth = [int(row["tips"].float_list.value[0] > row["fare"].float_list.value[0] * 0.2) for row in rows]
+    truth = [
+        int(row["tips"].float_list.value[0] > row["fare"].float_list.value[0] * 0.2) for row in rows
+    ]
     lacking = sum(any(name not in row for name in OPTIONAL) for row in rows)
     return {**answers(project, model, records), "truth": truth, "lacking": lacking}
 
@@ -193,9 +214,14 @@ def encoded(values: dict[str, Any]) -> list[dict[str, list[Any]]]:
 
     from perennial.tfx_module.example_encoder import encode_examples
 
-    serialised = tf.function(encode_examples)({name: tf.constant(value) for name, value in values.items()})
+    serialised = tf.function(encode_examples)(
+        {name: tf.constant(value) for name, value in values.items()}
+    )
     found = [tf.train.Example.FromString(one).features.feature for one in serialised.numpy()]
-    return [{name: list(getattr(held, held.WhichOneof("kind")).value) for name, held in row.items()} for row in found]
+    return [
+        {name: list(getattr(held, held.WhichOneof("kind")).value) for name, held in row.items()}
+        for row in found
+    ]
 
 
 def tuned(project: Project, features: Path, work: Path) -> dict[str, Any] | None:

@@ -34,7 +34,9 @@ def run_fn(fn_args):
 
 
 def _run_fn(line: str) -> str:
-    return GOOD.replace('save(fn_args, lambda w, examples: {"outputs": tf.sigmoid(w * fares(examples))})', line)
+    return GOOD.replace(
+        'save(fn_args, lambda w, examples: {"outputs": tf.sigmoid(w * fares(examples))})', line
+    )
 
 
 def _saving(result: str) -> str:
@@ -53,7 +55,8 @@ REFUSED = {
         ("run_fn must save a SavedModel at fn_args.serving_model_dir", "nothing there", "tf.saved_model.save"),
     ),
     "saves something else": (
-        _run_fn("import os; os.makedirs(fn_args.serving_model_dir); open(fn_args.serving_model_dir + '/a.h5', 'w')"),
+        _run_fn("import os; os.makedirs(fn_args.serving_model_dir); "
+        "open(fn_args.serving_model_dir + '/a.h5', 'w')"),
         ("ProjectError", "a.h5", "tf.saved_model.save"),
     ),
     "saves no model": (
@@ -108,7 +111,8 @@ REFUSED = {
     "holds NaN": (
         GOOD.replace("save(", "save_nan(")
         + "\n\ndef save_nan(fn_args, predict):\n    import unittest.mock\n"
-        "    with unittest.mock.patch.object(tf, 'Variable', lambda _: NAN):\n        save(fn_args, predict)\n"
+        "    with unittest.mock.patch.object(tf, 'Variable', lambda _: NAN):\n        "
+        "save(fn_args, predict)\n"
         "\n\nNAN = tf.Variable(float('nan'))\n",
         ("TrainingError", "must save a model whose weights are numbers", "NaN in weight", "preprocessing_fn"),
     ),
@@ -125,7 +129,10 @@ def features(tmp_path_factory):
 def refused(features, tmp_path_factory):
     """Case -> the message that it gives."""
     folder = tmp_path_factory.mktemp("refused")
-    projects = [taxi_project(folder / f"project-{number}", text) for number, (text, _) in enumerate(REFUSED.values())]
+    projects = [
+        taxi_project(folder / f"project-{number}", text)
+        for number, (text, _) in enumerate(REFUSED.values())
+    ]
     return dict(zip(REFUSED, forked(messages, projects, features, folder), strict=True))
 
 
@@ -143,7 +150,9 @@ def trained(features, tmp_path):
     def run(text, *tasks, hyperparameters=SETTINGS, base=None, **changes):
         project = taxi_project(tmp_path / "project", text, **changes)
         project = with_tasks(project, *tasks) if tasks else project
-        return project, forked(train, project, features, tmp_path / "trained", hyperparameters, base)
+        return project, forked(
+            train, project, features, tmp_path / "trained", hyperparameters, base
+        )
 
     return run
 
@@ -154,13 +163,18 @@ def test_several_tasks_and_a_latent_vector(trained, features):
         '"latent": tf.stack([p, p, p], 1), "more": p}'
     )
     text = _run_fn("save(fn_args, predict)") + (
-        f"\n\ndef predict(w, examples):\n    p = tf.sigmoid(w * fares(examples))\n    return {both}\n"
+        "\n\ndef predict(w, examples):\n    p = tf.sigmoid(w * fares(examples))\n    return "
+        f"{both}\n"
     )
     project, model = trained(text, TASK, NUMBER)
     found = forked(outputs, project, model, features)
     assert set(found) == {"big_tip_class", "big_tip_probabilities", "miles_value", "latent"}
-    assert found["latent"].shape == (len(found["miles_value"]), 3) and found["miles_value"].ndim == 1
-    np.testing.assert_allclose(found["big_tip_probabilities"][:, 1], found["latent"][:, 0], rtol=1e-5)
+    assert (
+        found["latent"].shape == (len(found["miles_value"]), 3) and found["miles_value"].ndim == 1
+    )
+    np.testing.assert_allclose(
+        found["big_tip_probabilities"][:, 1], found["latent"][:, 0], rtol=1e-5
+    )
     contract = read_contract(model)
     assert contract.latent == 3 and [task.classes for task in contract.tasks] == [2, None]
 
@@ -176,7 +190,9 @@ def test_signature_that_takes_raw_features_by_name(trained, features):
 
 def test_more_labels_than_classes(trained):
     hours = {"name": "hour", "kind": "multi_class", "label": "trip_start_hour_xf"}
-    with pytest.raises(ProjectError, match=r"each class of `trip_start_hour_xf`.*4 classes for labels up to 23"):
+    with pytest.raises(
+        ProjectError, match=r"each class of `trip_start_hour_xf`.*4 classes for labels up to 23"
+    ):
         trained(_saving('{"a": tf.fill([tf.shape(examples)[0], 4], 0 * w + 0.25)}'), hours)
 
 
@@ -190,9 +206,13 @@ def run_fn(fn_args):
     base = tf.saved_model.load(fn_args.base_model).signatures["serving_default"]
     raise ValueError(f"{units} {rate} {sorted(base.structured_outputs)} {fn_args.custom_config}")
 """
-    chosen = Hyperparameters(learning_rate=0.1, batch_size=8, model={"units": 7, "rate": 0.5}, source="tuner")
+    chosen = Hyperparameters(
+        learning_rate=0.1, batch_size=8, model={"units": 7, "rate": 0.5}, source="tuner"
+    )
     project = taxi_project(tmp_path / "second", text, run_fn={"custom_config": {"depth": 2}})
-    with pytest.raises(ProjectError, match=r"module.py:\d+: run_fn .*7 0.5 \['outputs'\] \{'depth': 2\}"):
+    with pytest.raises(
+        ProjectError, match=r"module.py:\d+: run_fn .*7 0.5 \['outputs'\] \{'depth': 2\}"
+    ):
         forked(train, project, features, tmp_path / "again", chosen, user_model(champion))
 
 
@@ -253,5 +273,10 @@ def test_tuner_fn_gives_its_best_hyperparameters(features, tmp_path):
 )  # fmt: skip
 def test_tuner_fn_that_finds_nothing(features, tmp_path, old, new, error, says):
     with pytest.raises(error, match=says) as told:
-        forked(tuned, taxi_project(tmp_path / "project", TUNER.replace(old, new)), features, tmp_path / "work")
+        forked(
+            tuned,
+            taxi_project(tmp_path / "project", TUNER.replace(old, new)),
+            features,
+            tmp_path / "work",
+        )
     assert told.value.where.startswith("module.py:")

@@ -1,4 +1,7 @@
-"""TFX's own taxi module, unmodified, on real trips: what it is given, and the served model of what it saves."""
+"""TFX's own taxi module, unmodified, on real trips.
+
+What it is given, and the served model of what it saves.
+"""
 
 from __future__ import annotations
 
@@ -57,12 +60,18 @@ def compared(taxi, tmp_path_factory):
 def test_the_module_is_tfx_s_own(taxi):
     project, _ = taxi
     assert project.uses_run_fn
-    assert project.module_path.parts[-3:] == ("examples", "chicago_taxi_pipeline", "taxi_utils_native_keras.py")
+    assert project.module_path.parts[-3:] == (
+        "examples",
+        "chicago_taxi_pipeline",
+        "taxi_utils_native_keras.py",
+    )
 
 
 def test_serving_gives_what_the_saved_model_gives(answered):
     own = answered["own"]["outputs"][:, 0]
-    assert answered["lacking"] > 10, "examples without optional features are among those that are compared"
+    assert answered["lacking"] > 10, (
+        "examples without optional features are among those that are compared"
+    )
     for served in (answered["served"], answered["examples"]):
         np.testing.assert_allclose(served["probabilities"][:, 1], own, rtol=1e-5)
         np.testing.assert_allclose(served["probabilities"].sum(axis=1), 1, rtol=1e-5)
@@ -82,7 +91,9 @@ def test_contract_says_what_may_be_left_out(model, answered):
     assert sorted(by_name) == answered["inputs"] and not {"tips", "trip_id"} & set(by_name)
     assert by_name["company"].default == [""] and by_name["trip_seconds"].default == [0]
     assert by_name["fare"].default is None and by_name["fare"].dtype == "float32"
-    assert [(task.name, task.kind, task.classes) for task in contract.tasks] == [("big_tip", "binary", 2)]
+    assert [(task.name, task.kind, task.classes) for task in contract.tasks] == [
+        ("big_tip", "binary", 2)
+    ]
     assert contract.latent is None
 
 
@@ -93,20 +104,27 @@ def test_the_same_seed_gives_the_same_model(taxi, model, answered, tmp_path):
 
 
 def test_tensorboard_logs_are_where_run_fn_was_told(model):
-    assert {path.parent.name for path in (model.parent / "logs").rglob("events.*")} == {"train", "validation"}
+    assert {path.parent.name for path in (model.parent / "logs").rglob("events.*")} == {
+        "train",
+        "validation",
+    }
 
 
 @pytest.mark.parametrize("case", ["given", "not given"])
 def test_fn_args_are_filled_as_tfx_s_trainer_fills_them(compared, case):
     ours, theirs = (dict(fields) for fields in compared[case])
-    assert {name for name, value in theirs.items() if value is None and ours[name] is not None} == LEFT_NONE
+    assert {
+        name for name, value in theirs.items() if value is None and ours[name] is not None
+    } == LEFT_NONE
     for schema in ("schema_path", "schema_file"):
         assert Path(ours.pop(schema)).read_text() == Path(theirs.pop(schema)).read_text()
     assert {name: ours[name] for name in ours if name not in LEFT_NONE} == {
         name: theirs[name] for name in theirs if name not in LEFT_NONE
     }
     absent = {name for name, value in ours.items() if value is None}
-    assert absent == (set() if case == "given" else {"base_model", "hyperparameters", "custom_config"})
+    assert absent == (
+        set() if case == "given" else {"base_model", "hyperparameters", "custom_config"}
+    )
     assert ours["data_accessor"] == [True, True, False]  # a view only decodes what is no tf.Example
 
 
@@ -123,11 +141,19 @@ def test_data_accessor_gives_the_batches_that_tfx_s_gives(compared):
 
 
 def test_examples_are_counted_for_run_fn(compared, taxi):
-    assert compared["num_examples"]["train"] > 200 and set(compared["num_examples"]) == {"train", "eval"}
+    assert compared["num_examples"]["train"] > 200 and set(compared["num_examples"]) == {
+        "train",
+        "eval",
+    }
 
 
 def test_examples_encoded_in_a_graph_hold_their_values():
-    values = {"a": [1.5, -2.0], "b": [[1, 2], [-3, 4]], "c": ["x", "ü"], "d": [[[0.0, 1.0]], [[2.0, 3.0]]]}
+    values = {
+        "a": [1.5, -2.0],
+        "b": [[1, 2], [-3, 4]],
+        "c": ["x", "ü"],
+        "d": [[[0.0, 1.0]], [[2.0, 3.0]]],
+    }
     found = forked(encoded, {**values, "b": np.array(values["b"], np.int64)})
     assert found[0] == {"a": [1.5], "b": [1, 2], "c": [b"x"], "d": [0.0, 1.0]}
     assert found[1] == {"a": [-2.0], "b": [-3, 4], "c": ["ü".encode()], "d": [2.0, 3.0]}
@@ -139,7 +165,9 @@ def test_module_without_tuner_fn_is_not_searched(taxi, tmp_path):
 
 def test_module_that_cannot_be_imported(tmp_path):
     project = taxi_project(tmp_path / "project", model={"module": "tfx.examples.no_such_module"})
-    with pytest.raises(Exception, match=r"project.yaml: model.module .* Received: tfx.examples.no_such_module") as told:
+    with pytest.raises(
+        Exception, match=r"project.yaml: model.module .* Received: tfx.examples.no_such_module"
+    ) as told:
         check_project(project)
     assert "correct the name" in str(told.value)
 

@@ -13,7 +13,10 @@ from schemas.records import Hyperparameters
 
 
 def compared_with_tfx(project: Project, features: Path, folder: Path) -> dict[str, Any]:
-    """Every field of FnArgs by ours and by TFX's own executors, for the same artifacts: all of them, and few."""
+    """Every field of FnArgs by ours and by TFX's own executors, for the same artifacts.
+
+    All of them, and few.
+    """
     from perennial.tfx_module.run_fn import make_fn_args, make_tuner_args
     from perennial.training.transformed_features import TransformedFeatures
 
@@ -22,11 +25,18 @@ def compared_with_tfx(project: Project, features: Path, folder: Path) -> dict[st
     model = {"units": 3, "rate": 0.5, "flat": True}
     for name, given in (("given", True), ("not given", False)):
         changes = {"custom_config": {"depth": 2} if given else {}}
-        settings = project.settings.model_copy(update={"run_fn": project.settings.run_fn.model_copy(update=changes)})
+        settings = project.settings.model_copy(
+            update={"run_fn": project.settings.run_fn.model_copy(update=changes)}
+        )
         chosen = Hyperparameters(learning_rate=0.1, batch_size=32, model=model if given else {})
         base = folder / "champion" / "Format-Serving" if given else None
         ours = make_fn_args(
-            replace(project, settings=settings), transformed, chosen, base, folder / name, folder / "logs"
+            replace(project, settings=settings),
+            transformed,
+            chosen,
+            base,
+            folder / name,
+            folder / "logs",
         )
         found[name] = (_fields(ours), _fields(_by_trainer(project, features, folder, ours, given)))
     found["num_examples"] = ours.num_examples
@@ -47,7 +57,9 @@ def _by_trainer(project: Project, features: Path, folder: Path, ours: Any, given
     return GenericExecutor()._GetFnArgs(inputs, outputs, properties)
 
 
-def _artifacts(project: Project, features: Path, folder: Path, ours: Any, given: bool) -> tuple[Any, Any, Any]:
+def _artifacts(
+    project: Project, features: Path, folder: Path, ours: Any, given: bool
+) -> tuple[Any, Any, Any]:
     """TFX's artifacts for the same folders, and its execution properties."""
     from tfx.types import artifact_utils, standard_artifacts
 
@@ -104,7 +116,11 @@ def _first_batches(fn_args: Any) -> tuple[dict[str, list[Any]], list[Any]]:
     accessor = fn_args.data_accessor
     batch, labels = next(iter(accessor.tf_dataset_factory(fn_args.eval_files, options, schema)))
     table = next(
-        iter(accessor.record_batch_factory(fn_args.eval_files, RecordBatchesOptions(20, shuffle=False), schema))
+        iter(
+            accessor.record_batch_factory(
+                fn_args.eval_files, RecordBatchesOptions(20, shuffle=False), schema
+            )
+        )
     )
     dense = {name: values.numpy().tolist() for name, values in batch.items()}
     return {**dense, "label": labels.numpy().tolist()}, table.to_pydict()

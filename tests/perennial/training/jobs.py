@@ -20,15 +20,21 @@ def features_of(project: Project, folder: Path) -> Any:
     return TransformedFeatures(folder, project.tasks)
 
 
-def drawn(project: Project, folder: Path, plan: dict[str, Any], draws: list[dict[str, int]]) -> list[list[np.ndarray]]:
+def drawn(
+    project: Project, folder: Path, plan: dict[str, Any], draws: list[dict[str, int]]
+) -> list[list[np.ndarray]]:
     """For each of `draws` (arguments of `dataset`, and how many elements to `take`), the pixels of every element."""
     from perennial.training.batches import BatchPlan, TrainingBatches
 
     batches = TrainingBatches(features_of(project, folder), BatchPlan(**plan))
     found = []
     for arguments in draws:
-        dataset = batches.dataset(**{name: value for name, value in arguments.items() if name != "take"})
-        found.append([features["pixels"].numpy() for features, _ in dataset.take(arguments["take"])])
+        dataset = batches.dataset(
+            **{name: value for name, value in arguments.items() if name != "take"}
+        )
+        found.append(
+            [features["pixels"].numpy() for features, _ in dataset.take(arguments["take"])]
+        )
     return found
 
 
@@ -37,18 +43,28 @@ def steps(project: Project, folder: Path, sizes: list[tuple[int, int]]) -> tuple
     from perennial.training.batches import BatchPlan, TrainingBatches
 
     features = features_of(project, folder)
-    found = [TrainingBatches(features, BatchPlan(size, 1)).steps_per_epoch(replicas) for size, replicas in sizes]
+    found = [
+        TrainingBatches(features, BatchPlan(size, 1)).steps_per_epoch(replicas)
+        for size, replicas in sizes
+    ]
     return features.count("train"), found
 
 
-def labels_shown(project: Project, folder: Path, balance: str, epochs: int) -> tuple[list[float], list[int]]:
+def labels_shown(
+    project: Project, folder: Path, balance: str, epochs: int
+) -> tuple[list[float], list[int]]:
     """The share of each class in the split, and how often each was shown."""
     from perennial.training.batches import BatchPlan, TrainingBatches, class_shares
 
     features = features_of(project, folder)
     batches = TrainingBatches(features, BatchPlan(32, 3, balance))
-    shown = [labels[KEYS].numpy() for _, labels in batches.dataset().take(epochs * batches.steps_per_epoch())]
-    return class_shares(features, project.tasks[0]), np.bincount(np.concatenate(shown), minlength=10).tolist()
+    shown = [
+        labels[KEYS].numpy()
+        for _, labels in batches.dataset().take(epochs * batches.steps_per_epoch())
+    ]
+    return class_shares(features, project.tasks[0]), np.bincount(
+        np.concatenate(shown), minlength=10
+    ).tolist()
 
 
 def split_cpu(devices: int) -> None:
@@ -56,10 +72,14 @@ def split_cpu(devices: int) -> None:
     import tensorflow as tf
 
     (cpu,) = tf.config.list_physical_devices("CPU")
-    tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * devices)
+    tf.config.set_logical_device_configuration(
+        cpu, [tf.config.LogicalDeviceConfiguration()] * devices
+    )
 
 
-def clipped(project: Project, folder: Path, train: dict[str, Any], devices: int = 1) -> dict[str, Any]:
+def clipped(
+    project: Project, folder: Path, train: dict[str, Any], devices: int = 1
+) -> dict[str, Any]:
     """What `losses` gives when every gradient is clipped."""
     from perennial.training import training_step
 
@@ -67,7 +87,9 @@ def clipped(project: Project, folder: Path, train: dict[str, Any], devices: int 
     return losses(project, folder, train, devices)
 
 
-def losses(project: Project, folder: Path, train: dict[str, Any], devices: int = 1, count: int = 20) -> dict[str, Any]:
+def losses(
+    project: Project, folder: Path, train: dict[str, Any], devices: int = 1, count: int = 20
+) -> dict[str, Any]:
     """The first losses with these settings, and what the model gives then."""
     import keras
 
@@ -86,7 +108,9 @@ def losses(project: Project, folder: Path, train: dict[str, Any], devices: int =
     }
 
 
-def make_trainer(project: Project, folder: Path, train: dict[str, Any], weights: list[float] | None = None) -> Any:
+def make_trainer(
+    project: Project, folder: Path, train: dict[str, Any], weights: list[float] | None = None
+) -> Any:
     import keras
 
     from perennial.training.batches import BatchPlan, TrainingBatches
@@ -98,13 +122,18 @@ def make_trainer(project: Project, folder: Path, train: dict[str, Any], weights:
     features = features_of(project, folder)
     keras.utils.set_random_seed(4)
     strategy = choose_strategy(settings)
-    trainer = Trainer(ModelBuilder(project, features).build, project.tasks, strategy, settings, weights)
+    trainer = Trainer(
+        ModelBuilder(project, features).build, project.tasks, strategy, settings, weights
+    )
     trainer.feed(TrainingBatches(features, BatchPlan(32, 9)))
     return trainer, features
 
 
 def resumed(project: Project, folder: Path) -> tuple[list[float], list[float], str]:
-    """Losses of steps 7 to 15: without a break, and by another trainer from step 7 on; what a foreign state is told."""
+    """Losses of steps 7 to 15: without a break, and by another trainer from step 7 on.
+
+    What a foreign state is told.
+    """
     from perennial.errors import TrainingError
     from perennial.training.batches import BatchPlan, TrainingBatches
 
@@ -116,7 +145,9 @@ def resumed(project: Project, folder: Path) -> tuple[list[float], list[float], s
     second.restore(state)
     second.feed(TrainingBatches(features, BatchPlan(32, 9)), start=7)
     again = second.train([0.003] * 8).losses
-    state = {name: array[:3] if name.endswith("dense/kernel") else array for name, array in state.items()}
+    state = {
+        name: array[:3] if name.endswith("dense/kernel") else array for name, array in state.items()
+    }
     try:
         second.restore(state)
     except TrainingError as error:
@@ -145,9 +176,17 @@ def fitted(project: Project, folder: Path) -> dict[str, Any]:
     whole = assign_weights(fresh, read)
     wider = changed(project, "keras.layers.Dense(64", "keras.layers.Dense(65")
     part = assign_weights(ModelBuilder(wider, features).build(), read)
-    equal = all(np.array_equal(array, weights_of(fresh)[name]) for name, array in weights_of(model).items())
+    equal = all(
+        np.array_equal(array, weights_of(fresh)[name]) for name, array in weights_of(model).items()
+    )
     file.write_bytes(file.read_bytes()[:-200])
-    return {"whole": str(whole), "equal": equal, "part": str(part), "left": part.left, "cut": told(load_weights, file)}
+    return {
+        "whole": str(whole),
+        "equal": equal,
+        "part": str(part),
+        "left": part.left,
+        "cut": told(load_weights, file),
+    }
 
 
 def changed(project: Project, old: str, new: str) -> Project:
@@ -187,16 +226,24 @@ def latent_of(project: Project, folder: Path, layer: str | None) -> Any:
         return str(error)
 
 
-def with_hyperparameters(project: Project, folder: Path) -> tuple[dict[str, Any], list[tuple[int, ...]]]:
+def with_hyperparameters(
+    project: Project, folder: Path
+) -> tuple[dict[str, Any], list[tuple[int, ...]]]:
     """What a model declares on `hp`, and the shapes of its layer's kernel by default and as asked."""
     from perennial.training.model_builder import ModelBuilder
 
     text = project.module_path.read_text()
-    text = text.replace("def build_model(transform_output):", "def build_model(transform_output, hp):")
-    project.module_path.write_text(text.replace("Dense(64", 'Dense(hp.Int("width", 8, 64, default=32)'))
+    text = text.replace(
+        "def build_model(transform_output):", "def build_model(transform_output, hp):"
+    )
+    project.module_path.write_text(
+        text.replace("Dense(64", 'Dense(hp.Int("width", 8, 64, default=32)')
+    )
     builder = ModelBuilder(load_project(project.folder), features_of(project, folder))
     models = [builder.build(), builder.build({"width": 12})]
-    return builder.declared().values, [tuple(model.get_layer("dense").kernel.shape) for model in models]
+    return builder.declared().values, [
+        tuple(model.get_layer("dense").kernel.shape) for model in models
+    ]
 
 
 def device_errors(project: Project) -> dict[str, str]:
@@ -216,7 +263,9 @@ def device_errors(project: Project) -> dict[str, str]:
         }.items()
     }
     os.environ["TF_CONFIG"] = "{worker}"
-    return found | {"cluster": told(choose_strategy, train.model_copy(update={"strategy": "multi_worker"}))}
+    return found | {
+        "cluster": told(choose_strategy, train.model_copy(update={"strategy": "multi_worker"}))
+    }
 
 
 def unread_feature(project: Project, folder: Path) -> tuple[list[float], list[float]]:
@@ -238,7 +287,12 @@ def unread_feature(project: Project, folder: Path) -> tuple[list[float], list[fl
 
     found = []
     for kind in (TransformedFeatures, WithMore):
-        features = kind(**{f.name: getattr(features_of(project, folder), f.name) for f in dataclasses.fields(kind)})
+        features = kind(
+            **{
+                f.name: getattr(features_of(project, folder), f.name)
+                for f in dataclasses.fields(kind)
+            }
+        )
         keras.utils.set_random_seed(4)
         settings = project.settings.train
         builder = ModelBuilder(project, features)

@@ -1,4 +1,7 @@
-"""Which examples make which batch: the same whatever the number of devices, and wherever training begins."""
+"""Which examples make which batch.
+
+The same whatever the number of devices, and wherever training begins.
+"""
 
 import numpy as np
 import pytest
@@ -27,7 +30,9 @@ def test_an_epoch_shows_every_example_once_and_each_in_another_order(chain, epoc
 
 @pytest.mark.parametrize("balance", ["none", "resample"])
 def test_what_follows_a_step_does_not_depend_on_where_training_began(chain, epoch, balance):
-    draws = [{"take": epoch + 6}] + [{"start": start, "take": 3} for start in (1, epoch - 1, epoch + 3)]
+    draws = [{"take": epoch + 6}] + [
+        {"start": start, "take": 3} for start in (1, epoch - 1, epoch + 3)
+    ]
     plan = {**PLAN, "balance": balance}
     whole, *parts = forked(jobs.drawn, chain.project, chain.features, plan, draws)
     for draw, part in zip(draws[1:], parts, strict=True):
@@ -37,7 +42,9 @@ def test_what_follows_a_step_does_not_depend_on_where_training_began(chain, epoc
 
 def test_workers_and_replicas_share_each_global_batch(chain):
     shares = [{"pipeline": worker, "pipelines": 2, "replicas": 2, "take": 6} for worker in (0, 1)]
-    whole, left, right = forked(jobs.drawn, chain.project, chain.features, PLAN, [{"take": 3}, *shares])
+    whole, left, right = forked(
+        jobs.drawn, chain.project, chain.features, PLAN, [{"take": 3}, *shares]
+    )
     for step, batch in enumerate(whole):
         parts = left[2 * step : 2 * step + 2] + right[2 * step : 2 * step + 2]
         assert [len(part) for part in parts] == [2, 2, 2, 2]
@@ -45,7 +52,9 @@ def test_workers_and_replicas_share_each_global_batch(chain):
 
 
 def test_a_last_batch_that_leaves_a_replica_without_examples_is_left_out(chain):
-    count, (one, shared, exact) = forked(jobs.steps, chain.project, chain.features, [(8, 1), (8, 8), (1, 1)])
+    count, (one, shared, exact) = forked(
+        jobs.steps, chain.project, chain.features, [(8, 1), (8, 8), (1, 1)]
+    )
     assert exact == count and one == -(-count // 8)
     assert shared == count // 8
 

@@ -10,7 +10,10 @@ import pytest
 
 from perennial.training.checkpoints import Checkpoints, prune_checkpoints
 
-STATE = {"0001/model/dense/kernel": np.arange(6, dtype=np.float32).reshape(2, 3), "0002/seed": np.array([7, 8])}
+STATE = {
+    "0001/model/dense/kernel": np.arange(6, dtype=np.float32).reshape(2, 3),
+    "0002/seed": np.array([7, 8]),
+}
 BEST = {"dense/kernel": np.ones((2, 3), np.float32), "empty": np.zeros((0, 4), np.float16)}
 
 
@@ -79,7 +82,9 @@ def test_other_trainings_keep_theirs(checkpoints):
 
 
 def test_unused_ones_are_removed_after_their_time(checkpoints):
-    used, unused, read = (Checkpoints(checkpoints.root, name) for name in ("used", "unused", "read"))
+    used, unused, read = (
+        Checkpoints(checkpoints.root, name) for name in ("used", "unused", "read")
+    )
     old = time.time() - 31 * 86_400
     for each in (used, unused, read):
         file = save(each, 1)

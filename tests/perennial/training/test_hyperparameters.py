@@ -10,7 +10,13 @@ from hypothesis import strategies as st
 
 from perennial.errors import ProjectError
 from perennial.settings import parse_settings
-from perennial.training.hyperparameters import age_in_days, one_process, settings_hyperparameters, space_digest, usable
+from perennial.training.hyperparameters import (
+    age_in_days,
+    one_process,
+    settings_hyperparameters,
+    space_digest,
+    usable,
+)
 from schemas.records import Hyperparameters, Tuned
 from tests.perennial.folders import make_project
 
@@ -20,7 +26,12 @@ BEST = Hyperparameters(learning_rate=0.01, batch_size=16, source="tuner")
 
 def _tuned(days: float, zone: bool = True) -> Tuned:
     at = NOW - timedelta(days=days)
-    return Tuned(best=[BEST], space="s", at=(at if zone else at.replace(tzinfo=None)).isoformat(), run="run-3")
+    return Tuned(
+        best=[BEST],
+        space="s",
+        at=(at if zone else at.replace(tzinfo=None)).isoformat(),
+        run="run-3",
+    )
 
 
 @given(st.floats(0, 400), st.floats(0.1, 400), st.booleans())
@@ -80,7 +91,11 @@ def test_what_is_searched_is_not_fixed_by_the_settings(tmp_path):
     """The settings' own learning rate and batch size count only where there is no range of them."""
     tune = {"learning_rate": [0.001, 0.1], "batch_size": [16, 32]}
     spaces = [
-        space_digest(make_project(tmp_path / str(rate), tune=tune, train={"learning_rate": rate, "batch_size": size}))
+        space_digest(
+            make_project(
+                tmp_path / str(rate), tune=tune, train={"learning_rate": rate, "batch_size": size}
+            )
+        )
         for rate, size in ((0.01, 16), (0.02, 32))
     ]
     assert spaces[0] == spaces[1]

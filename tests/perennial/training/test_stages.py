@@ -4,7 +4,12 @@ import pytest
 
 from perennial.errors import ProjectError
 from perennial.runner.project_checks import check_project
-from perennial.training.stages import OPTIONAL_STEPS, check_search_asked, choose_stages, verify_stages
+from perennial.training.stages import (
+    OPTIONAL_STEPS,
+    check_search_asked,
+    choose_stages,
+    verify_stages,
+)
 from tests.chain import with_settings
 from tests.perennial.folders import make_project
 
@@ -17,7 +22,9 @@ def project(tmp_path):
     """Digits without any probe or explanation."""
     project = make_project(tmp_path / "digits")
     return with_settings(
-        project, "evaluate", explain=project.settings.evaluate.explain.model_copy(update={"examples": 0})
+        project,
+        "evaluate",
+        explain=project.settings.evaluate.explain.model_copy(update={"examples": 0}),
     )
 
 
@@ -29,7 +36,9 @@ def switched_on(project, stage):
         return with_settings(project, "pretext", task="rotation")
     if stage == "tune_model":
         return with_settings(project, "tune", trials=2)
-    return with_settings(project, "evaluate", explain=evaluate.explain.model_copy(update={"examples": 10}))
+    return with_settings(
+        project, "evaluate", explain=evaluate.explain.model_copy(update={"examples": 10})
+    )
 
 
 def with_module_text(project, text):
@@ -41,7 +50,9 @@ def test_without_anything_asked_for_weights_are_stabilised(project):
     assert choose_stages(project).names == ["stabilise_weights"]
 
 
-@pytest.mark.parametrize("stage", ["pretrain_learner", "tune_model", "compare_designs", "probe_model"])
+@pytest.mark.parametrize(
+    "stage", ["pretrain_learner", "tune_model", "compare_designs", "probe_model"]
+)
 def test_a_setting_adds_its_step_and_makes_the_project_another_one(project, stage):
     """The digest is what Kubeflow's cache finds the results of all later steps by."""
     changed = switched_on(project, stage)
@@ -74,11 +85,21 @@ def test_run_fn_owns_its_weights_and_searches_only_by_its_tuner_fn(project):
 @pytest.mark.parametrize(
     "section, changes, message",
     [
-        ("pretext", {"task": "rotation"}, "project.yaml: pretext.task must be none, as the module's `run_fn` owns its"),
-        ("tune", {"minutes": 1.0}, "project.yaml: tune must have no budget, as the module's `run_fn` chooses its own"),
+        (
+            "pretext",
+            {"task": "rotation"},
+            "project.yaml: pretext.task must be none, as the module's `run_fn` owns its",
+        ),
+        (
+            "tune",
+            {"minutes": 1.0},
+            "project.yaml: tune must have no budget, as the module's `run_fn` chooses its own",
+        ),
     ],
 )
-def test_a_step_that_run_fn_has_no_place_for_is_refused_before_a_run(project, section, changes, message):
+def test_a_step_that_run_fn_has_no_place_for_is_refused_before_a_run(
+    project, section, changes, message
+):
     project = with_settings(with_module_text(project, RUN_FN), section, **changes)
     with pytest.raises(ProjectError, match=message):
         check_project(project)
@@ -88,8 +109,12 @@ def test_a_pipeline_that_was_compiled_for_other_settings_is_refused(project):
     verify_stages(project, ["stabilise_weights"])
     with pytest.raises(ProjectError) as raised:
         verify_stages(switched_on(project, "tune_model"), ["stabilise_weights"])
-    assert "must have the steps that the settings ask for (stabilise_weights, tune_model)" in str(raised.value)
-    assert "Received: one that was compiled with stabilise_weights. Compile it again" in str(raised.value)
+    assert "must have the steps that the settings ask for (stabilise_weights, tune_model)" in str(
+        raised.value
+    )
+    assert "Received: one that was compiled with stabilise_weights. Compile it again" in str(
+        raised.value
+    )
     with pytest.raises(ProjectError, match="compiled with none of them"):
         verify_stages(project, [])
 

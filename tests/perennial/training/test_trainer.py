@@ -22,7 +22,10 @@ def plain(chain, tmp_path_factory):
 
 
 def test_one_call_of_many_steps_computes_what_many_calls_do(chain, project):
-    one, many = (forked(jobs.losses, project, chain.features, {"steps_per_execution": steps}) for steps in (1, 16))
+    one, many = (
+        forked(jobs.losses, project, chain.features, {"steps_per_execution": steps})
+        for steps in (1, 16)
+    )
     assert one == many
 
 
@@ -50,7 +53,8 @@ def test_mixed_precision_trains_about_as_well(chain, steady, plain, precision):
     found = forked(jobs.losses, steady, chain.features, {"precision": precision})
     assert found["losses"] != plain["losses"]
     assert np.allclose(plain["losses"], found["losses"], atol=0.15)
-    # Norms of the scaled loss are told unscaled; those of a step that overflowed, and is left out, are infinite.
+    # Norms of the scaled loss are told unscaled; those of a step that overflowed, and is left out,
+    # are infinite.
     finite = np.isfinite(found["norms"])
     assert finite.mean() > 0.7
     assert np.allclose(np.array(plain["norms"])[finite], np.array(found["norms"])[finite], rtol=0.5)
@@ -72,7 +76,10 @@ def test_class_weights_count_in_the_loss(chain, project):
 
 def test_a_device_that_is_not_there_is_told(project):
     found = forked(jobs.device_errors, project)
-    assert found["gpu"].startswith("project.yaml: train.device gpu must be there") and "Set it to any" in found["gpu"]
+    assert (
+        found["gpu"].startswith("project.yaml: train.device gpu must be there")
+        and "Set it to any" in found["gpu"]
+    )
     for name in ("tpu", "named"):
         assert found[name].startswith("project.yaml: train.strategy tpu must find a TPU")
         assert "choose one_device, mirrored or multi_worker" in found[name]

@@ -29,26 +29,41 @@ def page() -> Page:
 
 def test_a_learned_suspect_is_the_first_thing_said(page: Page) -> None:
     said = page.text[page.text.index("What the answers rest on") :]
-    assert said.index("! 1 suspect feature found in the candidate: scanner") < said.index("scanner shuffled")
+    assert said.index("! 1 suspect feature found in the candidate: scanner") < said.index(
+        "scanner shuffled"
+    )
     for row in [
-        "scanner shuffled ! answers get worse with it shuffled 0.211 0.2531 ± 0.0042 log loss (nats) p < 0.001",
-        "scanner latent ! the latent vector tells it, beyond what the label explains 0.83 0.41 ± 0.021",
-        "bed_number shuffled answers do not change beyond chance with it shuffled 0.211 0.2104 ± 0.0011",
+        "scanner shuffled ! answers get worse with it shuffled 0.211 0.2531 ± 0.0042 log loss "
+        "(nats) p < 0.001",
+        "scanner latent ! the latent vector tells it, beyond what the label explains 0.83 0.41 "
+        "± 0.021",
+        "bed_number shuffled answers do not change beyond chance with it shuffled 0.211 0.2104 "
+        "± 0.0011",
     ]:
         assert row in said, row
     assert said.index("scanner shuffled !") < said.index("bed_number shuffled answers")
-    assert "chance: mean ± 2 standard deviations" in said and "Probes 1 of 2 suspects found" in page.text
+    assert (
+        "chance: mean ± 2 standard deviations" in said
+        and "Probes 1 of 2 suspects found" in page.text
+    )
 
 
 def test_innocent_suspects_are_cleared() -> None:
     said = told(covariates=[row for row in COVARIATES if not row.flagged])
-    assert "✓ No suspect feature was found" in said and "Probes 0 of 1 suspect found" in said and "!" not in said
+    assert (
+        "✓ No suspect feature was found" in said
+        and "Probes 0 of 1 suspect found" in said
+        and "!" not in said
+    )
 
 
 def test_a_latent_vector_that_tells_more_than_chance_is_not_called_innocent() -> None:
     read = probe("dose", "latent", 0.9, 0.2, 0.05, p_value=1.0)
     said = told(covariates=[read])
-    assert "dose latent the latent vector tells it, but that alone does not decide 0.9 0.2 ± 0.05" in said
+    assert (
+        "dose latent the latent vector tells it, but that alone does not decide 0.9 0.2 ± 0.05"
+        in said
+    )
     assert "bed_number latent not told beyond chance" in told()
 
 
@@ -74,7 +89,10 @@ def test_without_costs_there_is_no_table_of_them() -> None:
 
 def test_attributions_are_drawn_as_what_they_are(page: Page) -> None:
     said = page.text[page.text.index("What moves its answers") :]
-    assert "image_xf: the stronger the colour" in said and "words_xf: how much each of its 4 elements" in said
+    assert (
+        "image_xf: the stronger the colour" in said
+        and "words_xf: how much each of its 4 elements" in said
+    )
     assert "Example xray-1204 of span 2026-01-01: label 0, predicted 1." in said
     assert "3 others" in said and "but for 0.012" in said and "raises" in said
 
@@ -100,7 +118,9 @@ def test_a_large_image_is_drawn_small_and_a_number_not_at_all() -> None:
     assert "Each square is the mean of 7 × 7 places" in told(attributions=[large], explained=[])
     assert element_map(r.Attribution(feature="f", mean=0.1), 0) is None
     other = r.Attribution(feature="f", mean=0.1, elements=[0.1, math.nan, 0.2], shape=[2, 2])
-    assert element_map(other, 0) is not None, "elements that do not fill the shape are drawn in a row"
+    assert element_map(other, 0) is not None, (
+        "elements that do not fill the shape are drawn in a row"
+    )
 
 
 def test_nothing_asked_nothing_said() -> None:
@@ -113,7 +133,9 @@ def test_nothing_asked_nothing_said() -> None:
 
 
 def test_a_run_that_failed_in_its_probes_says_so() -> None:
-    facts = RunFacts(**(BASE | {"outcome": "failed", "reasons": ["a reason"]}), failed_step="probe_model")
+    facts = RunFacts(
+        **(BASE | {"outcome": "failed", "reasons": ["a reason"]}), failed_step="probe_model"
+    )
     said = Page(render_report(facts)).text
     assert (
         "The run failed in probe_model" in said
@@ -124,10 +146,14 @@ def test_a_run_that_failed_in_its_probes_says_so() -> None:
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 def test_what_is_no_number_is_said_and_drawn_nowhere(value: float) -> None:
-    example = PROBING.explained[0].model_copy(update={"output": value, "gap": value, "attributions": {"a": value}})
+    example = PROBING.explained[0].model_copy(
+        update={"output": value, "gap": value, "attributions": {"a": value}}
+    )
     said = told(
         covariates=[probe("scanner", "permute", value, value, value, p_value=value)],
-        importances=[r.FeatureImportance(feature="a", loss=value, low=value, high=value, cost=value)],
+        importances=[
+            r.FeatureImportance(feature="a", loss=value, low=value, high=value, cost=value)
+        ],
         drops=[r.DroppedFeatures(features=["a"], saved=value, loss=value, low=value, high=value)],
         attributions=[
             r.Attribution(feature="a", mean=value, elements=[value] * 4, shape=[2, 2]),
@@ -135,7 +161,12 @@ def test_what_is_no_number_is_said_and_drawn_nowhere(value: float) -> None:
         ],
         explained=[example],
     )
-    for fact in ("No probe gave", "No importance was", "No loss was a finite", "No attribution was a finite number"):
+    for fact in (
+        "No probe gave",
+        "No importance was",
+        "No loss was a finite",
+        "No attribution was a finite number",
+    ):
         assert fact in said, fact
 
 
@@ -143,11 +174,16 @@ def test_what_users_name_is_text() -> None:
     evil = '<script>alert("1")</script>$x$\x00'
     changed = PROBING.model_copy(
         update={
-            "covariates": [row.model_copy(update={"feature": evil, "unit": evil}) for row in COVARIATES],
+            "covariates": [
+                row.model_copy(update={"feature": evil, "unit": evil}) for row in COVARIATES
+            ],
             "importances": [importance(evil, 0.1, 1.0)],
             "drops": [r.DroppedFeatures(features=[evil], saved=1, loss=0.1, low=0.0, high=0.2)],
-            "attributions": [r.Attribution(feature=evil, mean=0.1, elements=[0.1, 0.2], shape=[2])] * 2,
-            "explained": [PROBING.explained[0].model_copy(update={"key": evil, "attributions": {evil: 0.1}})],
+            "attributions": [r.Attribution(feature=evil, mean=0.1, elements=[0.1, 0.2], shape=[2])]
+            * 2,
+            "explained": [
+                PROBING.explained[0].model_copy(update={"key": evil, "attributions": {evil: 0.1}})
+            ],
             "not_probed": [evil],
         }
     )
