@@ -89,7 +89,7 @@ def continuous_training(stages: Stages) -> graph_component.GraphComponent:
 
 def _validate_window(project: str, selected: Outputs) -> Outputs:
     """Gives the outputs of `validate_data`."""
-    with dsl.ParallelFor(selected["window"]) as span:
+    with dsl.ParallelFor(selected["spans"]) as span:
         ingested = ingest_examples(
             project=project, digest=selected["ingest_examples_digest"], span=span
         )
@@ -175,7 +175,7 @@ def _judge_candidate(
         project=project,
         digest=selected["evaluate_model_digest"],
         champion=selected["champion"],
-        served=selected["served"],
+        serving_log=selected["serving_log"],
         window=window,
         validation=validated["validation"],
         models=trained["models"],
@@ -219,7 +219,7 @@ def _judge_candidate(
         **probing,
     }
     with dsl.If(decided.outputs["Output"] == "promote", name="promoted"):
-        checked = validate_serving(
+        answered = validate_serving(
             project=project,
             digest=selected["validate_serving_digest"],
             version=registered.output,
@@ -227,7 +227,7 @@ def _judge_candidate(
             evaluation=evaluation,
             model=model,
         )
-        serving_check = checked.outputs["serving_check"]
+        serving_check = answered.outputs["serving_check"]
         pushed = push_model(
             project=project,
             selection=selection,

@@ -29,11 +29,11 @@ def evaluate_model(
     confusion: Output[ClassificationMetrics],
     sliced: Output[SlicedClassificationMetrics],
     validation: Input[Artifact] = None,
-    served: str = "",
+    serving_log: str = "",
 ):
     """Evaluates the instances and the champion; shows the candidate's metrics on the dashboard.
 
-    `served` changes whenever the serving log does; nothing reads it, but Kubeflow's cache sees the
+    `serving_log` changes whenever that log does; nothing reads it, but Kubeflow's cache sees the
     change.
     """
     from pathlib import Path

@@ -198,18 +198,16 @@ def _kolmogorov_smirnov(values: Array, inside: Array) -> tuple[float, float, flo
 
 def _two_proportions(mine: Array, others: Array) -> tuple[float, float, float, float]:
     """Gives the error shares of a group and of the rest, their distance and its p-value."""
-    from scipy.stats import chi2, fisher_exact
+    from scipy.stats import chi2_contingency, fisher_exact
+    from scipy.stats.contingency import expected_freq
 
-    table = np.array(
-        [[mine.sum(), others.sum()], [len(mine) - mine.sum(), len(others) - others.sum()]],
-        dtype=float,
-    )
+    wrong, other_wrong = int(mine.sum()), int(others.sum())
+    table = np.array([[wrong, other_wrong], [len(mine) - wrong, len(others) - other_wrong]])
     value, rest = float(mine.mean()), float(others.mean())
-    expected = table.sum(axis=1, keepdims=True) * table.sum(axis=0) / table.sum()
-    if expected.min() < _LEAST_EXPECTED:
-        p_value = float(fisher_exact(table.astype(int)).pvalue)
+    if expected_freq(table).min() < _LEAST_EXPECTED:
+        p_value = float(fisher_exact(table).pvalue)
     else:
-        p_value = float(chi2.sf(((table - expected) ** 2 / expected).sum(), df=1))
+        p_value = float(chi2_contingency(table, correction=False).pvalue)
     return value, rest, abs(value - rest), p_value
 
 

@@ -19,7 +19,7 @@ def select_spans(
     [
         ("work", str),
         ("selection", dict),
-        ("window", List[dict]),  # noqa: UP006
+        ("spans", List[dict]),  # noqa: UP006
         ("new_spans", list),
         ("released", list),
         ("champion", dict),
@@ -27,7 +27,7 @@ def select_spans(
         ("tuned", str),
         ("tune_reason", str),
         ("unlabelled", str),
-        ("served", str),
+        ("serving_log", str),
         ("seed", int),
         ("ingest_examples_digest", str),
         ("check_examples_digest", str),
