@@ -46,7 +46,7 @@ def test_a_record_that_is_missing_is_named(tmp_path: Path) -> None:
         (b"\xff", "the whole file: Invalid JSON"),
         (b'{"promote": true, "reasons": [1]}', "criteria: Field required"),
         (
-            b'{"promote": true, "criteria": [], "reasons": [], "later": 1}',
+            b'{"promote": true, "criteria": [], "reasons": [], "not_compared": [], "later": 1}',
             "later: Extra inputs are not permitted",
         ),
     ],
