@@ -12,7 +12,7 @@ import numpy as np
 
 from components.probe_model.probed_model import ProbedModel
 from perennial.evaluation.bootstrap import Interval, gain_interval, mean_interval
-from perennial.evaluation.comparison import area_of, example_gains
+from perennial.evaluation.comparison import OF_ALL_EXAMPLES, example_gains
 from perennial.evaluation.prediction_table import Array
 from schemas.project import Metric
 from schemas.records import DroppedFeatures, FeatureImportance
@@ -77,19 +77,20 @@ def lose(model: ProbedModel, metric: Metric, features: list[str], repeats: int) 
     random = np.random.default_rng(_SEED)
     orders = [random.permutation(len(model.labels)) for _ in range(repeats)]
     permuted = [model.permuted(features, order) for order in orders]
-    if metric == "auc":
-        return _lost_area(model, permuted)
+    if metric in OF_ALL_EXAMPLES:
+        return _lost_of_all(model, metric, permuted)
     lost = [example_gains(model.predictions, other, model.labels, metric) for other in permuted]
     return mean_interval(np.mean(lost, axis=0), CONFIDENCE, model.clusters)
 
 
-def _lost_area(model: ProbedModel, permuted: Sequence[Array]) -> Interval:
-    own = area_of(model.predictions[:, 1], model.labels)
-    others = [area_of(other[:, 1], model.labels) for other in permuted]
+def _lost_of_all(model: ProbedModel, metric: Metric, permuted: Sequence[Array]) -> Interval:
+    metric_of = OF_ALL_EXAMPLES[metric]
+    own = metric_of(model.predictions, model.labels)
+    others = [metric_of(other, model.labels) for other in permuted]
 
     def lost(counts: Array) -> Array:
-        area = own(counts)
-        return np.asarray(np.mean([area - other(counts) for other in others], axis=0))
+        value = own(counts)
+        return np.asarray(np.mean([value - other(counts) for other in others], axis=0))
 
-    scarcer = min(int((model.labels == label).sum()) for label in (0, 1))
-    return gain_interval(lost, len(model.labels), CONFIDENCE, model.clusters, effective=scarcer)
+    rarest = int(np.unique(model.labels, return_counts=True)[1].min())
+    return gain_interval(lost, len(model.labels), CONFIDENCE, model.clusters, effective=rarest)

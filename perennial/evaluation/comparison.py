@@ -7,7 +7,7 @@ arrays, so that it can be tried on simulated models thousands of times.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -67,8 +67,8 @@ class Pair:
             reweigh: Gives the weights of resampled examples; None: the weights are taken as they
                 are.
         """
-        if self.metric == "auc":
-            gain = self._area_interval(confidence, weights, reweigh)
+        if self.metric in OF_ALL_EXAMPLES:
+            gain = self._interval_of_all(confidence, weights, reweigh)
         else:
             gains = example_gains(self.model, self.champion, self.labels, self.metric)
             if reweigh is None:
@@ -107,33 +107,28 @@ class Pair:
 
     def value(self) -> float:
         """Gives the gain without an interval."""
-        if self.metric != "auc":
-            return float(example_gains(self.model, self.champion, self.labels, self.metric).mean())
-        every = np.ones((1, len(self.labels)))
-        ours, theirs = (
-            area_of(scores[:, 1], self.labels)(every) for scores in (self.model, self.champion)
-        )
-        return float(ours[0] - theirs[0])
+        if self.metric in OF_ALL_EXAMPLES:
+            return float(self._gain_of_all()(np.ones((1, len(self.labels))))[0])
+        return float(example_gains(self.model, self.champion, self.labels, self.metric).mean())
 
-    def _area_interval(
+    def _gain_of_all(self) -> Gain:
+        metric_of = OF_ALL_EXAMPLES[self.metric]
+        ours, theirs = metric_of(self.model, self.labels), metric_of(self.champion, self.labels)
+        return lambda counts: ours(counts) - theirs(counts)
+
+    def _interval_of_all(
         self, confidence: float, weights: Array | None, reweigh: Reweigh | None
     ) -> Interval:
-        ours, theirs = (
-            area_of(self.model[:, 1], self.labels),
-            area_of(self.champion[:, 1], self.labels),
-        )
-        # An area rests on the examples of the rarer class: of one alone, resampling knows no
-        # spread.
-        scarcer = min(self._units(self.labels == label) for label in (0, 1))
-        size = len(self.labels)
+        # It rests on the examples of the rarest class: of one alone, resampling knows no spread.
+        units = [self._units(self.labels == label) for label in np.unique(self.labels)]
         return gain_interval(
-            lambda counts: ours(counts) - theirs(counts),
-            size,
+            self._gain_of_all(),
+            len(self.labels),
             confidence,
             self.clusters,
             weights,
             reweigh,
-            scarcer,
+            min(units, default=0),
         )
 
     def _units(self, which: Array) -> int:
@@ -215,7 +210,7 @@ def example_gains(candidate: Array, champion: Array, labels: Array, metric: Metr
         candidate: Class probabilities, float [n, classes], or values, float [n].
         champion: The same of the champion; it may know other classes.
         labels: Classes, int [n], or values, float [n].
-        metric: Any but `auc`, which no single example has.
+        metric: None of `OF_ALL_EXAMPLES`.
     """
     return example_losses(champion, labels, metric) - example_losses(candidate, labels, metric)
 
@@ -263,6 +258,16 @@ def area_of(scores: Array, labels: Array) -> Gain:
         return divide(right, pairs)
 
     return area
+
+
+OF_ALL_EXAMPLES: Mapping[Metric, Callable[[Array, Array], Gain]] = {
+    "auc": lambda scores, labels: area_of(scores[:, 1], labels),
+}
+"""Metrics of classes that no single example has: they are measured of all examples together.
+
+Each makes, of class probabilities [n, classes] and labels [n], a function from counts of the
+examples to the metric. All others are means of `example_losses`.
+"""
 
 
 def _mean(gains: Array) -> Gain:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from perennial.evaluation.comparison import area_of, example_losses
+from perennial.evaluation.comparison import OF_ALL_EXAMPLES, example_losses
 from perennial.evaluation.groups import Group
 from perennial.evaluation.prediction_table import LABEL, WEIGHT, Array, predictions_of
 from perennial.tasks import METRICS, Task
@@ -73,8 +73,8 @@ def measure_metric(predictions: Array, labels: Array, metric: Metric, weights: A
         metric: What is measured.
         weights: Weight of each example, float [n], at least 0.
     """
-    if metric == "auc":
-        return float(area_of(predictions[:, 1], labels)(weights[np.newaxis])[0])
+    if metric in OF_ALL_EXAMPLES:
+        return float(OF_ALL_EXAMPLES[metric](predictions, labels)(weights[np.newaxis])[0])
     total = float(weights.sum())
     if total <= 0:
         return math.nan

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, BinaryIO, get_args
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, BinaryIO
 
 from perennial.errors import BrokenFileError, ProjectError
 from perennial.readers.blocks import Block, Columns, RowBlock
@@ -17,30 +18,58 @@ from perennial.readers.parquet import (
 )
 from perennial.readers.rows import Part, Row, reported_as
 from perennial.readers.tfrecord import read_tfrecord
+from perennial.storage.compression import COMPRESSED_SUFFIXES
 from perennial.storage.files import open_bytes
 from schemas.project import Format
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-_SUFFIXES: dict[str, Format] = {
-    ".csv": "csv",
-    ".jsonl": "jsonl",
-    ".ndjson": "jsonl",
-    ".json": "jsonl",
-    ".parquet": "parquet",
-    ".tfrecord": "tfrecord",
-    ".tfrecords": "tfrecord",
+
+@dataclass(frozen=True)
+class Reader:
+    """How files of a format are read.
+
+    Attributes:
+        kind: What a file must be, as an error says it.
+        suffixes: The endings of its files, which a compression's may follow.
+        rows: Reads the rows of a part, given the largest value in megabytes.
+        blocks: Reads them in blocks that may be columns; None: there are only rows.
+        columns: Reads the names of the columns; None: the format has no list of them.
+    """
+
+    kind: str
+    suffixes: tuple[str, ...]
+    rows: Callable[[BinaryIO, Part, float], Iterator[Row]]
+    blocks: Callable[[BinaryIO, Part, float], Iterator[Block]] | None = None
+    columns: Callable[[BinaryIO, Part, float], list[str]] | None = None
+
+
+READERS: Mapping[Format, Reader] = {
+    "csv": Reader(
+        "CSV, whole if it is compressed", (".csv",), read_csv, read_csv_blocks, read_csv_header
+    ),
+    "jsonl": Reader(
+        "JSON Lines, whole if they are compressed",
+        (".jsonl", ".ndjson", ".json"),
+        read_jsonl,
+        read_jsonl_blocks,
+    ),
+    "parquet": Reader(
+        "a whole Parquet file",
+        (".parquet",),
+        lambda stream, part, _: read_parquet(stream, part),
+        lambda stream, part, _: read_parquet_blocks(stream, part),
+        lambda stream, part, _: list(parquet_schema(stream).names),
+    ),
+    "tfrecord": Reader(
+        "a whole TFRecord file",
+        (".tfrecord", ".tfrecords"),
+        lambda stream, part, _: read_tfrecord(stream, part),
+    ),
 }
-FILE_ENDINGS = tuple(_SUFFIXES)
-_COMPRESSED = (".gz", ".bz2", ".xz", ".zst")
-_KINDS = {
-    "csv": "CSV, whole if it is compressed",
-    "jsonl": "JSON Lines, whole if they are compressed",
-    "parquet": "a whole Parquet file",
-    "tfrecord": "a whole TFRecord file",
-    "table": "a table",
-}
+"""Every format of files that can be read."""
+FILE_ENDINGS = tuple(suffix for reader in READERS.values() for suffix in reader.suffixes)
 
 
 def format_of(uri: str, setting: Format | None) -> Format:
@@ -52,13 +81,13 @@ def format_of(uri: str, setting: Format | None) -> Format:
     if setting is not None:
         return setting
     name = uri.split("?")[0].lower()
-    for compressed in _COMPRESSED:
+    for compressed in COMPRESSED_SUFFIXES:
         name = name.removesuffix(compressed)
-    for suffix, file_format in _SUFFIXES.items():
-        if name.endswith(suffix):
+    for file_format, reader in READERS.items():
+        if name.endswith(reader.suffixes):
             return file_format
-    expected = f"must name the format of files that end in none of {', '.join(_SUFFIXES)}"
-    remedy = f"Set it to {', '.join(get_args(Format))}, or rename the file."
+    expected = f"must name the format of files that end in none of {', '.join(FILE_ENDINGS)}"
+    remedy = f"Set it to {', '.join(READERS)}, or rename the file."
     raise ProjectError("project.yaml: data.format", expected, uri, remedy)
 
 
@@ -79,8 +108,10 @@ def read_rows(part: Part, max_value_mb: float) -> Iterator[Row]:
                 number, {name: value for name, value in values.items() if name not in part.without}
             )
         return
-    with reported_as(part, _KINDS[part.format]), open_bytes(part.uri) as stream:
-        yield from _read(stream, part, max_value_mb)
+    assert part.format != "table"
+    reader = READERS[part.format]
+    with reported_as(part, reader.kind), open_bytes(part.uri) as stream:
+        yield from reader.rows(stream, part, max_value_mb)
 
 
 def read_blocks(part: Part, max_value_mb: float) -> Iterator[Block]:
@@ -90,16 +121,12 @@ def read_blocks(part: Part, max_value_mb: float) -> Iterator[Block]:
         BrokenFileError: The file as a whole is at fault.
         DataError: The file or the database cannot be read.
     """
-    if part.format not in ("csv", "jsonl", "parquet"):
+    reader = None if part.format == "table" else READERS[part.format]
+    if reader is None or reader.blocks is None:
         yield RowBlock(lambda: read_rows(part, max_value_mb))
         return
-    with reported_as(part, _KINDS[part.format]), open_bytes(part.uri) as stream:
-        if part.format == "csv":
-            yield from read_csv_blocks(stream, part, max_value_mb)
-        elif part.format == "jsonl":
-            yield from read_jsonl_blocks(stream, part, max_value_mb)
-        else:
-            yield from read_parquet_blocks(stream, part)
+    with reported_as(part, reader.kind), open_bytes(part.uri) as stream:
+        yield from reader.blocks(stream, part, max_value_mb)
 
 
 def columns_of(block: Block, part: Part) -> Columns | None:
@@ -108,7 +135,7 @@ def columns_of(block: Block, part: Part) -> Columns | None:
     Raises:
         BrokenFileError: The file as a whole is at fault.
     """
-    with reported_as(part, _KINDS[part.format]):
+    with reported_as(part, _kind_of(part)):
         return block.columns()
 
 
@@ -119,7 +146,7 @@ def rows_of(block: Block, part: Part) -> Iterator[Row]:
         BrokenFileError: The file as a whole is at fault.
         DataError: The file or the database cannot be read.
     """
-    with reported_as(part, _KINDS[part.format]):
+    with reported_as(part, _kind_of(part)):
         yield from block.rows()
 
 
@@ -131,16 +158,17 @@ def read_columns(part: Part, max_value_mb: float) -> list[str] | None:
             another.
         DataError: It cannot be read.
     """
-    if part.table is not None:
+    if part.format == "table":
         return None
-    with reported_as(part, _KINDS[part.format]):
+    reader = READERS[part.format]
+    with reported_as(part, reader.kind):
         with open_bytes(part.uri, decompress=False) as stream:
             if not stream.read(1):
                 raise BrokenFileError(part.name, "must hold rows", "0 bytes")
-        if part.format not in ("csv", "parquet"):
+        if reader.columns is None:
             return None
         with open_bytes(part.uri) as stream:
-            columns = _columns(stream, part, max_value_mb)
+            columns = reader.columns(stream, part, max_value_mb)
     _check_names(columns, part)
     return columns
 
@@ -152,7 +180,7 @@ def read_schema(part: Part) -> pa.Schema:
         BrokenFileError: The file is broken.
         DataError: It cannot be read.
     """
-    with reported_as(part, _KINDS["parquet"]), open_bytes(part.uri) as stream:
+    with reported_as(part, READERS["parquet"].kind), open_bytes(part.uri) as stream:
         return parquet_schema(stream)
 
 
@@ -165,7 +193,7 @@ def split_file(part: Part) -> list[Part]:
     """
     if part.format != "parquet":
         return [part]
-    with reported_as(part, _KINDS[part.format]), open_bytes(part.uri) as stream:
+    with reported_as(part, READERS[part.format].kind), open_bytes(part.uri) as stream:
         if not stream.seekable():
             return [part]  # each row group would need a copy of the whole file
         groups = parquet_row_groups(stream)
@@ -176,20 +204,8 @@ def split_file(part: Part) -> list[Part]:
     return parts
 
 
-def _read(stream: BinaryIO, part: Part, max_value_mb: float) -> Iterator[Row]:
-    if part.format == "csv":
-        return read_csv(stream, part, max_value_mb)
-    if part.format == "jsonl":
-        return read_jsonl(stream, part, max_value_mb)
-    if part.format == "parquet":
-        return read_parquet(stream, part)
-    return read_tfrecord(stream, part)
-
-
-def _columns(stream: BinaryIO, part: Part, max_value_mb: float) -> list[str]:
-    if part.format == "csv":
-        return read_csv_header(stream, part, max_value_mb)
-    return list(parquet_schema(stream).names)
+def _kind_of(part: Part) -> str:
+    return "a table" if part.format == "table" else READERS[part.format].kind
 
 
 def _check_names(columns: list[str], part: Part) -> None:

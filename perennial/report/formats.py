@@ -14,9 +14,11 @@ from schemas.records import EvaluatedTask
 if TYPE_CHECKING:
     from markupsafe import Markup
 
-# What a difference of the metric counts; errors are in the label's own units, whatever these are.
-_UNITS = {"accuracy": "points", "log_loss": "nats"}
-_AXIS_UNITS = _UNITS | {"accuracy": "percentage points"}
+# Metrics that are written in percent, and their differences in percentage points.
+_IN_PERCENT: frozenset[str] = frozenset({"accuracy"})
+# What a difference of other metrics counts; errors are in the label's own units, whatever these
+# are.
+_UNITS = {"log_loss": "nats"}
 
 
 def mark_code(text: str) -> Markup:
@@ -38,7 +40,7 @@ def format_metric(value: float, metric: str) -> str:
     """Writes a metric: shares in percent, losses to three decimals, errors to four digits."""
     if not math.isfinite(value) or metric.startswith("mean_"):
         return format_number(value)
-    return f"{value:.1%}" if metric == "accuracy" else f"{value:.3f}".replace("-", "−")
+    return f"{value:.1%}" if metric in _IN_PERCENT else f"{value:.3f}".replace("-", "−")
 
 
 def format_loss(value: float) -> str:
@@ -51,12 +53,13 @@ def format_loss(value: float) -> str:
 
 
 def format_change(value: float, metric: str) -> str:
-    """Writes a signed difference: accuracy in percentage points, else as `format_metric` does."""
+    """Writes a signed difference: shares in percentage points, else as `format_metric` does."""
     if not math.isfinite(value):
         return format_number(value)
     if metric.startswith("mean_"):
         return ("+" if value >= 0 else "") + format_number(value)
-    return (f"{100 * value:+.1f}" if metric == "accuracy" else f"{value:+.3f}").replace("-", "−")
+    percents = metric in _IN_PERCENT
+    return (f"{100 * value:+.1f}" if percents else f"{value:+.3f}").replace("-", "−")
 
 
 def format_p_value(value: float) -> str:
@@ -116,18 +119,23 @@ def format_duration(start: str, end: str) -> str | None:
 
 def unit_of(metric: str) -> str:
     """Gives the unit of a difference in a metric; empty where none is known."""
-    return _UNITS.get(metric, "")
+    return "points" if metric in _IN_PERCENT else _UNITS.get(metric, "")
+
+
+def scale_of(metric: str) -> int:
+    """Gives what a metric is multiplied by where it is drawn: 100 where it is in percent."""
+    return 100 if metric in _IN_PERCENT else 1
 
 
 def axis_unit(metric: str) -> str:
     """Labels an axis with differences of a metric."""
-    unit = _AXIS_UNITS.get(metric)
+    unit = "percentage points" if metric in _IN_PERCENT else unit_of(metric)
     return metric_words(metric) + (f", {unit}" if unit else "")
 
 
 def metric_axis(metric: str, split: str) -> str:
     """Labels an axis with a metric's own values."""
-    return f"{split} {metric_words(metric)}{' (%)' if metric == 'accuracy' else ''}"
+    return f"{split} {metric_words(metric)}{' (%)' if metric in _IN_PERCENT else ''}"
 
 
 def loss_words(tasks: Sequence[EvaluatedTask]) -> str:

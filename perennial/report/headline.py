@@ -13,26 +13,39 @@ from perennial.report.facts import RunFacts
 from perennial.report.probes.rows import probed_in_words
 from perennial.training.stages import OPTIONAL_STEPS
 
+State = Literal["done", "stopped", "broke_off", "not_reached"]
 LONGEST_QUOTE = 140  # characters of a reason that still make a headline
-# The stops of a run, in order: anchor on the page, name, the steps that lead to it.
-STOPS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
-    ("landed", "Data selection", ("select_spans",)),
+# The stops of a run, in order: anchor on the page, name, the steps that lead to it, and what a page
+# without it says nothing about.
+STOPS: tuple[tuple[str, str, tuple[str, ...], str], ...] = (
+    ("landed", "Data selection", ("select_spans",), "which data landed"),
     (
         "checked",
         "Checks",
         ("ingest_examples", "check_examples", "compute_statistics", "validate_data"),
+        "whether the data was sound",
     ),
-    ("transformed", "Features", ("analyse_features", "transform_features")),
-    ("pretrained", "Pretraining", ("pretrain_learner",)),
-    ("stabilised", "Weight draws", ("stabilise_weights",)),
-    ("tuned", "Tuning", ("tune_model",)),
-    ("designs", "Design spaces", ("compare_designs",)),
-    ("compared", "Training", ("train_model", "evaluate_model")),
-    ("probed", "Probes", ("probe_model",)),
-    ("decided", "Decision", ("decide_promotion",)),
-    ("registered", "Registration", ("register_model",)),
-    ("served", "Serving check", ("validate_serving",)),
-    ("deployed", "Deployment", ("push_model",)),
+    ("transformed", "Features", ("analyse_features", "transform_features"), "the features"),
+    ("pretrained", "Pretraining", ("pretrain_learner",), "pretraining"),
+    ("stabilised", "Weight draws", ("stabilise_weights",), "which weights go on"),
+    ("tuned", "Tuning", ("tune_model",), "which hyperparameters are used"),
+    ("designs", "Design spaces", ("compare_designs",), "the design spaces"),
+    (
+        "compared",
+        "Training",
+        ("train_model", "evaluate_model"),
+        "a candidate and how it does beside the champion",
+    ),
+    ("probed", "Probes", ("probe_model",), "what the candidate's answers rest on"),
+    ("decided", "Decision", ("decide_promotion",), "a decision of the gate"),
+    ("registered", "Registration", ("register_model",), "a version in the registry"),
+    (
+        "served",
+        "Serving check",
+        ("validate_serving",),
+        "whether the real server answers as evaluated",
+    ),
+    ("deployed", "Deployment", ("push_model",), "a deployment"),
 )
 
 
@@ -41,12 +54,14 @@ class Stop:
     """One stop of the run, and a note of what came of it.
 
     The run ended where it `stopped` or `broke_off`.
-    A stop that is not `described` has no section on the page.
+    A stop that is not `described` has no section on the page, which says nothing about its
+    `subject`.
     """
 
     anchor: str
     name: str
-    state: Literal["done", "stopped", "broke_off", "not_reached"]
+    subject: str
+    state: State
     note: str
     described: bool
 
@@ -73,13 +88,14 @@ def verdict_sentence(facts: RunFacts) -> str:
 def list_stops(facts: RunFacts) -> list[Stop]:
     """Lists the stops of the run in order, and which of them ended it before a deployment."""
     ended = _end(facts)
-    anchors = [anchor for anchor, _, _ in STOPS]
+    anchors = [anchor for anchor, *_ in STOPS]
     before_end = anchors[: anchors.index(ended)] if ended and facts.outcome == "failed" else []
     stops = []
-    for anchor, name, steps in STOPS:
+    for anchor, name, steps, subject in STOPS:
         note = _NOTES[anchor](facts) if anchor in _NOTES else None
         if note or anchor == ended or (_has_section(anchor, facts) and _in_pipeline(steps, facts)):
-            stops.append(_stop(anchor, name, note, anchor == ended, anchor in before_end))
+            stop = Stop(anchor, name, subject, *_state(note, anchor == ended, anchor in before_end))
+            stops.append(stop)
     return stops
 
 
@@ -143,7 +159,7 @@ def _end(facts: RunFacts) -> str | None:
     ):
         return "served"
     if facts.outcome == "failed":
-        return next((anchor for anchor, _, steps in STOPS if facts.failed_step in steps), None)
+        return next((anchor for anchor, _, steps, _ in STOPS if facts.failed_step in steps), None)
     return {"data_rejected": "checked", "nothing_new": "landed", "kept_champion": "decided"}.get(
         facts.outcome
     )
@@ -162,16 +178,17 @@ def _has_section(anchor: str, facts: RunFacts) -> bool:
     )
 
 
-def _stop(anchor: str, name: str, note: str | None, ends: bool, before_end: bool) -> Stop:
+def _state(note: str | None, ends: bool, before_end: bool) -> tuple[State, str, bool]:
+    """Gives the state of a stop, its note, and whether the page describes it."""
     if note:
-        return Stop(anchor, name, "stopped" if ends else "done", note, True)
+        return ("stopped" if ends else "done"), note, True
     if ends:
-        return Stop(anchor, name, "broke_off", "not finished", False)
+        return "broke_off", "not finished", False
     if (
         before_end
     ):  # steps only begin when those before them are done, whatever else is known of them
-        return Stop(anchor, name, "done", "see the log", False)
-    return Stop(anchor, name, "not_reached", "not reached", False)
+        return "done", "see the log", False
+    return "not_reached", "not reached", False
 
 
 def _count(number: int, word: str) -> str:

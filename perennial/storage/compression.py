@@ -38,6 +38,7 @@ def _read_zstd(raw: BinaryIO) -> BinaryIO:
 
 
 _READERS = {".gz": _read_gzip, ".bz2": _read_bz2, ".xz": _read_xz, ".zst": _read_zstd}
+COMPRESSED_SUFFIXES = tuple(_READERS)
 
 
 class _ZstdFile(io.RawIOBase):

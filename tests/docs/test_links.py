@@ -151,6 +151,20 @@ def test_scripts_exist() -> None:
         ] == [], page
 
 
+def test_what_a_change_touches_is_there() -> None:
+    """Each file that CONTRIBUTING.md names exists, and holds the constants that it names there."""
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    items = re.findall(r"^\d\. (.+(?:\n   .+)*)", text, re.MULTILINE)
+    assert len(items) > 20
+    for item in items:
+        quoted = re.findall(r"`([^`\s]+)`", item)
+        paths = [ROOT / name for name in quoted if "/" in name and "<" not in name]
+        assert [path for path in paths if not path.exists()] == [], item
+        constants = [name for name in quoted if re.fullmatch(r"_?[A-Z][A-Z_]{3,}", name)]
+        held = "".join(path.read_text(encoding="utf-8") for path in paths if path.suffix == ".py")
+        assert [name for name in constants if not re.search(rf"\b{name}\b", held)] == [], item
+
+
 def _names(commands) -> set[str]:
     return {
         command.name or command.callback.__name__

@@ -5,6 +5,7 @@ import itertools
 import pytest
 import yaml
 
+from perennial.report.headline import STOPS
 from perennial.step_inputs import STEP_INPUTS, readers_of
 from perennial.training.stages import OPTIONAL_STEPS, Stages
 
@@ -76,6 +77,11 @@ def tasks(spec):
 def test_the_steps_are_those_that_were_asked_for(compiled):
     stages, spec = compiled
     assert {step for step, _, _ in tasks(spec)} == ALWAYS | set(stages.names)
+
+
+def test_the_report_names_every_step_that_a_run_may_end_in():
+    on_the_way = [step for _, _, steps, _ in STOPS for step in steps]
+    assert sorted([*on_the_way, "conclude_run"]) == sorted(ALWAYS | set(OPTIONAL_STEPS))
 
 
 def test_the_run_is_told_what_was_compiled(compiled):

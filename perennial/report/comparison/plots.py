@@ -27,7 +27,7 @@ from perennial.report.figures import (
     shorten,
     shorten_middle,
 )
-from perennial.report.formats import axis_unit
+from perennial.report.formats import axis_unit, scale_of
 from schemas.project import GateSettings
 from schemas.records import (
     CANDIDATE,
@@ -60,7 +60,7 @@ def forest(differences: Sequence[Difference], gate: GateSettings | None) -> str 
     if not drawn:
         return None
     metric, places = drawn[0].metric, _places(drawn)
-    scale = 100 if metric == "accuracy" else 1
+    scale = scale_of(metric)
 
     def paint(axes: Axes) -> None:
         axes.axvline(0, color=INK, lw=1.2)

@@ -23,7 +23,7 @@ from perennial.report.figures import (
     shorten,
     shorten_middle,
 )
-from perennial.report.formats import unit_of
+from perennial.report.formats import scale_of, unit_of
 from perennial.report.probes.rows import by_pixel, largest_first, needed_first
 from perennial.tasks import metric_words
 from schemas.records import (
@@ -76,7 +76,7 @@ def importance_bars(probing: Probing) -> str | None:
     drawn = [row for row in drawn if math.isfinite(row.loss)]
     if not drawn:
         return None
-    scale = _scale(probing)
+    scale = scale_of(probing.metric)
 
     def paint(axes: Axes) -> None:
         axes.axvline(0, color=INK, lw=1.2)
@@ -102,7 +102,10 @@ def drop_steps(probing: Probing) -> str | None:
     drawn = [row for row in probing.drops if math.isfinite(row.loss) and math.isfinite(row.saved)]
     if not drawn:
         return None
-    scale, drawn = _scale(probing), sorted(drawn, key=lambda row: (row.saved, len(row.features)))
+    scale, drawn = (
+        scale_of(probing.metric),
+        sorted(drawn, key=lambda row: (row.saved, len(row.features))),
+    )
 
     def paint(axes: Axes) -> None:
         saved, lost = (
@@ -306,7 +309,3 @@ def _name_rows(axes: Axes, names: Sequence[str]) -> None:
 def _lost(probing: Probing) -> str:
     unit = unit_of(probing.metric)
     return f"lost {metric_words(probing.metric)}{f', {unit}' if unit else ''}"
-
-
-def _scale(probing: Probing) -> int:
-    return 100 if probing.metric == "accuracy" else 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from perennial.report.formats import format_number
+from perennial.report.formats import format_number, scale_of
 from schemas.records import Attribution, CovariateProbe, DroppedFeatures, FeatureImportance, Probing
 
 
@@ -83,10 +83,10 @@ def by_pixel(elements: Sequence[float], shape: Sequence[int]) -> bool:
 
 
 def per_cost(contribution: float, cost: float | None, metric: str) -> str:
-    """Writes the contribution for each unit of cost, accuracy in points.
+    """Writes the contribution for each unit of cost, shares in points.
 
     What costs nothing, or has no known cost, gets a dash.
     """
     if not cost:
         return "–"
-    return format_number((100 if metric == "accuracy" else 1) * contribution / cost)
+    return format_number(scale_of(metric) * contribution / cost)

@@ -23,7 +23,7 @@ from perennial.report.figures import (
     shorten,
     spans_orders,
 )
-from perennial.report.formats import metric_axis
+from perennial.report.formats import metric_axis, scale_of
 from schemas.records import DesignComparison, Pretraining, Stabilisation, Training, Trial
 
 if TYPE_CHECKING:
@@ -164,7 +164,7 @@ def losses_by_epoch(trainings: Sequence[Training], candidate: str, loss: str) ->
 def metrics_by_epoch(trainings: Sequence[Training], candidate: str) -> str | None:
     """Draws each instance's eval metric by epoch; a dot marks the best epoch."""
     lines, metric = [], trainings[0].metric if trainings else "accuracy"
-    scale = 100 if metric == "accuracy" else 1
+    scale = scale_of(metric)
     for training in trainings:
         name, values = (
             training.instance.name,
