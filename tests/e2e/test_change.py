@@ -5,7 +5,8 @@ The tests follow each other.
 
 import pytest
 import yaml
-from perennial.cli.console import IMPORTS
+
+from perennial.runner.step_display import IMPORTS
 
 pytestmark = [pytest.mark.timeout(600), pytest.mark.slow]
 

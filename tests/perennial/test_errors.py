@@ -8,7 +8,11 @@ from pathlib import Path
 from perennial import errors
 
 ROOT = Path(__file__).resolve().parents[2]
-NAMES = {name for name, member in vars(errors).items() if isinstance(member, type)}
+NAMES = {
+    name
+    for name, member in vars(errors).items()
+    if isinstance(member, type) and issubclass(member, errors.PerennialError)
+}
 
 
 def test_no_error_that_a_person_sees_is_defined_elsewhere():

@@ -198,5 +198,5 @@ def test_images_through_the_wrapper(chain, digits):
 
 
 def test_wrapper_refuses_a_project_that_changed(chain):
-    with pytest.raises(ProjectError, match="settings and module"):
+    with pytest.raises(ProjectError, match="what probe_model reads of the project"):
         forked(call_wrapper, chain.project.folder, "another", [chain.window] * 4)

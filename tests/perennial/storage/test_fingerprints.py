@@ -22,8 +22,13 @@ RACY_SECONDS = module._RACY_NS / 1e9
 def hashed(monkeypatch):
     """The files that were read."""
     read: list[str] = []
-    really = module._sha256
-    monkeypatch.setattr(module, "_sha256", lambda file: (read.append(file), really(file))[1])
+    really = module.open_bytes
+
+    def open_and_note(file, **options):
+        read.append(file)
+        return really(file, **options)
+
+    monkeypatch.setattr(module, "open_bytes", open_and_note)
     return read
 
 
