@@ -30,9 +30,9 @@ def flag_rates() -> tuple[float, float]:
 
 
 def flags(rng: Generator, suspects: dict[str, bool]) -> bool:
-    """Tells whether any suspect feature of a newly trained logistic model is flagged; True.
+    """Tells whether any suspect feature of a newly trained logistic model is flagged.
 
-    It was planted.
+    `suspects` maps a name to True where it was planted.
     """
     features = {"signal": rng.normal(size=(2 * EXAMPLES, len(SIGNAL)))}
     noise = rng.logistic(size=2 * EXAMPLES)
@@ -54,10 +54,9 @@ def flags(rng: Generator, suspects: dict[str, bool]) -> bool:
 
 
 def draw(rng: Generator, name: str, labels: Array | None) -> Array:
-    """A feature.
+    """Draws a feature: one that agrees with nine labels of ten, or one of chance.
 
-    One that agrees with nine labels of ten, or one of chance (even, one in ten, or a skewed
-    number).
+    Chance is even, one in ten, or a skewed number.
     """
     count = 2 * EXAMPLES
     if labels is not None:

@@ -115,7 +115,7 @@ class NotComparedError(Exception):
 
 
 def describe_error(error: BaseException) -> str:
-    """An error in one line.
+    """Describes an error in one line.
 
     Its own message, that the disk is full, or its kind and the beginning of its cause.
     """
@@ -129,7 +129,7 @@ def describe_error(error: BaseException) -> str:
 
 
 def _first_cause(message: str) -> str:
-    """The line of a message that tells most.
+    """Finds the line of a message that tells most.
 
     The first one; of TensorFlow's, what it says of the node that failed; of Keras's, the next one
     too where the first says only in which layer it happened.
@@ -145,7 +145,7 @@ def _first_cause(message: str) -> str:
 
 
 def is_full_disk(error: BaseException | None) -> bool:
-    """Whether a full disk is behind an error, however many libraries wrapped it."""
+    """Tells whether a full disk is behind an error, however many libraries wrapped it."""
     while error is not None:
         # shutil and TensorFlow pass the system's error on as text only.
         if getattr(error, "errno", None) == errno.ENOSPC or "No space left on device" in str(error):

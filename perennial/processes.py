@@ -72,15 +72,15 @@ def _descendants(process: int) -> list[int]:
 
 
 def _children(parent: int) -> list[int]:
-    """The processes whose parent is this one."""
+    """Lists the processes whose parent is this one."""
     processes = [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdecimal()]
     return [process for process in processes if _state_and_parent(process)[1] == parent]
 
 
 def _state_and_parent(process: int) -> tuple[str, int]:
-    """The letter of a process's state and its parent, or nothing when there is none. Source.
+    """Reads the letter of a process's state and its parent; nothing when there is no process.
 
-    Proc(5).
+    Source: proc(5).
     """
     try:
         stat = Path(f"/proc/{process}/stat").read_text(encoding="utf-8", errors="replace")

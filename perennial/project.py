@@ -154,7 +154,7 @@ class Project:
         return task.label == self.settings.label
 
     def digest_of(self, step: str) -> str:
-        """Digest of the settings and files that a step reads: its key, beside its other inputs."""
+        """Gives the digest of what a step reads: its key, beside its other inputs."""
         inputs = STEP_INPUTS[step]
         files = [self._digest_file(file) for file in inputs.files]
         return digest_value([FORMAT, settings_of(self.settings, inputs.settings), files])
@@ -166,7 +166,7 @@ class Project:
         return Project(self.folder, settings, frozenset(inputs.files))
 
     def schema_digest(self) -> str:
-        """Digest of the schema."""
+        """Gives the digest of the schema."""
         return digest_file(self.schema_path)
 
     def _digest_file(self, file: str) -> str:
@@ -197,12 +197,15 @@ class Project:
         return digest_value([FORMAT, settings, files])
 
     def with_seed(self, seed: int) -> Project:
-        """The project with another `train.seed`: a repetition of a run draws other weights."""
+        """Gives the project with another `train.seed`.
+
+        A repetition of a run draws other weights.
+        """
         train = self.settings.train.model_copy(update={"seed": seed})
         return replace(self, settings=self.settings.model_copy(update={"train": train}))
 
     def git_commit(self) -> str | None:
-        """Commit that the project folder is checked out at, or None outside git."""
+        """Gives the commit that the project folder is checked out at, or None outside git."""
         command = ["git", "-C", str(self.folder), "rev-parse", "HEAD"]
         try:
             return subprocess.run(
@@ -326,7 +329,7 @@ def read_expectations(path: Path) -> list[dict[str, Any]]:
 
 
 def read_text(path: Path) -> str:
-    """The text of a file of the project.
+    """Reads the text of a file of the project.
 
     Raises:
         ProjectError: It is missing, or no text in UTF-8.

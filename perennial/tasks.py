@@ -57,7 +57,7 @@ class Task:
 
 
 def tasks_of(settings: ProjectSettings) -> tuple[Task, ...]:
-    """The tasks of a project, the one that the gate reads first."""
+    """Gives the tasks of a project, the one that the gate reads first."""
     return tuple(
         Task(task.name, task.kind, task.label or settings.label, task.weight)
         for task in settings.model.tasks
@@ -65,12 +65,12 @@ def tasks_of(settings: ProjectSettings) -> tuple[Task, ...]:
 
 
 def metric_words(metric: str) -> str:
-    """A metric's name in words."""
+    """Gives a metric's name in words."""
     return "AUC" if metric == "auc" else metric.replace("_", " ")
 
 
 def output_name(names: Sequence[str], name: str, part: Part) -> str:
-    """What a part of a task's prediction is called among a model's outputs.
+    """Names a part of a task's prediction as it is called among a model's outputs.
 
     The part alone where there is one task; where there are several, the task's name goes before it:
     `fare_value`.

@@ -44,7 +44,7 @@ def load_module(path: Path) -> ModuleType:
 
 
 def find_module(name: str) -> Path:
-    """The file of a module by its importable name.
+    """Finds the file of a module by its importable name.
 
     None of the packages that it lies in is imported.
 
@@ -85,7 +85,7 @@ def load_named(name: str) -> ModuleType:
 
 
 def defined_names(path: Path) -> set[str]:
-    """The names that a module defines at its top, without importing it.
+    """Lists the names that a module defines at its top, without importing it.
 
     Raises:
         ProjectError: It is not valid Python.
@@ -110,7 +110,7 @@ def _names(node: ast.stmt) -> list[str]:
 
 
 def function_line(function: Callable[..., object]) -> str:
-    """Where in the user's file a function begins: `model.py:12: build_model`."""
+    """Tells where in the user's file a function begins: `model.py:12: build_model`."""
     code = getattr(inspect.unwrap(function), "__code__", None)
     if code is None:  # a partial, or a class
         return getattr(function, "__name__", type(function).__name__)
@@ -118,7 +118,7 @@ def function_line(function: Callable[..., object]) -> str:
 
 
 def user_line(path: Path, error: BaseException) -> str:
-    """Where in the user's file an error came from: `model.py:12`, or the file's name alone."""
+    """Tells where in the user's file an error came from: `model.py:12`, or the file."""
     if isinstance(error, SyntaxError) and error.lineno and error.filename == str(path):
         return f"{path.name}:{error.lineno}"
     frames = [

@@ -145,9 +145,9 @@ class DataSettings(Settings):
 
 
 class ChecksSettings(Settings):
-    """What a failed check does.
+    """What a failed check does: warn, quarantine the span, or stop the run too.
 
-    Warn in the report, quarantine the span and go on without it, or stop the run too.
+    A warning stands in the report; without a quarantined span the run goes on.
     """
 
     readable: Literal["quarantine", "stop"] = Field(
@@ -311,9 +311,9 @@ class StabiliseSettings(Settings):
 
 
 class TuneSettings(Settings):
-    """The search for hyperparameters (KerasTuner), from the stabilised weights.
+    """The search for hyperparameters (KerasTuner); without a budget there is none.
 
-    Without a budget there is none.
+    It starts from the stabilised weights.
     """
 
     trials: int | None = Field(None, ge=1, description="Budget: how many trials at the most.")
@@ -433,10 +433,7 @@ class TrainSettings(Settings):
 
 
 class PatchSettings(Settings):
-    """Instances that start from the champion's weights, beside those that start anew.
-
-    The gate chooses.
-    """
+    """Instances that start from the champion's weights, beside those that start anew."""
 
     instances: int = Field(0, ge=0, description="Instances that start from the champion; 0: none.")
     shrink: float = Field(0.6, gt=0, le=1, description="Factor of the champion's weights.")
@@ -474,9 +471,9 @@ class FairnessSettings(Settings):
 
 
 class CovariateSettings(Settings):
-    """Probes for hidden covariates.
+    """Probes for features that the model must not have learned, such as a scanner's name.
 
-    Features that the model must not have learned, such as a scanner's name.
+    These are hidden covariates.
     """
 
     features: list[str] = Field(default_factory=list, description="Suspect features.")

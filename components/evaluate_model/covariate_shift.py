@@ -146,7 +146,7 @@ def _principal_components(values: Array) -> Array:
 
 
 def _standardise(values: Array) -> Array:
-    """Columns with mean 0 and deviation 1, cut off at 5; those that are constant are left out."""
+    """Scales columns to mean 0 and deviation 1, cut off at 5; leaves constant ones out."""
     deviations = values.std(axis=0)
     varies = deviations > 1e-9 * np.maximum(1.0, np.abs(values).max(axis=0))
     scaled = (values[:, varies] - values[:, varies].mean(axis=0)) / deviations[varies]

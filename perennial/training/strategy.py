@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
 CLUSTER = "TF_CONFIG"
-"""Environment variable that tells a worker of its cluster. Source.
+"""Environment variable that tells a worker of its cluster.
 
-Tf.distribute's multi-worker guide.
+Source: tf.distribute's multi-worker guide.
 """
 
 

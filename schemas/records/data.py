@@ -42,12 +42,10 @@ class Check(Record):
 
 
 class SetAside(Record):
-    """A row that was set aside: where it stood, why, and what it held (values as JSON.
+    """A row that was set aside: where it stood, why, and what it held.
 
-    Long ones shortened).
-
-    `place` is such as `data/2026-01-31.csv: line 17`, or `id digit-0012` where only the example's
-    key is known.
+    Values are JSON, long ones shortened. `place` is such as `data/2026-01-31.csv: line 17`, or `id
+    digit-0012` where only the example's key is known.
     """
 
     span: str
@@ -142,9 +140,9 @@ class SpanValidation(Record):
 
 
 class Validation(FileRecord):
-    """The verdict on all new spans of a run. `accepted`.
+    """The verdict on all new spans of a run.
 
-    The run goes on, with the spans that are not quarantined.
+    `accepted`: the run goes on, with the spans that are not quarantined.
     """
 
     FILE: ClassVar[str] = "validation.json"

@@ -246,9 +246,9 @@ class CovariateProbe(Record):
 
 
 class FeatureImportance(Record):
-    """What permuting a raw feature loses of the metric, with an interval; positive.
+    """What permuting a raw feature loses of the metric, with an interval.
 
-    The model needs the feature.
+    Positive: the model needs the feature.
     """
 
     feature: str

@@ -137,12 +137,10 @@ class Stabilisation(FileRecord):
 
 
 class Trial(Record):
-    """One trial of the tuner: what it tried (by name), and the lowest eval loss it reached; None.
+    """One trial of the tuner: what it tried, by name, and the lowest eval loss it reached.
 
-    It came to nothing.
-
-    `started_from` says how much of the stabilised weights fitted: `24 of 24 weights`. `message` is
-    why it failed.
+    `loss` is None where it came to nothing. `started_from` says how much of the stabilised weights
+    fitted: `24 of 24 weights`. `message` is why it failed.
     """
 
     number: int
@@ -261,12 +259,10 @@ class Training(FileRecord):
 
 
 class ServedFeature(Record):
-    """A feature that clients send: dtype (as NumPy names it), shape of one value (None.
+    """A feature that clients send: its dtype, as NumPy names it, and the shape of one value.
 
-    Any length).
-
-    `default` are the values, flat, that stand for a feature that a client leaves out; None: it must
-    be sent.
+    None in the shape: any length. `default` are the values, flat, that stand for a feature that a
+    client leaves out; None: it must be sent.
     """
 
     name: str

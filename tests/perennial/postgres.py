@@ -39,9 +39,9 @@ class Postgres:
         return f"postgresql+psycopg://{host}/{name}"
 
     def crash(self) -> None:
-        """Ends it at once, whoever is connected, and removes its folder. Source.
+        """Ends it at once, whoever is connected, and removes its folder.
 
-        Pg_ctl's immediate mode.
+        Source: pg_ctl's immediate mode.
         """
         os.kill(self.server.pid, signal.SIGQUIT)
         stop(self.server)
