@@ -1,4 +1,4 @@
-"""What every Kubeflow wrapper shares: the image it runs in."""
+"""Makes Kubeflow components that run in one image."""
 
 from __future__ import annotations
 

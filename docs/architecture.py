@@ -205,12 +205,10 @@ def _ways(modules: list[shape.Module]) -> Iterator[str]:
 
 
 def _check(modules: dict[str, shape.Module], name: str, function: str) -> None:
-    defined = (
-        {node.name for node in ast.walk(modules[name].tree) if isinstance(node, shape.Function)}
-        if name in modules
-        else {""}
-    )
-    if name not in modules or (function and function not in defined):
+    names = {function} - {""}
+    if name in modules:
+        names -= {n.name for n in ast.walk(modules[name].tree) if isinstance(n, shape.Function)}
+    if name not in modules or names:
         raise ValueError(
             f"docs/architecture.py names {name}.{function}, which is not in the code: correct its "
             "stations"

@@ -67,7 +67,7 @@ class Project:
 
     @property
     def tasks(self) -> tuple[Task, ...]:
-        """What the model predicts; the gate reads the first."""
+        """Gives the tasks of the model; the gate reads the first."""
         return tasks_of(self.settings)
 
     @cached_property
@@ -97,7 +97,7 @@ class Project:
 
     @cached_property
     def uses_run_fn(self) -> bool:
-        """Whether the module trains by itself with TFX's `run_fn`.
+        """Tells whether the module trains by itself with TFX's `run_fn`.
 
         It has one, and no `build_model`.
         """

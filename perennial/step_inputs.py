@@ -1,4 +1,4 @@
-"""What each cached step reads of a project.
+"""Declares what each cached step reads of a project.
 
 Its key holds these settings and files, and it is given no others.
 """
@@ -47,7 +47,7 @@ _SEARCH_SPACE = ("tune.algorithm", "tune.batch_size", "tune.best", "tune.learnin
 
 @dataclass(frozen=True)
 class StepInputs:
-    """What a step reads of a project.
+    """The settings and files that a step reads of a project.
 
     Attributes:
         settings: Keys of project.yaml; that of a section stands for all of it.

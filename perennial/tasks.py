@@ -1,4 +1,4 @@
-"""What a model predicts.
+"""Defines the tasks of a model.
 
 Its tasks, how each is measured, and what its served outputs are called.
 """
@@ -52,7 +52,7 @@ class Task:
 
     @property
     def is_classes(self) -> bool:
-        """Whether it predicts a class, and not a value."""
+        """Tells whether it predicts a class, and not a value."""
         return self.kind != "regression"
 
 

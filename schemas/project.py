@@ -18,9 +18,8 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
-    if (
-        not TYPE_CHECKING
-    ):  # as in pydantic: a type checker would take every name for one that there is
+    # As in pydantic: a type checker would take every name for one that there is.
+    if not TYPE_CHECKING:
 
         def __getattr__(self, name: str) -> Any:
             """Refuses what a step does not declare; its project has only what it does declare."""
@@ -49,8 +48,7 @@ class SplitSettings(Settings):
     by: Literal["key", "time"] = Field(
         "key",
         description="key: all three splits by the hash; time: the newest span of the window is "
-        "the test split, the "
-        "older ones are shared between train and eval by the hash.",
+        "the test split, the older ones are shared between train and eval by the hash.",
     )
     train: float = Field(0.6, gt=0, lt=1, description="Share that weights are fitted on.")
     eval: float = Field(
@@ -82,9 +80,8 @@ class TableSettings(Settings):
     )
     version: str | None = Field(
         None,
-        description="Column that grows when a row is written again, such as `updated_at`; "
-        "without it a span has landed "
-        "again when its number of rows changed.",
+        description="Column that grows when a row is written again, such as `updated_at`; without "
+        "it a span has landed again when its number of rows changed.",
     )
 
     @model_validator(mode="after")
@@ -99,13 +96,12 @@ class TableSettings(Settings):
 
 
 class DataSettings(Settings):
-    """Where labelled data lands and how much of it a run trains on."""
+    """Places where labelled data lands, and how much of it a run trains on."""
 
     spans: str | None = Field(
         None,
-        description="Path or URL pattern of the spans, from the project folder; {YYYY}, {MM} "
-        "and {DD}, or {SPAN}, name "
-        "them, {VERSION} their version, and `*` stands for anything.",
+        description="Path or URL pattern of the spans, from the project folder; {YYYY}, {MM} and "
+        "{DD}, or {SPAN}, name them, {VERSION} their version, and `*` stands for anything.",
     )
     table: TableSettings | None = Field(
         None, description="Database table of the spans, instead of files."
@@ -118,9 +114,8 @@ class DataSettings(Settings):
     )
     unlabelled: str | None = Field(
         None,
-        description="Path or URL pattern of files with examples that nobody has labelled yet, "
-        "for pretraining; the "
-        "label and the key may be missing.",
+        description="Path or URL pattern of files with examples that nobody has labelled yet, for "
+        "pretraining; the label and the key may be missing.",
     )
     serving_log: str | None = Field(
         None,
@@ -145,7 +140,7 @@ class DataSettings(Settings):
 
 
 class ChecksSettings(Settings):
-    """What a failed check does: warn, quarantine the span, or stop the run too.
+    """Consequences of a failed check: warn, quarantine the span, or stop the run too.
 
     A warning stands in the report; without a quarantined span the run goes on.
     """
@@ -183,8 +178,8 @@ class ChecksSettings(Settings):
         0.01,
         gt=0,
         lt=0.5,
-        description="Chance of any drift alarm on a span in which nothing changed; "
-        "schema.pbtxt may set thresholds.",
+        description="Chance of any drift alarm on a span in which nothing changed; schema.pbtxt "
+        "may set thresholds.",
     )
 
 
@@ -207,14 +202,13 @@ class TaskSettings(Settings):
     )
     kind: TaskKind = Field(
         "multi_class",
-        description="binary: 0 or 1, the model gives one probability; multi_class: a class "
-        "number from 0, the model "
-        "gives a probability for each; regression: a number.",
+        description="binary: 0 or 1, the model gives one probability; multi_class: a class number "
+        "from 0, the model gives a probability for each; regression: a number.",
     )
     label: str | None = Field(
         None,
-        description="Feature that `preprocessing_fn` returns as the label; none: the "
-        "project's `label` as it is.",
+        description="Feature that `preprocessing_fn` returns as the label; none: the project's "
+        "`label` as it is.",
     )
     weight: float = Field(1.0, gt=0, description="Weight of the task's loss beside the others'.")
 
@@ -224,27 +218,24 @@ class ModelSettings(Settings):
 
     module: str = Field(
         "model.py",
-        description="Python file in the project folder, or the name of an importable module, "
-        "with `preprocessing_fn` "
-        "and either `build_model` or TFX's `run_fn`.",
+        description="Python file in the project folder, or the name of an importable module, with "
+        "`preprocessing_fn` and either `build_model` or TFX's `run_fn`.",
     )
     calibration: Literal["none", "temperature"] = Field(
         "none",
         description="temperature: probabilities are softened or sharpened inside the served "
-        "model, by one number "
-        "fitted on the eval split.",
+        "model, by one number fitted on the eval split.",
     )
     tasks: list[TaskSettings] = Field(
         default=[TaskSettings()],
         min_length=1,
-        description="What the model predicts; the gate reads the first, metrics are measured "
-        "for all.",
+        description="What the model predicts; the gate reads the first, metrics are measured for "
+        "all.",
     )
     latent: str | None = Field(
         None,
         description="Layer whose output is served as the latent vector; none: what the model "
-        "itself names `latent`, "
-        "or what its last layer with weights reads.",
+        "itself names `latent`, or what its last layer with weights reads.",
     )
 
     @model_validator(mode="after")
@@ -259,7 +250,7 @@ class ModelSettings(Settings):
 
 
 class RunFnSettings(Settings):
-    """What TFX's `run_fn(fn_args)` is given; a module with `build_model` does not read it."""
+    """Arguments of TFX's `run_fn(fn_args)`; a module with `build_model` does not read them."""
 
     train_steps: int | None = Field(
         None,
@@ -286,14 +277,13 @@ class PretextSettings(Settings):
     task: PretextTask = Field(
         "none",
         description="rotation: by how many quarter turns an image is turned; masked_image, "
-        "masked_features, "
-        "masked_words: what stood where it was masked.",
+        "masked_features, masked_words: what stood where it was masked.",
     )
     feature: str | None = Field(
         None,
         description="Transformed feature that holds the image [height, width, channels] or "
-        "[height * width], or the "
-        "words (numbers of a vocabulary, 0: none); none: the only one that fits.",
+        "[height * width], or the words (numbers of a vocabulary, 0: none); none: the only one "
+        "that fits.",
     )
     epochs: int = Field(5, ge=1, description="Passes over the examples.")
     share: float = Field(0.15, gt=0, lt=1, description="Share that is masked.")
@@ -345,7 +335,7 @@ class TuneSettings(Settings):
 
     @property
     def wanted(self) -> bool:
-        """Whether there is a budget."""
+        """Tells whether there is a budget."""
         return self.trials is not None or self.minutes is not None
 
     @model_validator(mode="after")
@@ -386,22 +376,21 @@ class TrainSettings(Settings):
         None,
         ge=1,
         description="Batch size that the learning rate was chosen for; the rate grows in "
-        "proportion with another "
-        "batch size. None: the rate is as set.",
+        "proportion with another batch size. None: the rate is as set.",
     )
     patience: int = Field(
         5, ge=1, description="Epochs without a lower eval loss before training stops."
     )
     balance: Literal["none", "class_weights", "resample"] = Field(
         "none",
-        description="How rare classes of the first task count more: by their loss, or by "
-        "being shown more often.",
+        description="How rare classes of the first task count more: by their loss, or by being "
+        "shown more often.",
     )
     strategy: Literal["one_device", "mirrored", "multi_worker", "tpu"] = Field(
         "one_device",
         description="tf.distribute strategy: one device; a replica on every local device; a "
-        "replica on every worker "
-        "of TF_CONFIG (without TF_CONFIG: on `workers` local processes); the cores of a TPU.",
+        "replica on every worker of TF_CONFIG (without TF_CONFIG: on `workers` local processes); "
+        "the cores of a TPU.",
     )
     workers: int = Field(2, ge=1, description="Local worker processes of strategy multi_worker.")
     restarts: int = Field(
@@ -458,9 +447,8 @@ class FairnessSettings(Settings):
         0.1,
         ge=0,
         lt=1,
-        description="Gap between a group and the rest that is tolerated: of error rates, and "
-        "of score distributions "
-        "(Kolmogorov-Smirnov distance).",
+        description="Gap between a group and the rest that is tolerated: of error rates, and of "
+        "score distributions (Kolmogorov-Smirnov distance).",
     )
     false_alarms: float = Field(
         0.05,
@@ -484,7 +472,7 @@ class CovariateSettings(Settings):
 
 
 class ExplainSettings(Settings):
-    """Which features the candidate's answers rest on."""
+    """Features that the candidate's answers rest on."""
 
     examples: int = Field(
         500, ge=0, description="Test examples that explanations are computed from; 0: none is."
@@ -499,7 +487,7 @@ class ExplainSettings(Settings):
 
 
 class EvaluateSettings(Settings):
-    """What is measured on the test split, beside the overall metrics."""
+    """Measures on the test split, beside the overall metrics."""
 
     slices: list[str] = Field(
         default_factory=list, description="Features by whose values the metrics are sliced."
@@ -517,14 +505,13 @@ class EvaluateSettings(Settings):
     group: str | None = Field(
         None,
         description="Feature whose equal values mark examples that belong together, such as a "
-        "patient: intervals "
-        "resample whole groups.",
+        "patient: intervals resample whole groups.",
     )
     serving: Literal["none", "label_shift", "covariate_shift"] = Field(
         "none",
         description="How metrics are re-weighted to what serving sees (`data.serving_log`): "
-        "label_shift where classes "
-        "became more or less frequent, covariate_shift where features did.",
+        "label_shift where classes became more or less frequent, covariate_shift where features "
+        "did.",
     )
     least_effective: float = Field(
         100,
@@ -547,7 +534,7 @@ class EvaluateSettings(Settings):
 
 
 class FeatureSettings(Settings):
-    """What is known of one feature beside its schema."""
+    """Facts of one feature beside its schema."""
 
     cost: float = Field(
         0.0, ge=0, description="What it costs to acquire for one example, in any one unit."
@@ -555,18 +542,17 @@ class FeatureSettings(Settings):
 
 
 class GateSettings(Settings):
-    """When a candidate replaces the champion."""
+    """Conditions on which a candidate replaces the champion."""
 
     metric: Metric = Field(
         "accuracy",
-        description="Primary metric, of the first task: accuracy or log_loss of classes, auc "
-        "of a binary task, "
-        "mean_absolute_error or mean_squared_error of values.",
+        description="Primary metric, of the first task: accuracy or log_loss of classes, auc of a "
+        "binary task, mean_absolute_error or mean_squared_error of values.",
     )
     mode: Literal["better", "not_worse"] = Field(
         "better",
-        description="better: the interval of the improvement lies above zero; not_worse: it "
-        "lies above -margin.",
+        description="better: the interval of the improvement lies above zero; not_worse: it lies "
+        "above -margin.",
     )
     margin: float = Field(
         0.0, ge=0, description="Loss of the primary metric that not_worse tolerates."
@@ -574,21 +560,19 @@ class GateSettings(Settings):
     confidence: float = Field(0.95, gt=0.5, lt=1, description="Confidence of the paired interval.")
     distribution: Literal["test", "serving"] = Field(
         "test",
-        description="Which examples decide: the test split as it is, or re-weighted to "
-        "serving (`evaluate.serving`).",
+        description="Which examples decide: the test split as it is, or re-weighted to serving "
+        "(`evaluate.serving`).",
     )
     floors: dict[Metric, float] = Field(
         default_factory=dict,
-        description="Worst values that may serve, by metric of the first task: least accuracy "
-        "or auc, greatest loss "
-        "or error.",
+        description="Worst values that may serve, by metric of the first task: least accuracy or "
+        "auc, greatest loss or error.",
     )
     slice_loss: float | None = Field(
         None,
         ge=0,
-        description="Loss of the primary metric on a slice or view that is tolerated; more "
-        "than that, where it is "
-        "more than chance, keeps the champion. None: slices do not decide.",
+        description="Loss of the primary metric on a slice or view that is tolerated; more than "
+        "that, where it is more than chance, keeps the champion. None: slices do not decide.",
     )
     fairness: Literal["warn", "block"] = Field("warn", description="What a flagged group does.")
     covariates: Literal["warn", "block"] = Field(
@@ -598,9 +582,8 @@ class GateSettings(Settings):
         0,
         ge=0,
         le=20,
-        description="How often a run whose candidate was not good enough is repeated with "
-        "other draws; the intervals "
-        "are widened for it.",
+        description="How often a run whose candidate was not good enough is repeated with other "
+        "draws; the intervals are widened for it.",
     )
 
     @model_validator(mode="after")
@@ -615,17 +598,17 @@ class GateSettings(Settings):
 
 
 class LedgerSettings(Settings):
-    """Where the append-only record lives."""
+    """Place of the append-only record."""
 
     url: str | None = Field(
         None,
-        description="SQLAlchemy URL, `sqlite:///PATH` for SQLite; none: SQLite inside the "
-        "state folder.",
+        description="SQLAlchemy URL, `sqlite:///PATH` for SQLite; none: SQLite inside the state "
+        "folder.",
     )
 
 
 class RegistrySettings(Settings):
-    """Where model versions live."""
+    """Place of the model versions."""
 
     uri: str | None = Field(
         None, description="MLflow tracking URI; none: SQLite inside the state folder."
@@ -648,9 +631,8 @@ class RunnerSettings(Settings):
 
     warm: bool = Field(
         True,
-        description="Whether commands share a process that has imported all libraries and "
-        "stays when they end; "
-        "`PERENNIAL_WARM=off` switches it off for one command.",
+        description="Whether commands share a process that has imported all libraries and stays "
+        "when they end; `PERENNIAL_WARM=off` switches it off for one command.",
     )
     warm_minutes: float = Field(
         15.0, gt=0, description="How long that process stays when nobody uses it."
@@ -659,13 +641,12 @@ class RunnerSettings(Settings):
         None,
         ge=1,
         description="How many tasks of a run may work at the same time; none: one for each "
-        "processor, as far as 2 GB "
-        "of free memory are there for each.",
+        "processor, as far as 2 GB of free memory are there for each.",
     )
 
 
 class KubeflowSettings(Settings):
-    """What the compiled pipeline needs on a cluster."""
+    """Needs of the compiled pipeline on a cluster."""
 
     image: str | None = Field(
         None, description="Image of every step; none: perennial with this version's tag."
@@ -680,12 +661,12 @@ class ProjectSettings(Settings):
 
     name: str = Field(
         pattern=r"^[a-z][a-z0-9-]{0,62}$",
-        description="Name of the model in the registry and in URLs: lower-case letters, "
-        "digits and hyphens.",
+        description="Name of the model in the registry and in URLs: lower-case letters, digits "
+        "and hyphens.",
     )
     label: str = Field(
-        description="Feature that the model predicts or learns from; clients never send it. "
-        "See `model.tasks`."
+        description="Feature that the model predicts or learns from; clients never send it. See "
+        "`model.tasks`."
     )
     state: str = Field(
         ".perennial", description="Folder for the ledger, the registry, artifacts and reports."

@@ -1,4 +1,4 @@
-"""What a model takes: its features, and the conversion of JSON values to their arrays.
+"""Converts JSON values to arrays of the features that a model takes.
 
 Pure: no TensorFlow, no I/O. Every value that does not fit is named in an `InputError`.
 """
@@ -39,7 +39,7 @@ class Feature:
 
     @property
     def optional(self) -> bool:
-        """Whether a client may leave it out."""
+        """Tells whether a client may leave it out."""
         return self.default is not None
 
     def fill(self) -> object:

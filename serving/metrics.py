@@ -1,4 +1,4 @@
-"""What the server tells Prometheus, beside KServe's own latencies."""
+"""Metrics for Prometheus, beside KServe's own latencies."""
 
 from __future__ import annotations
 

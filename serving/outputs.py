@@ -1,4 +1,4 @@
-"""What a model gives, by its contract: which outputs, of which form.
+"""Lists the outputs of a model and their forms, by its contract.
 
 Pure: no TensorFlow, no KServe.
 """

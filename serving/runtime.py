@@ -37,7 +37,7 @@ class LoadedModel:
 
     @property
     def contract(self) -> ModelContract:
-        """What the model takes and gives."""
+        """Gives the contract: what the model takes and gives."""
         return self.served.contract
 
     def predict(self, arrays: Mapping[str, Array], outputs: Sequence[str]) -> Predictions:

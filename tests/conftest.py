@@ -11,10 +11,11 @@ from tests.budget import Budget
 from tests.perennial.postgres import Postgres, find_binaries, start
 from tests.session import FOLDER, close_session, make_once, open_session, serve_once
 
-# The same examples in every run, so that a red build is the fault of a change.
-settings.register_profile("steady", derandomize=True)
+# The same examples in every run, so that a red build is the fault of a change; without a deadline,
+# since the first example may import libraries from a cold disk.
+settings.register_profile("steady", derandomize=True, deadline=None)
 # Other examples each time, and more: `make test ARGS="--hypothesis-profile=hunt"`.
-settings.register_profile("hunt", max_examples=1000)
+settings.register_profile("hunt", max_examples=1000, deadline=None)
 settings.load_profile("steady")
 
 
@@ -46,6 +47,17 @@ def chain():
     from tests.forked import forked
 
     return Chain(make_once("chain", lambda folder: forked(run_chain, folder)))
+
+
+@pytest.fixture
+def chain_project(chain, tmp_path):
+    """The chain's project in a folder of the test.
+
+    An empty ledger, an empty registry, two landed days.
+    """
+    from tests.chain import copy_project
+
+    return copy_project(chain, tmp_path / "digits")
 
 
 @pytest.fixture(scope="session")

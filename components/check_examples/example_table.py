@@ -41,7 +41,7 @@ class Table(Protocol):
 
 @dataclass
 class _Feature:
-    """How a feature is shown in every part, decided by the whole span."""
+    """The form of a feature in every part, decided by the whole span."""
 
     most: int = 0  # values in one example
     present: int = 0  # examples with at least one

@@ -23,7 +23,7 @@ _CHARACTERS_SHOWN = 200
 
 @dataclass(frozen=True)
 class RowsDecision:
-    """What happens to rows that broke an expectation, and the verdict on a span's rows."""
+    """A decision on rows that broke an expectation, and the verdict on a span's rows."""
 
     aside: bool
     verdict: Literal["passed", "set_aside", "failed"]

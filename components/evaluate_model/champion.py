@@ -101,7 +101,6 @@ def _refuse_labels(
             how = f"{theirs[task][row]:g} instead of {ours[task][row]:g}"
             return (
                 f"labels are defined otherwise by version {version} (task `{task}`: {count} of "
-                f"{len(same)} test "
-                f"examples, such as {how})"
+                f"{len(same)} test examples, such as {how})"
             )
     return None

@@ -1,4 +1,4 @@
-"""Whether the candidate treats groups alike: scores and errors on each group beside all others.
+"""Tests whether the candidate treats groups alike: each group beside all others.
 
 Source: scores and errors of values by the two-sample Kolmogorov-Smirnov test; rates by Pearson's
 chi-square test of two proportions, or Fisher's exact test where a cell is expected to hold fewer

@@ -1,4 +1,4 @@
-"""What Kubeflow's dashboard shows of an evaluation."""
+"""Gives an evaluation to Kubeflow's dashboard."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from schemas.records import CANDIDATE, ConfusionMatrix, Evaluation
 
 
 class ClassificationLog(Protocol):
-    """What is used of Kubeflow's `ClassificationMetrics`."""
+    """The part of Kubeflow's `ClassificationMetrics` that is used."""
 
     def log_confusion_matrix(self, categories: list[str], matrix: list[list[int]]) -> None:
         """Logs counts of true against predicted classes."""

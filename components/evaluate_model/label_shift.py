@@ -82,8 +82,7 @@ def estimate_shares(labels: Array, predicted: Array, requested: Array) -> ClassS
     if least < max(_NOISE_MARGIN * noise, _ROUNDING):
         raise NotComparedError(
             "the predictions tell the classes apart too little: the smallest singular value of the "
-            "confusion matrix is "
-            f"{least:.3f}, and sampling noise alone is {noise:.3f}"
+            f"confusion matrix is {least:.3f}, and sampling noise alone is {noise:.3f}"
         )
     return solve_shares(counts, asked)
 

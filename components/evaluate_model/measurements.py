@@ -41,7 +41,7 @@ from schemas.records import (
 
 @dataclass(frozen=True)
 class Measured:
-    """What is measured: the tables, the first task's first, and the candidate with its digest.
+    """Input of all measures: the tables, the first task's first, and the candidate.
 
     `serves` holds what the candidate and the champion serve, by their columns; `serving` the
     weights of what serving sees, None: the tables have none.

@@ -1,4 +1,4 @@
-"""Where the models are wrong: confusions of classes, and the candidate's worst mistakes."""
+"""Finds confusions of classes, and the candidate's worst mistakes."""
 
 from __future__ import annotations
 

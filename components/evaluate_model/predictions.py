@@ -16,7 +16,7 @@ from perennial.tasks import Task
 
 @dataclass(frozen=True)
 class Instances:
-    """What the instances predict.
+    """Predictions of the instances.
 
     Attributes:
         candidate: The model that faces the champion, in memory.

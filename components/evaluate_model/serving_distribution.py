@@ -42,7 +42,7 @@ them; NaN: they cannot be. The requests are resampled, too."""
 
 @dataclass(frozen=True)
 class ServingWeights:
-    """How much each test example counts in serving.
+    """Weights of the test examples in serving.
 
     Attributes:
         record: How that was estimated.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -51,14 +52,14 @@ def find_views(examples: Examples, window: Sequence[Span], validation: Validatio
     """
     views = Views()
     spans, names = examples.named[SPAN].to_numpy(), [span.name for span in window]
-    views.add(NEWEST, lambda: newest_rows(spans, names))
+    views.add(NEWEST, partial(newest_rows, spans, names))
     if validation is None:
         views.not_compared.append("what drifted: there is no record of the data checks")
         return views
     drifted = drifted_features(validation, window)
     values = read_values(examples.records, drifted) if drifted else {}
     for feature, rows in values.items():
-        views.add(DRIFTED + feature, lambda rows=rows: grown_rows(rows, newest_rows(spans, names)))  # type: ignore[misc]
+        views.add(DRIFTED + feature, partial(_grown_in_newest, rows, spans, names))
     return views
 
 
@@ -124,6 +125,10 @@ def grown_rows(values: Raw, newest: Array) -> Array:
             "no value became more frequent among the test examples than chance explains"
         )
     return grown[codes]
+
+
+def _grown_in_newest(values: Raw, spans: Array, window: Sequence[str]) -> Array:
+    return grown_rows(values, newest_rows(spans, window))
 
 
 def _codes(values: Sequence[Any], older: Array) -> Array:

@@ -19,7 +19,7 @@ MOST_LABELS = 1000
 
 
 class Fault(Record):
-    """Why a part could not be read to its end; `broken`: its contents are damaged."""
+    """The reason why a part could not be read to its end; `broken`: its contents are damaged."""
 
     where: str
     expected: str
@@ -34,7 +34,7 @@ class Fault(Record):
 
 
 class Tally(Record):
-    """What reading one part gave. `labels` is None when there are too many.
+    """The result of reading one part. `labels` is None when there are too many.
 
     `first` is the first row set aside.
     """

@@ -35,7 +35,7 @@ _COLUMNS: dict[Part, str] = {
 
 @dataclass(frozen=True)
 class BatchResult:
-    """How many predictions were written, by which version, and where."""
+    """The number of predictions that were written, their version, and their file."""
 
     rows: int
     version: str

@@ -24,14 +24,13 @@ if TYPE_CHECKING:
 _MOST_ELEMENTS = 65_536
 _NO_HALVES = (
     "integrated gradients: no gradient reaches the transformed features, because the model was "
-    "saved by a run_fn or "
-    "reads a sparse feature"
+    "saved by a run_fn or reads a sparse feature"
 )
 
 
 @dataclass(frozen=True)
 class Attributed:
-    """What the features add to the answers, and what could not be computed."""
+    """The shares of features in the answers, and what could not be computed."""
 
     attributions: list[Attribution] = field(default_factory=list)
     explained: list[ExampleAttribution] = field(default_factory=list)

@@ -66,7 +66,7 @@ class Suspect:
 
 @dataclass(frozen=True)
 class Findings:
-    """What the probes gave, and what could not be probed, in words."""
+    """The results of the probes, and what could not be probed, in words."""
 
     probes: list[CovariateProbe] = field(default_factory=list)
     not_probed: list[str] = field(default_factory=list)
@@ -82,7 +82,7 @@ class Chance:
 
     @property
     def p_value(self) -> float:
-        """How probable it is that one more shuffle gives so extreme a number."""
+        """Gives the probability that one more shuffle gives so extreme a number."""
         from scipy import stats
 
         distance = self.value - float(self.shuffled.mean())

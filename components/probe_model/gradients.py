@@ -33,7 +33,7 @@ _BATCH = 64
 
 @dataclass(frozen=True)
 class Explanations:
-    """Why the model gave examples its answers.
+    """The reasons for the model's answers to examples.
 
     Attributes:
         attributions: What each feature adds: float64 [n, ...] in its own shape, or [n] where it was
@@ -51,7 +51,7 @@ class Explanations:
 
     @property
     def totals(self) -> dict[str, Array]:
-        """What each feature adds as a whole, float64 [n]."""
+        """Gives what each feature adds as a whole, float64 [n]."""
         return {
             name: parts.reshape(len(parts), -1).sum(axis=1)
             for name, parts in self.attributions.items()
@@ -59,7 +59,7 @@ class Explanations:
 
     @property
     def gaps(self) -> Array:
-        """What the attributions leave of the way from the baseline to the output, float64 [n].
+        """Gives what the attributions leave of the way from baseline to output, float64 [n].
 
         By the steps of the path, and by what occluded features do together with others.
         """

@@ -1,4 +1,4 @@
-"""How well the latent vector predicts a feature, beside one that is shuffled among equal labels.
+"""Measures how well the latent vector predicts a feature, beside a shuffled one.
 
 A linear model predicts the feature from the latent vector, on examples that it was not fitted on.
 What the label itself tells of the feature does not count against the model: the shuffles keep it.

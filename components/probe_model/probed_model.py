@@ -44,7 +44,7 @@ class ProbedModel:
 
     @property
     def loss(self) -> Metric:
-        """What training lowered: the log loss of classes, or the squared error of values."""
+        """Gives what training lowered: the log loss of classes, or the squared error of values."""
         return "log_loss" if self.predictions.ndim > 1 else "mean_squared_error"
 
     def predict_with(self, changed: Columns) -> Array:

@@ -207,8 +207,7 @@ def _differs(
     )
     remedy = (
         "The usual cause is a statistic over the batch, such as tf.reduce_mean: take TensorFlow "
-        "Transform's analyzer, "
-        "such as tft.mean, instead. Random numbers are another."
+        "Transform's analyzer, such as tft.mean, instead. Random numbers are another."
     )
     return ProjectError(
         where, "must compute the same for an example in training and in serving", received, remedy

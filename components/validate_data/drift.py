@@ -48,7 +48,7 @@ _LONGEST = 40
 
 @dataclass(frozen=True)
 class Baseline:
-    """What a span is compared with: a name for messages, and each feature's distribution."""
+    """The other side of a comparison: a name for messages, and each feature's distribution."""
 
     name: str
     distributions: Mapping[str, Distribution]
@@ -56,7 +56,7 @@ class Baseline:
 
 @dataclass(frozen=True)
 class Rules:
-    """What decides whether a difference is a failure, and its kind and severity.
+    """The rules by which a difference is a failure, and its kind and severity.
 
     `comparator` is the field of a schema's feature that may set a threshold. `false_alarms` is the
     chance of any alarm where nothing changed: it is shared by all comparisons that have no

@@ -47,7 +47,7 @@ class Row:
 
 @dataclass(frozen=True)
 class FeatureView:
-    """What the page shows of one feature."""
+    """One feature's part of the page."""
 
     name: str
     type: str

@@ -81,8 +81,7 @@ def main() -> None:
     if not arguments.csv.is_file():
         parser.error(
             f"the file of all trips must exist. Received: {arguments.csv}. Name it with --csv; TFX "
-            "has it as "
-            "tfx/examples/chicago_taxi_pipeline/data/simple/data.csv in its repository"
+            "has it as tfx/examples/chicago_taxi_pipeline/data/simple/data.csv in its repository"
         )
     months = list(read_months(arguments.csv).items())
     beyond = max([arguments.months, *arguments.again])

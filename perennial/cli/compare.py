@@ -41,7 +41,7 @@ class Row:
 
 @dataclass(frozen=True)
 class DirectComparison:
-    """What a run measured where one version was the candidate and the other the champion."""
+    """Measures of a run in which one version was the candidate and the other the champion."""
 
     candidate: str
     champion: str

@@ -35,7 +35,7 @@ SPANS = 5  # how many of the newest spans a first schema is inferred from
 
 @dataclass(frozen=True)
 class _Unchecked:
-    """What was measured of one span without a check."""
+    """Statistics of one span that was not checked."""
 
     record: Ingestion
     statistics: DatasetFeatureStatisticsList
@@ -44,7 +44,7 @@ class _Unchecked:
 
 @dataclass(frozen=True)
 class Measured:
-    """What was measured of spans: the statistics of all together and of each.
+    """Statistics of spans: of all together and of each.
 
     `columns` are in order; `causes` counts the rows that were set aside, by the reason.
     """

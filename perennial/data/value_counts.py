@@ -137,7 +137,7 @@ class CategoryCounts:
 
 
 class FeatureCounts:
-    """What is known of one feature so far."""
+    """Counts of one feature so far."""
 
     def __init__(self) -> None:
         self.present = 0

@@ -1,4 +1,4 @@
-"""What the models gain over the champion on the same examples, with paired intervals.
+"""Compares models with the champion on the same examples, with paired intervals.
 
 Intervals that are read together are corrected for their number. Everything is a function of
 arrays, so that it can be tried on simulated models thousands of times.

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Reader:
-    """How files of a format are read.
+    """The functions that read files of a format.
 
     Attributes:
         kind: What a file must be, as an error says it.

@@ -18,7 +18,7 @@ _LONGEST = 40
 
 
 class Reason(NamedTuple):
-    """Why a row cannot be used: what was expected, as a sentence's start, and what was received."""
+    """The reason against a row: what was expected, as a sentence's start, and what was received."""
 
     expected: str
     received: str

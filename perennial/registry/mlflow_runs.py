@@ -28,7 +28,7 @@ _METRICS_AT_ONCE, _PARAMETERS_AT_ONCE = 1000, 100
 
 @dataclass(frozen=True)
 class TrainedInstance:
-    """What is recorded of a trained instance: its name, its SavedModel's SHA-256, its numbers.
+    """The record of a trained instance: its name, its SavedModel's SHA-256, its numbers.
 
     `curves` maps a metric's name to its values by epoch; `judged` says whether it faced the
     champion and the gate.

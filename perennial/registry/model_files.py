@@ -1,4 +1,4 @@
-"""What a model's folder may hold: a SavedModel and weights, nothing that runs code when read.
+"""Checks that a model's folder holds a SavedModel and weights, and no code that runs when read.
 
 Unpickling runs whatever the file says; a `.keras` archive and an HDF5 file of Keras name the
 functions and layers that reading them calls. Such files are refused by their name and by their

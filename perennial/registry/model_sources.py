@@ -1,4 +1,4 @@
-"""Where a registered version's files may lie: only among the artifacts of the run that made it.
+"""Checks that a version's files lie among the artifacts of the run that made it.
 
 Whoever can write to a registry could point a version at any folder that the reader can open.
 MLflow's server checks this when a version is made (`_validate_source_run`); its database behind

@@ -1,4 +1,4 @@
-"""What served when, who or what decided that, and why, as the ledger has it."""
+"""Lists what served when, who or what decided that, and why, as the ledger has it."""
 
 from __future__ import annotations
 

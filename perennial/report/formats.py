@@ -1,4 +1,4 @@
-"""How the run report writes numbers, metrics, times and messages."""
+"""Formats numbers, metrics, times and messages of the run report."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the run came to, in words: the headline, and the stops on the way to a deployment."""
+"""Words the result of a run: the headline, and the stops on the way to a deployment."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ EXIT_CODES: dict[Outcome, int] = {
 
 @dataclass(frozen=True)
 class RunOptions:
-    """What a run is to do beyond looking for new data.
+    """The work of a run beyond looking for new data.
 
     `retrain` trains without new data, and `tune` searches for hyperparameters anew. `attempt`
     counts the repetitions of a run whose candidate was not good enough, from 0; each repetition
@@ -56,7 +56,7 @@ class RunOptions:
 
 @dataclass(frozen=True)
 class RunResult:
-    """How a run ended, how long its steps took (seconds), and the exit code for it."""
+    """The end of a run, the seconds that its steps took, and the exit code for it."""
 
     ended: RunEnded
     seconds: dict[str, float]

@@ -28,7 +28,7 @@ RARE = 0.01  # share of a span's values that may lie beyond such a list, where r
 
 @dataclass(frozen=True)
 class Seen:
-    """What was seen of a feature: type, share of examples with it, and number of values."""
+    """Observations of a feature: type, share of examples with it, and number of values."""
 
     type: int
     present: float

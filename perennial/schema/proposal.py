@@ -25,7 +25,7 @@ PROPOSAL_FILE = "schema_proposal.json"
 
 
 class SchemaProposal(Record):
-    """What `perennial schema diff` proposes for a span.
+    """A proposal of `perennial schema diff` for a span.
 
     Attributes:
         name: Tells this proposal from any other, also from one with the same contents.

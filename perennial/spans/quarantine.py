@@ -23,7 +23,7 @@ _DECIDABLE: dict[Act, tuple[State, ...]] = {
 
 
 class SpanDecision(NamedTuple):
-    """What a person decided, what held before, and the consequence for the next window."""
+    """A person's decision, what held before, and the consequence for the next window."""
 
     judged: SpanJudged
     before: State

@@ -1,4 +1,4 @@
-"""What all records share."""
+"""Bases of all records."""
 
 from __future__ import annotations
 

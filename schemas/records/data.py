@@ -55,7 +55,7 @@ class SetAside(Record):
 
 
 class Ingestion(FileRecord):
-    """What ingesting one span gave.
+    """The result of ingesting one span.
 
     The rows that became examples, per split and per label, and those that could not.
 
@@ -78,7 +78,7 @@ class Ingestion(FileRecord):
 
 
 class CheckedSpan(FileRecord):
-    """What the row rules and the expectations found in one span, and the rows that are left.
+    """Findings of the row rules and the expectations in one span, and the rows that are left.
 
     `checks` are of the kinds readable, rows and expectation.
     """
@@ -95,14 +95,14 @@ class CheckedSpan(FileRecord):
 
     @property
     def readable(self) -> bool:
-        """Whether examples could be read from the span."""
+        """Tells whether examples could be read from the span."""
         return not any(
             check.kind == "readable" and check.verdict == "failed" for check in self.checks
         )
 
 
 class SpanValidation(Record):
-    """What is known of one span after validation.
+    """The state of one span after validation.
 
     `rows` per split, and whether a person `released` it.
     """
@@ -131,7 +131,7 @@ class SpanValidation(Record):
 
     @property
     def quarantined(self) -> bool:
-        """Whether the span is kept out of the window until a person decides.
+        """Tells whether the span is kept out of the window until a person decides.
 
         What cannot be read cannot be released.
         """

@@ -63,7 +63,7 @@ class Difference(Record):
 
 
 class ServingDistribution(Record):
-    """How the test split was re-weighted to what serving sees.
+    """The re-weighting of the test split to what serving sees.
 
     `requests` counts the served requests that it was estimated from; `effective` is the effective
     number of test examples that is left. `served` and `tested` are each class's estimated share in
@@ -138,7 +138,7 @@ class CalibrationBin(Record):
 
 
 class Calibration(Record):
-    """How far confidence is from being right.
+    """The distance of confidence from being right.
 
     The expected calibration error, with a bootstrap interval.
 
@@ -226,7 +226,7 @@ class Evaluation(FileRecord):
 
 
 class CovariateProbe(Record):
-    """What one probe of a suspect feature gave beside what chance gives.
+    """The result of one probe of a suspect feature, beside what chance gives.
 
     `permute`: the loss on the examples as they are (`value`), and with the feature permuted
     (`chance`: mean; `spread`: standard deviation). `invert`: the loss with the feature turned into
@@ -246,7 +246,7 @@ class CovariateProbe(Record):
 
 
 class FeatureImportance(Record):
-    """What permuting a raw feature loses of the metric, with an interval.
+    """The loss of the metric when a raw feature is permuted, with an interval.
 
     Positive: the model needs the feature.
     """
@@ -259,7 +259,7 @@ class FeatureImportance(Record):
 
 
 class DroppedFeatures(Record):
-    """What is lost when features are permuted together, and what it saves not to acquire them."""
+    """The loss when features are permuted together, and what it saves not to acquire them."""
 
     features: list[str]
     saved: float
@@ -284,7 +284,7 @@ class Attribution(Record):
 
 
 class ExampleAttribution(Record):
-    """Why the candidate gave one example its answer.
+    """The reasons for the candidate's answer to one example.
 
     What each transformed feature adds to the output.
 
@@ -303,7 +303,7 @@ class ExampleAttribution(Record):
 
 
 class Probing(FileRecord):
-    """What the candidate's answers rest on.
+    """The features that the candidate's answers rest on.
 
     Probes for hidden covariates, importances, costs, attributions.
 
@@ -363,7 +363,7 @@ class Decision(FileRecord):
 
     @property
     def worth_repeating(self) -> bool:
-        """Whether other draws could come to another decision: all that failed was compared."""
+        """Tells whether other draws could decide otherwise: all that failed was compared."""
         failed = [
             criterion for criterion in self.criteria if criterion.blocking and not criterion.passed
         ]
@@ -390,7 +390,7 @@ class ModelVersion(Record):
 
 
 class ServingCheck(FileRecord):
-    """What the real server answered for real examples, beside what evaluation computed for them."""
+    """The real server's answers to real examples, beside what evaluation computed for them."""
 
     FILE: ClassVar[str] = "serving_check.json"
 

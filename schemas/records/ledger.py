@@ -91,7 +91,7 @@ class Deployment(Record):
 
 
 class RunEnded(Record):
-    """How a run ended."""
+    """The end of a run."""
 
     outcome: Outcome
     reasons: list[str]

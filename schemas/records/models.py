@@ -31,7 +31,7 @@ class Instance(Record):
 
 
 class Hyperparameters(Record):
-    """What training uses. `model` holds the values of what `build_model` asks its `hp` for.
+    """Values that training uses. `model` holds the values of what `build_model` asks its `hp` for.
 
     `source` says who chose: the settings (then `model` is empty: every default), or the tuner.
     """
@@ -57,7 +57,7 @@ class Tuned(Record):
 
 
 class Selection(Record):
-    """What a run works on; the input of every other step.
+    """The work of a run; the input of every other step.
 
     What may be absent has a default: Kubeflow's parameters cannot hold a null. `released` names
     those of the new spans that a person released from quarantine. `tuned` are the hyperparameters
@@ -90,7 +90,7 @@ class Selection(Record):
 
 
 class Pretraining(FileRecord):
-    """What pretraining without labels did.
+    """The result of pretraining without labels.
 
     `losses` and `held_out_losses` are by epoch, in the unit of the task. `notes` tell what a person
     should know.
@@ -153,7 +153,7 @@ class Trial(Record):
 
 
 class Tuning(FileRecord):
-    """How the hyperparameters were chosen. `best` has at least one, the best first.
+    """The choice of the hyperparameters. `best` has at least one, the best first.
 
     `outcome`: `searched` (by this run) or `reused` (of an earlier search, `tuned`).
     `why` is a sentence for people. `space` is as in `Tuned`.
@@ -272,7 +272,7 @@ class ServedFeature(Record):
 
 
 class ServedTask(Record):
-    """What a model predicts; `classes` is None for a regression, and 2 for a binary task.
+    """A prediction of a model; `classes` is None for a regression, and 2 for a binary task.
 
     `temperature` is what the model divides its logits by; None: its probabilities are as it was
     trained.
@@ -285,7 +285,7 @@ class ServedTask(Record):
 
 
 class ModelContract(Record):
-    """What a SavedModel takes and gives; it lies in its `assets.extra/contract.json`.
+    """The inputs and outputs of a SavedModel; it lies in its `assets.extra/contract.json`.
 
     `latent` is the length of the latent vector that it gives beside the predictions; None: it gives
     none.

@@ -330,7 +330,7 @@ near_misses = st.fixed_dictionaries(
 FEATURES = (GRID, AGE, Feature("city", "string", (), ("unknown",)), TAGS)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(values | st.fixed_dictionaries({"instances": values | st.lists(near_misses, max_size=3)}))
 def test_any_v1_payload_is_arrays_or_a_message(payload: object) -> None:
     try:
@@ -351,7 +351,7 @@ tensors = st.builds(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     st.lists(tensors, max_size=3),
     st.sampled_from(

@@ -1,4 +1,4 @@
-"""What `perennial init` writes into a new project folder.
+"""Files that `perennial init` writes into a new project folder.
 
 Each file of it, with `.txt` behind its name.
 """

@@ -1,4 +1,4 @@
-"""What the candidate's answers rest on, in rows and words: suspects, importances, attributions."""
+"""Rows and words on what the answers rest on: suspects, importances, attributions."""
 
 from __future__ import annotations
 

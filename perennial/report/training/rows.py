@@ -1,4 +1,4 @@
-"""What was trained, in rows and words: draws, trials, design spaces, instances."""
+"""Rows and words on what was trained: draws, trials, design spaces, instances."""
 
 from __future__ import annotations
 

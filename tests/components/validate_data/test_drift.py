@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from google.protobuf import text_format
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from tensorflow_metadata.proto.v0 import schema_pb2
 
@@ -64,7 +64,6 @@ def test_equal_categories_never_alarm(counts, missing, several):
 
 
 @given(VALUES, st.integers(0, 50))
-@settings(deadline=None)
 def test_equal_numbers_never_alarm_and_shares_add_up(values, missing):
     part = numbers(values, missing)
     sides = align_numbers(part, part)
@@ -74,7 +73,6 @@ def test_equal_numbers_never_alarm_and_shares_add_up(values, missing):
 
 
 @given(VALUES, VALUES, st.integers(0, 9))
-@settings(deadline=None)
 def test_comparing_is_the_same_both_ways(one, other, missing):
     sides = [numbers(one, missing), numbers(other)]
     found = [measure_numbers(align_numbers(*pair), 1e-3) for pair in (sides, sides[::-1])]

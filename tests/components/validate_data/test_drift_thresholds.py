@@ -54,7 +54,7 @@ def test_threshold_of_a_category_is_the_same_both_ways_and_lies_within_bounds(
 
 
 @given(st.integers(50, 5000), st.floats(0.05, 0.95), st.floats(1e-6, 0.05))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_thresholds_shrink_with_rows_and_grow_as_alarms_get_rarer(rows, share, level):
     few, many = (category_threshold(round(2 * n * share), n, n, level) for n in (rows, 8 * rows))
     assert many < few <= category_threshold(round(2 * rows * share), rows, rows, level / 10)
@@ -64,7 +64,7 @@ def test_thresholds_shrink_with_rows_and_grow_as_alarms_get_rarer(rows, share, l
 
 
 @given(BINS, st.floats(0.05, 0.95), LEVELS)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_threshold_of_a_divergence_is_finite_and_the_same_both_ways(bins, share, level):
     first = int(np.clip(round(sum(bins) * share), 1, sum(bins) - 1))
     second = sum(bins) - first

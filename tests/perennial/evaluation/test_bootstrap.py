@@ -20,7 +20,7 @@ from perennial.evaluation.bootstrap import (
     per_interval,
 )
 
-FEW = settings(max_examples=15, deadline=None)  # each draws thousands of resamples
+FEW = settings(max_examples=15)  # each draws thousands of resamples
 GAINS = st.lists(st.floats(-5, 5), min_size=2, max_size=40).map(np.array)
 SEEDS = st.integers(0, 99)
 

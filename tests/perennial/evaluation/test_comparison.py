@@ -26,7 +26,7 @@ from perennial.evaluation.comparison import (
 from perennial.evaluation.groups import Group, make_groups
 from schemas.project import EvaluateSettings
 
-FEW = settings(max_examples=15, deadline=None)
+FEW = settings(max_examples=15)
 LABELS = np.array([0, 1, 2, 1])
 RIGHT = np.eye(3)[LABELS] * 0.8 + 0.1 * (1 - np.eye(3)[LABELS])
 WRONG = np.roll(RIGHT, 1, axis=1)

@@ -278,7 +278,7 @@ def changed(draw):
 
 
 @given(changed())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_any_change_is_written_and_comments_at_the_top_stay(after):
     text, kept = patch_text(SCHEMA, after)
     assert kept and "# The first comment." in text and text.endswith("# The last comment.\n")
@@ -289,7 +289,7 @@ def test_any_change_is_written_and_comments_at_the_top_stay(after):
 
 
 @given(changed())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_no_change_is_silent(after):
     lines = describe_changes(parse(SCHEMA), after, NOTHING)
     assert bool(lines) == (after != parse(SCHEMA))
@@ -297,7 +297,7 @@ def test_no_change_is_silent(after):
 
 
 @given(changed())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_a_schema_is_written_and_read_again(after):
     assert parse(schema_text(after)) == after
 

@@ -54,14 +54,14 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
-def test_a_model_that_does_not_fit_is_told_with_its_line(chain, project, mistake):
+def test_a_model_that_does_not_fit_is_told_with_its_line(chain, chain_project, mistake):
     old, new, message = MISTAKES[mistake]
-    found = forked(jobs.build_error, project, chain.features, old, new)
+    found = forked(jobs.build_error, chain_project, chain.features, old, new)
     assert re.search(message, found), found
 
 
-def test_weights_go_by_path_and_shape(chain, project):
-    found = forked(jobs.fitted, project, chain.features)
+def test_weights_go_by_path_and_shape(chain, chain_project):
+    found = forked(jobs.fitted, chain_project, chain.features)
     assert found["whole"] == "8 of 8 weights" and found["equal"]
     assert found["part"] == "5 of 8 weights"
     assert set(found["left"]) == {"dense/kernel", "dense/bias", "dense_1/kernel"}
@@ -69,15 +69,15 @@ def test_weights_go_by_path_and_shape(chain, project):
     assert "damaged" in found["cut"]
 
 
-def test_the_latent_vector_is_what_a_layer_gives(chain, project):
-    assert forked(jobs.latent_of, project, chain.features, None) == (3, 64)
-    assert forked(jobs.latent_of, project, chain.features, "flatten") == (3, 768)
-    message = forked(jobs.latent_of, project, chain.features, "flaten")
+def test_the_latent_vector_is_what_a_layer_gives(chain, chain_project):
+    assert forked(jobs.latent_of, chain_project, chain.features, None) == (3, 64)
+    assert forked(jobs.latent_of, chain_project, chain.features, "flatten") == (3, 768)
+    message = forked(jobs.latent_of, chain_project, chain.features, "flaten")
     assert message.startswith("project.yaml: model.latent must be a layer of the model (")
     assert message.endswith("Received: flaten. Did you mean `flatten`?")
 
 
-def test_hyperparameters_are_those_that_the_model_asks_for(chain, project):
-    declared, shapes = forked(jobs.with_hyperparameters, project, chain.features)
+def test_hyperparameters_are_those_that_the_model_asks_for(chain, chain_project):
+    declared, shapes = forked(jobs.with_hyperparameters, chain_project, chain.features)
     assert declared == {"width": 32}
     assert [shape[1] for shape in shapes] == [32, 12]

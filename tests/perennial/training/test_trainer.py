@@ -9,9 +9,9 @@ from tests.perennial.training import jobs
 
 
 @pytest.fixture
-def steady(chain, project):
+def steady(chain, chain_project):
     """The project without dropout, whose random numbers differ between replicas."""
-    return jobs.changed(project, *jobs.DROPOUT)
+    return jobs.changed(chain_project, *jobs.DROPOUT)
 
 
 @pytest.fixture(scope="module")
@@ -21,9 +21,9 @@ def plain(chain, tmp_path_factory):
     return forked(jobs.losses, jobs.changed(project, *jobs.DROPOUT), chain.features, {})
 
 
-def test_one_call_of_many_steps_computes_what_many_calls_do(chain, project):
+def test_one_call_of_many_steps_computes_what_many_calls_do(chain, chain_project):
     one, many = (
-        forked(jobs.losses, project, chain.features, {"steps_per_execution": steps})
+        forked(jobs.losses, chain_project, chain.features, {"steps_per_execution": steps})
         for steps in (1, 16)
     )
     assert one == many
@@ -61,21 +61,21 @@ def test_mixed_precision_trains_about_as_well(chain, steady, plain, precision):
     assert found["losses"][-1] < found["losses"][0]
 
 
-def test_a_restored_state_goes_on_as_without_a_break(chain, project):
-    unbroken, again, message = forked(jobs.resumed, project, chain.features)
+def test_a_restored_state_goes_on_as_without_a_break(chain, chain_project):
+    unbroken, again, message = forked(jobs.resumed, chain_project, chain.features)
     assert unbroken == pytest.approx(again, rel=1e-6)
     assert "checkpoint must be of the same architecture" in message
     assert "dense/kernel is [3, 64] there and" in message and "Remove the checkpoint" in message
 
 
-def test_class_weights_count_in_the_loss(chain, project):
-    plain, only = forked(jobs.weighted, project, chain.features)
+def test_class_weights_count_in_the_loss(chain, chain_project):
+    plain, only = forked(jobs.weighted, chain_project, chain.features)
     assert only != pytest.approx(plain, rel=1e-3)
     assert 0 <= only < 10 * plain
 
 
-def test_a_device_that_is_not_there_is_told(project):
-    found = forked(jobs.device_errors, project)
+def test_a_device_that_is_not_there_is_told(chain_project):
+    found = forked(jobs.device_errors, chain_project)
     assert (
         found["gpu"].startswith("project.yaml: train.device gpu must be there")
         and "Set it to any" in found["gpu"]
@@ -88,6 +88,6 @@ def test_a_device_that_is_not_there_is_told(project):
     assert found["cluster"].startswith("environment: TF_CONFIG must be JSON")
 
 
-def test_a_feature_that_the_model_does_not_read_changes_nothing(chain, project):
-    alone, beside = forked(jobs.unread_feature, project, chain.features)
+def test_a_feature_that_the_model_does_not_read_changes_nothing(chain, chain_project):
+    alone, beside = forked(jobs.unread_feature, chain_project, chain.features)
     assert alone == beside
