@@ -44,7 +44,7 @@ def flags(rng: Generator, suspects: dict[str, bool]) -> bool:
         {name: values[:EXAMPLES] for name, values in features.items()}, labels[:EXAMPLES]
     )
     columns = {name: values[EXAMPLES:] for name, values in features.items()}
-    model = ProbedModel(lambda found: predict(weights, found), columns, labels[EXAMPLES:])
+    model = ProbedModel(lambda batch: predict(weights, batch), columns, labels[EXAMPLES:])
     named = [
         Suspect(name, columns[name], is_number=name == "age", is_read=True) for name in suspects
     ]

@@ -37,8 +37,8 @@ class Errors:
 def serving_errors(as_measured: bool) -> Errors:
     """Measures errors of a test split with just the true accuracies, or drawn at random."""
     rng = np.random.default_rng(5)
-    found = np.abs([one_error(rng, as_measured) for _ in range(RUNS)])
-    return Errors(*found.T)
+    errors = np.abs([one_error(rng, as_measured) for _ in range(RUNS)])
+    return Errors(*errors.T)
 
 
 def one_error(rng: Generator, as_measured: bool) -> tuple[float, float, float]:

@@ -118,12 +118,12 @@ def count_alarms(rows: int) -> Counter[str]:
     for day in range(DAYS + WINDOW):
         span = measure(make_day(rng, rows), schema)
         if day >= WINDOW:
-            found = {
+            alarmed = {
                 check.subject
                 for check in check(schema, span, list(before))
                 if check.verdict == "failed"
             }
-            alarms.update(found | ({""} if found else set()))
+            alarms.update(alarmed | ({""} if alarmed else set()))
         before.append(span)
     return alarms
 
@@ -141,12 +141,12 @@ def count_detected(days: int, seed: int) -> Counter[tuple[int, int, str]]:
         )
         for _ in range(SHIFTED_DAYS // 2):
             shifted = measure(make_day(rng, rows, frozenset(names)), schema)
-            found = {
+            alarmed = {
                 check.subject
                 for check in check(schema, shifted, list(before))
                 if check.verdict == "failed"
             }
-            detected.update((rows, days, name) for name in names if name in found)
+            detected.update((rows, days, name) for name in names if name in alarmed)
             before.append(measure(make_day(rng, rows), schema))
     return detected
 

@@ -96,15 +96,15 @@ class Watch:
 
         Hard links count once.
         """
-        found = {}
+        sizes = {}
         for path in folder.rglob("*"):
             if (
                 path.is_file()
                 and (status := path.stat()).st_atime > self.since
                 and status.st_ino in self.before
             ):
-                found[status.st_ino] = status.st_size
-        return sum(found.values())
+                sizes[status.st_ino] = status.st_size
+        return sum(sizes.values())
 
 
 @dataclass(frozen=True)
@@ -153,7 +153,7 @@ def print_costs(everything: Cost, costs: dict[int, list[Cost]]) -> None:
         "transform_features",
     )
     cells = []
-    rows = {f"{window}, one of them new": median(found) for window, found in costs.items()}
+    rows = {f"{window}, one of them new": median(seconds) for window, seconds in costs.items()}
     for name, cost in {**rows, f"{max(WINDOWS)}, all of them new": everything}.items():
         landed, artifacts = (
             f"{size / 1e6:.2f} MB" for size in (cost.landed_bytes, cost.artifact_bytes)
@@ -211,9 +211,9 @@ def land(folder: Path, number: int) -> None:
         }
     )
     (folder / "data").mkdir(exist_ok=True)
-    aside = folder / "data" / f"{number}.landing"
-    pq.write_table(table, aside)
-    os.replace(aside, aside.with_suffix(".parquet"))
+    temporary = folder / "data" / f"{number}.landing"
+    pq.write_table(table, temporary)
+    os.replace(temporary, temporary.with_suffix(".parquet"))
 
 
 def run(folder: Path, window: int) -> Cost:

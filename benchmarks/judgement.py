@@ -102,8 +102,8 @@ def interval_rows() -> list[Row]:
             rng.choice([-1.0, 0.0, 1.0], size, p=[0.2, 0.5, 0.3])
             for size in rng.integers(30, 120, 5)
         ]
-        found = [mean_interval(gains, per_interval(confidence, 5)) for gains in slices]
-        held += all(row.low <= truth <= row.high for row in found)
+        intervals = [mean_interval(gains, per_interval(confidence, 5)) for gains in slices]
+        held += all(row.low <= truth <= row.high for row in intervals)
     share = held / TABLES
     figure = percent("five small slices, all intervals hold", share, at_least=93)
     return [("five small slices", "all intervals hold", "≥ 93%", f"{share:.1%}", figure)]
@@ -175,7 +175,7 @@ def high_error(errors: Errors) -> float:
 def points(errors: Errors) -> str:
     """Errors in points, for the table."""
     mean, known, plain = (
-        100 * float(found.mean()) for found in (errors.weighted, errors.known, errors.plain)
+        100 * float(estimates.mean()) for estimates in (errors.weighted, errors.known, errors.plain)
     )
     return (
         f"{mean:.2f} points off, {100 * high_error(errors):.2f} at most in 95% of runs "
@@ -215,8 +215,8 @@ def correct(rng: Generator, accuracy: Array, hardness: Array) -> Array:
 
 def answers(right: Array, labels: Array) -> Array:
     """Class probabilities that are right or wrong, [n, 2]."""
-    said = np.where(right, labels, 1 - labels)
-    return np.stack([said == 0, said == 1], axis=1).astype(float)
+    predicted = np.where(right, labels, 1 - labels)
+    return np.stack([predicted == 0, predicted == 1], axis=1).astype(float)
 
 
 def evaluation(accuracy: float, differences: list[Any]) -> Evaluation:

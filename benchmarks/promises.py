@@ -68,13 +68,13 @@ def time_to_follow(folder: Path) -> tuple[float, int, int]:
         before = server.version()
         slowest, requests, failed = 0.0, 0, 0
         other = "1" if before == "2" else "2"
-        for command, wanted in (
+        for command, expected in (
             (["promote", folder, other], other),
             (["promote", folder, before], before),
         ):
             with subprocess.Popen([PERENNIAL, *command], stdout=subprocess.DEVNULL):
                 deadline = time.monotonic() + 60
-                while (version := server.version()) != wanted and time.monotonic() < deadline:
+                while (version := server.version()) != expected and time.monotonic() < deadline:
                     requests, failed = requests + 1, failed + (version is None)
                 seen = datetime.now(UTC)
             slowest = max(slowest, (seen - newest_deployment(folder)).total_seconds())

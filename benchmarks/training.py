@@ -67,7 +67,7 @@ def main() -> int:
         project, features = prepare(Path(scratch) / "digits")
         contenders, examples = make_contenders(project, features)
         seconds = measure(contenders)
-    rates = {name: examples * EPOCHS / median(found) for name, found in seconds.items()}
+    rates = {name: examples * EPOCHS / median(rounds) for name, rounds in seconds.items()}
     ours, fit, _, free = rates.values()
     rows = [(name, f"{rate:,.0f}", f"{rate / fit:.2f}") for name, rate in rates.items()]
     print_table(("training", "examples/s", "beside `fit`"), rows)

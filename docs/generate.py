@@ -62,7 +62,11 @@ def cli_page() -> str:
     lines = [
         NOTE,
         "",
-        "# Command line",
+        "# Command line: what does each command take?",
+        "",
+        "```console",
+        "$ perennial --help",
+        "```",
         "",
         group.help,
         "",
@@ -151,6 +155,21 @@ def _exit_codes() -> Iterator[str]:
 # --- the settings -------------------------------------------------------------------------------
 
 
+_LEAST_SETTINGS = [
+    "```yaml",
+    "name: iris",
+    "label: species",
+    "data:",
+    "  spans: data/{YYYY}-{MM}-{DD}.parquet",
+    "  key: id",
+    "model:",
+    "  module: model.py",
+    "```",
+    "",
+    "That much must be said; all else has a default.",
+]
+
+
 def settings_page() -> str:
     """Every key of project.yaml with its type, default, bounds and meaning."""
     top = (
@@ -159,7 +178,8 @@ def settings_page() -> str:
     )
     schema = "Editors that read JSON schemas check and complete it with"
     link = "[schemas/project.schema.json](../schemas/project.schema.json)."
-    lines = [NOTE, "", "# Settings", "", top, f"{schema} {link}"]
+    lines = [NOTE, "", "# Settings: what can project.yaml say?", "", *_LEAST_SETTINGS, ""]
+    lines += [top, f"{schema} {link}"]
     for name, model in _sections("", ProjectSettings):
         lines += [
             "",
@@ -285,8 +305,8 @@ def _shown_default(field: FieldInfo) -> str:
 
 
 def _bounds(field: FieldInfo) -> str:
-    found = [(name, getattr(item, name, None)) for item in field.metadata for name in _BOUNDS]
-    return ", ".join(_BOUNDS[name].format(value) for name, value in found if value is not None)
+    bounds = [(name, getattr(item, name, None)) for item in field.metadata for name in _BOUNDS]
+    return ", ".join(_BOUNDS[name].format(value) for name, value in bounds if value is not None)
 
 
 def _rules(model: type[BaseModel]) -> list[str]:

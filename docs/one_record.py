@@ -34,7 +34,12 @@ ROOT = Path(__file__).resolve().parents[1]
 SIDE = 8
 
 INTRODUCTION = """\
-# One record
+# One record: what becomes of a single digit?
+
+```sh
+python examples/digits/land.py --days 1
+perennial run examples/digits
+```
 
 What happens to one handwritten digit, from the file that it lands in to the answer of the server and the ledger.
 Nothing here is made up: this page is written by really taking `{digit}` of

@@ -68,7 +68,9 @@ def is_alive(process: int) -> bool:
 
 
 def _descendants(process: int) -> list[int]:
-    return [found for child in _children(process) for found in (*_descendants(child), child)]
+    return [
+        process_id for child in _children(process) for process_id in (*_descendants(child), child)
+    ]
 
 
 def _children(parent: int) -> list[int]:

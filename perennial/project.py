@@ -188,8 +188,8 @@ class Project:
 
     def project_digest(self) -> str:
         """Gives the digest of all that decides what a model becomes and how it is judged."""
-        aside = {"state", "beam", "ledger", "registry", "serving", "runner", "kubeflow"}
-        settings = self.settings.model_dump(exclude=aside)
+        unread = {"state", "beam", "ledger", "registry", "serving", "runner", "kubeflow"}
+        settings = self.settings.model_dump(exclude=unread)
         files = [
             digest_file(path)
             for path in (self.schema_path, self.expectations_path, self.module_path)
@@ -310,12 +310,12 @@ def read_expectations(path: Path) -> list[dict[str, Any]]:
         raise ProjectError(
             path.name, "must be JSON", error, "Correct the line that is named."
         ) from None
-    found = suite.get("expectations") if isinstance(suite, dict) else None
-    if not isinstance(found, list):
+    rules = suite.get("expectations") if isinstance(suite, dict) else None
+    if not isinstance(rules, list):
         raise ProjectError(
             path.name, "must be an object with a list `expectations`", suite, "See examples/digits."
         )
-    for number, item in enumerate(found):
+    for number, item in enumerate(rules):
         if (
             not isinstance(item, dict)
             or "type" not in item
@@ -325,7 +325,7 @@ def read_expectations(path: Path) -> list[dict[str, Any]]:
             raise ProjectError(
                 where, "must have a `type` and an object `kwargs`", item, "See examples/digits."
             )
-    return found
+    return rules
 
 
 def read_text(path: Path) -> str:

@@ -68,9 +68,9 @@ def _describe(
             where, "must be set", "nothing", "Add it; docs/settings.md tells what it means."
         )
     if kind == "value_error":
-        clause, _, found = message.removeprefix("Value error, ").partition(". Received: ")
+        clause, _, value = message.removeprefix("Value error, ").partition(". Received: ")
         return ProjectError(
-            where, f"must hold together: {clause}", found, "docs/settings.md tells the bounds."
+            where, f"must hold together: {clause}", value, "docs/settings.md tells the bounds."
         )
     expected = (
         message.replace("Input should be", "must be")

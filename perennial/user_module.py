@@ -54,10 +54,10 @@ def find_module(name: str) -> Path:
     top, *rest = name.split(".")
     spec = importlib.util.find_spec(top) if top.isidentifier() else None
     folders = list(spec.submodule_search_locations or []) if spec else []
-    found = [Path(folder, *rest).with_suffix(".py") for folder in folders]
+    files = [Path(folder, *rest).with_suffix(".py") for folder in folders]
     if not rest and spec and spec.origin:
-        found = [Path(spec.origin)]
-    file = next((path for path in found if path.is_file()), None)
+        files = [Path(spec.origin)]
+    file = next((path for path in files if path.is_file()), None)
     if file is None:
         where, expected = (
             "project.yaml: model.module",

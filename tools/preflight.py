@@ -205,26 +205,26 @@ def look_at(command: str) -> Optional[Interpreter]:
         done = subprocess.run(
             [command, "-c", PROBE], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=60
         )
-        found = json.loads(done.stdout.decode())
+        answers = json.loads(done.stdout.decode())
     except (OSError, ValueError, subprocess.SubprocessError):
         return None
-    return _interpreter(command, found)
+    return _interpreter(command, answers)
 
 
-def _interpreter(command: str, found: Dict[str, Any]) -> Interpreter:
+def _interpreter(command: str, answers: Dict[str, Any]) -> Interpreter:
     named = [os.environ.get("CC"), os.environ.get("CXX")]
-    compilers = [(mine or built).split()[0] for mine, built in zip(named, found["compilers"])]
-    words = found["libc"].split()
+    compilers = [(mine or built).split()[0] for mine, built in zip(named, answers["compilers"])]
+    words = answers["libc"].split()
     return Interpreter(
         command=command,
-        executable=found["executable"],
-        implementation=found["implementation"],
-        version=tuple(found["version"]),
-        platform=found["platform"],
+        executable=answers["executable"],
+        implementation=answers["implementation"],
+        version=tuple(answers["version"]),
+        platform=answers["platform"],
         glibc=tuple(int(part) for part in words[1].split(".")) if words[:1] == ["glibc"] else (),
-        has_venv=found["has_venv"],
-        header=found["header"],
-        has_header=found["has_header"],
+        has_venv=answers["has_venv"],
+        header=answers["header"],
+        has_header=answers["has_header"],
         compilers=compilers,
         missing_compilers=[compiler for compiler in compilers if not shutil.which(compiler)],
     )

@@ -114,7 +114,7 @@ def find_imports(modules: list[Module]) -> list[tuple[Module, Module]]:
     Imports for type checkers alone are left out.
     """
     by_name = {module.name: module for module in modules}
-    found = []
+    pairs = []
     for module in modules:
         names = {name for name in _imported(module.tree) if name.split(".")[0] in PACKAGES}
         targets = {
@@ -122,8 +122,8 @@ def find_imports(modules: list[Module]) -> list[tuple[Module, Module]]:
             for name in names
             if (target := _nearest(name, by_name)) and target != module.name
         }
-        found += [(module, target) for target in sorted(targets, key=lambda target: target.name)]
-    return found
+        pairs += [(module, target) for target in sorted(targets, key=lambda target: target.name)]
+    return pairs
 
 
 def _imported(tree: ast.AST) -> Iterator[str]:
@@ -163,13 +163,13 @@ def find_circles(arrows: set[tuple[str, str]]) -> list[list[str]]:
 
 
 def _reachable(start: str, targets: dict[str, set[str]]) -> set[str]:
-    found: set[str] = set()
+    reached: set[str] = set()
     waiting = [start]
     while waiting:
-        new = targets.get(waiting.pop(), set()) - found
-        found |= new
+        new = targets.get(waiting.pop(), set()) - reached
+        reached |= new
         waiting += new
-    return found
+    return reached
 
 
 def describe_circles(circles: list[list[str]]) -> str:

@@ -66,12 +66,12 @@ class _Plan:
         """Gives the files of each dataset."""
         from tensorflow_transform.beam.analyzer_cache import DatasetKey
 
-        found = {DatasetKey(f"span-{i}"): list(span.files) for i, span in enumerate(self.new)}
+        sources = {DatasetKey(f"span-{i}"): list(span.files) for i, span in enumerate(self.new)}
         if self.kept:
-            found[DatasetKey(_KEPT, is_cached=False)] = [
+            sources[DatasetKey(_KEPT, is_cached=False)] = [
                 file for span in self.kept for file in span.files
             ]
-        return found
+        return sources
 
     def known(self, accumulators: Mapping[bytes, Any]) -> dict[DatasetKey, DatasetCache]:
         """Gives the accumulators of spans that need not be read, in TensorFlow Transform's form."""
@@ -111,12 +111,12 @@ def train_spans(window: Path) -> list[SpanExamples]:
 
     One held out as a whole has none.
     """
-    found = []
+    examples = []
     for folder in sorted(file.parent for file in window.glob(f"*/{CheckedSpan.FILE}")):
         checked, files = CheckedSpan.read(folder), tuple(split_files(folder, "train"))
         if files and checked.rows.get("train"):
-            found.append(SpanExamples(folder.name, checked.content, files))
-    return found
+            examples.append(SpanExamples(folder.name, checked.content, files))
+    return examples
 
 
 def _analyse(project: Project, spans: list[SpanExamples], output: Path) -> FeatureAnalysis:
@@ -128,20 +128,20 @@ def _analyse(project: Project, spans: list[SpanExamples], output: Path) -> Featu
     specs = TensorAdapter(
         raw_examples(project, "analyse_features").TensorAdapterConfig()
     ).OriginalTypeSpecs()
-    wanted = analysis_graph_builder.get_analysis_cache_entry_keys(
+    keys = analysis_graph_builder.get_analysis_cache_entry_keys(
         preprocessing, specs, {DatasetKey("any")}, False
     )
     cache = AnalyzerCache(
-        project.state / CACHE_FOLDER, fingerprint(preprocessing, specs, sorted(wanted))
+        project.state / CACHE_FOLDER, fingerprint(preprocessing, specs, sorted(keys))
     )
-    plan = _plan(cache, spans, sorted(wanted))
+    plan = _plan(cache, spans, sorted(keys))
     required = analysis_graph_builder.get_analysis_dataset_keys(
         preprocessing, specs, set(plan.datasets()), plan.known(plan.entries), False
     )
     with tempfile.TemporaryDirectory() as scratch:
         _run(project, preprocessing, plan, required, Path(scratch), output)
         for number, span in enumerate(plan.new):
-            cache.publish(span.content, sorted(wanted), Path(scratch, "entries", f"span-{number}"))
+            cache.publish(span.content, sorted(keys), Path(scratch, "entries", f"span-{number}"))
     cache.prune({span.content for span in spans})
     kept_only = () if any(key.key == _KEPT for key in required) else plan.kept
     return FeatureAnalysis(
@@ -150,17 +150,17 @@ def _analyse(project: Project, spans: list[SpanExamples], output: Path) -> Featu
     )
 
 
-def _plan(cache: AnalyzerCache, spans: list[SpanExamples], wanted: list[bytes]) -> _Plan:
+def _plan(cache: AnalyzerCache, spans: list[SpanExamples], required: list[bytes]) -> _Plan:
     kept, new = [], []
-    entries: dict[bytes, list[Path]] = {key: [] for key in wanted}
+    entries: dict[bytes, list[Path]] = {key: [] for key in required}
     for span in spans:
         # Without analyzers to keep anything of, the spans need not be told apart.
-        found = cache.find(span.content, wanted) if wanted else {}
-        if found is None:
+        files = cache.find(span.content, required) if required else {}
+        if files is None:
             new.append(span)
             continue
         kept.append(span)
-        for key, file in found.items():
+        for key, file in files.items():
             entries[key].append(file)
     return _Plan(tuple(kept), tuple(new), entries)
 

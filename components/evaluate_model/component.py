@@ -47,14 +47,14 @@ def evaluate_model(
     serving = Champion.model_validate(champion) if champion else None
     outputs = Outputs(Path(evaluation.path), Path(model.path))
     checks = Path(validation.path) if validation else None
-    found = evaluate_model(
+    record = evaluate_model(
         loaded, serving, Path(window.path), [Path(m.path) for m in models], outputs, checks
     )
-    for name, value in describe_overall(found).items():
+    for name, value in describe_overall(record).items():
         metrics.log_metric(name, value)
-    show_confusion(outputs.evaluation, found, confusion)
-    sliced.metadata.update(show_slices(loaded, outputs.evaluation, found))
-    model.metadata.update({"framework": "tensorflow", "digest": found.digest})
+    show_confusion(outputs.evaluation, record, confusion)
+    sliced.metadata.update(show_slices(loaded, outputs.evaluation, record))
+    model.metadata.update({"framework": "tensorflow", "digest": record.digest})
     # What is shown lies in metadata. kfp.local takes an artifact without a file for lost, and would
     # evaluate anew in every run.
     for shown in (metrics, confusion, sliced):

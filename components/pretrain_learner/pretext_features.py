@@ -130,15 +130,15 @@ def _choose_columns(settings: PretextSettings, features: Mapping[str, Held]) -> 
             received=settings.feature,
             remedy="Leave it out.",
         )
-    found = [name for name, held in features.items() if held.is_number]
-    if len(found) < 2:
+    numbers = [name for name, held in features.items() if held.is_number]
+    if len(numbers) < 2:
         raise ProjectError(
             where="project.yaml: pretext.task",
             expected="masked_features needs two features of numbers or more that the model reads",
             received=_listed(features),
             remedy="Choose another task, or none.",
         )
-    return found
+    return numbers
 
 
 def _listed(features: Mapping[str, Held]) -> str:

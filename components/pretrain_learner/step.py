@@ -63,8 +63,8 @@ def _pretrain(project: Project, features: TransformedFeatures, output: Path) -> 
         learner = _build_trunk(project, features)
     spec = _read_features(learner, features)
     names = choose_features(settings.pretext, held_by(spec))
-    with tempfile.TemporaryDirectory(dir=output) as aside:
-        pool, unlabelled, notes = _gather(project, features, spec, Path(aside))
+    with tempfile.TemporaryDirectory(dir=output) as temporary:
+        pool, unlabelled, notes = _gather(project, features, spec, Path(temporary))
         pretext = make_pretext(settings.pretext, names, held_by(spec), pool)
         rate = learning_rate_of(train, settings_hyperparameters(settings))
         learnt = Learner(learner, pretext, strategy, train, rate).learn(
@@ -94,14 +94,14 @@ def _read_features(learner: keras.Model, features: TransformedFeatures) -> dict[
 
 
 def _gather(
-    project: Project, features: TransformedFeatures, spec: dict[str, Any], aside: Path
+    project: Project, features: TransformedFeatures, spec: dict[str, Any], temporary: Path
 ) -> tuple[Pool, int, list[str]]:
     """Gathers what is learnt from.
 
     Gives it, how much of it is unlabelled, and what a person should know of that.
     """
     features.count("train")
-    file = aside / "unlabelled.gz"
+    file = temporary / "unlabelled.gz"
     rows = UnlabelledRows(project)
     unlabelled = transform_rows(project, features, rows, list(spec), file)
     files = features.files("train") + ([str(file)] if unlabelled else [])

@@ -110,8 +110,8 @@ def _choose_weights(drawing: Drawing, output: Path) -> Stabilisation:
     loaded: list[int] = []
     # Which draw is chosen is known only after the last: the weights of all are kept until then, on
     # the disk.
-    with tempfile.TemporaryDirectory(dir=output) as aside:
-        files = [Path(aside) / f"{number}.npz" for number in range(settings.stabilise.draws)]
+    with tempfile.TemporaryDirectory(dir=output) as temporary:
+        files = [Path(temporary) / f"{number}.npz" for number in range(settings.stabilise.draws)]
         for number, file in enumerate(files):
             draw, fitted, weights = _train_draw(drawing, settings.train.seed + number)
             save_weights(weights, file)

@@ -48,11 +48,11 @@ def set_starting_weights(
     """
     if instance.start == "cold":
         return Start("draw", notes=_set_stabilised(model, stabilised))
-    found, why = _champion_weights(project, champion)
-    if found is not None:
-        differs = _difference(weights_of(model), found)
+    weights, why = _champion_weights(project, champion)
+    if weights is not None:
+        differs = _difference(weights_of(model), weights)
         if differs is None:
-            patch(model, found, project.settings.patch)
+            patch(model, weights, project.settings.patch)
             return Start("champion", project.settings.patch.warm_up_steps)
         why = f"{_named(champion)} could not be patched: {differs}"
     notes = [f"{why}; started from the stabilised weights", *_set_stabilised(model, stabilised)]

@@ -161,16 +161,16 @@ def _first_values(
 def _run_trials(
     trials: Trials, space: keras_tuner.HyperParameters, first: Sequence[Values], kept: Path
 ) -> list[Trial]:
-    tune, found = trials.project.settings.tune, read_trials(kept)
+    tune, finished = trials.project.settings.tune, read_trials(kept)
     drawn = random_draws(space, tune.trials)
 
     def next_values() -> Values | None:
-        if len(found) < len(first):
-            return first[len(found)]
-        return propose(space, tune.algorithm, found, trials.train.seed, drawn)
+        if len(finished) < len(first):
+            return first[len(finished)]
+        return propose(space, tune.algorithm, finished, trials.train.seed, drawn)
 
-    while wants_more(found, tune) and (values := next_values()) is not None:
-        trial = trials.run(len(found) + 1, values)
+    while wants_more(finished, tune) and (values := next_values()) is not None:
+        trial = trials.run(len(finished) + 1, values)
         publish_text(trial.model_dump_json(), kept / f"trial-{trial.number:05d}.json")
-        found.append(trial)
-    return found
+        finished.append(trial)
+    return finished

@@ -80,12 +80,12 @@ def values_of(chosen: Hyperparameters, space: keras_tuner.HyperParameters) -> Va
         LEARNING_RATE: chosen.learning_rate,
         BATCH_SIZE: chosen.batch_size,
     }
-    found = space.copy()
-    found.values = {}
+    active = space.copy()
+    active.values = {}
     for hp in space.space:  # a condition stands after what it asks for
-        if found.is_active(hp):
-            found.values[hp.name] = given.get(hp.name, hp.default)
-    return _plain(found.values)
+        if active.is_active(hp):
+            active.values[hp.name] = given.get(hp.name, hp.default)
+    return _plain(active.values)
 
 
 def hyperparameters_of(values: Values, train: TrainSettings) -> Hyperparameters:

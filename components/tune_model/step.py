@@ -72,9 +72,12 @@ def tune_model(
     space = space_digest(project)
     why = why_search(tuned, space, Validation.read(validation), reason)
     if tuned is not None and why is None:
-        said = describe_reuse(tuned, datetime.now(UTC))
+        reason_of_reuse = describe_reuse(tuned, datetime.now(UTC))
         return _publish(
-            Tuning(outcome="reused", why=said, best=tuned.best, space=space, tuned=tuned), output
+            Tuning(
+                outcome="reused", why=reason_of_reuse, best=tuned.best, space=space, tuned=tuned
+            ),
+            output,
         )
     find = _ask_tuner_fn if weights is None else _search
     # The weights were trained on the features, and the graph made them: either stands for the data.
@@ -86,13 +89,13 @@ def tune_model(
     kept = _kept_folder(project, data)
     earlier = tuned.best[0] if tuned is not None and tuned.space == space else None
     try:
-        found = find(Searched(project, features, weights, space, earlier, why or reason), kept)
-        _publish(found, output)
+        tuning = find(Searched(project, features, weights, space, earlier, why or reason), kept)
+        _publish(tuning, output)
     except PerennialError:  # what failed is tried anew by the next attempt
         shutil.rmtree(kept, ignore_errors=True)
         raise
     shutil.rmtree(kept, ignore_errors=True)
-    return found
+    return tuning
 
 
 def _search(searched: Searched, kept: Path) -> Tuning:
@@ -103,9 +106,9 @@ def _search(searched: Searched, kept: Path) -> Tuning:
         searched.project, transformed, searched.weights / WEIGHTS_FILE, searched.earlier, kept
     )
     configurations = [hyperparameters_of(trial.values, settings.train) for trial in ranked(trials)]
-    said = describe_search(trials, searched.why)
+    sentence = describe_search(trials, searched.why)
     best = distinct(configurations)[: settings.tune.best]
-    return Tuning(outcome="searched", why=said, best=best, space=searched.space, trials=trials)
+    return Tuning(outcome="searched", why=sentence, best=best, space=searched.space, trials=trials)
 
 
 def _ask_tuner_fn(searched: Searched, kept: Path) -> Tuning:
@@ -116,8 +119,8 @@ def _ask_tuner_fn(searched: Searched, kept: Path) -> Tuning:
     values = call_tuner_fn(project, TransformedFeatures(searched.features, project.tasks), kept)
     own = settings_hyperparameters(project.settings)
     best = own.model_copy(update={"model": values or {}, "source": "tuner"})
-    said = f"{searched.why}; the module's tuner_fn searched"
-    return Tuning(outcome="searched", why=said, best=[best], space=searched.space)
+    sentence = f"{searched.why}; the module's tuner_fn searched"
+    return Tuning(outcome="searched", why=sentence, best=[best], space=searched.space)
 
 
 def _kept_folder(project: Project, data: str) -> Path:

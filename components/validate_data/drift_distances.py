@@ -116,8 +116,8 @@ def align_categories(span: Distribution, baseline: Distribution) -> Sides:
     counts, others = span.counts or {}, baseline.counts or {}
     names = list(dict.fromkeys([*others, *counts]))
     p, q = (
-        _with_missing(side, _lookup(found, names))
-        for side, found in ((span, counts), (baseline, others))
+        _with_missing(side, _lookup(counted, names))
+        for side, counted in ((span, counts), (baseline, others))
     )
     return Sides(p, q, span.examples, baseline.examples, [MISSING, *names])
 

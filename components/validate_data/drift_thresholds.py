@@ -118,10 +118,10 @@ def _smooth_threshold(sums: _Sums, level: float) -> float:
 
     Source: Skovgaard (1987), "Saddlepoint expansions for conditional distributions".
     """
-    wanted = math.log(max(level, _SMALLEST_LEVEL))
+    log_level = math.log(max(level, _SMALLEST_LEVEL))
 
     def excess(tilt: float) -> float:
-        return sums.log_tail(tilt)[0] - wanted
+        return sums.log_tail(tilt)[0] - log_level
 
     low, high = _LEAST_TILT, 0.25
     while excess(high) > 0 and high < _MOST_TILT:

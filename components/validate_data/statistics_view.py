@@ -114,18 +114,18 @@ def view_features(
     flags: Mapping[str, str],
 ) -> list[FeatureView]:
     """Prepares what is shown of each feature; those with flags first, then by name."""
-    found = [
+    drawn = [
         {feature_name(f): f for f in statistics.datasets[0].features} for _, statistics, _ in sides
     ]
     names = sorted(
-        {name for features in found for name in features},
+        {name for features in drawn for name in features},
         key=lambda name: (name not in flags, name),
     )
     views = []
     for name in names:
         here = [
             _Side(statistics.datasets[0].num_examples, features.get(name), distributions.get(name))
-            for (_, statistics, distributions), features in zip(sides, found, strict=True)
+            for (_, statistics, distributions), features in zip(sides, drawn, strict=True)
         ]
         views.append(_view_feature(name, here, flags.get(name)))
     return views

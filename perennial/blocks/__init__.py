@@ -3,9 +3,9 @@
     from perennial import blocks
 
     def build_model(transform_output):
-        stem = blocks.table_stem(numeric=["miles", "hour_sin"], categorical={"payment": 8,
-        "company": 100}) tasks = [blocks.binary("tipped"), blocks.regression("fare")] return
-        blocks.assemble(stem, blocks.mlp(units=(128, 64)), tasks)
+        stem = blocks.table_stem(["miles", "hour_sin"], {"payment": 8, "company": 100})
+        tasks = [blocks.binary("tipped"), blocks.regression("fare")]
+        return blocks.assemble(stem, blocks.mlp(units=(128, 64)), tasks)
 
 A stem reads transformed features, a learner makes one latent vector of them, and each task reads
 that vector. Stems and learners are Keras layers, so they also work on tensors of your own, and

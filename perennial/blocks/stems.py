@@ -250,8 +250,9 @@ class ImageStem(Stem):
 class TextStem(Stem):
     """The words of a text, embedded, with their positions.
 
-        words = features.tokens(inputs["text"], 32)  # in preprocessing_fn return {"words":
-        tf.where(words == "", tf.constant(0, tf.int64), features.hashed(words, 1000) + 1)}
+        words = features.tokens(inputs["text"], 32)  # in preprocessing_fn
+        none = tf.constant(0, tf.int64)
+        numbers = tf.where(words == "", none, features.hashed(words, 1000) + 1)
 
         stem = blocks.text_stem("words", vocabulary=1000, length=32)  # in build_model
 
@@ -324,10 +325,12 @@ class Joined:
 
     It is for a model of an image and a table, say.
 
-        eyes = (blocks.image_stem("photo", (64, 64, 3), name="photo_stem"),
-        blocks.residual_groups(name="eyes")) facts = (blocks.table_stem(["price"],
-        name="facts_stem"), blocks.mlp((32,), name="facts")) blocks.assemble(blocks.joined(eyes,
-        facts), blocks.mlp((64,)), blocks.binary())
+        photo = blocks.image_stem("photo", (64, 64, 3), name="photo_stem")
+        price = blocks.table_stem(["price"], name="price_stem")
+        both = blocks.joined(
+            (photo, blocks.residual_groups(name="eyes")), (price, blocks.mlp((32,), name="facts"))
+        )
+        model = blocks.assemble(both, blocks.mlp((64,)), blocks.binary())
 
     Args:
         branches: Two pairs or more of a stem and a learner, each with a `name` of its own. Branches

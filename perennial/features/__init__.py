@@ -3,8 +3,9 @@
     from perennial import features
 
     def preprocessing_fn(inputs):
-        seconds = features.epoch_seconds(inputs["picked_up_at"]) return
-        {**features.cyclic_date_parts(seconds), "payment": features.hashed(inputs["payment"], 64)}
+        seconds = features.epoch_seconds(inputs["picked_up_at"])
+        payment = features.hashed(inputs["payment"], 64)
+        return {**features.cyclic_date_parts(seconds), "payment": payment}
 
 All but `entity_history` are made of TensorFlow operations alone, keep nothing between calls and
 look at one example at a time, so they become part of the exported graph and mean the same

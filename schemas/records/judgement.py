@@ -217,12 +217,12 @@ class Evaluation(FileRecord):
     def overall(self, model: str) -> SliceMetrics | None:
         """Gives the first task's overall metrics of a model, if it was evaluated."""
         first = self.tasks[0].name
-        found = (
+        matches = (
             row
             for row in self.slices
             if (row.model, row.task, row.slice) == (model, first, OVERALL)
         )
-        return next(found, None)
+        return next(matches, None)
 
 
 class CovariateProbe(Record):
