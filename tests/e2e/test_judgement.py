@@ -9,14 +9,19 @@ from perennial.ledger.events import body_of
 from schemas.records import DecisionMade
 from tests.e2e.conftest import kill_when_done, make_digits
 
+PASSWORD = "open-sesame"
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
 @pytest.fixture(scope="module")
-def repeated(tmp_path_factory):
-    """A first champion, then a run whose candidate reaches no floor of 100%, repeated once."""
+def repeated(tmp_path_factory, postgres):
+    """A first champion, then a run whose candidate reaches no floor of 100%, repeated once.
+
+    The ledger is on PostgreSQL, with a password in its URL (which the test's server does not ask).
+    """
     digits = make_digits(
         tmp_path_factory.mktemp("judgement") / "digits",
+        ledger={"url": postgres.new_database().replace("@", f":{PASSWORD}@", 1)},
         train={"instances": 1, "epochs": 15},
         gate={"mode": "not_worse", "margin": 0.05, "floors": {"accuracy": 0.3}},
     )
@@ -46,6 +51,13 @@ def test_a_repetition_draws_other_weights_on_the_same_window(repeated):
     assert again.window == first.window and again.new_spans == []
     assert {i.seed for i in first.instances}.isdisjoint(i.seed for i in again.instances)
     assert len({body_of(e, DecisionMade).digest for e in digits.ledger.events("decision")}) == 3
+
+
+def test_no_file_that_others_can_read_holds_the_ledgers_password(repeated):
+    digits, _ = repeated
+    files = [path for path in (digits.folder / ".perennial").rglob("*") if path.is_file()]
+    holding = [path for path in files if PASSWORD.encode() in path.read_bytes()]
+    assert files and [path for path in holding if path.stat().st_mode & 0o044] == []
 
 
 def test_every_decision_of_a_repeated_run_is_in_the_ledger(repeated):
