@@ -1,18 +1,27 @@
 #!/bin/sh
-# Runs every benchmark with the given Python, one after the other, keeps their figures in benchmarks/results, shows them
+# Runs the benchmarks with the given Python, one after the other, keeps their figures in benchmarks/results, shows them
 # beside those of earlier days, and fails when one misses its target:  sh tools/bench.sh PYTHON
+# Without ALL=1 those that decide how long a person waits, in a quarter of an hour; with it all, each as thorough as
+# it can be, in about two hours.
 set -u
 failed=""
-for benchmark in benchmarks/[!_]*.py; do
-    case $benchmark in
-    benchmarks/history.py) continue ;; # shows figures, measures none
-    benchmarks/cycle.py) arguments="--rounds 1" ;; # three rounds alone would take the time that all may take
-    *) arguments="" ;;
-    esac
-    echo "== $benchmark"
-    # shellcheck disable=SC2086 # arguments are words
-    "$1" "$benchmark" $arguments --save || failed="$failed $benchmark"
-done
+run() {
+    echo "== $*"
+    "$python" "$@" --save || failed="$failed $1"
+}
+python=$1
+if [ "${ALL:-}" = 1 ]; then
+    for benchmark in benchmarks/[!_]*.py; do
+        [ "$benchmark" = benchmarks/history.py ] || run "$benchmark" # it shows figures, and measures none
+    done
+    run benchmarks/growth.py --full
+    run benchmarks/columns.py --rows 1500000 --rounds 1
+else
+    run benchmarks/cycle.py --rounds 1
+    run benchmarks/columns.py --rounds 1
+    run benchmarks/nothing_new.py
+    run benchmarks/predict.py
+fi
 echo "== figures beside earlier ones"
-"$1" benchmarks/history.py
+"$python" benchmarks/history.py
 [ -z "$failed" ] || { echo "bench: all must reach their targets. Received: failure of$failed" >&2 && exit 1; }

@@ -8,13 +8,13 @@ import multiprocessing
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from perennial.data.examples import as_text, decode_records, read_records, split_files
+from perennial.data.examples import as_text, read_batches, split_files
 from perennial.errors import ServingError
 from perennial.evaluation.prediction_table import KEY, SPAN, read_table
 from perennial.export.contract import read_contract
@@ -125,22 +125,27 @@ def flatten_prediction(prediction: dict[str, Any], tasks: Sequence[ServedTask]) 
 def load_examples(
     key: str, contract: ModelContract, window: Path, evaluation: Path
 ) -> tuple[list[Instance], list[list[float]]]:
-    """Reads the first test examples as a client sends them, and their evaluated numbers.
+    """Reads some test examples as a client sends them, and their evaluated numbers.
 
-    An example that JSON cannot hold (text that is not UTF-8, NaN or infinity) is passed over.
+    An example that JSON cannot hold (text that is not UTF-8, NaN or infinity) is passed over. No
+    more of the window is read than that takes.
     """
     record = Evaluation.read(evaluation)
     tables = [read_table(evaluation, record, task.name) for task in contract.tasks]
+    spans = tables[0][SPAN].to_numpy()
+    keys = tables[0][KEY].astype(str).to_numpy()
     instances: list[Instance] = []
     expected: list[list[float]] = []
-    raw = {span: _read_span(key, window / span) for span in sorted(set(tables[0][SPAN]))}
-    for row, (span, example) in enumerate(zip(tables[0][SPAN], tables[0][KEY], strict=True)):
-        instance = make_instance(contract, raw[span][str(example)])
-        if instance is not None and len(instances) < _EXAMPLES:
-            instances.append(instance)
-            expected.append(
-                [float(n) for table in tables for n in np.ravel(table[record.candidate].iloc[row])]
-            )
+    for span, held in _read_examples(window, sorted(set(spans))):
+        instance = make_instance(contract, held)
+        if instance is None:
+            continue
+        (row,) = np.flatnonzero((spans == span) & (keys == str(as_text(held[key][0]))))
+        scores = [np.ravel(table[record.candidate].iloc[row]) for table in tables]
+        instances.append(instance)
+        expected.append([float(score) for score in np.concatenate(scores)])
+        if len(instances) == _EXAMPLES:
+            break
     return instances, expected
 
 
@@ -156,18 +161,14 @@ def make_instance(contract: ModelContract, held: dict[str, list[Any]]) -> Instan
         return None
 
 
-def _read_span(key: str, folder: Path) -> dict[str, dict[str, list[Any]]]:
-    """Reads the features that each test example of a span holds, by its key."""
-    batch = decode_records(list(read_records(split_files(folder, "test"))))
-    columns = {
-        name: column.to_pylist()
-        for name, column in zip(batch.schema.names, batch.columns, strict=True)
-    }
-    rows = [
-        {name: values[row] for name, values in columns.items() if values[row]}
-        for row in range(batch.num_rows)
-    ]
-    return {str(as_text(row[key][0])): row for row in rows}
+def _read_examples(
+    window: Path, spans: Sequence[str]
+) -> Iterator[tuple[str, dict[str, list[Any]]]]:
+    """Yields the features that each test example holds, with its span, span by span."""
+    for span in spans:
+        for batch in read_batches(split_files(window / span, "test"), rows=_EXAMPLES):
+            for row in batch.to_pylist():
+                yield span, {name: values for name, values in row.items() if values}
 
 
 def _payload(feature: ServedFeature, values: list[Any]) -> Any:
