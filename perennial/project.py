@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 PREPROCESSING, NATIVE, RUN_FN = "preprocessing_fn", "build_model", "run_fn"
 
 # Part of every digest: raise it when the code changes what the same settings mean.
-FORMAT = 4
+FORMAT = 5
 # Of a feature in a schema: what `types_of` keeps.
 _TYPE_FIELDS = ("name", "type", "lifecycle_stage", "shape_type", "domain_info")
 

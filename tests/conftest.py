@@ -61,6 +61,15 @@ def chain_project(chain, tmp_path):
 
 
 @pytest.fixture(scope="session")
+def leaking():
+    """A candidate that learned what it must not. Read it, never change it."""
+    from tests.forked import forked
+    from tests.leaking import Leaking, run_leaking
+
+    return Leaking(make_once("leaking", lambda folder: forked(run_leaking, folder)))
+
+
+@pytest.fixture(scope="session")
 def kinds():
     """Kind -> what the steps made of it. Read it, never change it."""
     from tests.forked import forked

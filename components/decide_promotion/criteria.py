@@ -17,6 +17,7 @@ from schemas.records import (
     Evaluation,
     GroupTest,
     Probing,
+    SuspectFeature,
 )
 from schemas.records.judgement import CriterionKind
 
@@ -131,25 +132,24 @@ def judge_covariates(probing: Probing | None, gate: GateSettings) -> list[Criter
     if probing is None or not probing.suspects:
         return []
     blocking, name = gate.covariates == "block", "hidden covariates"
-    features = list(dict.fromkeys(probe.feature for probe in probing.covariates))
-    flagged = list(dict.fromkeys(probe.feature for probe in probing.covariates if probe.flagged))
+    probed = [suspect for suspect in probing.suspects if suspect.not_compared is None]
     criteria = []
-    if features:
-        innocent = list_first([f"`{feature}`" for feature in features])
-        explanation = f"the answers do not rest on {innocent} more than by chance"
-        if flagged:
-            learned = [_covariate(feature, probing.covariates) for feature in flagged]
-            explanation = f"the answers rest on {list_first(learned)}"
+    if probed:
         criteria.append(
             Criterion(
                 name=name,
                 kind="covariate",
-                passed=not flagged,
+                passed=not probing.learned,
                 blocking=blocking,
-                explanation=explanation,
+                explanation=_learned(probing) if probing.learned else _innocent(probed),
             )
         )
-    if unseen := [f"`{feature}`" for feature in probing.suspects if feature not in features]:
+    unknown = [
+        f"the suspect feature `{suspect.name}`: {suspect.not_compared}"
+        for suspect in probing.suspects
+        if suspect.not_compared is not None
+    ]
+    if unknown:
         criteria.append(
             Criterion(
                 name=name,
@@ -157,10 +157,32 @@ def judge_covariates(probing: Probing | None, gate: GateSettings) -> list[Criter
                 passed=False,
                 compared=False,
                 blocking=blocking,
-                explanation=f"not compared: {list_first(unseen)} could not be probed",
+                explanation=f"not compared: {list_first(unknown)}",
             )
         )
     return criteria
+
+
+def judge_leaks(probing: Probing | None) -> list[Criterion]:
+    """Warns of features that alone give the label away; gives nothing where there is none."""
+    if probing is None or not probing.leaks:
+        return []
+    names = list_first([f"`{leak.name}`" for leak in probing.leaks])
+    several = len(probing.leaks) > 1
+    advice = (
+        "If that is not known when the model is asked, leave it out in preprocessing_fn; name it "
+        "in evaluate.covariates.features and set gate.covariates to block to keep such models out"
+    )
+    return [
+        Criterion(
+            name="leaks",
+            kind="leak",
+            passed=False,
+            blocking=False,
+            explanation=f"{names} alone {'each give' if several else 'gives'} the label of all "
+            f"{probing.leaks[0].examples} examples away. {advice}",
+        )
+    ]
 
 
 def _floor(evaluation: Evaluation, metric: Metric, floor: float | None) -> Criterion:
@@ -281,6 +303,32 @@ def _lost(row: Difference, limit: float) -> str:
 def _group(test: GroupTest) -> str:
     words = test.measure.replace("_", " ")
     return f"{words} of {test.feature}={test.group} {_show(test.value)} beside {_show(test.rest)}"
+
+
+def _learned(probing: Probing) -> str:
+    """Names what was learned: features that the answers rest on, and those that are not read."""
+    read = [suspect.name for suspect in probing.suspects if suspect.is_read]
+    rests = [_covariate(name, probing.covariates) for name in probing.learned if name in read]
+    known = [f"`{name}`" for name in probing.learned if name not in read]
+    parts = [f"the answers rest on {list_first(rests)}"] if rests else []
+    if known:
+        parts.append(
+            f"the latent vector tells the suspect feature{'s' * (len(known) > 1)} "
+            f"{list_first(known)}, which the model does not read"
+        )
+    return "; ".join(parts)
+
+
+def _innocent(probed: Sequence[SuspectFeature]) -> str:
+    read = [f"`{suspect.name}`" for suspect in probed if suspect.is_read]
+    unread = [f"`{suspect.name}`" for suspect in probed if not suspect.is_read]
+    parts = [f"the answers do not rest on {list_first(read)} more than by chance"] if read else []
+    if unread:
+        parts.append(
+            f"the model does not read {list_first(unread)}, and its latent vector tells no more "
+            f"of {'them' if len(unread) > 1 else 'it'} than chance"
+        )
+    return "; ".join(parts)
 
 
 def _covariate(feature: str, probes: Sequence[CovariateProbe]) -> str:

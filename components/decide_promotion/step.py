@@ -9,6 +9,7 @@ from components.decide_promotion.criteria import (
     judge_covariates,
     judge_fairness,
     judge_floors,
+    judge_leaks,
     judge_slices,
     list_first,
 )
@@ -35,7 +36,11 @@ def decide_promotion(
     criteria = judge_floors(evaluation, gate)
     if evaluation.champion is not None:
         criteria += [judge_against_champion(evaluation, gate), *judge_slices(evaluation, gate)]
-    criteria += [*judge_fairness(evaluation, gate), *judge_covariates(probing, gate)]
+    criteria += [
+        *judge_fairness(evaluation, gate),
+        *judge_covariates(probing, gate),
+        *judge_leaks(probing),
+    ]
     promote = all(criterion.passed for criterion in criteria if criterion.blocking)
     return Decision(
         promote=promote,

@@ -19,6 +19,7 @@ from components.evaluate_model.measurements import (
 from components.evaluate_model.mistakes import find_mistakes
 from components.evaluate_model.predictions import Instances, predict_instances
 from components.evaluate_model.serving_distribution import ServingWeights, estimate_weights
+from components.evaluate_model.untested import untested_classes, untested_slices
 from components.evaluate_model.views import find_views, with_views
 from perennial.errors import NotComparedError
 from perennial.evaluation.groups import sliced_features
@@ -101,7 +102,13 @@ def evaluate_model(
     measured = _write_tables(
         project, chosen, examples, instances, against, weights, outputs.evaluation
     )
-    not_compared = [*instances.not_measured, *against.not_compared, *views.not_compared, *notes]
+    not_compared = [
+        *instances.not_measured,
+        *against.not_compared,
+        *views.not_compared,
+        *notes,
+        *_find_untested(project, chosen.instance.name, instances, examples, window),
+    ]
     evaluation = _evaluate(measured, trainings, not_compared).model_copy(
         update={"champion": champion, "window": spans}
     )
@@ -162,6 +169,20 @@ def _weigh(
     except NotComparedError as reason:
         return None, [str(reason)]
     return weights, list(weights.notes)
+
+
+def _find_untested(
+    project: Project, candidate: str, instances: Instances, examples: Examples, window: Path
+) -> list[str]:
+    """Says which classes, slices and groups have no test example."""
+    settings, predictions = project.settings.evaluate, instances.predictions[candidate]
+    classes = [
+        note
+        for task in project.tasks
+        if task.is_classes
+        for note in untested_classes(task, instances.labels[task.name], predictions[task.name])
+    ]
+    return [*classes, *untested_slices(examples.named, window, project.schema, settings)]
 
 
 def _write_tables(

@@ -11,8 +11,9 @@ n - 1 - r; of names, each gets the value that lies half of the sorted column awa
 it is one more shuffle. To swap the values of a flag instead would change how many examples have it:
 where 90% have it, the loss of a model that weighs it by chance alone would move beyond all
 shuffles.
-`latent`: see `latent.py`. A feature that the model is given passes to the latent vector even
-through random weights; so this probe decides only on features that the model does not read.
+`latent`: see `latent.py`. A feature that the model reads passes to the latent vector even through
+random weights; so this probe decides only on features that the model does not read. Where the
+feature and the label are one thing it can tell nothing, and is not made.
 
 Each compares one number with those of R shuffles, which under the null are drawn alike, by a t-test
 for one new observation. All probes that decide, of all features, are corrected together. Sources:
@@ -31,17 +32,17 @@ from typing import Literal
 
 import numpy as np
 
-from components.probe_model.latent import EXPLAINED, variance_explained
+from components.probe_model.latent import EXPLAINED, effective_examples, variance_explained
 from components.probe_model.probed_model import ProbedModel, is_constant
 from perennial.evaluation.comparison import example_losses
 from perennial.evaluation.prediction_table import Array
 from perennial.tasks import metric_words
 from schemas.project import CovariateSettings
-from schemas.records import CovariateProbe
+from schemas.records import CovariateProbe, SuspectFeature
 
 _SEED = 20170
-# With fewer examples the folds of the latent probe hold next to nothing, and a shuffle changes too
-# little.
+# With fewer examples (or fewer effective ones) the folds of the latent probe hold next to nothing,
+# and a shuffle changes too little.
 LEAST_EXAMPLES = 20
 # Sums of the same losses in float64 differ by less.
 _ROUNDING = 1e-12
@@ -55,7 +56,8 @@ class Suspect:
         name: Of the feature.
         values: Of the examples, [n] or [n, ...]; numbers, text or bytes.
         is_number: Whether its values have an order; else they are names.
-        is_read: Whether the model reads it: then it is one of its columns.
+        is_read: Whether the model reads it: then it is one of its columns. A column that it is
+            given and makes nothing of is not read.
     """
 
     name: str
@@ -66,9 +68,10 @@ class Suspect:
 
 @dataclass(frozen=True)
 class Findings:
-    """The results of the probes, and what could not be probed, in words."""
+    """The results of the probes, of which features, and what could not be probed, in words."""
 
     probes: list[CovariateProbe] = field(default_factory=list)
+    suspects: list[SuspectFeature] = field(default_factory=list)
     not_probed: list[str] = field(default_factory=list)
 
 
@@ -107,18 +110,28 @@ def probe_covariates(
         suspects: Features, of the same examples.
         settings: Number of shuffles, and chance of false alarms.
     """
-    results, not_probed = [], []
+    results, judged, not_probed = [], [], []
     for suspect in suspects:
-        if why := _refuse(suspect):
-            not_probed.append(f"suspect feature `{suspect.name}`: {why}")
+        refused = _refuse(suspect)
+        no_latent = refused or _refuse_latent(model, suspect)
+        why = no_latent if not suspect.is_read else refused
+        judged.append(SuspectFeature(name=suspect.name, is_read=suspect.is_read, not_compared=why))
+        if why:
+            not_probed.append(not_compared(suspect.name, why))
             continue
-        probes = _probe(model, suspect, settings.repeats)
+        probes = _probe(model, suspect, settings.repeats, with_latent=no_latent is None)
         results += probes
         done = {probe.probe for probe in probes}
         not_probed += [
-            f"suspect feature `{suspect.name}` {text}" for text in _left_out(model, suspect, done)
+            f"suspect feature `{suspect.name}` {text}"
+            for text in _left_out(suspect, done, no_latent)
         ]
-    return Findings(_correct(results, suspects, settings.false_alarms), not_probed)
+    return Findings(_correct(results, suspects, settings.false_alarms), judged, not_probed)
+
+
+def not_compared(name: str, why: str) -> str:
+    """Says that nothing can be told of a suspect feature."""
+    return f"suspect feature `{name}`: {why}"
 
 
 def opposite(values: Array, is_number: bool, random: np.random.Generator) -> Array:
@@ -140,21 +153,35 @@ def _refuse(suspect: Suspect) -> str | None:
         return f"{len(suspect.values)} examples are too few (at least {LEAST_EXAMPLES})"
     if is_constant(suspect.values):
         return f"all {len(suspect.values)} examples have the same value"
-    if not suspect.is_read and suspect.values.ndim > 1:
-        return (
-            "the model does not read it, and a vector or image cannot be predicted from the "
-            "latent vector"
-        )
     return None
 
 
-def _probe(model: ProbedModel, suspect: Suspect, repeats: int) -> list[CovariateProbe]:
+def _refuse_latent(model: ProbedModel, suspect: Suspect) -> str | None:
+    """Says why the latent vector tells nothing of a suspect feature."""
+    unread = "" if suspect.is_read else "the model does not read it, and "
+    if suspect.values.ndim > 1:
+        return f"{unread}a vector or image cannot be predicted from the latent vector"
+    if model.latent is None:
+        return f"{unread}the model gives no latent vector"
+    is_classes = model.predictions.ndim > 1
+    effective = effective_examples(suspect.values, suspect.is_number, model.labels, is_classes)
+    if effective >= LEAST_EXAMPLES:
+        return None
+    return (
+        f"{unread}it cannot be told from the label, which leaves it {effective:.0f} effective "
+        f"examples of {len(suspect.values)} (at least {LEAST_EXAMPLES})"
+    )
+
+
+def _probe(
+    model: ProbedModel, suspect: Suspect, repeats: int, with_latent: bool
+) -> list[CovariateProbe]:
     # Each feature has its own draws, so that naming one more changes nothing for the others.
     random = np.random.default_rng([_SEED, zlib.crc32(suspect.name.encode())])
     results: list[CovariateProbe] = []
     if suspect.is_read:
         results += _disturb(model, suspect, repeats, random)
-    if model.latent is not None and suspect.values.ndim == 1:
+    if with_latent:
         value, shuffled = variance_explained(
             model, suspect.values, suspect.is_number, repeats, random
         )
@@ -193,17 +220,12 @@ def _record(
     )
 
 
-def _left_out(model: ProbedModel, suspect: Suspect, done: Set[str]) -> list[str]:
-    notes = []
+def _left_out(suspect: Suspect, done: Set[str], no_latent: str | None) -> list[str]:
     if not suspect.is_read:
-        notes.append("was not permuted or inverted: the model does not read it")
-    elif "invert" not in done:
-        notes.append(
-            "was not inverted or predicted from the latent vector: it is a vector or image"
-        )
-    if model.latent is None and suspect.values.ndim == 1:
-        notes.append("was not predicted from the latent vector: the model gives none")
-    return notes
+        return ["was not permuted or inverted: the model does not read it"]
+    if "invert" not in done:
+        return ["was not inverted or predicted from the latent vector: it is a vector or image"]
+    return [f"was not predicted from the latent vector: {no_latent}"] if no_latent else []
 
 
 def _correct(

@@ -51,6 +51,33 @@ def variance_explained(
     return float(shares[0]), shares[1:]
 
 
+def effective_examples(values: Array, is_number: bool, labels: Array, is_classes: bool) -> float:
+    """Gives how many examples the feature's own part is worth: n / (variance inflation factor).
+
+    That part is what the label leaves of the feature's variance. It is 0 where the label tells the
+    feature in every example: then they are one thing, and no probe can tell which of them the
+    latent vector knows.
+
+    Source: Kutner, Nachtsheim, Neter and Li 2005, "Applied Linear Statistical Models", section 10.5
+    (the variance inflation factor is 1 / (1 - R squared)).
+
+    Args:
+        values: Of the feature, [n].
+        is_number: Whether they have an order.
+        labels: Classes, int [n], or values, float [n].
+        is_classes: Which of them.
+    """
+    targets = _ranks(values) if is_number else _indicators(values)
+    if is_classes:
+        means = np.stack([targets[labels == label].mean(axis=0) for label in np.unique(labels)])
+        left = targets - means[np.unique(labels, return_inverse=True)[1]]
+    else:
+        left = _residuals(targets, labels)
+    return float(
+        len(values) * np.square(left).sum() / np.square(targets - targets.mean(axis=0)).sum()
+    )
+
+
 def explained(latent: Array, targets: Array) -> Array:
     """Gives the share of variance that ridge regression explains out of fold, float64 [several].
 

@@ -25,7 +25,7 @@ class ProbedModel:
 
     Attributes:
         predict: Columns -> class probabilities, float [n, classes], or values, float [n].
-        columns: What the model reads of the examples.
+        columns: What the model is given of the examples; it need not read all of it.
         labels: Classes, int [n], or values, float [n].
         latent: The latent vectors, float [n, d]; None: the model gives none.
         clusters: The cluster of each example [n]; None: each example stands for itself.
@@ -68,12 +68,22 @@ class ProbedModel:
 
 @dataclass(frozen=True)
 class ProbeData:
-    """The candidate, the test split, and the table of the first task with the same rows."""
+    """The candidate and the test split.
+
+    Attributes:
+        model: The candidate.
+        evaluation: What was measured of it.
+        examples: The test split.
+        table: The table of the first task with the same rows.
+        unread: Names of features that the candidate is given, but that neither its answers to the
+            first task nor its latent vectors depend on.
+    """
 
     model: ServedModel
     evaluation: Evaluation
     examples: Examples
     table: pd.DataFrame
+    unread: frozenset[str]
 
     @property
     def task(self) -> str:

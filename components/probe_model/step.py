@@ -10,22 +10,34 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from components.probe_model.attributions import attribute
-from components.probe_model.covariates import Findings, probe_covariates
+from components.probe_model.covariates import Findings, Suspect, not_compared, probe_covariates
 from components.probe_model.importance import drop_cheapest, measure_importances
+from components.probe_model.leaks import find_leaks
 from components.probe_model.probed_model import ProbeData, ProbedModel
 from components.probe_model.sample import sample_rows
-from components.probe_model.suspects import find_suspects
-from perennial.errors import IntegrityError, TrainingError
+from components.probe_model.suspects import find_suspects, flat, is_number
+from perennial.errors import IntegrityError, NotComparedError, TrainingError
 from perennial.evaluation.prediction_table import KEY, SPAN, Examples, read_examples, read_table
+from perennial.export.input_dependence import unread_inputs
+from perennial.export.saved_model import SERVING_SIGNATURE
 from perennial.export.served_model import ServedModel
 from perennial.project import Project
+from perennial.tasks import LATENT
 from perennial.training.artifacts import SAVED_MODEL
-from schemas.records import DroppedFeatures, Evaluation, FeatureImportance, Probing
+from schemas.records import (
+    DroppedFeatures,
+    Evaluation,
+    FeatureImportance,
+    LeakingFeature,
+    Probing,
+    SuspectFeature,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
 
 _MOST_PROBED = 2000
+_LEAKS = "features that alone give the label away"
 
 
 def probe_model(
@@ -48,13 +60,17 @@ def probe_model(
     candidate = ServedModel.load(model / SAVED_MODEL, judged.digest, "the candidate")
     settings = project.settings
     examples = read_examples(window, settings.data.key, [], settings.evaluate.group)
-    table = read_table(evaluation, judged, project.tasks[0].name)
+    first = project.tasks[0].name
+    table = read_table(evaluation, judged, first)
     _check_rows(examples, table, evaluation)
-    data = ProbeData(candidate, judged, examples, table)
+    outputs = (candidate.outputs[first], LATENT)
+    unread = unread_inputs(model / SAVED_MODEL, SERVING_SIGNATURE, outputs)
+    data = ProbeData(candidate, judged, examples, table, unread)
     covariates = _probe_covariates(project, data)
     explained = _explain(project, data)
     record = explained.model_copy(
         update={
+            "suspects": covariates.suspects,
             "covariates": covariates.probes,
             "not_probed": [*covariates.not_probed, *explained.not_probed],
         }
@@ -84,38 +100,52 @@ def _check_rows(examples: Examples, table: pd.DataFrame, evaluation: Path) -> No
 
 def _probe_covariates(project: Project, data: ProbeData) -> Findings:
     settings = project.settings.evaluate.covariates
-    if not settings.features:
+    names = list(dict.fromkeys(settings.features))
+    if not names:
         return Findings()
     rows = sample_rows(data.examples.named, _MOST_PROBED)
     try:
         model = data.probed_model(rows)
         suspects, missing = find_suspects(
-            settings.features, model.columns, data.records(rows), project.schema
+            names, model.columns, data.unread, data.records(rows), project.schema
         )
         findings = probe_covariates(model, suspects, settings)
     except TrainingError as error:  # of values that never came together before
-        return Findings([], [f"suspect features {', '.join(settings.features)}: {error}"])
-    return Findings(findings.probes, [*missing, *findings.not_probed])
+        read = {feature.name for feature in data.model.contract.features} - data.unread
+        failed = [
+            SuspectFeature(name=name, is_read=name in read, not_compared=str(error))
+            for name in names
+        ]
+        return Findings([], failed, [f"suspect features {', '.join(names)}: {error}"])
+    notes = [not_compared(suspect.name, str(suspect.not_compared)) for suspect in missing]
+    return Findings(findings.probes, [*findings.suspects, *missing], [*notes, *findings.not_probed])
 
 
 def _explain(project: Project, data: ProbeData) -> Probing:
-    """Measures importances, costs and attributions; the record lacks the covariates' probes."""
+    """Measures importances, costs and attributions, and looks for leaks.
+
+    The record lacks the suspect features and their probes.
+    """
     settings, metric = project.settings.evaluate.explain, project.settings.gate.metric
     rows = sample_rows(data.examples.named, settings.examples)
     record = Probing(digest=data.evaluation.digest, metric=metric, examples=len(rows))
     if not settings.examples:
+        why = "evaluate.explain.examples is 0"
         return record.model_copy(
-            update={"not_probed": ["explanations: evaluate.explain.examples is 0"]}
+            update={"not_probed": [f"explanations: {why}", f"{_LEAKS}: {why}"]}
         )
-    importances, drops, unmeasured = _measure(project, data.probed_model(rows))
+    model = data.probed_model(rows)
+    importances, drops, unmeasured = _measure(project, model)
+    leaks, unlooked = _find_leaks(project, model, data.unread)
     attributed = attribute(data, rows, settings)
     return record.model_copy(
         update={
             "importances": importances,
             "drops": drops,
+            "leaks": leaks,
             "attributions": attributed.attributions,
             "explained": attributed.explained,
-            "not_probed": [*unmeasured, *attributed.not_probed],
+            "not_probed": [*unmeasured, *unlooked, *attributed.not_probed],
         }
     )
 
@@ -136,3 +166,19 @@ def _measure(
         return importances, drop_cheapest(model, metric, repeats, importances), notes
     except TrainingError as error:  # of values that never came together before
         return [], [], [*notes, f"permutation importance: {error}"]
+
+
+def _find_leaks(
+    project: Project, model: ProbedModel, unread: frozenset[str]
+) -> tuple[list[LeakingFeature], list[str]]:
+    """Finds the features that alone give the label away; lists why it could not be looked for."""
+    kinds = {feature.name: feature for feature in project.schema.feature}
+    columns = [
+        Suspect(name, flat(values), is_number(values, kinds.get(name)), is_read=True)
+        for name, values in model.columns.items()
+        if name not in unread
+    ]
+    try:
+        return find_leaks(columns, model.labels, project.tasks[0].is_classes), []
+    except NotComparedError as reason:
+        return [], [f"{_LEAKS}: {reason}"]

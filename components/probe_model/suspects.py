@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,6 +11,7 @@ from components.probe_model.covariates import Suspect
 from perennial.data.examples import as_text
 from perennial.evaluation.prediction_table import Array, read_values
 from perennial.export.served_model import Columns
+from schemas.records import SuspectFeature
 
 if TYPE_CHECKING:
     from tensorflow_metadata.proto.v0.schema_pb2 import Feature, Schema
@@ -19,31 +20,40 @@ _MISSING = "None"
 
 
 def find_suspects(
-    names: Sequence[str], columns: Columns, records: Sequence[bytes], schema: Schema
-) -> tuple[list[Suspect], list[str]]:
+    names: Sequence[str],
+    columns: Columns,
+    ignored: Collection[str],
+    records: Sequence[bytes],
+    schema: Schema,
+) -> tuple[list[Suspect], list[SuspectFeature]]:
     """Finds the suspect features, and why some cannot be probed.
 
     Args:
         names: Of the features.
-        columns: What the model reads, of the same examples.
-        records: The examples; they hold what the model does not read, too.
+        columns: What the model is given, of the same examples.
+        ignored: Names of those of these columns that it makes nothing of.
+        records: The examples; they hold what the model is not given, too.
         schema: Says which integers are names.
     """
-    named = {feature.name: feature for feature in schema.feature}
-    unread = [name for name in names if name not in columns]
-    values = _read(records, unread)
+    kinds = {feature.name: feature for feature in schema.feature}
+    held = _read(records, [name for name in names if name not in columns])
+    values = {name: flat(columns[name]) for name in names if name in columns} | held
     suspects = [
-        Suspect(name, _flat(columns[name]), _is_number(columns[name], named.get(name)), True)
+        Suspect(
+            name,
+            values[name],
+            is_number(values[name], kinds.get(name)),
+            is_read=name in columns and name not in ignored,
+        )
         for name in names
-        if name in columns
+        if name in values
     ]
-    suspects += [
-        Suspect(name, held, _is_number(held, named.get(name)), False)
-        for name, held in values.items()
-    ]
-    missing = [name for name in unread if name not in values]
     why = "no test example has it, or some have several values"
-    return suspects, [f"suspect feature `{name}`: {why}" for name in missing]
+    return suspects, [
+        SuspectFeature(name=name, is_read=False, not_compared=why)
+        for name in names
+        if name not in values
+    ]
 
 
 def _read(records: Sequence[bytes], names: Sequence[str]) -> dict[str, Array]:
@@ -66,12 +76,12 @@ def _column(values: Sequence[Any]) -> Array:
     return np.array([np.nan if value is None else float(value) for value in values])
 
 
-def _flat(values: Array) -> Array:
+def flat(values: Array) -> Array:
     """Gives a column of single values, [n] or [n, 1], as [n]."""
     return values.reshape(-1) if values.size == len(values) else values
 
 
-def _is_number(values: Array, feature: Feature | None) -> bool:
+def is_number(values: Array, feature: Feature | None) -> bool:
     """Tells whether values have an order: neither text nor the schema's categories have one."""
     if not np.issubdtype(values.dtype, np.number):
         return False

@@ -210,9 +210,14 @@ def _describe_probing(story: VersionStory) -> Iterator[str]:
         settings = "evaluate.covariates, evaluate.explain"
         yield "not known" if story.probed else f"not asked for ({settings})"
         return
-    flagged = sorted({probe.feature for probe in probing.covariates if probe.flagged})
+    flagged = sorted(probing.learned)
     count = len(probing.covariates)
     yield f"probes for hidden covariates: {count}, flagged: {', '.join(flagged) or 'none'}"
+    unknown = [suspect.name for suspect in probing.suspects if suspect.not_compared is not None]
+    if unknown:
+        yield f"suspect features that could not be compared: {', '.join(unknown)}"
+    if probing.leaks:
+        yield f"alone give the label away: {', '.join(leak.name for leak in probing.leaks)}"
     for each in sorted(probing.importances, key=lambda each: -each.loss)[:_IMPORTANCES]:
         yield f"without {each.feature}: {metric_words(probing.metric)} loses {each.loss:.4f}"
     yield from (f"not probed: {line}" for line in probing.not_probed)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     import tensorflow as tf
     from numpy.typing import NDArray
+    from tensorflow_metadata.proto.v0.schema_pb2 import Schema
 
 BATCH_ROWS = 8192
 _PREFIX = "data_tfrecord"
@@ -97,17 +98,20 @@ def read_records(files: list[str]) -> Iterator[bytes]:
         yield from batch
 
 
-def decode_records(records: list[bytes]) -> pa.RecordBatch:
-    """Decodes serialised tf.Examples without a schema.
+def decode_records(records: list[bytes], schema: Schema | None = None) -> pa.RecordBatch:
+    """Decodes serialised tf.Examples: a column of lists for every feature.
 
-    A column of lists for every feature that occurs.
+    Those of the schema, and no other is decoded; without one, those that occur.
     """
     from tfx_bsl.coders.example_coder import ExamplesToRecordBatchDecoder
 
-    return ExamplesToRecordBatchDecoder().DecodeBatch(records)
+    serialised = schema.SerializeToString() if schema is not None else None
+    return ExamplesToRecordBatchDecoder(serialised).DecodeBatch(records)
 
 
-def read_batches(files: list[str], rows: int = BATCH_ROWS) -> Iterator[pa.RecordBatch]:
+def read_batches(
+    files: list[str], rows: int = BATCH_ROWS, schema: Schema | None = None
+) -> Iterator[pa.RecordBatch]:
     """Reads examples as record batches of so many rows, as `decode_records` gives them."""
     import tensorflow as tf
 
@@ -116,7 +120,7 @@ def read_batches(files: list[str], rows: int = BATCH_ROWS) -> Iterator[pa.Record
     for batch in (
         tf.data.TFRecordDataset(files, compression_type="GZIP").batch(rows).as_numpy_iterator()
     ):
-        yield decode_records(list(batch))
+        yield decode_records(list(batch), schema)
 
 
 def as_text(value: Any) -> Any:

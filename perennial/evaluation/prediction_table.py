@@ -157,11 +157,13 @@ def _read_span(folder: Path, columns: Mapping[str, str]) -> Examples:
     if not records:
         return Examples([], pd.DataFrame())
     values = read_values(records, set(columns.values()))
-    texts = {
-        name: [str(as_text(row[0]) if row else None) for row in values[of]]
-        for name, of in columns.items()
-    }
+    texts = {name: first_texts(values[of]) for name, of in columns.items()}
     return Examples(records, pd.DataFrame({SPAN: [folder.name] * len(records)} | texts))
+
+
+def first_texts(rows: Iterable[list[Any] | None]) -> list[str]:
+    """Gives the first value of each example as text, as the columns that slice hold it."""
+    return [str(as_text(row[0]) if row else None) for row in rows]
 
 
 def read_values(records: list[bytes], features: Iterable[str]) -> dict[str, list[list[Any] | None]]:

@@ -34,6 +34,7 @@ from schemas.records.judgement import (
     FeatureImportance,
     GroupMeasure,
     GroupTest,
+    LeakingFeature,
     Mistake,
     ModelVersion,
     Probing,
@@ -41,6 +42,7 @@ from schemas.records.judgement import (
     ServingCheck,
     ServingDistribution,
     SliceMetrics,
+    SuspectFeature,
 )
 from schemas.records.ledger import (
     DecisionMade,
@@ -108,6 +110,7 @@ __all__ = [
     "Hyperparameters",
     "Ingestion",
     "Instance",
+    "LeakingFeature",
     "Mistake",
     "ModelContract",
     "ModelVersion",
@@ -132,6 +135,7 @@ __all__ = [
     "SpanJudged",
     "SpanValidation",
     "Stabilisation",
+    "SuspectFeature",
     "Training",
     "Trial",
     "Tuned",

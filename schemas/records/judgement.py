@@ -245,6 +245,31 @@ class CovariateProbe(Record):
     unit: str
 
 
+class SuspectFeature(Record):
+    """A feature that the candidate must not have learned.
+
+    `is_read`: its values reach the candidate's outputs, by the graph that is served. `not_compared`
+    says why no probe can tell whether it was learned; None: the probes tell.
+    """
+
+    name: str
+    is_read: bool
+    not_compared: str | None = None
+
+
+class LeakingFeature(Record):
+    """A feature that the candidate reads and that alone gives the label away.
+
+    Of classes: `parts` are the intervals of its values, or its values where they have no order,
+    that each hold examples of one class only. Of values: `parts` is None, and the label follows
+    from the feature's but for 0.1% of its variance. `examples` were looked at.
+    """
+
+    name: str
+    examples: int
+    parts: int | None = None
+
+
 class FeatureImportance(Record):
     """The loss of the metric when a raw feature is permuted, with an interval.
 
@@ -308,7 +333,8 @@ class Probing(FileRecord):
     Probes for hidden covariates, importances, costs, attributions.
 
     `metric` is that of importances and `drops`; `suspects` are the features that were to be probed;
-    `not_probed` says what could not be looked at, and why.
+    `leaks` those that alone give the label away; `not_probed` says what could not be looked at, and
+    why.
     """
 
     FILE: ClassVar[str] = "probing.json"
@@ -316,16 +342,22 @@ class Probing(FileRecord):
     digest: str
     metric: Metric
     examples: int
-    suspects: list[str] = []
+    suspects: list[SuspectFeature] = []
     covariates: list[CovariateProbe] = []
+    leaks: list[LeakingFeature] = []
     importances: list[FeatureImportance] = []
     drops: list[DroppedFeatures] = []
     attributions: list[Attribution] = []
     explained: list[ExampleAttribution] = []
     not_probed: list[str] = []
 
+    @property
+    def learned(self) -> list[str]:
+        """Names the suspect features that a probe flagged."""
+        return list(dict.fromkeys(probe.feature for probe in self.covariates if probe.flagged))
 
-CriterionKind = Literal["floor", "difference", "slice", "fairness", "covariate"]
+
+CriterionKind = Literal["floor", "difference", "slice", "fairness", "covariate", "leak"]
 
 
 class Criterion(Record):

@@ -6,23 +6,45 @@ import math
 from collections.abc import Sequence
 
 from perennial.report.formats import format_number, scale_of
-from schemas.records import Attribution, CovariateProbe, DroppedFeatures, FeatureImportance, Probing
+from schemas.records import (
+    Attribution,
+    CovariateProbe,
+    DroppedFeatures,
+    FeatureImportance,
+    LeakingFeature,
+    Probing,
+    SuspectFeature,
+)
 
 
 def suspects(probing: Probing) -> list[str]:
     """Lists the suspect features, those that the answers rest on first."""
-    flagged = {probe.feature for probe in probing.covariates if probe.flagged}
-    names = dict.fromkeys(probe.feature for probe in probing.covariates)
-    return sorted(names, key=lambda name: name not in flagged)
+    named = [suspect.name for suspect in probing.suspects]
+    probed = [probe.feature for probe in probing.covariates]  # older records name no suspects
+    return sorted(dict.fromkeys([*named, *probed]), key=lambda name: name not in probing.learned)
 
 
-def flagged_suspects(probing: Probing) -> list[str]:
-    """Lists the suspect features that a probe flagged."""
+def unknown_suspects(probing: Probing) -> list[SuspectFeature]:
+    """Lists the suspect features of which it cannot be told whether they were learned."""
+    return [suspect for suspect in probing.suspects if suspect.not_compared is not None]
+
+
+def cleared_suspects(probing: Probing, is_read: bool) -> list[str]:
+    """Lists the suspect features that no probe flagged: those that are read, or the others."""
     return [
-        name
-        for name in suspects(probing)
-        if any(p.flagged for p in probing.covariates if p.feature == name)
+        suspect.name
+        for suspect in probing.suspects
+        if suspect.not_compared is None
+        and suspect.is_read == is_read
+        and suspect.name not in probing.learned
     ]
+
+
+def describe_leak(leak: LeakingFeature) -> str:
+    """Says how a feature gives the label away."""
+    if leak.parts is None:
+        return f"the label follows from it alone in {leak.examples} test examples"
+    return f"{leak.parts} parts of its values each hold one class, in {leak.examples} test examples"
 
 
 def flagged_probes_first(probing: Probing) -> list[CovariateProbe]:
@@ -54,9 +76,15 @@ def describe_probe(probe: CovariateProbe) -> str:
 
 def probed_in_words(probing: Probing) -> str | None:
     """Says in a few words what was probed; None where nothing was."""
-    features, flagged = suspects(probing), flagged_suspects(probing)
+    features, unknown = suspects(probing), len(unknown_suspects(probing))
+    leaks = f"{len(probing.leaks)} give the label away" if probing.leaks else ""
     if features:
-        return f"{len(flagged)} of {len(features)} suspect{'' if len(features) == 1 else 's'} found"
+        plural = "" if len(features) == 1 else "s"
+        result = f"{len(probing.learned)} of {len(features)} suspect{plural} found"
+        not_compared = f"{unknown} not compared" if unknown else ""
+        return ", ".join(filter(None, [result, not_compared, leaks]))
+    if leaks:
+        return leaks
     explained = len(probing.importances) or len(probing.attributions)
     return f"{explained} feature{'' if explained == 1 else 's'} explained" if explained else None
 

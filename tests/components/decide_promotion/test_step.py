@@ -22,6 +22,7 @@ from schemas.records import (
     GroupTest,
     Probing,
     SliceMetrics,
+    SuspectFeature,
 )
 
 CHAMPION = Champion(version="3", digest="d", deployment=7)
@@ -134,9 +135,13 @@ def probing_of(**flags):
         if flag is not None
         for probe in ("permute", "latent")
     ]
-    return Probing(
-        digest="d", metric="accuracy", examples=99, suspects=list(flags), covariates=probes
-    )
+    suspects = [
+        SuspectFeature(
+            name=name, is_read=True, not_compared="it is constant" if flag is None else None
+        )
+        for name, flag in flags.items()
+    ]
+    return Probing(digest="d", metric="accuracy", examples=99, suspects=suspects, covariates=probes)
 
 
 def promotes(found, **gate):

@@ -114,7 +114,11 @@ def call_wrapper(project: Path, digest: str, folders: list[Path]) -> None:
 
 
 def suspects_of(
-    names: list[str], columns: Features, rows: list[dict[str, Any]], schema: str
+    names: list[str],
+    columns: Features,
+    ignored: set[str],
+    rows: list[dict[str, Any]],
+    schema: str,
 ) -> Any:
     """What `find_suspects` makes of examples with these raw values."""
     from google.protobuf import text_format
@@ -124,7 +128,8 @@ def suspects_of(
     from perennial.data.examples import to_example
 
     records = [to_example(row).SerializeToString() for row in rows]
-    return find_suspects(names, columns, records, text_format.Parse(schema, schema_pb2.Schema()))
+    parsed = text_format.Parse(schema, schema_pb2.Schema())
+    return find_suspects(names, columns, ignored, records, parsed)
 
 
 def read_with_defaults() -> dict[str, Any]:

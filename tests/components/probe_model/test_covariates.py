@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from components.probe_model.covariates import Chance, Suspect, opposite, probe_covariates
-from components.probe_model.latent import explained, shuffle_within
+from components.probe_model.latent import effective_examples, explained, shuffle_within
 from schemas.project import CovariateSettings
 from tests.components.probe_model.simulated import (
     agreeing,
@@ -96,8 +96,10 @@ def test_feature_that_the_model_does_not_weigh_is_innocent_for_certain():
     ]
     assert max(probe.spread for probe in found.probes) < 1e-12
     assert found.not_probed == [
-        "suspect feature `b` was not predicted from the latent vector: the model gives none"
+        "suspect feature `b` was not predicted from the latent vector: the model gives no latent "
+        "vector"
     ]
+    assert found.suspects[0].not_compared is None
 
 
 def test_numbers_of_a_probe_are_the_losses():
@@ -160,6 +162,42 @@ def test_what_the_label_tells_of_a_feature_is_not_held_against_the_latent_vector
     assert flagged <= 12
 
 
+@pytest.mark.parametrize("is_number", [False, True])
+@pytest.mark.parametrize("apart", [0, 3])
+def test_feature_that_is_one_thing_with_the_label_is_not_compared(apart, is_number):
+    """Whatever the latent vector knows, the label knows too: no probe can tell them apart."""
+    model, _ = with_latent(0, leaks=False)
+    values = np.where(np.arange(400) < apart, 1 - model.labels, model.labels)
+    found = probe_covariates(model, [Suspect("site", values, is_number, False)], SETTINGS)
+    (site,) = found.suspects
+    assert found.probes == [] and not site.is_read
+    assert site.not_compared is not None
+    assert "it cannot be told from the label, which leaves it" in site.not_compared
+    assert found.not_probed == [f"suspect feature `site`: {site.not_compared}"]
+
+
+def test_value_that_follows_from_a_regression_s_label_is_not_compared():
+    model = linear(np.random.default_rng(0), [1.0, 1.0])
+    model = replace(model, latent=np.random.default_rng(1).normal(size=(300, 6)))
+    suspect = Suspect("score", 3 - 2 * model.labels, True, False)
+    assert probe_covariates(model, [suspect], SETTINGS).suspects[0].not_compared
+
+
+@pytest.mark.parametrize("rare", [0.5, 0.1])
+def test_feature_apart_from_the_label_is_worth_all_examples(rare):
+    random = np.random.default_rng(2)
+    labels, values = random.integers(0, 2, 400), (random.random(400) < rare).astype(int)
+    assert effective_examples(values, False, labels, True) == pytest.approx(400, rel=0.02)
+    assert effective_examples(labels, False, labels, True) == 0
+
+
+def test_unread_feature_of_a_model_without_latent_vector_is_not_compared():
+    model = linear(np.random.default_rng(0), [1.0])
+    suspect = Suspect("camera", np.arange(300) % 2, False, False)
+    (judged,) = probe_covariates(model, [suspect], SETTINGS).suspects
+    assert judged.not_compared == "the model does not read it, and the model gives no latent vector"
+
+
 @pytest.mark.parametrize("noise", [0.3, 1.0])
 def test_what_the_label_of_a_regression_tells_is_not_held_against_the_latent_vector(noise):
     flagged = 0
@@ -204,7 +242,7 @@ def test_latent_probe_of_a_feature_that_the_model_reads_never_decides():
         (np.zeros(7), "7 examples are too few (at least 20)"),
         (
             np.random.default_rng(0).random((300, 4)),
-            "a vector or image cannot be predicted from the latent vector",
+            "the model does not read it, and a vector or image cannot be predicted from the latent",
         ),
     ],
 )

@@ -83,13 +83,18 @@ def test_cheapest_contributors_are_dropped_first(found, kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_suspects_that_the_model_reads_uses_or_never_saw(found, kind):
+def test_suspects_that_the_model_reads_ignores_or_never_saw(found, kind):
     probes = {(probe.feature, probe.probe): probe for probe in found[kind].covariates}
-    assert set(probes) == {
-        (name, probe) for name in ("sex", "bmi") for probe in ("permute", "invert", "latent")
+    told = {suspect.name: suspect for suspect in found[kind].suspects}
+    assert set(probes) == {("bmi", probe) for probe in ("permute", "invert", "latent")} | {
+        ("sex", "latent")  # `preprocessing_fn` drops it
     }
-    assert all(not probes["sex", probe].flagged for probe in ("permute", "invert", "latent"))
-    assert probes["sex", "permute"].p_value == 1
+    assert {name: suspect.is_read for name, suspect in told.items()} == {
+        "bmi": True,
+        "sex": False,
+        "colour": False,
+    }
+    assert [name for name in told if told[name].not_compared] == ["colour"]
     assert probes["bmi", "permute"].flagged or probes["bmi", "invert"].flagged
     assert not probes["bmi", "latent"].flagged
     unit = "mean squared error" if kind == "regression" else "log loss"
@@ -142,7 +147,10 @@ def test_nothing_is_explained_where_no_example_is_wanted(kinds, tmp_path):
         == probed.covariates
         == []
     )
-    assert probed.not_probed == ["explanations: evaluate.explain.examples is 0"]
+    assert probed.leaks == [] and probed.not_probed == [
+        "explanations: evaluate.explain.examples is 0",
+        "features that alone give the label away: evaluate.explain.examples is 0",
+    ]
 
 
 def test_model_without_halves_has_importances_and_probes_but_no_gradients(kinds, tmp_path):
@@ -151,9 +159,7 @@ def test_model_without_halves_has_importances_and_probes_but_no_gradients(kinds,
     assert any(
         text.startswith("integrated gradients: ") and "run_fn" in text for text in probed.not_probed
     )
-    assert len(probed.importances) == 5 and {probe.feature for probe in probed.covariates} == {
-        "sex"
-    }
+    assert len(probed.importances) == 5 and [suspect.name for suspect in probed.suspects] == ["sex"]
     assert all(math.isfinite(row.loss) for row in probed.importances)
 
 

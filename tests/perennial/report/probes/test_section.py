@@ -57,6 +57,36 @@ def test_innocent_suspects_are_cleared() -> None:
     )
 
 
+def suspect(name: str, is_read: bool = True, why: str | None = None) -> r.SuspectFeature:
+    return r.SuspectFeature(name=name, is_read=is_read, not_compared=why)
+
+
+def test_a_suspect_of_which_nothing_is_known_is_not_called_innocent() -> None:
+    unknown = [suspect("bed_number"), suspect("site", False, "the model does not read it")]
+    said = told(suspects=unknown, covariates=[row for row in COVARIATES if not row.flagged])
+    assert "Whether these were learned is not known: site: the model does not read it" in said
+    assert "Probes 0 of 2 suspects found, 1 not compared" in said
+    assert "The answers do not rest on bed_number more than by chance." in said
+    assert "✓" not in said[said.index("Suspect features") :]
+
+
+def test_a_suspect_that_the_model_does_not_read_is_told_as_such() -> None:
+    said = told(suspects=[suspect("site", is_read=False)], covariates=[])
+    assert "The model does not read site; its latent vector tells no more of that" in said
+
+
+def test_a_feature_that_gives_the_label_away_is_named() -> None:
+    leaks = [
+        r.LeakingFeature(name="account_no", examples=300, parts=2),
+        r.LeakingFeature(name="total", examples=300),
+    ]
+    said = told(leaks=leaks)
+    assert "! account_no alone gives the label away: 2 parts of its values each hold" in said
+    assert "! total alone gives the label away: the label follows from it alone in 300" in said
+    assert "Probes 1 of 2 suspects found, 2 give the label away" in said
+    assert "Probes 2 give the label away" in told(leaks=leaks, covariates=[])
+
+
 def test_a_latent_vector_that_tells_more_than_chance_is_not_called_innocent() -> None:
     read = probe("dose", "latent", 0.9, 0.2, 0.05, p_value=1.0)
     said = told(covariates=[read])
@@ -184,6 +214,8 @@ def test_what_users_name_is_text() -> None:
             "explained": [
                 PROBING.explained[0].model_copy(update={"key": evil, "attributions": {evil: 0.1}})
             ],
+            "suspects": [suspect(evil, why=evil), suspect(evil + "2", is_read=False)],
+            "leaks": [r.LeakingFeature(name=evil, examples=300, parts=2)],
             "not_probed": [evil],
         }
     )
