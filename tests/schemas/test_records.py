@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
+import re
 from pathlib import Path
 
 import pytest
@@ -61,3 +62,22 @@ def test_a_damaged_record_is_refused_with_its_file(
         f"{tmp_path / Decision.FILE} must hold a record of the type Decision. Received: {received}"
         in str(refused.value)
     )
+
+
+def test_every_field_is_written_by_the_product() -> None:
+    """What is only ever its default decides nothing, whatever reads it."""
+    root = Path(__file__).parents[2]
+    rooms = ("components", "perennial", "pipelines", "serving")
+    source = "\n".join(file.read_text() for room in rooms for file in (root / room).rglob("*.py"))
+    written = set(re.findall(r"\b(\w+)=|\"(\w+)\":", source))
+    names = {name for pair in written for name in pair}
+    kinds = [
+        kind for _, kind in inspect.getmembers(r, inspect.isclass) if issubclass(kind, r.Record)
+    ]
+    unwritten = [
+        f"{kind.__name__}.{name}"
+        for kind in kinds
+        for name, field in kind.model_fields.items()
+        if not field.is_required() and name not in names
+    ]
+    assert unwritten == []
