@@ -64,7 +64,7 @@ def suspect(name: str, is_read: bool = True, why: str | None = None) -> r.Suspec
 def test_a_suspect_of_which_nothing_is_known_is_not_called_innocent() -> None:
     unknown = [suspect("bed_number"), suspect("site", False, "the model does not read it")]
     said = told(suspects=unknown, covariates=[row for row in COVARIATES if not row.flagged])
-    assert "Whether these were learned is not known: site: the model does not read it" in said
+    assert "Whether these were learned is not known: site : the model does not read it" in said
     assert "Probes 0 of 2 suspects found, 1 not compared" in said
     assert "The answers do not rest on bed_number more than by chance." in said
     assert "✓" not in said[said.index("Suspect features") :]
