@@ -157,7 +157,9 @@ class Project:
         """Gives the digest of what a step reads: its key, beside its other inputs."""
         inputs = STEP_INPUTS[step]
         files = [self._digest_file(file) for file in inputs.files]
-        return digest_value([FORMAT, settings_of(self.settings, inputs.settings), files])
+        return digest_value(
+            [FORMAT + inputs.revision, settings_of(self.settings, inputs.settings), files]
+        )
 
     def for_step(self, step: str) -> Project:
         """Gives the project with only what a step declares: its result depends on nothing else."""

@@ -52,10 +52,12 @@ class StepInputs:
     Attributes:
         settings: Keys of project.yaml; that of a section stands for all of it.
         files: Files of the project, of `FILES`.
+        revision: Part of its key: raise it when the step makes something else of the same inputs.
     """
 
     settings: tuple[str, ...]
     files: tuple[str, ...] = ()
+    revision: int = 0
 
 
 # The steps whose results are kept, in the order of the run; those that are not here run in every
@@ -64,7 +66,7 @@ STEP_INPUTS = {
     "ingest_examples": StepInputs(("label", *_ROWS, "data.table", "data.splits"), (SCHEMA_TYPES,)),
     "check_examples": StepInputs(
         (
-            "label",
+            *_TASKS,
             "data.key",
             "checks.readable",
             "checks.rows",
@@ -91,7 +93,7 @@ STEP_INPUTS = {
         (SCHEMA_FILE,),
     ),
     "analyse_features": StepInputs(_MODULE, (SCHEMA_FILE, MODULE)),
-    "transform_features": StepInputs(("label", "data.key", "model.module"), (SCHEMA_FILE, MODULE)),
+    "transform_features": StepInputs((*_MODULE, "data.key"), (SCHEMA_FILE, MODULE)),
     "compare_designs": StepInputs(
         (*_MODULE, *_SHORT_TRAININGS, "designs.samples", "designs.epochs"), (MODULE,)
     ),
@@ -163,6 +165,7 @@ STEP_INPUTS = {
             "gate.repeats",
         ),
         (SCHEMA_FILE,),
+        revision=1,
     ),
     "probe_model": StepInputs(
         (

@@ -64,6 +64,26 @@ def tasks_of(settings: ProjectSettings) -> tuple[Task, ...]:
     )
 
 
+def refuse_bounds(kind: TaskKind, low: float | None, high: float | None) -> str | None:
+    """Says what labels must be like, where a task does not take those between two bounds.
+
+    Args:
+        kind: Of the task.
+        low: The least label; None: there is no bound.
+        high: The greatest label; None: there is no bound.
+
+    Returns:
+        Such as `0 and 1`; None where the task takes them.
+    """
+    if low is not None and low == high:
+        return "at least two different labels"
+    if kind == "binary" and ((low is not None and low < 0) or (high is not None and high > 1)):
+        return "0 and 1"
+    if kind == "multi_class" and low is not None and low != 0:
+        return "class numbers that count from 0"
+    return None
+
+
 def metric_words(metric: str) -> str:
     """Gives a metric's name in words."""
     return "AUC" if metric == "auc" else metric.replace("_", " ")

@@ -117,6 +117,19 @@ def function_line(function: Callable[..., object]) -> str:
     return f"{Path(code.co_filename).name}:{code.co_firstlineno}: {code.co_name}"
 
 
+def call_line(path: Path, method: str) -> str | None:
+    """Tells where in the user's file a method is called last: `model.py:20`; None: nowhere."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    lines = [
+        node.lineno
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and node.func.attr == method
+    ]
+    return f"{path.name}:{max(lines)}" if lines else None
+
+
 def user_line(path: Path, error: BaseException) -> str:
     """Tells where in the user's file an error came from: `model.py:12`, or the file."""
     if isinstance(error, SyntaxError) and error.lineno and error.filename == str(path):

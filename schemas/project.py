@@ -568,6 +568,11 @@ class GateSettings(Settings):
         description="Worst values that may serve, by metric of the first task: least accuracy or "
         "auc, greatest loss or error.",
     )
+    trivial: Literal["warn", "block"] = Field(
+        "block",
+        description="What a first candidate does that is not shown to be better than the best "
+        "constant answer, such as always the most frequent class. With a champion that only warns.",
+    )
     slice_loss: float | None = Field(
         None,
         ge=0,

@@ -1,5 +1,7 @@
 """Checks an ingested span against the project's expectations; sets the few that break them aside.
 
+Labels that the tasks do not take break an expectation that every project has.
+
 What is published are the examples that are left. Each row that is not among them stands, with its
 reasons, in the quarantine file.
 """
@@ -14,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from components.check_examples.example_table import make_table
 from components.check_examples.expectations import open_suite
+from components.check_examples.labels import explain_rule, label_rule
 from components.check_examples.rows import (
     RowsDecision,
     check_rows,
@@ -107,11 +110,15 @@ def _settle(project: Project, ingestion: Ingestion, files: list[str], output: Pa
     def decide(failing: int, settled: bool) -> RowsDecision:
         return decide_rows(ingested, ingestion.set_aside, failing, settings.set_aside, settled)
 
-    with open_suite(project.expectations, settings.expectations) as suite:
+    rule = label_rule(project, ingestion)
+    expectations = [*project.expectations, *([rule] if rule else [])]
+    with open_suite(expectations, settings.expectations) as suite:
         if not ingested:
             return Settled(suite.not_compared("there are no rows"), decide(0, True))
         with tempfile.TemporaryDirectory(dir=output) as scratch:
             found = settle(suite, span, make_table(files, Path(scratch)), decide)
+        if rule is not None:
+            found = explain_rule(project, found)
         suite.publish_docs(span, found.checks, output / DATA_DOCS)
     return found
 

@@ -12,7 +12,7 @@ from perennial.project import Project
 from perennial.storage.digests import digest_value
 from perennial.training.keras_internals import reset_layer_names
 from perennial.training.losses import task_outputs
-from perennial.training.model_builder import check_output
+from perennial.training.model_builder import check_output, refuse_own_training
 from perennial.training.model_call import call_model
 from perennial.training.transformed_features import TransformedFeatures
 from perennial.user_module import function_line, user_line
@@ -67,6 +67,7 @@ class DesignSpace:
                 received=type(model).__name__,
                 remedy="Return it.",
             )
+        refuse_own_training(self.project, model, self.place)
         self._check(model)
         if not model.trainable_variables:
             raise ProjectError(
@@ -93,7 +94,7 @@ class DesignSpace:
 
     def _check(self, model: keras.Model) -> None:
         """Tries the model on some examples."""
-        features, labels = self.features.sample("train", _PROBED)
+        features, _ = self.features.sample("train", _PROBED)
         try:
             outputs = task_outputs(call_model(model, features, training=False), self.project.tasks)
         except Exception as error:
@@ -104,7 +105,8 @@ class DesignSpace:
                 remedy="Correct it.",
             ) from error
         for task in self.project.tasks:
-            check_output(self.place, task, outputs[task.name], labels)
+            classes = self.features.classes(task) if task.is_classes else None
+            check_output(self.place, task, outputs[task.name], classes)
 
 
 def find_spaces(project: Project, features: TransformedFeatures) -> list[DesignSpace]:

@@ -35,6 +35,40 @@ def judge_floors(evaluation: Evaluation, gate: GateSettings) -> list[Criterion]:
     return [_floor(evaluation, metric, gate.floors.get(metric)) for metric in metrics]
 
 
+def judge_trivial(evaluation: Evaluation, gate: GateSettings) -> Criterion:
+    """Judges whether the candidate is shown to be better than the best constant answer.
+
+    It blocks where there is no champion: the first one must have learned something. A champion is
+    worth comparing with by itself, so beside one it only warns.
+    """
+    name, trivial = "against the best constant answer", evaluation.trivial
+    blocking = evaluation.champion is None and gate.trivial == "block"
+    if trivial is None or not trivial.gain.has_interval:
+        why = "this evaluation has no such comparison; run with --retrain"
+        if trivial is not None:
+            why = f"the test split holds {trivial.gain.reason or 'too few examples'}"
+        return Criterion(
+            name=name,
+            kind="trivial",
+            metric=gate.metric,
+            passed=False,
+            compared=False,
+            blocking=blocking,
+            limit=0.0,
+            explanation=f"not compared with the best constant answer: {why}",
+        )
+    gain = trivial.gain
+    passed = gain.low > 0
+    interval = f"{_show(gain.value, '+')}, {gain.confidence:.0%} interval {_show(gain.low, '+')} to"
+    verdict = "is better than" if passed else "is not shown to be better than"
+    explanation = (
+        f"it {verdict} the best constant answer ({trivial.answer}: {metric_words(gate.metric)} "
+        f"{_show(trivial.value)}): gain {interval} {_show(gain.high, '+')} on {gain.examples} "
+        "examples"
+    )
+    return _of_difference(name, gain, passed, 0.0, explanation, "trivial", blocking)
+
+
 def judge_against_champion(evaluation: Evaluation, gate: GateSettings) -> Criterion:
     """Judges the difference in the primary metric.
 
@@ -47,6 +81,8 @@ def judge_against_champion(evaluation: Evaluation, gate: GateSettings) -> Criter
     limit = 0.0 if gate.mode == "better" else -gate.margin
     if difference is None or not difference.has_interval:
         why = "; ".join(evaluation.not_compared) or "the difference could not be measured"
+        if difference is not None and difference.reason:
+            why = f"the test split holds {difference.reason}"
         return Criterion(
             name=name,
             metric=gate.metric,
@@ -190,6 +226,7 @@ def _floor(evaluation: Evaluation, metric: Metric, floor: float | None) -> Crite
     value = math.nan if measured is None else measured.values.get(metric, math.nan)
     name = f"candidate's {metric_words(metric)}"
     if not math.isfinite(value):
+        reason = None if measured is None else measured.undefined.get(metric)
         return Criterion(
             name=name,
             kind="floor",
@@ -197,7 +234,9 @@ def _floor(evaluation: Evaluation, metric: Metric, floor: float | None) -> Crite
             passed=False,
             compared=False,
             limit=floor,
-            explanation=f"{name} could not be measured",
+            explanation=f"{name} is not defined: the test split holds {reason}"
+            if reason
+            else f"{name} could not be measured",
         )
     if floor is None:
         passed, explanation = True, f"{name} is {_show(value)}; no floor is set"
@@ -236,12 +275,14 @@ def _of_difference(
     limit: float,
     explanation: str,
     kind: CriterionKind = "difference",
+    blocking: bool = True,
 ) -> Criterion:
     return Criterion(
         name=name,
         kind=kind,
         metric=row.metric,
         passed=passed,
+        blocking=blocking,
         explanation=explanation,
         value=row.value,
         low=row.low,

@@ -11,9 +11,11 @@ from components.decide_promotion.criteria import (
     judge_floors,
     judge_leaks,
     judge_slices,
+    judge_trivial,
     list_first,
 )
-from schemas.project import GateSettings
+from perennial.tasks import metric_words
+from schemas.project import GateSettings, Metric
 from schemas.records import CANDIDATE, OVERALL, Criterion, Decision, Difference, Evaluation, Probing
 
 _LISTED_SLICES = 10
@@ -24,16 +26,17 @@ def decide_promotion(
 ) -> Decision:
     """Decides whether the candidate replaces the champion, on the first task.
 
-    Every blocking criterion must pass; the others warn. Without a champion only the floors are
-    required, and the decision says so. A champion that could not be compared keeps its place: what
-    was not compared never passes. Other tasks are measured, not judged, and the decision says so.
+    Every blocking criterion must pass; the others warn. Without a champion the candidate must be
+    within the floors and better than the best constant answer, and the decision says so. A champion
+    that could not be compared keeps its place: what was not compared never passes. Other tasks are
+    measured, not judged, and the decision says so.
 
     Args:
         evaluation: Of the candidate and the champion on the same examples.
         gate: The criteria.
         probing: Probes of the candidate's suspect features; None: nothing was probed.
     """
-    criteria = judge_floors(evaluation, gate)
+    criteria = [*judge_floors(evaluation, gate), judge_trivial(evaluation, gate)]
     if evaluation.champion is not None:
         criteria += [judge_against_champion(evaluation, gate), *judge_slices(evaluation, gate)]
     criteria += [
@@ -78,7 +81,27 @@ def _not_compared(evaluation: Evaluation, gate: GateSettings, probing: Probing |
     )
     probed = probing.not_probed if probing is not None else []
     unmeasured = [row for row in evaluation.differences if champion and _unmeasured(row, first)]
-    return [*evaluation.not_compared, *probed, *unread, *unset, *slices, *_too_small(unmeasured)]
+    return [
+        *evaluation.not_compared,
+        *_undefined(evaluation),
+        *probed,
+        *unread,
+        *unset,
+        *slices,
+        *_too_small(unmeasured),
+    ]
+
+
+def _undefined(evaluation: Evaluation) -> list[str]:
+    """Lists the candidate's metrics that are not defined on the test split, with the reason."""
+    several = len(evaluation.tasks) > 1
+    return [
+        f"{metric_words(metric)}{f' of task `{row.task}`' if several else ''} is not defined: the "
+        f"test split holds {reason}"
+        for row in evaluation.slices
+        if (row.model, row.slice) == (CANDIDATE, OVERALL)
+        for metric, reason in row.undefined.items()
+    ]
 
 
 def _slices_unread(evaluation: Evaluation, gate: GateSettings) -> bool:
@@ -92,9 +115,16 @@ def _unmeasured(row: Difference, task: str) -> bool:
 
 def _too_small(rows: list[Difference]) -> list[str]:
     """Lists slices without an interval, in one line for each reason: there may be hundreds."""
-    nothing = [row.slice for row in rows if not math.isfinite(row.value)]
+    undefined: dict[tuple[Metric, str], list[str]] = {}
+    for row in rows:
+        if not math.isfinite(row.value):
+            undefined.setdefault((row.metric, row.reason), []).append(row.slice)
+    lines = [
+        f"{metric_words(metric)} is not defined on {_slices(names)}"
+        + (f": each holds {reason}" if reason else "")
+        for (metric, reason), names in undefined.items()
+    ]
     small = [f"{row.slice} ({row.examples})" for row in rows if math.isfinite(row.value)]
-    lines = [f"no difference could be measured on {_slices(nothing)}"] if nothing else []
     return lines + ([f"too few examples for an interval on {_slices(small)}"] if small else [])
 
 

@@ -25,6 +25,7 @@ from perennial.evaluation.prediction_table import (
     class_scores,
     predictions_of,
 )
+from perennial.evaluation.trivial import compare_trivial
 from perennial.project import Project
 from perennial.tasks import Task
 from schemas.project import Metric
@@ -36,6 +37,7 @@ from schemas.records import (
     Difference,
     ServedTask,
     SliceMetrics,
+    TrivialPredictor,
 )
 
 
@@ -81,6 +83,18 @@ def compare_models(measured: Measured) -> list[Difference]:
                 _compare_first(measured, table) if number == 0 else _compare_other(measured, table)
             )
     return differences
+
+
+def compare_candidate_with_trivial(measured: Measured) -> TrivialPredictor:
+    """Compares the candidate with the best constant answer, on the first task."""
+    first, gate = measured.tables[0], measured.project.settings.gate
+    return compare_trivial(
+        predictions_of(first.frame, first.task, measured.candidate),
+        first.frame[LABEL].to_numpy(),
+        gate.metric,
+        _terms(measured.project, first.task, gate.repeats),
+        first.frame[GROUP].to_numpy() if GROUP in first.frame else None,
+    )
 
 
 def confuse(measured: Measured) -> list[ConfusionMatrix]:

@@ -12,6 +12,7 @@ from components.evaluate_model.fairness import compare_groups
 from components.evaluate_model.measurements import (
     Measured,
     calibrate,
+    compare_candidate_with_trivial,
     compare_models,
     confuse,
     measure_slices,
@@ -233,6 +234,7 @@ def _evaluate(
         examples=len(first.frame),
         slices=measure_slices(measured),
         differences=compare_models(measured),
+        trivial=compare_candidate_with_trivial(measured),
         confusion=confuse(measured),
         mistakes=find_mistakes(first.frame, first.task, name),
         serving=measured.serving.record if measured.serving is not None else None,

@@ -63,7 +63,7 @@ class RowRules:
             return False
         if pa.types.is_large_binary(key.type) and pc.min(pc.binary_length(key)).as_py() == 0:
             return False
-        if pa.types.is_floating(label.type) and pc.any(pc.is_nan(label)).as_py():
+        if pa.types.is_floating(label.type) and not pc.all(pc.is_finite(label)).as_py():
             return False
         return all(self.domain.allows(value) for value in pc.unique(label).to_pylist())
 
@@ -85,6 +85,8 @@ class RowRules:
             return Reason(
                 f"`{self.label}` (label) must be set", "nothing" if label is None else "NaN"
             )
+        if isinstance(label, float) and math.isinf(label):
+            return Reason(f"`{self.label}` (label) must be a finite number", f"{label}")
         if not self.domain.allows(label):
             return Reason(
                 f"`{self.label}` (label) must be {self.domain.describe()}", shorten(label)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from components.transform_features.labels import check_labels
 from components.transform_features.parity import Parity, Sampled, check_parity
 from perennial.data.beam import make_pipeline
 from perennial.data.examples import split_files, split_prefix
@@ -17,7 +18,11 @@ from perennial.data.preprocessing import naming_user_line, raw_examples, read_ba
 from perennial.errors import ProjectError
 from perennial.project import Project
 from perennial.storage.atomic import link_tree
-from perennial.training.transformed_features import TRANSFORM_GRAPH, TRANSFORMED_EXAMPLES
+from perennial.training.transformed_features import (
+    TRANSFORM_GRAPH,
+    TRANSFORMED_EXAMPLES,
+    TransformedFeatures,
+)
 from perennial.user_module import function_line
 
 if TYPE_CHECKING:
@@ -39,6 +44,7 @@ def transform_features(project: Project, window: Path, graph: Path, output: Path
     examples.
 
     Raises:
+        DataError: A task does not take its labels, or all of them are the same.
         ProjectError: `preprocessing_fn` computes something else in serving than in training.
     """
     for folder in (TRANSFORM_GRAPH, TRANSFORMED_EXAMPLES):  # of an attempt that was killed
@@ -47,6 +53,7 @@ def transform_features(project: Project, window: Path, graph: Path, output: Path
     with tempfile.TemporaryDirectory() as scratch, naming_user_line(project):
         _run(project, window, output, Path(scratch))
         sampled = [pair for split in TRANSFORMED for pair in _read_pairs(Path(scratch, split))]
+    check_labels(project, TransformedFeatures(output, project.tasks))
     return check_parity(project, output / TRANSFORM_GRAPH, sampled)
 
 

@@ -182,7 +182,12 @@ def _describe_evaluation(evaluation: Evaluation | None) -> Iterator[str]:
 def _describe_metrics(row: SliceMetrics) -> str:
     from perennial.tasks import metric_words
 
-    return ", ".join(f"{metric_words(name)} {value:.4f}" for name, value in row.values.items())
+    return ", ".join(
+        f"{metric_words(name)} not defined ({row.undefined[name]})"
+        if name in row.undefined
+        else f"{metric_words(name)} {value:.4f}"
+        for name, value in row.values.items()
+    )
 
 
 def _describe_least_gain(evaluation: Evaluation) -> str:

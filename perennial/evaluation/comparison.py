@@ -22,6 +22,7 @@ from perennial.evaluation.bootstrap import (
     mean_interval,
     per_interval,
 )
+from perennial.evaluation.definedness import why_no_interval, why_undefined
 from perennial.evaluation.groups import Group
 from perennial.evaluation.prediction_table import Array
 from schemas.project import Metric
@@ -283,6 +284,11 @@ def _difference(
     slice: str = OVERALL,
     view: bool = False,
 ) -> Difference:
+    reason = ""
+    if not all(map(math.isfinite, gain)):
+        reason = why_undefined(pair.metric, pair.labels) or why_no_interval(
+            pair.metric, pair.labels, pair.clusters
+        )
     return Difference(
         metric=pair.metric,
         task=terms.task,
@@ -296,4 +302,5 @@ def _difference(
         view=view,
         family=family,
         clusters=None if pair.clusters is None else len(np.unique(pair.clusters)),
+        reason=reason,
     )

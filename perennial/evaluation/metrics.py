@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from perennial.evaluation.comparison import OF_ALL_EXAMPLES, example_losses
+from perennial.evaluation.definedness import why_undefined
 from perennial.evaluation.groups import Group
 from perennial.evaluation.prediction_table import LABEL, WEIGHT, Array, predictions_of
 from perennial.tasks import METRICS, Task
@@ -25,7 +26,8 @@ def measure(
     """Measures every model overall and on each group, by the losses that their differences use.
 
     Where the table has weights, the models are measured a second time with them: the serving
-    distribution. What cannot be measured, such as the AUC of a slice with one class, is NaN.
+    distribution. What is not defined, such as the AUC of a slice with one class, is NaN, and the
+    record holds the reason.
 
     Args:
         table: The task's table of n examples.
@@ -59,9 +61,15 @@ def measure(
                         for metric in METRICS[task.kind]
                     },
                     view=group.view,
+                    undefined=_undefined(task, labels[which], weights[which]),
                 )
             )
     return rows
+
+
+def _undefined(task: Task, labels: Array, weights: Array) -> dict[Metric, str]:
+    reasons = {metric: why_undefined(metric, labels, weights) for metric in METRICS[task.kind]}
+    return {metric: reason for metric, reason in reasons.items() if reason is not None}
 
 
 def measure_metric(predictions: Array, labels: Array, metric: Metric, weights: Array) -> float:

@@ -8,7 +8,7 @@ from perennial.errors import ProjectError
 from perennial.project import NATIVE, PREPROCESSING, RUN_FN, Project, read_text
 from perennial.settings import SETTINGS_FILE
 from perennial.step_inputs import SCHEMA_FILE
-from perennial.tasks import METRICS
+from perennial.tasks import METRICS, refuse_bounds
 from perennial.training.stages import choose_stages
 from perennial.user_module import defined_names
 from schemas.project import ProjectSettings
@@ -29,6 +29,7 @@ def check_project(project: Project) -> None:
         if name not in names:
             raise _unknown_feature(setting, name, list(names))
     _check_tasks(project)
+    _check_label_domain(project)
     _check_judgement(project)
     choose_stages(project)
     _ = project.expectations
@@ -68,6 +69,35 @@ def _check_tasks(project: Project) -> None:
         where, remedy = f"{SETTINGS_FILE}: gate.metric", f"Set it to {known[0]}."
         expected = f"must be a metric of the {first.kind} task `{first.name}` ({', '.join(known)})"
         raise ProjectError(where, expected, metric, remedy)
+
+
+def _check_label_domain(project: Project) -> None:
+    """Checks that the tasks take every label that the schema allows, and that there are several."""
+    label = next(each for each in project.schema.feature if each.name == project.settings.label)
+    kind = next((name for name in ("int_domain", "float_domain") if label.HasField(name)), None)
+    if kind is None:
+        return
+    domain = getattr(label, kind)
+    low, high = (
+        getattr(domain, side) if domain.HasField(side) else None for side in ("min", "max")
+    )
+    labels = " ".join(
+        f"{side} {bound:g}" for side, bound in (("min", low), ("max", high)) if bound is not None
+    )
+    where = f"{SCHEMA_FILE}: {label.name}: {kind}"
+    for number, task in enumerate(project.tasks):
+        if task.label != label.name:
+            continue
+        expected = refuse_bounds(task.kind, low, high)
+        if expected is None:
+            continue
+        raise ProjectError(
+            where,
+            f"must allow what the {task.kind} task `{task.name}` takes: {expected}",
+            labels,
+            "Correct the domain and land such labels, or make a label of them in "
+            f"preprocessing_fn and name it in model.tasks[{number}].label.",
+        )
 
 
 def _features_of_evaluation(settings: ProjectSettings) -> dict[str, str]:

@@ -14,8 +14,8 @@ from perennial.tasks import LATENT, Task
 from perennial.training.keras_internals import is_functional, reset_layer_names, tensor_below_head
 from perennial.training.losses import task_outputs
 from perennial.training.model_call import call_model
-from perennial.training.transformed_features import Features, Labels, TransformedFeatures
-from perennial.user_module import function_line, user_line
+from perennial.training.transformed_features import Features, TransformedFeatures
+from perennial.user_module import call_line, function_line, user_line
 
 if TYPE_CHECKING:
     import keras
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 Values = Mapping[str, int | float | str | bool]
 _PROBED = 64
+# Methods of a Keras model that its `fit` calls, and the training loop does not.
+_OWN_TRAINING = ("train_step", "compute_loss")
 # How far 16-bit rounding may take a softmax's sum from 1.
 _ROUNDING = 0.02
 
@@ -60,7 +62,7 @@ class ModelBuilder:
 
         Raises:
             ProjectError: `build_model` fails, with the user's line, or gives no Keras model with
-                weights to train.
+                weights to train, or one that is to be trained in a way of its own.
         """
         import keras
         import keras_tuner
@@ -77,6 +79,7 @@ class ModelBuilder:
                 received=type(model).__name__,
                 remedy="Return it.",
             )
+        refuse_own_training(self.project, model, where)
         if not model.built:
             self._try(model, self.features.sample("train", 1)[0])
         if not model.trainable_variables:
@@ -95,7 +98,7 @@ class ModelBuilder:
             ProjectError: It does not take the transformed features, or its output does not fit the
                 tasks.
         """
-        features, labels = self.features.sample("train", _PROBED)
+        features, _ = self.features.sample("train", _PROBED)
         outputs = self._try(model, features)
         where = function_line(self.project.module().build_model)
         names = ", ".join(f"`{task.name}` ({task.kind})" for task in self.project.tasks)
@@ -110,7 +113,8 @@ class ModelBuilder:
                 "model.tasks in project.yaml.",
             ) from None
         for task in self.project.tasks:
-            check_output(where, task, by_task[task.name], labels)
+            classes = self.features.classes(task) if task.is_classes else None
+            check_output(where, task, by_task[task.name], classes)
 
     def _call(self, *arguments: Any) -> Any:
         return self._naming_line(self.project.module().build_model, *arguments)
@@ -134,34 +138,57 @@ class ModelBuilder:
             ) from error
 
 
-def check_output(where: str, task: Task, output: tf.Tensor, labels: Labels) -> None:
-    """Checks one task's output on some examples: its shape, and that probabilities are some.
+def refuse_own_training(project: Project, model: keras.Model, where: str) -> None:
+    """Refuses a model that brings what the training loop does not use: a loss, a training step.
+
+    Regularisers, constraints and `add_loss` are the layers' own, and used.
 
     Raises:
-        ProjectError: It does not fit; `where` names the user's line.
+        ProjectError: It does; the message names the user's line, or `where` it was built.
     """
-    import tensorflow as tf
+    import keras
 
-    shape, truth = tuple(output.shape), labels[task.name]
+    expected = "must leave the training to Perennial: the task's loss, minimised by Adam"
+    remedy = (
+        "Remove it and set train.learning_rate, or let TFX's `run_fn` train the model "
+        "(docs/training.md)."
+    )
+    if model.compiled:
+        line = call_line(project.module_path, "compile") or where
+        received = f"a compiled model (optimizer {type(model.optimizer).__name__})"
+        raise ProjectError(line, expected, received, remedy)
+    for name in _OWN_TRAINING:
+        method = getattr(type(model), name)
+        if method is not getattr(keras.Model, name):
+            received = f"a model with its own `{name}`"
+            raise ProjectError(function_line(method), expected, received, remedy)
+
+
+def check_output(where: str, task: Task, output: tf.Tensor, classes: int | None) -> None:
+    """Checks one task's output on some examples: its shape, and that probabilities are some.
+
+    Args:
+        where: The user's line.
+        task: Whose kind decides.
+        output: As the model gives it.
+        classes: How many classes its labels have; None: they are values.
+
+    Raises:
+        ProjectError: It does not fit.
+    """
+    shape = tuple(output.shape)
     if task.kind == "multi_class":
-        classes = int(tf.reduce_max(truth)) + 1
-        expected = f"[batch, classes] with at least {classes} classes"
+        assert classes is not None
+        expected = f"[batch, classes] with at least {classes} classes, as the labels have"
         fits = len(shape) == 2 and shape[1] >= max(classes, 2)
     else:
-        expected, fits = "[batch, 1]", shape in ((truth.shape[0], 1), (truth.shape[0],))
+        expected, fits = "[batch, 1]", len(shape) == 1 or (len(shape) == 2 and shape[1] == 1)
     if not fits:
         raise ProjectError(
             where=where,
             expected=f"must give {expected} for the {task.kind} task `{task.name}`",
             received=f"output of shape {['batch', *shape[1:]]}".replace("'", ""),
             remedy="Correct its last layer, or the task's kind in project.yaml.",
-        )
-    if task.kind == "binary" and int(tf.reduce_max(truth)) > 1:
-        raise ProjectError(
-            where="project.yaml: model.tasks",
-            expected=f"`{task.name}` is binary: labels must be 0 or 1",
-            received=f"a label of {int(tf.reduce_max(truth))}",
-            remedy="Use multi_class.",
         )
     _check_probabilities(where, task, output)
 

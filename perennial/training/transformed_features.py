@@ -13,6 +13,7 @@ from perennial.errors import ProjectError
 from perennial.tasks import Task
 
 if TYPE_CHECKING:
+    import numpy as np
     import tensorflow as tf
     import tensorflow_transform as tft
 
@@ -126,6 +127,35 @@ class TransformedFeatures:
         for name in {task.label for task in self.tasks}:
             del features[name]
         return features, labels
+
+    def label_values(self, task: Task, split: str) -> np.ndarray[Any, np.dtype[Any]]:
+        """Reads a task's labels of all examples of a split, as `preprocessing_fn` gave them, [n].
+
+        Their type is that of the transformed feature: a class may be a float.
+        """
+        import numpy as np
+        import tensorflow as tf
+
+        files = self.files(split)
+        if not files:
+            return np.empty(0)
+        spec = {task.label: self._spec[task.label]}
+        parts = [
+            np.ravel(tf.io.parse_example(examples, spec)[task.label].numpy())
+            for examples in self.records(split).batch(_COUNTED)
+        ]
+        return np.concatenate(parts) if parts else np.empty(0)
+
+    def classes(self, task: Task) -> int:
+        """Counts the classes of a task: one more than the greatest label that is trained on."""
+        if task.name not in self._classes:
+            most = [self.label_values(task, split) for split in ("train", "eval")]
+            self._classes[task.name] = 1 + max(int(each.max()) for each in most if len(each))
+        return self._classes[task.name]
+
+    @cached_property
+    def _classes(self) -> dict[str, int]:
+        return {}
 
     @cached_property
     def _spec(self) -> dict[str, object]:

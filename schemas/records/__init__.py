@@ -43,6 +43,7 @@ from schemas.records.judgement import (
     ServingDistribution,
     SliceMetrics,
     SuspectFeature,
+    TrivialPredictor,
 )
 from schemas.records.ledger import (
     DecisionMade,
@@ -138,6 +139,7 @@ __all__ = [
     "SuspectFeature",
     "Training",
     "Trial",
+    "TrivialPredictor",
     "Tuned",
     "Tuning",
     "Validation",

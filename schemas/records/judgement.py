@@ -23,7 +23,8 @@ class SliceMetrics(Record):
 
     `slice` is `overall`, `feature=value`, or `a=1, b=2` of a cross; of a view (`view`) its name:
     `newest span`, `serving distribution`, `drifted: feature`. `model` is `candidate`, `champion`,
-    or the name of another instance.
+    or the name of another instance. `undefined` says of each metric that is not defined (its value
+    is NaN) what the examples are like, such as `one class only (1)`.
     """
 
     model: str
@@ -32,6 +33,7 @@ class SliceMetrics(Record):
     examples: int
     values: dict[Metric, float]
     view: bool = False
+    undefined: dict[Metric, str] = {}
 
 
 class Difference(Record):
@@ -40,7 +42,8 @@ class Difference(Record):
     `model` is `candidate`, or the name of another instance. `family` counts the intervals that
     hold together with `confidence`: each is widened for it (Bonferroni). `clusters` counts the
     groups that were resampled; None: examples.
-    A slice with too few examples has no interval: `low` and `high` are NaN.
+    A slice with too few examples has no interval: `low` and `high` are NaN. `reason` says what the
+    examples are like where there is no value or no interval, such as `one class only (1)`.
     """
 
     metric: Metric
@@ -55,11 +58,25 @@ class Difference(Record):
     view: bool = False
     family: int = 1
     clusters: int | None = None
+    reason: str = ""
 
     @property
     def has_interval(self) -> bool:
         """Tells whether the difference and its interval are numbers."""
         return all(map(math.isfinite, (self.value, self.low, self.high)))
+
+
+class TrivialPredictor(Record):
+    """The candidate beside the constant answer that does best on the same test examples.
+
+    `answer` says which: for accuracy the most frequent class, for log loss each class with its
+    share, for the mean absolute error the median, for the mean squared error the mean; any constant
+    has the AUC 0.5. `value` is its metric, and `gain` what the candidate gains over it.
+    """
+
+    answer: str
+    value: float
+    gain: Difference
 
 
 class ServingDistribution(Record):
@@ -192,7 +209,8 @@ class Evaluation(FileRecord):
 
     `window` holds the spans that were trained and tested on, oldest first. `differences` hold the
     gate's metric of the first task, and of each other task its own. Confusion, mistakes and
-    fairness are of the first task; there is no confusion of a regression, nor of more than 100
+    fairness are of the first task, and so is the comparison with the `trivial` predictor (None: in
+    older records); there is no confusion of a regression, nor of more than 100
     classes. Calibration is of every task with classes.
     """
 
@@ -209,6 +227,7 @@ class Evaluation(FileRecord):
     differences: list[Difference]
     confusion: list[ConfusionMatrix]
     mistakes: list[Mistake]
+    trivial: TrivialPredictor | None = None
     serving: ServingDistribution | None = None
     fairness: Fairness | None = None
     calibration: list[Calibration] = []
@@ -357,7 +376,9 @@ class Probing(FileRecord):
         return list(dict.fromkeys(probe.feature for probe in self.covariates if probe.flagged))
 
 
-CriterionKind = Literal["floor", "difference", "slice", "fairness", "covariate", "leak"]
+CriterionKind = Literal[
+    "floor", "trivial", "difference", "slice", "fairness", "covariate", "leak"
+]
 
 
 class Criterion(Record):

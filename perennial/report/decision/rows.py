@@ -14,8 +14,8 @@ from schemas.records import Criterion, Decision
 Verdict = Literal["passed", "failed", "warns", "not compared"]
 # What must be seen first stands first.
 _ORDER: tuple[Verdict, ...] = ("failed", "not compared", "warns", "passed")
-# Their numbers are differences from the champion.
-_CHANGES = ("difference", "slice")
+# Their numbers are differences: from the champion, or from the best constant answer.
+_CHANGES = ("difference", "slice", "trivial")
 
 
 @dataclass(frozen=True)
@@ -64,6 +64,11 @@ def why_failed(criterion: Criterion, gate: GateSettings | None) -> str | None:
             f"{measured.lstrip('−+')} of {metric_words(metric)}",
         )
         return f"on {place} the candidate loses {lost}, and {limit.lstrip('−+')} is tolerated"
+    if criterion.kind == "trivial":
+        return (
+            "the candidate is not shown to be better than the best constant answer "
+            f"({metric_words(metric)} {measured})"
+        )
     if criterion.kind == "difference":
         required = "be better" if gate.mode == "better" else "be good enough"
         return f"the candidate is not shown to {required} ({metric_words(metric)} {measured})"
@@ -94,9 +99,7 @@ def _limit(criterion: Criterion, gate: GateSettings | None) -> str:
         return ""
     if criterion.kind in _CHANGES:
         return (
-            "above 0"
-            if criterion.kind == "difference" and not criterion.limit
-            else f"at least {limit}"
+            "above 0" if criterion.kind != "slice" and not criterion.limit else f"at least {limit}"
         )
     if criterion.kind == "floor" and metric is None:
         return limit  # an older record, which does not say whether more is better

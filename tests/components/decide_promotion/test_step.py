@@ -23,6 +23,7 @@ from schemas.records import (
     Probing,
     SliceMetrics,
     SuspectFeature,
+    TrivialPredictor,
 )
 
 CHAMPION = Champion(version="3", digest="d", deployment=7)
@@ -60,7 +61,11 @@ def evaluation(
     kind = KINDS[metric]
     measured = dict.fromkeys(METRICS[kind], 0.5) | {metric: value}
     overall = {"model": "candidate", "task": "tipped", "slice": "overall", "examples": 9}
+    trivial = TrivialPredictor(
+        answer="always 0", value=0.1, gain=difference((0.1, 0.2, 0.3), metric)
+    )
     return Evaluation(
+        trivial=trivial,
         candidate="instance-1",
         digest="d",
         champion=champion,
@@ -325,6 +330,70 @@ def test_a_small_gain_is_not_shown_as_zero():
 
 
 WON = (0.01, 0.02, 0.03)
+
+
+def with_trivial(found, gain, **changes):
+    """The evaluation of a candidate that gains so much over the best constant answer."""
+    row = difference(gain, found.trivial.gain.metric).model_copy(update=changes)
+    return found.model_copy(
+        update={"trivial": found.trivial.model_copy(update={"value": 0.99, "gain": row})}
+    )
+
+
+@given(GAINS, GATES)
+def test_a_first_champion_is_shown_to_be_better_than_the_best_constant_answer(gain, gate):
+    found = with_trivial(evaluation(None, gate.metric, champion=None), gain)
+    decision = decide_promotion(found, gate)
+    assert decision.promote is (gain[0] > 0)
+    assert decision.promote or "always 0" in decision.reasons[0]
+    warned = decide_promotion(found, gate.model_copy(update={"trivial": "warn"}))
+    assert warned.promote and bool(warned.warnings) is (gain[0] <= 0)
+
+
+@given(GAINS, GAINS, GATES)
+def test_beside_a_champion_the_best_constant_answer_only_warns(gain, over_constant, gate):
+    decision = decide_promotion(with_trivial(evaluation(gain, gate.metric), over_constant), gate)
+    assert decision.promote == decide_promotion(evaluation(gain, gate.metric), gate).promote
+    assert bool(decision.warnings) is (over_constant[0] <= 0)
+
+
+def test_a_first_candidate_that_was_not_compared_with_the_constant_does_not_serve():
+    first = evaluation(champion=None)
+    one_class = with_trivial(first, [math.nan] * 3, reason="one class only (1)")
+    for found, why in (
+        (one_class, "the test split holds one class only (1)"),
+        (first.model_copy(update={"trivial": None}), "run with --retrain"),
+    ):
+        decision = decide_promotion(found, GateSettings())
+        assert not decision.promote and why in decision.reasons[0]
+        assert not decision.worth_repeating
+
+
+def test_a_metric_that_is_not_defined_is_named_with_its_cause():
+    cause = "one class only (1)"
+    nothing = [math.nan] * 3
+    for champion in (CHAMPION, None):
+        found = evaluation(nothing, "auc", math.nan, champion)
+        measured = found.slices[0].model_copy(update={"undefined": {"auc": cause}})
+        row = found.differences[0].model_copy(update={"reason": cause})
+        found = found.model_copy(update={"slices": [measured], "differences": [row]})
+        decision = decide_promotion(found, GateSettings(metric="auc", floors={"auc": 0.0}))
+        assert not decision.promote
+        assert f"candidate's AUC is not defined: the test split holds {cause}" in decision.reasons
+        assert f"AUC is not defined: the test split holds {cause}" in decision.not_compared
+        not_compared = f"not compared: the test split holds {cause}"
+        assert (not_compared in decision.reasons) is (champion is CHAMPION)
+
+
+def test_slices_on_which_a_metric_is_not_defined_are_listed_by_their_cause():
+    found = evaluation(WON, "auc")
+    for where, cause in (("label=0", "one class only (0)"), ("label=1", "one class only (1)")):
+        found = with_slice(found, [math.nan] * 3, where)
+        rows = [*found.differences[:-1], found.differences[-1].model_copy(update={"reason": cause})]
+        found = found.model_copy(update={"differences": rows})
+    for name in ("0", "1"):
+        line = f"AUC is not defined on 1 slice: label={name}: each holds one class only ({name})"
+        assert line in decide_promotion(found, GateSettings(metric="auc")).not_compared
 
 
 @given(GAINS, st.floats(0, 0.5))
