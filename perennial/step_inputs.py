@@ -193,6 +193,7 @@ SELECTED = {
     "train.instances": ("train_model", "instances that there were not before"),
     "train.seed": ("train_model", "all instances, which get other seeds"),
     "patch.instances": ("train_model", "instances that there were not before"),
+    "evaluate.former_days": ("evaluate_model", "the comparison, where it chooses other versions"),
     "tune.best": ("train_model", "instances that get other hyperparameters"),
     "tune.max_age_days": ("tune_model", "a search, where the earlier one is older than that"),
 }

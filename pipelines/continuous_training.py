@@ -175,6 +175,7 @@ def _judge_candidate(
         project=project,
         digest=selected["evaluate_model_digest"],
         champion=selected["champion"],
+        former=selected["former"],
         serving_log=selected["serving_log"],
         window=window,
         validation=validated["validation"],

@@ -518,6 +518,12 @@ class EvaluateSettings(Settings):
         gt=1,
         description="Effective number of test examples below which re-weighting is refused.",
     )
+    former_days: float = Field(
+        90,
+        ge=0,
+        description="Champions of so many days are compared with the one that serves, on today's "
+        "test examples: a better one is a warning. 0: none is.",
+    )
     fairness: FairnessSettings = FairnessSettings()
     covariates: CovariateSettings = CovariateSettings()
     explain: ExplainSettings = ExplainSettings()

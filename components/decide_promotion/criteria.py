@@ -95,6 +95,33 @@ def judge_against_champion(evaluation: Evaluation, gate: GateSettings) -> Criter
     return _of_difference(name, difference, passed, limit, _explain(difference, gate, passed))
 
 
+def judge_former(evaluation: Evaluation, gate: GateSettings) -> list[Criterion]:
+    """Judges whether the champion is worse than an earlier one; gives nothing where there is none.
+
+    It only warns: what to do about a champion that became worse is for a person to say.
+    """
+    measured = [each for each in evaluation.former if each.gain.has_interval]
+    if evaluation.champion is None or not measured:
+        return []
+    best = min(measured, key=lambda each: each.gain.value)
+    gain, champion = best.gain, f"champion version {evaluation.champion.version}"
+    passed = gain.high >= 0
+    interval = f"{gain.confidence:.0%} interval {_show(gain.low, '+')} to {_show(gain.high, '+')}"
+    verdict = (
+        f"is not shown to be worse than version {best.version}, the best of {len(measured)} "
+        "earlier ones"
+        if passed
+        else f"is worse than version {best.version}, which served before"
+    )
+    remedy = "" if passed else f"; `perennial promote PROJECT {best.version}` goes back to it"
+    explanation = (
+        f"{champion} {verdict}: {metric_words(gate.metric)} {_show(gain.value, '+')}, {interval} "
+        f"on {gain.examples} examples{remedy}"
+    )
+    name = "champion against earlier ones"
+    return [_of_difference(name, gain, passed, None, explanation, "former", blocking=False)]
+
+
 def judge_slices(evaluation: Evaluation, gate: GateSettings) -> list[Criterion]:
     """Judges slices and views: gives the slices that lose too much, or one criterion for all.
 
@@ -272,7 +299,7 @@ def _of_difference(
     name: str,
     row: Difference,
     passed: bool,
-    limit: float,
+    limit: float | None,
     explanation: str,
     kind: CriterionKind = "difference",
     blocking: bool = True,

@@ -9,6 +9,7 @@ from components.decide_promotion.criteria import (
     judge_covariates,
     judge_fairness,
     judge_floors,
+    judge_former,
     judge_leaks,
     judge_slices,
     judge_trivial,
@@ -38,7 +39,11 @@ def decide_promotion(
     """
     criteria = [*judge_floors(evaluation, gate), judge_trivial(evaluation, gate)]
     if evaluation.champion is not None:
-        criteria += [judge_against_champion(evaluation, gate), *judge_slices(evaluation, gate)]
+        criteria += [
+            judge_against_champion(evaluation, gate),
+            *judge_former(evaluation, gate),
+            *judge_slices(evaluation, gate),
+        ]
     criteria += [
         *judge_fairness(evaluation, gate),
         *judge_covariates(probing, gate),

@@ -33,7 +33,11 @@ class Comparable:
 
 
 def predict_champion(
-    project: Project, champion: Champion | None, examples: Examples, labels: Mapping[str, Array]
+    project: Project,
+    champion: Champion | None,
+    examples: Examples,
+    labels: Mapping[str, Array],
+    called: str = "champion",
 ) -> Comparable:
     """Predicts the examples with the champion, if it predicts what the candidate does.
 
@@ -42,10 +46,11 @@ def predict_champion(
         champion: The version that serves.
         examples: What to predict.
         labels: The candidate's labels of the examples, by task.
+        called: What messages call it.
     """
     if champion is None:
         return Comparable(not_compared=["there is no champion yet"])
-    name = f"champion version {champion.version}"
+    name = f"{called} version {champion.version}"
     try:
         # It may need a feature that the data no longer has: TensorFlow then raises errors of many
         # kinds.

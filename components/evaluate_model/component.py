@@ -21,6 +21,7 @@ def evaluate_model(
     project: str,
     digest: str,
     champion: dict,  # type: ignore[type-arg]
+    former: list,  # type: ignore[type-arg]
     window: Input[Dataset],
     models: Input[List[Model]],  # noqa: UP006
     evaluation: Output[Artifact],
@@ -48,7 +49,13 @@ def evaluate_model(
     outputs = Outputs(Path(evaluation.path), Path(model.path))
     checks = Path(validation.path) if validation else None
     record = evaluate_model(
-        loaded, serving, Path(window.path), [Path(m.path) for m in models], outputs, checks
+        loaded,
+        serving,
+        Path(window.path),
+        [Path(m.path) for m in models],
+        outputs,
+        checks,
+        [Champion.model_validate(each) for each in former],
     )
     for name, value in describe_overall(record).items():
         metrics.log_metric(name, value)

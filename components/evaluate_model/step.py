@@ -9,6 +9,7 @@ from pathlib import Path
 
 from components.evaluate_model.champion import Comparable, predict_champion
 from components.evaluate_model.fairness import compare_groups
+from components.evaluate_model.former import compare_former
 from components.evaluate_model.measurements import (
     Measured,
     calibrate,
@@ -65,6 +66,7 @@ def evaluate_model(
     models: Sequence[Path],
     outputs: Outputs,
     validation: Path | None = None,
+    former: Sequence[Champion] = (),
 ) -> Evaluation:
     """Evaluates all instances and the champion; the least eval loss makes the candidate.
 
@@ -78,6 +80,7 @@ def evaluate_model(
         models: Folders of the instances that training wrote.
         outputs: Folders that are written.
         validation: Folder of the run's data checks, which say what drifted; None: it is not known.
+        former: Earlier champions that the present one is held against.
 
     Raises:
         IntegrityError: An instance is not the one that training wrote.
@@ -99,6 +102,7 @@ def evaluate_model(
     saved = {name: folder / SAVED_MODEL for name, folder in folders.items()}
     instances = predict_instances(project.tasks, saved, chosen.instance.name, examples)
     against = predict_champion(project, champion, examples, instances.labels)
+    earlier, not_held = compare_former(project, former, against, examples, instances.labels)
     weights, notes = _weigh(project, chosen.instance.name, instances, examples)
     measured = _write_tables(
         project, chosen, examples, instances, against, weights, outputs.evaluation
@@ -106,12 +110,13 @@ def evaluate_model(
     not_compared = [
         *instances.not_measured,
         *against.not_compared,
+        *not_held,
         *views.not_compared,
         *notes,
         *_find_untested(project, chosen.instance.name, instances, examples, window),
     ]
     evaluation = _evaluate(measured, trainings, not_compared).model_copy(
-        update={"champion": champion, "window": spans}
+        update={"champion": champion, "window": spans, "former": earlier}
     )
     evaluation.write(outputs.evaluation)
     _link_logs(folders, outputs.evaluation)

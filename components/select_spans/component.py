@@ -23,6 +23,7 @@ def select_spans(
         ("new_spans", list),
         ("released", list),
         ("champion", dict),
+        ("former", list),
         ("instances", List[dict]),  # noqa: UP006
         ("tuned", str),
         ("tune_reason", str),
@@ -76,6 +77,7 @@ def select_spans(
         record["new_spans"],
         record["released"],
         record.get("champion", {}),
+        record["former"],
         record["instances"],
         # As text: Kubeflow makes every number of a structure a float, and a layer has no 48.0
         # units.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
+from components.select_spans.former import choose_former
 from perennial.ledger.events import Ledger, NewEvent, started
 from perennial.project import Project
 from perennial.spans.landed import find_landed
@@ -65,6 +66,11 @@ def make_selection(
             started(ledger.runs()), chosen, project.project_digest(), attempt
         )
     compared = comparison_champion(ledger.champion(), interrupted, ledger)
+    if interrupted is not None:
+        former = interrupted.former
+    else:
+        days = project.settings.evaluate.former_days
+        former = choose_former(ledger.deployments(), days, datetime.now(UTC))
     tuned, why = _tuned(project, ledger, interrupted, tune)
     seed = project.settings.train.seed + attempt * _SEEDS_PER_ATTEMPT
     return Selection(
@@ -74,6 +80,7 @@ def make_selection(
         new_spans=chosen.new,
         released=chosen.released,
         champion=compared,
+        former=former,
         instances=make_instances(project.settings, compared is not None, seed),
         tuned=tuned,
         tune_reason=why,

@@ -35,9 +35,13 @@ def check_labels(project: Project, features: TransformedFeatures) -> None:
 
 
 def _check_values(project: Project, number: int, task: Task, labels: Mapping[str, Array]) -> None:
-    expected, takes = _RULES[task.kind]
     every = np.concatenate(list(labels.values())).astype(np.float64)
-    refused = ~takes(every)
+    expected, taken = {
+        "binary": ("0 or 1", (every == 0) | (every == 1)),
+        "multi_class": ("class numbers from 0", (every >= 0) & (every == np.floor(every))),
+        "regression": ("finite numbers", np.isfinite(every)),
+    }[task.kind]
+    refused = ~(taken & np.isfinite(every))
     if refused.any():
         received = f"{_brief(every[refused])} in {int(refused.sum())} of {len(every)} examples"
         raise _error(project, number, f"must be {expected}", received)
@@ -60,14 +64,3 @@ def _brief(labels: Array) -> str:
     values = np.unique(labels)
     shown = ", ".join(f"{value:g}" for value in values[:_SHOWN].tolist())
     return f"{shown} and {len(values) - _SHOWN} others" if len(values) > _SHOWN else shown
-
-
-_RULES = {
-    "binary": ("0 or 1", lambda labels: (labels == 0) | (labels == 1)),
-    "multi_class": (
-        "class numbers from 0",
-        lambda labels: np.isfinite(labels) & (labels >= 0) & (labels == np.floor(labels)),
-    ),
-    "regression": ("finite numbers", np.isfinite),
-}
-"""What a task's labels must be, in words, and which of them are, bool [n]."""

@@ -57,13 +57,13 @@ def _shares(labels: Array) -> tuple[str, Array]:
 
 
 def _median(labels: Array) -> tuple[str, Array]:
-    median = np.median(labels)
-    return f"always {median:.6g}, the median", median
+    median = float(np.median(labels))
+    return f"always {median:.6g}, the median", np.asarray(median)
 
 
 def _mean(labels: Array) -> tuple[str, Array]:
-    mean = np.mean(labels, dtype=np.float64)
-    return f"always {mean:.6g}, the mean", mean
+    mean = float(np.mean(labels, dtype=np.float64))
+    return f"always {mean:.6g}, the mean", np.asarray(mean)
 
 
 def _counts(labels: Array) -> Array:

@@ -79,6 +79,16 @@ class TrivialPredictor(Record):
     gain: Difference
 
 
+class FormerChampion(Record):
+    """The champion beside a version that served before, on today's test examples.
+
+    `gain` is what the champion gains over it; below 0: the champion is worse.
+    """
+
+    version: str
+    gain: Difference
+
+
 class ServingDistribution(Record):
     """The re-weighting of the test split to what serving sees.
 
@@ -208,10 +218,10 @@ class Evaluation(FileRecord):
     `candidate` names the instance that faces the champion.
 
     `window` holds the spans that were trained and tested on, oldest first. `differences` hold the
-    gate's metric of the first task, and of each other task its own. Confusion, mistakes and
-    fairness are of the first task, and so is the comparison with the `trivial` predictor (None: in
-    older records); there is no confusion of a regression, nor of more than 100
-    classes. Calibration is of every task with classes.
+    gate's metric of the first task, and of each other task its own. Confusion, mistakes, fairness
+    and the comparisons with the `trivial` predictor (None: in older records) and of the champion
+    with `former` ones are of the first task; there is no confusion of a regression, nor of more
+    than 100 classes. Calibration is of every task with classes.
     """
 
     FILE: ClassVar[str] = "evaluation.json"
@@ -228,6 +238,7 @@ class Evaluation(FileRecord):
     confusion: list[ConfusionMatrix]
     mistakes: list[Mistake]
     trivial: TrivialPredictor | None = None
+    former: list[FormerChampion] = []
     serving: ServingDistribution | None = None
     fairness: Fairness | None = None
     calibration: list[Calibration] = []
@@ -375,9 +386,8 @@ class Probing(FileRecord):
         """Names the suspect features that a probe flagged."""
         return list(dict.fromkeys(probe.feature for probe in self.covariates if probe.flagged))
 
-
 CriterionKind = Literal[
-    "floor", "trivial", "difference", "slice", "fairness", "covariate", "leak"
+    "floor", "trivial", "difference", "former", "slice", "fairness", "covariate", "leak"
 ]
 
 

@@ -64,7 +64,8 @@ class Selection(Record):
     of an earlier search that are still to be used; where there are none, `tune_reason` says why, as
     the end of "searched because ...". `attempt` counts the repetitions of a run whose candidate was
     not good enough, from 0; `seed` is that of its first weight draw and instance. `served` changes
-    whenever the serving log does, where evaluation reads it. `stages` names the steps that the
+    whenever the serving log does, where evaluation reads it. `former` are earlier champions that
+    the champion is held against. `stages` names the steps that the
     pipeline has because the settings ask for them; None: the run was before pipelines differed.
     """
 
@@ -86,6 +87,7 @@ class Selection(Record):
     stages: list[str] | None = None
     resumes: str | None = None
     champion: Champion | None = None
+    former: list[Champion] = []
     git_commit: str | None = None
 
 

@@ -328,6 +328,43 @@ def test_label_that_is_no_class_number(tmp_path):
         check_project(make_project(tmp_path / "digits", label="date"))
 
 
+@pytest.mark.parametrize(
+    ("kind", "domain", "message"),
+    [
+        ("binary", "min: -1 max: 1", "takes: 0 and 1. Received: min -1 max 1"),
+        ("binary", "max: 2", "takes: 0 and 1. Received: max 2"),
+        ("multi_class", "min: 1 max: 3", "count from 0. Received: min 1 max 3"),
+        ("multi_class", "min: -1", "count from 0. Received: min -1"),
+        ("multi_class", "min: 2 max: 2", "two different labels. Received: min 2 max 2"),
+        ("regression", "min: 5 max: 5", "two different labels. Received: min 5 max 5"),
+        ("binary", "min: 0 max: 1", None),
+        ("binary", "", None),
+        ("multi_class", "max: 9", None),
+        ("regression", "min: -1 max: 1", None),
+    ],
+)
+def test_labels_of_the_schema_that_the_task_does_not_take(tmp_path, kind, domain, message):
+    metric = "mean_absolute_error" if kind == "regression" else "accuracy"
+    changes = {
+        "model": {"tasks": [{"kind": kind}]},
+        "gate": {"metric": metric, "floors": {}},
+        "evaluate": {"slices": []},
+    }
+    project = make_project(tmp_path / "digits", **changes)
+    text = project.schema_path.read_text()
+    old = 'name: "label" min: 0 max: 9 is_categorical: true'
+    assert old in text
+    project.schema_path.write_text(text.replace(old, domain))
+    project = load_project(project.folder)
+    if message is None:
+        check_project(project)
+        return
+    with pytest.raises(ProjectError) as refused:
+        check_project(project)
+    assert str(refused.value).startswith("schema.pbtxt: label: int_domain must allow what the")
+    assert message in str(refused.value) and "model.tasks[0].label" in str(refused.value)
+
+
 BINARY = {"module": "model.py", "tasks": [{"kind": "binary"}]}
 VALUES = {"module": "model.py", "tasks": [{"kind": "regression"}]}
 LENGTH = {

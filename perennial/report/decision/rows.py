@@ -15,7 +15,7 @@ Verdict = Literal["passed", "failed", "warns", "not compared"]
 # What must be seen first stands first.
 _ORDER: tuple[Verdict, ...] = ("failed", "not compared", "warns", "passed")
 # Their numbers are differences: from the champion, or from the best constant answer.
-_CHANGES = ("difference", "slice", "trivial")
+_CHANGES = ("difference", "slice", "trivial", "former")
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from schemas.records import (
     EvaluatedTask,
     Evaluation,
     Fairness,
+    FormerChampion,
     GroupTest,
     Probing,
     SliceMetrics,
@@ -367,6 +368,25 @@ def test_a_first_candidate_that_was_not_compared_with_the_constant_does_not_serv
         decision = decide_promotion(found, GateSettings())
         assert not decision.promote and why in decision.reasons[0]
         assert not decision.worth_repeating
+
+
+@given(GAINS, GAINS, GATES)
+def test_a_champion_that_is_worse_than_an_earlier_one_is_a_warning_and_no_more(
+    gain, over_former, gate
+):
+    plain = evaluation(gain, gate.metric)
+    rows = [
+        FormerChampion(version="1", gain=difference((0.5, 0.6, 0.7), gate.metric)),
+        FormerChampion(version="2", gain=difference(over_former, gate.metric)),
+    ]
+    decision = decide_promotion(plain.model_copy(update={"former": rows}), gate)
+    assert decision.promote == decide_promotion(plain, gate).promote
+    warned = [each for each in decision.warnings if each.kind == "former"]
+    assert bool(warned) is (over_former[2] < 0)
+    for each in warned:
+        assert "champion version 3 is worse than version 2" in each.explanation
+        assert "`perennial promote PROJECT 2`" in each.explanation
+        assert f"warning: {each.explanation}" in decision.reasons
 
 
 def test_a_metric_that_is_not_defined_is_named_with_its_cause():

@@ -14,7 +14,7 @@ from typing import Any
 from components.evaluate_model.champion import Comparable
 from perennial.project import Project
 from perennial.storage.digests import digest_folder
-from schemas.records import Champion, Evaluation, Training
+from schemas.records import Champion, Evaluation, FormerChampion, Training
 from tests.forked import import_wrapper
 from tests.kinds import Kind, copy_kind_project
 
@@ -105,6 +105,28 @@ def compare_champions(kinds: dict[str, Kind], folder: Path) -> dict[str, Compara
     champion = Champion(version=damaged.version, digest=damaged.digest, deployment=1)
     found["damaged"] = _compare(project, several, champion)
     return found
+
+
+def hold_against_former(kind: Kind, folder: Path) -> tuple[list[FormerChampion], list[str]]:
+    """The champion beside what is the candidate of the kind, and beside one that has no contract."""
+    from components.evaluate_model.champion import predict_champion
+    from components.evaluate_model.former import compare_former
+    from perennial.evaluation.prediction_table import read_examples
+    from perennial.export.served_model import ServedModel
+    from perennial.registry.versions import Candidate, Registry
+
+    project = copy_kind_project(kind, folder / "project")
+    unlike = folder / "unlike"
+    shutil.copytree(saved_model(kind), unlike, ignore=shutil.ignore_patterns("contract.json"))
+    former = []
+    for source in (saved_model(kind), unlike):
+        digest = digest_folder(source)
+        version = Registry(project).register(Candidate(source, digest, {}, {}, {}, {}))
+        former.append(Champion(version=version.version, digest=digest, deployment=1))
+    examples = read_examples(kind.window, "id", [])
+    labels = ServedModel.load(saved_model(kind)).label_examples(examples.records)
+    against = predict_champion(project, kind.champion, examples, labels)
+    return compare_former(project, former, against, examples, labels)
 
 
 def _compare(project: Project, kind: Kind, champion: Champion) -> Comparable:

@@ -16,9 +16,13 @@ from components.decide_promotion.step import decide_promotion
 from components.evaluate_model.step import describe_overall
 from perennial.errors import ProjectError, TrainingError
 from perennial.evaluation.prediction_table import Examples, check_labels
-from perennial.tasks import Task
+from perennial.tasks import LOWER_IS_BETTER, Task
 from schemas.records import Evaluation, Training
-from tests.components.evaluate_model.jobs import compare_champions, predict_spoiled
+from tests.components.evaluate_model.jobs import (
+    compare_champions,
+    hold_against_former,
+    predict_spoiled,
+)
 from tests.forked import forked
 
 TASKS = [
@@ -202,6 +206,28 @@ def test_champion_with_fewer_tasks_is_compared_on_the_first(champions):
     assert found.not_compared == [
         "task `progression` (regression): champion version 3 does not predict it"
     ]
+
+
+def test_the_champion_is_held_against_earlier_ones_on_todays_examples(kinds, found, tmp_path):
+    (former,), (not_held,) = forked(hold_against_former, kinds["binary"], tmp_path)
+    candidate = next(
+        row
+        for row in found["binary"].differences
+        if (row.model, row.slice) == ("candidate", "overall")
+    )
+    assert former.gain.value == pytest.approx(-candidate.value, abs=1e-6)
+    assert (former.gain.model, former.gain.metric, former.gain.examples) == ("champion", "auc", 84)
+    assert not_held.startswith("former champion version ") and "contract.json" in not_held
+
+
+def test_the_candidate_is_compared_with_the_best_constant_answer(kinds, found):
+    for kind in ("binary", "several", "regression"):
+        trivial, metric = found[kind].trivial, kinds[kind].project.settings.gate.metric
+        value = found[kind].overall("candidate").values[metric]
+        sign = -1 if metric in LOWER_IS_BETTER else 1
+        assert trivial.gain.value == pytest.approx(sign * (value - trivial.value), rel=1e-3)
+    assert found["binary"].trivial.value == 0.5
+    assert found["regression"].trivial.answer.endswith(", the median")
 
 
 def _trainings(kind):

@@ -108,6 +108,17 @@ def test_cells_of_csv(found, name):
         assert len(found.reasons[place]) == 1 and len(found.reasons[place][0]) < 150
 
 
+@pytest.mark.parametrize("label", ["inf", "-inf"])
+def test_a_label_that_is_infinite_is_set_aside_as_nan_is(tmp_path, label):
+    project = make_project(tmp_path / "rides", label="fare")
+    (project.folder / "data").mkdir()
+    rows = [{**GOOD, "id": "good"}, {**GOOD, "id": "bad", "fare": label}]
+    (project.folder / "data" / "a.csv").write_bytes(as_csv(rows, COLUMNS))
+    found = forked(jobs.ingest, project, "data/a.csv", tmp_path / "out")
+    assert list(found.examples) == ["good"]
+    assert found.reasons["line 3"] == [f"`fare` (label) must be a finite number. Received: {label}"]
+
+
 @pytest.mark.parametrize(
     ("row", "expected"),
     [

@@ -203,3 +203,25 @@ def test_wrappers_pass_the_graph_on_and_refuse_another_project(rode, tmp_path):
         ProjectError, match=r"what transform_features reads of the project .* must stay"
     ):
         forked(wrapped, project, [digests[0], "0" * 64], folder / "window", tmp_path)
+
+
+LABELS = {
+    "constant": ('"tipped": tf.ones_like(inputs["tipped"])', "at least two different labels"),
+    "from 1": ('"tipped": inputs["tipped"] + 1', "class numbers that count from 0. Received: 1, 2"),
+    "negative": ('"tipped": 2 * inputs["tipped"] - 1', "class numbers from 0. Received: -1 in"),
+    "halves": (
+        '"tipped": tf.cast(inputs["tipped"], tf.float32) / 2',
+        "class numbers from 0. Received: 0.5 in",
+    ),
+}
+
+
+def test_labels_that_nothing_can_be_trained_on_are_refused_before_training(rode, tmp_path):
+    _, folder, _ = rode
+    copy = make_rides(tmp_path / "copy", BODY)
+    bodies = [f'return {{"fare": inputs["fare"], {label}}}' for label, _ in LABELS.values()]
+    found = forked(messages, copy, bodies, folder / "window", tmp_path / "out")
+    for message, (_, expected) in zip(found, LABELS.values(), strict=True):
+        assert message.startswith("labels `tipped` of the multi_class task `prediction` must be")
+        assert expected in message and "model.tasks[0].label" in message
+        assert " examples" in message

@@ -45,6 +45,19 @@ MISTAKES = {
         "keras.layers.Dense(CLASSES, bias_initializer='ones')(x)",
         r"must give probabilities that sum to 1.*End it with a softmax",
     ),
+    "is compiled": (
+        f'return keras.Model({{"pixels": pixels}}, {LAST})',
+        f'm = keras.Model({{"pixels": pixels}}, {LAST})\n'
+        '    m.compile(optimizer="sgd", loss="mae")\n    return m',
+        r"model\.py:32 must leave the training to Perennial.*Received: a compiled model "
+        r"\(optimizer SGD\)\. Remove it",
+    ),
+    "has its own training step": (
+        f'return keras.Model({{"pixels": pixels}}, {LAST})',
+        "class Own(keras.Model):\n        def train_step(self, data):\n            return {}\n\n"
+        f'    return Own({{"pixels": pixels}}, {LAST})',
+        r"model\.py:32: train_step must leave the training to Perennial.*its own `train_step`",
+    ),
     "gives another task": (
         LAST,
         f"{{'other': {LAST}}}",

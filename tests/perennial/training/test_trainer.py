@@ -48,6 +48,33 @@ def test_clipping_is_of_the_gradient_of_all_replicas(chain, steady, plain):
     assert np.allclose(one["norms"], two["norms"], rtol=1e-3)
 
 
+HIDDEN = 'keras.layers.Dense(64, activation="relu")(x)'
+OWN_LOSSES = {
+    "a regulariser": HIDDEN.replace("64,", "64, kernel_regularizer=keras.regularizers.L2(1.0),"),
+    "add_loss": "Penalised(64)(x)",
+}
+PENALISED = """\
+import keras
+
+
+class Penalised(keras.layers.Dense):
+    def call(self, inputs):
+        self.add_loss(keras.ops.sum(keras.ops.square(self.kernel)))
+        return keras.ops.relu(super().call(inputs))
+"""
+
+
+@pytest.mark.parametrize("own", OWN_LOSSES)
+def test_losses_that_layers_bring_are_trained_on(chain, steady, plain, own):
+    """The penalty of the weights is in the gradient; the loss that is told is the task's alone."""
+    jobs.changed(steady, "import keras\n", PENALISED)
+    project = jobs.changed(steady, HIDDEN, OWN_LOSSES[own])
+    found = forked(jobs.losses, project, chain.features, {})
+    assert found["losses"][0] == pytest.approx(plain["losses"][0], rel=1e-4)
+    assert found["norms"][0] > 2 * plain["norms"][0]
+    assert found["losses"][-1] > plain["losses"][-1]
+
+
 @pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
 def test_mixed_precision_trains_about_as_well(chain, steady, plain, precision):
     found = forked(jobs.losses, steady, chain.features, {"precision": precision})
