@@ -192,7 +192,8 @@ def configure(folder: Path, window: int) -> None:
         "stabilise": {"draws": 1, "steps": 2},
         "train": {"instances": 1, "epochs": 1, "batch_size": 256},
     }
-    settings["gate"] = {"metric": "accuracy", "mode": "not_worse", "margin": 0.9}
+    gate = {"metric": "accuracy", "mode": "not_worse", "margin": 0.9, "trivial": "warn"}
+    settings["gate"] = gate
     (folder / "project.yaml").write_text(yaml.safe_dump(settings))
 
 

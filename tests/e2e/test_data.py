@@ -95,7 +95,9 @@ def test_a_check_that_stops_ends_the_run_with_exit_code_3(digits):
 def test_a_day_that_lies_in_a_table_is_trained_on(tmp_path):
     """Files of other formats are in the tests of ingestion, and CSV in those of the taxi loop."""
     digits = make_digits(
-        tmp_path / "digits", train={"instances": 1, "epochs": 1}, gate={"floors": {}}
+        tmp_path / "digits",
+        train={"instances": 1, "epochs": 1},
+        gate={"floors": {}, "trivial": "warn"},
     )
     rows = landing(digits.project).digits_of_day(1).to_pylist()
     _write_table(digits.folder / "digits.db", rows)

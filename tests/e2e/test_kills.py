@@ -26,7 +26,9 @@ KILLED_IN = {
 
 def test_run_killed_at_any_step_leaves_nothing_half_done_and_is_completed_by_the_next(tmp_path):
     digits = make_digits(
-        tmp_path / "digits", train={"instances": 1, "epochs": 4}, gate={"floors": {}}
+        tmp_path / "digits",
+        train={"instances": 1, "epochs": 4},
+        gate={"floors": {}, "trivial": "warn"},
     )
     digits.land("--days", "1")
     for step, before in KILLED_IN.items():
