@@ -386,6 +386,7 @@ class Probing(FileRecord):
         """Names the suspect features that a probe flagged."""
         return list(dict.fromkeys(probe.feature for probe in self.covariates if probe.flagged))
 
+
 CriterionKind = Literal[
     "floor", "trivial", "difference", "former", "slice", "fairness", "covariate", "leak"
 ]
