@@ -6,7 +6,7 @@ Every key, its default and its bounds stand here and nowhere else; the JSON sche
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -33,6 +33,7 @@ class Settings(BaseModel):
 
 
 Severity = Literal["warn", "quarantine", "stop"]
+OutsideDomain = Literal["count", "flag", "refuse"]
 Format = Literal["csv", "jsonl", "parquet", "tfrecord"]
 TaskKind = Literal["binary", "multi_class", "regression"]
 Metric = Literal["accuracy", "log_loss", "auc", "mean_absolute_error", "mean_squared_error"]
@@ -111,6 +112,12 @@ class DataSettings(Settings):
     )
     max_value_mb: float = Field(
         16.0, gt=0, description="Largest single value that a row may hold, in megabytes."
+    )
+    missing: list[Annotated[str, Field(min_length=1)]] = Field(
+        [],
+        description='Words that mean "no value" in every column, such as "NA" and "n/a", exactly '
+        "as they are written; requests and batch prediction take them so, too. An empty CSV cell "
+        "is always a missing value.",
     )
     unlabelled: str | None = Field(
         None,
@@ -627,13 +634,19 @@ class RegistrySettings(Settings):
 
 
 class ServingSettings(Settings):
-    """The model server."""
+    """The model server, and what it shares with batch prediction."""
 
     port: int = Field(
         8080, ge=1, le=65535, description="HTTP port of `perennial serve`, on loopback."
     )
     poll_seconds: float = Field(
         1.0, gt=0, le=2, description="How often the server looks for a new deployment."
+    )
+    outside_domain: OutsideDomain = Field(
+        "flag",
+        description="What becomes of a value outside the feature's domain in schema.pbtxt: `count` "
+        "it and answer, `flag` it in the answer too, or `refuse` the request (in a batch: the "
+        "row).",
     )
 
 

@@ -15,9 +15,11 @@ from kserve import InferOutput, InferRequest, InferResponse
 from perennial.errors import InputError
 from perennial.tasks import LATENT
 from schemas.records import ServedTask
+from serving.domains import DomainCheck
 from serving.inputs import (
     DATATYPES,
     Tensor,
+    check_keys,
     check_outputs,
     from_v1,
     from_v2,
@@ -29,36 +31,43 @@ from serving.runtime import LoadedModel, Predictions
 
 V1Answer = dict[str, Any]
 TensorMetadata = dict[str, Any]
+_OUTSIDE = "outside_domain"
 
 
-def answer_v1(payload: object, model: LoadedModel) -> V1Answer:
+def answer_v1(payload: object, model: LoadedModel, domains: DomainCheck) -> V1Answer:
     """Answers `{"instances": [...]}`, parsed or as bytes, with `predictions` and `model_version`.
 
     A prediction of one classification task is `{"class": 1, "probabilities": [0.2, 0.8]}`, of one
     regression `{"value": 12.5}`; of several tasks it holds that of each by its name: `{"tipped":
     {...}, "fare": {...}}`. The latent vector stands in it as `latent` when the request has
-    `"parameters": {"latent": true}`.
+    `"parameters": {"latent": true}`. Values outside the schema's domains are told as
+    `outside_domain`.
 
     Raises:
         InputError: The payload does not fit the model.
     """
     parsed = parse_json(payload) if isinstance(payload, bytes) else payload
+    check_keys(parsed)
     names = [output.name for output in prediction_outputs(model.contract)]
     if wants_latent(parsed):
         names.append(_require_latent(model))
-    outputs = model.predict(from_v1(parsed, model.features), names)
+    arrays = from_v1(parsed, model.features, model.contract.missing)
+    flags = domains.check(arrays, model.features)
+    outputs = model.predict(arrays, names)
     predictions = _predictions(outputs, model)
     if LATENT in outputs:
         pairs = zip(predictions, outputs[LATENT].tolist(), strict=True)
         predictions = [prediction | {LATENT: latent} for prediction, latent in pairs]
-    return {"predictions": predictions, "model_version": model.version}
+    answer: V1Answer = {"predictions": predictions, "model_version": model.version}
+    return answer | {_OUTSIDE: flags.as_json()} if flags else answer
 
 
-def answer_v2(request: InferRequest, model: LoadedModel) -> InferResponse:
+def answer_v2(request: InferRequest, model: LoadedModel, domains: DomainCheck) -> InferResponse:
     """Answers a request of the Open Inference Protocol: the outputs that it asks for, or all.
 
     Outputs are `class`, `probabilities` and `value`, behind the task's name where there are several
-    tasks (`fare_value`). `latent` is given only when it is asked for.
+    tasks (`fare_value`). `latent` is given only when it is asked for. Values outside the schema's
+    domains are told in the parameter `outside_domain`.
 
     Raises:
         InputError: The request does not fit the model.
@@ -68,12 +77,15 @@ def answer_v2(request: InferRequest, model: LoadedModel) -> InferResponse:
     check_outputs(asked, list(known))
     requested = [known[name] for name in dict.fromkeys(asked)] or prediction_outputs(model.contract)
     tensors = [Tensor(item.name, item.shape, item.datatype, item.data) for item in request.inputs]
-    outputs = model.predict(from_v2(tensors, model.features), [output.name for output in requested])
+    arrays = from_v2(tensors, model.features, model.contract.missing)
+    flags = domains.check(arrays, model.features)
+    outputs = model.predict(arrays, [output.name for output in requested])
     return InferResponse(
         response_id=request.id or str(uuid.uuid4()),
         model_name=model.name,
         model_version=model.version,
         infer_outputs=_infer_outputs(outputs, requested),
+        parameters={_OUTSIDE: flags.as_text()} if flags else None,
         use_binary_outputs=request.use_binary_outputs,
         requested_outputs=request.request_outputs,
     )

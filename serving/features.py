@@ -14,6 +14,7 @@ import numpy as np
 
 from perennial.errors import InputError
 from perennial.readers.values import LARGEST_OF, to_bytes, to_float, to_int
+from schemas.records import ServedDomain
 
 FLOATS = ("float32", "float64")
 INTEGERS = ("int32", "int64")
@@ -29,13 +30,14 @@ class Feature:
     """One input of the model: its dtype, and the shape of one instance's value (None: any length).
 
     `default` are the values, flat, that stand for a feature that a client leaves out; None: it must
-    be sent.
+    be sent. `domain` are the values that the schema allows; None: any.
     """
 
     name: str
     dtype: str
     shape: tuple[int | None, ...]
     default: tuple[int | float | str, ...] | None = None
+    domain: ServedDomain | None = None
 
     @property
     def optional(self) -> bool:
@@ -95,7 +97,7 @@ def to_values(
     """Converts values that are no longer nested to the feature's dtype.
 
     Args:
-        flat: JSON scalars.
+        flat: JSON scalars: numbers, truth values and text, as the rules for values have them.
         feature: What they must be.
         locate: Gives the name of the value with an index in messages.
         exact: Refuse numbers that the dtype cannot hold without rounding.
@@ -126,7 +128,7 @@ def show(value: object) -> str:
             isinstance(item, int | float) and not isinstance(item, bool) for item in value
         )
         noun = "number" if numbers and value else "value"
-        return f"{len(value)} {noun}{'' if len(value) == 1 else 's'}"
+        return f"a list of {len(value)} {noun}{'' if len(value) == 1 else 's'}"
     if isinstance(value, dict):
         return f"an object with {_shorten(ascii(list(value))) if value else 'no keys'}"
     if isinstance(value, int) and abs(value) >= 10**_SHOWN:
@@ -199,22 +201,20 @@ def _checked(
     """Gives the value as NumPy should get it."""
     if feature.dtype == TEXT:
         return _checked_text(value, feature, locate, index)
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        remedy = (
-            "Send 1 or 0."
-            if isinstance(value, bool)
-            else f"Send {feature.describe(len(feature.shape))}."
-        )
+    if not isinstance(value, int | float | str | np.bool_):
+        remedy = f"Send {feature.describe(len(feature.shape))}."
         raise _unfit(locate(index), feature, value, remedy)
     if isinstance(value, float) and not math.isfinite(value):
         raise _unfit(locate(index), feature, value, "Send a finite number.")
+    if isinstance(value, np.bool_):
+        value = bool(value)
     if feature.dtype in INTEGERS:
         return _checked_integer(value, feature, locate, index)
     return _checked_float(value, feature, locate, index, exact)
 
 
 def _checked_text(value: Any, feature: Feature, locate: Callable[[int], str], index: int) -> bytes:
-    if not isinstance(value, str):
+    if isinstance(value, bool) or not isinstance(value, str | int):
         raise _unfit(locate(index), feature, value, "Send a string.")
     try:
         return to_bytes(value)
@@ -223,7 +223,7 @@ def _checked_text(value: Any, feature: Feature, locate: Callable[[int], str], in
 
 
 def _checked_integer(
-    value: float, feature: Feature, locate: Callable[[int], str], index: int
+    value: float | str, feature: Feature, locate: Callable[[int], str], index: int
 ) -> int:
     limits = np.iinfo(feature.dtype)
     try:
@@ -232,20 +232,26 @@ def _checked_integer(
         raise _unfit(
             locate(index), feature, value, f"Send one from {limits.min} to {limits.max}."
         ) from None
-    except ValueError:
+    except (ValueError, TypeError):
         raise _unfit(locate(index), feature, value, "Send an integer.") from None
 
 
 def _checked_float(
-    value: float, feature: Feature, locate: Callable[[int], str], index: int, exact: bool
+    value: float | str, feature: Feature, locate: Callable[[int], str], index: int, exact: bool
 ) -> float:
     try:
-        held = float(np.dtype(feature.dtype).type(to_float(value, LARGEST_OF[feature.dtype])))
+        number = to_float(value, LARGEST_OF[feature.dtype])
+        held = float(np.dtype(feature.dtype).type(number))
+    except (ValueError, TypeError):
+        remedy = f"Send {feature.describe(len(feature.shape))}."
+        raise _unfit(locate(index), feature, value, remedy) from None
     except OverflowError:
         raise _unfit(
             locate(index), feature, value, f"Send one below {np.finfo(feature.dtype).max:.3g}."
         ) from None
-    if exact and held != value:
+    if not math.isfinite(number):  # such as the text NaN
+        raise _unfit(locate(index), feature, value, "Send a finite number.")
+    if exact and held != number:
         remedy = (
             f"It would be rounded to {held!r}: round it yourself and send it as "
             f"{_OWN_DATATYPE[feature.dtype]}."

@@ -7,9 +7,8 @@ Pure: no TensorFlow, no KServe, no I/O. Whatever the payload, the outcome is arr
 from __future__ import annotations
 
 import difflib
-import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +16,8 @@ import numpy as np
 import orjson
 
 from perennial.errors import InputError
+from perennial.readers.json_objects import DuplicateKeyError, parse_unique
+from perennial.readers.missing import is_missing
 from perennial.tasks import LATENT
 from serving.features import FLOATS, INTEGERS, TEXT, Array, Feature, show, to_array, to_values
 
@@ -33,6 +34,8 @@ _INTEGER_TYPES = {
     for bits in (8, 16, 32, 64)
 }
 _FLOAT_TYPES = ("FP16", "FP32", "FP64")
+SIGNATURE = "serving_default"
+_KEYS = ("instances", "parameters", "signature_name")
 
 Arrays = dict[str, Array]
 Features = Sequence[Feature]
@@ -52,15 +55,25 @@ def parse_json(body: bytes) -> object:
     """Parses the body of a request.
 
     Raises:
-        InputError: It is not JSON.
+        InputError: It is not JSON, or an object in it has a key twice.
     """
     try:
-        return orjson.loads(body)
+        parsed = orjson.loads(body)
+        # Each key has its colon: with as many colons as keys no key is there twice.
+        if body.count(b":") == _count_keys(parsed):
+            return parsed
     except orjson.JSONDecodeError:
         pass
     try:
         # Also takes NaN and Infinity, so that the message can say which feature holds one.
-        return json.loads(body)
+        return parse_unique(body)
+    except DuplicateKeyError as error:
+        raise InputError(
+            "the request's body",
+            "must have each key of an object once",
+            f"{show_name(error.key)} twice",
+            "Send each value once.",
+        ) from None
     except (ValueError, RecursionError) as error:
         cause = "nothing" if not body else str(error)
         raise InputError(
@@ -68,23 +81,37 @@ def parse_json(body: bytes) -> object:
         ) from None
 
 
-def from_v1(payload: object, features: Features) -> Arrays:
+def _count_keys(value: object) -> int:
+    """Counts the keys of an object, and of those in it, but for lists that begin otherwise."""
+    if isinstance(value, dict):
+        return len(value) + sum(map(_count_keys, value.values()))
+    if isinstance(value, list) and value and isinstance(value[0], dict):
+        return sum(map(_count_keys, value))
+    return 0
+
+
+def from_v1(payload: object, features: Features, missing: Collection[str] = ()) -> Arrays:
     """Converts `{"instances": [...]}` to one array for each feature, with the instances first.
 
     An instance is an object of the features' values; with exactly one feature it may be the bare
-    value. A feature with a default may be left out of an instance, or be null.
+    value. A feature with a default may be left out of an instance, be null, or be one of the words
+    that mean "no value" (`missing`).
 
     Raises:
         InputError: The payload does not fit the features.
     """
-    rows = [_row(number, instance, features) for number, instance in enumerate(_instances(payload))]
+    rows = [
+        _row(number, instance, features, missing)
+        for number, instance in enumerate(_instances(payload))
+    ]
     return {feature.name: _from_rows(rows, feature) for feature in features}
 
 
-def from_v2(tensors: Sequence[Tensor], features: Features) -> Arrays:
+def from_v2(tensors: Sequence[Tensor], features: Features, missing: Collection[str] = ()) -> Arrays:
     """Converts the tensors of the Open Inference Protocol to one array for each feature.
 
-    The tensor of a feature with a default may be left out: then every row gets the default.
+    The tensor of a feature with a default may be left out: then every row gets the default. So does
+    a row whose text is one of the words that mean "no value" (`missing`).
 
     Raises:
         InputError: A tensor is missing, unknown, sent twice, or does not fit its feature.
@@ -99,7 +126,8 @@ def from_v2(tensors: Sequence[Tensor], features: Features) -> Arrays:
             raise InputError(
                 where, "must be another feature", f"{tensor.name} again", "Send each feature once."
             )
-        arrays[tensor.name] = _from_tensor(tensor, named[tensor.name], f"{where} ({tensor.name})")
+        place = f"{where} ({tensor.name})"
+        arrays[tensor.name] = _from_tensor(tensor, named[tensor.name], place, missing)
     if missing := [
         name for name in named if name not in arrays and (not named[name].optional or not arrays)
     ]:
@@ -108,6 +136,27 @@ def from_v2(tensors: Sequence[Tensor], features: Features) -> Arrays:
     rows = len(next(iter(arrays.values())))
     filled = {name: _filled(feature, rows) for name, feature in named.items() if name not in arrays}
     return arrays | filled
+
+
+def check_keys(payload: object) -> None:
+    """Checks that a v1 request asks for nothing that would be ignored.
+
+    Raises:
+        InputError: It has an unknown key, or names another signature than the one that serves.
+    """
+    if not isinstance(payload, dict):
+        return
+    for name in payload:
+        if name not in _KEYS:
+            raise _unknown("the request's body", name, _KEYS, "keys")
+    signature = payload.get("signature_name", SIGNATURE)
+    if signature != SIGNATURE:
+        raise InputError(
+            "signature_name",
+            f"must be `{SIGNATURE}`, the one that serves",
+            show(signature),
+            "Leave it out.",
+        )
 
 
 def wants_latent(payload: object) -> bool:
@@ -162,16 +211,22 @@ def _instances(payload: object) -> list[object]:
     return instances
 
 
-def _row(number: int, instance: object, features: Features) -> dict[str, object]:
+def _row(
+    number: int, instance: object, features: Features, missing_words: Collection[str]
+) -> dict[str, object]:
     where = f"instances[{number}]"
     names = [feature.name for feature in features]
     if not isinstance(instance, dict):
-        if len(features) == 1:
+        if len(features) == 1 and not is_missing(instance, missing_words):
             return {names[0]: instance}
         example = ", ".join(f'"{name}": ...' for name in names)
         raise InputError(where, "must be an object", show(instance), f"Send {{{example}}}.")
     if unknown := [name for name in instance if name not in names]:
         raise _unknown(f"{where}.{show_name(unknown[0])}", unknown[0], names)
+    if missing_words:
+        instance = {
+            name: value for name, value in instance.items() if not is_missing(value, missing_words)
+        }
     if missing := [
         feature.name
         for feature in features
@@ -202,7 +257,7 @@ def show_name(name: object) -> str:
     return text if len(text) <= 60 else f"{text[:60]}..."
 
 
-def _from_tensor(tensor: Tensor, feature: Feature, where: str) -> Array:
+def _from_tensor(tensor: Tensor, feature: Feature, where: str, missing: Collection[str]) -> Array:
     _require_datatype(tensor.datatype, feature, where)
     shape = _checked_shape(tensor.shape, feature, where)
     flat = _flat(tensor.data, shape, where)
@@ -220,13 +275,31 @@ def _from_tensor(tensor: Tensor, feature: Feature, where: str) -> Array:
                     show(value),
                     "Send one that fits.",
                 )
+    if missing and feature.dtype == TEXT:
+        flat = _fill_missing(flat, feature, missing, locate)
     exact = feature.dtype in FLOATS and tensor.datatype != DATATYPES[feature.dtype]
     return to_values(flat, feature, locate, exact).reshape(shape)
 
 
+def _fill_missing(
+    flat: list[Any], feature: Feature, missing: Collection[str], locate: Callable[[int], str]
+) -> list[Any]:
+    """Puts the default where a text is one of the words that mean "no value"."""
+    gaps = [index for index, value in enumerate(flat) if is_missing(value, missing)]
+    if not gaps:
+        return flat
+    if feature.default is None or len(feature.default) != 1:
+        expected = "must have a value, and data.missing says that this is none"
+        raise InputError(locate(gaps[0]), expected, show(flat[gaps[0]]), "Send a value.")
+    filled = list(flat)
+    for index in gaps:
+        filled[index] = feature.default[0]
+    return filled
+
+
 def _require_datatype(datatype: object, feature: Feature, where: str) -> None:
     numeric = feature.dtype in FLOATS + INTEGERS
-    if datatype not in ((*_FLOAT_TYPES, *_INTEGER_TYPES) if numeric else ("BYTES",)):
+    if datatype not in ((*_FLOAT_TYPES, *_INTEGER_TYPES, "BOOL") if numeric else ("BYTES",)):
         own = DATATYPES[feature.dtype]
         allowed = f"{own} or a number type that it can hold" if numeric else own
         raise InputError(

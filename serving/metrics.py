@@ -8,14 +8,16 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
+from serving.domains import DomainCheck
 from serving.follower import Slot
 
 
 class SlotCollector(Collector):
     """Reads the slot at each scrape, so exactly one model is shown however often it is replaced."""
 
-    def __init__(self, slot: Slot) -> None:
+    def __init__(self, slot: Slot, domains: DomainCheck) -> None:
         self._slot = slot
+        self._domains = domains
 
     def collect(self) -> Iterable[Metric]:
         """Gives the current values."""
@@ -32,3 +34,11 @@ class SlotCollector(Collector):
         yield CounterMetricFamily(
             "perennial_failed_ledger_reads", "Reads of the ledger that failed.", value=reads
         )
+        outside = CounterMetricFamily(
+            "perennial_values_outside_domain",
+            "Values of requests outside their feature's domain in the schema.",
+            labels=["feature"],
+        )
+        for feature, count in sorted(self._domains.counts.copy().items()):
+            outside.add_metric([feature], count)
+        yield outside

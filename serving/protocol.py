@@ -25,24 +25,27 @@ from kserve.protocol.rest.server import RESTServer
 from kserve.protocol.rest.v2_datamodels import InferenceRequest
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from perennial.errors import InputError
 from serving.answers import V1Answer, answer_v1, answer_v2, input_metadata, output_metadata
+from serving.domains import DomainCheck
 from serving.follower import Slot
 from serving.inputs import parse_json, show_name
 
 GRACE_SECONDS = 20  # for requests in flight when the server is told to stop
 JSON_LENGTH_HEADER = "inference-header-content-length"
+_CONTENT_TYPE = b"content-type"
 _REMEDY = 'Send {"inputs": [{"name", "shape", "datatype", "data"}, ...]}.'
 
 
 class SlotModel(Model):  # type: ignore[misc]
     """KServe's model that answers with whatever model is in the slot when the request comes."""
 
-    def __init__(self, slot: Slot) -> None:
+    def __init__(self, slot: Slot, domains: DomainCheck) -> None:
         super().__init__(slot.model.name, return_response_headers=True)
         self._slot = slot
+        self._domains = domains
         self.ready = True
 
     def validate(self, payload: object) -> object:
@@ -63,7 +66,7 @@ class SlotModel(Model):  # type: ignore[misc]
         model = self._slot.model
         answer = answer_v2 if isinstance(payload, InferRequest) else answer_v1
         try:
-            result = await asyncio.to_thread(answer, payload, model)
+            result = await asyncio.to_thread(answer, payload, model, self._domains)
         except InputError as error:
             raise InvalidInput(str(error)) from None
         if response_headers is not None:
@@ -167,6 +170,23 @@ class LedgerDecides(ModelRepositoryExtension):  # type: ignore[misc]
         )
 
 
+class RawBodies:
+    """Hands the bodies of v2 requests on as bytes.
+
+    FastAPI's own parser takes a key that is there twice in silence.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Passes a request on, with the content type of bytes if it asks for predictions."""
+        if scope["type"] == "http" and scope["path"].endswith("/infer"):
+            others = [(name, value) for name, value in scope["headers"] if name != _CONTENT_TYPE]
+            scope = {**scope, "headers": [*others, (_CONTENT_TYPE, b"application/octet-stream")]}
+        await self._app(scope, receive, send)
+
+
 class QuietRestServer(RESTServer):  # type: ignore[misc]
     """KServe's REST server without a log line per request; every error is `{"error": ...}`."""
 
@@ -181,6 +201,7 @@ class QuietRestServer(RESTServer):  # type: ignore[misc]
         """Registers KServe's endpoints, and handlers that answer clients' mistakes in one line."""
         self._register_endpoints(self._app)
         self._add_exception_handlers(self._app)
+        self._app.add_middleware(RawBodies)
         self._app.add_exception_handler(InvalidInput, _bad_request)
         self._app.add_exception_handler(ModelNotFound, _not_found)
         self._app.add_exception_handler(RequestValidationError, _malformed)

@@ -50,6 +50,16 @@ class LoadedModel:
         Raises:
             InputError: The model refuses these values, or has no finite answer to them.
         """
+        predictions = self.compute(arrays, outputs)
+        _require_finite(predictions)
+        return predictions
+
+    def compute(self, arrays: Mapping[str, Array], outputs: Sequence[str]) -> Predictions:
+        """Calls the model as `predict` does; what it gives need not be finite.
+
+        Raises:
+            InputError: The model refuses these values.
+        """
         import tensorflow as tf
 
         tensors = {name: tf.constant(array) for name, array in arrays.items()}
@@ -60,9 +70,7 @@ class LoadedModel:
             raise InputError(
                 "the instances", "must be values that the model can compute", cause, "Correct them."
             ) from None
-        predictions = {name: answer[name].numpy() for name in outputs}
-        _require_finite(predictions)
-        return predictions
+        return {name: answer[name].numpy() for name in outputs}
 
 
 def load_model(name: str, version: str, folder: Path, digest: str) -> LoadedModel:
@@ -82,7 +90,13 @@ def load_model(name: str, version: str, folder: Path, digest: str) -> LoadedMode
 def make_features(contract: ModelContract) -> tuple[Feature, ...]:
     """Lists the features that a contract names, in the order of their names."""
     return tuple(
-        Feature(s.name, s.dtype, tuple(s.shape), None if s.default is None else tuple(s.default))
+        Feature(
+            s.name,
+            s.dtype,
+            tuple(s.shape),
+            None if s.default is None else tuple(s.default),
+            s.domain,
+        )
         for s in sorted(contract.features, key=lambda served: served.name)
     )
 
@@ -146,9 +160,15 @@ def _blank(feature: Feature) -> Array:
     )
 
 
+def finite_rows(values: Array) -> Array:
+    """Tells of each row of an output whether all of it is finite: bool [rows]."""
+    finite: Array = np.isfinite(values).reshape(len(values), -1).all(axis=1)
+    return finite
+
+
 def _require_finite(predictions: Predictions) -> None:
     for name, values in predictions.items():
-        finite = np.isfinite(values).reshape(len(values), -1).all(axis=1)
+        finite = finite_rows(values)
         if not finite.all():
             where = f"instances[{int(np.argmin(finite))}]"
             expected = f"must be values for which the model's {name} is finite"

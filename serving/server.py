@@ -15,6 +15,7 @@ from perennial.errors import ServingError
 from perennial.ledger.events import Ledger
 from perennial.project import Project
 from perennial.tfx_compat import prepare_process
+from serving.domains import DomainCheck
 from serving.follower import Follower, Slot, first_champion, registry_loader
 from serving.metrics import SlotCollector
 from serving.runtime import load_model
@@ -49,7 +50,7 @@ def serve(project: Project, port: int | None = None, host: str = LOOPBACK) -> No
         follower = Follower(ledger, load, slot, settings.poll_seconds)
         follower.start()
         try:
-            _run(slot, listener)
+            _run(slot, listener, DomainCheck(settings.outside_domain))
         finally:
             follower.stop()
 
@@ -73,17 +74,17 @@ def serve_folder(
     """
     _log_to_stderr()
     with _bound(host, port) as listener:
-        _run(Slot(load_model(name, version, saved_model, digest)), listener)
+        _run(Slot(load_model(name, version, saved_model, digest)), listener, DomainCheck())
 
 
-def _run(slot: Slot, listener: socket.socket) -> None:
+def _run(slot: Slot, listener: socket.socket, domains: DomainCheck) -> None:
     """Answers requests with the model in the slot, until a signal."""
     with _no_arguments():
         from serving.protocol import LoopbackModelServer, SlotModel
     from prometheus_client import REGISTRY
 
     host, port = listener.getsockname()[:2]
-    server, collector = LoopbackModelServer(port), SlotCollector(slot)
+    server, collector = LoopbackModelServer(port), SlotCollector(slot, domains)
     REGISTRY.register(collector)
     try:
         _listen(listener, host, port)
@@ -91,7 +92,7 @@ def _run(slot: Slot, listener: socket.socket) -> None:
             "%s version %s serves on http://%s:%s", slot.model.name, slot.model.version, host, port
         )
         with _signals_end_quietly():
-            server.run(SlotModel(slot), listener)
+            server.run(SlotModel(slot, domains), listener)
     finally:
         REGISTRY.unregister(collector)
 

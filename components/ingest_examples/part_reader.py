@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -21,14 +20,14 @@ from perennial.readers.columns import Column, SeenKinds
 from perennial.readers.convert import Conformer, kind_of
 from perennial.readers.convert_columns import to_typed_columns
 from perennial.readers.read import columns_of, read_blocks, read_rows, rows_of
-from perennial.readers.rows import Part, Reason, Row
+from perennial.readers.rows import Part, Reason, Row, presentable
+from perennial.readers.value_counts import ValueCounts
 from schemas.project import SPLITS, SplitSettings
-from schemas.records import SetAside
+from schemas.records import InferredColumns, SetAside
 
 SET_ASIDE, KEYS, TALLY = "set_aside", "keys", "tally"
 _BYTES_AT_ONCE = 1 << 20
 _ROWS_ONE_BY_ONE = 64  # in so few rows the one at fault is found by looking at each
-_LONGEST_TEXT, _LONGEST_LIST = 200, 20
 
 Outcome = tuple[str, Any]
 """An output and what goes there.
@@ -72,18 +71,25 @@ def read_part(plan: Plan, index: int) -> Iterator[Outcome]:
     yield TALLY, reading.counts.tally(index).model_dump_json()
 
 
-def infer_columns(parts: Iterable[Part], max_value_mb: float) -> dict[str, Column]:
-    """Infers the columns of rows without a schema: the kind that holds all values."""
+def infer_columns(
+    parts: Iterable[Part], max_value_mb: float
+) -> tuple[dict[str, Column], InferredColumns]:
+    """Infers the columns of rows without a schema: the kind that holds all values.
+
+    Gives what the values look like, too.
+    """
     conformer, seen = Conformer({}, max_value_mb, guess=True), SeenKinds()
+    counts = ValueCounts()
     for part in parts:
         try:
             for row in read_rows(part, max_value_mb):
                 values, _ = conformer.conform({} if row.reason else row.values)
                 for name, value in values.items():
                     seen.see(name, kind_of(value), not isinstance(value, list))
+                    counts.see(name, row.values[name], value)
         except BrokenFileError:
             continue  # reading the part tells it
-    return seen.columns()
+    return seen.columns(), counts.record()
 
 
 class _Reading:
@@ -183,7 +189,7 @@ class _Reading:
     def _set_aside(self, row: Row, reasons: list[Reason]) -> SetAside:
         place = self._part.place(row.number)
         self.counts.add_set_aside(place, reasons)
-        values = {name: _presentable(value) for name, value in row.values.items()}
+        values = {name: presentable(value) for name, value in row.values.items()}
         return SetAside(
             span=self._plan.span,
             place=place,
@@ -251,22 +257,3 @@ def _fault_of(error: DataError) -> Fault:
         remedy=error.remedy,
         broken=isinstance(error, BrokenFileError),
     )
-
-
-def _presentable(value: Any) -> Any:
-    """Shortens a value to what a person wants to read, as JSON."""
-    if isinstance(value, list | tuple):
-        more = [f"… {len(value)} values"] if len(value) > _LONGEST_LIST else []
-        return [_presentable(item) for item in value[:_LONGEST_LIST]] + more
-    if isinstance(value, dict):
-        return {str(name): _presentable(item) for name, item in list(value.items())[:_LONGEST_LIST]}
-    if value is None or isinstance(value, bool) or (isinstance(value, int) and abs(value) < 2**63):
-        return value
-    if isinstance(value, float) and math.isfinite(value):
-        return value
-    text = value[: _LONGEST_TEXT + 1] if isinstance(value, str | bytes) else str(value)
-    text = text.decode("utf-8", errors="backslashreplace") if isinstance(text, bytes) else text
-    text = text.encode(
-        "utf-8", errors="backslashreplace"
-    ).decode()  # half a surrogate pair, which JSON may hold
-    return text if len(text) <= _LONGEST_TEXT else f"{text[:_LONGEST_TEXT]}…"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from perennial.readers.convert import Conformed, Plain
 from perennial.readers.rows import Reason, shorten
+from perennial.schema.domains import domain_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -96,35 +97,8 @@ class RowRules:
 
 def label_domain(schema: Schema | None, label: str) -> LabelDomain:
     """Reads the domain that the schema states for the label."""
-    feature = (
-        next((found for found in schema.feature if found.name == label), None) if schema else None
-    )
-    if schema is None or feature is None:
+    domain = domain_of(schema, label) if schema else None
+    if domain is None:
         return LabelDomain()
-    for name in ("int_domain", "float_domain"):
-        if feature.HasField(name):
-            domain = getattr(feature, name)
-            bounds = [
-                getattr(domain, side) if domain.HasField(side) else None for side in ("min", "max")
-            ]
-            return LabelDomain(low=bounds[0], high=bounds[1])
-    if feature.HasField("bool_domain"):
-        named = [
-            value.encode()
-            for value in (feature.bool_domain.true_value, feature.bool_domain.false_value)
-            if value
-        ]
-        return LabelDomain(0, 1, frozenset(named) or None)
-    if feature.HasField("string_domain") or feature.HasField("domain"):
-        shared = next(
-            (found for found in schema.string_domain if found.name == feature.domain), None
-        )
-        values = (
-            feature.string_domain.value
-            if feature.HasField("string_domain")
-            else shared.value
-            if shared
-            else []
-        )
-        return LabelDomain(values=frozenset(value.encode() for value in values) or None)
-    return LabelDomain()
+    values = None if domain.values is None else frozenset(map(str.encode, domain.values))
+    return LabelDomain(domain.low, domain.high, values)

@@ -58,10 +58,16 @@ def open_source(project: Project, span: Span, features: Collection[str]) -> Sour
             span=span.name,
             fingerprint=span.fingerprint,
             without=without,
+            missing=tuple(data.missing),
         )
         return Source(name, [part], None)
     files = [
-        Part(uri, _shown(uri, project.folder), format_of(uri, data.format))
+        Part(
+            uri,
+            _shown(uri, project.folder),
+            format_of(uri, data.format),
+            missing=tuple(data.missing),
+        )
         for uri in expand(span.uri)
     ]
     columns = [read_columns(part, data.max_value_mb) for part in files]

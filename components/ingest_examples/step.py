@@ -83,7 +83,8 @@ def _ingest(
         features = [] if infer else [feature.name for feature in project.schema.feature]
         source = open_source(project, span, features)
         columns = source.columns or []
-        reading = _read(_plan(project, span, source, infer), project.settings.beam.options, output)
+        plan = _plan(project, span, source, output, infer)
+        reading = _read(plan, project.settings.beam.options, output)
         columns, total = columns or reading.total.columns, reading.total
         _publish_lines(reading.set_aside, output / SET_ASIDE_FILE)
         _check_whole(project, source, columns, total)
@@ -93,16 +94,21 @@ def _ingest(
     return columns, total, None
 
 
-def _plan(project: Project, span: Span, source: Source, infer: bool) -> Plan:
+def _plan(project: Project, span: Span, source: Source, output: Path, infer: bool) -> Plan:
     settings, schema = project.settings, None if infer else project.schema
     largest = settings.data.max_value_mb
+    if schema:
+        columns = columns_of(schema)
+    else:
+        columns, counts = infer_columns(source.parts, largest)
+        counts.write(output)
     return Plan(
         span=span.name,
         parts=source.parts,
         rules=RowRules(settings.data.key, settings.label, label_domain(schema, settings.label)),
         splits=settings.data.splits,
         max_value_mb=largest,
-        columns=columns_of(schema) if schema else infer_columns(source.parts, largest),
+        columns=columns,
     )
 
 

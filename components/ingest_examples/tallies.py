@@ -16,6 +16,7 @@ from schemas.records import Record
 
 MOST_LABELS = 1000
 """With more different labels than these only rows are counted: they are no classes."""
+_MOST_VALUES = 3  # shown of those that rows were set aside for
 
 
 class Fault(Record):
@@ -36,7 +37,7 @@ class Fault(Record):
 class Tally(Record):
     """The result of reading one part. `labels` is None when there are too many.
 
-    `first` is the first row set aside.
+    `first` is the first row set aside; `unfit` are some of the values of each cause.
     """
 
     part: int
@@ -46,6 +47,7 @@ class Tally(Record):
     labelled: int
     set_aside: int
     causes: dict[str, int]
+    unfit: dict[str, list[str]]
     kinds: dict[str, list[Kind]]
     alone: list[str]
     first: str | None
@@ -61,6 +63,7 @@ class Counts:
         self._rows: Counter[str] = Counter()
         self._labels: Counter[str] = Counter()
         self._causes: Counter[str] = Counter()
+        self._unfit: dict[str, dict[str, None]] = {}
         self._seen = SeenKinds()
         self._set_aside = self._labelled = 0
         self._first: str | None = None
@@ -102,6 +105,10 @@ class Counts:
         """Counts a row that was set aside."""
         self._set_aside += 1
         self._causes.update({reason.expected for reason in reasons})
+        for reason in reasons:
+            values = self._unfit.setdefault(reason.expected, {})
+            if reason.of_value and len(values) <= _MOST_VALUES:
+                values[reason.received] = None
         self._first = self._first or f"{place}: {reasons[0]}"
 
     def tally(self, part: int) -> Tally:
@@ -114,6 +121,7 @@ class Counts:
             labelled=self._labelled,
             set_aside=self._set_aside,
             causes=dict(self._causes),
+            unfit={cause: list(values) for cause, values in self._unfit.items() if values},
             kinds={name: sorted(kinds) for name, kinds in self._seen.kinds.items()},
             alone=sorted(self._seen.alone),
             first=self._first,
@@ -146,8 +154,19 @@ class Total:
 
     @property
     def causes(self) -> dict[str, int]:
-        """Counts rows set aside per reason in general terms, the most frequent first."""
-        return dict(_add(tally.causes for tally in self._tallies).most_common())
+        """Counts rows set aside per reason, the most frequent first.
+
+        A reason is told in general terms, with some of the values that it is about.
+        """
+        counts = _add(tally.causes for tally in self._tallies).most_common()
+        return {f"{cause}{self._show_unfit(cause)}": rows for cause, rows in counts}
+
+    def _show_unfit(self, cause: str) -> str:
+        values = list(
+            dict.fromkeys(value for tally in self._tallies for value in tally.unfit.get(cause, []))
+        )
+        more = ", …" if len(values) > _MOST_VALUES else ""
+        return f", not {', '.join(values[:_MOST_VALUES])}{more}" if values else ""
 
     @property
     def set_aside(self) -> int:

@@ -9,16 +9,35 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from components.predict_batch.rows import ReadRows, RowReader, open_file, read_fields
+import numpy as np
+
+from components.predict_batch.arrays import column_of
+from components.predict_batch.rows import (
+    ReadRows,
+    RowReader,
+    TextColumnError,
+    open_file,
+    read_fields,
+)
+from components.predict_batch.set_aside import SetAsideRows
 from perennial.errors import DataError, InputError, ServingError
 from perennial.export.contract import read_contract
 from perennial.ledger.events import Ledger
 from perennial.project import Project
+from perennial.readers.columns import Kind, columns_of
+from perennial.readers.rows import Reason
 from perennial.registry.versions import Registry
 from perennial.tasks import Part
 from schemas.records import ModelContract
+from serving.domains import DomainCheck
 from serving.outputs import prediction_outputs, task_outputs
-from serving.runtime import LoadedModel, Predictions, load_model
+from serving.runtime import (
+    LoadedModel,
+    Predictions,
+    finite_rows,
+    load_model,
+    make_features,
+)
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -35,15 +54,33 @@ _COLUMNS: dict[Part, str] = {
 
 @dataclass(frozen=True)
 class BatchResult:
-    """The number of predictions that were written, their version, and their file."""
+    """What came of a file.
+
+    Attributes:
+        rows: How many predictions were written.
+        version: The version that made them.
+        path: Their file.
+        set_aside: How many rows could not be scored.
+        first: The first of these, with its place and reason.
+        set_aside_path: The file that holds them; it is there if there is one.
+        outside: Feature -> how many rows had a value outside its domain in the schema.
+    """
 
     rows: int
     version: str
     path: Path
+    set_aside: int
+    first: str
+    set_aside_path: Path
+    outside: dict[str, int]
 
 
 def predict_batch(project: Project, data: Path, output: Path) -> BatchResult:
-    """Writes a Parquet file with a row for each input row: its columns and the prediction.
+    """Writes a Parquet file with a row for each input row that the model can score.
+
+    It holds the row's columns and the prediction. The other rows go to a file beside it, with the
+    reason for each. Columns of numbers, by the model and the schema, are numbers, unless one of
+    their values is none.
 
     Columns added: `predicted_class` int64 and `probabilities` list of float32, or `predicted_value`
     float32 of a regression, behind `<task>_` where there are several tasks; and `model_version`
@@ -52,7 +89,7 @@ def predict_batch(project: Project, data: Path, output: Path) -> BatchResult:
 
     Raises:
         ServingError: Nothing was deployed yet.
-        DataError: The file cannot be read, or a row does not fit the model.
+        DataError: The file cannot be read, or has no row that can be scored.
     """
     champion = Ledger(project.ledger_url).champion()
     if champion is None:
@@ -63,17 +100,52 @@ def predict_batch(project: Project, data: Path, output: Path) -> BatchResult:
     registry = Registry(project)
     folder = registry.fetch(registry.version(champion.version))
     contract = read_contract(folder)
-    part, largest = open_file(data), project.settings.data.max_value_mb
+    settings = project.settings
+    part, largest = open_file(data, contract.missing), settings.data.max_value_mb
     needed = [feature.name for feature in contract.features if feature.default is None]
-    schema = make_schema(read_fields(part, needed, largest), contract)
-    model = load_model(project.settings.name, champion.version, folder, champion.digest)
+    kinds = _scalar_kinds(project, contract)
+    model = load_model(settings.name, champion.version, folder, champion.digest)
     output.parent.mkdir(parents=True, exist_ok=True)
-    reader = RowReader(part, model.features, _passed_on(schema, contract), largest)
+    set_aside_path = output.with_suffix(".set_aside.jsonl")
     with tempfile.TemporaryDirectory(dir=output.parent, prefix=".predictions.") as temporary:
-        file = Path(temporary) / "predictions.parquet"
-        rows = _write(reader.read(), model, schema, file)
+        file, refused = Path(temporary) / "predictions.parquet", Path(temporary) / "set_aside.jsonl"
+        while True:
+            schema = make_schema(read_fields(part, needed, largest, kinds), contract)
+            set_aside = SetAsideRows(data.name, refused)
+            domains = DomainCheck(settings.serving.outside_domain)
+            passed_on = _passed_on(schema, contract)
+            reader = RowReader(part, model.features, passed_on, largest, set_aside, domains)
+            try:
+                rows = _write(reader.read(), model, schema, file, set_aside)
+                break
+            except TextColumnError as error:  # not a column of numbers in this file
+                del kinds[error.name]
+            finally:
+                set_aside.close()
+        set_aside_path.unlink(missing_ok=True)
+        if set_aside.count:
+            os.replace(refused, set_aside_path)
+        if set_aside.count and not rows:
+            received = f"{set_aside.count} that cannot, the first {set_aside.first}"
+            remedy = f"Correct them: {set_aside_path} has the reason for each."
+            raise DataError(str(data), "must have a row that can be scored", received, remedy)
         os.replace(file, output)
-    return BatchResult(rows, champion.version, output)
+    return BatchResult(
+        rows=rows,
+        version=champion.version,
+        path=output,
+        set_aside=set_aside.count,
+        first=set_aside.first,
+        set_aside_path=set_aside_path,
+        outside=dict(domains.counts),
+    )
+
+
+def _scalar_kinds(project: Project, contract: ModelContract) -> dict[str, Kind]:
+    """Gives the kind of each column of single values, by the model and by the schema."""
+    known = columns_of(project.schema) if project.schema_path.exists() else {}
+    known |= {feature.name: column_of(feature) for feature in make_features(contract)}
+    return {name: column.kind for name, column in known.items() if not column.many}
 
 
 def _passed_on(schema: pa.Schema, contract: ModelContract) -> pa.Schema:
@@ -84,7 +156,13 @@ def _passed_on(schema: pa.Schema, contract: ModelContract) -> pa.Schema:
     return pa.schema([field for field in schema if field.name not in added])
 
 
-def _write(blocks: Iterator[ReadRows], model: LoadedModel, schema: pa.Schema, path: Path) -> int:
+def _write(
+    blocks: Iterator[ReadRows],
+    model: LoadedModel,
+    schema: pa.Schema,
+    path: Path,
+    set_aside: SetAsideRows,
+) -> int:
     """Writes the columns that are passed on and the predictions of every row.
 
     Gives the number of rows.
@@ -97,12 +175,10 @@ def _write(blocks: Iterator[ReadRows], model: LoadedModel, schema: pa.Schema, pa
     with pq.ParquetWriter(path, schema) as writer:
         for block in blocks:
             for first in range(0, len(block), BATCH_ROWS):
-                try:
-                    waiting.append(_score(block, first, model, schema))
-                except InputError as error:  # it counts the instances of this batch
-                    where = f"{block.place(first)} and the rows after it: {error.where}"
-                    raise DataError(where, error.expected, error.received, error.remedy) from error
-                count += waiting[-1].num_rows
+                rows = block.take(np.arange(first, min(first + BATCH_ROWS, len(block))))
+                for batch in _score(rows, model, schema, set_aside):
+                    waiting.append(batch)
+                    count += batch.num_rows
             if sum(batch.num_rows for batch in waiting) >= _ROWS_IN_GROUP:
                 writer.write_table(pa.Table.from_batches(waiting))
                 waiting.clear()
@@ -111,19 +187,48 @@ def _write(blocks: Iterator[ReadRows], model: LoadedModel, schema: pa.Schema, pa
     return count
 
 
-def _score(block: ReadRows, first: int, model: LoadedModel, schema: pa.Schema) -> pa.RecordBatch:
-    """Predicts the rows of one batch; gives them as they are written."""
+def _score(
+    rows: ReadRows, model: LoadedModel, schema: pa.Schema, set_aside: SetAsideRows
+) -> Iterator[pa.RecordBatch]:
+    """Predicts rows; gives them as they are written.
+
+    A row that the model refuses, or has no finite answer to, is set aside: it is found by dividing
+    the others from it.
+    """
+    names = [output.name for output in prediction_outputs(model.contract)]
+    try:
+        predictions = model.compute(rows.arrays, names)
+    except InputError as error:
+        if len(rows) == 1:
+            expected = "the row must hold values that the model can compute"
+            _refuse(rows, 0, Reason(expected, error.received), set_aside)
+            return
+        middle = len(rows) // 2
+        for some in (np.arange(middle), np.arange(middle, len(rows))):
+            yield from _score(rows.take(some), model, schema, set_aside)
+        return
+    finite = np.all([finite_rows(values) for values in predictions.values()], axis=0)
+    for row in np.flatnonzero(~finite).tolist():
+        expected = "the row must hold values that the model has a finite answer to"
+        _refuse(rows, row, Reason(expected, "values that give NaN or infinity"), set_aside)
+    kept = np.flatnonzero(finite)
+    if len(kept):
+        answered = {name: values[kept] for name, values in predictions.items()}
+        yield _to_batch(rows.take(kept), answered, model, schema)
+
+
+def _refuse(rows: ReadRows, row: int, reason: Reason, set_aside: SetAsideRows) -> None:
+    set_aside.add(rows.place(row), reason, rows.passed_on.slice(row, 1).to_pylist()[0])
+
+
+def _to_batch(
+    rows: ReadRows, predictions: Predictions, model: LoadedModel, schema: pa.Schema
+) -> pa.RecordBatch:
     import pyarrow as pa
 
-    passed_on = block.passed_on.slice(first, BATCH_ROWS)
-    arrays = {name: array[first : first + BATCH_ROWS] for name, array in block.arrays.items()}
-    predictions = model.predict(
-        arrays, [output.name for output in prediction_outputs(model.contract)]
-    )
     columns = _to_columns(predictions, output_columns(model.contract), schema)
-    rows = len(columns[next(iter(columns))])
-    columns[MODEL_VERSION] = pa.repeat(pa.scalar(model.version, pa.string()), rows)
-    columns |= dict(zip(passed_on.schema.names, passed_on.columns, strict=True))
+    columns[MODEL_VERSION] = pa.repeat(pa.scalar(model.version, pa.string()), len(rows))
+    columns |= dict(zip(rows.passed_on.schema.names, rows.passed_on.columns, strict=True))
     return pa.RecordBatch.from_arrays([columns[name] for name in schema.names], schema=schema)
 
 

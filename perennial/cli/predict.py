@@ -24,17 +24,32 @@ def predict(
     folder: Folder,
     data: Annotated[Path, typer.Argument(help="Parquet, CSV or JSON Lines file.")],
     output: Output = None,
+    allow_set_aside: Annotated[
+        float,
+        typer.Option(
+            min=0,
+            max=1,
+            help="Share of the rows that may be set aside with exit code 0. With more, the others "
+            "are scored and written all the same, and the exit code is 3.",
+        ),
+    ] = 0.0,
 ) -> None:
-    """Score a file with the champion."""
+    """Score a file with the champion; rows that do not fit the model are set aside."""
     from perennial.project import load_project
 
     settings = load_project(folder).settings.runner
     paths = (str(folder), str(data), str(output or data.with_suffix(".predictions.parquet")))
-    call_warm(settings, NEEDS_MODEL, "perennial.cli.predict:predict_file", *paths)
+    function = "perennial.cli.predict:predict_file"
+    call_warm(settings, NEEDS_MODEL, function, *paths, str(allow_set_aside))
 
 
-def predict_file(folder: str, data: str, output: str) -> None:
-    """Does the work of `perennial predict`, in a process that has the libraries imported."""
+def predict_file(folder: str, data: str, output: str, allow_set_aside: str) -> None:
+    """Does the work of `perennial predict`, in a process that has the libraries imported.
+
+    Raises:
+        DataError: More rows were set aside than are allowed; the others are written.
+    """
+    from perennial.errors import DataError
     from perennial.project import load_project
     from perennial.runner.quiet import libraries_log_to
 
@@ -44,3 +59,17 @@ def predict_file(folder: str, data: str, output: str) -> None:
 
         result = predict_batch(project, Path(data), Path(output))
     typer.echo(f"{result.rows} predictions by version {result.version}: {result.path}")
+    for feature, rows in result.outside.items():
+        typer.echo(f"outside the domain of `{feature}` in schema.pbtxt: {rows} rows")
+    total = result.rows + result.set_aside
+    if result.set_aside:
+        typer.echo(f"rows set aside: {result.set_aside} of {total}: {result.set_aside_path}")
+    if result.set_aside > float(allow_set_aside) * total:
+        raise DataError(
+            data,
+            f"must have at most {float(allow_set_aside):.2%} of its rows set aside",
+            f"{result.set_aside} of {total}, the first {result.first}",
+            "Correct them and score them again; --allow-set-aside allows more.",
+        )
+    if result.set_aside:
+        typer.echo(f"the first: {result.first}")

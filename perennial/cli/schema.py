@@ -45,6 +45,7 @@ def infer_schema(folder: str, spans: list[str]) -> None:
 
     from perennial.cli.schema_statistics import choose_spans, measure_anew
     from perennial.cli.schema_views import show_schema
+    from perennial.schema.doubts import describe_doubts, describe_label
     from perennial.schema.inference import first_schema
     from perennial.schema.text import schema_text
     from perennial.storage.atomic import publish_text
@@ -68,6 +69,11 @@ def infer_schema(folder: str, spans: list[str]) -> None:
     typer.echo(f"wrote {project.schema_path} from {measured.rows} rows")
     _print_unserved(schema, settings.label, settings.data.key)
     _print_set_aside(measured.causes)
+    for doubt in (
+        *describe_doubts(measured.inferred),
+        *describe_label(schema, measured.statistics, settings.label),
+    ):
+        typer.echo(f"doubt: {doubt}")
     typer.echo(f"next: read it, correct it, then `perennial validate {folder}`")
 
 

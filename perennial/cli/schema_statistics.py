@@ -24,7 +24,7 @@ from perennial.schema.inference import Seen, see_features
 from perennial.spans.landed import find_landed
 from perennial.spans.quarantine import unknown_span
 from perennial.spans.window import State, number_versions, state_of
-from schemas.records import Ingestion, Span
+from schemas.records import InferredColumns, Ingestion, Span
 
 if TYPE_CHECKING:
     from tensorflow_metadata.proto.v0.schema_pb2 import Schema
@@ -40,13 +40,15 @@ class _Unchecked:
     record: Ingestion
     statistics: DatasetFeatureStatisticsList
     distributions: dict[str, Distribution]
+    inferred: InferredColumns | None
 
 
 @dataclass(frozen=True)
 class Measured:
     """Statistics of spans: of all together and of each.
 
-    `columns` are in order; `causes` counts the rows that were set aside, by the reason.
+    `columns` are in order; `causes` counts the rows that were set aside, by the reason; `inferred`
+    tells what the values of each span look like, where no schema said what they are.
     """
 
     statistics: DatasetFeatureStatisticsList
@@ -54,6 +56,7 @@ class Measured:
     columns: list[str]
     rows: int
     causes: dict[str, int]
+    inferred: Sequence[InferredColumns] = ()
 
 
 def choose_spans(project: Project, names: Sequence[str]) -> list[Span]:
@@ -103,6 +106,7 @@ def measure_anew(project: Project, spans: Sequence[Span], folder: Path) -> Measu
     """
     folders = {span.name: folder / f"{number}" for number, span in enumerate(spans)}
     measured = [_measure_unchecked(project, s, folders[s.name], infer=True) for s in spans]
+    inferred = [each.inferred for each in measured if each.inferred is not None]
     merged = _merge_types([see_features(each.statistics) for each in measured])
     if merged is not None:
         typed = _with_schema(project, merged)
@@ -112,7 +116,7 @@ def measure_anew(project: Project, spans: Sequence[Span], folder: Path) -> Measu
     columns = list(dict.fromkeys(c for each in reversed(measured) for c in each.record.columns))
     causes = sum((Counter(each.record.causes) for each in measured), Counter[str]())
     rows = statistics.datasets[0].num_examples
-    return Measured(statistics, parts, columns, rows, dict(causes))
+    return Measured(statistics, parts, columns, rows, dict(causes), inferred)
 
 
 def measure_span(project: Project, span: Span, folder: Path) -> Measured:
@@ -198,7 +202,8 @@ def _measure_unchecked(
     if record.problem:
         raise _unreadable(record)
     compute_statistics(examples, project.settings.beam.options, statistics)
-    return _Unchecked(record, read_statistics(statistics), read_distributions(statistics))
+    inferred = InferredColumns.read(examples) if infer else None
+    return _Unchecked(record, read_statistics(statistics), read_distributions(statistics), inferred)
 
 
 def _merge_types(spans: Sequence[Mapping[str, Seen]]) -> Schema | None:

@@ -84,7 +84,8 @@ def _domains(schema: Schema, feature: Feature) -> Iterator[str]:
         if feature.HasField("distribution_constraints"):
             yield f"in {feature.distribution_constraints.min_domain_mass:.0%} or more"
     elif kind == "bool_domain":
-        yield "0 or 1"
+        words = (feature.bool_domain.false_value, feature.bool_domain.true_value)
+        yield " or ".join(word for word in words if word) or "0 or 1"
     elif kind:
         yield kind
 

@@ -65,7 +65,8 @@ class ServingLog:
         data = self.project.settings.data
         for uri in self.files:
             format = format_of(uri, data.format if "." not in uri else None)
-            part = Part(uri, uri.removeprefix(f"{self.project.folder}/"), format)
+            name = uri.removeprefix(f"{self.project.folder}/")
+            part = Part(uri, name, format, missing=tuple(data.missing))
             yield from (
                 row.values for row in read_rows(part, data.max_value_mb) if row.reason is None
             )

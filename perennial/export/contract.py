@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from perennial.errors import ProjectError, ServingError
+from perennial.schema.domains import domain_of
 from perennial.schema.environments import serving_features
 from schemas.records import ModelContract, ServedFeature
 
@@ -69,6 +70,7 @@ def served_features(schema: Schema) -> list[ServedFeature]:
             dtype=spec.dtype.name,
             shape=list(spec.shape),
             default=_flat(spec.default_value, spec.dtype),
+            domain=domain_of(schema, name),
         )
         for name, spec in specs.items()
     ]

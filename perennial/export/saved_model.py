@@ -197,7 +197,12 @@ def make_contract(
         for task in project.tasks
     ]
     latent = outputs[LATENT].shape[1] if LATENT in outputs else None
-    return ModelContract(features=served_features(project.schema), tasks=tasks, latent=latent)
+    return ModelContract(
+        features=served_features(project.schema),
+        tasks=tasks,
+        latent=latent,
+        missing=project.settings.data.missing,
+    )
 
 
 def serving_specs(schema: Schema) -> dict[str, tf.TensorSpec]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from decimal import Decimal
 from typing import Any
@@ -18,10 +19,17 @@ Conformed = dict[str, Value]
 _SIZED, _LARGE, _LISTS = (str, bytes, list), (bytes, list), (list, tuple)
 _UNFIT = (ValueError, TypeError, ArithmeticError)
 _EXPECTED: dict[Kind, str] = {
-    "int": "must be a whole number of 64 bits",
-    "float": "must be a number that 32 bits can hold",
+    "int": "must be a whole number",
+    "float": "must be a number",
     "bytes": "must be text",
 }
+_RANGES: dict[Kind, str] = {
+    "int": f"must be a whole number from {-(2**63)} to {2**63 - 1}",
+    "float": "must be a number from -3.4e38 to 3.4e38",
+}
+# A leading zero, or an exponent that has no sign and no point before it.
+_CODE = re.compile(r"0\d.*|\d+[eE]\d+", re.ASCII)
+_SAFE_DIGITS = 18  # so many always fit
 
 
 class Conformer:
@@ -74,11 +82,14 @@ class Conformer:
             if column
             else "must be a number, text, a date, or a list of one of them"
         )
+        if column and isinstance(error, OverflowError):
+            expected = _RANGES[column.kind]
         if isinstance(error, UnicodeError):
             expected = "must be text in UTF-8"
         return Reason(
             f"`{name}` {expected}",
             shorten(_culprit(value, _converter(column)) if column else value),
+            of_value=True,
         )
 
 
@@ -152,10 +163,11 @@ def _to_natural(value: Any) -> Any:
 
 def _natural_scalar(value: Any) -> Plain:
     if isinstance(value, int):
-        return to_int(value)
+        return int(value) if -(2**63) <= value < 2**63 else to_bytes(value)
     if isinstance(value, Decimal) and value.is_finite() and value == value.to_integral_value():
         exponent = value.as_tuple().exponent
-        return to_int(value) if isinstance(exponent, int) and exponent >= 0 else to_float(value)
+        whole = isinstance(exponent, int) and exponent >= 0
+        return _natural_scalar(int(value)) if whole else to_float(value)
     return to_float(value) if isinstance(value, float | Decimal) else to_bytes(value)
 
 
@@ -163,9 +175,7 @@ def _guess(value: Any) -> Any:
     """Converts a value for inference: text that reads as a number or a list of numbers is one."""
     if not isinstance(value, str):
         return _to_natural(value)
-    # 007 is the name of something: as a number it would lose its zeros.
-    named = value[:1] == "0" and value[1:2].isdecimal()
-    for convert in () if named else (to_int, to_float):
+    for convert in () if is_code(value) else (to_int, to_float):
         try:
             return convert(value)
         except _UNFIT:
@@ -176,6 +186,21 @@ def _guess(value: Any) -> Any:
         except _UNFIT:
             return to_bytes(value)
     return to_bytes(value)
+
+
+def is_code(text: str) -> bool:
+    """Tells whether text looks like a number and is the name of something.
+
+    007 would lose its zeros, 12E5 its letter (tools that write exponents give them a sign, or the
+    number a point), and 64 bits do not hold longer numbers than those of 19 digits: many would
+    become one.
+    """
+    digits = text.strip()
+    if not digits.removeprefix("-").isdecimal():
+        return bool(_CODE.fullmatch(digits))
+    if digits[0] == "0" and len(digits) > 1:
+        return True
+    return len(digits) > _SAFE_DIGITS and not -(2**63) <= int(digits[:40]) < 2**63
 
 
 def kind_of(value: Value) -> Kind | None:

@@ -14,7 +14,7 @@ import numpy as np
 
 from perennial.readers.columns import Column, Kind
 from perennial.readers.rows import MEGABYTE
-from perennial.readers.values import LARGEST
+from perennial.readers.values import FALSE_WORDS, LARGEST, TRUE_WORDS
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -105,6 +105,8 @@ def _to_kind(values: pa.Array, known: Column | None, largest: int, many: bool) -
             if many and pc.any(pc.match_substring(values, "[")).as_py():
                 raise _UnfitError
     if kind == "bytes":
+        if pa.types.is_integer(values.type):
+            return values.cast(pa.large_string()).cast(pa.large_binary())
         if not (is_text or is_bytes):
             raise _UnfitError
         if is_bytes and known is not None and known.text:
@@ -131,12 +133,25 @@ def _parse(text: pa.Array, kind: Kind) -> pa.Array:
 
     if pc.any(pc.match_substring_regex(text, "[xX(_]")).as_py():
         raise _UnfitError
-    if kind == "float":
-        return text.cast(pa.float64())
+    if kind == "int":
+        try:
+            return text.cast(pa.int64())
+        except pa.ArrowInvalid:
+            pass  # tools that hold missing values write whole numbers as 3.0
     try:
-        return text.cast(pa.int64())
+        return text.cast(pa.float64())
     except pa.ArrowInvalid:
-        return text.cast(pa.float64())  # tools that hold missing values write whole numbers as 3.0
+        return _replace_truth(text).cast(pa.float64())
+
+
+def _replace_truth(text: pa.Array) -> pa.Array:
+    """Writes 1 and 0 for the words of truth values."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    for words, digit in ((TRUE_WORDS, "1"), (FALSE_WORDS, "0")):
+        text = pc.if_else(pc.is_in(text, pa.array(words, text.type)), digit, text)
+    return text
 
 
 def _to_int(numbers: pa.Array) -> pa.Array:

@@ -19,6 +19,10 @@ from perennial.readers.lines import Line, PushbackStream, longest_line, read_lin
 from perennial.readers.rows import Part, Reason, Row, shorten
 
 BLOCK_BYTES = 1 << 20
+_OTHER_DELIMITERS = {";": "semicolons", "\t": "tabs", "|": "vertical bars"}
+# Lines within a quoted cell that are taken for rows which a stray quote swallowed: so many, each of
+# as many cells as the header has. Prose has a comma a line now and then.
+_LEAST_ROWS, _LEAST_ROWS_OF_TWO = 2, 5
 _CAREFUL_BYTES = 1 << 16  # read one by one where quotes or text are at fault
 
 
@@ -64,6 +68,14 @@ def read_csv_header(stream: BinaryIO, part: Part, max_value_mb: float) -> list[s
         raise BrokenFileError(
             part.place(number), f"must be a header: {reason.expected}", reason.received
         )
+    for delimiter, name in _OTHER_DELIMITERS.items():
+        if len(header) == 1 and delimiter in header[0]:
+            raise BrokenFileError(
+                part.place(number),
+                "must have commas between its cells",
+                f"{name}: {shorten(header[0])}",
+                "Land it again with commas.",
+            )
     return header
 
 
@@ -91,8 +103,9 @@ def read_csv_blocks(stream: BinaryIO, part: Part, max_value_mb: float) -> Iterat
         for size in (BLOCK_BYTES, _CAREFUL_BYTES):
             data = source.read(size)
             block = _as_block(header, data, line, len(data) < size, part, max_value_mb)
-            if block is not None:
+            if block is not None and not _swallows_rows(block):
                 break
+            block = None
             source.give_back(data)
         if not data:
             return
@@ -180,7 +193,8 @@ class CsvBlock:
         stream = io.BytesIO(self.data[: self.ends[-1]])
         lines = _Lines(read_lines(stream, self.part, longest, int(self.lines[0])))
         return (
-            _to_row(self.header, *record) for record in _read_records(lines, self.part, longest)
+            _to_row(self.header, *record)
+            for record in _read_records(lines, self.part, longest, self.header)
         )
 
     def _not_blank(self) -> NDArray[np.intp]:
@@ -249,6 +263,32 @@ def _are_regular(text: NDArray[np.uint8], quotes: NDArray[np.intp]) -> bool:
     return bool(opens.all() and closes.all())
 
 
+def _swallows_rows(block: CsvBlock) -> bool:
+    """Tells whether a record of a block holds lines that look like rows."""
+    starts = np.concatenate([[0], block.ends[:-1]])
+    last = block.data.count(b"\n", int(starts[-1]), int(block.ends[-1]))
+    counts = np.diff(block.lines, append=block.lines[-1] + last)
+    for at in np.flatnonzero(counts > _LEAST_ROWS + 1).tolist():
+        record = block.data[int(starts[at]) : int(block.ends[at])]
+        if _look_like_rows([line.decode() for line in record.splitlines()[1:-1]], block.header):
+            return True
+    return False
+
+
+def _look_like_rows(lines: Sequence[str], header: Sequence[str]) -> bool:
+    """Tells whether lines within a quoted cell are all of as many cells as the header."""
+    least = _LEAST_ROWS_OF_TWO if len(header) == 2 else _LEAST_ROWS
+    return (
+        len(header) > 1
+        and len(lines) >= least
+        and all(
+            # The next quote of the file ends the cell: there is none within it.
+            line.count(",") == len(header) - 1 and '"' not in line and line.strip(", \t\r\n")
+            for line in lines
+        )
+    )
+
+
 def _to_row(header: list[str], number: int, cells: list[str], reason: Reason | None) -> Row:
     width = len(header)
     values = {name: cell for name, cell in zip(header, cells, strict=False) if cell}
@@ -265,7 +305,7 @@ def _read_some(
 ) -> Iterator[Row]:
     """Reads rows until `size` bytes are read and the lines read ahead can be given back."""
     read = 0
-    for record in _read_records(lines, part, longest):
+    for record in _read_records(lines, part, longest, header):
         yield _to_row(header, *record)
         read += sum(len(line.text) for line in lines.taken)
         if read >= size and not any(line.reason for line in lines.again):
@@ -286,12 +326,19 @@ def _records(
 
 
 def _read_records(
-    lines: _Lines, part: Part, longest: int
+    lines: _Lines, part: Part, longest: int, header: Sequence[str] | None = None
 ) -> Iterator[tuple[int, list[str], Reason | None]]:
     """Reads line number, cells and fault of every record; skips blank lines.
 
-    A quote that is opened and never closed would swallow the rows after it. The line that opens it
-    is then a record of its own, and the reading goes on with the line after it.
+    A quote that is opened and never closed would swallow the rows after it, as would one that a
+    quote of another row closes. The line that opens it is then a record of its own, and the reading
+    goes on with the line after it.
+
+    Args:
+        lines: The lines, from the beginning of a record.
+        part: What is read.
+        longest: Most bytes of a line.
+        header: Names of the columns; None: the first record has them.
     """
     csv.field_size_limit(longest)
     reader = csv.reader(lines, strict=True)
@@ -309,6 +356,16 @@ def _read_records(
             received = f"{shorten(first.text)} ({error})"
             unquoted = Reason("the row must be CSV with every quote closed", received)
             yield first.number, [first.text.rstrip("\r\n")], first.reason or unquoted
+            continue
+        header = cells if header is None else header
+        first, last = lines.taken[0], lines.taken[-1]
+        if _look_like_rows([line.text for line in lines.taken[1:-1]], header):
+            lines.give_back()
+            expected = "the row must not have other rows in a quoted cell: a stray quote opens it"
+            received = (
+                f"{shorten(first.text)}, closed in line {last.number} by {shorten(last.text)}"
+            )
+            yield first.number, [first.text.rstrip("\r\n")], Reason(expected, received)
             continue
         fault = next((line.reason for line in lines.taken if line.reason), None)
         if cells or fault:

@@ -1,9 +1,8 @@
-"""JSON Lines: one object on each line."""
+"""JSON Lines: one object on each line, which has each key once."""
 
 from __future__ import annotations
 
 import io
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -12,6 +11,7 @@ from typing import BinaryIO
 import numpy as np
 
 from perennial.readers.blocks import PIECES, Block, Columns, RowBlock
+from perennial.readers.json_objects import DuplicateKeyError, parse_object
 from perennial.readers.lines import Line, PushbackStream, longest_line, read_lines
 from perennial.readers.rows import Part, Reason, Row, shorten
 
@@ -68,7 +68,7 @@ class JsonBlock:
             numbered = [
                 (number, line) for number, line in enumerate(lines, self.first) if line.strip()
             ]
-            rows = [json.loads(line) for _, line in numbered]
+            rows = [parse_object(line) for _, line in numbered]
             if not rows or not all(type(row) is dict for row in rows):
                 return None
             names = dict.fromkeys(name for row in rows for name in row)
@@ -111,7 +111,10 @@ def _to_row(line: Line) -> Row:
     if line.reason is not None:
         return Row(line.number, {"line": line.text}, line.reason)
     try:
-        values = json.loads(line.text)
+        values = parse_object(line.text)
+    except DuplicateKeyError as error:
+        reason = Reason("the line must have each key once", f"{shorten(error.key)} twice")
+        return Row(line.number, {"line": line.text}, reason)
     except (ValueError, RecursionError) as error:
         return Row(
             line.number,

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, BinaryIO
 
 from perennial.errors import BrokenFileError, ProjectError
 from perennial.readers.blocks import Block, Columns, RowBlock
 from perennial.readers.csv_rows import read_csv, read_csv_blocks, read_csv_header
 from perennial.readers.json_lines import read_jsonl, read_jsonl_blocks
+from perennial.readers.missing import null_missing, without_missing
 from perennial.readers.parquet import (
     parquet_row_groups,
     parquet_schema,
@@ -104,14 +105,16 @@ def read_rows(part: Part, max_value_mb: float) -> Iterator[Row]:
         for number, values in enumerate(
             read_table_rows(part.table, part.span, part.fingerprint), start=1
         ):
-            yield Row(
+            row = Row(
                 number, {name: value for name, value in values.items() if name not in part.without}
             )
+            yield without_missing(row, part.missing)
         return
     assert part.format != "table"
     reader = READERS[part.format]
     with reported_as(part, reader.kind), open_bytes(part.uri) as stream:
-        yield from reader.rows(stream, part, max_value_mb)
+        for row in reader.rows(stream, part, max_value_mb):
+            yield without_missing(row, part.missing)
 
 
 def read_blocks(part: Part, max_value_mb: float) -> Iterator[Block]:
@@ -136,7 +139,10 @@ def columns_of(block: Block, part: Part) -> Columns | None:
         BrokenFileError: The file as a whole is at fault.
     """
     with reported_as(part, _kind_of(part)):
-        return block.columns()
+        columns = block.columns()
+    if columns is None or not part.missing:
+        return columns
+    return Columns(null_missing(columns.batch, part.missing), columns.numbers)
 
 
 def rows_of(block: Block, part: Part) -> Iterator[Row]:
@@ -147,7 +153,8 @@ def rows_of(block: Block, part: Part) -> Iterator[Row]:
         DataError: The file or the database cannot be read.
     """
     with reported_as(part, _kind_of(part)):
-        yield from block.rows()
+        for row in block.rows():
+            yield without_missing(row, part.missing)
 
 
 def read_columns(part: Part, max_value_mb: float) -> list[str] | None:
@@ -199,7 +206,7 @@ def split_file(part: Part) -> list[Part]:
         groups = parquet_row_groups(stream)
     parts, first = [], 0
     for group, rows in enumerate(groups):
-        parts.append(Part(part.uri, part.name, part.format, group, first))
+        parts.append(replace(part, row_group=group, first_row=first))
         first += rows
     return parts
 

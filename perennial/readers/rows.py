@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,13 +16,18 @@ Value = int | float | bytes | list[int] | list[float] | list[bytes]
 
 MEGABYTE = 1_000_000
 _LONGEST = 40
+_LONGEST_TEXT, _LONGEST_LIST = 200, 20  # of what is kept of a row
 
 
 class Reason(NamedTuple):
-    """The reason against a row: what was expected, as a sentence's start, and what was received."""
+    """The reason against a row: what was expected, as a sentence's start, and what was received.
+
+    `of_value`: what was received is the value itself, so that a count of rows can list some.
+    """
 
     expected: str
     received: str
+    of_value: bool = False
 
     def __str__(self) -> str:
         return f"{self.expected}. Received: {self.received}"
@@ -47,6 +53,7 @@ class Part:
         table: Settings of the table, when it is no file.
         span: Name of the table's span, and its `fingerprint` when it was selected.
         without: Columns of the table that are left out.
+        missing: Words that mean "no value".
     """
 
     uri: str
@@ -58,6 +65,7 @@ class Part:
     span: str = ""
     fingerprint: str | None = None
     without: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
 
     def place(self, number: int) -> str:
         """Says where a row stands, such as `data/2026-01-31.csv: line 17`."""
@@ -96,6 +104,25 @@ def shorten(value: object) -> str:
     """Shows a value in about 40 characters at most."""
     text = repr(value[: _LONGEST + 1]) if isinstance(value, str | bytes) else _plain(value)
     return text if len(text) <= _LONGEST + 2 else f"{text[:_LONGEST]}…"
+
+
+def presentable(value: Any) -> Any:
+    """Shortens a value to what a person wants to read, as JSON."""
+    if isinstance(value, list | tuple):
+        more = [f"… {len(value)} values"] if len(value) > _LONGEST_LIST else []
+        return [presentable(item) for item in value[:_LONGEST_LIST]] + more
+    if isinstance(value, dict):
+        return {str(name): presentable(item) for name, item in list(value.items())[:_LONGEST_LIST]}
+    if value is None or isinstance(value, bool) or (isinstance(value, int) and abs(value) < 2**63):
+        return value
+    if isinstance(value, float) and math.isfinite(value):
+        return value
+    text = value[: _LONGEST_TEXT + 1] if isinstance(value, str | bytes) else str(value)
+    text = text.decode("utf-8", errors="backslashreplace") if isinstance(text, bytes) else text
+    text = text.encode(
+        "utf-8", errors="backslashreplace"
+    ).decode()  # half a surrogate pair, which JSON may hold
+    return text if len(text) <= _LONGEST_TEXT else f"{text[:_LONGEST_TEXT]}…"
 
 
 def in_megabytes(size: float) -> str:

@@ -13,6 +13,9 @@ from typing import Any
 # Source: IEEE 754.
 LARGEST = (2 - 2**-24) * 2.0**127 * (1 - 2**-53)
 LARGEST_OF = {"float32": LARGEST, "float64": sys.float_info.max}
+# What tools write for a truth value, where a cell can only hold text.
+TRUE_WORDS, FALSE_WORDS = ("true", "True", "TRUE"), ("false", "False", "FALSE")
+_TRUTH = dict.fromkeys(TRUE_WORDS, 1) | dict.fromkeys(FALSE_WORDS, 0)
 # Made once: these run for every value.
 _NUMBERS, _FRACTIONS, _BYTES = (
     (int, float, Decimal),
@@ -23,6 +26,8 @@ _NUMBERS, _FRACTIONS, _BYTES = (
 
 def to_int(value: Any, bits: int = 64) -> int:
     """Reads a whole number; a number without a fraction, such as 3.0, is one, also as text.
+
+    A truth value is 1 or 0, also as text.
 
     Raises:
         ValueError: It has a fraction, or is text of something else.
@@ -45,27 +50,32 @@ def to_int(value: Any, bits: int = 64) -> int:
 
 
 def to_float(value: Any, largest: float = LARGEST) -> float:
-    """Reads a number, also one that is text; NaN is a number.
+    """Reads a number, also one that is text; NaN is a number, and a truth value is 1 or 0.
 
     Raises:
         ValueError: It is text of something else.
         OverflowError: It is finite and beyond the largest number.
         TypeError: It is neither a number nor text.
     """
-    number = float(
-        _as_digits(value) if isinstance(value, str) or not isinstance(value, _NUMBERS) else value
-    )
+    if isinstance(value, _NUMBERS):
+        number = float(value)
+    else:
+        text = _as_digits(value)
+        try:
+            number = float(text)
+        except ValueError:
+            number = float(_read_truth(text))
     if not -largest <= number <= largest and math.isfinite(number):
         raise OverflowError(number)
     return number
 
 
 def to_bytes(value: Any) -> bytes:
-    """Reads text, as UTF-8, or bytes; dates, durations and UUIDs are written as text.
+    """Reads text, as UTF-8, or bytes; whole numbers, dates, durations and UUIDs become text.
 
     Raises:
         UnicodeEncodeError: The text holds half of a surrogate pair.
-        TypeError: It is something else, such as a number: which text it would be is not known.
+        TypeError: It is something else, such as 1.0 or true: which text it would be is not known.
     """
     if isinstance(value, str):
         return value.encode()
@@ -73,7 +83,9 @@ def to_bytes(value: Any) -> bytes:
         return bytes(value)
     if isinstance(value, datetime.date | datetime.time):  # a datetime is a date
         return value.isoformat().encode()
-    if isinstance(value, datetime.timedelta | uuid.UUID | Decimal):
+    if isinstance(value, bool):
+        raise TypeError(type(value))
+    if isinstance(value, int | datetime.timedelta | uuid.UUID | Decimal):
         return str(value).encode()
     raise TypeError(type(value))
 
@@ -82,10 +94,18 @@ def _parse_int(text: str) -> int:
     try:
         return int(text)
     except ValueError:
+        if text in _TRUTH:
+            return _TRUTH[text]
         number = float(text)  # tools that hold missing values write whole numbers as 3.0
         if not number.is_integer():
             raise
         return int(number)
+
+
+def _read_truth(text: str) -> int:
+    if text not in _TRUTH:
+        raise ValueError(text)
+    return _TRUTH[text]
 
 
 def _as_digits(value: Any) -> str:

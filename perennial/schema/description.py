@@ -200,7 +200,12 @@ def _bound(domain: object, end: str) -> str:
 def listed(values: list[str], shown: int = _SHOWN_VALUES) -> str:
     """Puts values on one line; only the first ones where they are many."""
     more = f", and {len(values) - shown} more" if len(values) > shown else ""
-    return ", ".join(printable(value) for value in values[:shown]) + more
+    return ", ".join(_apart(printable(value)) for value in values[:shown]) + more
+
+
+def _apart(value: str) -> str:
+    """Quotes a value that would not be told from its neighbours in a list."""
+    return f'"{value}"' if not value or "," in value or value != value.strip() else value
 
 
 def printable(text: str) -> str:

@@ -60,9 +60,9 @@ class Ingestion(FileRecord):
     The rows that became examples, per split and per label, and those that could not.
 
     `columns` are the span's columns in their order. `causes` counts the rows set aside by reason in
-    general terms; each row stands in the folder's quarantine file. `problem` is what makes the
-    whole span unreadable. `content` is a digest of everything that decided which examples the
-    folder holds.
+    general terms, with some of the values; each row stands in the folder's quarantine file.
+    `problem` is what makes the whole span unreadable. `content` is a digest of everything that
+    decided which examples the folder holds.
     """
 
     FILE: ClassVar[str] = "ingestion.json"
@@ -75,6 +75,28 @@ class Ingestion(FileRecord):
     causes: dict[str, int] = {}
     problem: str | None = None
     content: str = ""
+
+
+class ColumnCounts(Record):
+    """What the values of a column look like: how many numbers, and how often each text.
+
+    `codes` look like numbers and would not survive as such (000123, 1E5, more digits than 64 bits
+    hold), `separated` are numbers with separators (1,234), `words` are the rest. Of many texts the
+    first few are kept, and "" counts the others.
+    """
+
+    numbers: int
+    codes: dict[str, int] = {}
+    separated: dict[str, int] = {}
+    words: dict[str, int] = {}
+
+
+class InferredColumns(FileRecord):
+    """What the values of a span look like, where no schema says what they are."""
+
+    FILE: ClassVar[str] = "inferred.json"
+
+    columns: dict[str, ColumnCounts]
 
 
 class CheckedSpan(FileRecord):

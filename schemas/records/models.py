@@ -260,17 +260,42 @@ class Training(FileRecord):
         return self.epochs[self.best_epoch]
 
 
+_MOST_SHOWN = 20  # texts of a domain in a message
+
+
+class ServedDomain(Record):
+    """The values that the schema allows a feature; None: any.
+
+    `low` and `high` bound numbers, `values` lists texts.
+    """
+
+    low: float | None = None
+    high: float | None = None
+    values: list[str] | None = None
+
+    def describe(self) -> str:
+        """Describes the domain as the end of "must be ..."."""
+        if self.values is not None:
+            more = ", …" if len(self.values) > _MOST_SHOWN else ""
+            return f"one of {', '.join(sorted(self.values)[:_MOST_SHOWN])}{more}"
+        if self.low is not None and self.high is not None:
+            return f"from {self.low:g} to {self.high:g}"
+        return f"at least {self.low:g}" if self.low is not None else f"at most {self.high:g}"
+
+
 class ServedFeature(Record):
     """A feature that clients send: its dtype, as NumPy names it, and the shape of one value.
 
     None in the shape: any length. `default` are the values, flat, that stand for a feature that a
-    client leaves out; None: it must be sent.
+    client leaves out; None: it must be sent. `domain` are the values that the schema allows; None:
+    any.
     """
 
     name: str
     dtype: str
     shape: list[int | None]
     default: list[int | float | str] | None = None
+    domain: ServedDomain | None = None
 
 
 class ServedTask(Record):
@@ -290,9 +315,10 @@ class ModelContract(Record):
     """The inputs and outputs of a SavedModel; it lies in its `assets.extra/contract.json`.
 
     `latent` is the length of the latent vector that it gives beside the predictions; None: it gives
-    none.
+    none. `missing` are the words that meant "no value" when it was trained.
     """
 
     features: list[ServedFeature]
     tasks: list[ServedTask]
     latent: int | None = None
+    missing: list[str] = []

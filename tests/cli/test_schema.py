@@ -14,6 +14,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import yaml
 
 from perennial.ledger.events import Ledger, NewEvent
 from perennial.project import load_project
@@ -262,6 +263,49 @@ def land_taxi(folder):
 
 
 @pytest.mark.skipif(not TAXI.exists(), reason="the taxi trips are not beside the repository")
+def test_infer_says_what_it_doubts(tmp_path):
+    """One word among numbers, separators, codes, long numbers, labels from 1; the rest is plain."""
+    project = make_project(tmp_path / "digits")
+    (project.folder / "schema.pbtxt").unlink()
+    settings = yaml.safe_load((project.folder / "project.yaml").read_text())
+    settings["data"] |= {"spans": "data/{SPAN}.csv", "key": "id"}
+    settings["label"] = "label"
+    (project.folder / "project.yaml").write_text(yaml.safe_dump(settings))
+    (project.folder / "data").mkdir(exist_ok=True)
+    rows = [["id", "fare", "price", "code", "long", "town", "flag", "label"]]
+    rows += [
+        [n, "n/a" if n == 7 else n / 2, f"1,{n:03}", f"{n:04}", 2**63 + n, '"a, b"'[1:-1]
+         if n % 2 else "c", n % 2 == 0, n % 3 + 1]
+        for n in range(300)
+    ]  # fmt: skip
+    with (project.folder / "data" / "2026-01-01.csv").open("w", newline="") as stream:
+        csv.writer(stream).writerows(rows)
+    ((code, output),) = forked(run_cli, str(project.folder), INFER)
+    assert code == 0, output
+    doubts = [line.split(" ", 1)[1] for line in output.splitlines() if line.startswith("doubt: ")]
+    numbers, price, written, long, label = doubts
+    assert numbers.startswith("`fare`: 299 of 300 values are numbers; the other is `n/a`, so")
+    assert '`data.missing: ["n/a"]`' in numbers
+    assert price.startswith(
+        "`price`: 300 of 300 values are numbers with separators, such as `1,000`"
+    )
+    assert written.startswith(
+        "`code`: 300 of 300 values would not survive as numbers, such as `0000`"
+    )
+    assert long.startswith("`long`: 300 of 300 values would not survive as numbers")
+    assert label.startswith("`label`: 3 classes, 1 to 3, and classes count from 0")
+    types = {f.name: f.type for f in load_project(project.folder).schema.feature}
+    assert (types["fare"], types["price"], types["code"], types["long"]) == (1,) * 4  # BYTES
+    assert types["flag"] == types["label"] == 2  # INT
+    assert '"a, b", c' in output or 'c, "a, b"' in output
+    settings["data"]["missing"] = ["n/a"]
+    (project.folder / "project.yaml").write_text(yaml.safe_dump(settings))
+    (project.folder / "schema.pbtxt").unlink()
+    ((code, output),) = forked(run_cli, str(project.folder), INFER)
+    types = {f.name: f.type for f in load_project(project.folder).schema.feature}
+    assert code == 0 and types["fare"] == 3 and "n/a" not in output  # FLOAT
+
+
 def test_round_trip_of_text(tmp_path):
     land_taxi(tmp_path)
     days = ["--span", DAYS[0], "--span", DAYS[1]]

@@ -22,7 +22,13 @@ import pytest
 from perennial.export.contract import write_contract
 from perennial.ledger.events import Ledger
 from perennial.project import Project, load_project
-from schemas.records import Deployment, ModelContract, ServedFeature, ServedTask
+from schemas.records import (
+    Deployment,
+    ModelContract,
+    ServedDomain,
+    ServedFeature,
+    ServedTask,
+)
 
 ROOT = Path(__file__).parents[2]
 CLASSES = 3
@@ -43,10 +49,8 @@ MODELS = {
 # Registered in this order, as versions from 1.
 VERSIONS = ("a", "b", "c", "broken", "trip", "fare", "bare", "other")
 IMAGE = ServedFeature(name="image", dtype="float32", shape=[4])
-AGE, CITY = (
-    ServedFeature(name=name, dtype=dtype, shape=[])
-    for name, dtype in (("age", "int64"), ("city", "string"))
-)
+AGE = ServedFeature(name="age", dtype="int64", shape=[], domain=ServedDomain(high=150))
+CITY = ServedFeature(name="city", dtype="string", shape=[])
 MILES = ServedFeature(name="miles", dtype="float32", shape=[])
 HOURS = ServedFeature(name="hours", dtype="int64", shape=[2], default=[0, 12])
 COMPANY = ServedFeature(name="company", dtype="string", shape=[], default=["unknown"])

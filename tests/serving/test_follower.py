@@ -15,6 +15,7 @@ from perennial.errors import LedgerError, ServingError
 from perennial.export.served_model import ServedModel
 from perennial.ledger.events import Ledger
 from schemas.records import Champion, Deployment, ModelContract
+from serving.domains import DomainCheck
 from serving.follower import LONGEST_WAIT, Failure, Follower, Slot, after_failure, should_load
 from serving.metrics import SlotCollector
 from serving.runtime import LoadedModel
@@ -146,12 +147,15 @@ def test_failing_ledger_keeps_serving_and_is_told_once(caplog: pytest.LogCapture
 
 def test_metrics_show_one_model_and_the_failures() -> None:
     registry, slot = CollectorRegistry(), Slot(MODEL)
-    registry.register(SlotCollector(slot))
+    domains = DomainCheck("count")
+    domains.counts.update({"city": 3})
+    registry.register(SlotCollector(slot, domains))
     slot.model, slot.failed_loads = replace(MODEL, version="2", digest="d2"), 3
     text = generate_latest(registry).decode()
     assert 'perennial_model_info{digest="d2",name="tiny",version="2"} 1.0' in text
     assert text.count("perennial_model_info{") == 1
     assert "perennial_failed_loads_total 3.0" in text
+    assert 'perennial_values_outside_domain_total{feature="city"} 3.0' in text
 
 
 def test_blank_arrays_have_the_form_of_the_features() -> None:

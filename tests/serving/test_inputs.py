@@ -10,20 +10,32 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from perennial.errors import InputError
+from schemas.records import ServedDomain
+from serving.domains import DomainCheck
 from serving.features import Feature
-from serving.inputs import Tensor, check_outputs, from_v1, from_v2, parse_json, wants_latent
+from serving.inputs import (
+    Tensor,
+    check_keys,
+    check_outputs,
+    from_v1,
+    from_v2,
+    parse_json,
+    wants_latent,
+)
 
 IMAGE = Feature("image", "float32", (64,))
 GRID = Feature("grid", "float32", (2, 3))
 AGE = Feature("age", "int64", ())
 CITY = Feature("city", "string", ())
 TAGS = Feature("tags", "string", (None,))
+COMPANY = Feature("company", "string", (), ("unknown",))
 ROW = [0.5] * 64
+WORDS = ("NA", "n/a")
 
 
-def refusal_v1(payload: object, *features: Feature) -> str:
+def refusal_v1(payload: object, *features: Feature, missing: tuple[str, ...] = ()) -> str:
     with pytest.raises(InputError) as caught:
-        from_v1(payload, features)
+        from_v1(payload, features, missing)
     return str(caught.value)
 
 
@@ -46,6 +58,65 @@ def test_v1_rows_become_one_array_per_feature() -> None:
     assert arrays["city"].tolist() == ["Łódź".encode(), b""]
 
 
+def test_body_has_each_key_once() -> None:
+    for body in (b'{"instances": [{"age": 1, "age": 2}]}', b'{"instances": [], "instances": []}'):
+        with pytest.raises(InputError, match=r"must have each key of an object once.*twice"):
+            parse_json(body)
+    kept = b'{"instances": [{"city": "12:30", "age": 1}]}'  # as many colons as two keys more
+    assert parse_json(kept) == json.loads(kept)
+
+
+def test_request_asks_for_nothing_that_would_be_ignored() -> None:
+    check_keys({"instances": [], "signature_name": "serving_default", "parameters": {}})
+    with pytest.raises(InputError, match="signature_name must be `serving_default`"):
+        check_keys({"instances": [], "signature_name": "regress"})
+    with pytest.raises(InputError, match="Did you mean `instances`"):
+        check_keys({"instances": [], "instance": []})
+
+
+def test_words_that_mean_no_value() -> None:
+    """They are as good as left out: a default stands for them, or the feature must be sent."""
+    rows = {"instances": [{"age": "n/a", "company": "n/a"}]}
+    assert "instances[0] must have the feature age" in refusal_v1(rows, AGE, COMPANY, missing=WORDS)
+    rows["instances"][0]["age"] = 1  # type: ignore[assignment]
+    assert from_v1(rows, [AGE, COMPANY], WORDS)["company"].tolist() == [b"unknown"]
+    tensor = Tensor("company", [2], "BYTES", ["n/a", "Blue"])
+    assert from_v2([tensor], [COMPANY], WORDS)["company"].tolist() == [b"unknown", b"Blue"]
+    with pytest.raises(InputError, match=r"inputs\[0\] \(city\) row 1 must have a value"):
+        from_v2([Tensor("city", [2], "BYTES", ["a", "n/a"])], [CITY], WORDS)
+
+
+DOMAINS = [
+    Feature("age", "int64", (), domain=ServedDomain(low=0, high=120)),
+    Feature("city", "string", (), ("none",), ServedDomain(values=["Turin", "Rome"])),
+    Feature("pair", "float32", (2,), domain=ServedDomain(high=1.0)),
+]
+
+
+def test_values_outside_their_domain() -> None:
+    rows = [
+        {"age": 41, "city": "Rome", "pair": [0, 1]},
+        {"age": 121, "city": "Atlantis", "pair": [0, 1.5]},
+        {"age": -1, "pair": [-9, 0]},  # the default is no value that a client sent
+    ]
+    arrays = from_v1({"instances": rows}, DOMAINS)
+    flags = DomainCheck("flag").check(arrays, DOMAINS)
+    assert [str(each) for each in flags.first] == [
+        "instances[1].age must be from 0 to 120. Received: 121",
+        "instances[2].age must be from 0 to 120. Received: -1",
+        "instances[1].city must be one of Rome, Turin. Received: the string 'Atlantis'",
+        "instances[1].pair must be at most 1. Received: 1.5",
+    ]
+    assert flags.count == 4 and flags.as_json()["first"][0]["instance"] == 1
+    counting = DomainCheck("count")
+    assert not counting.check(arrays, DOMAINS)
+    assert counting.counts == {"age": 2, "city": 1, "pair": 1}
+    with pytest.raises(InputError, match=r"instances\[1\]\.age must be from 0 to 120"):
+        DomainCheck("refuse").check(arrays, DOMAINS)
+    good = from_v1({"instances": rows[:1]}, DOMAINS)
+    assert not DomainCheck("refuse").check(good, DOMAINS)
+
+
 def test_v1_takes_bare_values_of_a_single_feature() -> None:
     assert from_v1({"instances": [ROW, {"image": ROW}]}, [IMAGE])["image"].shape == (2, 64)
     assert from_v1({"instances": ["a", "b"]}, [CITY])["city"].tolist() == [b"a", b"b"]
@@ -63,7 +134,7 @@ def test_v1_wrong_length_says_everything() -> None:
     message = refusal_v1({"instances": [{"image": ROW}, {"image": ROW[1:]}]}, IMAGE)
     assert (
         message
-        == "instances[1].image must be 64 numbers (float32). Received: 63 numbers. Send every "
+        == "instances[1].image must be 64 numbers (float32). Received: a list of 63 numbers. Send every "
         "value."
     )
 
@@ -88,14 +159,11 @@ def test_v1_wrong_length_says_everything() -> None:
             ["instances[0].image[63]", "a number", "null"],
         ),
         (
-            {"image": [*ROW[1:], "1"], "age": 1, "city": ""},
-            ["instances[0].image[63]", "the string '1'"],
+            {"image": [*ROW[1:], "one"], "age": 1, "city": ""},
+            ["instances[0].image[63]", "the string 'one'"],
         ),
         ({"image": [*ROW[1:], [1]], "age": 1, "city": ""}, ["instances[0].image[63]", "1 number"]),
-        (
-            {"image": [*ROW[1:], True], "age": 1, "city": ""},
-            ["instances[0].image[63]", "true", "Send 1 or 0."],
-        ),
+        ({"image": [*ROW[1:], "nan"], "age": 1, "city": ""}, ["image[63]", "'nan'", "finite"]),
         ({"image": [*ROW[1:], float("nan")], "age": 1, "city": ""}, ["image[63]", "nan", "finite"]),
         (
             {"image": [*ROW[1:], float("-inf")], "age": 1, "city": ""},
@@ -108,9 +176,10 @@ def test_v1_wrong_length_says_everything() -> None:
         ),
         ({"image": ROW, "age": 1.5, "city": ""}, ["instances[0].age", "an integer (int64)", "1.5"]),
         ({"image": ROW, "age": 2**63, "city": ""}, ["instances[0].age", "9223372036854775807"]),
-        ({"image": ROW, "age": [1], "city": ""}, ["instances[0].age", "1 number"]),
+        ({"image": ROW, "age": [1], "city": ""}, ["instances[0].age", "a list of 1 number"]),
         ({"image": ROW, "age": {}, "city": ""}, ["instances[0].age", "an object with no keys"]),
-        ({"image": ROW, "age": 1, "city": 7}, ["instances[0].city", "a string", "7"]),
+        ({"image": ROW, "age": 1, "city": 7.5}, ["instances[0].city", "a string", "7.5"]),
+        ({"image": ROW, "age": 1, "city": True}, ["instances[0].city", "a string", "true"]),
         ({"image": ROW, "age": 1, "city": "\ud800"}, ["instances[0].city", "\\ud800", "UTF-8"]),
         ({"image": ROW, "age": 1, "\ud800": 1}, ["instances[0].\\ud800"]),
         ([1, 2], ["instances[0] must be an object", "2 numbers", '"image": ...']),
@@ -126,7 +195,7 @@ def test_v1_names_feature_and_instance(instance: object, parts: list[str]) -> No
 @pytest.mark.parametrize(
     ("payload", "part"),
     [
-        ([], "must be an object. Received: 0 values"),
+        ([], "must be an object. Received: a list of 0 values"),
         (None, "must be an object. Received: null"),
         ({"instance": []}, "must have the key `instances`"),
         ({"instances": {}}, "instances must be a list"),
@@ -144,7 +213,7 @@ def test_v1_ragged_nesting() -> None:
     )
     deep = refusal_v1({"instances": [[1, 2, 3]]}, GRID)
     assert (
-        "instances[0].grid must be nested lists of 2 x 3 numbers (float32). Received: 3 numbers"
+        "instances[0].grid must be nested lists of 2 x 3 numbers (float32). Received: a list of 3 numbers"
         in deep
     )
     assert "2 as in the first instance" in refusal_v1({"instances": [["a", "b"], ["c"]]}, TAGS)
@@ -199,7 +268,7 @@ def test_v2_flat_nested_and_compatible_datatypes() -> None:
         ),
         ([Tensor("grid", [1, 2, 3], "FP32", {})], ["the list `data`", "an object"]),
         ([Tensor("grid", [1, 2, 3], "BYTES", ["a"] * 6)], ["datatype FP32", "BYTES"]),
-        ([Tensor("grid", [1, 2, 3], "BOOL", [True] * 6)], ["datatype FP32", "BOOL"]),
+        ([Tensor("city", [1], "BOOL", [True])], ["inputs[0].name"]),
         ([Tensor("grid", [1, 2, 3], ["FP32"], [])], ["datatype FP32"]),
         (
             [Tensor("grid", [2, 2, 3], "FP32", [0.0] * 10 + ["x", 0.0])],
@@ -235,7 +304,6 @@ def test_unknown_output() -> None:
 
 
 HOURS = Feature("hours", "int64", (2,), (0, 12))
-COMPANY = Feature("company", "string", (), ("unknown",))
 
 
 def test_v1_defaults_stand_for_what_is_left_out_or_null() -> None:
@@ -297,7 +365,7 @@ def test_latent_is_given_only_when_asked_for(payload: object, wanted: bool) -> N
 @pytest.mark.parametrize(
     ("parameters", "part"),
     [
-        ([], "parameters must be an object. Received: 0 values"),
+        ([], "parameters must be an object. Received: a list of 0 values"),
         ({"latnt": True}, "parameters.latnt must be `latent`"),
         ({"latent": "yes"}, "parameters.latent must be true or false. Received: the string 'yes'"),
         ({"latent": 1}, "parameters.latent must be true or false. Received: 1"),

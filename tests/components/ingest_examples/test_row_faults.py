@@ -25,29 +25,29 @@ MB = 1_000_000
 CELLS = {
     "text-fare": (
         {"fare": "twelve"},
-        "`fare` must be a number that 32 bits can hold. Received: 'twelve'",
+        "`fare` must be a number. Received: 'twelve'",
     ),
     "huge-fare": (
         {"fare": "1e300"},
-        "`fare` must be a number that 32 bits can hold. Received: '1e300'",
+        "`fare` must be a number from -3.4e38 to 3.4e38. Received: '1e300'",
     ),
     "underscore": (
         {"fare": "1_000"},
-        "`fare` must be a number that 32 bits can hold. Received: '1_000'",
+        "`fare` must be a number. Received: '1_000'",
     ),
-    "half-seat": ({"seats": "2.5"}, "`seats` must be a whole number of 64 bits. Received: '2.5'"),
+    "half-seat": ({"seats": "2.5"}, "`seats` must be a whole number. Received: '2.5'"),
     "many-seats": (
         {"seats": 2**63},
-        f"`seats` must be a whole number of 64 bits. Received: '{2**63}'",
+        f"`seats` must be a whole number from {-(2**63)} to {2**63 - 1}. Received: '{2**63}'",
     ),
     "": ({"id": ""}, "`id` (data.key) must be set. Received: nothing"),
     "no-label": ({"label": ""}, "`label` (label) must be set. Received: nothing"),
-    "nan-label": ({"label": "NaN"}, "`label` must be a whole number of 64 bits. Received: 'NaN'"),
+    "nan-label": ({"label": "NaN"}, "`label` must be a whole number. Received: 'NaN'"),
     "unknown-label": ({"label": 7}, "`label` (label) must be from 0 to 3. Received: 7"),
     "low-label": ({"label": -1}, "`label` (label) must be from 0 to 3. Received: -1"),
     "long-text": (
         {"fare": "x" * 500},
-        f"`fare` must be a number that 32 bits can hold. Received: '{'x' * 39}…",
+        f"`fare` must be a number. Received: '{'x' * 39}…",
     ),
     "large-note": ({"note": "n" * (MB + MB // 2)}, "`note` must be at most 1 MB. Received: 1.5 MB"),
     "very-large-note": (
@@ -62,7 +62,7 @@ CELLS = {
     "path": ({"path": "[1, 2.5]"}, None),
     "broken-path": (
         {"path": "[1, null]"},
-        "`path` must be a number that 32 bits can hold. Received: '[1, null]'",
+        "`path` must be a number. Received: '[1, null]'",
     ),
 }
 
@@ -152,7 +152,8 @@ def test_the_rest_arrives_and_all_is_counted(found):
         == len(CELLS) - len(good) + 5
         == sum(record.causes.values())
     )
-    assert record.causes["`fare` must be a number that 32 bits can hold"] == 4
+    long = f"'{'x' * 39}…"
+    assert record.causes[f"`fare` must be a number, not 'twelve', '1_000', {long}"] == 3
 
 
 def test_a_row_set_aside_tells_what_it_held(found):
@@ -175,9 +176,13 @@ JSON = [
     ),
     (
         as_jsonl([{**GOOD, "fare": [1, None]}]),
-        "`fare` must be a number that 32 bits can hold. Received: None",
+        "`fare` must be a number. Received: None",
     ),
-    (as_jsonl([{**GOOD, "note": 12}]), "`note` must be text. Received: 12"),
+    (as_jsonl([{**GOOD, "note": 1.0}]), "`note` must be text. Received: 1.0"),
+    (
+        b'{"id": "twice", "fare": 1, "fare": 2, "label": 1}\n',
+        "the line must have each key once. Received: 'fare' twice",
+    ),
     (
         as_jsonl([{**GOOD, "id": ["a", "b"]}]),
         "`id` (data.key) must be one value. Received: 2 values",
@@ -185,7 +190,7 @@ JSON = [
     (as_jsonl([{**GOOD, "label": None}]), "`label` (label) must be set. Received: nothing"),
     (
         as_jsonl([{**GOOD, "label": float("nan")}]),
-        "`label` must be a whole number of 64 bits. Received: nan",
+        "`label` must be a whole number. Received: nan",
     ),
     (b'{"id": "cut", "fare": 1\n', 'the line must be JSON. Received: \'{"id": "cut"'),
     (b'["a", "list"]\n', "the line must be a JSON object. Received: ['a', 'list']"),
@@ -274,7 +279,7 @@ def test_duplicate_keys(folder):
     }  # fmt: skip
     assert found.record.causes == {
         f"{unique[:-11]}": 5,
-        "`fare` must be a number that 32 bits can hold": 1,
+        "`fare` must be a number, not 'many'": 1,
     }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bz2
 import gzip
+import json
 import lzma
 
 import numpy as np
@@ -12,8 +13,11 @@ import pyarrow.parquet as pq
 import pytest
 import zstandard
 
-from components.predict_batch.rows import RowReader, open_file, read_fields
+from components.predict_batch.rows import RowReader, TextColumnError, open_file, read_fields
+from components.predict_batch.set_aside import SetAsideRows
 from perennial.errors import DataError
+from schemas.records import ServedDomain
+from serving.domains import DomainCheck
 from serving.features import Feature
 from serving.inputs import from_v1
 from tests.components.predict_batch.three_ways import check_three_ways
@@ -53,19 +57,19 @@ REFUSED = {
     "beyond float32": (
         FARE,
         pa.array([1.0, 1e300]),
-        "must be a number that 32 bits can hold. Received: 1e+300",
+        "must be a number from -3.4e38 to 3.4e38. Received: 1e+300",
     ),
     "beyond int32": (
         SMALL,
         pa.array([1, 2**40]),
         "must be an integer (int32). Received: 1099511627776",
     ),
-    "a fraction": (COUNT, pa.array([1.0, 1.5]), "must be a whole number of 64 bits. Received: 1.5"),
-    "a number for text": (WORD, pa.array([1, 2]), "must be text. Received: 1"),
+    "a fraction": (COUNT, pa.array([1.0, 1.5]), "must be a whole number. Received: 1.5"),
+    "a fraction for text": (WORD, pa.array([1.0, 2.0]), "must be text. Received: 1.0"),
     "a word for a number": (
         COUNT,
         pa.array(["1", "x"]),
-        "must be a whole number of 64 bits. Received: 'x'",
+        "must be a whole number. Received: 'x'",
     ),
     "a shorter list": (
         PIXELS,
@@ -80,7 +84,7 @@ REFUSED = {
     "a missing item": (
         PIXELS,
         pa.array([[1.0, 2.0], [1.0, None]]),
-        "must be a number that 32 bits can hold",
+        "must be a number",
     ),
 }
 PACK = {
@@ -91,12 +95,22 @@ PACK = {
 }
 
 
-def read(path, features, size=1):
-    """The arrays of all rows of a file, and what is passed on."""
-    part = open_file(path)
+def read_file(path, features, size=1, kinds=None, domains=None, missing=()):
+    """The blocks of a file, and the rows set aside."""
+    part = open_file(path, missing)
     needed = [feature.name for feature in features if not feature.optional]
-    fields = pa.schema(read_fields(part, needed, size))
-    blocks = list(RowReader(part, features, fields, size).read())
+    fields = pa.schema(read_fields(part, needed, size, kinds))
+    set_aside = SetAsideRows(path.name, path.with_suffix(".aside"))
+    reader = RowReader(part, features, fields, size, set_aside, domains or DomainCheck())
+    blocks = list(reader.read())
+    set_aside.close()
+    return blocks, set_aside
+
+
+def read(path, features, size=1, **known):
+    """The arrays of all rows of a file, and what is passed on."""
+    blocks, set_aside = read_file(path, features, size, **known)
+    assert not set_aside.count, set_aside.first
     arrays = {f.name: np.concatenate([block.arrays[f.name] for block in blocks]) for f in features}
     return arrays, pa.Table.from_batches([block.passed_on for block in blocks]).to_pylist()
 
@@ -121,15 +135,61 @@ def test_columns_are_read_as_requests_are(case, tmp_path):
 def test_row_at_fault_is_named(case, tmp_path):
     feature, column, message = REFUSED[case]
     pq.write_table(pa.table({"x": column}), tmp_path / "rows.parquet")
-    with pytest.raises(DataError) as caught:
-        read(tmp_path / "rows.parquet", [feature])
-    row = 1 if case in ("a number for text", "missing at all", "a list of one for two") else 2
-    assert f"rows.parquet: row {row}: `x` {message}" in str(caught.value)
-    assert str(caught.value).endswith("Correct the row.")
+    blocks, set_aside = read_file(tmp_path / "rows.parquet", [feature])
+    all_of_them = case in ("a fraction for text", "missing at all", "a list of one for two")
+    row = 1 if all_of_them else 2
+    assert f"rows.parquet: row {row}: `x` {message}" in set_aside.first
+    assert set_aside.count == (2 if all_of_them else 1)
+    assert [block.numbers for block in blocks] == ([] if all_of_them else [[1]])
+    kept = [json.loads(line) for line in (tmp_path / "rows.aside").read_text().splitlines()]
+    assert len(kept) == set_aside.count and f"`x` {message}" in kept[0]["reasons"][0]
+
+
+def test_rows_at_fault_are_set_aside_and_the_others_stay_in_order(tmp_path):
+    lines = [f"r{n},{'n/a' if n % 7 == 3 else n}" for n in range(500)]
+    path = write(tmp_path / "rows.csv", "id,x\n" + "\n".join(lines) + "\n")
+    blocks, set_aside = read_file(path, [FARE], kinds={"x": "float"})
+    assert set_aside.count == 71 and "line 5: `x` must be a number. Received: 'n/a'" in (
+        set_aside.first
+    )
+    rows = pa.Table.from_batches([block.passed_on for block in blocks]).to_pylist()
+    assert rows == [{"id": f"r{n}", "x": float(n)} for n in range(500) if n % 7 != 3]
+    numbers = [number for block in blocks for number in block.numbers]
+    assert numbers == [n + 2 for n in range(500) if n % 7 != 3]
+    optional = read_file(path, [OPTIONAL], kinds={"x": "float"}, missing=("n/a",))
+    assert optional[1].count == 0
+    assert np.concatenate([block.arrays["x"] for block in optional[0]])[3] == 7
+
+
+def test_rows_outside_a_domain(tmp_path):
+    path = write(tmp_path / "rows.csv", "x\n1\n9\n2\n")
+    feature = Feature("x", "int64", (), domain=ServedDomain(low=0, high=5))
+    flagging, refusing = DomainCheck("flag"), DomainCheck("refuse")
+    assert read(path, [feature], domains=flagging)[0]["x"].tolist() == [1, 9, 2]
+    blocks, set_aside = read_file(path, [feature], domains=refusing)
+    assert blocks[0].arrays["x"].tolist() == [1, 2]
+    assert set_aside.first.endswith("rows.csv: line 3: `x` must be from 0 to 5. Received: 9")
+    assert flagging.counts == refusing.counts == {"x": 1}
+
+
+def test_numbers_stay_numbers(tmp_path):
+    """Columns that the model or the schema knows as numbers; another value makes them text."""
+    kinds = {"x": "int", "fare": "float", "id": "bytes"}
+    path = write(tmp_path / "rows.csv", "id,x,fare,note\n007,1,2.5,3\n8,2,,4\n")
+    typed = [
+        {"id": "007", "x": 1, "fare": 2.5, "note": "3"},
+        {"id": "8", "x": 2, "fare": None, "note": "4"},
+    ]
+    assert read(path, [COUNT], kinds=kinds)[1] == typed
+    lines = '{"id": "007", "x": 1, "fare": 2.5, "note": 3}\n{"id": "8", "x": 2, "note": 4}\n'
+    assert read(write(tmp_path / "rows.jsonl", lines), [COUNT], kinds=kinds)[1] == typed
+    path = write(tmp_path / "rows.csv", "id,x,fare\na,1,2.5\nb,2,cheap\n")
+    with pytest.raises(TextColumnError, match="fare"):
+        read(path, [COUNT], kinds=kinds)
 
 
 def test_numbers_may_be_text_and_truth_values(tmp_path):
-    """As ingestion takes them; only a request over HTTP must have the type itself."""
+    """As ingestion and requests take them."""
     path = tmp_path / "rows.parquet"
     pq.write_table(pa.table({"x": pa.array(["1.5", " 2"])}), path)
     assert read(path, [FARE])[0]["x"].tolist() == [1.5, 2.0]
@@ -175,8 +235,8 @@ def test_compressed_files_are_read(suffix, content, ending, tmp_path):
 def test_lists_in_the_cells_of_a_csv(tmp_path):
     path = write(tmp_path / "rows.csv", 'x\n"[[1, 2], [3, 4]]"\n"[5, 6, 7, 8]"\n')
     assert read(path, [GRID])[0]["x"].tolist() == [[[1, 2], [3, 4]], [[5, 6], [7, 8]]]
-    with pytest.raises(DataError, match=r"line 2: `x` must be a whole number of 64 bits"):
-        read(write(tmp_path / "rows.csv", 'x\n"[[1, 2], [3]]"\n'), [GRID])
+    _, set_aside = read_file(write(tmp_path / "rows.csv", 'x\n"[[1, 2], [3]]"\n'), [GRID])
+    assert "line 2: `x` must be a whole number" in set_aside.first
 
 
 def test_line_that_is_no_row_is_named(tmp_path):
@@ -194,9 +254,8 @@ def test_line_that_is_no_row_is_named(tmp_path):
             "rows.jsonl: line 2: `x` must be an integer (int64). Received: no v",
         ),
     ):
-        with pytest.raises(DataError) as caught:
-            read(write(tmp_path / name, content), [COUNT])
-        assert message in str(caught.value)
+        _, set_aside = read_file(write(tmp_path / name, content), [COUNT])
+        assert message in set_aside.first and set_aside.count == 1
 
 
 def test_file_that_cannot_be_read(tmp_path):
@@ -217,6 +276,10 @@ def test_what_is_passed_on_from_json_lines_is_text(tmp_path):
     path = write(tmp_path / "rows.jsonl", '{"x": 1, "id": 7, "note": 1.0}\n{"x": 2, "id": "b"}\n')
     _, passed_on = read(path, [COUNT])
     assert passed_on == [{"x": "1", "id": "7", "note": "1.0"}, {"x": "2", "id": "b", "note": None}]
+    # A row that lacks a column does not decide which there are.
+    path = write(tmp_path / "rows.jsonl", '{"id": 7}\n{"id": 8, "x": 2}\n')
+    blocks, set_aside = read_file(path, [COUNT])
+    assert set_aside.count == 1 and blocks[0].passed_on.to_pylist() == [{"id": "8", "x": "2"}]
 
 
 def test_ingestion_batch_and_server_read_the_same_values(tmp_path):

@@ -5,6 +5,8 @@ The same as evaluation's, with defaults for what is missing.
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -135,18 +137,33 @@ def test_parquet_gives_the_same_in_the_same_order(predicted, kind, tmp_path):
 
 
 def predict_to(project, data, output):
-    predict_batch(project, data, output)
+    return predict_batch(project, data, output)
 
 
 def test_row_that_does_not_fit_is_named(predicted, tmp_path):
     rows = pd.read_csv(predicted / "regression" / "data" / "2026-01-01.csv").head(3)
     rows.loc[1, "bmi"] = np.inf
     rows.to_parquet(tmp_path / "rows.parquet", index=False)
-    with pytest.raises(DataError, match=r"rows\.parquet: row 2: `bmi` must be a number"):
-        forked(
-            predict_to,
-            load_project(predicted / "regression"),
-            tmp_path / "rows.parquet",
-            tmp_path / "w.parquet",
-        )
-    assert not (tmp_path / "w.parquet").exists()
+    project, written = load_project(predicted / "regression"), tmp_path / "w.parquet"
+    result = forked(predict_to, project, tmp_path / "rows.parquet", written)
+    assert (result.rows, result.set_aside) == (2, 1)
+    assert "rows.parquet: row 2: `bmi` must be a number" in result.first
+    assert pd.read_parquet(written)["id"].tolist() == rows["id"].drop(1).tolist()
+    kept = json.loads(result.set_aside_path.read_text())
+    assert kept["place"] == f"{tmp_path / 'rows.parquet'}: row 2" and kept["values"]["age"] > 0
+
+
+def test_file_without_a_row_that_can_be_scored(predicted, tmp_path):
+    rows = pd.read_csv(predicted / "regression" / "data" / "2026-01-01.csv").head(3)
+    rows["bmi"] = "n/a"
+    rows.to_csv(tmp_path / "rows.csv", index=False)
+    with pytest.raises(DataError, match=r"must have a row that can be scored. Received: 3 that"):
+        forked(predict_again, load_project(predicted / "regression"), tmp_path / "rows.csv")
+    assert not (tmp_path / "rows.parquet").exists()
+    assert len((tmp_path / "rows.set_aside.jsonl").read_text().splitlines()) == 3
+
+
+def test_numbers_of_a_csv_stay_numbers(predicted):
+    schema = pq.read_schema(predicted / "regression.parquet")
+    assert schema.field("age").type == schema.field("bmi").type == pa.float64()
+    assert schema.field("id").type == pa.string()

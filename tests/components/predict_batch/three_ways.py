@@ -141,8 +141,13 @@ def _by_batch(project: Any, path: Path) -> dict[str, Any]:
     import pyarrow as pa
 
     from components.predict_batch.rows import RowReader, open_file
+    from components.predict_batch.set_aside import SetAsideRows
+    from serving.domains import DomainCheck
 
-    blocks = list(RowReader(open_file(path), _features(project), pa.schema([]), 16).read())
+    features, set_aside = _features(project), SetAsideRows(path.name, path.with_suffix(".aside"))
+    reader = RowReader(open_file(path), features, pa.schema([]), 16, set_aside, DomainCheck())
+    blocks = list(reader.read())
+    assert not set_aside.count, set_aside.first
     return {
         name: np.concatenate([block.arrays[name] for block in blocks]) for name in blocks[0].arrays
     }

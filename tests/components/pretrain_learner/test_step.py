@@ -121,10 +121,7 @@ def test_rows_that_cannot_be_used_are_told_and_stop_nothing(chain, project):
     broken, refused, elsewhere = notes
     assert broken.startswith("new/c.parquet must be a whole Parquet file.")
     assert refused.startswith(f"4 of {len(rows) + 1:,} unlabelled rows could not be used: ")
-    assert (
-        "new/a.jsonl: line 2: `image` must be a number that 32 bits can hold. Received: 'ink'"
-        in refused
-    )
+    assert "new/a.jsonl: line 2: `image` must be a number. Received: 'ink'" in refused
     assert "new/a.jsonl: line 3: the line must be JSON" in refused
     assert (
         "new/a.jsonl: line 1: it must have what preprocessing_fn reads. Received: Key: image"

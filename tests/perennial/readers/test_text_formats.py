@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from perennial.errors import BrokenFileError
-from perennial.readers.csv_rows import read_csv, read_csv_header
+from perennial.readers.csv_rows import read_csv, read_csv_blocks, read_csv_header
 from perennial.readers.json_lines import read_jsonl
 from perennial.readers.lines import longest_line
 from perennial.readers.rows import Part
@@ -68,6 +68,31 @@ def test_a_quote_that_never_closes_takes_only_its_own_line(rows, data):
     found = read(b"".join(lines))
     assert [row.number for row in found if row.reason] == [at + 2]
     assert [list(row.values.values()) for row in found if not row.reason] == rows
+
+
+def test_a_stray_quote_that_a_later_one_closes_takes_only_its_own_line():
+    """It is legal CSV: one cell of 67 rows. As blocks and row by row the same is read."""
+    lines = [f"{n},note {n},{n * 2}" for n in range(300)]
+    lines[100], lines[168] = '100,"note 100,200', '168,note 168",336'
+    data = "\n".join(["a,b,c", *lines, ""]).encode()
+    found = read(data)
+    assert [row.number for row in found] == list(range(2, 302))
+    (fault,) = [row for row in found if row.reason]
+    assert fault.number == 102 and "closed in line 170 by '168,note 168\",336\\n'" in str(
+        fault.reason
+    )
+    blocks = read_csv_blocks(io.BytesIO(data), PART, 1.0)
+    assert [row for block in blocks for row in block.rows()] == found
+    letter = 'a,b,c\n1,"Dear A,\nhow are you, my friend,\nbye\nB, C, D",2\n'
+    assert not any(row.reason for row in read(letter.encode()))
+
+
+@pytest.mark.parametrize(
+    ("line", "name"), [("a;b;c", "semicolons"), ("a\tb\tc", "tabs"), ("a|b|c", "vertical bars")]
+)
+def test_another_delimiter_is_named(line, name):
+    with pytest.raises(BrokenFileError, match=f"must have commas between its cells.*{name}"):
+        read_csv_header(io.BytesIO(f"{line}\n1\n".encode()), PART, 1.0)
 
 
 def test_places_are_the_lines_that_rows_begin_in():
