@@ -45,7 +45,7 @@ def infer_schema(folder: str, spans: list[str]) -> None:
 
     from perennial.cli.schema_statistics import choose_spans, measure_anew
     from perennial.cli.schema_views import show_schema
-    from perennial.schema.doubts import describe_doubts, describe_label
+    from perennial.schema.doubts import describe_doubts, describe_label, describe_line_breaks
     from perennial.schema.inference import first_schema
     from perennial.schema.text import schema_text
     from perennial.storage.atomic import publish_text
@@ -72,6 +72,7 @@ def infer_schema(folder: str, spans: list[str]) -> None:
     for doubt in (
         *describe_doubts(measured.inferred),
         *describe_label(schema, measured.statistics, settings.label),
+        *describe_line_breaks(schema),
     ):
         typer.echo(f"doubt: {doubt}")
     typer.echo(f"next: read it, correct it, then `perennial validate {folder}`")

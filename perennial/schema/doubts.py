@@ -47,6 +47,24 @@ def describe_label(
     ]
 
 
+def describe_line_breaks(schema: Schema) -> list[str]:
+    """Describes each category with values that a vocabulary, a file of lines, cannot hold."""
+    named = {domain.name: list(domain.value) for domain in schema.string_domain}
+    lines = []
+    for feature in schema.feature:
+        values = [v for v in named.get(feature.domain, []) if "\n" in v or "\r" in v]
+        if feature.HasField("domain") and values:
+            shown = _show(dict.fromkeys(values, 1))
+            lines.append(
+                printable(
+                    f"`{feature.name}`: a vocabulary of TensorFlow Transform leaves out values "
+                    f"with line breaks, such as {shown}. Does the model need them? Then land them "
+                    "without, or hash them (features.hashed)"
+                )
+            )
+    return lines
+
+
 def _add(counts: Sequence[ColumnCounts]) -> ColumnCounts:
     def total(field: str) -> dict[str, int]:
         merged: Counter[str] = Counter()

@@ -272,18 +272,28 @@ def test_infer_says_what_it_doubts(tmp_path):
     settings["label"] = "label"
     (project.folder / "project.yaml").write_text(yaml.safe_dump(settings))
     (project.folder / "data").mkdir(exist_ok=True)
-    rows = [["id", "fare", "price", "code", "long", "town", "flag", "label"]]
-    rows += [
-        [n, "n/a" if n == 7 else n / 2, f"1,{n:03}", f"{n:04}", 2**63 + n, '"a, b"'[1:-1]
-         if n % 2 else "c", n % 2 == 0, n % 3 + 1]
+    rows = [
+        {
+            "id": f"r{n}",
+            "fare": "n/a" if n == 7 else n / 2,
+            "price": f"1,{n:03}",
+            "code": f"{n:04}",
+            "long": 2**63 + n,
+            "town": "a, b" if n % 2 else "c",
+            "street": "Main\nStreet" if n % 2 else "Oak",
+            "flag": n % 2 == 0,
+            "label": n % 3 + 1,
+        }
         for n in range(300)
-    ]  # fmt: skip
+    ]
     with (project.folder / "data" / "2026-01-01.csv").open("w", newline="") as stream:
-        csv.writer(stream).writerows(rows)
+        writer = csv.DictWriter(stream, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
     ((code, output),) = forked(run_cli, str(project.folder), INFER)
     assert code == 0, output
     doubts = [line.split(" ", 1)[1] for line in output.splitlines() if line.startswith("doubt: ")]
-    numbers, price, written, long, label = doubts
+    numbers, price, written, long, label, breaks = doubts
     assert numbers.startswith("`fare`: 299 of 300 values are numbers; the other is `n/a`, so")
     assert '`data.missing: ["n/a"]`' in numbers
     assert price.startswith(
@@ -294,6 +304,10 @@ def test_infer_says_what_it_doubts(tmp_path):
     )
     assert long.startswith("`long`: 300 of 300 values would not survive as numbers")
     assert label.startswith("`label`: 3 classes, 1 to 3, and classes count from 0")
+    assert breaks.startswith(
+        "`street`: a vocabulary of TensorFlow Transform leaves out values with"
+    )
+    assert "`Main\\nStreet`" in breaks
     types = {f.name: f.type for f in load_project(project.folder).schema.feature}
     assert (types["fare"], types["price"], types["code"], types["long"]) == (1,) * 4  # BYTES
     assert types["flag"] == types["label"] == 2  # INT

@@ -343,7 +343,7 @@ def test_what_is_sent_for_an_optional_feature_must_fit() -> None:
         {"instances": [{}, {"hours": [1]}]}, HOURS
     )
     assert "instances[0].company must be a string" in refusal_v1(
-        {"instances": [{"company": 3}]}, HOURS, COMPANY
+        {"instances": [{"company": 3.5}]}, HOURS, COMPANY
     )
 
 

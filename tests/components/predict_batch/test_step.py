@@ -153,6 +153,38 @@ def test_row_that_does_not_fit_is_named(predicted, tmp_path):
     assert kept["place"] == f"{tmp_path / 'rows.parquet'}: row 2" and kept["values"]["age"] > 0
 
 
+def predict_by_command(project, data, *options):
+    """The exit code, the output and the error of `perennial predict`."""
+    from typer.testing import CliRunner
+
+    from perennial.cli.main import app
+
+    answer = CliRunner().invoke(app, ["predict", str(project.folder), str(data), *options])
+    code = getattr(answer.exception, "exit_code", answer.exit_code)
+    return code, answer.output, str(answer.exception or "")
+
+
+def test_exit_code_is_as_asked(predicted, tmp_path):
+    rows = pd.read_csv(predicted / "regression" / "data" / "2026-01-01.csv").head(4)
+    rows["bmi"] = ["1.5", "n/a", "2", "3"]
+    rows.to_csv(tmp_path / "rows.csv", index=False)
+    project = load_project(predicted / "regression")
+    code, output, error = forked(predict_by_command, project, tmp_path / "rows.csv")
+    assert code == 3 and "must have at most 0.00% of its rows set aside" in error
+    assert "line 3: `bmi` must be a number. Received: 'n/a'" in error
+    assert "rows set aside: 1 of 4" in output
+    written = tmp_path / "rows.predictions.parquet"
+    assert len(pd.read_parquet(written)) == 3
+    assert (tmp_path / "rows.predictions.set_aside.jsonl").exists()
+    allowed = ("--allow-set-aside", "0.25")
+    code, output, _ = forked(predict_by_command, project, tmp_path / "rows.csv", *allowed)
+    assert code == 0 and "rows set aside: 1 of 4" in output
+    rows.drop(1).to_csv(tmp_path / "rows.csv", index=False)
+    code, output, _ = forked(predict_by_command, project, tmp_path / "rows.csv")
+    assert code == 0 and "set aside" not in output
+    assert not (tmp_path / "rows.predictions.set_aside.jsonl").exists()
+
+
 def test_file_without_a_row_that_can_be_scored(predicted, tmp_path):
     rows = pd.read_csv(predicted / "regression" / "data" / "2026-01-01.csv").head(3)
     rows["bmi"] = "n/a"
