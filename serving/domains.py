@@ -130,12 +130,14 @@ def _is_outside(array: Array, feature: Feature, domain: ServedDomain) -> Array:
             return np.zeros(array.shape, bool)
         flat = [value not in known for value in array.reshape(-1).tolist()]
         return np.array(flat, bool).reshape(array.shape)
-    outside = np.zeros(array.shape, bool)
+    outside: Array = np.zeros(array.shape, bool)
     if domain.low is not None:
         outside |= array < domain.low
     if domain.high is not None:
         outside |= array > domain.high
-    return outside & ~np.isin(array, feature.default) if feature.default else outside
+    if feature.default:
+        outside &= ~np.isin(array, feature.default)
+    return outside
 
 
 def _shown(value: Any) -> str:

@@ -19,6 +19,7 @@ class ValueCounts:
     """Counts the values of each column: numbers, codes, numbers with separators, other words."""
 
     def __init__(self) -> None:
+        self._names: dict[str, None] = {}
         self._numbers: Counter[str] = Counter()
         self._codes: dict[str, Counter[str]] = {}
         self._separated: dict[str, Counter[str]] = {}
@@ -26,6 +27,7 @@ class ValueCounts:
 
     def see(self, name: str, value: Any, converted: Value) -> None:
         """Counts a value and what inference made of it; lists are not counted."""
+        self._names[name] = None
         if isinstance(converted, int | float):
             self._numbers[name] += 1
         elif isinstance(converted, bytes) and isinstance(value, str | int):
@@ -40,7 +42,6 @@ class ValueCounts:
 
     def record(self) -> InferredColumns:
         """Gives the counts."""
-        names = dict.fromkeys([*self._numbers, *self._codes, *self._separated, *self._words])
         return InferredColumns(
             columns={
                 name: ColumnCounts(
@@ -49,7 +50,7 @@ class ValueCounts:
                     separated=dict(self._separated.get(name, {})),
                     words=dict(self._words.get(name, {})),
                 )
-                for name in names
+                for name in self._names
             }
         )
 

@@ -33,6 +33,6 @@ def _allowed_texts(schema: Schema, feature: Feature) -> Sequence[str]:
         words = feature.bool_domain
         return [word for word in (words.true_value, words.false_value) if word]
     if feature.HasField("string_domain"):
-        return feature.string_domain.value
+        return list(feature.string_domain.value)
     shared = {domain.name: domain.value for domain in schema.string_domain}
-    return shared.get(feature.domain, []) if feature.HasField("domain") else []
+    return list(shared.get(feature.domain, [])) if feature.HasField("domain") else []

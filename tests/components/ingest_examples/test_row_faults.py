@@ -279,7 +279,7 @@ def test_duplicate_keys(folder):
     }  # fmt: skip
     assert found.record.causes == {
         f"{unique[:-11]}": 5,
-        "`fare` must be a number, not 'many'": 1,
+        "`fare` must be a number, not 'x'": 1,
     }
 
 
