@@ -98,7 +98,8 @@ def rows_outside(array: Array, feature: Feature) -> Array:
     """Tells of each row of a feature's array whether a value is outside its domain: bool [rows]."""
     if feature.domain is None or not len(array):
         return np.zeros(len(array), bool)
-    return _is_outside(array, feature, feature.domain).reshape(len(array), -1).any(axis=1)
+    outside = _is_outside(array, feature, feature.domain).reshape(len(array), -1)
+    return np.asarray(outside.any(axis=1))
 
 
 def shown_outside(row: Array, feature: Feature) -> tuple[str, str]:

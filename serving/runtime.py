@@ -162,8 +162,7 @@ def _blank(feature: Feature) -> Array:
 
 def finite_rows(values: Array) -> Array:
     """Tells of each row of an output whether all of it is finite: bool [rows]."""
-    finite: Array = np.isfinite(values).reshape(len(values), -1).all(axis=1)
-    return finite
+    return np.asarray(np.isfinite(values).reshape(len(values), -1).all(axis=1))
 
 
 def _require_finite(predictions: Predictions) -> None:

@@ -155,8 +155,10 @@ def _check_whole(project: Project, source: Source, columns: list[str], total: To
         label = project.settings.label
         raise BrokenFileError(name, f"must have labels (`{label}`)", f"{rows} rows without one")
     if total.rows.total() == 0:
-        received = f"{rows} rows that are none, the first {total.first}"
-        raise BrokenFileError(name, "must hold rows that are examples", received)
+        counted = "1 row" if rows == 1 else f"{rows} rows"
+        received = f"{counted}, all set aside, the first {total.first}"
+        remedy = "Land it again, or see what `perennial schema diff` proposes."
+        raise BrokenFileError(name, "must hold rows that are examples", received, remedy)
 
 
 def _publish_lines(files: list[Path], destination: Path) -> None:

@@ -92,10 +92,13 @@ BAD = {
     "no-labels.csv": (as_csv(NONE), "must have labels (`label`). Received: 500 rows without one"),
     "unreadable.csv": (
         as_csv([{**row, "fare": "x"} for row in ROWS]),
-        "must hold rows that are examples. Received: 500 rows that are none, the first "
+        "must hold rows that are examples. Received: 500 rows, all set aside, the first "
         "data/unreadable.csv: line 2: `",
     ),
-    "array.json": (json.dumps(ROWS).encode(), "must hold rows that are examples. Received: 1 rows"),
+    "array.json": (
+        json.dumps(ROWS).encode(),
+        "must hold rows that are examples. Received: 1 row, all",
+    ),
     "utf-16.csv": (
         as_csv(ROWS).decode().encode("utf-16"),
         "must be text in UTF-8. Received: UTF-16",
