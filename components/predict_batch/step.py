@@ -175,7 +175,7 @@ def _write(
     with pq.ParquetWriter(path, schema) as writer:
         for block in blocks:
             for first in range(0, len(block), BATCH_ROWS):
-                rows = block.take(np.arange(first, min(first + BATCH_ROWS, len(block))))
+                rows = block.slice(first, BATCH_ROWS)
                 for batch in _score(rows, model, schema, set_aside):
                     waiting.append(batch)
                     count += batch.num_rows
@@ -204,17 +204,19 @@ def _score(
             _refuse(rows, 0, Reason(expected, error.received), set_aside)
             return
         middle = len(rows) // 2
-        for some in (np.arange(middle), np.arange(middle, len(rows))):
-            yield from _score(rows.take(some), model, schema, set_aside)
+        for some in (rows.slice(0, middle), rows.slice(middle, len(rows))):
+            yield from _score(some, model, schema, set_aside)
         return
     finite = np.all([finite_rows(values) for values in predictions.values()], axis=0)
     for row in np.flatnonzero(~finite).tolist():
         expected = "the row must hold values that the model has a finite answer to"
         _refuse(rows, row, Reason(expected, "values that give NaN or infinity"), set_aside)
     kept = np.flatnonzero(finite)
-    if len(kept):
-        answered = {name: values[kept] for name, values in predictions.items()}
-        yield _to_batch(rows.take(kept), answered, model, schema)
+    if len(kept) < len(rows):
+        rows = rows.take(kept)
+        predictions = {name: values[kept] for name, values in predictions.items()}
+    if len(rows):
+        yield _to_batch(rows, predictions, model, schema)
 
 
 def _refuse(rows: ReadRows, row: int, reason: Reason, set_aside: SetAsideRows) -> None:
