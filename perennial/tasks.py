@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from schemas.project import Metric, ProjectSettings, TaskKind
+from schemas.project import Metric, ProjectSettings, TaskKind, TaskOutputForm
 
 METRICS: dict[TaskKind, tuple[Metric, ...]] = {
     "binary": ("accuracy", "log_loss", "auc"),
@@ -44,6 +44,7 @@ class Task:
     kind: TaskKind
     label: str
     weight: float = 1.0
+    output: TaskOutputForm = "auto"
 
     @property
     def metric(self) -> Metric:
@@ -59,7 +60,7 @@ class Task:
 def tasks_of(settings: ProjectSettings) -> tuple[Task, ...]:
     """Gives the tasks of a project, the one that the gate reads first."""
     return tuple(
-        Task(task.name, task.kind, task.label or settings.label, task.weight)
+        Task(task.name, task.kind, task.label or settings.label, task.weight, task.output)
         for task in settings.model.tasks
     )
 

@@ -199,6 +199,9 @@ class BeamSettings(Settings):
     )
 
 
+TaskOutputForm = Literal["auto", "probabilities", "logits"]
+
+
 class TaskSettings(Settings):
     """One thing that the model predicts."""
 
@@ -218,6 +221,13 @@ class TaskSettings(Settings):
         "`label` as it is.",
     )
     weight: float = Field(1.0, gt=0, description="Weight of the task's loss beside the others'.")
+    output: TaskOutputForm = Field(
+        "auto",
+        description="What the module's model gives for classes. probabilities; logits: a sigmoid "
+        "or a softmax is put into the served model; auto: of a model of `run_fn`, logits where the "
+        "eval split has values outside [0, 1] or classes that do not sum to 1, and the report says "
+        "so; of `build_model`, probabilities, as training needs them.",
+    )
 
 
 class ModelSettings(Settings):

@@ -13,13 +13,21 @@ from typing import Any
 import numpy as np
 
 from perennial.errors import InputError
-from perennial.readers.values import LARGEST_OF, to_bytes, to_float, to_int
+from perennial.readers.values import (
+    BASE64,
+    LARGEST_OF,
+    is_base64,
+    to_bytes,
+    to_float,
+    to_int,
+)
 from schemas.records import ServedDomain
 
 FLOATS = ("float32", "float64")
 INTEGERS = ("int32", "int64")
 TEXT = "string"
 DTYPES = (*FLOATS, *INTEGERS, TEXT)
+_BYTES_EXAMPLE = f'{{"{BASE64}": "..."}}'
 _SHOWN = 60  # characters of a received value in a message
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -214,12 +222,18 @@ def _checked(
 
 
 def _checked_text(value: Any, feature: Feature, locate: Callable[[int], str], index: int) -> bytes:
-    if isinstance(value, bool) or not isinstance(value, str | int):
-        raise _unfit(locate(index), feature, value, "Send a string.")
+    # Bytes are what follows a v2 request in binary.
+    fits = isinstance(value, str | bytes | int) and not isinstance(value, bool)
+    if not fits and not is_base64(value):
+        raise _unfit(locate(index), feature, value, f"Send a string, or bytes as {_BYTES_EXAMPLE}.")
     try:
         return to_bytes(value)
     except UnicodeEncodeError:  # half of a surrogate pair, which JSON can hold and UTF-8 cannot
         raise _unfit(locate(index), feature, value, "Send text that UTF-8 can hold.") from None
+    except ValueError as error:  # not base64
+        where = f"{locate(index)}.{BASE64}"
+        remedy = "Send the bytes in base64, with its padding."
+        raise InputError(where, "must be base64", error, remedy) from None
 
 
 def _checked_integer(

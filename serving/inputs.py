@@ -18,6 +18,7 @@ import orjson
 from perennial.errors import InputError
 from perennial.readers.json_objects import DuplicateKeyError, parse_unique
 from perennial.readers.missing import is_missing
+from perennial.readers.values import BASE64, is_base64
 from perennial.tasks import LATENT
 from serving.features import FLOATS, INTEGERS, TEXT, Array, Feature, show, to_array, to_values
 
@@ -95,7 +96,7 @@ def from_v1(payload: object, features: Features, missing: Collection[str] = ()) 
 
     An instance is an object of the features' values; with exactly one feature it may be the bare
     value. A feature with a default may be left out of an instance, be null, or be one of the words
-    that mean "no value" (`missing`).
+    that mean "no value" (`missing`). Bytes are `{"b64": "..."}`, as for TensorFlow Serving.
 
     Raises:
         InputError: The payload does not fit the features.
@@ -216,7 +217,8 @@ def _row(
 ) -> dict[str, object]:
     where = f"instances[{number}]"
     names = [feature.name for feature in features]
-    if not isinstance(instance, dict):
+    bare = not isinstance(instance, dict) or (is_base64(instance) and BASE64 not in names)
+    if bare or not isinstance(instance, dict):
         if len(features) == 1 and not is_missing(instance, missing_words):
             return {names[0]: instance}
         example = ", ".join(f'"{name}": ...' for name in names)

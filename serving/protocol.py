@@ -14,15 +14,18 @@ import warnings
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from kserve import InferRequest, InferResponse, Model, ModelServer
 from kserve.errors import InferenceError, InvalidInput, ModelNotFound
 from kserve.protocol.dataplane import DataPlane
+from kserve.protocol.infer_type import deserialize_bytes_tensor
 from kserve.protocol.model_repository_extension import ModelRepositoryExtension
 from kserve.protocol.rest.server import RESTServer
 from kserve.protocol.rest.v2_datamodels import InferenceRequest
+from kserve.utils.numpy_codec import to_np_dtype
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -110,9 +113,9 @@ class StrictDataPlane(DataPlane):  # type: ignore[misc]
                 return InferRequest.from_inference_request(body, model_name)
             length = int(headers.get(JSON_LENGTH_HEADER, len(body)))
             checked = _check_form(parse_json(body[:length]))
-            if length < len(body):
-                return InferRequest.from_bytes(body, length, model_name)
-            return InferRequest.from_inference_request(checked, model_name)
+            request = InferRequest.from_inference_request(checked, model_name)
+            _add_binary(request, body[length:])
+            return request
         except (InputError, InvalidInput) as error:
             raise InvalidInput(str(error)) from None
         except (
@@ -235,6 +238,24 @@ def _check_form(parsed: object) -> InferenceRequest:
         ]
         parsed = parsed | {"inputs": inputs}
     return InferenceRequest.model_validate(parsed)
+
+
+def _add_binary(request: InferRequest, binary: bytes) -> None:
+    """Gives the tensors that follow a request in binary their values.
+
+    KServe's own decoding takes only text in UTF-8 as BYTES.
+    """
+    start = 0
+    for tensor in request.inputs:
+        size = (tensor.parameters or {}).get("binary_data_size")
+        if size is None or tensor.data:
+            continue
+        raw = binary[start : start + size]
+        start += size
+        if tensor.datatype == "BYTES":
+            tensor.data = deserialize_bytes_tensor(raw).tolist()
+        elif (dtype := to_np_dtype(tensor.datatype)) is not None:
+            tensor.data = np.frombuffer(raw, dtype).tolist()
 
 
 def _quieten() -> None:

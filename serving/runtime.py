@@ -62,9 +62,8 @@ class LoadedModel:
         """
         import tensorflow as tf
 
-        tensors = {name: tf.constant(array) for name, array in arrays.items()}
         try:
-            answer = self.served.signature(SERVING_SIGNATURE)(**tensors)
+            answer = self.served.serve(arrays)
         except (tf.errors.InvalidArgumentError, tf.errors.OutOfRangeError) as error:
             cause = tensorflow_cause(str(error.message))
             raise InputError(
@@ -105,7 +104,7 @@ def _check_features(served: ServedModel, features: Sequence[Feature]) -> None:
     """Checks that the signature takes what the contract says, and that clients can send it."""
     taken = {
         name: _describe(spec.dtype.name, spec.shape.as_list() if spec.shape.rank else [])
-        for name, spec in served.signature(SERVING_SIGNATURE).structured_input_signature[1].items()
+        for name, spec in served.inputs().items()
     }
     promised = {
         feature.name: _describe(feature.dtype, [None, *feature.shape]) for feature in features
@@ -129,19 +128,28 @@ def _describe(dtype: str, shape: Sequence[int | None]) -> str:
 
 
 def _warm_up(served: ServedModel, features: Sequence[Feature]) -> None:
-    """Answers one request of defaults, zeros and empty strings, and checks the outputs' form."""
+    """Answers one request of defaults, zeros and empty strings, and checks the outputs' form.
+
+    A model may refuse such values, as one of images refuses an empty string: then the form is what
+    its signature says.
+    """
     import tensorflow as tf
 
-    tensors = {feature.name: tf.constant(_blank(feature)) for feature in features}
     try:
-        answer = served.signature(SERVING_SIGNATURE)(**tensors)
+        answer = served.serve({feature.name: _blank(feature) for feature in features})
+        given = {name: (tensor.dtype.name, tuple(tensor.shape)) for name, tensor in answer.items()}
+    except (tf.errors.InvalidArgumentError, tf.errors.OutOfRangeError):
+        specs = served.signature(SERVING_SIGNATURE).structured_outputs
+        given = {
+            name: (spec.dtype.name, tuple(1 if size is None else size for size in spec.shape))
+            for name, spec in specs.items()
+        }
     except Exception as error:  # whatever TensorFlow raises, this model cannot answer
         expected, remedy = (
             "must answer a request of zeros and empty strings",
             "Deploy another version.",
         )
         raise ServingError(served.name, expected, describe_error(error), remedy) from error
-    given = {name: (tensor.dtype.name, tuple(tensor.shape)) for name, tensor in answer.items()}
     promised = all_outputs(served.contract)
     if any(given.get(output.name) != (output.dtype, output.shape_of_one) for output in promised):
         expected = f"must give {', '.join(output.describe() for output in promised)}"

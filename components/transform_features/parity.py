@@ -15,6 +15,7 @@ from perennial.data.examples import as_text
 from perennial.errors import ProjectError
 from perennial.export.saved_model import serving_specs
 from perennial.project import Project
+from perennial.readers.values import to_json
 from perennial.user_module import function_line
 from serving.features import Feature
 from serving.inputs import Arrays, from_v1, parse_json
@@ -53,7 +54,7 @@ def check_parity(project: Project, graph: Path, sampled: Sequence[Sampled]) -> P
     """Sends examples through the server's code, singly and all at once, and compares features.
 
     The label is not compared, nor is a feature that depends on what clients do not send, nor an
-    example that JSON cannot hold (text that is not UTF-8, NaN or infinity).
+    example that JSON cannot hold (NaN or infinity).
 
     Args:
         project: Whose schema says what clients send.
@@ -95,15 +96,13 @@ def _server(project: Project, output: Any) -> Serve:
         for name, spec in sorted(specs.items())
     ]
     layer = output.transform_features_layer()
-    transform = tf.function(lambda inputs: layer(inputs), autograph=False).get_concrete_function(
-        specs
-    )
+    transform = tf.function(lambda inputs: layer(inputs), autograph=False, input_signature=[specs])
 
     def serve(instances: list[dict[str, Any]]) -> Rows:
         arrays: Arrays = from_v1(
             parse_json(json.dumps({"instances": instances}).encode()), features
         )
-        tensors = transform(**{name: tf.constant(array) for name, array in arrays.items()})
+        tensors = transform({name: tf.constant(array) for name, array in arrays.items()})
         return {name: _rows(tensor) for name, tensor in tensors.items()}
 
     return serve
@@ -136,10 +135,7 @@ def _to_instance(raw: bytes, project: Project) -> dict[str, Any] | None:
 
 def _to_json(value: Any) -> Any:
     if isinstance(value, bytes):
-        try:
-            return value.decode()
-        except UnicodeDecodeError:
-            return None
+        return to_json(value)
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 

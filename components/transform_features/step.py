@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 # graph.
 TRANSFORMED = ("train", "eval")
 SAMPLED = 16  # examples of each split whose features are compared with serving's
-_RAW = "__raw_example__"
+# Beside the columns of a file, whose names are anybody's choice: no one chooses this.
+_RAW = "__perennial_raw_example_f27c9b6e__"
 
 
 def transform_features(project: Project, window: Path, graph: Path, output: Path) -> Parity:

@@ -20,6 +20,7 @@ from perennial.evaluation.prediction_table import KEY, SPAN, read_table
 from perennial.export.contract import read_contract
 from perennial.processes import die_with_parent, find_free_ports
 from perennial.project import Project
+from perennial.readers.values import to_json
 from perennial.training.artifacts import SAVED_MODEL
 from schemas.records import (
     Evaluation,
@@ -127,8 +128,8 @@ def load_examples(
 ) -> tuple[list[Instance], list[list[float]]]:
     """Reads some test examples as a client sends them, and their evaluated numbers.
 
-    An example that JSON cannot hold (text that is not UTF-8, NaN or infinity) is passed over. No
-    more of the window is read than that takes.
+    An example that JSON cannot hold (NaN or infinity) is passed over. No more of the window is
+    read than that takes.
     """
     record = Evaluation.read(evaluation)
     tables = [read_table(evaluation, record, task.name) for task in contract.tasks]
@@ -177,7 +178,7 @@ def _payload(feature: ServedFeature, values: list[Any]) -> Any:
     Raises:
         ValueError: JSON cannot hold them.
     """
-    plain = [value.decode() if isinstance(value, bytes) else value for value in values]
+    plain = [to_json(value) if isinstance(value, bytes) else value for value in values]
     if not all(math.isfinite(value) for value in plain if isinstance(value, float)):
         raise ValueError("not finite")
     shape = [-1 if size is None else size for size in feature.shape]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from perennial.errors import ProjectError, ServingError
+from perennial.export.argument_names import argument_names
 from perennial.schema.domains import domain_of
 from perennial.schema.environments import serving_features
 from schemas.records import ModelContract, ServedFeature
@@ -64,6 +65,7 @@ def served_features(schema: Schema) -> list[ServedFeature]:
         ProjectError: A feature has no fixed shape.
     """
     specs = parsing_specs(schema, serving_features(schema))
+    arguments = argument_names(specs)
     return [
         ServedFeature(
             name=name,
@@ -71,6 +73,7 @@ def served_features(schema: Schema) -> list[ServedFeature]:
             shape=list(spec.shape),
             default=_flat(spec.default_value, spec.dtype),
             domain=domain_of(schema, name),
+            argument=None if arguments[name] == name else arguments[name],
         )
         for name, spec in specs.items()
     ]

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from perennial.export.argument_names import argument_names
+
 if TYPE_CHECKING:
     import tensorflow as tf
 
@@ -46,8 +48,10 @@ def add_halves(module: tf.Module, halves: Halves) -> None:
     given = transform.get_concrete_function().structured_outputs
     if not all(isinstance(tensor, tf.Tensor) for tensor in given.values()):
         return
+    arguments = argument_names(given)
     taken = {
-        name: tf.TensorSpec(tensor.shape, tensor.dtype, name=name) for name, tensor in given.items()
+        name: tf.TensorSpec(tensor.shape, tensor.dtype, name=arguments[name])
+        for name, tensor in given.items()
     }
     predict = tf.function(halves.predict, input_signature=[taken], autograph=False)
     predict.get_concrete_function()

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from perennial.errors import IntegrityError
+from perennial.export.argument_names import argument_names
 from perennial.export.contract import EXTRA, parsing_specs, served_features, write_contract
 from perennial.export.gradient_functions import Halves, add_halves
 from perennial.export.temperature_scaling import Temperatures, both_classes, scale
@@ -43,12 +44,12 @@ def export_model(
 ) -> None:
     """Writes a SavedModel with three signatures, its contract, and its weights by path.
 
-    `serving_default` takes the raw features of the schema's SERVING environment by name, each [n,
-    ...]; `serve_examples` takes serialised tf.Examples, string [n]. Both give what
-    `perennial.tasks.PARTS` says of each task, and `latent` float32 [n, d] where the model has a
-    latent vector. `label_examples` takes serialised labelled tf.Examples and gives each task's
-    label. Beside the signatures stand the functions of `explaining`. The weights are those of the
-    model that is not calibrated.
+    `serving_default` takes the raw features of the schema's SERVING environment, each [n, ...], by
+    the names of `perennial.export.argument_names`; `serve_examples` takes serialised tf.Examples,
+    string [n]. Both give what `perennial.tasks.PARTS` says of each task, and `latent` float32 [n,
+    d] where the model has a latent vector. `label_examples` takes serialised labelled tf.Examples
+    and gives each task's label. Beside the signatures stand the functions of `explaining`. The
+    weights are those of the model that is not calibrated.
 
     Args:
         model: A model of transformed features.
@@ -139,14 +140,20 @@ def serving_signatures(predict: Callable[[Tensors], Tensors], schema: Schema) ->
     import tensorflow as tf
 
     parsing = parsing_specs(schema, serving_features(schema))
+    arguments = argument_names(parsing)
+
+    def serve_columns(columns: Tensors) -> Tensors:
+        return predict({name: columns[argument] for name, argument in arguments.items()})
 
     def serve_examples(examples: tf.Tensor) -> Tensors:
         return predict(tf.io.parse_example(examples, parsing))
 
+    specs = {
+        arguments[name]: tf.TensorSpec(spec.shape, spec.dtype, name=arguments[name])
+        for name, spec in serving_specs(schema).items()
+    }
     return {
-        SERVING_SIGNATURE: tf.function(predict, autograph=False).get_concrete_function(
-            serving_specs(schema)
-        ),
+        SERVING_SIGNATURE: tf.function(serve_columns, autograph=False).get_concrete_function(specs),
         EXAMPLES_SIGNATURE: tf.function(serve_examples, autograph=False).get_concrete_function(
             tf.TensorSpec([None], tf.string, name="examples")
         ),
@@ -216,10 +223,7 @@ def serving_specs(schema: Schema) -> dict[str, tf.TensorSpec]:
     import tensorflow as tf
 
     found = parsing_specs(schema, serving_features(schema))
-    return {
-        name: tf.TensorSpec([None, *spec.shape], spec.dtype, name=name)
-        for name, spec in found.items()
-    }
+    return {name: tf.TensorSpec([None, *spec.shape], spec.dtype) for name, spec in found.items()}
 
 
 def read_exported_weights(saved_model: Path) -> Weights:

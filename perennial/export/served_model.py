@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,6 +18,9 @@ from perennial.registry.model_files import check_model_files, verify_model
 from perennial.tasks import LATENT, PARTS, output_name
 from perennial.tfx_compat import prepare_process
 from schemas.records import ModelContract, ServedTask
+
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 _BATCH = 1024
 _REMEDY = "Train another version with `perennial run`."
@@ -157,7 +160,7 @@ class ServedModel:
             TrainingError: The model does not take an example.
             ServingError: It has no function for raw features.
         """
-        return self._by_task(self._call(SERVING_SIGNATURE, columns))
+        return self._by_task(self._call(SERVING_SIGNATURE, self._by_argument(columns)))
 
     def latent_columns(self, columns: Columns) -> Array | None:
         """Computes the latent vectors of examples that are given by their raw features.
@@ -171,7 +174,48 @@ class ServedModel:
         """
         if self.contract.latent is None:
             return None
-        return self._call(SERVING_SIGNATURE, columns)[LATENT]
+        return self._call(SERVING_SIGNATURE, self._by_argument(columns))[LATENT]
+
+    def serve(self, columns: Columns) -> dict[str, tf.Tensor]:
+        """Calls the model once on examples that are given by their raw features.
+
+        Args:
+            columns: Every feature of the contract, each [n, ...].
+
+        Returns:
+            Every output of the signature `serving_default`, by name.
+
+        Raises:
+            ServingError: It has no function for raw features.
+        """
+        import tensorflow as tf
+
+        inputs = self._by_argument(columns)
+        answer: dict[str, tf.Tensor] = self.signature(SERVING_SIGNATURE)(
+            **{argument: tf.constant(values) for argument, values in inputs.items()}
+        )
+        return answer
+
+    def inputs(self) -> dict[str, tf.TensorSpec]:
+        """Gives what the signature `serving_default` takes, by the names of the features.
+
+        An argument that is no feature of the contract has its own name.
+
+        Raises:
+            ServingError: It has no function for raw features.
+        """
+        names = {argument: name for name, argument in self._arguments.items()}
+        specs = self.signature(SERVING_SIGNATURE).structured_input_signature[1]
+        return {names.get(argument, argument): spec for argument, spec in specs.items()}
+
+    @cached_property
+    def _arguments(self) -> dict[str, str]:
+        return {
+            feature.name: feature.argument or feature.name for feature in self.contract.features
+        }
+
+    def _by_argument(self, columns: Columns) -> dict[str, Array]:
+        return {self._arguments.get(name, name): values for name, values in columns.items()}
 
     def _by_task(self, answers: Mapping[str, Array]) -> dict[str, Array]:
         return {name: answers[output] for name, output in self.outputs.items()}

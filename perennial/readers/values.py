@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import datetime
 import math
 import sys
@@ -12,6 +13,7 @@ from typing import Any
 # The greatest number that rounds to one of 32 bits, in which tf.Example holds numbers.
 # Source: IEEE 754.
 LARGEST = (2 - 2**-24) * 2.0**127 * (1 - 2**-53)
+BASE64 = "b64"
 LARGEST_OF = {"float32": LARGEST, "float64": sys.float_info.max}
 # What tools write for a truth value, where a cell can only hold text.
 TRUE_WORDS, FALSE_WORDS = ("true", "True", "TRUE"), ("false", "False", "FALSE")
@@ -73,14 +75,19 @@ def to_float(value: Any, largest: float = LARGEST) -> float:
 def to_bytes(value: Any) -> bytes:
     """Reads text, as UTF-8, or bytes; whole numbers, dates, durations and UUIDs become text.
 
+    JSON holds bytes as TensorFlow Serving has it, `{"b64": "iVBORw0K..."}`.
+
     Raises:
         UnicodeEncodeError: The text holds half of a surrogate pair.
+        ValueError: It is `{"b64": ...}` of something else than base64.
         TypeError: It is something else, such as 1.0 or true: which text it would be is not known.
     """
     if isinstance(value, str):
         return value.encode()
     if isinstance(value, _BYTES):
         return bytes(value)
+    if is_base64(value):
+        return base64.b64decode(value[BASE64], validate=True)
     if isinstance(value, datetime.date | datetime.time):  # a datetime is a date
         return value.isoformat().encode()
     if isinstance(value, bool):
@@ -88,6 +95,19 @@ def to_bytes(value: Any) -> bytes:
     if isinstance(value, int | datetime.timedelta | uuid.UUID | Decimal):
         return str(value).encode()
     raise TypeError(type(value))
+
+
+def is_base64(value: Any) -> bool:
+    """Tells whether a value of JSON is `{"b64": "..."}`, which stands for bytes."""
+    return isinstance(value, dict) and value.keys() == {BASE64} and isinstance(value[BASE64], str)
+
+
+def to_json(value: bytes) -> str | dict[str, str]:
+    """Gives text as JSON holds it, or bytes that are no text in UTF-8 as `{"b64": "..."}`."""
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return {BASE64: base64.b64encode(value).decode()}
 
 
 def _parse_int(text: str) -> int:

@@ -63,6 +63,11 @@ def _check_tasks(project: Project) -> None:
         expected = f"must be {fits}, as the {task.kind} task `{task.name}` reads it"
         remedy = f"Land such values, or name the transformed label in model.tasks[{number}].label."
         raise ProjectError(where, expected, kind, remedy)
+    for number, task in enumerate(project.tasks):
+        if not task.is_classes and task.output != "auto":
+            where = f"{SETTINGS_FILE}: model.tasks[{number}].output"
+            expected = f"must be auto, as `{task.name}` is a {task.kind} and predicts no classes"
+            raise ProjectError(where, expected, task.output, "Leave it out.")
     first, metric = project.tasks[0], settings.gate.metric
     known = METRICS[first.kind]
     if metric not in known:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,17 +22,27 @@ _ROUNDING = 0.02
 
 @dataclass(frozen=True)
 class TaskOutput:
-    """The output of a user's model for a task: its name, and its number of values for a row."""
+    """The output of a user's model for a task.
+
+    Attributes:
+        task: The task.
+        name: Name of the output.
+        size: How many values it has for a row.
+        logits: Its values become probabilities by a sigmoid, or by a softmax if there are several.
+    """
 
     task: Task
     name: str
     size: int
+    logits: bool = False
 
     def read(self, outputs: Mapping[str, tf.Tensor]) -> tf.Tensor:
         """Gives its values as the served model does: float32 [n, 1], or [n, classes] of several."""
         import tensorflow as tf
 
         values = tf.reshape(tf.cast(outputs[self.name], tf.float32), [-1, self.size])
+        if self.logits:
+            values = tf.sigmoid(values) if self.size == 1 else tf.nn.softmax(values)
         return values[:, 1:] if self.task.kind == "binary" and self.size > 1 else values
 
 
@@ -78,8 +88,8 @@ def _check(output: TaskOutput, outputs: Arrays, rows: int, where: str) -> TaskOu
         "regression": output.size == 1,
     }[task.kind]
     wanted = {
-        "binary": "a probability for each row, or one for each of two classes",
-        "multi_class": "a probability for each class",
+        "binary": "a probability or a logit for each row, or one for each of two classes",
+        "multi_class": "a probability or a logit for each class",
         "regression": "a number for each row",
     }[task.kind]
     expected = (
@@ -102,10 +112,63 @@ def _check(output: TaskOutput, outputs: Arrays, rows: int, where: str) -> TaskOu
         raise TrainingError(
             where, f"must save a model whose output `{output.name}` is finite", values[0], remedy
         )
-    if task.is_classes and (found := _not_probabilities(known)):
-        remedy = "End the model with a sigmoid or a softmax, or let the signature apply it."
-        raise ProjectError(where, expected, found, remedy)
     return output
+
+
+def decide_forms(
+    chosen: Sequence[TaskOutput], answers: Iterable[Arrays], where: str
+) -> tuple[list[TaskOutput], list[str]]:
+    """Decides which outputs are logits: those of the settings, or by what the model answers.
+
+    Args:
+        chosen: The outputs of the tasks.
+        answers: What the model gave for some rows, by output, [n] or [n, size].
+        where: Where the `run_fn` stands, for messages.
+
+    Returns:
+        The outputs, and what a person should know of them.
+
+    Raises:
+        ProjectError: An output is not what `model.tasks[].output` says.
+    """
+    read = list(answers) if any(output.task.is_classes for output in chosen) else []
+    decided: list[TaskOutput] = []
+    notes: list[str] = []
+    for output in chosen:
+        if not output.task.is_classes:
+            decided.append(output)
+            continue
+        values = np.concatenate([answer[output.name].reshape(-1, output.size) for answer in read])
+        deviation = _not_probabilities(values[np.isfinite(values).all(axis=1)])
+        _require_form(output, deviation, where)
+        logits = output.task.output == "logits" or bool(deviation)
+        decided.append(replace(output, logits=logits))
+        if logits and output.task.output == "auto":
+            notes.append(
+                f"run_fn's output `{output.name}` gives logits ({deviation}): the served model "
+                f"makes probabilities of them by a {'sigmoid' if output.size == 1 else 'softmax'}"
+            )
+    return decided, notes
+
+
+def _require_form(output: TaskOutput, deviation: str, where: str) -> None:
+    """Checks an output beside `model.tasks[].output`."""
+    setting = f"as model.tasks[].output of `{output.task.name}` says"
+    if output.task.output == "probabilities" and deviation:
+        raise ProjectError(
+            where,
+            f"must save a model whose output `{output.name}` is probabilities, {setting}",
+            deviation,
+            "Set it to logits, or end the model with a sigmoid or a softmax.",
+        )
+    # A single logit may lie between 0 and 1; those of several classes do not sum to 1 in each row.
+    if output.task.output == "logits" and output.size > 1 and not deviation:
+        raise ProjectError(
+            where,
+            f"must save a model whose output `{output.name}` is logits, {setting}",
+            "rows from 0 to 1 that all sum to 1",
+            "Set it to probabilities, or leave it out.",
+        )
 
 
 def check_classes(chosen: Sequence[TaskOutput], highest: Mapping[str, int], where: str) -> None:
@@ -132,11 +195,12 @@ def check_classes(chosen: Sequence[TaskOutput], highest: Mapping[str, int], wher
 
 
 def _not_probabilities(values: np.ndarray[Any, Any]) -> str:
-    """Says why rows of values are no probabilities; empty when they may be."""
+    """Says why rows of values [n, size] are no probabilities; empty when they may be."""
     low, high = float(values.min()), float(values.max())
     if low < -_ROUNDING or high > 1 + _ROUNDING:
         return f"values from {low:.3g} to {high:.3g}"
-    total = float(values.sum(axis=1)[0])
+    totals = values.sum(axis=1)
+    total = float(totals[np.argmax(np.abs(totals - 1))])
     return (
         f"a row that sums to {total:.3g}"
         if values.shape[1] > 1 and abs(total - 1) > _ROUNDING

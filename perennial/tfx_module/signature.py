@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -71,10 +71,10 @@ class UserSignature:
         try:
             return {name: np.asarray(tensor) for name, tensor in sorted(self(raw).items())}
         except Exception as error:
-            expected = "must save a model that answers a request of zeros and empty strings"
+            expected = "must save a model that answers what clients send"
             remedy = (
-                f"Correct the signature {SIGNATURE}: it is given what clients send, by "
-                "schema.pbtxt."
+                f"Correct the signature {SIGNATURE}: it is given the features of schema.pbtxt "
+                "that clients send."
             )
             raise ProjectError(self.where, expected, describe_error(error), remedy) from error
 
@@ -83,8 +83,14 @@ class UserSignature:
         return dict(self.function.structured_input_signature[1])
 
 
-def find_signature(loaded: Any, schema: Schema, where: str) -> UserSignature:
+def find_signature(loaded: Any, schema: Schema, where: str, rows: Arrays) -> UserSignature:
     """Finds the signature of a loaded SavedModel that can be served.
+
+    Args:
+        loaded: The SavedModel.
+        schema: Of the raw data.
+        where: Where the `run_fn` stands, for messages.
+        rows: Raw features of some rows, which it is tried on.
 
     Raises:
         ProjectError: It has none, or one that takes something else than serialised tf.Examples or
@@ -99,7 +105,7 @@ def find_signature(loaded: Any, schema: Schema, where: str) -> UserSignature:
     if len(inputs) == 1:
         ((name, spec),) = inputs.items()
         if name not in served and spec.dtype.name == "string" and spec.shape.rank in (None, 1):
-            return _with_stand_ins(UserSignature(function, where, schema, name))
+            return _with_stand_ins(UserSignature(function, where, schema, name), rows)
     if unknown := [name for name in inputs if name not in served] or (
         [] if inputs else ["nothing"]
     ):
@@ -132,12 +138,21 @@ def probe_rows(schema: Schema) -> Arrays:
     }
 
 
-def blank_rows(schema: Schema) -> Arrays:
-    """Makes two rows of zeros and empty strings, which a server tries a model on."""
-    return {name: np.stack([rows[0], rows[0]]) for name, rows in probe_rows(schema).items()}
+def first_rows(schema: Schema, examples: Sequence[bytes]) -> Arrays:
+    """Gives the raw features of two serialised tf.Examples; without any, zeros and empty strings.
+
+    A model of images cannot take an empty string for one.
+    """
+    import tensorflow as tf
+
+    if not examples:
+        return {name: np.stack([rows[0], rows[0]]) for name, rows in probe_rows(schema).items()}
+    specs = parsing_specs(schema, serving_features(schema))
+    tensors = tf.io.parse_example([examples[0], examples[-1]], specs)
+    return {name: tensor.numpy() for name, tensor in tensors.items()}
 
 
-def _with_stand_ins(signature: UserSignature) -> UserSignature:
+def _with_stand_ins(signature: UserSignature, rows: Arrays) -> UserSignature:
     """Gives the signature, with stand-ins for features that it needs and clients do not send.
 
     TFX's modules parse tf.Examples by the whole raw schema, less the label: a key that every
@@ -146,7 +161,6 @@ def _with_stand_ins(signature: UserSignature) -> UserSignature:
     Raises:
         ProjectError: What the model gives depends on such a feature.
     """
-    rows = blank_rows(signature.schema)
     if _answers(lambda: signature(rows)):
         return signature
     needed = {

@@ -5,8 +5,9 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -26,13 +27,24 @@ from perennial.export.served_model import ServedModel
 from perennial.export.temperature_scaling import fit_temperatures
 from perennial.project import Project
 from perennial.tasks import LATENT
-from perennial.tfx_module.outputs import TaskOutput, check_classes, choose_outputs
-from perennial.tfx_module.signature import UserSignature, blank_rows, find_signature, probe_rows
+from perennial.tfx_module.outputs import TaskOutput, check_classes, choose_outputs, decide_forms
+from perennial.tfx_module.signature import (
+    Arrays,
+    UserSignature,
+    find_signature,
+    first_rows,
+    probe_rows,
+)
 from perennial.training.transformed_features import TransformedFeatures
+
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 USER_MODEL = "user_model"
 _SUFFIX = "/.ATTRIBUTES/VARIABLE_VALUE"
 _LABELS_READ = 2000
+# Examples of the eval split that tell logits from probabilities.
+_DECIDED_ON = 10_000
 _BATCH = 512
 
 
@@ -75,8 +87,11 @@ def wrap_model(
 
     module = tf.Module()
     module.user = _load(saved, where)
-    signature = find_signature(module.user, project.schema, where)
-    chosen, latent = _outputs(signature, project, features)
+    rows = first_rows(project.schema, list(_raw_examples(held_out).take(2).as_numpy_iterator()))
+    signature = find_signature(module.user, project.schema, where, rows)
+    chosen, latent, probed = _outputs(signature, project, features, rows)
+    answered = _own_answers(signature, chosen, project, held_out)
+    chosen, notes = decide_forms(chosen, chain([probed], answered), where)
 
     def answer(raw: Tensors) -> Tensors:
         given = signature(raw)
@@ -101,7 +116,8 @@ def wrap_model(
     # A loaded SavedModel takes features as keyword arguments.
     by_keyword = {**signatures, SERVING_SIGNATURE: lambda **raw: serve(raw)}
     return WrappedModel(
-        ServedModel(f"model of {where}", contract, by_keyword, module), calibrated.notes
+        ServedModel(f"model of {where}", contract, by_keyword, module),
+        [*notes, *calibrated.notes],
     )
 
 
@@ -114,6 +130,25 @@ def user_model(saved_model: Path) -> Path | None:
     return folder if folder.is_dir() else None
 
 
+def _own_answers(
+    signature: UserSignature,
+    chosen: Sequence[TaskOutput],
+    project: Project,
+    held_out: Sequence[str],
+) -> Iterator[Arrays]:
+    """Predicts the first raw examples with a user's model; gives its own outputs, in batches."""
+    predict = serving_signatures(signature, project.schema)[EXAMPLES_SIGNATURE]
+    for examples in _raw_examples(held_out).take(_DECIDED_ON).batch(_BATCH):
+        outputs = predict(examples=examples)
+        yield {output.name: outputs[output.name].numpy() for output in chosen}
+
+
+def _raw_examples(held_out: Sequence[str]) -> tf.data.Dataset:
+    import tensorflow as tf
+
+    return tf.data.TFRecordDataset(list(held_out), compression_type="GZIP")
+
+
 def _eval_answers(
     answer: Callable[[Tensors], Tensors], labels: Any, project: Project, held_out: Sequence[str]
 ) -> Iterator[tuple[Tensors, Tensors]]:
@@ -121,10 +156,8 @@ def _eval_answers(
 
     Gives outputs and labels, in batches by task.
     """
-    import tensorflow as tf
-
     predict = serving_signatures(answer, project.schema)[EXAMPLES_SIGNATURE]
-    for examples in tf.data.TFRecordDataset(list(held_out), compression_type="GZIP").batch(_BATCH):
+    for examples in _raw_examples(held_out).batch(_BATCH):
         yield predict(examples=examples), labels(examples=examples)
 
 
@@ -160,22 +193,24 @@ def _check_weights(saved: Path, where: str) -> None:
 
 
 def _outputs(
-    signature: UserSignature, project: Project, features: TransformedFeatures
-) -> tuple[list[TaskOutput], int | None]:
-    """Tells which output belongs to which task, and the latent vector's length if there is one."""
-    blank = signature.try_on(blank_rows(project.schema))
-    rows, outputs = 2, blank
+    signature: UserSignature, project: Project, features: TransformedFeatures, rows: Arrays
+) -> tuple[list[TaskOutput], int | None, Arrays]:
+    """Tells which output belongs to which task, and the latent vector's length if there is one.
+
+    Also gives the answers that tell so.
+    """
+    outputs, count = signature.try_on(rows), 2
     try:
         probes = probe_rows(project.schema)
         outputs = signature.try_on(probes)
-        rows = len(next(iter(probes.values())))
+        count = len(next(iter(probes.values())))
     except ProjectError:  # the schema's domains hold values that no client sends together
         pass
-    chosen = choose_outputs(outputs, rows, project.tasks, signature.where)
+    chosen = choose_outputs(outputs, count, project.tasks, signature.where)
     _, labels = features.sample("train", _LABELS_READ)
     highest = {name: int(np.max(values)) for name, values in labels.items()}
     check_classes(chosen, highest, signature.where)
     latent = outputs.get(LATENT)
-    return chosen, int(
-        np.prod(latent.shape[1:], dtype=int)
-    ) if latent is not None and latent.ndim > 1 else None
+    has_latent = latent is not None and latent.ndim > 1
+    length = int(np.prod(latent.shape[1:], dtype=int)) if has_latent else None
+    return chosen, length, outputs

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 Values = Mapping[str, int | float | str | bool]
 _PROBED = 64
+_SAY_LOGITS = "set model.tasks[].output to logits in project.yaml"
 # Methods of a Keras model that its `fit` calls, and the training loop does not.
 _OWN_TRAINING = ("train_step", "compute_loss")
 # How far 16-bit rounding may take a softmax's sum from 1.
@@ -89,6 +90,8 @@ class ModelBuilder:
                 received=f"{type(model).__name__} without trainable weights",
                 remedy="Unfreeze some layers.",
             )
+        if any(task.output == "logits" for task in self.project.tasks):
+            return with_probabilities(model, self.project.tasks, where)
         return model
 
     def check(self, model: keras.Model) -> None:
@@ -136,6 +139,36 @@ class ModelBuilder:
                 received=describe_error(error),
                 remedy="Correct it.",
             ) from error
+
+
+def with_probabilities(model: keras.Model, tasks: Sequence[Task], where: str) -> keras.Model:
+    """Gives a model that makes probabilities of the logits of the tasks that say `logits`.
+
+    Raises:
+        ProjectError: It is no graph of layers; `where` names the user's line.
+    """
+    import keras
+
+    if not is_functional(model):
+        raise ProjectError(
+            where=where,
+            expected="must give a functional model where model.tasks[].output is logits",
+            received=f"a {type(model).__name__}, whose layers are not a graph",
+            remedy="End it with a sigmoid or a softmax instead.",
+        )
+    outputs = dict(model.output) if isinstance(model.output, dict) else model.output
+    for task in tasks:
+        if task.output != "logits":
+            continue
+        activation = "sigmoid" if task.kind == "binary" else "softmax"
+        layer = keras.layers.Activation(
+            activation, dtype="float32", name=f"{task.name}_probabilities"
+        )
+        if not isinstance(outputs, dict):
+            outputs = layer(outputs)
+        elif task.name in outputs:  # one that lacks is told by `ModelBuilder.check`
+            outputs[task.name] = layer(outputs[task.name])
+    return keras.Model(model.input, outputs)
 
 
 def refuse_own_training(project: Project, model: keras.Model, where: str) -> None:
@@ -203,7 +236,7 @@ def _check_probabilities(where: str, task: Task, output: tf.Tensor) -> None:
                 where=where,
                 expected=f"must give probabilities that sum to 1 for `{task.name}`",
                 received=f"a row that sums to {total:.3g}",
-                remedy="End it with a softmax.",
+                remedy=f"End it with a softmax, or {_SAY_LOGITS}.",
             )
     if task.kind == "binary":
         low, high = float(tf.reduce_min(output)), float(tf.reduce_max(output))
@@ -212,7 +245,7 @@ def _check_probabilities(where: str, task: Task, output: tf.Tensor) -> None:
                 where=where,
                 expected=f"must give a probability from 0 to 1 for `{task.name}`",
                 received=f"values from {low:.3g} to {high:.3g}",
-                remedy="End it with a sigmoid.",
+                remedy=f"End it with a sigmoid, or {_SAY_LOGITS}.",
             )
 
 

@@ -288,7 +288,8 @@ class ServedFeature(Record):
 
     None in the shape: any length. `default` are the values, flat, that stand for a feature that a
     client leaves out; None: it must be sent. `domain` are the values that the schema allows; None:
-    any.
+    any. `argument` is what the signature `serving_default` calls it, where TensorFlow does not take
+    its name; None: its name.
     """
 
     name: str
@@ -296,6 +297,7 @@ class ServedFeature(Record):
     shape: list[int | None]
     default: list[int | float | str] | None = None
     domain: ServedDomain | None = None
+    argument: str | None = None
 
 
 class ServedTask(Record):

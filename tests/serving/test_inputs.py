@@ -122,6 +122,40 @@ def test_v1_takes_bare_values_of_a_single_feature() -> None:
     assert from_v1({"instances": ["a", "b"]}, [CITY])["city"].tolist() == [b"a", b"b"]
 
 
+def test_bytes_are_base64_in_an_object() -> None:
+    tiff = {"b64": "SUkqAP8="}  # no text in UTF-8
+    one = from_v1({"instances": [{"city": tiff, "age": 1}, {"city": "a", "age": 1}]}, [CITY, AGE])
+    assert one["city"].tolist() == [b"II*\x00\xff", b"a"]
+    # Of a single feature the value may stand alone, as for TensorFlow Serving.
+    assert from_v1({"instances": [tiff]}, [CITY])["city"].tolist() == [b"II*\x00\xff"]
+    assert from_v1({"instances": [{"b64": "a"}]}, [Feature("b64", "string", ())])["b64"] == [b"a"]
+    assert from_v1({"instances": [[tiff, "a"]]}, [TAGS])["tags"].tolist() == [
+        [b"II*\x00\xff", b"a"]
+    ]
+    sent = Tensor("city", [2], "BYTES", [tiff, b"\xff"])
+    assert from_v2([sent], [CITY])["city"].tolist() == [b"II*\x00\xff", b"\xff"]
+
+
+@pytest.mark.parametrize(
+    ("value", "feature", "parts"),
+    [
+        (
+            {"b64": "***"},
+            CITY,
+            ["instances[0].city.b64 must be base64", "Send the bytes in base64"],
+        ),
+        ({"b64": 3}, CITY, ["instances[0].city must be a string", '{"b64": "..."}']),
+        ({"b64": "", "c": ""}, CITY, ["instances[0].city must be a string"]),
+        ({"b64": "AAAA"}, AGE, ["instances[0].age must be an integer (int64)"]),
+    ],
+)
+def test_base64_that_does_not_fit_is_refused(
+    value: object, feature: Feature, parts: list[str]
+) -> None:
+    message = refusal_v1({"instances": [{feature.name: value}]}, feature)
+    assert all(part in message for part in parts), message
+
+
 def test_v1_nested_and_free_lengths() -> None:
     assert from_v1({"instances": [[[1, 2, 3], [4, 5, 6]]]}, [GRID])["grid"].tolist() == [
         [[1, 2, 3], [4, 5, 6]]
@@ -382,7 +416,11 @@ scalars = (
 )
 values = st.recursive(
     scalars,
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=4), inner),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(st.text(max_size=4), inner)
+        | st.fixed_dictionaries({"b64": inner})
+    ),
     max_leaves=12,
 )
 near_misses = st.fixed_dictionaries(

@@ -125,12 +125,25 @@ def train(
 
     Gives the model's folder.
     """
+    train_and_note(project, features, folder, hyperparameters, base_model)
+    return folder / "model"
+
+
+def train_and_note(
+    project: Project,
+    features: Path,
+    folder: Path,
+    hyperparameters: Hyperparameters = SETTINGS,
+    base_model: Path | None = None,
+) -> list[str]:
+    """As `train`; gives what a person is told of the model."""
+    from perennial.data.examples import split_files
     from perennial.tfx_module.run_fn import train_by_run_fn
     from perennial.training.transformed_features import TransformedFeatures
 
     transformed = TransformedFeatures(features, project.tasks)
     work, logs, output = folder / "work", folder / "logs", folder / "model"
-    train_by_run_fn(
+    wrapped = train_by_run_fn(
         project,
         Instance(name="one", seed=17),
         transformed,
@@ -139,9 +152,10 @@ def train(
         work,
         logs,
         output,
+        split_files(features.parent / "window", "eval"),
     )
     shutil.rmtree(work)
-    return output
+    return wrapped.notes
 
 
 def messages(projects: list[Project], features: Path, folder: Path) -> list[str]:
@@ -206,6 +220,15 @@ def outputs(project: Project, model: Path, features: Path) -> dict[str, Any]:
 
     served = ServedModel.load(model)
     return _arrays(served.signature(EXAMPLES_SIGNATURE)(examples=tf.constant(records_of(features))))
+
+
+def raw_fares(features: Path) -> Any:
+    """The fares of the test split, float32 [n]."""
+    import numpy as np
+    import tensorflow as tf
+
+    rows = [tf.train.Example.FromString(one).features.feature for one in records_of(features)]
+    return np.array([row["fare"].float_list.value[0] for row in rows], np.float32)
 
 
 def encoded(values: dict[str, Any]) -> list[dict[str, list[Any]]]:

@@ -15,8 +15,10 @@ from tests.perennial.tfx_module.jobs import (
     SETTINGS,
     messages,
     outputs,
+    raw_fares,
     taxi_project,
     train,
+    train_and_note,
     transformed_taxi,
     tuned,
     with_tasks,
@@ -26,6 +28,11 @@ if not TAXI.exists():
     pytest.skip("the taxi trips are not beside the repository", allow_module_level=True)
 
 TASK = {"name": "big_tip", "kind": "binary", "label": "tips_xf"}
+ONE_LOGIT = '{"a": w * fares(examples) - 7.0}'
+TWO_LOGITS = '{"a": tf.stack([0 * w * fares(examples), w * fares(examples) - 7.0], 1)}'
+PROBABILITIES = (
+    '{"a": tf.nn.softmax(tf.stack([0 * w * fares(examples), w * fares(examples) - 7.0], 1))}'
+)
 NUMBER = {"name": "miles", "kind": "regression", "label": "trip_miles_xf"}
 GOOD = """
 def run_fn(fn_args):
@@ -81,7 +88,7 @@ REFUSED = {
     ),
     "cannot answer zeros": (
         _saving('{"a": fares(examples, other=tf.io.FixedLenFeature([], tf.float32))}'),
-        ("answers a request of zeros and empty strings", "other", "serving_default"),
+        ("answers what clients send", "other", "serving_default"),
     ),
     "several outputs without the task's name": (
         _saving('{"a": w * fares(examples), "b": fares(examples)}'),
@@ -94,15 +101,7 @@ REFUSED = {
     "text": (_saving('{"a": tf.strings.as_string(w * fares(examples))}'), ("`a` object [n]", "serving_default")),
     "one answer for all rows": (
         _saving('{"a": tf.reduce_sum(w * fares(examples), keepdims=True)}'),
-        ("a probability for each row", "`a` float32"),
-    ),
-    "logits": (
-        _saving('{"a": w * fares(examples) - 7.0}'),
-        ("a probability for each row", "values from -7", "sigmoid"),
-    ),
-    "columns that do not sum to 1": (
-        _saving('{"a": tf.fill([tf.shape(examples)[0], 2], 0 * w + 0.8)}'),
-        ("a row that sums to 1.6", "softmax"),
+        ("a probability or a logit for each row", "`a` float32"),
     ),
     "gives NaN": (
         _saving('{"a": w * fares(examples) / 0.0 * 0.0}'),
@@ -186,6 +185,45 @@ def test_signature_that_takes_raw_features_by_name(trained, features):
     project, model = trained(_run_fn(body))
     found = forked(outputs, project, model, features)
     assert found["probabilities"].shape[1] == 2 and found["probabilities"][:, 1].std() > 0
+
+
+@pytest.mark.parametrize("output", ["auto", "logits"])
+@pytest.mark.parametrize(
+    ("result", "activation", "range_"),
+    [(ONE_LOGIT, "sigmoid", "values from -7 to "), (TWO_LOGITS, "softmax", "values from -7 to ")],
+)
+def test_logits_are_served_as_probabilities(features, tmp_path, output, result, activation, range_):
+    """By the settings, or by what the model answers on the eval split, which a note tells."""
+    project = with_tasks(
+        taxi_project(tmp_path / "project", _saving(result)), TASK | {"output": output}
+    )
+    notes = forked(train_and_note, project, features, tmp_path / "trained")
+    answers = forked(outputs, project, tmp_path / "trained" / "model", features)
+    fares = forked(raw_fares, features)
+    expected = 1 / (1 + np.exp(7.0 - 0.01 * fares))
+    np.testing.assert_allclose(answers["probabilities"][:, 1], expected, rtol=1e-4)
+    if output == "auto":
+        (note,) = notes
+        assert f"`a` gives logits ({range_}" in note and activation in note
+    else:
+        assert notes == []
+
+
+@pytest.mark.parametrize(
+    ("result", "output", "says"),
+    [
+        (ONE_LOGIT, "probabilities", r"`a` is probabilities.*values from -7.*Set it to logits"),
+        (
+            '{"a": tf.fill([tf.shape(examples)[0], 2], 0 * w + 0.8)}',
+            "probabilities",
+            "a row that sums to 1.6",
+        ),
+        (PROBABILITIES, "logits", r"`a` is logits.*all sum to 1.*Set it to probabilities"),
+    ],
+)
+def test_output_that_is_not_what_the_settings_say(trained, result, output, says):
+    with pytest.raises(ProjectError, match=rf"{says}"):
+        trained(_saving(result), TASK | {"output": output})
 
 
 def test_more_labels_than_classes(trained):

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import yaml
 
 from perennial.project import Project, load_project
 
@@ -65,6 +66,28 @@ def labels_shown(
     return class_shares(features, project.tasks[0]), np.bincount(
         np.concatenate(shown), minlength=10
     ).tolist()
+
+
+def with_logits(project: Project, folder: Path) -> tuple[bool, list[list[str]]]:
+    """Whether a model of logits answers as the same one with a softmax, and both weights' paths."""
+    from perennial.training.model_builder import ModelBuilder
+    from perennial.training.model_call import call_model
+    from perennial.training.weights import assign_weights, weights_of
+
+    features = features_of(project, folder)
+    inputs, _ = features.sample("train", 8)
+    one = ModelBuilder(project, features).build()
+    text = project.module_path.read_text()
+    project.module_path.write_text(text.replace(', activation="softmax"', ""))
+    settings = yaml.safe_load((project.folder / "project.yaml").read_text())
+    settings["model"] = {"tasks": [{"output": "logits"}]}
+    (project.folder / "project.yaml").write_text(yaml.safe_dump(settings))
+    builder = ModelBuilder(load_project(project.folder), features)
+    two = builder.build()
+    builder.check(two)
+    assign_weights(two, weights_of(one))
+    answers = [call_model(model, inputs, training=False).numpy() for model in (one, two)]
+    return np.allclose(*answers, atol=1e-6), [sorted(weights_of(model)) for model in (one, two)]
 
 
 def split_cpu(devices: int) -> None:

@@ -43,7 +43,7 @@ MISTAKES = {
     "gives no probabilities": (
         LAST,
         "keras.layers.Dense(CLASSES, bias_initializer='ones')(x)",
-        r"must give probabilities that sum to 1.*End it with a softmax",
+        r"must give probabilities that sum to 1.*End it with a softmax, or set model\.tasks\[\]\.output to logits",
     ),
     "is compiled": (
         f'return keras.Model({{"pixels": pixels}}, {LAST})',
@@ -71,6 +71,12 @@ def test_a_model_that_does_not_fit_is_told_with_its_line(chain, chain_project, m
     old, new, message = MISTAKES[mistake]
     found = forked(jobs.build_error, chain_project, chain.features, old, new)
     assert re.search(message, found), found
+
+
+def test_logits_become_probabilities_where_the_settings_say_so(chain, chain_project):
+    """The same weights, the same paths: only the softmax is not the user's any more."""
+    same, paths = forked(jobs.with_logits, chain_project, chain.features)
+    assert same and paths[0] == paths[1]
 
 
 def test_weights_go_by_path_and_shape(chain, chain_project):

@@ -1,0 +1,48 @@
+"""Every feature, whatever its name, has an argument of its own that TensorFlow takes."""
+
+from __future__ import annotations
+
+import keyword
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from perennial.export.argument_names import argument_names
+
+# Few letters, so that names that become the same are drawn often; and any text at all.
+NAMES = st.text(alphabet="aAbB_1 -.(/é", min_size=1, max_size=4) | st.text(min_size=1)
+
+
+@given(st.lists(NAMES, unique=True) | st.lists(st.sampled_from(keyword.kwlist), unique=True))
+def test_arguments_are_names_that_tensorflow_takes_and_tells_apart(names):
+    arguments = argument_names(names)
+    assert list(sorted(names)) == sorted(arguments)
+    assert all(re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", argument) for argument in arguments.values())
+    assert len({argument.lower() for argument in arguments.values()}) == len(names)
+    assert not {*keyword.kwlist, "self"} & {*arguments.values()}
+
+
+@given(st.lists(NAMES, unique=True))
+def test_arguments_do_not_depend_on_the_order_of_the_features(names):
+    assert argument_names(names) == argument_names(reversed(names))
+
+
+@pytest.mark.parametrize("name", ["fare", "trip_miles", "V1", "inputs"])
+def test_a_name_that_tensorflow_takes_stays(name):
+    assert argument_names([name, "sepal length (cm)"]) == {
+        name: name,
+        "sepal length (cm)": "feature_sepal_length_cm",
+    }
+
+
+def test_names_that_become_the_same_are_numbered():
+    arguments = argument_names(["a b", "a-b", "feature_a_b", "Width", "width"])
+    assert arguments == {
+        "Width": "Width",
+        "a b": "feature_a_b_2",
+        "a-b": "feature_a_b_3",
+        "feature_a_b": "feature_a_b",
+        "width": "feature_width",
+    }
