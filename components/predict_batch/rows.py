@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -361,6 +362,8 @@ def _shapes(arrays: Arrays) -> list[tuple[int, ...]]:
 def _text(value: Any) -> str | None:
     if isinstance(value, bytes):
         return value.decode("utf-8", errors="backslashreplace")
+    if isinstance(value, dict):  # bytes in base64, as JSON holds them
+        return json.dumps(value)
     # JSON can hold half of a surrogate pair, which UTF-8 cannot.
     return None if value is None else str(value).encode(errors="backslashreplace").decode()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import BinaryIO
@@ -72,6 +72,8 @@ class JsonBlock:
             if not rows or not all(type(row) is dict for row in rows):
                 return None
             names = dict.fromkeys(name for row in rows for name in row)
+            if _unfit_name(names) is not None:
+                return None
             arrays = [pa.array([row.get(name) for row in rows]) for name in names]
         except (ValueError, TypeError, OverflowError, RecursionError, pa.ArrowException):
             return None  # read one by one, the line at fault tells itself
@@ -124,4 +126,16 @@ def _to_row(line: Line) -> Row:
     if not isinstance(values, dict):
         reason = Reason("the line must be a JSON object", shorten(values))
         return Row(line.number, {"line": line.text}, reason)
+    if (unfit := _unfit_name(values)) is not None:
+        reason = Reason("every name must be text that UTF-8 can hold, and not empty", ascii(unfit))
+        return Row(line.number, {"line": line.text}, reason)
     return Row(line.number, values)
+
+
+def _unfit_name(names: Iterable[str]) -> str | None:
+    """Gives a name that no column can have: an empty one, or half of a surrogate pair."""
+    return next((name for name in names if not name.strip() or any(map(_is_surrogate, name))), None)
+
+
+def _is_surrogate(character: str) -> bool:
+    return "\ud800" <= character <= "\udfff"

@@ -41,6 +41,9 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
 USER_MODEL = "user_model"
+# What `model.save` of Keras 2 adds to a SavedModel: layers and functions for Keras to call. Only
+# `tf.keras.models.load_model` reads it.
+_KERAS_CODE = "keras_metadata.pb"
 _SUFFIX = "/.ATTRIBUTES/VARIABLE_VALUE"
 _LABELS_READ = 2000
 # Examples of the eval split that tell logits from probabilities.
@@ -111,7 +114,7 @@ def wrap_model(
     tf.saved_model.save(module, str(output), signatures=signatures)
     contract = make_contract(signatures[EXAMPLES_SIGNATURE], project, calibrated.temperatures)
     write_contract(contract, output)
-    shutil.copytree(saved, output / EXTRA / USER_MODEL)
+    shutil.copytree(saved, output / EXTRA / USER_MODEL, ignore=shutil.ignore_patterns(_KERAS_CODE))
     serve = signatures[SERVING_SIGNATURE]
     # A loaded SavedModel takes features as keyword arguments.
     by_keyword = {**signatures, SERVING_SIGNATURE: lambda **raw: serve(raw)}

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import base64
 import json
-import struct
 import threading
 from pathlib import Path
 from typing import Any
@@ -86,54 +84,6 @@ def test_v2_takes_binary_tensors(version_1: Any) -> None:
         version_1.server.url + V2, content=head + raw, headers=headers
     )
     assert answer.status_code == 200, answer.text
-
-
-def _binary_cities(server: Any, cities: list[bytes]) -> httpx.Response:
-    """Sends a v2 request whose cities follow it in binary, between the other two tensors' JSON."""
-    inputs = tensors(len(cities))
-    raw = b"".join(struct.pack("<I", len(city)) + city for city in cities)
-    del inputs[2]["data"]
-    inputs[2]["parameters"] = {"binary_data_size": len(raw)}
-    head = json.dumps({"inputs": inputs}).encode()
-    headers = {
-        "content-type": "application/octet-stream",
-        "inference-header-content-length": str(len(head)),
-    }
-    return server.client.post(server.url + V2, content=head + raw, headers=headers)
-
-
-def test_bytes_are_answered_in_both_protocols_as_the_same_text_is(version_1: Any) -> None:
-    server, encoded = version_1.server, base64.b64encode(CITY.encode()).decode()
-    bodies = [{"instances": [INSTANCE | {"city": city}]} for city in (CITY, {"b64": encoded})]
-    answers = [server.post(V1, body).json()["predictions"][0]["probabilities"] for body in bodies]
-    assert answers[0] == answers[1]
-    v2 = [*tensors()[:2], tensors()[2] | {"data": [{"b64": encoded}]}]
-    answered = [server.post(V2, {"inputs": v2}), _binary_cities(server, [CITY.encode()])]
-    for answer in answered:
-        assert answer.status_code == 200, answer.text
-        assert np.array_equal(
-            np.float32(answer.json()["outputs"][1]["data"]), np.float32(answers[0])
-        )
-
-
-def test_bytes_that_are_no_text_are_taken_in_both_protocols(version_1: Any) -> None:
-    server, image = version_1.server, b"\xff\xd8\x00\x00" * 50
-    body = {"instances": [INSTANCE | {"city": {"b64": base64.b64encode(image).decode()}}]}
-    one = server.post(V1, body)
-    two = _binary_cities(server, [image, b""])
-    assert one.status_code == two.status_code == 200, (one.text, two.text)
-    outputs = two.json()["outputs"][1]["data"]
-    # The model counts the bytes of this feature.
-    assert np.array_equal(
-        np.float32(one.json()["predictions"][0]["probabilities"]), np.float32(outputs[:3])
-    )
-    assert outputs[:3] != outputs[3:]
-
-
-def test_bytes_that_are_not_base64_are_a_400(version_1: Any) -> None:
-    answer = version_1.server.post(V1, {"instances": [INSTANCE | {"city": {"b64": "a"}}]})
-    assert answer.status_code == 400
-    assert "instances[0].city.b64 must be base64" in answer.json()["error"]
 
 
 def test_health_and_metadata(version_1: Any) -> None:

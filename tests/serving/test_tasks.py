@@ -5,7 +5,10 @@ A model with two tasks, a latent vector and defaults, and a regression.
 
 from __future__ import annotations
 
+import base64
+import json
 import math
+import struct
 from typing import Any
 
 import pytest
@@ -58,6 +61,42 @@ def test_v1_gives_the_latent_vector_when_asked(trip: Any) -> None:
     # `unknown` has seven letters.
     assert [prediction["latent"] for prediction in predictions] == [[7, 0, 12], [4, 1, 2]]
     assert all(set(prediction) == {"tipped", "fare", "latent"} for prediction in predictions)
+
+
+@pytest.mark.parametrize("value", [b"Bl\xc3\xbce", b"\xff\xd8\x00\x00" * 50, b""])
+def test_bytes_reach_the_model_as_they_are_in_both_protocols(trip: Any, value: bytes) -> None:
+    """The model's latent vector tells how many bytes it got."""
+    encoded = {"b64": base64.b64encode(value).decode()}
+    one = trip.post(
+        V1, {"instances": [{"miles": 0.0, "company": encoded}], "parameters": {"latent": True}}
+    )
+    assert one.json()["predictions"][0]["latent"][0] == len(value)
+    latent = [{"name": "latent"}]
+    company = {"name": "company", "shape": [2], "datatype": "BYTES"}
+    sent = [MILES, company | {"data": [encoded, "Blue"]}]
+    found = outputs(trip.post(V2, {"inputs": sent, "outputs": latent}))["latent"]
+    assert found[2][::3] == [len(value), 4]
+    raw = b"".join(struct.pack("<I", len(each)) + each for each in (value, b"Blue"))
+    numbers = struct.pack("<ff", 0.0, 1.5)
+    sent = [
+        {key: item for key, item in MILES.items() if key != "data"}
+        | {"parameters": {"binary_data_size": len(numbers)}},
+        company | {"parameters": {"binary_data_size": len(raw)}},
+    ]
+    head = json.dumps({"inputs": sent, "outputs": latent}).encode()
+    headers = {
+        "content-type": "application/octet-stream",
+        "inference-header-content-length": str(len(head)),
+    }
+    url = trip.url + V2
+    found = outputs(trip.client.post(url, content=head + numbers + raw, headers=headers))["latent"]
+    assert found[2][::3] == [len(value), 4]
+
+
+def test_bytes_that_are_not_base64_are_a_400(trip: Any) -> None:
+    answer = trip.post(V1, {"instances": [{"miles": 0.0, "company": {"b64": "a"}}]})
+    assert answer.status_code == 400
+    assert "instances[0].company.b64 must be base64" in answer.json()["error"]
 
 
 def test_v1_latent_of_a_model_without_one(fare: Any) -> None:

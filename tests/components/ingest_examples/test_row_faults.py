@@ -194,6 +194,11 @@ JSON = [
     ),
     (b'{"id": "cut", "fare": 1\n', 'the line must be JSON. Received: \'{"id": "cut"'),
     (b'["a", "list"]\n', "the line must be a JSON object. Received: ['a', 'list']"),
+    (
+        b'{"id": "x", "": 1}\n',
+        "every name must be text that UTF-8 can hold, and not empty. Received: ''",
+    ),
+    (b'{"id": "x", "\\ud800": 1}\n', "every name must be text that UTF-8 can hold"),
     (b'{"id": "\\ud800", "label": 1}\n', "`id` must be text in UTF-8"),
     (b"[" * 100_000 + b"\n", "the line must be JSON"),
     (

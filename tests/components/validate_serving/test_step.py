@@ -123,7 +123,10 @@ GRID = [1.0, 2.0, 3.0, 4.0]
         ),
         ({"grid": GRID}, {"grid": [[1.0, 2.0], [3.0, 4.0]]}),
         ({"grid": [math.nan, *GRID[1:]]}, None),
-        ({"grid": GRID, "city": [b"\xff"]}, None),
+        (
+            {"grid": GRID, "city": [b"\xff"]},
+            {"grid": [[1.0, 2.0], [3.0, 4.0]], "city": {"b64": "/w=="}},
+        ),
     ],
 )
 def test_example_as_a_client_would_send_it(held, instance):

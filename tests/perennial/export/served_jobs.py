@@ -102,3 +102,37 @@ def _message(call: Callable[[], Any]) -> str:
     except PerennialError as error:
         return f"{type(error).__name__}: {error}"
     return "no error"
+
+
+def called_by_name(names: list[str]) -> dict[str, float]:
+    """What a saved model has read of each feature, when each was given its own number."""
+    import tempfile
+
+    import numpy as np
+    import tensorflow as tf
+    from tensorflow_metadata.proto.v0 import schema_pb2
+
+    from perennial.export.contract import served_features, write_contract
+    from perennial.export.saved_model import serving_signatures
+    from perennial.export.served_model import ServedModel
+    from schemas.records import ModelContract, ServedTask
+
+    schema = schema_pb2.Schema()
+    for name in names:
+        feature = schema.feature.add(name=name, type=schema_pb2.FLOAT)
+        feature.shape.SetInParent()
+        feature.presence.min_fraction = 1
+
+    def predict(raw: Any) -> Any:
+        return {"value": tf.stack([raw[name] for name in names], axis=1)}
+
+    with tempfile.TemporaryDirectory() as folder:
+        signatures = serving_signatures(predict, schema)
+        tf.saved_model.save(tf.Module(), folder, signatures=signatures)
+        task = ServedTask(name="total", kind="regression")
+        contract = ModelContract(features=served_features(schema), tasks=[task])
+        write_contract(contract, Path(folder))
+        model = ServedModel.load(Path(folder))
+        columns = {name: np.float32([number]) for number, name in enumerate(names)}
+        (values,) = model.serve(columns)["value"].numpy().tolist()
+    return dict(zip(names, values, strict=True))

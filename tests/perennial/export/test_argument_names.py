@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import keyword
+import random
 import re
 
 import pytest
@@ -10,6 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from perennial.export.argument_names import argument_names
+from tests.forked import forked
+from tests.perennial.export.served_jobs import called_by_name
 
 # Few letters, so that names that become the same are drawn often; and any text at all.
 NAMES = st.text(alphabet="aAbB_1 -.(/é", min_size=1, max_size=4) | st.text(min_size=1)
@@ -46,3 +49,13 @@ def test_names_that_become_the_same_are_numbered():
         "feature_a_b": "feature_a_b",
         "width": "feature_width",
     }
+
+
+def test_tensorflow_saves_loads_and_calls_a_signature_of_any_names():
+    """Random text, Python's words, and the names of arguments that TensorFlow itself has."""
+    draw = random.Random(11)
+    texts = ["".join(map(chr, draw.sample(range(0x20, 0x2FFF), 3))) for _ in range(60)]
+    names = {*texts, *keyword.kwlist, *keyword.softkwlist, "self", "args", "kwargs", "inputs"}
+    names |= {"name", "training", "signature", "examples", "Examples", "_", "__class__", "\n", "\0"}
+    answers = forked(called_by_name, sorted(names))
+    assert answers == {name: float(number) for number, name in enumerate(sorted(names))}

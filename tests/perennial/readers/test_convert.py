@@ -178,3 +178,15 @@ def test_columns_of_a_schema():
 )  # fmt: skip
 def test_suffixes_tell_the_format(uri, expected):
     assert format_of(uri, None) == expected and format_of(uri, "csv") == "csv"
+
+
+@pytest.mark.parametrize("column", [None, Column("bytes"), Column("bytes", mixed=True)])
+def test_json_holds_bytes_in_base64(column):
+    assert conform({"b64": "/9j/AA=="}, column) == (b"\xff\xd8\xff\x00", None)
+    assert conform([{"b64": "/w=="}, {"b64": ""}], Column("bytes", many=True))[0] == [b"\xff", b""]
+
+
+@pytest.mark.parametrize("value", [{"b64": "*"}, {"b64": "a"}, {"b64": 1}, {"b64": "", "c": 1}, {}])
+def test_what_is_no_base64_has_a_reason(value):
+    found, reason = conform(value, Column("bytes"))
+    assert found is None and reason.startswith("`x` must be text. Received: {")
