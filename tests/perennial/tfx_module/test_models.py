@@ -7,6 +7,7 @@ import pytest
 
 from perennial.errors import ProjectError, TrainingError
 from perennial.export.contract import read_contract
+from perennial.registry.model_files import check_model_files
 from perennial.tfx_module.wrapped_model import user_model
 from schemas.records import Hyperparameters
 from tests.forked import forked
@@ -252,6 +253,16 @@ def run_fn(fn_args):
         ProjectError, match=r"module.py:\d+: run_fn .*7 0.5 \['outputs'\] \{'depth': 2\}"
     ):
         forked(train, project, features, tmp_path / "again", chosen, user_model(champion))
+
+
+def test_what_keras_2_saves_beside_a_model_is_left_out(trained):
+    """`model.save` of Keras 2 adds the code of its layers; the model is served, without that."""
+    line = GOOD.splitlines()[-1].strip()
+    metadata = 'open(fn_args.serving_model_dir + "/keras_metadata.pb", "w").write("code")'
+    _, model = trained(_run_fn(f"{line}\n    {metadata}"))
+    check_model_files(model)
+    kept = user_model(model)
+    assert kept is not None and {path.name for path in kept.iterdir()} >= {"saved_model.pb"}
 
 
 def test_native_model_has_no_user_model(tmp_path):
