@@ -35,6 +35,7 @@ class Settings(BaseModel):
 Severity = Literal["warn", "quarantine", "stop"]
 OutsideDomain = Literal["count", "flag", "refuse"]
 Format = Literal["csv", "jsonl", "parquet", "tfrecord"]
+Duplicates = Literal["set_aside", "replace", "keep"]
 TaskKind = Literal["binary", "multi_class", "regression"]
 Metric = Literal["accuracy", "log_loss", "auc", "mean_absolute_error", "mean_squared_error"]
 PretextTask = Literal["none", "rotation", "masked_image", "masked_features", "masked_words"]
@@ -133,6 +134,12 @@ class DataSettings(Settings):
         14, ge=1, description="How many of the newest accepted spans a run trains on."
     )
     key: str = Field(description="Feature that identifies an example; its hash decides the split.")
+    duplicates: Duplicates = Field(
+        "set_aside",
+        description="Rows of several spans of the window with the same key. set_aside: the oldest "
+        "span's row counts, the others are set aside; replace: the newest span's row counts; keep: "
+        "all count, as the key of an example may recur in another span.",
+    )
     splits: SplitSettings = SplitSettings()
 
     @model_validator(mode="after")
@@ -160,6 +167,15 @@ class ChecksSettings(Settings):
     )
     rows: Severity = Field(
         "quarantine", description="More rows to set aside than `set_aside` allows."
+    )
+    duplicates: Severity = Field(
+        "quarantine",
+        description="A span whose rows other spans of the window have already; or, where the "
+        "oldest row counts (`data.duplicates`), more rows than `set_aside` allows whose keys other "
+        "spans have with other values.",
+    )
+    future: Severity = Field(
+        "quarantine", description="A span that is named by a date in the future."
     )
     anomalies: Severity = Field(
         "quarantine", description="An anomaly that TFDV finds against the schema."

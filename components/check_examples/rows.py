@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
-from perennial.data.examples import as_text, read_records, split_files
+from perennial.data.examples import read_records, split_files
 from perennial.storage.atomic import link_tree
 from schemas.project import Severity
 from schemas.records import Check
@@ -17,8 +16,6 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
 _CAUSES_SHOWN = 3
-_VALUES_SHOWN = 8
-_CHARACTERS_SHOWN = 200
 
 
 @dataclass(frozen=True)
@@ -142,54 +139,6 @@ def _rewrite(source: Path, file: Path, start: int, aside: Collection[int]) -> No
         for place, record in enumerate(read_records([str(source)]), start):
             if place not in aside:
                 writer.write(record)
-
-
-def values_of(example: tf.train.Example) -> dict[str, Any]:
-    """Shows an example's values: one as it is, several as a list; long ones are shortened."""
-    return {
-        name: _shown(_values(feature)) for name, feature in sorted(example.features.feature.items())
-    }
-
-
-def value_name(example: tf.train.Example, feature: str) -> str:
-    """Gives the value of a feature as counts do: `missing` where there is none."""
-    kind = (
-        example.features.feature[feature].WhichOneof("kind")
-        if feature in example.features.feature
-        else None
-    )
-    values = getattr(example.features.feature[feature], kind).value if kind else []
-    if not values:
-        return "missing"
-    return (
-        values[0].decode("utf-8", errors="backslashreplace")
-        if isinstance(values[0], bytes)
-        else str(values[0])
-    )
-
-
-def count_without(counts: Mapping[str, int], gone: list[str]) -> dict[str, int]:
-    """Subtracts counts by name; a name of which none is left is dropped."""
-    left = Counter(gone)
-    return {name: count - left[name] for name, count in counts.items() if count > left[name]}
-
-
-def _values(feature: tf.train.Feature) -> list[Any]:
-    kind = feature.WhichOneof("kind")
-    return [as_text(value) for value in getattr(feature, kind).value] if kind else []
-
-
-def _shown(values: list[Any]) -> Any:
-    shown = [_shortened(value) for value in values[:_VALUES_SHOWN]]
-    if len(values) == 1:
-        return shown[0]
-    return [*shown, f"… {len(values)} values"] if len(values) > _VALUES_SHOWN else shown
-
-
-def _shortened(value: Any) -> Any:
-    if not isinstance(value, str) or len(value) <= _CHARACTERS_SHOWN:
-        return value
-    return f"{value[:_CHARACTERS_SHOWN]}… {len(value)} characters"
 
 
 def _share(part: int, total: int) -> str:

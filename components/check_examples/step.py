@@ -20,17 +20,22 @@ from components.check_examples.labels import explain_rule, label_rule
 from components.check_examples.rows import (
     RowsDecision,
     check_rows,
-    count_without,
     decide_rows,
-    value_name,
-    values_of,
     write_examples,
 )
 from components.check_examples.set_aside import Settled, settle
 from perennial.data.examples import split_files
+from perennial.data.row_keys import (
+    ROW_KEYS_FILE,
+    digest_keys,
+    keys_without,
+    read_row_keys,
+    write_row_keys,
+)
+from perennial.data.shown_examples import count_without, value_name, values_of
 from perennial.project import Project
 from perennial.spans.artifacts import DATA_DOCS, SET_ASIDE_FILE
-from perennial.storage.atomic import publish_text
+from perennial.storage.atomic import link_file, publish_text
 from perennial.storage.digests import digest_value
 from schemas.records import Check, CheckedSpan, Ingestion, SetAside, Span
 
@@ -44,7 +49,8 @@ def check_examples(project: Project, examples: Path, output: Path) -> CheckedSpa
     Args:
         project: Holds the expectations and the settings `checks`.
         examples: Folder of `ingest_examples`.
-        output: Becomes a folder with the examples that are left, `Split-*/`; `checked.json`;
+        output: Becomes a folder with the examples that are left, `Split-*/`, and their keys;
+            `checked.json`;
             `set_aside.jsonl`, one line for every row that ingestion or an expectation set aside;
             and the Data Docs, `data_docs/`.
 
@@ -79,7 +85,7 @@ def _check_readable(
     project: Project, ingestion: Ingestion, examples: Path, output: Path
 ) -> tuple[CheckedSpan, list[str]]:
     """Judges and publishes a span's examples; gives also the lines of the rows set aside."""
-    settings, span = project.settings.checks, ingestion.span
+    settings, span, key = project.settings.checks, ingestion.span, project.settings.data.key
     found = _settle(project, ingestion, split_files(examples), output)
     counts = (sum(ingestion.rows.values()), ingestion.set_aside, found.failing)
     causes = Counter(ingestion.causes) + Counter(found.causes)
@@ -89,6 +95,7 @@ def _check_readable(
         *found.checks,
     ]
     left_out = write_examples(examples, output, found.aside)
+    _publish_keys(examples, output, [value_name(example, key) for _, example in left_out])
     gone = Counter(split for split, _ in left_out)
     rows = {split: count - gone[split] for split, count in ingestion.rows.items()}
     labels = count_without(
@@ -100,6 +107,16 @@ def _check_readable(
         for why, (_, example) in zip(reasons, left_out, strict=True)
     ]
     return _record(project, ingestion, checks, rows, labels, len(lines)), lines
+
+
+def _publish_keys(examples: Path, output: Path, left_out: list[str]) -> None:
+    """Publishes the keys of the examples that are left."""
+    if not left_out and (examples / ROW_KEYS_FILE).exists():
+        link_file(examples / ROW_KEYS_FILE, output / ROW_KEYS_FILE)
+    elif left_out:
+        keys = read_row_keys(examples)
+        gone = digest_keys([name.encode() for name in left_out])
+        write_row_keys(keys_without(keys, gone), max(len(keys) - len(left_out), 0), output)
 
 
 def _settle(project: Project, ingestion: Ingestion, files: list[str], output: Path) -> Settled:

@@ -129,5 +129,5 @@ def _verdict(span: SpanValidation, run: str) -> NewEvent:
 def _window(facts: RunFacts) -> list[str]:
     """Lists the spans that the run could train on, or selected where none was validated."""
     if facts.validation is not None:
-        return [span.span.name for span in facts.validation.spans if not span.quarantined]
+        return [span.span.name for span in facts.validation.spans if span.in_window]
     return [span.name for span in facts.selection.window] if facts.selection else []

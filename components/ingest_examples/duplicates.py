@@ -6,22 +6,21 @@ first is kept. Of rows that differ nobody knows which is right: none is kept.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from perennial.data.row_keys import DIGEST_BYTES, ROW_KEY, RowKeys, halves
 from perennial.readers.rows import Reason, shorten
 
 SHARDS = 64
-_DIGEST_BYTES = 16
 # `V`, not `S`: NumPy takes zeros from the end of an S.
 _PACKED = np.dtype(
     [
-        ("key", f"V{_DIGEST_BYTES}"),
-        ("example", f"V{_DIGEST_BYTES}"),
+        ("key", f"V{DIGEST_BYTES}"),
+        ("example", f"V{DIGEST_BYTES}"),
         ("part", np.int64),
         ("number", np.int64),
     ]
@@ -37,11 +36,6 @@ class Duplicate(NamedTuple):
     number: int
 
 
-def digest(data: bytes) -> bytes:
-    """Computes a short digest, by which keys and examples are compared."""
-    return hashlib.blake2b(data, digest_size=_DIGEST_BYTES).digest()
-
-
 def pack_keys(
     keys: Sequence[bytes], examples: Sequence[bytes], part: int, numbers: NDArray[np.int64]
 ) -> NDArray[np.void]:
@@ -54,9 +48,11 @@ def pack_keys(
 
 
 def by_shard(packed: NDArray[np.void]) -> Iterator[tuple[int, bytes]]:
-    """Divides keys into shards so that all rows of a key are in one, and one is held at a time."""
-    shards = _halves(packed["key"])[:, 0] >> np.uint64(64 - 8)
-    shards = shards % np.uint64(SHARDS)
+    """Divides keys into shards so that all rows of a key are in one, and one is held at a time.
+
+    The keys of a shard come before those of the next one.
+    """
+    shards = halves(packed["key"])[:, 0] // np.uint64(2**64 // SHARDS)
     for shard in np.unique(shards).tolist():
         yield shard, packed[shards == shard].tobytes()
 
@@ -64,7 +60,7 @@ def by_shard(packed: NDArray[np.void]) -> Iterator[tuple[int, bytes]]:
 def find_duplicates(batches: Iterable[bytes]) -> Iterator[tuple[bytes, Duplicate]]:
     """Finds the keys of a shard that occur in several rows."""
     packed = np.frombuffer(b"".join(batches), _PACKED)
-    keys = _halves(packed["key"])
+    keys = halves(packed["key"])
     packed = packed[np.lexsort((packed["number"], packed["part"], keys[:, 1], keys[:, 0]))]
     starts = np.flatnonzero(np.concatenate([[True], packed["key"][1:] != packed["key"][:-1]]))
     sizes = np.diff(np.append(starts, len(packed)))
@@ -77,8 +73,13 @@ def find_duplicates(batches: Iterable[bytes]) -> Iterator[tuple[bytes, Duplicate
         )
 
 
-def _halves(digests: NDArray[np.void]) -> NDArray[np.uint64]:
-    return np.ascontiguousarray(digests).view(">u8").reshape(-1, 2).astype(np.uint64)
+def sort_keys(batches: Iterable[bytes]) -> RowKeys:
+    """Gives the keys of a shard in their order."""
+    packed = np.frombuffer(b"".join(batches), _PACKED)
+    keys = np.empty(len(packed), ROW_KEY)
+    keys["high"], keys["low"] = halves(packed["key"]).T
+    keys["values"] = halves(packed["example"])[:, 0]
+    return keys[np.lexsort((keys["low"], keys["high"]))]
 
 
 def explain(setting: str, key: str, duplicate: Duplicate, first: str) -> Reason:

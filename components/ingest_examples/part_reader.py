@@ -9,11 +9,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from components.ingest_examples.duplicates import Duplicate, by_shard, digest, explain, pack_keys
+from components.ingest_examples.duplicates import Duplicate, by_shard, explain, pack_keys
 from components.ingest_examples.row_rules import RowRules
 from components.ingest_examples.tallies import Counts, Fault
 from perennial.data.example_encoder import encode_examples
 from perennial.data.examples import split_of, splits_of, text_of, to_example
+from perennial.data.row_keys import digest
 from perennial.errors import BrokenFileError, DataError
 from perennial.readers.blocks import Block, Columns
 from perennial.readers.columns import Column, SeenKinds
@@ -137,11 +138,9 @@ class _Reading:
         for place, split in enumerate(SPLITS):
             if chosen := serialised.filter(pa.array(splits == place)).to_pylist():
                 outcomes.append((split, chosen))
-        if plan.duplicates is None:
-            examples = [digest(example) for example in serialised.to_pylist()]
-            packed = pack_keys(identities, examples, self._index, columns.numbers)
-            outcomes += [(KEYS, shard) for shard in by_shard(packed)]
-        return outcomes
+        examples = [digest(example) for example in serialised.to_pylist()]
+        packed = pack_keys(identities, examples, self._index, columns.numbers)
+        return outcomes + [(KEYS, shard) for shard in by_shard(packed)]
 
     def _read_rows(self, block: Block) -> Iterator[Outcome]:
         """Reads rows one by one."""
@@ -153,9 +152,9 @@ class _Reading:
                 continue
             batch.add(judged, row.number)
             if batch.size >= _BYTES_AT_ONCE:
-                yield from batch.outcomes(self._index, self._plan.duplicates is None)
+                yield from batch.outcomes(self._index)
                 batch = _Batch()
-        yield from batch.outcomes(self._index, self._plan.duplicates is None)
+        yield from batch.outcomes(self._index)
 
     def _judge(self, row: Row) -> _Example | SetAside:
         """Makes an example of a row, or says why it cannot be one."""
@@ -220,14 +219,14 @@ class _Batch:
         self._numbers.append(number)
         self.size += len(example.serialised)
 
-    def outcomes(self, part: int, with_keys: bool) -> Iterator[Outcome]:
+    def outcomes(self, part: int) -> Iterator[Outcome]:
         """Gives the examples by split, and where their keys stand."""
         for split in SPLITS:
             if chosen := [
                 example.serialised for example in self._examples if example.split == split
             ]:
                 yield split, chosen
-        if with_keys and self._examples:
+        if self._examples:
             identities = [example.identity for example in self._examples]
             digests = [digest(example.serialised) for example in self._examples]
             for shard in by_shard(

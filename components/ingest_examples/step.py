@@ -18,6 +18,7 @@ from components.ingest_examples.sources import (
     open_source,
 )
 from components.ingest_examples.tallies import Total
+from perennial.data.row_keys import ROW_KEYS_FILE, write_row_keys
 from perennial.errors import BrokenFileError
 from perennial.project import Project
 from perennial.readers.columns import columns_of
@@ -36,10 +37,10 @@ _WORK = "work"
 def ingest_examples(project: Project, span: Span, output: Path, infer: bool = False) -> Ingestion:
     """Writes the examples of a span, the rows set aside, and a record of both.
 
-    `output/Split-{train,eval,test}/data_tfrecord-*.gz` are the examples and
-    `output/set_aside.jsonl` the other rows, one `SetAside` a line. A span that cannot be read is
-    not an error of the step: the record holds the problem, there are no examples, and validation
-    refuses the span.
+    `output/Split-{train,eval,test}/data_tfrecord-*.gz` are the examples, `output/row_keys.npy` is
+    their keys, and `output/set_aside.jsonl` the other rows, one `SetAside` a line. A span that
+    cannot be read is not an error of the step: the record holds the problem, there are no examples,
+    and validation refuses the span.
 
     Args:
         project: The project; its schema says what the values are.
@@ -88,6 +89,7 @@ def _ingest(
         columns, total = columns or reading.total.columns, reading.total
         _publish_lines(reading.set_aside, output / SET_ASIDE_FILE)
         _check_whole(project, source, columns, total)
+        write_row_keys(reading.sorted_keys(), total.rows.total(), output)
     except BrokenFileError as error:
         _remove_examples(output)
         return columns, total, str(error)
@@ -180,5 +182,6 @@ def _clear(output: Path) -> None:
 
 
 def _remove_examples(output: Path) -> None:
+    (output / ROW_KEYS_FILE).unlink(missing_ok=True)
     for split in SPLITS:
         shutil.rmtree(output / f"Split-{split}", ignore_errors=True)

@@ -63,7 +63,7 @@ def register_model(
             ledger.append(
                 NewEvent("registration_begun", RegistrationBegun(digest=candidate.digest), run)
             )
-        version = registry.register(candidate)
+        version = registry.register(candidate, above=ledger.highest_version())
         champion = ledger.champion()
         registry.set_aliases(champion.version if champion else None)
         made = DecisionMade(decision=decision, version=version.version, digest=version.digest)

@@ -2,29 +2,48 @@
 
 A span with a failed check that is more than a warning is quarantined: the run goes on without it,
 unless the check stops the run. A quarantined span is never what a later one is compared with.
+Rows that several spans have count once, in the oldest or in the newest of them.
 """
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from components.validate_data.column_checks import check_columns, training_features
+from components.validate_data.dense_features import check_dense, dense_sizes
 from components.validate_data.drift import Baseline, check_drift, drift_rules, make_baselines
 from components.validate_data.gather import Measured, link_window, publish_span, publish_statistics
+from components.validate_data.repetitions import Repetitions
 from components.validate_data.schema_checks import check_schema
 from components.validate_data.skew import check_skew, read_served
+from components.validate_data.span_date import check_date
 from perennial.errors import NotComparedError
 from perennial.project import Project
 from perennial.readers.read import format_of
+from perennial.schema.inference import see_features
 from perennial.storage.files import is_url
 from schemas.records import Check, Span, SpanValidation, Validation
 
 # What says most to a person comes first: a broken business rule more than the schema's anomaly that
 # comes with it.
-_TELLING = ("readable", "columns", "rows", "expectation", "schema", "label_drift", "drift", "skew")
+_TELLING = (
+    "readable",
+    "features",
+    "duplicates",
+    "future",
+    "columns",
+    "rows",
+    "expectation",
+    "schema",
+    "label_drift",
+    "drift",
+    "skew",
+)
 
 
 def validate_data(
@@ -39,7 +58,8 @@ def validate_data(
 ) -> Validation:
     """Validates the new spans of a window.
 
-    Of spans that are not new only small records are read; no example is.
+    Of spans that are not new only small records and keys are read; examples only of those that lose
+    rows to another span.
 
     Args:
         project: Holds the schema and the settings.
@@ -60,26 +80,67 @@ def validate_data(
     for folder in (window, measured, validation):  # of a killed attempt
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-    served = read_served(project) if new_spans else NotComparedError("no span is new")
-    good: list[Measured] = []
-    judged: list[SpanValidation] = []
-    for folders in zip(checked, statistics, strict=True):
-        span = Measured(*folders)
-        new = span.name in new_spans
-        checks = _check_span(project, span, good, served) if new else []
-        verdict = _judge(span, new, span.name in released, checks)
-        if new:
-            publish_span(project, span, good, verdict, validation)
-        if not verdict.quarantined:
-            good.append(span)
-        judged.append(verdict)
-    result = conclude(judged)
-    result.write(validation)
-    if good:
-        publish_statistics(project, good, measured)
-    if result.accepted:
-        link_window(project, good, window)
+    spans = [Measured(*folders) for folders in zip(checked, statistics, strict=True)]
+    with tempfile.TemporaryDirectory(prefix=".counted-", dir=window) as scratch:
+        repetitions = Repetitions(project, spans, Path(scratch))
+        judged = _judge_spans(project, spans, new_spans, released, repetitions)
+        good = [number for number, verdict in enumerate(judged) if verdict.in_window]
+        counted = repetitions.count_once(good)
+        judged = [_recount(verdict, counted.get(number)) for number, verdict in enumerate(judged)]
+        final = {number: counted.get(number, spans[number]) for number in good}
+        for number, verdict in enumerate(judged):
+            if verdict.new:
+                before = [spans[other] for other in good if other < number]
+                publish_span(project, final.get(number, spans[number]), before, verdict, validation)
+        result = conclude(judged)
+        result.write(validation)
+        if final:
+            publish_statistics(project, list(final.values()), measured)
+        if result.accepted:
+            # Where other spans count all rows of a span, there is nothing of it to train on.
+            kept = [
+                span
+                for number, span in final.items()
+                if number not in counted or any(span.record.rows.values())
+            ]
+            link_window(project, kept, window)
     return result
+
+
+def _judge_spans(
+    project: Project,
+    spans: Sequence[Measured],
+    new_spans: Sequence[str],
+    released: Sequence[str],
+    repetitions: Repetitions,
+) -> list[SpanValidation]:
+    """Judges the spans of a window, oldest first; each new one beside those that are good."""
+    sizes = dense_sizes(project)
+    known = {
+        number: _judge(span, new=False, released=False, checks=_unusable(project, span, sizes))
+        for number, span in enumerate(spans)
+        if span.name not in new_spans
+    }
+    served = read_served(project) if new_spans else NotComparedError("no span is new")
+    good: list[int] = []
+    judged: list[SpanValidation] = []
+    for number, span in enumerate(spans):
+        if number in known:
+            verdict = known[number]
+        else:
+            later = [other for other in known if other > number and known[other].in_window]
+            checks = [
+                *_check_span(project, span, [spans[other] for other in good], served),
+                *_check_landing(project, span, repetitions.check(number, [*good, *later])),
+            ]
+            verdict = _judge(span, new=True, released=span.name in released, checks=checks)
+            if not verdict.quarantined:
+                checks += _unusable(project, span, sizes)
+                verdict = _judge(span, new=True, released=span.name in released, checks=checks)
+        if verdict.in_window:
+            good.append(number)
+        judged.append(verdict)
+    return judged
 
 
 def conclude(spans: Sequence[SpanValidation]) -> Validation:
@@ -91,7 +152,7 @@ def conclude(spans: Sequence[SpanValidation]) -> Validation:
     refused = [span for span in spans if span.quarantined]
     stops = [span for span in refused if any(check.severity == "stop" for check in span.failures)]
     new = [span for span in spans if span.new]
-    rows = sum(sum(span.rows.values()) for span in spans if not span.quarantined)
+    rows = sum(sum(span.rows.values()) for span in spans if span.in_window)
     ordered = sorted(
         refused, key=lambda span: (span not in stops, _TELLING.index(_first(span).kind))
     )
@@ -100,6 +161,7 @@ def conclude(spans: Sequence[SpanValidation]) -> Validation:
         reasons.append(
             "what was refused waits in quarantine: `perennial spans show|release|reject`"
         )
+    reasons += _left_out_reasons(spans)
     if stops:
         reasons.append(f"the run stops, as the severity of {_stopping(stops)} asks")
     if not rows:
@@ -151,6 +213,32 @@ def _check_span(
     ]
 
 
+def _check_landing(project: Project, span: Measured, repeated: Check) -> list[Check]:
+    """Checks what a span that can be read is named by, and whether it landed before."""
+    if not span.record.readable:
+        return []
+    return [repeated, *check_date(span.name, datetime.now(UTC), project.settings.checks.future)]
+
+
+def _unusable(project: Project, span: Measured, sizes: Mapping[str, int]) -> list[Check]:
+    """Gives the failed checks for which a span cannot be trained on, whatever a person says."""
+    record = span.record
+    if not record.readable:
+        return [check for check in record.checks if check.kind == "readable"]
+    if not any(record.rows.values()):
+        return []
+    return check_dense(name_place(project, record.span), sizes, see_features(span.summary))
+
+
+def _recount(verdict: SpanValidation, counted: Measured | None) -> SpanValidation:
+    """Gives a verdict with the rows that the span itself counts."""
+    if counted is None:
+        return verdict
+    record = counted.record
+    changes = {"rows": record.rows, "labels": record.labels, "set_aside": record.set_aside}
+    return verdict.model_copy(update=changes)
+
+
 def _is_ordered(project: Project, span: Span) -> bool:
     """Tells whether the order of a span's columns carries meaning: only in CSV it does."""
     data = project.settings.data
@@ -180,6 +268,17 @@ def _reason(span: SpanValidation) -> str:
 def _first(span: SpanValidation) -> Check:
     """Finds the most telling failure of a quarantined span."""
     return min(span.failures, key=lambda check: _TELLING.index(check.kind))
+
+
+def _left_out_reasons(spans: Sequence[SpanValidation]) -> list[str]:
+    """Gives a reason for spans that were accepted once and that the schema of today leaves out."""
+    left_out = [span for span in spans if span.unusable and not span.new]
+    if not left_out:
+        return []
+    first, *more = left_out
+    names = first.span.name + (f" to {more[-1].span.name} ({len(left_out)} spans)" if more else "")
+    check = _first(first)
+    return [f"left out of the window: {names}: {check.subject}: {check.message}"]
 
 
 def _stopping(stops: Sequence[SpanValidation]) -> str:

@@ -100,26 +100,49 @@ def diff(
         ),
     ] = None,
     text: Annotated[bool, typer.Option("--text", help="Show the change of the file, too.")] = False,
+    required: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="FEATURE",
+            help="Ask for a feature in every row: spans without it leave the window.",
+        ),
+    ] = None,
+    default: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="FEATURE=VALUE", help="Fill a feature in with a value where it is missing."
+        ),
+    ] = None,
 ) -> None:
     """Propose a change of the schema that makes a span fit; nothing changes before `accept`."""
     settings = _load(folder).settings.runner
-    call_warm(settings, NEEDS_DATA, "perennial.cli.schema:propose", str(folder), span, text)
+    function = "perennial.cli.schema:propose"
+    asked = (required or [], default or [])
+    call_warm(settings, NEEDS_DATA, function, str(folder), span, text, *asked)
 
 
-def propose(folder: str, span: str | None, text: bool) -> None:
+def propose(
+    folder: str, span: str | None, text: bool, required: list[str], default: list[str]
+) -> None:
     """Does the work of `perennial schema diff`, in a process that has the libraries imported."""
     from perennial.cli.schema_statistics import choose_span, measure_span
     from perennial.schema.description import describe_changes
-    from perennial.schema.diff import find_refusal, propose_schema
+    from perennial.schema.diff import (
+        Choices,
+        find_refusal,
+        optional_features,
+        propose_schema,
+    )
     from perennial.schema.proposal import keep_proposal
     from perennial.schema.text import patch_text, read_schema_text, unified_diff
 
     project = _load(Path(folder))
+    choices = Choices(required, dict(_name_and_value(each) for each in default))
     current, before = read_schema_text(project.schema_path), project.schema
     chosen = choose_span(project, span)
     with _measuring(project, [chosen]) as work:
         measured = measure_span(project, chosen, work)
-        after = propose_schema(before, measured.statistics, measured.columns)
+        after = propose_schema(before, measured.statistics, measured.columns, choices)
         changes = describe_changes(before, after, measured.statistics)
     proposed, comments_stay = patch_text(current, after) if changes else (current, True)
     keep_proposal(project, chosen, current, proposed, changes)
@@ -135,6 +158,12 @@ def propose(folder: str, span: str | None, text: bool) -> None:
     if not comments_stay:
         reason = "as several blocks share a line: give each its own to keep them"
         typer.echo(f"its comments would be lost, {reason}")
+    for name in optional_features(before, after):
+        typer.echo(
+            f"`{name}` is optional, as spans before this one do not have it. Instead: "
+            f"`--default {name}=VALUE` fills it in; `--required {name}` asks for it in every row, "
+            "and the window begins where it exists"
+        )
     settings = project.settings
     refusal = find_refusal(after, settings.label, settings.data.key, project.label_types)
     if refusal:
@@ -164,6 +193,14 @@ def accept(folder: Folder, why: Why) -> None:
         typer.echo(f"next: `perennial run {folder}` judges span {name} by it")
     else:
         typer.echo(f"span {name} is {state} already; spans that land from now on are judged by it")
+
+
+def _name_and_value(text: str) -> tuple[str, str]:
+    """Takes `FEATURE=VALUE` apart."""
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise typer.BadParameter(f"must be FEATURE=VALUE. Received: {text}", param_hint="--default")
+    return name, value
 
 
 def _load(folder: Path) -> Project:

@@ -185,6 +185,12 @@ class Ledger:
             version=deployment.version, digest=deployment.digest, deployment=newest.number
         )
 
+    def highest_version(self) -> int:
+        """Gives the highest number of a registry version that is recorded, 0 without one."""
+        made = [body_of(event, DecisionMade).version for event in self.events("decision")]
+        deployed = [deployment.version for _, deployment in self.deployments()]
+        return max((int(number) for number in made + deployed), default=0)
+
     def deploy(self, deployment: Deployment, run: str | None) -> None:
         """Makes a version the champion, if the champion is still the one that it `replaces`.
 

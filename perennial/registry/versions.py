@@ -1,7 +1,8 @@
 """The model registry: MLflow, with a digest and lineage on every version.
 
 A version becomes visible last: the model's files are stored and verified first. Version numbers
-come from the registry; registering the same bytes again gives the version that exists. Whoever
+come from the registry, and are higher than any that the ledger knows: a registry that was lost does
+not give a number twice. Registering the same bytes again gives the version that exists. Whoever
 changes the registry holds `Ledger.exclusive` meanwhile.
 """
 
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
 
 CHAMPION_ALIAS, CHALLENGER_ALIAS = "champion", "challenger"
 _MODEL_PATH = "model"
+# A version that only takes a number that was given before.
+_SKIPPED_TAG = f"{TAG}skipped"
 
 
 @dataclass(frozen=True)
@@ -87,8 +90,12 @@ class Registry:
             self._client: MlflowClient = MlflowClient(tracking_uri=self.uri, registry_uri=self.uri)
         self._runs = MlflowRuns(self._client, self.name, artifacts)
 
-    def register(self, candidate: Candidate) -> ModelVersion:
+    def register(self, candidate: Candidate, above: int = 0) -> ModelVersion:
         """Stores a candidate as a new version, or gives the one that already holds its bytes.
+
+        Args:
+            candidate: What is registered.
+            above: A new version gets a higher number than this one.
 
         Raises:
             IntegrityError: The folder does not have the candidate's digest, or holds more than a
@@ -101,7 +108,7 @@ class Registry:
             self._check_source(existing[0])
             return existing[0]
         with self._reported():
-            return self._create(candidate)
+            return self._create(candidate, above)
 
     def versions(self) -> list[ModelVersion]:
         """Lists every version of the model, oldest first."""
@@ -115,7 +122,8 @@ class Registry:
                 )
                 items.extend(page)
         return sorted(
-            (_as_version(item) for item in items), key=lambda version: int(version.version)
+            (_as_version(item) for item in items if _SKIPPED_TAG not in item.tags),
+            key=lambda version: int(version.version),
         )
 
     def version(self, number: str) -> ModelVersion:
@@ -263,7 +271,7 @@ class Registry:
             cause = str(getattr(error, "orig", None) or error).splitlines()[0]
             raise RegistryError(where, "must be reachable", cause, "Check registry.uri.") from error
 
-    def _create(self, candidate: Candidate) -> ModelVersion:
+    def _create(self, candidate: Candidate, above: int) -> ModelVersion:
         for other in candidate.others:
             self._runs.record(other, candidate.lineage)
         known = (candidate.parameters, candidate.metrics, candidate.curves)
@@ -271,13 +279,35 @@ class Registry:
         folders = {_MODEL_PATH: candidate.saved_model}
         run = self._runs.record_candidate(judged, candidate.lineage, candidate.documents, folders)
         self._ensure_model()
+        source = f"{run.info.artifact_uri}/{_MODEL_PATH}"
+        self._skip_numbers(above, source, run.info.run_id)
         item = self._client.create_model_version(
             self.name,
-            source=f"{run.info.artifact_uri}/{_MODEL_PATH}",
+            source=source,
             run_id=run.info.run_id,
             tags=lineage_tags(candidate.lineage, candidate.digest),
         )
         return _as_version(item)
+
+    def _skip_numbers(self, above: int, source: str, run_id: str) -> None:
+        """Uses up the numbers up to `above`, so that the next version gets a higher one.
+
+        MLflow counts versions itself, deleted ones too, and lets nobody choose a number.
+        """
+        highest = max((int(version.version) for version in self.versions()), default=0)
+        while highest < above:
+            item = self._client.create_model_version(
+                self.name, source=source, run_id=run_id, tags={_SKIPPED_TAG: "true"}
+            )
+            self._client.delete_model_version(self.name, item.version)
+            if int(item.version) <= highest:  # it forgets what was deleted
+                raise RegistryError(
+                    f"registry at {self.name}",
+                    f"must number its versions above {above}, as lower numbers were given before",
+                    f"number {item.version}",
+                    "Restore the registry, or use one that counts deleted versions.",
+                )
+            highest = int(item.version)
 
     def _ensure_model(self) -> None:
         from mlflow.exceptions import MlflowException

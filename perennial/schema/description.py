@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 _SHOWN_VALUES = 20
 _DESCRIBED = ("type", "presence", "shape", "value_count", "lifecycle_stage", "not_in_environment")
 _BOUNDS = ("int_domain", "float_domain")
+_REPRESENTATIONS = "tensor_representation_group"
 
 
 def describe_changes(
@@ -170,8 +171,34 @@ def _describe_rest(before: Schema, after: Schema) -> Iterator[str]:
     yield from (
         f"{field} of the schema changes"
         for field in dict.fromkeys([*old, *new])
-        if old.get(field) != new.get(field)
+        if old.get(field) != new.get(field) and field != _REPRESENTATIONS
     )
+    yield from _describe_tensors(before, after)
+
+
+def _describe_tensors(before: Schema, after: Schema) -> Iterator[str]:
+    """Describes features whose default value, or another way of being read, changes."""
+    old, new = (
+        {
+            (group, name): tensor
+            for group, tensors in getattr(side, _REPRESENTATIONS).items()
+            for name, tensor in tensors.tensor_representation.items()
+        }
+        for side in (before, after)
+    )
+    for place in sorted({*old, *new}):
+        if old.get(place) == new.get(place):
+            continue
+        tensor = new.get(place)
+        if tensor is None:
+            yield f"`{place[1]}`: no default value any more"
+        elif tensor.dense_tensor.HasField("default_value"):
+            default = tensor.dense_tensor.default_value
+            value = getattr(default, default.WhichOneof("kind"))
+            shown = repr(value.decode(errors="replace")) if isinstance(value, bytes) else value
+            yield f"`{place[1]}`: {shown} where it is missing"
+        else:
+            yield f"`{place[1]}`: read as {compact(tensor)}"
 
 
 def type_name(feature: Feature) -> str:
@@ -189,6 +216,8 @@ def count_words(feature: Feature) -> str:
     fewest, most = feature.value_count.min, feature.value_count.max
     if fewest == most == 1:
         return "at most one value" if feature.presence.min_fraction < 1 else "one value"
+    if fewest == most:
+        return f"{most} values"
     return f"{fewest} to {most} values" if most else f"{fewest} or more values"
 
 

@@ -2,16 +2,19 @@
 
 TensorFlow Data Validation proposes; where its proposal is of no use to a project, it is made one
 here. It drops a feature whose type changed; it asks for exactly the share of examples that this
-span happens to have.
+span happens to have; and it asks for a new feature in every example, which the spans before it do
+not have.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
+from perennial.errors import DataError
 from perennial.schema.description import type_name
-from perennial.schema.environments import TRAINING, is_alive, is_in_environment
+from perennial.schema.environments import SERVING, TRAINING, is_alive, is_in_environment
 from perennial.schema.inference import (
     Seen,
     drop_unused_domains,
@@ -28,18 +31,38 @@ if TYPE_CHECKING:
     from tensorflow_metadata.proto.v0.statistics_pb2 import DatasetFeatureStatisticsList
 
 
+@dataclass(frozen=True)
+class Choices:
+    """What a person chooses for features that some spans or examples lack.
+
+    Attributes:
+        required: Features that every example must have. Spans that lack one leave the window.
+        defaults: Feature -> the value, as text, of an example that lacks it.
+    """
+
+    required: Collection[str] = ()
+    defaults: Mapping[str, str] = field(default_factory=dict)
+
+
 def propose_schema(
-    schema: Schema, statistics: DatasetFeatureStatisticsList, columns: Sequence[str]
+    schema: Schema,
+    statistics: DatasetFeatureStatisticsList,
+    columns: Sequence[str],
+    choices: Choices = Choices(),
 ) -> Schema:
     """Makes the least changes that let a span agree with the schema in training.
 
-    A new feature is not asked of clients: they do not send it yet, and requests without it would
-    fail.
+    A new feature is optional, as the spans before it do not have it, and not asked of clients: they
+    do not send it yet, and requests without it would fail.
 
     Args:
         schema: The schema as it is.
         statistics: Of the span.
         columns: Of the span, also those without values.
+        choices: What a person chooses otherwise.
+
+    Raises:
+        DataError: A choice does not fit the span.
     """
     tfdv = import_tfdv()
     seen = see_features(statistics)
@@ -68,7 +91,25 @@ def propose_schema(
     del result.string_domain[:]
     result.string_domain.extend(updated.string_domain)
     _drop_new_unused(result, schema)
+    for name in choices.required:
+        _require(result, name, seen.get(name))
+    for name, value in choices.defaults.items():
+        _fill_in(result, known.get(name), name, value, seen.get(name))
     return result
+
+
+def optional_features(before: Schema, after: Schema) -> list[str]:
+    """Lists the features that a proposal puts into use and that an example may lack."""
+    known, groups = features_of(before), after.tensor_representation_group
+    filled_in = groups[""].tensor_representation if "" in groups else {}
+    return [
+        feature.name
+        for feature in after.feature
+        if is_alive(feature)
+        and (feature.name not in known or not is_alive(known[feature.name]))
+        and not feature.presence.min_fraction
+        and feature.name not in filled_in
+    ]
 
 
 def find_refusal(after: Schema, label: str, key: str, types: Sequence[str]) -> str | None:
@@ -159,8 +200,84 @@ def _settled(before: Feature, after: Feature, seen: Seen | None) -> Feature:
 
 
 def _new_feature(feature: Feature, seen: Seen) -> Feature:
-    exclude_from_serving(improve_feature(feature, seen))
+    """Makes a feature optional: spans before this one do not have it."""
+    feature.ClearField("shape")
+    feature.value_count.Clear()
+    feature.value_count.min = seen.fewest
+    if seen.fewest == seen.most:
+        feature.value_count.max = seen.most
+    feature.presence.Clear()
+    feature.presence.min_count = 1
+    exclude_from_serving(feature)
     return feature
+
+
+def _require(schema: Schema, name: str, seen: Seen | None) -> None:
+    """Asks for a feature in every example.
+
+    Raises:
+        DataError: Some examples of the span lack it, or have another number of values.
+    """
+    feature = features_of(schema).get(name)
+    if feature is None or seen is None or not seen.fixed:
+        received = f"it is in {seen.present:.2%} of them" if seen else "none has it"
+        if seen is not None and seen.present == 1:
+            received = f"{seen.fewest} to {seen.most} values"
+        raise DataError(
+            f"--required {name}",
+            "must name a feature of which all rows of the span have the same number of values",
+            received,
+            "Leave it optional, or correct the span and land it again.",
+        )
+    improve_feature(feature, seen)
+    if "" in schema.tensor_representation_group:
+        _representations(schema).pop(name, None)
+
+
+def _fill_in(
+    schema: Schema, before: Feature | None, name: str, value: str, seen: Seen | None
+) -> None:
+    """Gives a feature a default value; clients may leave it out, too.
+
+    Raises:
+        DataError: The feature has not one value, or another type than the default.
+    """
+    feature = features_of(schema).get(name)
+    one_value = seen is None or seen.fewest == seen.most == 1
+    if feature is None or not one_value or (seen is None and before is None):
+        raise DataError(
+            f"--default {name}",
+            "must name a feature with one value in a row",
+            f"{seen.fewest} to {seen.most} values" if seen else "no such feature",
+            "Name another, or leave it without a default value.",
+        )
+    if before is not None and is_alive(before) and not is_alive(feature):
+        feature.CopyFrom(before)  # it is not in this span, and stays in use
+    feature.ClearField("shape")
+    feature.presence.Clear()
+    feature.value_count.min = feature.value_count.max = 1
+    if before is None and SERVING in feature.not_in_environment:
+        feature.not_in_environment.remove(SERVING)
+    dense = _representations(schema)[name].dense_tensor
+    dense.column_name = name
+    dense.shape.SetInParent()
+    kind = type_name(feature)
+    try:
+        if kind == "INT":
+            dense.default_value.int_value = int(value)
+        elif kind == "FLOAT":
+            dense.default_value.float_value = float(value)
+        else:
+            dense.default_value.bytes_value = value.encode()
+    except ValueError:
+        raise DataError(
+            f"--default {name}", f"must be a value of the type {kind}", value, "Correct it."
+        ) from None
+
+
+def _representations(schema: Schema) -> Any:
+    """Gives the tensors that the schema describes, by the name of the feature."""
+    return schema.tensor_representation_group[""].tensor_representation
 
 
 def _drop_new_unused(schema: Schema, before: Schema) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import MutableSequence
+from collections.abc import Mapping, MutableSequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,8 @@ HEADER = """\
 """
 _FIRST = ("name", "type", "lifecycle_stage", "presence", "shape", "value_count", "domain")
 _NAMED = ("feature", "string_domain")
+# A map, whose blocks are written anew, as one, when one of them changes.
+_MAP = "tensor_representation_group"
 _LAST = ("in_environment", "not_in_environment")
 
 
@@ -128,9 +130,12 @@ def _patched_blocks(text: str, after: Schema) -> str:
         ValueError: Several blocks share a line.
     """
     remaining = {(field, item.name): item for field, item in _top_level(after) if field in _NAMED}
+    new_map = _changed_map(parse(text), after)
     pieces: list[tuple[str, str]] = []
     for gap, block in split_blocks(text):
         field, element = _only_element(block)
+        if field == _MAP and new_map is not None:
+            continue
         key = (field, element.name) if field in _NAMED else ("", "")
         if field not in _NAMED or remaining.get(key) == element:
             pieces.append((field, gap + block))
@@ -144,7 +149,15 @@ def _patched_blocks(text: str, after: Schema) -> str:
             len(fields) - fields[::-1].index(after_kind) if after_kind in fields else len(fields)
         )
         pieces.insert(place, (field, "\n" + _block_text(field, element)))
+    if new_map:
+        pieces.append((_MAP, "\n" + _block_text(_MAP, new_map)))
     return "".join(piece[1] for piece in pieces)
+
+
+def _changed_map(before: Schema, after: Schema) -> Any:
+    """Gives the tensor representations of a schema if they changed, None if they did not."""
+    groups = [_serialised(getattr(schema, _MAP)) for schema in (before, after)]
+    return None if groups[0] == groups[1] else getattr(after, _MAP)
 
 
 def split_blocks(text: str) -> list[tuple[str, str]]:
@@ -245,12 +258,14 @@ def _alone(empty: Any, field: str, item: Any) -> str:
 
 
 def _sorted_bytes(schema: Schema) -> list[tuple[str, Any]]:
-    return sorted(
-        (
-            field,
-            value.SerializeToString(deterministic=True)
-            if hasattr(value, "DESCRIPTOR")
-            else str(value).encode(),
-        )
-        for field, value in _top_level(schema)
-    )
+    return sorted((field, _serialised(value)) for field, value in _top_level(schema))
+
+
+def _serialised(value: Any) -> bytes:
+    """Gives a message, map, number or text as bytes, the same for equal ones."""
+    if isinstance(value, Mapping):
+        entries = sorted((name, _serialised(entry)) for name, entry in value.items())
+        return repr(entries).encode()
+    if hasattr(value, "DESCRIPTOR"):
+        return bytes(value.SerializeToString(deterministic=True))
+    return str(value).encode()

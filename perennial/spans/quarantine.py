@@ -6,13 +6,13 @@ import difflib
 from typing import Literal, NamedTuple
 
 from perennial.errors import DataError, LedgerError
-from perennial.ledger.events import Ledger, NewEvent, SpanVerdict
+from perennial.ledger.events import Ledger, NewEvent, SpanVerdict, body_of
 from perennial.ledger.people import person
 from perennial.project import Project
 from perennial.spans.landed import find_landed
 from perennial.spans.names import LandedSpan
 from perennial.spans.window import Judgements, State, choose_window, number_versions, state_of
-from schemas.records import Span, SpanJudged
+from schemas.records import RunStarted, Span, SpanJudged
 
 Act = Literal["release", "reject"]
 # What a person may decide about, first what a decision without a version means.
@@ -37,6 +37,9 @@ def decide_span(
 
     Without a version it is that of `_default`.
 
+    What could not be read can be released once the schema, or another setting by which it is read,
+    is not the one that it was read by: the next run reads it anew.
+
     Raises:
         DataError: There is no such version, or it is in no state in which it can be released or
             rejected.
@@ -51,6 +54,8 @@ def decide_span(
     }
     chosen = version if version is not None else _default(act, states)
     _check_decidable(act, name, chosen, states, newest)
+    if act == "release":
+        _check_readable(project, ledger, newest[chosen])
     body = newest[chosen].judged.model_copy(update={"by": person(), "reasons": [why]})
     kind: Literal["span_released", "span_rejected"] = (
         "span_released" if act == "release" else "span_rejected"
@@ -93,7 +98,11 @@ def _default(act: Act, states: dict[int, State]) -> int:
 
 
 def _check_decidable(
-    act: Act, name: str, version: int, states: dict[int, State], newest: dict[int, SpanVerdict]
+    act: Act,
+    name: str,
+    version: int,
+    states: dict[int, State],
+    newest: dict[int, SpanVerdict],
 ) -> None:
     where = f"span {name} version {version}"
     if version not in states:
@@ -109,10 +118,27 @@ def _check_decidable(
         raise DataError(
             where, expected, f"it is {states[version]}", "`perennial spans show` tells its history."
         )
-    judged = newest[version].judged
-    if act == "release" and not judged.readable:
-        received = "; ".join(judged.reasons) or "unreadable"
-        raise DataError(where, "must be readable to be released", received, "Land it again, whole.")
+
+
+def _check_readable(project: Project, ledger: Ledger, verdict: SpanVerdict) -> None:
+    """Checks that a span could be read, or is read by other types or settings now.
+
+    Raises:
+        DataError: It could not be read, and would be read in the same way again.
+    """
+    if verdict.judged.readable:
+        return
+    starts = ledger.events("run_started", run=verdict.run) if verdict.run else []
+    read_by = {body_of(event, RunStarted).selection.data_digest for event in starts}
+    if read_by and project.digest_of("ingest_examples") not in read_by:
+        return
+    span = verdict.judged.span
+    raise DataError(
+        f"span {span.name} version {span.version}",
+        "must be readable to be released",
+        "; ".join(verdict.judged.reasons) or "unreadable",
+        "Land it again, whole, or change the schema (`perennial schema diff`).",
+    )
 
 
 def _decided_already(ledger: Ledger, span: Span) -> LedgerError:

@@ -27,11 +27,23 @@ class Check(Record):
 
     `verdict` is `not_compared` when there was nothing to compare with: never a silent pass. It is
     `set_aside` when the rows that failed were few enough to be set aside. `severity` is what a
-    failure does. `distance` and `threshold` are those of a drift or skew check.
+    failure does. `distance` and `threshold` are those of a drift or skew check. `features` are what
+    the schema asks for in every example, `future` is the date of the span, and `duplicates` are
+    rows that other spans have, too.
     """
 
     kind: Literal[
-        "readable", "columns", "rows", "schema", "expectation", "drift", "label_drift", "skew"
+        "readable",
+        "features",
+        "duplicates",
+        "future",
+        "columns",
+        "rows",
+        "schema",
+        "expectation",
+        "drift",
+        "label_drift",
+        "skew",
     ]
     subject: str
     verdict: Literal["passed", "failed", "set_aside", "not_compared"]
@@ -155,10 +167,23 @@ class SpanValidation(Record):
     def quarantined(self) -> bool:
         """Tells whether the span is kept out of the window until a person decides.
 
-        What cannot be read cannot be released.
+        What cannot be read, or cannot be trained on, cannot be released.
         """
-        unreadable = any(check.kind == "readable" for check in self.failures)
-        return self.new and bool(self.failures) and (unreadable or not self.released)
+        return self.new and bool(self.failures) and (self.unusable or not self.released)
+
+    @property
+    def unusable(self) -> bool:
+        """Tells whether the span cannot be trained on, whatever a person says.
+
+        It cannot be read, or lacks what the schema asks for in every example. A span that was
+        accepted before and is so by the schema of today is left out of the window.
+        """
+        return any(check.kind in ("readable", "features") for check in self.failures)
+
+    @property
+    def in_window(self) -> bool:
+        """Tells whether the span is trained on if the run goes on."""
+        return not self.quarantined and not self.unusable
 
 
 class Validation(FileRecord):

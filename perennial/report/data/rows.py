@@ -32,6 +32,8 @@ class SpanRow:
     @property
     def fate(self) -> str:
         """Says in a few words what became of the span in this run."""
+        if self.judged and self.judged.unusable and not self.judged.new:
+            return "left out"
         if not (self.judged and self.judged.new):
             return "known"
         if self.judged.quarantined:

@@ -8,7 +8,8 @@ from __future__ import annotations
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from components.check_examples.rows import check_rows, count_without, decide_rows
+from components.check_examples.rows import check_rows, decide_rows
+from perennial.data.shown_examples import count_without
 
 counts = st.integers(0, 10_000)
 limits = st.floats(0, 1, exclude_max=True)

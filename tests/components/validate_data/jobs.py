@@ -90,9 +90,9 @@ def make_measured(
     if not (made / "counts.json").exists():
         examples = made / "examples"
         examples.mkdir(parents=True)
-        counts = (
-            write_examples(make_rows(number, **rows), examples) if rows.get("rows") != 0 else {}
-        )
+        made_rows = make_rows(number, **rows)
+        counts = write_examples(made_rows, examples) if made_rows else {}
+        write_keys(made_rows, examples)
         label = [project.settings.label]
         compute_statistics(
             examples, project.settings.beam.options, made / "statistics", project.schema, label
@@ -119,6 +119,33 @@ def write_examples(rows: Sequence[Mapping[str, Any]], folder: Path) -> dict[str,
             for row in some:
                 writer.write(to_example(row).SerializeToString())
     return {split: len(some) for split, some in parts.items()}
+
+
+def write_keys(rows: Sequence[Mapping[str, Any]], folder: Path) -> None:
+    """Writes the keys of examples as ingestion does."""
+    import numpy as np
+
+    from perennial.data.examples import to_example
+    from perennial.data.row_keys import ROW_KEY, digest, digest_keys, write_row_keys
+
+    keys = np.empty(len(rows), ROW_KEY)
+    if rows:
+        keys["high"], keys["low"] = digest_keys([row["id"].encode() for row in rows]).T
+    for number, row in enumerate(rows):
+        values = digest(to_example(row).SerializeToString(deterministic=True))
+        keys["values"][number] = int.from_bytes(values[:8], "big")
+    write_row_keys([np.sort(keys)], len(rows), folder)
+
+
+def keys_of_window(window: Path) -> list[str]:
+    """The keys of all examples of a window."""
+    import tensorflow as tf
+
+    from perennial.data.examples import read_records, split_files
+    from perennial.data.shown_examples import value_name
+
+    records = read_records(split_files(window))
+    return [value_name(tf.train.Example.FromString(record), "id") for record in records]
 
 
 def measured_examples(folder: Path) -> dict[str, int]:

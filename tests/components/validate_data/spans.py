@@ -41,12 +41,24 @@ def make_project(
 
 
 def make_rows(
-    day: int, rows: int = 300, fare: float = 10.0, zone: float = 0.5, without: float = 0.0
+    day: int,
+    rows: int = 300,
+    fare: float = 10.0,
+    zone: float = 0.5,
+    without: float = 0.0,
+    again: tuple[int, int] = (0, 0),
+    dearer: float = 0.0,
 ) -> list[Any]:
     """Rows of one day, the same every time.
 
-    `fare` is a mean, `zone` the share of "a", `without` that of no zone.
+    `fare` is a mean, `zone` the share of "a", `without` that of no zone. `again` is another day and
+    how many of its rows land again, in another order; their fares are `dearer` by this much.
     """
+    other, repeated = again
+    if repeated:
+        old = make_rows(other)[:repeated]
+        old = [{**row, "fare": row["fare"] + dearer} for row in reversed(old)]
+        return [*old, *make_rows(day, rows)[repeated:]]
     rng = np.random.default_rng(day)
     zones = np.where(rng.random(rows) < zone, "a", "b")
     return [

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import os
 
 import pytest
 
 from perennial.errors import DataError
 from perennial.storage.digests import digest_folder
-from schemas.records import Check, Validation
+from schemas.records import Check, CheckedSpan, Span, Validation
 from tests.chain import copy_project
 from tests.components.validate_data.jobs import (
     Day,
     check_log,
+    keys_of_window,
     validate_again,
     validate_days,
     validate_third_day,
 )
-from tests.components.validate_data.spans import COLUMNS, make_project
+from tests.components.validate_data.spans import COLUMNS, SCHEMA, make_project
 from tests.forked import forked
 
 BROKEN = {
@@ -225,6 +227,138 @@ def test_killed_attempt_leaves_nothing(tmp_path, made):
     project = make_project(tmp_path / "project")
     first, second = forked(validate_again, project, [Day("1"), Day("2")], tmp_path, made)
     assert first.validation == second.validation and list(linked(second)) == ["1", "2"]
+
+
+# --- rows that several spans have ------------------------------------------------------------------
+
+OLD_AND_NEW = {"again": (1, 200)}
+CORRECTED = {"again": (1, 200), "dearer": 0.5}
+
+
+def duplicates(found, name):
+    (check,) = checks_of(by_name(found)[name], "duplicates")
+    return check
+
+
+def rows_of(found):
+    return {name: sum(span.rows.values()) for name, span in by_name(found).items()}
+
+
+def set_aside(found, name):
+    path = found.folder / "validation" / "set_aside" / f"{name}.jsonl"
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    return [line for line in lines if "reasons" in line]  # the first is of the span itself
+
+
+def test_a_copy_under_another_name_waits(tmp_path, run):
+    days = [Day("1", new=False), Day("2"), Day("3", {"again": (1, 300)})]
+    found = run(tmp_path, days)
+    assert found.validation.accepted and list(linked(found)) == ["1", "2"]
+    assert found.validation.reasons[0] == (
+        "span 3 was refused: id: expected rows of its own; received the same rows as span 1"
+    )
+
+
+def test_the_same_bytes_are_told(tmp_path, run):
+    same = Span(name="2", version=1, uri="2.csv", fingerprint="1")
+    found = run(tmp_path, [Day("1"), Day("2", {"again": (1, 300)}, {"span": same})])
+    assert duplicates(found, "2").message.endswith("received the same bytes as span 1")
+
+
+def test_old_rows_in_a_new_span_count_once(tmp_path, run):
+    found = run(tmp_path, [Day("1", new=False), Day("2", OLD_AND_NEW)])
+    check = duplicates(found, "2")
+    assert check.verdict == "set_aside" and "200 of 300 rows" in check.message
+    assert "(1: 200), 200 with the same values; the older" in check.message
+    assert rows_of(found) == {"1": 300, "2": 100}
+    span = by_name(found)["2"]
+    assert span.set_aside == 200 and sum(span.labels.values()) in (0, 100)
+    reasons = {reason for line in set_aside(found, "2") for reason in line["reasons"]}
+    assert len(reasons) == 200 and any("'1-7'" in reason or "1-7," in reason for reason in reasons)
+    assert all("which span 1 has too, with the same values" in reason for reason in reasons)
+    keys = forked(keys_of_window, found.folder / "window")
+    assert len(keys) == len(set(keys)) == 400
+
+
+def test_newer_rows_replace_older_ones_by_a_setting(tmp_path, run):
+    days = [Day("1", new=False), Day("2", CORRECTED)]
+    found = run(tmp_path, days, duplicates="replace")
+    assert duplicates(found, "2").message.endswith(
+        "0 with the same values; the newer span's row counts"
+    )
+    assert rows_of(found) == {"1": 100, "2": 300} and found.validation.accepted
+    content = CheckedSpan.read(found.folder / "window" / "1").content
+    assert content != CheckedSpan.read(found.folder / "checked" / "1").content
+
+
+def test_a_span_whose_rows_are_all_replaced_leaves_the_window(tmp_path, run):
+    days = [Day("1", new=False), Day("2", {"again": (1, 300), "dearer": 0.5})]
+    found = run(tmp_path, days, duplicates="replace")
+    assert found.validation.accepted and list(linked(found)) == ["2"]
+
+
+def test_where_a_key_has_other_values_a_person_chooses(tmp_path, run):
+    days = [Day("1", new=False), Day("2", CORRECTED)]
+    found = run(tmp_path / "set_aside", days)
+    assert (
+        by_name(found)["2"].quarantined and "Set data.duplicates" in duplicates(found, "2").message
+    )
+    found = run(tmp_path / "keep", days, duplicates="keep")
+    assert duplicates(found, "2").verdict == "passed" and rows_of(found) == {"1": 300, "2": 300}
+    released = [Day("1", new=False), Day("2", CORRECTED, released=True)]
+    found = run(tmp_path / "released", released)
+    assert found.validation.accepted and rows_of(found) == {"1": 300, "2": 100}
+
+
+def test_a_copy_of_a_later_span_is_found(tmp_path, run):
+    found = run(tmp_path, [Day("1", {"again": (2, 300)}), Day("2", new=False)])
+    assert "same rows as span 2" in duplicates(found, "1").message
+
+
+# --- spans of the future, and spans that lack what the schema asks for -------------------------------
+
+
+def test_a_span_of_the_future_waits_or_goes_on_with_a_warning(tmp_path, run):
+    days = [Day("2020-01-01", new=False), Day("2999-01-01")]
+    found = run(tmp_path / "waits", days)
+    (check,) = checks_of(by_name(found)["2999-01-01"], "future")
+    assert by_name(found)["2999-01-01"].quarantined and "received 2999-01-01" in check.message
+    found = run(tmp_path / "warns", days, {"future": "warn"})
+    assert list(linked(found)) == ["2020-01-01", "2999-01-01"]
+
+
+REQUIRED = SCHEMA.replace(
+    '"zone" type: BYTES presence { ', '"zone" type: BYTES presence { min_fraction: 1 '
+)
+
+
+@pytest.fixture
+def strict(tmp_path, made):
+    def validate(*days, **checks):
+        project = make_project(tmp_path / "project", checks, REQUIRED)
+        return forked(validate_days, project, days, tmp_path, made)
+
+    return validate
+
+
+def test_the_window_begins_where_every_row_has_what_the_schema_asks_for(strict):
+    found = strict(Day("1", {"without": 0.1}, new=False), Day("2"))
+    assert found.validation.accepted and list(linked(found)) == ["2"]
+    (reason,) = found.validation.reasons
+    assert reason.startswith(
+        "left out of the window: 1: zone: data/1.csv must have `zone` in every"
+    )
+    assert not by_name(found)["1"].quarantined and not by_name(found)["1"].in_window
+
+
+@pytest.mark.parametrize("how", ["released", "warned"])
+def test_what_cannot_be_trained_on_stays_out_whatever_a_person_says(strict, how):
+    lacking = Day("2", {"without": 0.1}, released=how == "released")
+    found = strict(
+        Day("1", new=False), lacking, anomalies="warn" if how == "warned" else "quarantine"
+    )
+    assert by_name(found)["2"].quarantined and not found.validation.accepted
+    assert "`zone` in every row" in found.validation.reasons[0]
 
 
 @pytest.fixture

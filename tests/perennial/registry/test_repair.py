@@ -107,6 +107,30 @@ def test_killed_between_registering_and_recording(anywhere, method):
     )
 
 
+@pytest.mark.parametrize("cut_short", [None, "create_model_version", "delete_model_version"])
+def test_a_lost_registry_gives_no_number_twice(anywhere, cut_short):
+    for run, contents in (("run-1", "a"), ("run-2", "b")):
+        judged(anywhere, run, contents).register(anywhere)
+    _lose_registry(anywhere)
+    ready = judged(anywhere, "run-3", "c")
+    if cut_short is not None:
+        killed(jobs.register_killed_after, anywhere.folder, ready, cut_short)
+        assert Registry(anywhere).versions() == []
+    assert ready.register(anywhere).version == "3"
+    assert [version.version for version in Registry(anywhere).versions()] == ["3"]
+    assert decisions(anywhere) == [("run-1", "1"), ("run-2", "2"), ("run-3", "3")]
+    assert judged(anywhere, "run-4", "d").register(anywhere).version == "4"
+
+
+def _lose_registry(project):
+    """Deletes what the registry knows of the model; the ledger stays."""
+    registry = Registry(project)
+    if project.settings.registry.uri:
+        registry._client.delete_registered_model(registry.name)
+    else:
+        (project.state / "registry.db").unlink()
+
+
 def test_killed_between_a_deployment_and_its_alias(project):
     for run, contents in (("run-1", "a"), ("run-2", "b")):
         judged(project, run, contents).register(project)

@@ -41,10 +41,10 @@ TOLD = {
         "`surge`: new feature FLOAT, at most one value, in 98% of examples; not asked of clients",
         "`empty`: new column without values: PLANNED, models cannot read it yet",
     ],
-    "new list": ["`pair`: new feature INT, a list of 2, in 100% of examples; not asked of clients"],
+    "new list": ["`pair`: new feature INT, 2 values, in 100% of examples; not asked of clients"],
     "new category": [
-        "`kind`: new feature BYTES, one value, one of x, y, in 100% of examples; not asked of "
-        "clients"
+        "`kind`: new feature BYTES, at most one value, one of x, y, in 100% of examples; not asked "
+        "of clients"
     ],
     "new values": ["`company`: values +2: C, D"],
     "missing": [
@@ -52,7 +52,7 @@ TOLD = {
         "`fare`: no longer asked of clients",
     ],
     "gone": ["`seconds`: gone from the data: marked DEPRECATED, models can no longer read it"],
-    "back": ["`old`: has values now: in use as FLOAT, one value, in 100% of examples"],
+    "back": ["`old`: has values now: in use as FLOAT, at most one value, in 100% of examples"],
     "wider": [
         "`fare`: smallest value 0 -> -1",
         "`fare`: greatest value 60 -> 70",
