@@ -11,7 +11,7 @@ from bisect import bisect_left
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,7 @@ _SHARED = np.dtype([("high", "<u8"), ("low", "<u8"), ("values", "<u8"), ("span",
 _NONE = np.iinfo(np.int32).max
 
 Keep = Literal["oldest", "newest"]
+_Kind = TypeVar("_Kind", bound=np.generic)
 
 
 @dataclass(frozen=True)
@@ -120,7 +121,7 @@ class SharedKeys:
         with self._place(span, field).open("ab") as file:
             file.write(np.ascontiguousarray(values).tobytes())
 
-    def _open(self, span: int, field: str, kind: type[np.generic]) -> NDArray[np.generic]:
+    def _open(self, span: int, field: str, kind: type[_Kind]) -> NDArray[_Kind]:
         return np.memmap(self._place(span, field), kind, mode="r")
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from perennial.errors import PerennialError, ProjectError, describe_error
 from perennial.project import Project
+from perennial.schema.environments import schema_in_use
 from perennial.tasks import Task
 from perennial.user_module import function_line, user_line
 
@@ -105,6 +106,8 @@ def _perennial_cause(error: BaseException | None) -> PerennialError | None:
 def raw_examples(project: Project, step: str, raw_column: str | None = None) -> Any:
     """Makes the TFXIO that turns serialised tf.Examples into Arrow batches by the schema.
 
+    Features that are not in use are left out: examples may hold values of another type for them.
+
     Args:
         project: Whose schema is read by.
         step: Name of the step, for Beam's metrics.
@@ -117,7 +120,7 @@ def raw_examples(project: Project, step: str, raw_column: str | None = None) -> 
 
     examples = tfxio.TFExampleBeamRecord(
         physical_format="tfrecord",
-        schema=project.schema,
+        schema=schema_in_use(project.schema),
         telemetry_descriptors=["perennial", step],
         raw_record_column_name=raw_column,
     )

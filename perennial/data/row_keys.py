@@ -44,9 +44,7 @@ def write_row_keys(parts: Iterable[RowKeys], rows: int, folder: Path) -> None:
     """Writes the file of so many keys, which come in their order."""
     if not rows:
         return
-    whole = open_memmap(  # type: ignore[no-untyped-call]
-        folder / ROW_KEYS_FILE, mode="w+", dtype=ROW_KEY, shape=(rows,)
-    )
+    whole = open_memmap(folder / ROW_KEYS_FILE, mode="w+", dtype=ROW_KEY, shape=(rows,))
     start = 0
     for part in parts:
         whole[start : start + len(part)] = part

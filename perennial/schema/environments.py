@@ -46,6 +46,20 @@ def schema_of_environment(schema: Schema, environment: str) -> Schema:
     return copy
 
 
+def schema_in_use(schema: Schema) -> Schema:
+    """Copies a schema with only the features that are in use, and the default values of these."""
+    copy = type(schema)()
+    copy.CopyFrom(schema)
+    del copy.feature[:]
+    copy.feature.extend(feature for feature in schema.feature if is_alive(feature))
+    gone = {feature.name for feature in schema.feature if not is_alive(feature)}
+    for group in copy.tensor_representation_group.values():
+        for name, tensor in list(group.tensor_representation.items()):
+            if tensor.dense_tensor.column_name in gone:
+                del group.tensor_representation[name]
+    return copy
+
+
 def serving_features(schema: Schema) -> list[str]:
     """Lists the features that a client sends: those in use that are in the SERVING environment."""
     return [f.name for f in schema.feature if is_in_environment(schema, f, SERVING) and is_alive(f)]

@@ -134,6 +134,51 @@ def propose(cases: dict[str, dict[str, Any]]) -> dict[str, tuple[Any, Any, list[
     return found
 
 
+# Name -> what lands, the features that are asked for in every row, and the default values.
+CHOICES: dict[str, tuple[dict[str, Any], list[str], dict[str, str]]] = {
+    "new, with a default": ({"visits": [3] * ROWS}, [], {"visits": "0"}),
+    "new text, with a default": ({"kind": ["x", "y"] * (ROWS // 2)}, [], {"kind": "other"}),
+    "new, required": ({"pair": [[1, 2]] * ROWS}, ["pair"], {}),
+    "gone, with a default": ({"seconds": None}, [], {"seconds": "7"}),
+    "optional, now required": ({"wind": [0.5] * ROWS}, ["wind"], {}),
+    "required, but some lack it": ({"surge": [1.5, None] * (ROWS // 2)}, ["surge"], {}),
+    "required, of several lengths": (
+        {"image": [[1.0] * (1 + n % 2) for n in range(ROWS)]},
+        ["image"],
+        {},
+    ),
+    "required, and not there": ({}, ["tip"], {}),
+    "default of another type": ({"visits": [3] * ROWS}, [], {"visits": "none"}),
+    "default of a list": ({}, [], {"image": "0"}),
+    "default of nothing": ({}, [], {"tip": "0"}),
+}
+
+
+def choose(
+    cases: dict[str, tuple[dict[str, Any], list[str], dict[str, str]]],
+) -> dict[str, tuple[Any, list[str], list[str]] | str]:
+    """Case -> the schema proposed, its changes in words and the anomalies that are left; or why there is none."""
+    from perennial.errors import DataError
+    from perennial.schema.description import describe_changes
+    from perennial.schema.diff import Choices, propose_schema
+    from perennial.schema.text import parse
+    from perennial.tfx_compat import import_tfdv
+
+    found: dict[str, tuple[Any, list[str], list[str]] | str] = {}
+    for name, (changes, required, defaults) in cases.items():
+        columns = table(**changes)
+        statistics, before = measure(columns), parse(SCHEMA)
+        try:
+            after = propose_schema(before, statistics, [*columns], Choices(required, defaults))
+        except DataError as error:
+            found[name] = str(error)
+            continue
+        anomalies = import_tfdv().validate_statistics(statistics, after, environment="TRAINING")
+        told = describe_changes(before, after, statistics)
+        found[name] = after, told, sorted(anomalies.anomaly_info)
+    return found
+
+
 def infer(spans: list[dict[str, Any]], together: dict[str, Any]) -> Any:
     """The first schema from spans."""
     from perennial.schema.inference import first_schema

@@ -31,7 +31,16 @@ from schemas.records import SchemaAccepted
 from tests.forked import forked
 from tests.perennial.folders import make_project
 from tests.perennial.records import span
-from tests.perennial.schema.jobs import CASES, ROWS, SCHEMA, infer, propose, table
+from tests.perennial.schema.jobs import (
+    CASES,
+    CHOICES,
+    ROWS,
+    SCHEMA,
+    choose,
+    infer,
+    propose,
+    table,
+)
 
 NOTHING = statistics_pb2.DatasetFeatureStatisticsList(
     datasets=[statistics_pb2.DatasetFeatureStatistics()]
@@ -152,6 +161,61 @@ def test_a_key_that_is_gone_is_refused():
     schema = parse(SCHEMA)
     del schema.feature[0]
     assert find_refusal(schema, "label", "id", ("INT",)) == "it drops `id`, the key"
+
+
+# --- what a person chooses for features that some lack ----------------------------------------------
+
+CHOSEN = {
+    "new, with a default": [
+        "`visits`: new feature INT, at most one value, in 100% of examples",
+        "`visits`: 0 where it is missing",
+    ],
+    "new text, with a default": [
+        "`kind`: new feature BYTES, at most one value, one of x, y, in 100% of examples",
+        "`kind`: 'other' where it is missing",
+    ],
+    "new, required": [
+        "`pair`: new feature INT, a list of 2, in 100% of examples; not asked of clients"
+    ],
+    "gone, with a default": [
+        "`seconds`: may be missing (was always there)",
+        "`seconds`: holds one value (was one value)",
+        "`seconds`: 7 where it is missing",
+    ],
+    "optional, now required": [],
+}
+REFUSED = {
+    "required, but some lack it": "Received: it is in 50.00% of them",
+    "required, of several lengths": "Received: 1 to 2 values",
+    "required, and not there": "Received: none has it",
+    "default of another type": "--default visits must be a value of the type INT. Received: none",
+    "default of a list": "must name a feature with one value in a row. Received: 4 to 4 values",
+    "default of nothing": "Received: no such feature",
+}
+
+
+@pytest.fixture(scope="module")
+def chosen():
+    return forked(choose, CHOICES)
+
+
+@pytest.mark.parametrize("case", CHOSEN)
+def test_a_choice_fits_the_span_is_told_and_is_written(chosen, case):
+    after, told, anomalies = chosen[case]
+    assert anomalies == [] and told == CHOSEN[case]
+    text, kept = patch_text(SCHEMA, after)
+    assert kept and parse(text).tensor_representation_group == after.tensor_representation_group
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_a_choice_that_does_not_fit_is_refused(chosen, case):
+    assert REFUSED[case] in chosen[case]
+
+
+def test_what_has_a_default_may_be_sent_and_what_is_required_is_not_asked(chosen):
+    assert "visits" in serving_features(chosen["new, with a default"][0])
+    assert "seconds" in serving_features(chosen["gone, with a default"][0])
+    assert "pair" not in serving_features(chosen["new, required"][0])
 
 
 # --- the first schema ----------------------------------------------------------------------------
