@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -20,13 +20,13 @@ class Repetition:
         span_rows: How many rows the span has.
         rows: How many of them have a key of another span, by its name.
         same: How many of `rows` have the same values, too, by the name of the other span.
-        copies: Names of spans with the same bytes.
+        copy_of: The name of a span with the same bytes, also of one that is not in the window.
     """
 
     span_rows: int
     rows: Mapping[str, int]
     same: Mapping[str, int]
-    copies: Sequence[str] = ()
+    copy_of: str | None = None
 
 
 def check_duplicates(
@@ -50,12 +50,13 @@ def check_duplicates(
     same = sum(repetition.same.values())
     where = _list(repetition.rows)
     verdict: Literal["passed", "failed", "set_aside"] = "failed"
-    if not total:
+    if repetition.copy_of is not None:
+        message = f"expected rows of its own; received the bytes of span {repetition.copy_of}"
+    elif not total:
         verdict, message = "passed", "no row has the key of a row in another span"
     elif same == rows:
-        what = "bytes" if repetition.copies else "rows"
-        names = " and ".join(repetition.copies or repetition.same)
-        message = f"expected rows of its own; received the same {what} as span {names}"
+        names = " and ".join(repetition.same)
+        message = f"expected rows of its own; received the same rows as span {names}"
     elif policy == "keep":
         verdict = "passed"
         message = f"{_of(total, rows)} have the key of a row in another span ({where}); all count"

@@ -32,21 +32,17 @@ class Repetitions:
         """Makes the check of a span against others."""
         settings, span = self._project.settings, self._spans[number]
         key, severity = settings.data.key, settings.checks.duplicates
+        copy_of = span.record.span.same_as
         reason = self._obstacle(span, others)
-        if reason is not None:
+        if reason is not None and copy_of is None:
             return not_compared(key, reason, severity)
         overlap = self._shared.overlap(number, others)
-        landed = span.record.span
         names = [other.name for other in self._spans]
         repetition = Repetition(
             span_rows=sum(span.record.rows.values()),
             rows={names[other]: count for other, count in overlap.rows.items()},
             same={names[other]: count for other, count in overlap.same.items()},
-            copies=[
-                names[other]
-                for other in sorted(others)
-                if self._spans[other].record.span.fingerprint == landed.fingerprint
-            ],
+            copy_of=copy_of,
         )
         limit = settings.checks.set_aside
         return check_duplicates(key, repetition, settings.data.duplicates, limit, severity)

@@ -76,7 +76,9 @@ def _describe_feature(
     if before.type != after.type:
         yield f"type {type_name(before)} -> {type_name(after)}"
     present = f": in {_percent(seen.present)} of examples" if seen else ""
-    if before.presence != after.presence:
+    if after.presence.min_fraction == 1 > before.presence.min_fraction:
+        yield f"asked for in every example{present} (could be missing before)"
+    elif before.presence != after.presence:
         was = (
             "always there"
             if before.presence.min_fraction == 1

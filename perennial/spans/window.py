@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
 
@@ -33,6 +34,7 @@ def number_versions(landed: Sequence[LandedSpan], judged: Judgements) -> list[Sp
         DataError: A judged version that its location names holds other bytes now.
     """
     spans = []
+    originals = _originals(landed, judged)
     for landing in landed:
         known = [verdict.judged.span for verdict in judged.get(landing.name, [])]
         newest = max((span.version for span in known), default=0)
@@ -46,12 +48,35 @@ def number_versions(landed: Sequence[LandedSpan], judged: Judgements) -> list[Sp
             span.version == version and span.fingerprint != landing.fingerprint for span in known
         ):
             raise _changed_in_place(landing, newest + 1)
+        original = originals[landing.fingerprint]
         spans.append(
             Span(
-                name=landing.name, version=version, uri=landing.uri, fingerprint=landing.fingerprint
+                name=landing.name,
+                version=version,
+                uri=landing.uri,
+                fingerprint=landing.fingerprint,
+                same_as=original if original != landing.name else None,
             )
         )
     return spans
+
+
+def _originals(landed: Sequence[LandedSpan], judged: Judgements) -> dict[str, str]:
+    """Gives for each fingerprint the name of the span that came first with these bytes.
+
+    That is the one that was trained on first, else the oldest.
+    """
+    first: dict[str, tuple[float, str]] = {}
+    for landing in landed:
+        trainings = [
+            event.number
+            for event in judged.get(landing.name, [])
+            if event.verdict == "accepted" and event.judged.span.fingerprint == landing.fingerprint
+        ]
+        came = (min(trainings, default=math.inf), landing.name)
+        if landing.fingerprint not in first or came[0] < first[landing.fingerprint][0]:
+            first[landing.fingerprint] = came
+    return {fingerprint: name for fingerprint, (_, name) in first.items()}
 
 
 def state_of(span: Span, judged: Judgements) -> State:

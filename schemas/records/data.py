@@ -13,13 +13,15 @@ class Span(Record):
 
     `uri` is a path, a URL, a pattern of them (a span of several files), or the SQLAlchemy URL of a
     table without its password. The fingerprint is the SHA-256 of the bytes, or of what a table
-    tells of its rows; other data are another version.
+    tells of its rows; other data are another version. `same_as` names another span that lies there
+    with the same bytes and was trained on first, or is older.
     """
 
     name: str
     version: int
     uri: str
     fingerprint: str
+    same_as: str | None = None
 
 
 class Check(Record):

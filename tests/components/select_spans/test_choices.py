@@ -126,7 +126,7 @@ def test_the_same_bytes_keep_their_version(landed, verdicts):
 @given(VERSIONED, st.data(), st.integers(1, 8))
 def test_each_span_comes_in_its_newest_version_that_may_be_trained_on(versions, data, size):
     landed = [
-        LandedSpan(name, version, f"data/{name}-{version}", f"{version}{bytes_}")
+        LandedSpan(name, version, f"data/{name}-{version}", f"{name}{version}{bytes_}")
         for name in sorted(versions)
         for version, bytes_ in sorted(versions[name].items())
     ]
@@ -179,6 +179,19 @@ def test_the_same_file_under_two_dates_is_two_spans_that_are_each_judged_once():
         both, [("2026-01-01", "a", ["quarantined"]), ("2026-01-02", "a", ["accepted"])], 5
     )
     assert ([span.name for span in window.spans], window.new) == (["2026-01-02"], [])
+
+
+def test_the_span_that_came_second_with_the_same_bytes_names_the_first():
+    landed = _landed({"2026-01-01": "a", "2026-01-02": "a", "2026-01-03": "b"})
+    copies = {span.name: span.same_as for span in number_versions(landed, {})}
+    assert copies == {"2026-01-01": None, "2026-01-02": "2026-01-01", "2026-01-03": None}
+    # One that waits is never the first, and an older date that lands later is the copy.
+    waits = [("2026-01-02", "a", ["quarantined"])]
+    assert {s.name: s.same_as for s in number_versions(landed, _judged(waits))} == copies
+    first = [("2026-01-02", "a", ["accepted"])]
+    for verdicts in (first, [*first, ("2026-01-01", "a", ["quarantined"])]):
+        copies = {span.name: span.same_as for span in number_versions(landed, _judged(verdicts))}
+        assert copies == {"2026-01-01": "2026-01-02", "2026-01-02": None, "2026-01-03": None}
 
 
 @given(

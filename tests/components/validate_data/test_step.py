@@ -259,10 +259,11 @@ def test_a_copy_under_another_name_waits(tmp_path, run):
     )
 
 
-def test_the_same_bytes_are_told(tmp_path, run):
-    same = Span(name="2", version=1, uri="2.csv", fingerprint="1")
-    found = run(tmp_path, [Day("1"), Day("2", {"again": (1, 300)}, {"span": same})])
-    assert duplicates(found, "2").message.endswith("received the same bytes as span 1")
+def test_the_same_bytes_are_told_also_of_a_span_that_has_left_the_window(tmp_path, run):
+    same = Span(name="2", version=1, uri="2.csv", fingerprint="2", same_as="0")
+    found = run(tmp_path, [Day("1"), Day("2", {}, {"span": same})])
+    assert duplicates(found, "2").message.endswith("received the bytes of span 0")
+    assert by_name(found)["2"].quarantined
 
 
 def test_old_rows_in_a_new_span_count_once(tmp_path, run):

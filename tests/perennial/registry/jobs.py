@@ -65,6 +65,12 @@ def register(folder: Path, ready: Judged) -> str:
     return ready.register(load_project(folder)).version
 
 
+def versions(folder: Path) -> list[str]:
+    from perennial.registry.versions import Registry
+
+    return [version.version for version in Registry(load_project(folder)).versions()]
+
+
 def promote(folder: Path, number: str) -> str:
     from perennial.registry.deployments import promote_version
 

@@ -179,10 +179,11 @@ CHOSEN = {
     ],
     "gone, with a default": [
         "`seconds`: may be missing (was always there)",
-        "`seconds`: holds one value (was one value)",
         "`seconds`: 7 where it is missing",
     ],
-    "optional, now required": [],
+    "optional, now required": [
+        "`wind`: asked for in every example: in 100% of examples (could be missing before)"
+    ],
 }
 REFUSED = {
     "required, but some lack it": "Received: it is in 50.00% of them",
