@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -214,6 +215,5 @@ def _outputs(
     highest = {name: int(np.max(values)) for name, values in labels.items()}
     check_classes(chosen, highest, signature.where)
     latent = outputs.get(LATENT)
-    has_latent = latent is not None and latent.ndim > 1
-    length = int(np.prod(latent.shape[1:], dtype=int)) if has_latent else None
+    length = math.prod(latent.shape[1:]) if latent is not None and latent.ndim > 1 else None
     return chosen, length, outputs
