@@ -117,12 +117,15 @@ class NotComparedError(Exception):
 def describe_error(error: BaseException) -> str:
     """Describes an error in one line.
 
-    Its own message, that the disk is full, or its kind and the beginning of its cause.
+    Its own message, that the disk is full or read-only, or its kind and the beginning of its cause.
     """
     if isinstance(error, PerennialError):
         return str(error)
     if is_full_disk(error):
         return "there is no space left on the disk. Free some, then run again."
+    if isinstance(error, OSError) and error.errno == errno.EROFS:
+        place = error.filename or "the folder"
+        return f"{place} must be writable. Received: a read-only file system. Work in another."
     cause = _first_cause(str(error))
     shown = cause if len(cause) <= _LONGEST_CAUSE else f"{cause[:_LONGEST_CAUSE]}…"
     return f"{type(error).__name__}: {shown}" if shown else type(error).__name__

@@ -618,6 +618,17 @@ class GateSettings(Settings):
         description="Loss of the primary metric on a slice or view that is tolerated; more than "
         "that, where it is more than chance, keeps the champion. None: slices do not decide.",
     )
+    newest_span: Literal["warn", "block"] = Field(
+        "warn",
+        description="What a fall of the primary metric on the newest span does: of the champion, "
+        "or of the first candidate, beside the older spans of the window.",
+    )
+    newest_fall: float = Field(
+        0.05,
+        ge=0,
+        description="Fall that is tolerated: of accuracy or auc as it is, of a loss or error as a "
+        "share of what it is on the older spans.",
+    )
     fairness: Literal["warn", "block"] = Field("warn", description="What a flagged group does.")
     covariates: Literal["warn", "block"] = Field(
         "warn", description="What a flagged suspect feature does."

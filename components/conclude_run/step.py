@@ -13,6 +13,7 @@ from components.conclude_run.collect import (
     relative_paths,
     run_folder,
 )
+from components.conclude_run.run_warnings import TOLD, count_warnings, list_warnings
 from perennial.ledger.events import Ledger, NewEvent
 from perennial.project import Project
 from perennial.report.facts import RunFacts
@@ -20,7 +21,16 @@ from perennial.report.page import render_report
 from perennial.spans.artifacts import DATA_DOCS, SET_ASIDE, STATISTICS
 from perennial.storage.atomic import publish_folder, publish_text
 from perennial.training.artifacts import LOGS
-from schemas.records import Outcome, RunEnded, SpanJudged, SpanValidation, Tuned, Tuning, Validation
+from schemas.records import (
+    Outcome,
+    RunEnded,
+    RunWarnings,
+    SpanJudged,
+    SpanValidation,
+    Tuned,
+    Tuning,
+    Validation,
+)
 
 __all__ = [
     "REPORT_FILE",
@@ -48,9 +58,12 @@ def conclude_run(project: Project, run: str, outcome: Outcome, findings: Finding
         return recorded
     folder = run_folder(project, run)
     facts = gather_facts(project, ledger, run, outcome, findings)
+    facts = facts.model_copy(update={"warnings": list_warnings(facts)})
+    shown = relative_paths(facts, project.folder)
     _publish(findings, facts, folder)
-    publish_text(render_report(relative_paths(facts, project.folder)), folder / REPORT_FILE)
-    selection = findings.selection
+    RunWarnings(warnings=shown.warnings).write(folder)
+    publish_text(render_report(shown), folder / REPORT_FILE)
+    selection, (warned, not_compared) = findings.selection, count_warnings(shown.warnings)
     ended = RunEnded(
         outcome=outcome,
         reasons=facts.reasons,
@@ -61,6 +74,9 @@ def conclude_run(project: Project, run: str, outcome: Outcome, findings: Finding
         report=os.path.relpath(
             folder / REPORT_FILE, project.folder
         ),  # the state may be kept elsewhere
+        warned=warned,
+        not_compared=not_compared,
+        warnings=shown.warnings[:TOLD],
     )
     verdicts = judge_spans(outcome, facts.validation, run)
     tuned = remember_search(outcome, facts.tuning, run)

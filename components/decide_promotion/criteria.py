@@ -9,6 +9,7 @@ from perennial.tasks import LOWER_IS_BETTER, metric_words
 from schemas.project import GateSettings, Metric
 from schemas.records import (
     CANDIDATE,
+    CHAMPION,
     OVERALL,
     SERVING_DISTRIBUTION,
     CovariateProbe,
@@ -16,6 +17,7 @@ from schemas.records import (
     Difference,
     Evaluation,
     GroupTest,
+    NewestSpan,
     Probing,
     SuspectFeature,
 )
@@ -153,6 +155,37 @@ def judge_slices(evaluation: Evaluation, gate: GateSettings) -> list[Criterion]:
     most = f"(most: {worst.slice}, {_show(worst.value, '+')})"
     explanation = f"none of {len(measured)} slices is shown to lose {loss} {most}{unsure}"
     return [_of_difference("slices", worst, True, limit, explanation, "slice")]
+
+
+def judge_newest_span(evaluation: Evaluation, gate: GateSettings) -> list[Criterion]:
+    """Judges whether the champion, or without one the candidate, fell on the newest span.
+
+    It fell where the interval of its change lies below zero and the fall is more than
+    `gate.newest_fall`: labels that were mixed up, or a world that changed. Gives nothing where the
+    newest span could not be measured apart.
+    """
+    rows = {row.model: row for row in evaluation.newest}
+    row = rows.get(CHAMPION) or rows.get(CANDIDATE)
+    if row is None or not (math.isfinite(row.low) and math.isfinite(row.high)):
+        return []
+    fall = -row.change
+    if row.metric in LOWER_IS_BETTER:
+        fall = fall / row.older if row.older > 0 else math.inf
+    fell = row.high < 0 and fall > gate.newest_fall
+    return [
+        Criterion(
+            name="newest span",
+            kind="newest_span",
+            metric=row.metric,
+            passed=not fell,
+            blocking=gate.newest_span == "block",
+            value=row.change,
+            low=row.low,
+            high=row.high,
+            confidence=row.confidence,
+            explanation=_on_newest(row, evaluation, fell),
+        )
+    ]
 
 
 def judge_fairness(evaluation: Evaluation, gate: GateSettings) -> list[Criterion]:
@@ -366,6 +399,20 @@ def _lost(row: Difference, limit: float) -> str:
     lost = f"{_show(-row.value)} of {metric_words(row.metric)} on {row.examples} examples"
     interval = f"({row.confidence:.0%} interval {low} to {high}, for all slices together)"
     return f"{row.slice} loses {lost} {interval}, more than {_show(-limit)}"
+
+
+def _on_newest(row: NewestSpan, evaluation: Evaluation, fell: bool) -> str:
+    """Describes a model on the newest span, and where it fell also the candidate."""
+    serves = evaluation.champion
+    named = f"champion version {serves.version}" if serves and row.model == CHAMPION else row.model
+    words = metric_words(row.metric)
+    place = f"on the newest span, {row.span} ({row.examples} examples)"
+    verdict = "rises" if row.metric in LOWER_IS_BETTER else "falls"
+    if not fell:
+        return f"{named}'s {words} is not shown to fall {place}"
+    text = f"{named}'s {words} {verdict} from {_show(row.older)} to {_show(row.newest)} {place}"
+    other = next((each for each in evaluation.newest if each.model != row.model), None)
+    return f"{text}; the candidate's is {_show(other.newest)} there" if other else text
 
 
 def _group(test: GroupTest) -> str:

@@ -11,6 +11,7 @@ from components.decide_promotion.criteria import (
     judge_floors,
     judge_former,
     judge_leaks,
+    judge_newest_span,
     judge_slices,
     judge_trivial,
     list_first,
@@ -45,6 +46,7 @@ def decide_promotion(
             *judge_slices(evaluation, gate),
         ]
     criteria += [
+        *judge_newest_span(evaluation, gate),
         *judge_fairness(evaluation, gate),
         *judge_covariates(probing, gate),
         *judge_leaks(probing),
@@ -59,19 +61,17 @@ def decide_promotion(
 
 
 def _reasons(promote: bool, criteria: list[Criterion], evaluation: Evaluation) -> list[str]:
-    """Says what decided; of a promotion also its warnings."""
-    warnings = [f"warning: {c.explanation}" for c in criteria if not c.passed and not c.blocking]
+    """Says what decided; what only warns is told with the run's other warnings."""
     if not promote:
-        return [c.explanation for c in criteria if c.blocking and not c.passed] + warnings
+        return [c.explanation for c in criteria if c.blocking and not c.passed]
     floors = [c.explanation for c in criteria if c.kind == "floor"]
     if evaluation.champion is None:
         return [
             "there was no champion: the first candidate that reaches the floors serves",
             *floors,
-            *warnings,
         ]
     compared = [c.explanation for c in criteria if c.kind == "difference"]
-    return [*floors, *warnings, *compared]
+    return [*floors, *compared]
 
 
 def _not_compared(evaluation: Evaluation, gate: GateSettings, probing: Probing | None) -> list[str]:

@@ -19,6 +19,8 @@ from components.evaluate_model.measurements import (
     measure_slices,
 )
 from components.evaluate_model.mistakes import find_mistakes
+from components.evaluate_model.newest_span import measure_newest
+from components.evaluate_model.outliers import find_outliers
 from components.evaluate_model.predictions import Instances, predict_instances
 from components.evaluate_model.serving_distribution import ServingWeights, estimate_weights
 from components.evaluate_model.untested import untested_classes, untested_slices
@@ -245,6 +247,8 @@ def _evaluate(
         serving=measured.serving.record if measured.serving is not None else None,
         fairness=fairness,
         calibration=calibrate(measured),
+        newest=measure_newest(measured),
+        outliers=find_outliers(measured),
         not_compared=[*not_compared, *alone],
     )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +21,7 @@ from components.predict_batch.rows import (
     read_fields,
 )
 from components.predict_batch.set_aside import SetAsideRows
-from perennial.errors import DataError, InputError, ServingError
+from perennial.errors import DataError, InputError, PerennialError, ServingError
 from perennial.export.contract import read_contract
 from perennial.ledger.events import Ledger
 from perennial.project import Project
@@ -105,10 +106,9 @@ def predict_batch(project: Project, data: Path, output: Path) -> BatchResult:
     needed = [feature.name for feature in contract.features if feature.default is None]
     kinds = _scalar_kinds(project, contract)
     model = load_model(settings.name, champion.version, folder, champion.digest)
-    output.parent.mkdir(parents=True, exist_ok=True)
     set_aside_path = output.with_suffix(".set_aside.jsonl")
-    with tempfile.TemporaryDirectory(dir=output.parent, prefix=".predictions.") as temporary:
-        file, refused = Path(temporary) / "predictions.parquet", Path(temporary) / "set_aside.jsonl"
+    with _temporary_beside(output) as temporary:
+        file, refused = temporary / "predictions.parquet", temporary / "set_aside.jsonl"
         while True:
             schema = make_schema(read_fields(part, needed, largest, kinds), contract)
             set_aside = SetAsideRows(data.name, refused)
@@ -146,6 +146,24 @@ def _scalar_kinds(project: Project, contract: ModelContract) -> dict[str, Kind]:
     known = columns_of(project.schema) if project.schema_path.exists() else {}
     known |= {feature.name: column_of(feature) for feature in make_features(contract)}
     return {name: column.kind for name, column in known.items() if not column.many}
+
+
+@contextmanager
+def _temporary_beside(output: Path) -> Iterator[Path]:
+    """Makes a folder beside the output for as long as the block lasts.
+
+    Raises:
+        PerennialError: Nothing can be written there.
+    """
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        folder = tempfile.TemporaryDirectory(dir=output.parent, prefix=".predictions.")
+    except OSError as error:
+        where, remedy = f"folder {output.parent}", "Name another file with --output."
+        received = error.strerror or error
+        raise PerennialError(where, "must be writable", received, remedy) from error
+    with folder as name:
+        yield Path(name)
 
 
 def _passed_on(schema: pa.Schema, contract: ModelContract) -> pa.Schema:

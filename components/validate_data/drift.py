@@ -6,12 +6,11 @@ explains, or what schema.pbtxt sets. One that could not be made says why, and is
 
 from __future__ import annotations
 
-import itertools
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from components.validate_data.date_parts import is_date
 from components.validate_data.drift_distances import (
     MISSING,
     SMALLEST_DIVERGENCE,
@@ -41,8 +40,6 @@ from schemas.records import Check
 if TYPE_CHECKING:
     from tensorflow_metadata.proto.v0.schema_pb2 import Feature
 
-_DATE = re.compile(r"\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}.*)?")
-_LOOKED_AT = 100
 _LONGEST = 40
 
 
@@ -140,7 +137,8 @@ def check_drift(
     for feature in features:
         after = span.get(feature.name) or without_values(examples)
         if why := _why_never(feature, after, rules):
-            found.append(rules.check(feature.name, "not_compared", why))
+            check = rules.check(feature.name, "not_compared", why)
+            found.append(check.model_copy(update={"exempt": bool(examples)}))
         else:
             found += [_compare(feature, after, baseline, rules) for baseline in baselines]
     by_chance = sum(isinstance(item, _Comparison) and item.limit is None for item in found)
@@ -166,7 +164,7 @@ def make_baselines(before: Sequence[Mapping[str, Distribution]]) -> list[Baselin
 def _why_never(feature: Feature, span: Distribution, rules: Rules) -> str:
     if feature.name == rules.key:
         return "it is the key, which differs in every row"
-    if feature.HasField("time_domain") or _all_dates(span):
+    if is_date(feature, span):
         return "it is a date, which moves on from span to span"
     if feature.HasField("image_domain") or (span.total and kind(span) is None):
         return "its values are images or bytes, which are not counted"
@@ -270,11 +268,6 @@ def _what_changed(item: _Comparison, found: Distance) -> str:
     if shares[0] != shares[1]:
         parts.append(f"missing went from {shares[0]} to {shares[1]}")
     return " and ".join(parts) or "some values became rarer and others more frequent"
-
-
-def _all_dates(span: Distribution) -> bool:
-    names = list(itertools.islice(span.counts or {}, _LOOKED_AT))
-    return bool(names) and all(_DATE.fullmatch(name) for name in names)
 
 
 def _percent(share: float) -> str:

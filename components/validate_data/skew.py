@@ -54,7 +54,8 @@ def check_skew(
         data.key, project.settings.label, checks.false_alarms, checks.skew, checks.skew, "skew"
     )
     if isinstance(served, NotComparedError):
-        return [rules.check(ALL, "not_compared", str(served))]
+        check = rules.check(ALL, "not_compared", str(served))
+        return [check.model_copy(update={"exempt": data.serving_log is None})]
     sent = set(serving_features(project.schema)) - {project.settings.label}
     return check_drift(
         [feature for feature in project.schema.feature if feature.name in sent],

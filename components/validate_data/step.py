@@ -10,11 +10,22 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from components.validate_data.class_checks import check_classes
 from components.validate_data.column_checks import check_columns, training_features
+from components.validate_data.date_parts import (
+    checks_of_dates,
+    date_parts,
+    features_of_parts,
+    is_date,
+    is_part,
+    merge_parts,
+)
 from components.validate_data.dense_features import check_dense, dense_sizes
 from components.validate_data.drift import Baseline, check_drift, drift_rules, make_baselines
 from components.validate_data.gather import Measured, link_window, publish_span, publish_statistics
@@ -27,22 +38,19 @@ from perennial.project import Project
 from perennial.readers.read import format_of
 from perennial.schema.inference import see_features
 from perennial.storage.files import is_url
+from schemas.project import SPLITS
 from schemas.records import Check, Span, SpanValidation, Validation
+
+if TYPE_CHECKING:
+    from tensorflow_metadata.proto.v0.schema_pb2 import Feature
+
+    from perennial.data.distributions import Distribution
 
 # What says most to a person comes first: a broken business rule more than the schema's anomaly that
 # comes with it.
 _TELLING = (
-    "readable",
-    "features",
-    "duplicates",
-    "future",
-    "columns",
-    "rows",
-    "expectation",
-    "schema",
-    "label_drift",
-    "drift",
-    "skew",
+    *("readable", "features", "duplicates", "future", "columns", "rows", "expectation", "schema"),
+    *("class_gone", "label_drift", "drift", "skew"),
 )
 
 
@@ -92,7 +100,8 @@ def validate_data(
             if verdict.new:
                 before = [spans[other] for other in good if other < number]
                 publish_span(project, final.get(number, spans[number]), before, verdict, validation)
-        result = conclude(judged)
+        by_time = project.settings.data.splits.by == "time"
+        result = check_splits(conclude(judged), by_time)
         result.write(validation)
         if final:
             publish_statistics(project, list(final.values()), measured)
@@ -174,6 +183,32 @@ def conclude(spans: Sequence[SpanValidation]) -> Validation:
     )
 
 
+def check_splits(validation: Validation, by_time: bool) -> Validation:
+    """Refuses a window with an empty split before anything is trained on the others.
+
+    Where the splits are by time, the newest span is the test split.
+    """
+    good = [span for span in validation.spans if span.in_window]
+    if not validation.accepted or (by_time and len(good) < 2):
+        return validation
+    held_out = good[-1:] if by_time else []
+    shared = good[:-1] if by_time else good
+    counts = {split: sum(span.rows.get(split, 0) for span in shared) for split in SPLITS}
+    if by_time:
+        counts["test"] = sum(sum(span.rows.values()) for span in held_out)
+    empty = [split for split in SPLITS if not counts[split]]
+    if not empty:
+        return validation
+    rows = ", ".join(f"{split} {count:,}" for split, count in counts.items())
+    reason = (
+        f"the window must have examples in each split. Received: {rows}. Land more rows, or change "
+        "data.splits; what landed stays new"
+    )
+    return validation.model_copy(
+        update={"accepted": False, "reasons": [*validation.reasons, reason]}
+    )
+
+
 def name_place(project: Project, span: Span) -> str:
     """Gives a span's file or table in messages: from the project folder, without a password."""
     table = project.settings.data.table
@@ -199,16 +234,19 @@ def _check_span(
         (before.record.columns for before in reversed(good) if before.record.columns), None
     )
     place, ordered = name_place(project, record.span), _is_ordered(project, record.span)
+    features, parts, baselines = _with_date_parts(project, span, good)
     columns = check_columns(place, record.columns, schema, previous, ordered, severities.columns)
     told = {check.subject for check in columns if check.verdict == "failed"}
-    baselines = make_baselines([before.distributions for before in good])
+    compared = {**span.distributions, **parts}
+    drift = check_drift(features, compared, baselines, drift_rules(project.settings))
+    earlier = [before.record.labels for before in good]
     return [
         *record.checks,
         *columns,
         *check_schema(span.summary, schema, severities.anomalies, told),
-        *check_drift(
-            training_features(schema), span.distributions, baselines, drift_rules(project.settings)
-        ),
+        *(check for check in drift if not is_part(check.subject)),
+        *checks_of_dates([check for check in drift if is_part(check.subject)]),
+        *check_classes(record.labels, earlier, project.settings.label, severities.label_drift),
         *check_skew(project, span.distributions, served),
     ]
 
@@ -237,6 +275,49 @@ def _recount(verdict: SpanValidation, counted: Measured | None) -> SpanValidatio
     record = counted.record
     changes = {"rows": record.rows, "labels": record.labels, "set_aside": record.set_aside}
     return verdict.model_copy(update=changes)
+
+
+def _with_date_parts(
+    project: Project, span: Measured, good: Sequence[Measured]
+) -> tuple[list[Feature], dict[str, Distribution], list[Baseline]]:
+    """Gives the features to compare, the parts of the span's dates, and what came before.
+
+    A date with parts is compared by these, and is no feature to compare itself.
+    """
+    features = training_features(project.schema)
+    baselines = make_baselines([before.distributions for before in good])
+    dates = [
+        feature
+        for feature in features
+        if feature.name != project.settings.data.key
+        and (values := span.distributions.get(feature.name)) is not None
+        and is_date(feature, values)
+    ]
+    if not dates or not good:
+        return features, {}, baselines
+    parts = _parts_of(span, dates)
+    earlier = [_parts_of(before, dates) for before in good]
+    sides = [earlier[-1], merge_parts(earlier)]
+    compared = {name: part for name, part in parts.items() if name in sides[1]}
+    apart = {name.partition("\0")[0] for name in compared}
+    return (
+        [feature for feature in features if feature.name not in apart]
+        + features_of_parts(compared),
+        compared,
+        [
+            replace(baseline, distributions={**baseline.distributions, **side})
+            for baseline, side in zip(baselines, sides, strict=False)
+        ],
+    )
+
+
+def _parts_of(span: Measured, dates: Sequence[Feature]) -> dict[str, Distribution]:
+    return {
+        name: part
+        for feature in dates
+        if (values := span.distributions.get(feature.name)) is not None
+        for name, part in date_parts(feature, values, span.name).items()
+    }
 
 
 def _is_ordered(project: Project, span: Span) -> bool:

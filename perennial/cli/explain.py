@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from perennial.cli.arguments import AsJson, Folder, load_repaired
-from perennial.cli.formats import format_time, plain_console, print_lines
+from perennial.cli.formats import describe_warnings, format_time, plain_console, print_lines
 from perennial.cli.history import describe_period
 
 if TYPE_CHECKING:
@@ -58,7 +57,7 @@ def to_json(story: VersionStory) -> dict[str, Any]:
         "parameters": story.logged.parameters,
         "metrics": story.logged.metrics,
         **{name: each.model_dump(mode="json") if each else None for name, each in records.items()},
-        "deployments": [asdict(period) for period in story.periods],
+        "deployments": [period.as_json() for period in story.periods],
         "unknown": story.unknown,
     }
 
@@ -85,6 +84,8 @@ def describe(story: VersionStory) -> Iterator[str]:
     warnings = f"stand in {report}" if report else "are not known"
     spans = [*map(describe_span, story.spans), f"checks that only warned {warnings}"]
     yield from _section("spans", spans)
+    if story.ended is not None and (told := [*describe_warnings(story.ended)]):
+        yield from _section("warnings", told)
     yield from _section("run", _describe_run(story))
     yield from _section("training", _describe_training(story))
     yield from _section("evaluation", _describe_evaluation(story.evaluation))

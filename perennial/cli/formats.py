@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from schemas.records import Outcome
+    from schemas.records import Outcome, RunEnded, RunWarning
 
 OUTCOME_COLOURS: dict[Outcome, str] = {
     "promoted": "green",
@@ -40,6 +40,27 @@ def format_duration(seconds: float) -> str:
         parts.append((count, unit))
     first = next((i for i, (count, _) in enumerate(parts) if count), len(parts) - 1)
     return " ".join(f"{count} {unit}" for count, unit in parts[first : first + 2] if count) or "0 s"
+
+
+def describe_warnings(ended: RunEnded, report: str | None = None) -> Iterator[str]:
+    """Describes the warnings of a run: how many, in which page all are, and the first of them.
+
+    Args:
+        ended: The run's end.
+        report: The page's path; None: as it stands in the record.
+    """
+    counts = [f"{ended.warned} warning{'s' * (ended.warned != 1)}"] if ended.warned else []
+    counts += [f"{ended.not_compared} not compared"] if ended.not_compared else []
+    if counts:
+        yield f"{', '.join(counts)} ({report or ended.report})"
+        yield from (f"  ! {describe_warning(warning)}" for warning in ended.warnings)
+
+
+def describe_warning(warning: RunWarning) -> str:
+    """Describes a warning in one line: what it is about, in which span, and what was found."""
+    kind = warning.kind.replace("_", " ")
+    span = f" in span {warning.span}" if warning.span else ""
+    return f"{kind}: {warning.subject}{span}: {warning.message}"
 
 
 def plain_console(soft_wrap: bool = True) -> Console:

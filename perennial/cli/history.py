@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
 from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from perennial.cli.arguments import AsJson, Folder, load_repaired
-from perennial.cli.formats import format_duration, format_time, plain_console, print_lines
+from perennial.cli.formats import (
+    describe_warnings,
+    format_duration,
+    format_time,
+    plain_console,
+    print_lines,
+)
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -80,20 +85,27 @@ def describe_period(period: Period) -> str:
 
 def _show_all(periods: Sequence[Period], console: Console, as_json: bool) -> None:
     if as_json:
-        typer.echo(json.dumps([asdict(period) for period in periods], indent=2))
+        typer.echo(json.dumps([period.as_json() for period in periods], indent=2))
     elif periods:
-        print_lines(console, (f"  {describe_period(period)}" for period in periods))
+        print_lines(console, (f"  {line}" for period in periods for line in _told(period)))
     else:
         console.print("nothing was ever deployed")
 
 
 def _show_one(period: Period | None, moment: datetime, console: Console, as_json: bool) -> None:
     if as_json:
-        answer = {"at": moment.isoformat(), "served": asdict(period) if period else None}
+        answer = {"at": moment.isoformat(), "served": period.as_json() if period else None}
         typer.echo(json.dumps(answer, indent=2))
     elif period is None:
         console.print(f"nothing served at {format_time(moment)}", highlight=False)
     else:
         headline = f"version {period.version} served at {format_time(moment)}"
         reasons = [f"  the gate: {reason}" for reason in period.decided]
-        print_lines(console, [headline, f"  {describe_period(period)}", *reasons])
+        line, *warnings = (f"  {line}" for line in _told(period))
+        print_lines(console, [headline, line, *reasons, *warnings])
+
+
+def _told(period: Period) -> list[str]:
+    """Describes a period, and the warnings of the run that decided it below."""
+    warnings = describe_warnings(period.ended) if period.ended else ()
+    return [describe_period(period), *(f"  {line}" for line in warnings)]

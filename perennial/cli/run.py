@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from perennial.cli.arguments import Folder
-from perennial.cli.formats import OUTCOME_COLOURS
-from perennial.errors import PerennialError
+from perennial.cli.formats import OUTCOME_COLOURS, describe_warnings
+from perennial.errors import describe_error
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from perennial.project import Project
     from perennial.runner.project_run import RunResult
-    from schemas.records import Outcome, RunEnded
+    from schemas.records import Outcome, RunEnded, RunWarning
 
 Retrain = Annotated[
     bool,
@@ -51,28 +51,34 @@ def run(
     try:
         project = load_project(folder)
         result = run_project(project, RunOptions(retrain, tune), console)
-    except PerennialError as error:
-        if as_json:  # programs read what kept the run from beginning, too
-            typer.echo(not_begun_json(error))
-        raise
     except KeyboardInterrupt:
-        typer.secho("interrupted: run again to go on where it stopped", err=True)
+        message = "interrupted: run again to go on where it stopped"
+        if as_json:
+            typer.echo(no_result_json(message))
+        typer.secho(message, err=True)
         raise typer.Exit(130) from None
-    show_result(result.ended, project, console)
+    except Exception as error:
+        if as_json:  # programs read why there is no result, whatever it was: a full disk, too
+            typer.echo(no_result_json(describe_error(error)))
+        raise
     if as_json:
         typer.echo(result_json(result, project))
+    show_result(result.ended, project, console)
     raise typer.Exit(result.exit_code)
 
 
 def show_result(ended: RunEnded, project: Project, console: Console) -> None:
-    """Prints the outcome, its reasons and where the report is."""
+    """Prints the outcome, its reasons, the first warnings, and the report that has the rest."""
     colour = OUTCOME_COLOURS[ended.outcome]
     console.print(f"\n[bold {colour}]{ended.outcome}[/]  {summarise(ended)}", highlight=False)
     for reason in ended.reasons:
         console.print("  • ", end="")
         console.print(reason, highlight=False, markup=False)
-    if ended.report:
-        path = os.path.relpath(project.folder / ended.report)
+    path = os.path.relpath(project.folder / ended.report) if ended.report else None
+    for line in describe_warnings(ended, path):
+        style = None if line.startswith(" ") else "yellow"
+        console.print(line, style=style, highlight=False, markup=False)
+    if path:
         console.print(f"[dim]report[/]  {path}", highlight=False, soft_wrap=True)
 
 
@@ -92,23 +98,40 @@ def summarise(ended: RunEnded) -> str:
 
 
 def result_json(result: RunResult, project: Project) -> str:
-    """Writes a run's result as one line of JSON."""
-    report = str(project.folder / result.ended.report) if result.ended.report else None
-    record = result.ended.model_dump(mode="json")
-    return json.dumps({**record, "seconds": result.seconds, "report": report})
+    """Writes a run's result as one line of JSON, with all of its warnings."""
+    ended = result.ended
+    report = str(project.folder / ended.report) if ended.report else None
+    changed = {"warnings": read_warnings(ended, project), "report": report}
+    record = ended.model_copy(update=changed).model_dump(mode="json")
+    return json.dumps({**record, "seconds": result.seconds})
 
 
-def not_begun_json(error: PerennialError) -> str:
-    """Writes the same line for a run that an error kept from beginning."""
+def read_warnings(ended: RunEnded, project: Project) -> list[RunWarning]:
+    """Reads all warnings of a run from beside its report; the first ones where that is gone."""
+    from schemas.records import RunWarnings
+
+    if ended.report is None or ended.warned + ended.not_compared <= len(ended.warnings):
+        return ended.warnings
+    try:
+        return RunWarnings.read((project.folder / ended.report).parent).warnings
+    except (OSError, ValueError):
+        return ended.warnings
+
+
+def no_result_json(reason: str) -> str:
+    """Writes the same line for a run without a result: it did not begin, or could not end."""
     return json.dumps(
         {
             "outcome": "failed",
+            "reasons": [reason],
+            "window": [],
+            "new_spans": [],
             "version": None,
             "champion": None,
             "report": None,
-            "window": [],
-            "new_spans": [],
-            "reasons": [str(error)],
+            "warned": 0,
+            "not_compared": 0,
+            "warnings": [],
             "seconds": {},
         }
     )

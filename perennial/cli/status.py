@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from perennial.cli.arguments import Folder, load_repaired
-from perennial.cli.formats import OUTCOME_COLOURS, format_minute
+from perennial.cli.formats import OUTCOME_COLOURS, describe_warnings, format_minute
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -39,9 +39,10 @@ def show_status(project: Project, console: Console) -> None:
         for line in describe_champion(ledger, champion):
             console.print(line, highlight=False, markup=False)
     for run in reversed(ledger.runs()[-RUNS_SHOWN:]):
-        headline, why = _run_lines(*run)
+        headline, *lines = _run_lines(*run)
         console.print(f"\n{headline}", highlight=False)
-        console.print(why, highlight=False, markup=False)
+        for line in lines:
+            console.print(f"  {line}", highlight=False, markup=False)
 
 
 def describe_champion(ledger: Ledger, champion: Champion) -> Iterator[str]:
@@ -69,19 +70,22 @@ def _training_run(ledger: Ledger, version: str) -> RunStarted | None:
     return starts.get(runs[0] or "") if runs else None
 
 
-def _run_lines(event: Event, start: RunStarted, end: Event | None) -> tuple[str, str]:
-    """Describes a run in two lines: when it was and how it ended (with markup), and why (plain)."""
+def _run_lines(event: Event, start: RunStarted, end: Event | None) -> Iterator[str]:
+    """Describes a run: when it was and how it ended (with markup), then why, and its warnings."""
     from perennial.ledger.events import body_of
     from schemas.records import RunEnded
 
-    outcome, why = "[dim]not ended[/]", "it goes on, or was cut short: then the next run resumes it"
-    if end is not None:
-        ended = body_of(end, RunEnded)
+    ended = body_of(end, RunEnded) if end is not None else None
+    outcome = "[dim]not ended[/]"
+    if ended is not None:
         outcome = f"[{OUTCOME_COLOURS[ended.outcome]}]{ended.outcome}[/]"
-        if ended.reasons:
-            # Of refused data the first reason, of a decision the last, which is its result.
-            why = ended.reasons[0 if ended.outcome == "data_rejected" else -1]
     selection = start.selection
     spans = f"{len(selection.window)} in the window, {len(selection.new_spans)} new"
-    headline = f"{selection.run}  {format_minute(event.at)}  {outcome} [dim]({spans})[/]"
-    return headline, f"  {why}"
+    yield f"{selection.run}  {format_minute(event.at)}  {outcome} [dim]({spans})[/]"
+    if ended is None:
+        yield "it goes on, or was cut short: then the next run resumes it"
+        return
+    # Of refused data the first reason, of a decision the last, which is its result.
+    if ended.reasons:
+        yield ended.reasons[0 if ended.outcome == "data_rejected" else -1]
+    yield from describe_warnings(ended)

@@ -1,12 +1,22 @@
-"""The ledger's table in a file of SQLite, by Python's own `sqlite3`."""
+"""The ledger's table in a file of SQLite, by Python's own `sqlite3`.
+
+To read a file with write-ahead logging, SQLite writes a file beside it. Where nothing can be
+written (a full disk, a read-only folder), the file is read as it lies there, or from a copy.
+"""
 
 from __future__ import annotations
 
+import errno
+import os
+import shutil
 import sqlite3
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from pathlib import Path
+from typing import Any
+from urllib.parse import quote
 
 from perennial.ledger.table import DuplicateKeyError, NewRow, Row, StorageError
 from perennial.storage.locks import hold_file_lock
@@ -24,12 +34,25 @@ _CREATE = (
 )
 _EXISTS = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'events'"
 _INSERT = "INSERT INTO events (at, kind, run, key, body) VALUES (?, ?, ?, ?, ?)"
+# What SQLite answers, and the system's own errors, where a file can be read but not written.
+_NOT_WRITABLE = {
+    sqlite3.SQLITE_PERM,
+    sqlite3.SQLITE_READONLY,
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_CANTOPEN,
+}
+_NOT_WRITABLE_ERRNO = (errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM)
+# Where a copy may lie: the usual place, and memory, which a full disk leaves.
+_COPY_FOLDERS = (None, "/dev/shm")
 _BUSY_SECONDS = 30.0
 _RETRY_SECONDS = 0.01
 
 
 class SqliteTable:
-    """Reads and appends rows of one file; creates its folder where there is none.
+    """Reads and appends rows of one file; creates it and its folder where there is none.
+
+    Where nothing can be written, it is read all the same; without a file there are no rows.
 
     Args:
         path: The file.
@@ -44,12 +67,10 @@ class SqliteTable:
         # process either.
         self._free: list[sqlite3.Connection] = []
         try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise StorageError(str(error)) from error
-        with self._connected() as connection:
-            if connection.execute(_EXISTS).fetchone() is None:
-                self._create(connection)
+            self._prepare()
+        except StorageError as error:
+            if not _only_reads(error):
+                raise
 
     def __del__(self) -> None:
         self.close()
@@ -94,14 +115,48 @@ class SqliteTable:
         if newest is not None:
             query += " LIMIT ?"
             values.append(newest)
-        with self._connected() as connection:
-            return [
-                Row(*values) for values in reversed(connection.execute(query, values).fetchall())
-            ]
+        try:
+            with self._connected() as connection:
+                found = connection.execute(query, values).fetchall()
+        except StorageError as error:
+            if not _only_reads(error):
+                raise
+            found = self._read_without_writing(query, values, error)
+        return [Row(*each) for each in reversed(found)]
 
     def hold_lock(self, patience: float) -> AbstractContextManager[bool]:
         """Holds the lock of a file beside the database; gives whether it was free in time."""
         return hold_file_lock(Path(f"{self._path}.lock"), patience)
+
+    def _prepare(self) -> None:
+        """Creates the folder and the table where there are none."""
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StorageError(str(error)) from error
+        with self._connected() as connection:
+            if connection.execute(_EXISTS).fetchone() is None:
+                self._create(connection)
+
+    def _read_without_writing(
+        self, query: str, values: Sequence[object], error: StorageError
+    ) -> list[tuple[Any, ...]]:
+        """Reads rows where SQLite cannot write beside the file; there is no file: there are none.
+
+        Raises:
+            StorageError: The file cannot be read either.
+        """
+        if not self._path.exists():
+            return []
+        if not self._path.is_file():
+            raise error
+        try:
+            with _unwritten(self._path) as connection:
+                if connection.execute(_EXISTS).fetchone() is None:
+                    return []
+                return connection.execute(query, values).fetchall()
+        except (sqlite3.Error, OSError) as failure:
+            raise StorageError(_first_line(failure)) from failure
 
     def _create(self, connection: sqlite3.Connection) -> None:
         """Creates the table with the triggers that make it append-only, in one transaction."""
@@ -121,17 +176,29 @@ class SqliteTable:
         except sqlite3.IntegrityError as error:
             raise DuplicateKeyError(_first_line(error)) from error
         except sqlite3.Error as error:
-            raise StorageError(_first_line(error)) from error
+            raise StorageError(self._describe(error)) from error
         self._free.append(connection)
 
     def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(
             self._path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
         )
-        # Readers (the server) never wait for a writer; a commit is on disk before it returns.
-        _write_ahead(connection)
-        connection.execute("PRAGMA synchronous=FULL")
+        try:
+            # Readers (the server) never wait for a writer; a commit is on disk before it returns.
+            _write_ahead(connection)
+            connection.execute("PRAGMA synchronous=FULL")
+        except BaseException:
+            connection.close()
+            raise
         return connection
+
+    def _describe(self, error: sqlite3.Error) -> str:
+        """Describes an error of SQLite, which calls a full disk an I/O error."""
+        full = False
+        if isinstance(error, sqlite3.OperationalError):
+            with suppress(OSError):
+                full = os.statvfs(self._path.parent).f_bavail == 0
+        return "no space left on the disk" if full else _first_line(error)
 
 
 @contextmanager
@@ -163,6 +230,63 @@ def _write_ahead(connection: sqlite3.Connection) -> None:
             if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > until:
                 raise
             time.sleep(_RETRY_SECONDS)
+
+
+def _only_reads(error: StorageError) -> bool:
+    """Tells whether an error comes of a place that cannot be written."""
+    cause = error.__cause__
+    if isinstance(cause, sqlite3.OperationalError):
+        return cause.sqlite_errorcode & 0xFF in _NOT_WRITABLE
+    return isinstance(cause, OSError) and cause.errno in _NOT_WRITABLE_ERRNO
+
+
+@contextmanager
+def _unwritten(path: Path) -> Iterator[sqlite3.Connection]:
+    """Opens a database without writing beside it: as it lies, where all of it is in its file.
+
+    What a killed process left in the log beside the file belongs to it: then a copy of both is
+    read.
+    """
+    log = Path(f"{path}-wal")
+    if not log.exists() or not log.stat().st_size:
+        uri = f"file:{quote(str(path.absolute()))}?mode=ro&immutable=1"
+        with closing(sqlite3.connect(uri, uri=True, isolation_level=None)) as connection:
+            yield connection
+        return
+    with (
+        _copied(path, log) as copy,
+        closing(sqlite3.connect(copy, isolation_level=None)) as connection,
+    ):
+        yield connection
+
+
+@contextmanager
+def _copied(*files: Path) -> Iterator[Path]:
+    """Copies files into a folder that lasts as long as the block; gives the first copy.
+
+    Raises:
+        OSError: There is no room for them anywhere.
+    """
+    for folder in _COPY_FOLDERS:
+        try:
+            temporary = tempfile.mkdtemp(prefix="perennial.", dir=folder)
+        except OSError:
+            if folder == _COPY_FOLDERS[-1]:
+                raise
+            continue
+        try:
+            for file in files:
+                shutil.copyfile(file, Path(temporary, file.name))
+        except OSError:
+            shutil.rmtree(temporary, ignore_errors=True)
+            if folder == _COPY_FOLDERS[-1]:
+                raise
+            continue
+        try:
+            yield Path(temporary, files[0].name)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+        return
 
 
 def _first_line(error: Exception) -> str:

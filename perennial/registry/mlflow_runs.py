@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from perennial.registry.model_sources import local_path
+
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
@@ -114,6 +116,9 @@ class MlflowRuns:
 
     def document(self, run_id: str, name: str) -> str | None:
         """Reads the text of a run's document; None where it has none of this name."""
+        if (folder := local_path(self.artifacts_of(run_id))) is not None:
+            file = folder / DOCUMENTS / name  # where nothing can be written, MLflow copies nothing
+            return file.read_text(encoding="utf-8") if file.is_file() else None
         if f"{DOCUMENTS}/{name}" not in {
             item.path for item in self._client.list_artifacts(run_id, DOCUMENTS)
         }:

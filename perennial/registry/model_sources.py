@@ -28,6 +28,11 @@ def lies_within(source: str, root: str) -> bool:
     return plain and same and bool(outer.path.strip("/")) and parts[: len(roots)] == roots
 
 
+def local_path(source: str) -> Path | None:
+    """Gives the path that a local URI or path names; None: it names another place."""
+    return Path(_path(source)) if _is_local(urlsplit(source).scheme) else None
+
+
 def _is_local(scheme: str) -> bool:
     return scheme in ("", "file")
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
-from perennial.errors import BusyError, PerennialError
+from perennial.errors import BusyError, PerennialError, describe_error
 from perennial.ledger.events import Event, Ledger, NewEvent, body_of
 from perennial.project import Project
 from perennial.storage.atomic import publish_text
@@ -57,11 +57,14 @@ def reconcile(project: Project) -> list[str]:
 
 
 def reconcile_or_tell(project: Project) -> list[str]:
-    """Reconciles for a command that only reads: an unreachable registry becomes a note."""
+    """Reconciles for a command that only reads.
+
+    A registry that cannot be reached, or nothing that can be written, becomes a note.
+    """
     try:
         return reconcile(project)
-    except PerennialError as error:
-        return [f"not compared with the registry: {error}"]
+    except (PerennialError, OSError) as error:
+        return [f"not compared with the registry: {describe_error(error)}"]
 
 
 def follow_ledger(project: Project, ledger: Ledger, registry: Registry) -> None:

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
+from typing import Any
 
 from perennial.ledger.events import Event, Ledger, body_of
 from perennial.project import Project
-from schemas.records import DecisionMade, Deployment
+from schemas.records import DecisionMade, Deployment, RunEnded
 
 
 @dataclass(frozen=True)
 class Period:
     """A version's time as champion: from `at` until `until` (None: it serves), UTC, ISO 8601.
 
-    `decided` are the gate's reasons where a run's gate decided, as it was recorded on the version.
+    `decided` are the gate's reasons where a run's gate decided, as it was recorded on the version;
+    `ended` is that run's end, with its warnings.
     """
 
     deployment: int
@@ -29,15 +31,34 @@ class Period:
     until: str | None
     seconds: float
     decided: list[str]
+    ended: RunEnded | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """Gives the period as JSON values, with the warnings of the run that decided it."""
+        values = asdict(replace(self, ended=None))
+        del values["ended"]
+        told = self.ended.model_dump(mode="json") if self.ended else {}
+        return values | {
+            "report": told.get("report"),
+            "warned": told.get("warned", 0),
+            "not_compared": told.get("not_compared", 0),
+            "warnings": told.get("warnings", []),
+        }
 
 
 def read_periods(project: Project, now: datetime) -> list[Period]:
     """Lists every deployment in the ledger with how long it served, oldest first."""
     ledger = Ledger(project.ledger_url)
     made, decisions = ledger.deployments(), ledger.events("decision")
+    ended = {each.run: body_of(each, RunEnded) for each in ledger.events("run_ended")}
     ledger.close()
     ends = [event.at for event, _ in made[1:]] + [None]
-    return [_period(*each, until, decisions, now) for each, until in zip(made, ends, strict=False)]
+    periods = [
+        _period(*each, until, decisions, now) for each, until in zip(made, ends, strict=False)
+    ]
+    return [
+        replace(period, ended=ended.get(period.run) if period.run else None) for period in periods
+    ]
 
 
 def served_at(periods: Sequence[Period], moment: datetime) -> Period | None:

@@ -13,7 +13,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,7 +29,7 @@ from perennial.registry.mlflow_runs import (
     lineage_tags,
 )
 from perennial.registry.model_files import verify_model
-from perennial.registry.model_sources import lies_within
+from perennial.registry.model_sources import lies_within, local_path
 from perennial.storage.atomic import publish_folder
 from perennial.tfx_compat import prepare_process
 from schemas.records import ModelVersion
@@ -85,7 +85,8 @@ class Registry:
         self.uri = project.settings.registry.uri or f"sqlite:///{project.state / 'registry.db'}"
         self._models = project.state / "models"
         artifacts = None if project.settings.registry.uri else (project.state / "registry").as_uri()
-        project.state.mkdir(parents=True, exist_ok=True)
+        with suppress(OSError):  # without a folder, the registry says that it cannot be reached
+            project.state.mkdir(parents=True, exist_ok=True)
         with self._reported():
             self._client: MlflowClient = MlflowClient(tracking_uri=self.uri, registry_uri=self.uri)
         self._runs = MlflowRuns(self._client, self.name, artifacts)
@@ -169,7 +170,8 @@ class Registry:
     def fetch(self, version: ModelVersion) -> Path:
         """Gives a version's verified SavedModel; copies it from the registry where it is missing.
 
-        A local copy that was damaged is copied again.
+        A local copy that was damaged is copied again. Where nothing can be written, files of a
+        local registry are given as they lie there.
 
         Raises:
             IntegrityError: The registry's files are not those that were registered, or lie
@@ -178,19 +180,31 @@ class Registry:
         """
         self._check_source(version)
         destination = self._models / version.digest
-        if destination.exists():
-            try:
-                verify_model(destination, version.digest)
-                return destination
-            except IntegrityError:
-                shutil.rmtree(destination)
-        self._download(version, destination)
+        try:
+            if destination.exists():
+                try:
+                    verify_model(destination, version.digest)
+                    return destination
+                except IntegrityError:
+                    shutil.rmtree(destination)
+            self._download(version, destination)
+        except OSError:
+            source = local_path(version.source)
+            if source is None or not source.is_dir():
+                raise
+            verify_model(source, version.digest)
+            return source
         return destination
 
     def _download(self, version: ModelVersion, destination: Path) -> None:
         from mlflow.artifacts import download_artifacts
         from mlflow.exceptions import MlflowException
 
+        source = local_path(version.source)
+        if source is not None and source.is_dir():
+            verify_model(source, version.digest)
+            publish_folder(source, destination)
+            return
         with tempfile.TemporaryDirectory() as temporary:
             try:
                 fetched = Path(

@@ -69,6 +69,7 @@ class RunFacts(records.Record):
     decision: records.Decision | None = None
     version: records.ModelVersion | None = None
     serving_check: records.ServingCheck | None = None
+    warnings: list[records.RunWarning] = Field(default_factory=list)
     deployed: bool = False
     champion_before: str | None = None
     champion_after: str | None = None

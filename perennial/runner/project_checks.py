@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import difflib
+import math
 
 from perennial.errors import ProjectError
 from perennial.project import NATIVE, PREPROCESSING, RUN_FN, Project, read_text
+from perennial.schema.environments import (
+    SERVING,
+    TRAINING,
+    is_alive,
+    is_in_environment,
+    serving_features,
+)
 from perennial.settings import SETTINGS_FILE
 from perennial.step_inputs import SCHEMA_FILE
-from perennial.tasks import METRICS, refuse_bounds
+from perennial.tasks import LOWER_IS_BETTER, METRICS, refuse_bounds
 from perennial.training.stages import choose_stages
 from perennial.user_module import defined_names
 from schemas.project import ProjectSettings
@@ -31,6 +39,7 @@ def check_project(project: Project) -> None:
     _check_tasks(project)
     _check_label_domain(project)
     _check_judgement(project)
+    _check_roles(project)
     choose_stages(project)
     _ = project.expectations
 
@@ -46,6 +55,33 @@ def _check_module(project: Project) -> None:
     if NATIVE not in names and RUN_FN not in names:
         expected = f"must define `{NATIVE}` or TFX's `{RUN_FN}`"
         raise ProjectError(path.name, expected, received, remedy)
+
+
+def _check_roles(project: Project) -> None:
+    """Checks that the schema leaves label and key the roles that the settings give them."""
+    settings, schema = project.settings, project.schema
+    data = settings.data
+    if settings.label == data.key:
+        where, expected = f"{SETTINGS_FILE}: data.key", "must be another feature than the label"
+        remedy = "Name the column that identifies an example."
+        raise ProjectError(where, expected, data.key, remedy)
+    features = {feature.name: feature for feature in schema.feature}
+    for setting, name in {"label": settings.label, "data.key": data.key}.items():
+        feature = features[name]
+        landed = is_in_environment(schema, feature, TRAINING)
+        if not is_alive(feature) or not landed:
+            received = f"it is not in {TRAINING}" if not landed else "it is not in use any more"
+            where = f"{SCHEMA_FILE}: {name}"
+            expected = f"must be a feature that lands, as {setting} of {SETTINGS_FILE} names it"
+            raise ProjectError(where, expected, received, "Correct one of the two files.")
+    if settings.label in serving_features(schema):
+        where, remedy = f"{SCHEMA_FILE}: {settings.label}", f'Add not_in_environment: "{SERVING}".'
+        expected = f"must not be in the environment {SERVING}: clients never send the label"
+        raise ProjectError(where, expected, "it is in it", remedy)
+    if data.splits.by == "time" and data.window < 2:
+        where, remedy = f"{SETTINGS_FILE}: data.window", "Raise it, or set data.splits.by to key."
+        expected = "must be at least 2 where data.splits.by is time: one to train on, one to test"
+        raise ProjectError(where, expected, data.window, remedy)
 
 
 def _check_tasks(project: Project) -> None:
@@ -124,12 +160,16 @@ def _check_judgement(project: Project) -> None:
     settings, first = project.settings, project.tasks[0]
     method = settings.evaluate.serving
     known = METRICS[first.kind]
-    for metric in settings.gate.floors:
+    for metric, floor in settings.gate.floors.items():
         if metric not in known:
             where = f"{SETTINGS_FILE}: gate.floors.{metric}"
             task = f"{first.kind} task `{first.name}`"
             expected = f"must be a metric of the {task} ({', '.join(known)})"
             raise ProjectError(where, expected, metric, "Set a floor of one of them.")
+        if not 0 <= floor <= (math.inf if metric in LOWER_IS_BETTER else 1):
+            where = f"{SETTINGS_FILE}: gate.floors.{metric}"
+            expected = "must be at least 0" if metric in LOWER_IS_BETTER else "must be from 0 to 1"
+            raise ProjectError(where, expected, floor, "No model reaches any other.")
     if settings.gate.distribution == "serving" and method == "none":
         where = f"{SETTINGS_FILE}: gate.distribution"
         expected = "must be `test` while nothing is re-weighted"

@@ -40,6 +40,8 @@ from schemas.records.judgement import (
     LeakingFeature,
     Mistake,
     ModelVersion,
+    NewestSpan,
+    Outlier,
     Probing,
     ScoreDistribution,
     ServingCheck,
@@ -80,6 +82,7 @@ from schemas.records.models import (
     Tuning,
     WeightDraw,
 )
+from schemas.records.warning import RunWarning, RunWarnings, WarningKind
 
 __all__ = [
     "CANDIDATE",
@@ -122,13 +125,17 @@ __all__ = [
     "Mistake",
     "ModelContract",
     "ModelVersion",
+    "NewestSpan",
     "Outcome",
+    "Outlier",
     "Pretraining",
     "Probing",
     "Record",
     "RegistrationBegun",
     "RunEnded",
     "RunStarted",
+    "RunWarning",
+    "RunWarnings",
     "SchemaAccepted",
     "ScoreDistribution",
     "Selection",
@@ -151,5 +158,6 @@ __all__ = [
     "Tuned",
     "Tuning",
     "Validation",
+    "WarningKind",
     "WeightDraw",
 ]

@@ -31,7 +31,8 @@ class Check(Record):
     `set_aside` when the rows that failed were few enough to be set aside. `severity` is what a
     failure does. `distance` and `threshold` are those of a drift or skew check. `features` are what
     the schema asks for in every example, `future` is the date of the span, and `duplicates` are
-    rows that other spans have, too.
+    rows that other spans have, too. `exempt`: what is not compared cannot be (a key, an image) or
+    was not asked for, which is no cause for a warning.
     """
 
     kind: Literal[
@@ -45,6 +46,7 @@ class Check(Record):
         "expectation",
         "drift",
         "label_drift",
+        "class_gone",
         "skew",
     ]
     subject: str
@@ -53,6 +55,7 @@ class Check(Record):
     severity: Severity = "quarantine"
     distance: float | None = None
     threshold: float | None = None
+    exempt: bool = False
 
 
 class SetAside(Record):

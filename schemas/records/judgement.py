@@ -89,6 +89,45 @@ class FormerChampion(Record):
     gain: Difference
 
 
+class NewestSpan(Record):
+    """A model's metric on the newest span of the window beside the older spans.
+
+    `newest` and `older` are the metric on the test examples of each. `change` is what it gained on
+    the newest, so that positive is better, with its interval; NaN: it has none.
+    """
+
+    model: str
+    task: str
+    metric: Metric
+    span: str
+    examples: int
+    older_examples: int
+    newest: float
+    older: float
+    change: float
+    low: float
+    high: float
+    confidence: float
+
+
+class Outlier(Record):
+    """A test example that makes much of a model's metric by itself.
+
+    `share` is its part of the metric, `value`; `without` is the metric of all other examples.
+    """
+
+    model: str
+    task: str
+    metric: Metric
+    key: str
+    span: str
+    label: int | float
+    examples: int
+    value: float
+    share: float
+    without: float
+
+
 class ServingDistribution(Record):
     """The re-weighting of the test split to what serving sees.
 
@@ -221,7 +260,8 @@ class Evaluation(FileRecord):
     gate's metric of the first task, and of each other task its own. Confusion, mistakes, fairness
     and the comparisons with the `trivial` predictor (None: in older records) and of the champion
     with `former` ones are of the first task; there is no confusion of a regression, nor of more
-    than 100 classes. Calibration is of every task with classes.
+    than 100 classes. Calibration is of every task with classes. `newest` is of the gate's metric,
+    of the candidate and the champion.
     """
 
     FILE: ClassVar[str] = "evaluation.json"
@@ -242,6 +282,8 @@ class Evaluation(FileRecord):
     serving: ServingDistribution | None = None
     fairness: Fairness | None = None
     calibration: list[Calibration] = []
+    newest: list[NewestSpan] = []
+    outliers: list[Outlier] = []
     not_compared: list[str]
 
     def overall(self, model: str) -> SliceMetrics | None:
@@ -388,7 +430,15 @@ class Probing(FileRecord):
 
 
 CriterionKind = Literal[
-    "floor", "trivial", "difference", "former", "slice", "fairness", "covariate", "leak"
+    "floor",
+    "trivial",
+    "difference",
+    "former",
+    "slice",
+    "newest_span",
+    "fairness",
+    "covariate",
+    "leak",
 ]
 
 
@@ -427,11 +477,15 @@ class Decision(FileRecord):
 
     @property
     def worth_repeating(self) -> bool:
-        """Tells whether other draws could decide otherwise: all that failed was compared."""
+        """Tells whether other draws could decide otherwise.
+
+        All that failed was compared, and is no fall of the newest span, which is that of the data.
+        """
         failed = [
             criterion for criterion in self.criteria if criterion.blocking and not criterion.passed
         ]
-        return not self.promote and bool(failed) and all(criterion.compared for criterion in failed)
+        drawn = (each.compared and each.kind != "newest_span" for each in failed)
+        return not self.promote and bool(failed) and all(drawn)
 
     @property
     def warnings(self) -> list[Criterion]:

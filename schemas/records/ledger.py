@@ -8,6 +8,7 @@ from schemas.records.base import Record
 from schemas.records.data import Span
 from schemas.records.judgement import Decision
 from schemas.records.models import Selection
+from schemas.records.warning import RunWarning
 
 Outcome = Literal["promoted", "kept_champion", "data_rejected", "nothing_new", "failed"]
 EventKind = Literal[
@@ -91,7 +92,11 @@ class Deployment(Record):
 
 
 class RunEnded(Record):
-    """The end of a run."""
+    """The end of a run.
+
+    `warned` counts its warnings, and `not_compared` what could not be compared; `warnings` are the
+    first of both. All of them lie beside the report, as `RunWarnings`.
+    """
 
     outcome: Outcome
     reasons: list[str]
@@ -100,3 +105,6 @@ class RunEnded(Record):
     version: str | None
     champion: str | None
     report: str | None
+    warned: int = 0
+    not_compared: int = 0
+    warnings: list[RunWarning] = []

@@ -5,6 +5,7 @@ Real steps from registration on, made-up trainings.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ from schemas.records import (
     Probing,
     RunEnded,
     RunStarted,
+    RunWarning,
     Selection,
     ServedFeature,
     ServedTask,
@@ -184,18 +186,29 @@ def judged(
 
 
 def whole_run(
-    project: Project, run: str, contents: str, promote: bool = True, **changes: Any
+    project: Project,
+    run: str,
+    contents: str,
+    promote: bool = True,
+    warnings: Sequence[RunWarning] = (),
+    **changes: Any,
 ) -> ModelVersion:
     """A run from its start to its end, with a deployment if it is promoted."""
     ready = judged(project, run, contents, promote, **changes)
     version = ready.register(project)
     if promote:
         push_model(project, run, version, ready.selection.champion, PASSED)
-    end_run(project, ready.selection, version, promote)
+    end_run(project, ready.selection, version, promote, warnings)
     return version
 
 
-def end_run(project: Project, chosen: Selection, version: ModelVersion, promote: bool) -> None:
+def end_run(
+    project: Project,
+    chosen: Selection,
+    version: ModelVersion,
+    promote: bool,
+    warnings: Sequence[RunWarning] = (),
+) -> None:
     ledger = Ledger(project.ledger_url)
     champion = ledger.champion()
     ended = RunEnded(
@@ -206,6 +219,8 @@ def end_run(project: Project, chosen: Selection, version: ModelVersion, promote:
         version=version.version,
         champion=champion.version if champion else None,
         report=f".perennial/runs/{chosen.run}/report.html",
+        warned=len(warnings),
+        warnings=list(warnings[:3]),
     )
     for each in chosen.window:
         accept(ledger, each, chosen.run)

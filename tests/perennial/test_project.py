@@ -322,6 +322,57 @@ def test_a_judgement_that_could_not_be_made_is_refused_at_once(tmp_path, changes
         check_project(make_project(tmp_path / "digits", **changes))
 
 
+ROLES = {
+    "the label is the key": (
+        {"data": {"key": "label"}},
+        {},
+        "data.key must be another feature than the label",
+    ),
+    "one span cannot be split by time": (
+        {"data": {"window": 1, "splits": {"by": "time"}}},
+        {},
+        "data.window must be at least 2 where data.splits.by is time",
+    ),
+    "a floor that no model reaches": (
+        {"gate": {"floors": {"accuracy": 90}}},
+        {},
+        "gate.floors.accuracy must be from 0 to 1. Received: 90",
+    ),
+    "clients send the label": (
+        {},
+        {'name: "label"': ('not_in_environment: "SERVING"', "")},
+        "label must not be in the environment SERVING",
+    ),
+    "the label does not land": (
+        {},
+        {'name: "label"': ('not_in_environment: "SERVING"', 'not_in_environment: "TRAINING"')},
+        "label must be a feature that lands, as label of project.yaml names it",
+    ),
+    "the key is not in use any more": (
+        {},
+        {'name: "id"': ('name: "id"', 'name: "id"\n  lifecycle_stage: DEPRECATED')},
+        "id must be a feature that lands, as data.key of project.yaml names it. Received: it is "
+        "not in use any more",
+    ),
+}
+
+
+@pytest.mark.parametrize(("changes", "schema", "message"), ROLES.values(), ids=ROLES)
+def test_settings_and_schema_that_contradict_each_other_are_refused(
+    tmp_path, changes, schema, message
+):
+    project = make_project(tmp_path / "digits", **changes)
+    text = project.schema_path.read_text()
+    for mark, (old, new) in schema.items():
+        before, _, after = text.partition(mark)
+        assert old in mark + after
+        text = before + (mark + after).replace(old, new, 1)
+    project.schema_path.write_text(text)
+    with pytest.raises(ProjectError) as refused:
+        check_project(load_project(project.folder))
+    assert message in str(refused.value)
+
+
 def test_label_that_is_no_class_number(tmp_path):
     message = r"schema.pbtxt: date must be INT, as the multi_class task `prediction` reads it. Received: BYTES"
     with pytest.raises(ProjectError, match=message):

@@ -14,8 +14,8 @@ from schemas.records import Criterion, Decision
 Verdict = Literal["passed", "failed", "warns", "not compared"]
 # What must be seen first stands first.
 _ORDER: tuple[Verdict, ...] = ("failed", "not compared", "warns", "passed")
-# Their numbers are differences: from the champion, or from the best constant answer.
-_CHANGES = ("difference", "slice", "trivial", "former")
+# Their numbers are differences: from the champion, the best constant answer, or the older spans.
+_CHANGES = ("difference", "slice", "trivial", "former", "newest_span")
 
 
 @dataclass(frozen=True)

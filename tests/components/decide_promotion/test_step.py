@@ -21,6 +21,7 @@ from schemas.records import (
     Fairness,
     FormerChampion,
     GroupTest,
+    NewestSpan,
     Probing,
     SliceMetrics,
     SuspectFeature,
@@ -449,7 +450,7 @@ def test_a_slice_without_an_interval_does_not_decide_and_is_told():
     assert [(c.compared, c.passed) for c in decision.criteria if c.kind == "slice"] == [
         (False, False)
     ]
-    assert any("warning: none of 1 slices" in reason for reason in decision.reasons)
+    assert ["none of 1 slices" in warning.explanation for warning in decision.warnings] == [True]
 
 
 def test_hundreds_of_slices_without_an_interval_are_counted_in_one_line():
@@ -516,7 +517,65 @@ def test_a_flagged_group_blocks_or_warns(flags, flagged):
         assert any(
             "error rate of sex=g1 0.3000 beside 0.1000" in reason for reason in blocked.reasons
         )
-        assert any(reason.startswith("warning: groups differ") for reason in warned.reasons)
+        assert warned.warnings[0].explanation.startswith("groups differ")
+        assert not any("groups differ" in reason for reason in warned.reasons)
+
+
+def newest(change, low, high, model="champion", metric="accuracy", older=0.86):
+    """A model that gained so much on the newest span; a loss that gained is smaller."""
+    sign = -1 if metric in LOWER_IS_BETTER else 1
+    return NewestSpan(
+        model=model,
+        task="tipped",
+        metric=metric,
+        span="2026-01-09",
+        examples=200,
+        older_examples=800,
+        newest=older + sign * change,
+        older=older,
+        change=change,
+        low=low,
+        high=high,
+        confidence=0.95,
+    )
+
+
+FALLS = {
+    "a fall": (newest(-0.3, -0.37, -0.23), True),
+    "a fall that is tolerated": (newest(-0.04, -0.05, -0.03), False),
+    "a fall that chance explains": (newest(-0.1, -0.21, 0.01), False),
+    "a rise": (newest(0.1, 0.05, 0.15), False),
+    "a loss that rose by a half": (newest(-0.5, -0.6, -0.4, metric="log_loss", older=1.0), True),
+    "a loss that rose a little": (newest(-0.2, -0.3, -0.1, metric="log_loss", older=9.0), False),
+}
+
+
+@pytest.mark.parametrize(("row", "fell"), FALLS.values(), ids=FALLS)
+def test_a_fall_on_the_newest_span_warns_or_by_a_setting_blocks(row, fell):
+    found = evaluation(WON).model_copy(update={"newest": [row]})
+    blocked, warned = (
+        decide_promotion(found, GateSettings(newest_span=what)) for what in ("block", "warn")
+    )
+    assert blocked.promote is not fell and warned.promote
+    assert [warning.kind for warning in warned.warnings] == ["newest_span"] * fell
+    assert not blocked.worth_repeating  # other draws change nothing of it
+
+
+def test_a_fall_names_the_span_the_numbers_and_what_the_candidate_does_there():
+    rows = [newest(-0.3, -0.37, -0.23), newest(-0.2, -0.3, -0.1, model="candidate")]
+    found = evaluation(WON).model_copy(update={"newest": rows})
+    (warning,) = decide_promotion(found, GateSettings()).warnings
+    assert warning.explanation == (
+        "champion version 3's accuracy falls from 0.8600 to 0.5600 on the newest span, 2026-01-09 "
+        "(200 examples); the candidate's is 0.6600 there"
+    )
+
+
+def test_without_a_champion_the_candidate_is_judged_on_the_newest_span():
+    found = evaluation(champion=None).model_copy(
+        update={"newest": [newest(-0.3, -0.37, -0.23, model="candidate")]}
+    )
+    assert not promotes(found, newest_span="block") and promotes(found)
 
 
 def test_groups_that_could_not_be_compared_do_not_pass():

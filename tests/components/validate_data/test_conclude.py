@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from components.validate_data.step import conclude
+from components.validate_data.step import check_splits, conclude
 from schemas.records import Check, Span, SpanValidation
 
 KINDS = st.sampled_from(
@@ -110,3 +110,26 @@ def test_all_that_is_new_is_bad_or_nothing_is_left():
     assert not conclude([judged("a", [], new=False), judged("b", failed("rows"))]).accepted
     assert conclude([judged("a", [], new=False)]).accepted
     assert not conclude([judged("a", [], rows=0)]).accepted
+
+
+def window(*rows):
+    """A window that was accepted, with the rows of each span by split."""
+    spans = [
+        judged(str(number), []).model_copy(update={"rows": counts})
+        for number, counts in enumerate(rows)
+    ]
+    return conclude(spans)
+
+
+def test_a_window_with_an_empty_split_is_refused_with_its_counts():
+    refused = check_splits(window({"train": 7, "test": 2}), by_time=False)
+    assert not refused.accepted
+    assert "train 7, eval 0, test 2" in refused.reasons[-1]
+    assert check_splits(window({"train": 7, "eval": 1, "test": 2}), by_time=False).accepted
+
+
+def test_by_time_the_newest_span_is_the_test_split_and_no_other():
+    full = {"train": 7, "eval": 1, "test": 2}
+    assert check_splits(window(full, {"train": 3}), by_time=True).accepted
+    refused = check_splits(window({"train": 7, "test": 2}, full), by_time=True)
+    assert not refused.accepted and "eval 0, test 10" in refused.reasons[-1]
