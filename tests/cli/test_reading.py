@@ -67,6 +67,7 @@ def test_ledger_and_registry_are_read(place):
     version = load_project(place).settings.name
     assert "champion  version 1" in invoke("status", place)
     assert "version 1  pushed by a test" in invoke("history", place)
+    assert "2026-01-01" in invoke("spans", "list", place)
     assert f"version 1 of {version} and serves now" in invoke("explain", place, "1")
 
 
@@ -88,7 +89,7 @@ def test_a_run_says_why_it_cannot_begin_in_its_line_of_json(place):
     )
 
 
-def test_appending_is_refused_and_what_a_killed_process_left_is_read(place, tmp_path):
+def test_appending_is_refused_with_the_reason(place):
     url = load_project(place).ledger_url
     with pytest.raises(LedgerError, match=r"no space left|unable to open|readonly"):
         Ledger(url).append(run_started("r9"))
@@ -107,7 +108,8 @@ def test_events_of_a_killed_process_are_not_lost_to_readers(tmp_path, reading):
     url = f"sqlite:///{disk / 'ledger.db'}"
     try:
         if (child := os.fork()) == 0:
-            Ledger(url).append(run_started("r1"), run_started("r2"))
+            ledger = Ledger(url)
+            ledger.append(run_started("r1"), run_started("r2"))
             os._exit(0)  # as if killed: nothing is closed
         os.waitpid(child, 0)
         (disk / "ledger.db-shm").unlink()

@@ -454,7 +454,11 @@ def test_tasks_that_do_not_fit_their_label_or_the_gate(tmp_path, changes, messag
 
 def test_tasks_that_fit(tmp_path):
     gate = {"metric": "mean_absolute_error", "floors": {}}
-    check_project(make_project(tmp_path / "value", label="image", model=VALUES, gate=gate))
+    project = make_project(tmp_path / "value", label="image", model=VALUES, gate=gate)
+    named, clients = 'name: "image"', 'not_in_environment: "SERVING"'
+    text = project.schema_path.read_text().replace(named, f"{named} {clients}", 1)
+    project.schema_path.write_text(text)
+    check_project(project)
     tasks = [{"name": "day", "label": "day_xf"}]
     check_project(make_project(tmp_path / "text", label="date", model={"tasks": tasks}))
 
