@@ -56,7 +56,7 @@ def list_warnings(facts: RunFacts) -> list[RunWarning]:
 
     A feature that drifted in a span from both baselines is one warning.
     """
-    found = [
+    warnings = [
         *_of_spans(facts.validation),
         *_of_decision(facts.decision, facts.evaluation, facts.probing),
         *map(_of_outlier, facts.evaluation.outliers if facts.evaluation else []),
@@ -64,7 +64,7 @@ def list_warnings(facts: RunFacts) -> list[RunWarning]:
         *_not_compared(facts),
     ]
     first: dict[tuple[str, ...], RunWarning] = {}
-    for warning in sorted(found, key=_place):
+    for warning in sorted(warnings, key=_place):
         message = "" if warning.kind in _ONCE else warning.message
         first.setdefault((warning.kind, warning.subject, warning.span or "", message), warning)
     return list(first.values())

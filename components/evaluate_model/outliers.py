@@ -30,8 +30,10 @@ def find_outliers(measured: Measured) -> list[Outlier]:
         if metric == "accuracy" or metric in OF_ALL_EXAMPLES:
             continue
         for model, named in measured.judged.items():
-            if model in table.models and (found := _find(table, model, named, metric)):
-                outliers.append(found)
+            if model not in table.models:
+                continue
+            if (outlier := _find(table, model, named, metric)) is not None:
+                outliers.append(outlier)
     return outliers
 
 

@@ -100,11 +100,11 @@ def date_parts(feature: Feature, values: Distribution, span: str) -> dict[str, D
 
 def merge_parts(spans: Iterable[Mapping[str, Distribution]]) -> dict[str, Distribution]:
     """Merges the parts of several spans; a span without a part does not count."""
-    found: dict[str, list[Distribution]] = {}
+    by_name: dict[str, list[Distribution]] = {}
     for span in spans:
         for name, part in span.items():
-            found.setdefault(name, []).append(part)
-    return {name: merge(parts) for name, parts in found.items()}
+            by_name.setdefault(name, []).append(part)
+    return {name: merge(parts) for name, parts in by_name.items()}
 
 
 def features_of_parts(parts: Mapping[str, Distribution]) -> list[Feature]:

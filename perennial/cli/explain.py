@@ -84,8 +84,9 @@ def describe(story: VersionStory) -> Iterator[str]:
     warnings = f"stand in {report}" if report else "are not known"
     spans = [*map(describe_span, story.spans), f"checks that only warned {warnings}"]
     yield from _section("spans", spans)
-    if story.ended is not None and (told := [*describe_warnings(story.ended)]):
-        yield from _section("warnings", told)
+    lines = [*describe_warnings(story.ended)] if story.ended else []
+    if lines:
+        yield from _section("warnings", lines)
     yield from _section("run", _describe_run(story))
     yield from _section("training", _describe_training(story))
     yield from _section("evaluation", _describe_evaluation(story.evaluation))

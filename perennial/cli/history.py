@@ -87,7 +87,7 @@ def _show_all(periods: Sequence[Period], console: Console, as_json: bool) -> Non
     if as_json:
         typer.echo(json.dumps([period.as_json() for period in periods], indent=2))
     elif periods:
-        print_lines(console, (f"  {line}" for period in periods for line in _told(period)))
+        print_lines(console, (f"  {line}" for period in periods for line in _lines(period)))
     else:
         console.print("nothing was ever deployed")
 
@@ -101,11 +101,11 @@ def _show_one(period: Period | None, moment: datetime, console: Console, as_json
     else:
         headline = f"version {period.version} served at {format_time(moment)}"
         reasons = [f"  the gate: {reason}" for reason in period.decided]
-        line, *warnings = (f"  {line}" for line in _told(period))
+        line, *warnings = (f"  {line}" for line in _lines(period))
         print_lines(console, [headline, line, *reasons, *warnings])
 
 
-def _told(period: Period) -> list[str]:
+def _lines(period: Period) -> list[str]:
     """Describes a period, and the warnings of the run that decided it below."""
     warnings = describe_warnings(period.ended) if period.ended else ()
     return [describe_period(period), *(f"  {line}" for line in warnings)]

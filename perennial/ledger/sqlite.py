@@ -117,12 +117,12 @@ class SqliteTable:
             values.append(newest)
         try:
             with self._connected() as connection:
-                found = connection.execute(query, values).fetchall()
+                rows = connection.execute(query, values).fetchall()
         except StorageError as error:
             if not _only_reads(error):
                 raise
-            found = self._read_without_writing(query, values, error)
-        return [Row(*each) for each in reversed(found)]
+            rows = self._read_without_writing(query, values, error)
+        return [Row(*each) for each in reversed(rows)]
 
     def hold_lock(self, patience: float) -> AbstractContextManager[bool]:
         """Holds the lock of a file beside the database; gives whether it was free in time."""

@@ -37,12 +37,12 @@ class Period:
         """Gives the period as JSON values, with the warnings of the run that decided it."""
         values = asdict(replace(self, ended=None))
         del values["ended"]
-        told = self.ended.model_dump(mode="json") if self.ended else {}
+        ended = self.ended.model_dump(mode="json") if self.ended else {}
         return values | {
-            "report": told.get("report"),
-            "warned": told.get("warned", 0),
-            "not_compared": told.get("not_compared", 0),
-            "warnings": told.get("warnings", []),
+            "report": ended.get("report"),
+            "warned": ended.get("warned", 0),
+            "not_compared": ended.get("not_compared", 0),
+            "warnings": ended.get("warnings", []),
         }
 
 

@@ -3,6 +3,8 @@
 The tests follow each other.
 """
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import yaml
 
@@ -40,3 +42,33 @@ def test_another_margin_asks_the_gate_again_and_trains_nothing(digits):
     # The candidate has the bytes of the one that was kept from serving: it is that version.
     assert result.ended.outcome == "promoted" and result.ended.champion == "2"
     assert worked(digits) == {*LOOP, "validate_serving", "push_model"}
+
+
+def test_mixed_labels_are_a_warning_and_by_a_setting_keep_the_champion(digits):
+    change(digits, "gate", margin=0.9, floors={})  # any candidate is good enough
+    change(digits, "evaluate", least_examples=10)
+    digits.land("--days", "2")
+    mix_labels(digits.folder / "data" / "2026-01-02.parquet")
+    code, result = digits.run_command()
+    assert (code, result["outcome"]) == (0, "promoted")
+    first = result["warnings"][0]
+    assert (first["kind"], result["warned"] > 0) == ("newest_span", True)
+    assert first["numbers"]["value"] < first["numbers"]["high"] < 0
+    assert "champion version 2's accuracy falls from" in first["message"]
+    for command in ("status", "history"):
+        assert first["message"] in digits.command(command).stdout
+    change(digits, "gate", newest_span="block")
+    kept = digits.run(retrain=True)
+    assert kept.ended.outcome == "kept_champion" and "falls from" in kept.ended.reasons[0]
+    assert "train_model" not in worked(digits)
+
+
+def mix_labels(path):
+    """Gives two of five rows the label of another digit."""
+    table = pq.read_table(path)
+    labels = [
+        (label + 3) % 10 if row % 5 < 2 else label
+        for row, label in enumerate(table["label"].to_pylist())
+    ]
+    place = table.schema.get_field_index("label")
+    pq.write_table(table.set_column(place, "label", pa.array(labels, pa.int64())), path)
