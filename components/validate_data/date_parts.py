@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 
-from perennial.data.distributions import KNOTS, Distribution, merge
+from perennial.data.distributions import KNOTS, Distribution, FloatArray, merge
 from schemas.records import Check
 
 if TYPE_CHECKING:
@@ -47,8 +47,8 @@ _SECONDS = {
 class _Moments:
     """Dates as seconds since 1970, as they are written (no zone is applied), and their counts."""
 
-    seconds: np.ndarray[tuple[int], np.dtype[np.float64]]
-    counts: np.ndarray[tuple[int], np.dtype[np.float64]]
+    seconds: FloatArray
+    counts: FloatArray
 
 
 def is_date(feature: Feature, part: Distribution) -> bool:
@@ -188,8 +188,8 @@ def _date_of(span: str) -> date | None:
 
 def _numbers(
     values: Distribution,
-    numbers: np.ndarray[tuple[int], np.dtype[np.float64]],
-    counts: np.ndarray[tuple[int], np.dtype[np.float64]],
+    numbers: FloatArray,
+    counts: FloatArray,
 ) -> Distribution:
     knots, places = np.unique(numbers, return_inverse=True)
     cumulative = np.cumsum(np.bincount(places, counts)).astype(np.float64)
@@ -198,8 +198,8 @@ def _numbers(
 
 def _scaled(
     values: Distribution,
-    knots: np.ndarray[tuple[int], np.dtype[np.float64]],
-    cumulative: np.ndarray[tuple[int], np.dtype[np.float64]],
+    knots: FloatArray,
+    cumulative: FloatArray,
 ) -> Distribution:
     """Makes a distribution of numbers.
 
