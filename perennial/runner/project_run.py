@@ -35,6 +35,10 @@ EXIT_CODES: dict[Outcome, int] = {
 }
 
 
+# With more features than these, TensorFlow Transform's analysis takes minutes.
+_WIDE = 200
+
+
 @dataclass(frozen=True)
 class RunOptions:
     """The work of a run beyond looking for new data.
@@ -147,6 +151,7 @@ def _run_pipeline(project: Project, run: str, options: RunOptions, console: Cons
     from perennial.runner.local_run import LocalRun
     from pipelines.compile import compile_pipeline
 
+    tell_width(project, console)
     folder = project.state / "runs" / run
     compile_pipeline(folder / "pipeline.yaml", choose_stages(project))
     with StepDisplay(console) as display:
@@ -170,6 +175,19 @@ def _run_pipeline(project: Project, run: str, options: RunOptions, console: Cons
         failure = TaskFailure("the pipeline ended without recording an outcome", 1)
         return _record_failure(project, run, failure, display.seconds())
     return RunResult(ended, display.seconds(), EXIT_CODES[ended.outcome])
+
+
+def tell_width(project: Project, console: Console) -> None:
+    """Says before a run begins that its many features make TensorFlow Transform slow."""
+    features = len(project.schema.feature)
+    if features > _WIDE:
+        console.print(
+            f"note: {features:,} features: TensorFlow Transform's own work in analyse_features "
+            "grows with the columns that preprocessing_fn analyses, whatever the rows, and takes "
+            "minutes (docs/performance.md)",
+            highlight=False,
+            markup=False,
+        )
 
 
 def new_run_name() -> str:
