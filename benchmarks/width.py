@@ -34,14 +34,20 @@ def main() -> int:
     )
     parser.add_argument("--rows", type=int, default=ROWS, metavar="N", help=f"(default: {ROWS})")
     parser.add_argument(
+        "--together", action="store_true", help="one analyser for all columns as a vector"
+    )
+    parser.add_argument(
         "--save", action="store_true", help="keep the figures in benchmarks/results"
     )
     arguments = parser.parse_args()
     began = time.monotonic()
-    costs = {columns: measure(columns, arguments.rows) for columns in arguments.columns}
+    costs = {
+        columns: measure(columns, arguments.rows, arguments.together)
+        for columns in arguments.columns
+    }
     parts = list(dict.fromkeys(part for cost in costs.values() for part in cost))
     print_table(
-        ("seconds", *(f"{columns:,} columns" for columns in costs)),
+        ("processor seconds", *(f"{columns:,} columns" for columns in costs)),
         [
             (part, *(f"{cost[part]:.1f}" if part in cost else "–" for cost in costs.values()))
             for part in parts
@@ -56,10 +62,11 @@ def main() -> int:
     return conclude("width", figures, began)
 
 
-def measure(columns: int, rows: int) -> dict[str, float]:
-    """Runs the steps at one width; gives their seconds, those that ended in time."""
+def measure(columns: int, rows: int, together: bool) -> dict[str, float]:
+    """Runs the steps at one width; gives their processor seconds, of those that ended in time."""
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, str(JOB), str(columns), str(rows), folder]
+        command += ["together"] if together else []
         try:
             done = subprocess.run(
                 command, check=False, capture_output=True, text=True, timeout=SECONDS
