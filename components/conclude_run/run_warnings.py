@@ -162,7 +162,6 @@ def _flagged(
                     numbers=_numbers(value=probe.value, chance=probe.chance, p_value=probe.p_value),
                 )
 
-
     for leak in probing.leaks if criterion.kind == "leak" and probing else []:
         yield RunWarning(
             kind="leak",
