@@ -18,7 +18,7 @@ from components.probe_model.sample import sample_rows
 from components.probe_model.suspects import find_suspects, flat, is_number
 from perennial.errors import IntegrityError, NotComparedError, TrainingError
 from perennial.evaluation.prediction_table import KEY, SPAN, Examples, read_examples, read_table
-from perennial.export.input_dependence import unread_inputs
+from perennial.export.input_dependence import unread_features
 from perennial.export.saved_model import SERVING_SIGNATURE
 from perennial.export.served_model import ServedModel
 from perennial.project import Project
@@ -64,7 +64,7 @@ def probe_model(
     table = read_table(evaluation, judged, first)
     _check_rows(examples, table, evaluation)
     outputs = (candidate.outputs[first], LATENT)
-    unread = unread_inputs(model / SAVED_MODEL, SERVING_SIGNATURE, outputs)
+    unread = unread_features(model / SAVED_MODEL, SERVING_SIGNATURE, candidate.arguments, outputs)
     data = ProbeData(candidate, judged, examples, table, unread)
     covariates = _probe_covariates(project, data)
     explained = _explain(project, data)

@@ -25,8 +25,10 @@ _PARSER = "ParseExampleV2"
 _NAMES_OF_PARSED = {"sparse": 2, "dense": 3, "ragged": 4}
 
 
-def unread_inputs(saved_model: Path, signature: str, outputs: Collection[str]) -> frozenset[str]:
-    """Gives the inputs of a signature whose values none of these outputs depends on.
+def unread_features(
+    saved_model: Path, signature: str, arguments: Mapping[str, str], outputs: Collection[str]
+) -> frozenset[str]:
+    """Gives the features of a signature whose values none of these outputs depends on.
 
     An operation depends on all its inputs, a call on what the called function makes of them. What
     is made into tf.Examples and parsed again, as a module of `run_fn` does, is followed by its
@@ -35,6 +37,7 @@ def unread_inputs(saved_model: Path, signature: str, outputs: Collection[str]) -
     Args:
         saved_model: The SavedModel, whose files were verified.
         signature: Name of one of its functions.
+        arguments: Feature -> name of its argument.
         outputs: Names of outputs; those that it does not have are left out.
     """
     from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
@@ -48,9 +51,10 @@ def unread_inputs(saved_model: Path, signature: str, outputs: Collection[str]) -
         function.outputs[name].name for name in outputs if name in function.outputs
     )
     return frozenset(
-        name
-        for name, tensor in function.inputs.items()
-        if _node_of(tensor.name) not in sources.nodes and name not in sources.parsed
+        feature
+        for feature, argument in arguments.items()
+        if _node_of(function.inputs[argument].name) not in sources.nodes
+        and feature not in sources.parsed
     )
 
 

@@ -204,18 +204,19 @@ class ServedModel:
         Raises:
             ServingError: It has no function for raw features.
         """
-        names = {argument: name for name, argument in self._arguments.items()}
+        names = {argument: name for name, argument in self.arguments.items()}
         specs = self.signature(SERVING_SIGNATURE).structured_input_signature[1]
         return {names.get(argument, argument): spec for argument, spec in specs.items()}
 
     @cached_property
-    def _arguments(self) -> dict[str, str]:
+    def arguments(self) -> dict[str, str]:
+        """Gives the name of each feature's argument in the signature `serving_default`."""
         return {
             feature.name: feature.argument or feature.name for feature in self.contract.features
         }
 
     def _by_argument(self, columns: Columns) -> dict[str, Array]:
-        return {self._arguments.get(name, name): values for name, values in columns.items()}
+        return {self.arguments.get(name, name): values for name, values in columns.items()}
 
     def _by_task(self, answers: Mapping[str, Array]) -> dict[str, Array]:
         return {name: answers[output] for name, output in self.outputs.items()}

@@ -1,4 +1,4 @@
-"""Which inputs a SavedModel makes nothing of, by the graph that is served."""
+"""Which features a SavedModel makes nothing of, by the graph that is served."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ def unread(tmp_path_factory):
     [
         ("value", {"used"}),  # not what only its shape is taken of, nor what is only asserted
         ("other", {"ignored"}),  # the same function gives both
-        ("examples", {"parsed"}),  # through tf.Examples and the parser
+        ("examples", {"parsed (cm)"}),  # through tf.Examples and the parser
         ("looped", {"tested"}),
         ("nothing", set()),
     ],
 )
-def test_inputs_that_reach_an_output_are_read(unread, output, read):
+def test_features_that_reach_an_output_are_read(unread, output, read):
     assert set(NAMES) - unread[output] == read
