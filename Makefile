@@ -47,7 +47,7 @@ check-imports:
 	@echo "== imports" && .venv/bin/lint-imports --no-logo
 
 docs: setup ## write the generated pages of docs/ again
-	@$(RUN) docs/generate.py cli settings features schema architecture one-record
+	@$(RUN) docs/generate.py cli settings features schema architecture troubleshooting one-record
 
 check-docs:
 	@echo "== docs" && $(RUN) docs/generate.py --check

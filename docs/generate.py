@@ -363,6 +363,13 @@ def architecture_page() -> str:
     return f"{NOTE}\n\n{render()}"
 
 
+def troubleshooting_page() -> str:
+    """Every message of the tree of errors, with what to do."""
+    from troubleshooting import render
+
+    return f"{NOTE}\n\n{render()}"
+
+
 def one_record_page() -> str:
     """One digit's journey; really runs the loop."""
     sys.path.insert(0, str(ROOT))  # for `tests`, which is not installed
@@ -379,6 +386,7 @@ PAGES = {
     "features": Page("docs/features.md", features_page),
     "schema": Page("schemas/project.schema.json", schema_page),
     "architecture": Page("docs/architecture.md", architecture_page),
+    "troubleshooting": Page("docs/troubleshooting.md", troubleshooting_page),
     "one-record": Page("docs/one-record.md", one_record_page, quick=False),
 }
 
