@@ -22,9 +22,47 @@ raises them.
 from __future__ import annotations
 
 import errno
+import os
 import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
 
 _LONGEST_CAUSE = 300
+_NO_SPACE = "there is no space left on the disk. Free some, then run again."
+_FAILING = "check the disk and the connection to it, then run again."
+# What the system's errors mean; `{place}` is the file. What is not here is told by its own words.
+_SYSTEM_ERRORS = {
+    errno.ENOSPC: _NO_SPACE,
+    errno.EDQUOT: "this account's quota of the disk is used up. Free some space, then run again.",
+    errno.EROFS: "{place} lies on a read-only file system. Make it writable, or work in another "
+    "folder.",
+    errno.EACCES: "this account may not use {place}. Correct its rights, then run again.",
+    errno.EPERM: "this account may not change {place}. Correct its rights, then run again.",
+    errno.ENOENT: "{place} does not exist. Check its name, and whether something removes it.",
+    errno.ENAMETOOLONG: "the name {place} is too long. Shorten it.",
+    errno.EMFILE: "too many files are open at once. Raise the limit (`ulimit -n`), then run again.",
+    errno.ENFILE: "too many files are open on this machine. Close some, then run again.",
+    errno.EIO: f"{{place}} cannot be read or written: {_FAILING}",
+    errno.ESTALE: f"{{place}} is gone from the server that it lies on: {_FAILING}",
+    errno.ENOMEM: "there is no memory left. Close other programs, or give the run more.",
+    errno.ECONNREFUSED: "nothing answers at the address. Check it, and whether the server runs.",
+    errno.ECONNRESET: "the other side closed the connection. Check whether the server runs.",
+    errno.ETIMEDOUT: "the other side does not answer. Check the address and the connection.",
+    errno.EHOSTUNREACH: "the other side cannot be reached. Check the address and the connection.",
+    errno.EADDRINUSE: "another program uses the port. Name another, or end that program.",
+}
+# The same of SQLite, by its primary result code. Source: https://www.sqlite.org/rescode.html
+_SQLITE_ERRORS = {
+    5: "the SQLite file is locked by another process. Wait until that is done, then run again.",
+    8: "the SQLite file, or the folder that it lies in, may not be written. Correct their rights.",
+    10: "the SQLite file cannot be read or written: free some space, or check the disk.",
+    11: "the SQLite file is damaged. Restore it from a backup.",
+    13: _NO_SPACE,
+    14: "the SQLite file cannot be opened. Check that its folder exists, and their rights.",
+    26: "the file is not a database of SQLite. Check its name, or restore it from a backup.",
+}
+_SQLITE_FULL = 13
 _STYLE = re.compile(r"\x1b\[[0-9;]*m")  # bold and colours of a terminal
 
 
@@ -48,7 +86,8 @@ class PerennialError(Exception):
             str(received),
             remedy,
         )
-        super().__init__(f"{where} {expected}. Received: {received}. {remedy}")
+        received_once = self.received.removesuffix(".")  # of a whole sentence
+        super().__init__(f"{where} {expected}. Received: {received_once}. {remedy}")
 
     def __reduce__(self) -> tuple[type[PerennialError], tuple[str, str, str, str]]:
         return type(self), (self.where, self.expected, self.received, self.remedy)
@@ -117,15 +156,13 @@ class NotComparedError(Exception):
 def describe_error(error: BaseException) -> str:
     """Describes an error in one line.
 
-    Its own message, that the disk is full or read-only, or its kind and the beginning of its cause.
+    Its own message, what the system or SQLite mean by it, or its kind and the beginning of its
+    cause.
     """
     if isinstance(error, PerennialError):
         return str(error)
-    if is_full_disk(error):
-        return "there is no space left on the disk. Free some, then run again."
-    if isinstance(error, OSError) and error.errno == errno.EROFS:
-        place = error.filename or "the folder"
-        return f"{place} must be writable. Received: a read-only file system. Work in another."
+    if (meaning := describe_system_error(error)) is not None:
+        return meaning
     cause = _first_cause(str(error))
     shown = cause if len(cause) <= _LONGEST_CAUSE else f"{cause[:_LONGEST_CAUSE]}…"
     return f"{type(error).__name__}: {shown}" if shown else type(error).__name__
@@ -147,11 +184,63 @@ def _first_cause(message: str) -> str:
     return " ".join(lines[: 2 if keras else 1])
 
 
+def log_place() -> str:
+    """Names the log of this process and its next line.
+
+    `perennial run` sends the errors of a step to a file; on a cluster they are the pod's log.
+    """
+    sys.stderr.flush()
+    try:
+        path = Path(os.readlink("/proc/self/fd/2"))
+        if path.is_file():
+            with path.open("rb") as lines:
+                return f"{path}, line {sum(1 for _ in lines) + 1}"
+    except OSError:  # no file, or no system that tells
+        pass
+    return "the log of this step"
+
+
+def describe_system_error(error: BaseException) -> str | None:
+    """Describes an error of the system or of SQLite and what to do, however it was wrapped.
+
+    Gives None for any other, and for one of the system that a library caught and took for
+    something else.
+    """
+    if is_full_disk(error):
+        return _NO_SPACE
+    if isinstance(error, MemoryError):
+        return _SYSTEM_ERRORS[errno.ENOMEM]
+    if isinstance(error, OSError) and error.errno is not None:
+        place = str(error.filename) if error.filename is not None else "a file"
+        known = _SYSTEM_ERRORS.get(error.errno)
+        return known.format(place=place) if known else None
+    for cause in _causes(error):
+        if (code := _sqlite_code(cause)) in _SQLITE_ERRORS:
+            return _SQLITE_ERRORS[code]
+    return None
+
+
 def is_full_disk(error: BaseException | None) -> bool:
     """Tells whether a full disk is behind an error, however many libraries wrapped it."""
+    # shutil and TensorFlow pass the system's error on as text only.
+    return any(
+        getattr(cause, "errno", None) == errno.ENOSPC
+        or _sqlite_code(cause) == _SQLITE_FULL
+        or "No space left on device" in str(cause)
+        for cause in _causes(error)
+    )
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    """Yields an error and those that it came of; SQLAlchemy keeps a driver's as `orig`."""
     while error is not None:
-        # shutil and TensorFlow pass the system's error on as text only.
-        if getattr(error, "errno", None) == errno.ENOSPC or "No space left on device" in str(error):
-            return True
-        error = error.__cause__ or error.__context__
-    return False
+        yield error
+        original = getattr(error, "orig", None)
+        wrapped = original if isinstance(original, BaseException) else None
+        error = wrapped or error.__cause__ or error.__context__
+
+
+def _sqlite_code(error: BaseException) -> int:
+    """Gives the primary result code of an error of SQLite, 0 for any other."""
+    code = getattr(error, "sqlite_errorcode", 0)
+    return code & 0xFF if isinstance(code, int) else 0

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote
 
-from components.conclude_run.nothing_new import nothing_new_reason
+from components.conclude_run.nothing_new import nothing_new_reasons
 from perennial.ledger.events import Ledger
 from perennial.project import Project
 from perennial.report.facts import Links, RunFacts, SpanLinks
@@ -86,7 +86,7 @@ def gather_facts(
         project=project.settings.name,
         run=run,
         outcome=outcome,
-        reasons=findings.reasons or explain(project, outcome, validation, decision),
+        reasons=findings.reasons or explain(project, ledger, outcome, validation, decision),
         started_at=started,
         ended_at=now(),
         failed_step=findings.failed_step,
@@ -127,11 +127,15 @@ def relative_paths(facts: RunFacts, folder: Path) -> RunFacts:
 
 
 def explain(
-    project: Project, outcome: Outcome, validation: Validation | None, decision: Decision | None
+    project: Project,
+    ledger: Ledger,
+    outcome: Outcome,
+    validation: Validation | None,
+    decision: Decision | None,
 ) -> Sequence[str]:
     """Lists why a run ended as it did."""
     if outcome == "nothing_new":
-        return [nothing_new_reason(project)]
+        return nothing_new_reasons(project, ledger)
     return [*(validation.reasons if validation else []), *(decision.reasons if decision else [])]
 
 

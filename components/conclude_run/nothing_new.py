@@ -4,14 +4,54 @@ from __future__ import annotations
 
 from perennial.ledger.events import Ledger
 from perennial.project import Project
+from perennial.spans.names import span_order
 from schemas.records import RunEnded, Selection
 
+# The steps that judge a span, in the order of `_judged_by`.
+_JUDGING = ("ingest_examples", "check_examples", "validate_data")
+_LISTED = 3  # spans that wait, the newest
 
-def nothing_new_reason(project: Project) -> str:
-    """Says where new spans were looked for."""
+
+def nothing_new_reasons(project: Project, ledger: Ledger) -> list[str]:
+    """Says where new spans were looked for, and which wait for a person."""
     data = project.settings.data
     source = data.spans or (data.table.table or "the query" if data.table else "")
-    return f"no span of {source} has landed that was not judged before"
+    return [
+        f"no span of {source} has landed that was not judged before",
+        *_waiting_reasons(project, ledger),
+    ]
+
+
+def _waiting_reasons(project: Project, ledger: Ledger) -> list[str]:
+    """Names the quarantined spans, and the command that has them judged again."""
+    newest = {name: verdicts[-1] for name, verdicts in ledger.judged_spans().items()}
+    waiting = sorted(
+        (name for name, verdict in newest.items() if verdict.verdict == "quarantined"),
+        key=span_order,
+    )
+    if not waiting:
+        return []
+    rules = {start.selection.run: _judged_by(start.selection) for _, start, _ in ledger.runs()}
+    now = tuple(map(project.digest_of, _JUDGING))
+    reasons = []
+    for name in waiting[-_LISTED:]:
+        changed = rules.get(newest[name].run or "", now) != now
+        why = "; ".join(newest[name].judged.reasons)
+        waits = f"span {name} waits in quarantine"
+        if changed:
+            reasons.append(
+                f"{waits}; what it is judged by has changed since: `perennial spans judge PROJECT "
+                f'{name} --why "…"` has the next run judge it again'
+            )
+        else:
+            reasons.append(f"{waits}: {why}; `perennial spans release|judge|reject` decides")
+    if len(waiting) > _LISTED:
+        reasons.append(f"{len(waiting) - _LISTED} more wait in quarantine: `perennial spans list`")
+    return reasons
+
+
+def _judged_by(selection: Selection) -> tuple[str, ...]:
+    return (selection.data_digest, selection.rules_digest, selection.checks_digest)
 
 
 def end_without_work(project: Project, ledger: Ledger, selection: Selection) -> RunEnded:
@@ -19,7 +59,7 @@ def end_without_work(project: Project, ledger: Ledger, selection: Selection) -> 
     champion = ledger.champion()
     return RunEnded(
         outcome="nothing_new",
-        reasons=[nothing_new_reason(project)],
+        reasons=nothing_new_reasons(project, ledger),
         window=[span.name for span in selection.window],
         new_spans=[],
         version=None,

@@ -19,6 +19,7 @@ from perennial.project import Project
 from perennial.report.facts import RunFacts
 from perennial.report.page import render_report
 from perennial.spans.artifacts import DATA_DOCS, SET_ASIDE, STATISTICS
+from perennial.spans.window import Judgements, state_of
 from perennial.storage.atomic import publish_folder, publish_text
 from perennial.training.artifacts import LOGS
 from schemas.records import (
@@ -78,14 +79,16 @@ def conclude_run(project: Project, run: str, outcome: Outcome, findings: Finding
         not_compared=not_compared,
         warnings=shown.warnings[:TOLD],
     )
-    verdicts = judge_spans(outcome, facts.validation, run)
+    verdicts = judge_spans(outcome, facts.validation, run, ledger.judged_spans())
     tuned = remember_search(outcome, facts.tuning, run)
     ledger.append(*verdicts, *tuned, NewEvent("run_ended", ended, run, key=f"run-ended:{run}"))
     return ended
 
 
-def judge_spans(outcome: Outcome, validation: Validation | None, run: str) -> list[NewEvent]:
-    """Gives the verdicts that a run's end records on its new spans.
+def judge_spans(
+    outcome: Outcome, validation: Validation | None, run: str, judged: Judgements | None = None
+) -> list[NewEvent]:
+    """Gives the verdicts that a run's end records on its new spans; `judged` are those before it.
 
     Spans with failures are quarantined, unless the run failed. The others are accepted when the
     run trained on them; when its data were rejected they stay new.
@@ -94,7 +97,11 @@ def judge_spans(outcome: Outcome, validation: Validation | None, run: str) -> li
         return []
     trained = outcome in ("promoted", "kept_champion")
     new = [span for span in validation.spans if span.new]
-    return [_verdict(span, run) for span in new if span.quarantined or trained]
+    return [
+        _verdict(span, run, span.released or state_of(span.span, judged or {}) == "reopened")
+        for span in new
+        if span.quarantined or trained
+    ]
 
 
 def remember_search(outcome: Outcome, tuning: Tuning | None, run: str) -> list[NewEvent]:
@@ -125,8 +132,11 @@ def _publish(findings: Findings, facts: RunFacts, folder: Path) -> None:
             publish_text((source / file).read_text(encoding="utf-8"), folder / file)
 
 
-def _verdict(span: SpanValidation, run: str) -> NewEvent:
-    """Gives the one verdict on a version of a span, so that it is trained on exactly once."""
+def _verdict(span: SpanValidation, run: str, again: bool) -> NewEvent:
+    """Gives the one verdict on a version of a span, so that it is trained on exactly once.
+
+    `again`: a person released it or had it judged again, so it may be quarantined a second time.
+    """
     judged = SpanJudged(
         span=span.span,
         rows=sum(span.rows.values()),
@@ -137,9 +147,8 @@ def _verdict(span: SpanValidation, run: str) -> NewEvent:
     version = f"{span.span.name}@{span.span.fingerprint}"
     if not span.quarantined:
         return NewEvent("span_accepted", judged, run, f"span:{version}")
-    # One that was released, and then cannot be read any more, is quarantined a second time.
-    again = f" by {run}" if span.released else ""
-    return NewEvent("span_quarantined", judged, run, f"span-quarantined:{version}{again}")
+    repeated = f" by {run}" if again else ""
+    return NewEvent("span_quarantined", judged, run, f"span-quarantined:{version}{repeated}")
 
 
 def _window(facts: RunFacts) -> list[str]:

@@ -31,7 +31,7 @@ def push_model(
             f"version {version.version}",
             "must pass the serving check",
             check.message,
-            "See the log.",
+            "The section on serving of the run's report tells more.",
         )
     ledger, registry = Ledger(project.ledger_url), Registry(project)
     _verify(registry, version)

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from perennial.data.examples import as_text, read_batches, split_files
-from perennial.errors import ServingError
+from perennial.errors import ServingError, log_place
 from perennial.evaluation.prediction_table import KEY, SPAN, read_table
 from perennial.export.contract import read_contract
 from perennial.processes import die_with_parent, find_free_ports
@@ -62,14 +62,14 @@ def validate_serving(
     server = multiprocessing.get_context("fork").Process(
         target=_serve, args=(name, version.version, folder, version.digest, port), daemon=True
     )
-    started = time.monotonic()
+    started, log = time.monotonic(), log_place()
     server.start()
     try:
-        _wait_until_ready(server, f"http://127.0.0.1:{port}/v2/models/{name}/ready")
+        _wait_until_ready(server, f"http://127.0.0.1:{port}/v2/models/{name}/ready", log)
         ready = time.monotonic() - started
         contract = read_contract(folder)
         instances, expected = load_examples(project.settings.data.key, contract, window, evaluation)
-        predictions = _predict(f"http://127.0.0.1:{port}/v1/models/{name}:predict", instances)
+        predictions = _predict(f"http://127.0.0.1:{port}/v1/models/{name}:predict", instances, log)
     finally:
         server.terminate()
         server.join(10)
@@ -192,7 +192,8 @@ def _serve(name: str, version: str, folder: Path, digest: str, port: int) -> Non
     serve_folder(name, version, folder, digest, port)
 
 
-def _wait_until_ready(server: Any, url: str) -> None:
+def _wait_until_ready(server: Any, url: str, log: str) -> None:
+    """Waits for the server; `log` says where its log begins."""
     deadline = time.monotonic() + _READY_SECONDS
     while time.monotonic() < deadline:
         if not server.is_alive():
@@ -200,7 +201,7 @@ def _wait_until_ready(server: Any, url: str) -> None:
                 "model server",
                 "must start",
                 f"it ended with code {server.exitcode}",
-                "See the log.",
+                f"Its own words: {log}.",
             )
         try:
             with urllib.request.urlopen(url, timeout=5):
@@ -208,11 +209,14 @@ def _wait_until_ready(server: Any, url: str) -> None:
         except (urllib.error.URLError, ConnectionError, TimeoutError):
             time.sleep(0.1)
     raise ServingError(
-        "model server", f"must be ready within {_READY_SECONDS:.0f} s", "no answer", "See the log."
+        "model server",
+        f"must be ready within {_READY_SECONDS:.0f} s",
+        "no answer",
+        f"Its own words: {log}.",
     )
 
 
-def _predict(url: str, instances: list[Instance]) -> list[dict[str, Any]]:
+def _predict(url: str, instances: list[Instance], log: str) -> list[dict[str, Any]]:
     body = json.dumps({"instances": instances}).encode()
     request = urllib.request.Request(url, body, {"Content-Type": "application/json"})
     try:
@@ -221,6 +225,6 @@ def _predict(url: str, instances: list[Instance]) -> list[dict[str, Any]]:
     except urllib.error.HTTPError as error:
         received = f"HTTP {error.code}: {error.read().decode(errors='replace')[:500]}"
         raise ServingError(
-            "model server", "must answer test examples", received, "See the log."
+            "model server", "must answer test examples", received, f"Its own words: {log}."
         ) from error
     return predictions

@@ -25,6 +25,7 @@ COLOURS: dict[State, str] = {
     "accepted": "green",
     "quarantined": "yellow",
     "released": "cyan",
+    "reopened": "cyan",
     "rejected": "red",
 }
 _TABLE_WIDTH = 100  # below it a table would fold its cells

@@ -14,7 +14,7 @@ from perennial.cli.arguments import Folder, Why
 if TYPE_CHECKING:
     from perennial.spans.quarantine import Act
 
-app = typer.Typer(no_args_is_help=True, help="List, explain, release and reject spans.")
+app = typer.Typer(no_args_is_help=True, help="List, explain, release, judge and reject spans.")
 Name = Annotated[str, typer.Argument(metavar="SPAN", help="Name of the span, such as 2026-01-31.")]
 Version = Annotated[
     int | None,
@@ -61,6 +61,12 @@ def release(folder: Folder, span: Name, why: Why, version: Version = None) -> No
 
 
 @app.command()
+def judge(folder: Folder, span: Name, why: Why, version: Version = None) -> None:
+    """Have the next run judge a quarantined span again, by the rules and the schema as they are."""
+    _decide(folder, "judge", span, version, why)
+
+
+@app.command()
 def reject(folder: Folder, span: Name, why: Why, version: Version = None) -> None:
     """Keep a span version out of later windows for good."""
     _decide(folder, "reject", span, version, why)
@@ -71,7 +77,7 @@ def _decide(folder: Path, act: Act, name: str, version: int | None, why: str) ->
     from perennial.spans.quarantine import decide_span
 
     decision = decide_span(load_project(folder), act, name, version, why)
-    state = {"release": "released", "reject": "rejected"}[act]
+    state = {"release": "released", "judge": "reopened", "reject": "rejected"}[act]
     number = decision.judged.span.version
     typer.echo(f"span {name} version {number} is {state}: {decision.consequence}")
     if decision.before == "accepted":

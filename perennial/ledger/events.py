@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal, TypeVar, cast
 
-from perennial.errors import BusyError, LedgerError
+from perennial.errors import BusyError, LedgerError, describe_system_error
 from perennial.ledger.database import open_table, public_url
 from perennial.ledger.table import DuplicateKeyError, NewRow, Row, StorageError
 from schemas.records import (
@@ -36,6 +36,7 @@ BODIES: dict[EventKind, type[Record]] = {
     "span_accepted": SpanJudged,
     "span_quarantined": SpanJudged,
     "span_released": SpanJudged,
+    "span_reopened": SpanJudged,
     "span_rejected": SpanJudged,
     "schema_accepted": SchemaAccepted,
     "hyperparameters_tuned": Tuned,
@@ -46,11 +47,12 @@ BODIES: dict[EventKind, type[Record]] = {
 }
 PATIENCE = 900.0  # seconds: another process may be storing a large model
 B = TypeVar("B", bound=Record)
-Verdict = Literal["accepted", "quarantined", "released", "rejected"]
+Verdict = Literal["accepted", "quarantined", "released", "reopened", "rejected"]
 _VERDICTS: dict[EventKind, Verdict] = {
     "span_accepted": "accepted",
     "span_quarantined": "quarantined",
     "span_released": "released",
+    "span_reopened": "reopened",
     "span_rejected": "rejected",
 }
 
@@ -251,7 +253,8 @@ class Ledger:
             raise
         except (StorageError, OSError) as error:
             remedy = "Check ledger.url and free disk space."
-            raise LedgerError(self._where, f"must {expected}", error, remedy) from error
+            cause = describe_system_error(error) or error
+            raise LedgerError(self._where, f"must {expected}", cause, remedy) from error
 
 
 def body_of(event: Event, kind: type[B]) -> B:

@@ -8,6 +8,7 @@ changes the registry holds `Ledger.exclusive` meanwhile.
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import shutil
@@ -18,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from perennial.errors import IntegrityError, RegistryError
+from perennial.errors import IntegrityError, RegistryError, describe_system_error
 from perennial.project import Project
 from perennial.registry.mlflow_runs import (
     DIGEST_TAG,
@@ -81,6 +82,10 @@ class Registry:
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
         from mlflow import MlflowClient
 
+        if "MLFLOW_LOGGING_LEVEL" not in os.environ:
+            # It would tell of each table that it makes; what goes wrong is raised.
+            for name in ("mlflow", "alembic"):
+                logging.getLogger(name).setLevel(logging.WARNING)
         self.name = project.settings.name
         self.uri = project.settings.registry.uri or f"sqlite:///{project.state / 'registry.db'}"
         self._models = project.state / "models"
@@ -282,7 +287,8 @@ class Registry:
             yield
         except (MlflowException, SQLAlchemyError) as error:
             where = f"registry at {re.sub('//[^/@]*@', '//***@', self.uri)}"
-            cause = str(getattr(error, "orig", None) or error).splitlines()[0]
+            own_words = str(getattr(error, "orig", None) or error).splitlines()[0]
+            cause = describe_system_error(error) or own_words
             raise RegistryError(where, "must be reachable", cause, "Check registry.uri.") from error
 
     def _create(self, candidate: Candidate, above: int) -> ModelVersion:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from perennial.errors import PerennialError, describe_error
+from perennial.errors import PerennialError, describe_error, log_place
 from perennial.storage.atomic import publish_text
 
 
@@ -54,8 +54,12 @@ def run_task(source: str, function: str, executor_input: str, failure: str) -> N
     try:
         _execute(TaskCommand(source, function, executor_input))
     except BaseException as error:
+        log = log_place()
         traceback.print_exc()
-        publish_text(json.dumps(describe_failure(function, error)._asdict()), Path(failure))
+        described = describe_failure(function, error)
+        if not isinstance(error, PerennialError):
+            described = described._replace(message=f"{described.message} (all of it: {log})")
+        publish_text(json.dumps(described._asdict()), Path(failure))
         sys.exit(1)
 
 

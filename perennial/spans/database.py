@@ -20,7 +20,7 @@ from sqlalchemy.exc import (
 )
 from sqlalchemy.sql.expression import FromClause, Select
 
-from perennial.errors import DataError, PerennialError, ProjectError
+from perennial.errors import DataError, PerennialError, ProjectError, describe_system_error
 from perennial.spans.names import LandedSpan, check_name, span_order
 from perennial.storage.digests import digest_value
 from schemas.project import TableSettings
@@ -247,5 +247,7 @@ def _reported(settings: TableSettings) -> Iterator[None]:
 
 
 def _first_line(error: SQLAlchemyError) -> str:
+    if (meaning := describe_system_error(error)) is not None:
+        return meaning
     cause = str(getattr(error, "orig", None) or error).strip()
     return cause.splitlines()[0].removesuffix(".") if cause else type(error).__name__

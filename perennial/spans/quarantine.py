@@ -1,4 +1,4 @@
-"""A person's decision about a span: to release it from quarantine, or to reject it."""
+"""A person's decision about a span: to release it from quarantine, judge it again, or reject it."""
 
 from __future__ import annotations
 
@@ -12,13 +12,19 @@ from perennial.project import Project
 from perennial.spans.landed import find_landed
 from perennial.spans.names import LandedSpan
 from perennial.spans.window import Judgements, State, choose_window, number_versions, state_of
-from schemas.records import RunStarted, Span, SpanJudged
+from schemas.records import EventKind, RunStarted, Span, SpanJudged
 
-Act = Literal["release", "reject"]
+Act = Literal["release", "judge", "reject"]
 # What a person may decide about, first what a decision without a version means.
 _DECIDABLE: dict[Act, tuple[State, ...]] = {
     "release": ("quarantined",),
-    "reject": ("quarantined", "released", "accepted"),
+    "judge": ("quarantined",),
+    "reject": ("quarantined", "reopened", "released", "accepted"),
+}
+_EVENTS: dict[Act, EventKind] = {
+    "release": "span_released",
+    "judge": "span_reopened",
+    "reject": "span_rejected",
 }
 
 
@@ -33,7 +39,7 @@ class SpanDecision(NamedTuple):
 def decide_span(
     project: Project, act: Act, name: str, version: int | None, why: str
 ) -> SpanDecision:
-    """Records that a person releases or rejects a span version.
+    """Records that a person releases a span version, has it judged again, or rejects it.
 
     Without a version it is that of `_default`.
 
@@ -41,8 +47,7 @@ def decide_span(
     is not the one that it was read by: the next run reads it anew.
 
     Raises:
-        DataError: There is no such version, or it is in no state in which it can be released or
-            rejected.
+        DataError: There is no such version, or it is in no state in which this can be decided.
         LedgerError: Somebody else decided about it at the same time.
     """
     ledger = Ledger(project.ledger_url)
@@ -57,11 +62,8 @@ def decide_span(
     if act == "release":
         _check_readable(project, ledger, newest[chosen])
     body = newest[chosen].judged.model_copy(update={"by": person(), "reasons": [why]})
-    kind: Literal["span_released", "span_rejected"] = (
-        "span_released" if act == "release" else "span_rejected"
-    )
     # Of two people at once, only one decides after the verdict that both have seen.
-    event = NewEvent(kind, body, key=f"span-decision-after:{newest[chosen].number}")
+    event = NewEvent(_EVENTS[act], body, key=f"span-decision-after:{newest[chosen].number}")
     if not ledger.append_once(event):
         raise _decided_already(ledger, body.span)
     return SpanDecision(body, states[chosen], _consequence(project, ledger, landed, body.span))
@@ -154,6 +156,7 @@ def _decided_already(ledger: Ledger, span: Span) -> LedgerError:
 def _consequence(project: Project, ledger: Ledger, landed: list[LandedSpan], span: Span) -> str:
     """Says what the next run does with a span after the decision."""
     judged = ledger.judged_spans()
+    does = "judges it again" if state_of(span, judged) == "reopened" else "trains on it"
     spans = number_versions(landed, judged)
     window = choose_window(spans, judged, project.settings.data.window)
     taken = next((other for other in window.spans if other.name == span.name), None)
@@ -161,9 +164,9 @@ def _consequence(project: Project, ledger: Ledger, landed: list[LandedSpan], spa
         instead = f"; version {taken.version} takes its place" if taken else ""
         return f"later windows go without it{instead}"
     if span.fingerprint not in [other.fingerprint for other in spans if other.name == span.name]:
-        return "it does not lie there any more: land it again, then the next run trains on it"
+        return f"it does not lie there any more: land it again, then the next run {does}"
     if taken is None:
-        return f"no run trains on it: newer spans fill the window of {project.settings.data.window}"
+        return f"no run {does}: newer spans fill the window of {project.settings.data.window}"
     if taken.fingerprint != span.fingerprint:
-        return f"no run trains on it: its version {taken.version} takes its place"
-    return "the next run trains on it"
+        return f"no run {does}: its version {taken.version} takes its place"
+    return f"the next run {does}"

@@ -17,7 +17,7 @@ Work = Literal["train", "nothing_new"]
 
 
 class Window(NamedTuple):
-    """Spans of a window, oldest first; which are new, and which a person released."""
+    """Spans of a window, oldest first; which are to be judged, and which a person released."""
 
     spans: list[Span]
     new: list[str]
@@ -98,7 +98,7 @@ def choose_window(spans: Sequence[Span], judged: Judgements, size: int) -> Windo
     """Chooses the newest `size` spans, each in its newest version that may be trained on.
 
     A quarantined or rejected version is passed over, so that an older one takes its place if it
-    still lies there; the span comes back when it is released or lands again.
+    still lies there; the span comes back when it is released, reopened or lands again.
     """
     usable: dict[str, Span] = {}
     for span in sorted(spans, key=lambda span: (span_order(span.name), span.version)):
@@ -108,7 +108,7 @@ def choose_window(spans: Sequence[Span], judged: Judgements, size: int) -> Windo
     states = {span.name: state_of(span, judged) for span in window}
     return Window(
         window,
-        new=[name for name, state in states.items() if state in ("new", "released")],
+        new=[name for name, state in states.items() if state in ("new", "released", "reopened")],
         released=[name for name, state in states.items() if state == "released"],
     )
 

@@ -16,6 +16,7 @@ EventKind = Literal[
     "span_accepted",
     "span_quarantined",
     "span_released",
+    "span_reopened",
     "span_rejected",
     "schema_accepted",
     "hyperparameters_tuned",
@@ -33,7 +34,7 @@ class RunStarted(Record):
 
 
 class SpanJudged(Record):
-    """A run accepted or quarantined a span version, or a person released or rejected it.
+    """A run accepted or quarantined a span version; or a person released, reopened or rejected it.
 
     `by` is the person, None for a run; `reasons` are then the person's own. What is not
     `readable` cannot be released.

@@ -10,7 +10,14 @@ from perennial.cli.main import app
 
 @pytest.mark.parametrize(
     "command",
-    [["promote"], ["rollback"], ["spans", "release"], ["spans", "reject"], ["schema", "accept"]],
+    [
+        ["promote"],
+        ["rollback"],
+        ["spans", "release"],
+        ["spans", "judge"],
+        ["spans", "reject"],
+        ["schema", "accept"],
+    ],
 )
 def test_a_decision_is_refused_with_a_blank_reason(command: list[str], tmp_path: object) -> None:
     span = ["2026-01-01"] if command[0] == "spans" else []

@@ -212,6 +212,17 @@ def test_the_comparison_for_programs(project):
     assert json.loads(invoke(project, "compare", "2", "3", "--json"))["direct"] is None
 
 
+def test_a_project_without_a_registry_gets_one_line(tmp_path):
+    project = make_project(tmp_path / "digits")
+    command = Path(sys.executable).with_name("perennial")
+    done = subprocess.run(
+        [command, "explain", project.folder, "1"], check=False, capture_output=True, text=True
+    )
+    assert done.returncode == 1 and done.stdout == ""
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: version 1 of digits must be in the registry. Received: ")
+
+
 def test_the_real_commands_without_tensorflow(project):
     code = (
         "import sys; from perennial.cli.main import main\ntry: main()\n"

@@ -14,14 +14,25 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from components.conclude_run.nothing_new import nothing_new_reasons
+from components.conclude_run.step import judge_spans
 from perennial.cli.main import app
 from perennial.errors import DataError, LedgerError, PerennialError
 from perennial.ledger.events import Ledger, NewEvent
-from perennial.project import Project
+from perennial.project import Project, load_project
 from perennial.spans.landed import find_landed
 from perennial.spans.quarantine import decide_span
 from perennial.spans.window import choose_window, number_versions
-from schemas.records import Decision, DecisionMade, RunEnded, Span, SpanJudged
+from schemas.records import (
+    Check,
+    Decision,
+    DecisionMade,
+    RunEnded,
+    Span,
+    SpanJudged,
+    SpanValidation,
+    Validation,
+)
 from tests.perennial.folders import make_project
 from tests.perennial.records import run_started, selection
 
@@ -205,6 +216,46 @@ def test_what_is_released_and_then_trained_on_names_its_models(spans: Spans) -> 
     spans.run("run-2", spans.spans(), "6", accepted=bad)
     shown = spans.call("show", BAD).output
     assert "run run-2 (promoted): registry version 6" in shown and "registry version 5" not in shown
+
+
+def test_a_span_is_judged_again_by_corrected_rules(spans: Spans) -> None:
+    (spans.project.folder / "data" / f"{NEW}.parquet").unlink()
+    rules = {
+        "data_digest": spans.project.digest_of("ingest_examples"),
+        "rules_digest": spans.project.digest_of("check_examples"),
+        "checks_digest": spans.project.digest_of("validate_data"),
+    }
+    chosen = selection("run-2", spans.spans()).model_copy(update=rules)
+    bad = next(span for span in spans.spans() if span.name == BAD)
+    spans.ledger.append(run_started("run-2", chosen))
+    spans.judge("span_quarantined", bad, "run-2")
+    source, waits = nothing_new_reasons(spans.project, spans.ledger)
+    assert "not judged before" in source
+    assert waits == (
+        f"span {BAD} waits in quarantine: {REASON}; `perennial spans release|judge|reject` decides"
+    )
+    spans.project.expectations_path.write_text('{"expectations": []}')
+    (_, waits) = nothing_new_reasons(load_project(spans.project.folder), spans.ledger)
+    assert waits == (
+        f"span {BAD} waits in quarantine; what it is judged by has changed since: `perennial spans "
+        f'judge PROJECT {BAD} --why "…"` has the next run judge it again'
+    )
+    done = spans.call("judge", BAD, "--why", "the range was wrong")
+    assert done.output == f"span {BAD} version 1 is reopened: the next run judges it again\n"
+    window = choose_window(spans.spans(), spans.ledger.judged_spans(), 3)
+    assert (window.new, window.released) == ([BAD], [])
+    assert len(nothing_new_reasons(spans.project, spans.ledger)) == 1
+    refused = SpanValidation(
+        span=bad,
+        new=True,
+        rows={"train": 300},
+        labels={},
+        checks=[Check(kind="rows", subject="table", verdict="failed", message="too few")],
+    )
+    again = Validation(spans=[refused], accepted=False, reasons=[])
+    verdicts = judge_spans("data_rejected", again, "run-3", spans.ledger.judged_spans())
+    spans.ledger.append(*verdicts)
+    assert spans.window() == [GOOD]
 
 
 def test_reject_keeps_a_quarantined_span_away(spans: Spans) -> None:

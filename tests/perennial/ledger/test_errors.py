@@ -42,13 +42,13 @@ def test_truncated_database(tmp_path):
     ledger.append(*(run_started(f"r{i}") for i in range(200)))
     ledger.close()
     os.truncate(path, path.stat().st_size // 2)
-    with pytest.raises(LedgerError, match="malformed"):
+    with pytest.raises(LedgerError, match=r"is damaged\. Restore it"):
         Ledger(f"sqlite:///{path}").events()
 
 
 def test_folder_in_the_way(tmp_path):
     (tmp_path / "ledger.db").mkdir()
-    assert "unable to open" in _message(f"sqlite:///{tmp_path / 'ledger.db'}")
+    assert "cannot be opened" in _message(f"sqlite:///{tmp_path / 'ledger.db'}")
 
 
 def test_file_in_the_way_of_the_folder(tmp_path):
