@@ -73,7 +73,7 @@ STEP_INPUTS = {
             "checks.expectations",
             "checks.set_aside",
         ),
-        (EXPECTATIONS_FILE,),
+        (SCHEMA_TYPES, EXPECTATIONS_FILE),
     ),
     "compute_statistics": StepInputs(("label",), (SCHEMA_FILE,)),
     "validate_data": StepInputs(

@@ -6,17 +6,22 @@ import copy
 import logging
 import re
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
+from components.check_examples.broken_rules import (
+    check_can_be_judged,
+    check_columns_exist,
+    rule_place,
+)
 from components.check_examples.data_docs import finish_site
+from components.check_examples.dates import frame_in_seconds, has_dates, in_seconds, show_dates
 from components.check_examples.example_table import BLOCK_ROWS, Table
 from components.check_examples.in_parts import ROW_BY_ROW, add_up, frame_for
 from perennial.errors import ProjectError
-from perennial.step_inputs import EXPECTATIONS_FILE
 from perennial.storage.atomic import publish_folder
 from perennial.tfx_compat import prepare_process
 from schemas.project import Severity
@@ -58,13 +63,21 @@ class Finding:
 
 
 class Suite:
-    """The expectations of a project, ready to judge tables of one span."""
+    """The expectations of a project, ready to judge tables of one span.
+
+    `known` are the columns that a rule may name, also where a span has no value of them.
+    """
 
     def __init__(
-        self, context: Any, definition: Any, items: list[dict[str, Any]], default: Severity
+        self,
+        context: Any,
+        definition: Any,
+        items: list[dict[str, Any]],
+        default: Severity,
+        known: Collection[str] = (),
     ) -> None:
         self._context, self._definition = context, definition
-        self._items = items
+        self._items, self._known = items, known
         self._severities = [
             read_severity(number, item) or default for number, item in enumerate(items)
         ]
@@ -74,11 +87,21 @@ class Suite:
             expectation.id: number
             for number, expectation in enumerate(definition.suite.expectations)
         }
+        # Great Expectations compares no text with a date: these are judged in seconds.
+        self._dated = {
+            number: _build_one(number, in_seconds(item))
+            for number, item in enumerate(items)
+            if has_dates(item)
+        }
 
     def judge(self, table: Table, span: str, most: int = BLOCK_ROWS) -> list[Finding]:
         """Runs every expectation on a table, in the order of expectations.json.
 
         A table of more than `most` rows is judged in parts (`in_parts`), which gives the same.
+
+        Raises:
+            ProjectError: An expectation names a column that there is not, or can be judged on no
+                row.
         """
         store = self._context.validation_results_store
         for key in store.list_keys():  # the Data Docs show the newest run only
@@ -93,11 +116,53 @@ class Suite:
         found = self._by_number(results)
         if whole is None:
             found = self._judge_in_parts(table, most, frame)
+        else:
+            found |= {number: self._validate_dated(number, whole) for number in self._dated}
+        if whole is None or self._dated:
             self._show(results, found)
+        lacking = {
+            number: self._check_rule(number, frame)
+            for number, result in found.items()
+            if _raised(result)
+        }
         return [
-            _as_finding(self._items[number], self._severities[number], found[number], table)
+            _as_finding(
+                self._items[number],
+                self._severities[number],
+                found[number],
+                table,
+                lacking.get(number, []),
+            )
             for number in range(len(self._items))
         ]
+
+    def _check_rule(self, number: int, frame: pd.DataFrame) -> list[str]:
+        """Finds what kept a rule from being judged; lists the columns that the span lacks.
+
+        Raises:
+            ProjectError: The rule is at fault.
+        """
+        item = self._items[number]
+        lacking = check_columns_exist(number, item, frame.columns, self._known)
+        if lacking:
+            return lacking
+
+        def judge(rows: pd.DataFrame) -> str | None:
+            if number in self._dated:
+                result = self._validate_dated(number, rows)
+            else:
+                expected = self._definition.suite.expectations[number]
+                result = self._validate(expected, rows).to_json_dict()
+            return _cause(result) if _raised(result) else None
+
+        check_can_be_judged(number, item, frame, judge)
+        return []
+
+    def _validate_dated(self, number: int, frame: pd.DataFrame) -> dict[str, Any]:
+        """Judges a rule whose bounds are dates."""
+        item = self._items[number]
+        result = self._validate(self._dated[number], frame_in_seconds(item, frame)).to_json_dict()
+        return show_dates(item, result, frame)
 
     def _judge_in_parts(
         self, table: Table, most: int, first: pd.DataFrame
@@ -107,24 +172,31 @@ class Suite:
 
         whole = self._definition.suite.expectations
         apart = [number for number, item in enumerate(self._items) if item["type"] in ROW_BY_ROW]
+        together = [number for number in apart if number not in self._dated]
         suite = gx.ExpectationSuite(
-            name="row by row", expectations=[copy.copy(whole[number]) for number in apart]
+            name="row by row", expectations=[copy.copy(whole[number]) for number in together]
         )
-        for copied, number in zip(suite.expectations, apart, strict=True):
+        for copied, number in zip(suite.expectations, together, strict=True):
             copied.id = whole[number].id  # by which its results are known
         parts: dict[int, list[dict[str, Any]]] = {number: [] for number in apart}
         for block in table.blocks(most) if apart else ():
             for number, found in self._by_number(self._validate(suite, block)).items():
                 parts[number].append(found)
+            for number in self._dated.keys() & set(apart):
+                parts[number].append(self._validate_dated(number, block))
         added = {
             number: add_up(parts[number], self._items[number]["kwargs"].get("mostly", 1))
             for number in apart
         }
         for number, item in enumerate(self._items):
-            if number not in added:
-                added[number] = self._validate(
-                    whole[number], frame_for(item, table, first)
-                ).to_json_dict()
+            if number in added:
+                continue
+            needed = frame_for(item, table, first)
+            added[number] = (
+                self._validate_dated(number, needed)
+                if number in self._dated
+                else self._validate(whole[number], needed).to_json_dict()
+            )
         return added
 
     def _validate(self, expected: Any, frame: pd.DataFrame) -> Any:
@@ -179,8 +251,12 @@ class Suite:
 
 
 @contextmanager
-def open_suite(expectations: list[dict[str, Any]], default: Severity) -> Iterator[Suite]:
+def open_suite(
+    expectations: list[dict[str, Any]], default: Severity, known: Collection[str] = ()
+) -> Iterator[Suite]:
     """Opens the suite in a context of its own; `default` is the severity of those without one.
+
+    `known` are the columns that an expectation may name though a span has no value of them.
 
     Raises:
         ProjectError: An expectation does not exist, does not take its arguments, or has an unknown
@@ -199,7 +275,9 @@ def open_suite(expectations: list[dict[str, Any]], default: Severity) -> Iterato
         batches = context.data_sources.add_pandas("spans").add_dataframe_asset("span")
         batch = batches.add_batch_definition_whole_dataframe("whole")
         definition = gx.ValidationDefinition(name="span", data=batch, suite=suite)
-        yield Suite(context, context.validation_definitions.add(definition), expectations, default)
+        yield Suite(
+            context, context.validation_definitions.add(definition), expectations, default, known
+        )
 
 
 def build_expectations(expectations: list[dict[str, Any]]) -> list[Any]:
@@ -209,30 +287,28 @@ def build_expectations(expectations: list[dict[str, Any]]) -> list[Any]:
         ProjectError: An expectation does not exist, does not take its arguments, or has an unknown
             severity.
     """
-    prepare_process()
-    from great_expectations.expectations.expectation_configuration import ExpectationConfiguration
-
-    built = []
     for number, item in enumerate(expectations):
         _refuse_unknown_keys(number, item)
         read_severity(number, item)
-        kwargs = {
-            name: value for name, value in item["kwargs"].items() if name not in _NOT_PASSED_ON
-        }
-        extra = {name: item[name] for name in _PASSED_ON if item.get(name) is not None}
-        try:
-            built.append(
-                ExpectationConfiguration(type=item["type"], kwargs=kwargs, **extra).to_domain_obj()
-            )
-        except (
-            Exception
-        ) as error:  # Great Expectations raises pydantic's, its own and plain errors alike
-            expected = "must be an expectation that Great Expectations knows, with its arguments"
-            received = f"{item['type']} {item['kwargs']} ({_first_line(error)})"
-            raise ProjectError(
-                _where(number), expected, received, "See Great Expectations' gallery."
-            ) from error
-    return built
+    return [_build_one(number, item) for number, item in enumerate(expectations)]
+
+
+def _build_one(number: int, item: Mapping[str, Any]) -> Any:
+    prepare_process()
+    from great_expectations.expectations.expectation_configuration import ExpectationConfiguration
+
+    kwargs = {name: value for name, value in item["kwargs"].items() if name not in _NOT_PASSED_ON}
+    extra = {name: item[name] for name in _PASSED_ON if item.get(name) is not None}
+    try:
+        return ExpectationConfiguration(type=item["type"], kwargs=kwargs, **extra).to_domain_obj()
+    except (
+        Exception
+    ) as error:  # Great Expectations raises pydantic's, its own and plain errors alike
+        expected = "must be an expectation that Great Expectations knows, with its arguments"
+        received = f"{item['type']} {item['kwargs']} ({_first_line(error)})"
+        raise ProjectError(
+            rule_place(number), expected, received, "See Great Expectations' gallery."
+        ) from error
 
 
 def read_severity(number: int, item: dict[str, Any]) -> Severity | None:
@@ -246,7 +322,7 @@ def read_severity(number: int, item: dict[str, Any]) -> Severity | None:
         return None
     if not isinstance(meta, dict):
         raise ProjectError(
-            f"{_where(number)}.meta", "must be an object", meta, 'Write {"severity": "warn"}.'
+            f"{rule_place(number)}.meta", "must be an object", meta, 'Write {"severity": "warn"}.'
         )
     for severity in get_args(Severity):
         if meta.get("severity") == severity:
@@ -255,7 +331,7 @@ def read_severity(number: int, item: dict[str, Any]) -> Severity | None:
     if "severity" not in meta:
         return None
     where, expected = (
-        f"{_where(number)}.meta.severity",
+        f"{rule_place(number)}.meta.severity",
         f"must be one of {', '.join(get_args(Severity))}",
     )
     raise ProjectError(
@@ -276,16 +352,19 @@ def _refuse_unknown_keys(number: int, item: dict[str, Any]) -> None:
     if unknown:
         remedy = "Arguments belong into `kwargs`, a severity into `meta`."
         raise ProjectError(
-            _where(number), "must hold only `type`, `kwargs` and `meta`", ", ".join(unknown), remedy
+            rule_place(number),
+            "must hold only `type`, `kwargs` and `meta`",
+            ", ".join(unknown),
+            remedy,
         )
 
 
-def _where(number: int) -> str:
-    return f"{EXPECTATIONS_FILE}: expectations[{number}]"
-
-
 def _as_finding(
-    item: dict[str, Any], severity: Severity, found: dict[str, Any], table: Table
+    item: dict[str, Any],
+    severity: Severity,
+    found: dict[str, Any],
+    table: Table,
+    lacking: Sequence[str],
 ) -> Finding:
     subject = _subject(item)
     name, wanted = _describe_rule(item)
@@ -302,8 +381,11 @@ def _as_finding(
         return Finding(check, f"{subject}: {rule}")
     rows = find_rows(found, len(table))
     unnamed = rows is None and "unexpected_count" in (found.get("result") or {})
-    why = "; Great Expectations did not name them all, so none was set aside" if unnamed else ""
-    message = f"{rule}; {_observed(found)}{why}"
+    why = "; Great Expectations named only some of them, so all of them stay" if unnamed else ""
+    observed = _observed(found)
+    if lacking:
+        observed = f"the span has no value of {', '.join(f'`{name}`' for name in lacking)}"
+    message = f"{rule}; {observed}{why}"
     check = Check(
         kind="expectation", subject=subject, verdict="failed", message=message, severity=severity
     )
@@ -379,10 +461,18 @@ def _observed(found: dict[str, Any]) -> str:
         )
     if "observed_value" in result:
         return f"received {result['observed_value']}"
-    return _cause(found)
+    return _cause(found) if _raised(found) else "it is not so"
 
 
-def _cause(found: dict[str, Any]) -> str:
+def _raised(found: Mapping[str, Any]) -> bool:
+    """Tells whether an error kept an expectation from being judged."""
+    info = found.get("exception_info") or {}
+    return any(
+        each.get("raised_exception") for each in (info, *info.values()) if isinstance(each, Mapping)
+    )
+
+
+def _cause(found: Mapping[str, Any]) -> str:
     """Gives in one line why an expectation could not be evaluated."""
     info = found.get("exception_info") or {}
     messages = [info.get("exception_message")]

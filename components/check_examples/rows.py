@@ -87,7 +87,7 @@ def check_rows(
     if failing and not decision.aside:
         few = (already + failing) / total <= limit
         why = (
-            "without them others break one"
+            "once they are gone, other rows break one"
             if few
             else f"at most {_percent(limit)} may be set aside"
         )

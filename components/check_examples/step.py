@@ -14,6 +14,7 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from components.check_examples.broken_rules import check_bounds
 from components.check_examples.example_table import make_table
 from components.check_examples.expectations import open_suite
 from components.check_examples.labels import explain_rule, label_rule
@@ -34,6 +35,7 @@ from perennial.data.row_keys import (
 )
 from perennial.data.shown_examples import count_without, value_name, values_of
 from perennial.project import Project
+from perennial.readers.columns import columns_of
 from perennial.spans.artifacts import DATA_DOCS, SET_ASIDE_FILE
 from perennial.storage.atomic import link_file, publish_text
 from perennial.storage.digests import digest_value
@@ -55,7 +57,7 @@ def check_examples(project: Project, examples: Path, output: Path) -> CheckedSpa
             and the Data Docs, `data_docs/`.
 
     Raises:
-        ProjectError: The expectations cannot be used.
+        ProjectError: The expectations cannot be used; the data is not judged then.
     """
     if output.exists():  # of a killed attempt; its files may share their bytes with `examples`
         shutil.rmtree(output)
@@ -127,9 +129,13 @@ def _settle(project: Project, ingestion: Ingestion, files: list[str], output: Pa
     def decide(failing: int, settled: bool) -> RowsDecision:
         return decide_rows(ingested, ingestion.set_aside, failing, settings.set_aside, settled)
 
+    columns = columns_of(project.schema)
+    check_bounds(project.expectations, columns)
+    # A schema without features does not tell which columns there are.
+    known = {*columns, *ingestion.columns} if columns else set()
     rule = label_rule(project, ingestion)
     expectations = [*project.expectations, *([rule] if rule else [])]
-    with open_suite(expectations, settings.expectations) as suite:
+    with open_suite(expectations, settings.expectations, known) as suite:
         if not ingested:
             return Settled(suite.not_compared("there are no rows"), decide(0, True))
         with tempfile.TemporaryDirectory(dir=output) as scratch:

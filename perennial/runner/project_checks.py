@@ -5,8 +5,10 @@ from __future__ import annotations
 import difflib
 import math
 
+from components.check_examples.broken_rules import check_bounds
 from perennial.errors import ProjectError
 from perennial.project import NATIVE, PREPROCESSING, RUN_FN, Project, read_text
+from perennial.readers.columns import columns_of
 from perennial.schema.environments import (
     SERVING,
     TRAINING,
@@ -41,7 +43,7 @@ def check_project(project: Project) -> None:
     _check_judgement(project)
     _check_roles(project)
     choose_stages(project)
-    _ = project.expectations
+    check_bounds(project.expectations, columns_of(project.schema))
 
 
 def _check_module(project: Project) -> None:

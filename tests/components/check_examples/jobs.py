@@ -184,6 +184,24 @@ def judge(
     return counted
 
 
+def refusals(columns: dict[str, list[Any]], expectations: list[dict[str, Any]]) -> list[str]:
+    """For each expectation alone: the error that it meets, in a project that knows the columns."""
+    import pandas as pd
+
+    from components.check_examples.expectations import open_suite
+    from perennial.errors import PerennialError
+
+    met = []
+    for expectation in expectations:
+        try:
+            with open_suite([expectation], "quarantine", columns) as suite:
+                suite.judge(FrameTable(pd.DataFrame(columns)), "a span")
+            met.append("no error")
+        except PerennialError as error:
+            met.append(f"{type(error).__name__}: {error}")
+    return met
+
+
 def map_expectations() -> set[str]:
     """The type of every row-level expectation that Great Expectations has."""
     from great_expectations.expectations import core

@@ -11,8 +11,10 @@ import statistics
 
 import pytest
 
+from components.check_examples.broken_rules import check_bounds
 from components.check_examples.expectations import find_rows, read_severity
 from perennial.errors import ProjectError
+from perennial.readers.columns import Column
 from tests.components.check_examples import jobs
 from tests.forked import forked
 
@@ -165,7 +167,7 @@ CASES = [
         HELD,
     ),
 ]
-# Great Expectations has them for databases only: the failure says so.
+# Great Expectations has them for databases only.
 NOT_FOR_FRAMES = {
     "column_values_to_match_like_pattern": {"column": "text", "like_pattern": "a%"},
     "column_values_to_match_like_pattern_list": {"column": "text", "like_pattern_list": ["a%"]},
@@ -179,7 +181,6 @@ def _expectation(kind, kwargs, **more):
 
 
 ALL = [_expectation(kind, kwargs) for kind, kwargs, _ in CASES]
-ALL += [_expectation(kind, kwargs) for kind, kwargs in NOT_FOR_FRAMES.items()]
 
 
 @pytest.fixture(scope="module")
@@ -238,11 +239,108 @@ def test_no_row_level_expectation_was_forgotten():
     assert {f"expect_{kind}" for kind in tried} == forked(jobs.map_expectations)
 
 
-@pytest.mark.parametrize("number", range(len(NOT_FOR_FRAMES)))
-def test_what_frames_cannot_be_asked_fails_for_the_whole_span_in_one_line(judged, number):
-    check, rows, _ = judged[len(CASES) + number]
-    assert check.verdict == "failed" and rows == [] and "\n" not in check.message
-    assert not check.message.endswith("no result"), check.message
+BETWEEN = "column_values_to_be_between"
+# A rule that can be judged on no row, and what is said of it.
+BROKEN = [
+    *[
+        (kind, kwargs, "can be judged on what its columns")
+        for kind, kwargs in NOT_FOR_FRAMES.items()
+    ],
+    (BETWEEN, {"column": "n", "min_value": "2026-01-01"}, r"\(`n`: numbers\).*'2026-01-01'"),
+    (BETWEEN, {"column": "text", "max_value": 5}, r"\(`text`: text\).*max_value 5"),
+    (BETWEEN, {"column": "n", "min_value": 5, "max_value": 1}, "min_value cannot be greater"),
+    (BETWEEN, {"column": "N", "max_value": 5}, "must name a column .*`N`. Did you mean `n`"),
+    ("column_mean_to_be_between", {"column": "date", "max_value": 5}, r"\(`date`: text\)"),
+    ("column_values_to_match_regex", {"column": "text", "regex": "["}, "unterminated"),
+    ("column_values_to_be_of_type", {"column": "n", "type_": "Foo"}, "Foo"),
+]
+
+
+@pytest.fixture(scope="module")
+def refused():
+    rules = [_expectation(kind, kwargs) for kind, kwargs, _ in BROKEN]
+    return forked(jobs.refusals, COLUMNS, rules)
+
+
+@pytest.mark.parametrize("number", range(len(BROKEN)))
+def test_rule_that_can_be_judged_on_no_row_is_a_mistake_of_the_project(refused, number):
+    assert refused[number].startswith("ProjectError: expectations.json: expectations[0] must ")
+    assert "\n" not in refused[number] and len(refused[number]) < 600
+    assert re.search(BROKEN[number][2], refused[number]), refused[number]
+
+
+def test_rule_that_some_rows_keep_from_being_judged_is_their_fault():
+    rule = _expectation(
+        "column_values_to_match_json_schema",
+        {"column": "broken json", "json_schema": {"type": "object"}},
+    )
+    ((check, rows, _),) = forked(jobs.judge, COLUMNS, [rule])
+    assert check.verdict == "failed" and rows == []
+
+
+def test_bounds_are_of_the_kind_that_the_schema_gives_their_column():
+    columns = {"fare": Column("float"), "day": Column("bytes"), "image": Column("float", many=True)}
+
+    def check(**kwargs):
+        check_bounds([_expectation(BETWEEN, kwargs)], columns)
+
+    check(column="fare", min_value=0)
+    check(column="day", min_value="2026-01-01")
+    check(column="image", min_value="2026-01-01")  # has no such column, which the step says
+    with pytest.raises(
+        ProjectError, match=r"\[0\]\.min_value must be a number, as `fare`.*1767225600"
+    ):
+        check(column="fare", min_value="2026-01-01")
+    with pytest.raises(ProjectError, match=r"\[0\]\.max_value must be a date.*`day`.*Received: 7"):
+        check(column="day", max_value=7)
+
+
+DAYS = [
+    "2026-01-01",
+    None,
+    "n/a",
+    "2025-12-31T23:30:00-01:00",
+    "2026-02-01 00:00:00",
+    "9999-12-31",
+    "2026-01-31T23:59:59.5Z",
+    "31.01.2026",
+]
+# type, bounds, rows that break it, and what is said
+DATED = [
+    (
+        BETWEEN,
+        {"min_value": "2026-01-01"},
+        [2, 7],
+        "not so in 2 of 8 rows (such as n/a, 31.01.2026)",
+    ),
+    (BETWEEN, {"max_value": "2026-01-31"}, [2, 4, 5, 6, 7], "not so in 5 of 8 rows (such as n/a, "),
+    (
+        BETWEEN,
+        {"min_value": "2026-01-01", "max_value": "2026-02-01T00:00:00Z", "strict_max": True},
+        [2, 4, 5, 7],
+        "not so in 4 of 8 rows",
+    ),
+    (
+        "column_max_to_be_between",
+        {"max_value": "2026-01-31"},
+        [],
+        "received 'n/a', which is no date",
+    ),
+]
+
+
+@pytest.mark.parametrize("most", [100, 3])
+def test_texts_are_compared_with_dates(most):
+    rules = [_expectation(kind, {"column": "day", **bounds}) for kind, bounds, *_ in DATED]
+    rules.append(
+        _expectation("column_min_to_be_between", {"column": "good", "min_value": "2026-01-02"})
+    )
+    columns = {"day": DAYS, "good": ["2026-01-01", "2026-01-02"] * 4}
+    *results, (least, _, _) = forked(jobs.judge, columns, rules, most)
+    for (check, rows, _), (_, _, expected, message) in zip(results, DATED, strict=True):
+        assert (check.verdict, rows) == ("failed", expected)
+        assert message in check.message
+    assert "received 2026-01-01T00:00:00" in least.message
 
 
 def _result(rows, count):

@@ -98,7 +98,7 @@ def test_failure_names_counts_share_limit_and_the_commonest_causes():
 def test_rows_that_do_not_settle_the_suite_say_so():
     check = check_rows(decide_rows(100, 0, 1, 0.5, settled=False), (100, 0, 1), 0.5, "warn", {})
     assert check.verdict == "passed" and check.message.endswith(
-        "stay: without them others break one"
+        "stay: once they are gone, other rows break one"
     )
 
 

@@ -369,18 +369,27 @@ def test_rule_without_an_end_sets_nothing_aside(tmp_path):
     }
     checked = forked(jobs.check, _project(tmp_path / "project", [outliers]), rows, tmp_path)
     assert checked.set_aside == 0 and _by_subject(checked)["x"].verdict == "failed"
-    assert "without them others break one" in _by_subject(checked, "rows")["table"].message
+    assert (
+        "once they are gone, other rows break one" in _by_subject(checked, "rows")["table"].message
+    )
     assert "not so in 1 of 300 rows" in _by_subject(checked)["x"].message
 
 
-def test_rule_on_a_column_that_is_not_there_fails_and_the_rest_is_judged(tmp_path):
-    nowhere = {"type": UNIQUE["type"], "kwargs": {"column": "nowhere"}}
+def test_rule_on_a_column_that_this_span_lacks_fails_and_the_rest_is_judged(tmp_path):
+    lacking = {"type": UNIQUE["type"], "kwargs": {"column": "date"}}  # of schema.pbtxt
     checked = forked(
-        jobs.check, _project(tmp_path / "project", [nowhere, RANGE]), _spoiled(), tmp_path
+        jobs.check, _project(tmp_path / "project", [lacking, RANGE]), _spoiled(), tmp_path
     )
     found = _by_subject(checked)
-    assert found["nowhere"].verdict == "failed" and '"nowhere"' in found["nowhere"].message
+    assert found["date"].verdict == "failed"
+    assert found["date"].message.endswith("the span has no value of `date`")
     assert found["x"].verdict == "set_aside"
+
+
+def test_rule_on_a_column_that_there_is_not_is_an_error_of_the_project(tmp_path):
+    nowhere = {"type": UNIQUE["type"], "kwargs": {"column": "dates"}}
+    with pytest.raises(ProjectError, match=r"expectations\[1\] must name a column.*mean `date`"):
+        forked(jobs.check, _project(tmp_path / "project", [RANGE, nowhere]), _rows(20), tmp_path)
 
 
 def test_span_with_a_rule_that_cannot_be_used_is_an_error_of_the_project(tmp_path):
