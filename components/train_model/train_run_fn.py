@@ -19,6 +19,7 @@ from perennial.export.served_model import Array, ServedModel
 from perennial.storage.digests import digest_folder
 from perennial.tasks import Task
 from perennial.training.artifacts import LOGS, SAVED_MODEL
+from perennial.training.finite_values import naming_not_finite
 from perennial.training.losses import example_scores, total_losses
 from perennial.training.trainer import Measured
 from perennial.training.transformed_features import TransformedFeatures
@@ -39,7 +40,8 @@ def train_by_calling(job: Job, window: Path) -> Training:
     Publishes the record.
 
     Raises:
-        ProjectError: `run_fn` fails, or saves nothing that can be served.
+        ProjectError: `run_fn` fails, or saves nothing that can be served; or training fails, and
+            transformed values are NaN or infinite.
         TrainingError: The loss is not finite, or the model does not take an example.
         IntegrityError: The champion that it starts from is not the one that was evaluated.
     """
@@ -54,17 +56,18 @@ def train_by_calling(job: Job, window: Path) -> Training:
         job.output / LOGS,
         split_files(window, "eval"),
     )
-    # It is measured by the functions that were saved: to load them again would take seconds.
-    wrapped = train_by_run_fn(
-        project, job.instance, features, job.hyperparameters, base, work, logs, output, held_out
-    )
-    model = wrapped.served
-    train, evaluated = (
-        measure_served(model, split_files(window, split), project.tasks, most)
-        for split, most in (("train", _MOST_TRAIN), ("eval", None))
-    )
-    epoch = Epoch(train_loss=train.loss, eval_loss=evaluated.loss, eval_metric=evaluated.metric)
-    _check_finite(job, epoch)
+    with naming_not_finite(project, features):
+        # It is measured by the functions that were saved: to load them again would take seconds.
+        wrapped = train_by_run_fn(
+            project, job.instance, features, job.hyperparameters, base, work, logs, output, held_out
+        )
+        model = wrapped.served
+        train, evaluated = (
+            measure_served(model, split_files(window, split), project.tasks, most)
+            for split, most in (("train", _MOST_TRAIN), ("eval", None))
+        )
+        epoch = Epoch(train_loss=train.loss, eval_loss=evaluated.loss, eval_metric=evaluated.metric)
+        _check_finite(job, epoch)
     record = Training(
         instance=job.instance,
         strategy="run_fn",

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from components.transform_features.finite_values import add_counts, read_counts
 from components.transform_features.labels import check_labels
 from components.transform_features.parity import Parity, Sampled, check_parity
 from perennial.data.beam import make_pipeline
@@ -39,7 +40,8 @@ _RAW = "__perennial_raw_example_f27c9b6e__"
 def transform_features(project: Project, window: Path, graph: Path, output: Path) -> Parity:
     """Transforms the train and eval splits of a window by the graph of `analyse_features`.
 
-    Writes `output/transform_graph/` and `output/transformed_examples/Split-{train,eval}/`. The
+    Writes `output/transform_graph/`, `output/transformed_examples/Split-{train,eval}/`, and in how
+    many examples a feature or label is NaN or infinite, which the first training looks at. The
     label passes through as int64 unless `preprocessing_fn` returns it itself. What was written for
     some examples of each split is then compared with what the server computes for the same
     examples.
@@ -54,6 +56,7 @@ def transform_features(project: Project, window: Path, graph: Path, output: Path
     with tempfile.TemporaryDirectory() as scratch, naming_user_line(project):
         _run(project, window, output, Path(scratch))
         sampled = [pair for split in TRANSFORMED for pair in _read_pairs(Path(scratch, split))]
+        read_counts(Path(scratch), TRANSFORMED).write(output)
     check_labels(project, TransformedFeatures(output, project.tasks))
     return check_parity(project, output / TRANSFORM_GRAPH, sampled)
 
@@ -83,6 +86,7 @@ def _run(project: Project, window: Path, output: Path, scratch: Path) -> None:
 def _add_transforms(
     pipeline: Any, project: Project, window: Path, output: Path, scratch: Path
 ) -> None:
+    import apache_beam as beam
     from tensorflow_transform import beam as tft_beam
 
     examples = raw_examples(project, "transform_features", raw_column=_RAW)
@@ -95,6 +99,7 @@ def _add_transforms(
         )
         _write(done, split, output)
         _sample(done, split, scratch)
+        add_counts(done[0] | f"Batches[{split}]" >> beam.Map(_batch_of), split, scratch)
 
 
 def _write(done: Any, split: str, output: Path) -> None:
@@ -151,6 +156,10 @@ def _sampler(schema: Any) -> Callable[[Any], Iterator[tuple[int, bytes, bytes]]]
             yield zlib.crc32(raw[row]), raw[row], encoded
 
     return sample
+
+
+def _batch_of(item: Any) -> pa.RecordBatch:
+    return _without_raw(item[0])
 
 
 def _without_raw(batch: pa.RecordBatch) -> pa.RecordBatch:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from perennial.errors import ProjectError, describe_error
 from perennial.project import Project
 from perennial.tasks import LATENT, Task
+from perennial.training.finite_values import check_finite
 from perennial.training.keras_internals import is_functional, reset_layer_names, tensor_below_head
 from perennial.training.losses import task_outputs
 from perennial.training.model_call import call_model
@@ -98,9 +99,10 @@ class ModelBuilder:
         """Tries a model on some examples.
 
         Raises:
-            ProjectError: It does not take the transformed features, or its output does not fit the
-                tasks.
+            ProjectError: It does not take the transformed features, its output does not fit the
+                tasks, or there are NaN or infinite values that it cannot be trained on.
         """
+        check_finite(self.project, self.features, lambda features: self._try(model, features))
         features, _ = self.features.sample("train", _PROBED)
         outputs = self._try(model, features)
         where = function_line(self.project.module().build_model)

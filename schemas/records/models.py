@@ -9,6 +9,17 @@ from schemas.records.base import FileRecord, Record
 from schemas.records.data import Span
 
 
+class NotFinite(FileRecord):
+    """The transformed features and labels that are NaN or infinite, with in how many examples.
+
+    `rows` are all examples of the train and eval splits.
+    """
+
+    FILE: ClassVar[str] = "not_finite.json"
+    rows: int
+    examples: dict[str, int]
+
+
 class Champion(Record):
     """The registry version that serves, by which deployment in the ledger."""
 

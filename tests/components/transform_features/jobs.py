@@ -7,6 +7,7 @@ from typing import Any
 
 from perennial.errors import PerennialError
 from perennial.project import Project
+from schemas.records import NotFinite
 from tests.components.analyse_features.windows import with_body
 from tests.forked import import_wrapper
 
@@ -41,6 +42,28 @@ def messages(project: Project, bodies: list[str], window: Path, folder: Path) ->
         except PerennialError as error:
             found.append(str(error))
     return found
+
+
+def check_models(project: Project, window: Path, folder: Path) -> tuple[NotFinite, str, str]:
+    """What the transform counted; then what a model that masks NaN meets, and one that does not."""
+    import tensorflow as tf
+
+    from perennial.training.finite_values import check_finite, read_not_finite
+    from perennial.training.transformed_features import TransformedFeatures
+
+    def mask(features: dict[str, Any]) -> Any:
+        return tf.where(tf.math.is_finite(features["fare"]), features["fare"], 0.0)
+
+    transform(project, window, folder)
+    features = TransformedFeatures(folder / "features", project.tasks)
+    met = []
+    for predict in (mask, lambda features: {"prediction": features["fare"]}):
+        try:
+            check_finite(project, features, predict)
+            met.append("no error")
+        except PerennialError as error:
+            met.append(str(error))
+    return read_not_finite(features), met[0], met[1]
 
 
 def read_features(project: Project, folder: Path) -> dict[str, tuple[dict[str, Any], Any]]:

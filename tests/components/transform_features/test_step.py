@@ -10,6 +10,7 @@ from perennial.errors import ProjectError
 from tests.components.analyse_features.windows import make_rides, rides
 from tests.components.transform_features.jobs import (
     build_and_transform,
+    check_models,
     digits,
     messages,
     read_features,
@@ -154,6 +155,31 @@ def test_innocent_functions_pass(told, body):
     assert told[body] == "no error"
 
 
+NOT_FINITE = """
+fare, miles = inputs["fare"], inputs["miles"]
+return {
+    "fare": tf.where(fare > 20.0, float("nan"), fare),
+    "log": tf.sparse.from_dense(tf.expand_dims(tf.math.log(miles + 1.0), 1)),
+    "good": fare,
+}
+"""
+
+
+def test_values_that_are_not_finite_are_named_before_a_model_is_blamed(rode, tmp_path):
+    _, folder, _ = rode
+    project = make_rides(tmp_path / "project", NOT_FINITE)
+    counted, masked, error = forked(check_models, project, folder / "window", tmp_path)
+    kept = [row for split in ("train", "eval") for row in _rows(project, split)]
+    dear = sum(row["fare"] > 20 for row in kept)
+    unknown = sum(row["miles"] is None for row in kept)
+    assert counted.examples == {"fare": dear, "log": unknown} and counted.rows == len(kept)
+    assert masked == "no error"
+    assert error.startswith("model.py:5: preprocessing_fn must give finite numbers. Received: `")
+    assert f"`fare` is NaN or infinite in {dear} of {len(kept)} examples" in error
+    assert f"`log` is NaN or infinite in {unknown} of {len(kept)} examples" in error
+    assert "tf.math.is_finite" in error
+
+
 def test_function_that_drops_examples(told):
     assert list(told.values())[-1] == (
         "model.py:5: preprocessing_fn must give one row for each example. Received: another number "
@@ -198,7 +224,7 @@ def test_wrappers_pass_the_graph_on_and_refuse_another_project(rode, tmp_path):
     project, folder, _ = rode
     digests = [project.digest_of(step) for step in ("analyse_features", "transform_features")]
     left = forked(wrapped, project, digests, folder / "window", tmp_path)
-    assert left == ["transform_graph", "transformed_examples"]
+    assert left == ["not_finite.json", "transform_graph", "transformed_examples"]
     with pytest.raises(
         ProjectError, match=r"what transform_features reads of the project .* must stay"
     ):

@@ -1,9 +1,12 @@
 """The user's model: what is wrong with it is told with the line of the user's file."""
 
+import os
 import re
+import shutil
 
 import pytest
 
+from schemas.records import NotFinite
 from tests.forked import forked
 from tests.perennial.training import jobs
 
@@ -77,6 +80,21 @@ def test_logits_become_probabilities_where_the_settings_say_so(chain, chain_proj
     """The same weights, the same paths: only the softmax is not the user's any more."""
     same, paths = forked(jobs.with_logits, chain_project, chain.features)
     assert same and paths[0] == paths[1]
+
+
+def test_labels_that_are_not_finite_are_named_and_not_the_learning_rate(
+    chain, chain_project, tmp_path
+):
+    features = tmp_path / "features"
+    shutil.copytree(chain.features, features, copy_function=os.link)
+    (features / NotFinite.FILE).unlink()
+    NotFinite(rows=90, examples={"pixels": 5, "label": 3}).write(features)
+    found = forked(jobs.build_error, chain_project, features, "CLASSES = 10", "CLASSES = 10")
+    assert re.search(
+        r"model\.py:\d+: preprocessing_fn must give finite numbers\. Received: the label `label` is "
+        r"NaN or infinite in 3 of 90 examples, `pixels` is NaN or infinite in 5 of 90",
+        found,
+    ), found
 
 
 def test_weights_go_by_path_and_shape(chain, chain_project):
