@@ -301,9 +301,11 @@ def _floor(evaluation: Evaluation, metric: Metric, floor: float | None) -> Crite
     if floor is None:
         passed, explanation = True, f"{name} is {_show(value)}; no floor is set"
     else:
-        passed = value <= floor if metric in LOWER_IS_BETTER else value >= floor
-        place = "within" if passed else "beyond"
-        explanation = f"{name} is {_show(value)}, {place} the floor of {_show(floor)}"
+        lower = metric in LOWER_IS_BETTER
+        passed = value <= floor if lower else value >= floor
+        place = "within" if passed else "above" if lower else "below"
+        limit = "limit" if lower else "floor"
+        explanation = f"{name} is {_show(value)}, {place} the {limit} of {_show(floor)}"
     return Criterion(
         name=name,
         kind="floor",

@@ -53,7 +53,7 @@ def check_columns(
         _check(
             name,
             "failed",
-            f"{place} must have no columns but {_list(names)}. Received: `{name}` too",
+            f"{place} must have only the columns {_list(names)}. Received: `{name}` too",
             severity,
         )
         for name in new

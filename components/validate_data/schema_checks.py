@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import TYPE_CHECKING
 
+from components.validate_data.anomaly_messages import describe_anomaly
 from components.validate_data.column_checks import training_features
 from perennial.schema.environments import TRAINING, schema_of_environment
 from perennial.tfx_compat import import_tfdv
@@ -36,16 +37,12 @@ def check_schema(
     anomalies = tfdv.validate_statistics(statistics, expected, environment=TRAINING)
     found = [*anomalies.anomaly_info.items(), ("table", anomalies.dataset_anomaly_info)]
     failed = [
-        Check(
-            kind="schema",
-            subject=name,
-            verdict="failed",
-            message=reason.description,
-            severity=severity,
-        )
+        Check(kind="schema", subject=name, verdict="failed", message=message, severity=severity)
         for name, info in found
         if name not in told
-        for reason in info.reason
+        for message in dict.fromkeys(
+            describe_anomaly(reason, name, expected, statistics) for reason in info.reason
+        )
     ]
     wrong = {*told, *(check.subject for check in failed)}
     return failed + [

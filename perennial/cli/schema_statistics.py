@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from components.check_examples.step import check_examples
 from components.compute_statistics.step import compute_statistics
 from components.ingest_examples.step import ingest_examples
+from perennial.cli.disagreeing_spans import find_disagreement
 from perennial.data.distributions import Distribution, read_distributions
 from perennial.data.merge_statistics import combine_statistics
 from perennial.data.statistics import read_statistics
@@ -102,7 +103,7 @@ def measure_anew(project: Project, spans: Sequence[Span], folder: Path) -> Measu
     values of each.
 
     Raises:
-        DataError: A span cannot be read.
+        DataError: A span cannot be read, or spans hold text and numbers in the same column.
     """
     folders = {span.name: folder / f"{number}" for number, span in enumerate(spans)}
     measured = [_measure_unchecked(project, s, folders[s.name], infer=True) for s in spans]
@@ -110,7 +111,11 @@ def measure_anew(project: Project, spans: Sequence[Span], folder: Path) -> Measu
     merged = _merge_types([see_features(each.statistics) for each in measured])
     if merged is not None:
         typed = _with_schema(project, merged)
-        measured = [_measure_unchecked(typed, s, folders[s.name] / "typed") for s in spans]
+        seen = [see_features(each.statistics) for each in measured]
+        try:
+            measured = [_measure_unchecked(typed, s, folders[s.name] / "typed") for s in spans]
+        except DataError as error:
+            raise find_disagreement(project, spans, seen) or error from None
     parts = [each.statistics for each in measured]
     statistics = combine_statistics(parts, [each.distributions for each in measured])
     columns = list(dict.fromkeys(c for each in reversed(measured) for c in each.record.columns))

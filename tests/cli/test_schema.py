@@ -9,6 +9,7 @@ import csv
 import json
 import os
 import re
+import sqlite3
 from pathlib import Path
 
 import pyarrow as pa
@@ -220,6 +221,31 @@ def faults(tmp_path_factory):
 def test_faults_are_reported(faults, case, code, message):
     assert faults[case][0] == code
     assert re.search(message, faults[case][1], re.DOTALL), faults[case][1]
+
+
+def test_spans_of_a_table_that_disagree_name_the_odd_value_and_its_row(tmp_path):
+    project = make_project(tmp_path / "irises")
+    database = project.folder / "irises.db"
+    with sqlite3.connect(database) as connection:
+        connection.execute("CREATE TABLE irises (day TEXT, id TEXT, width, label INTEGER)")
+        rows = [
+            (DAYS[number // 150], f"iris-{number}", 2 + number / 100, number % 3)
+            for number in range(300)
+        ]
+        rows[17] = (DAYS[0], "iris-17", "n/a", 2)
+        connection.executemany("INSERT INTO irises VALUES (?, ?, ?, ?)", rows)
+    settings = yaml.safe_load((project.folder / "project.yaml").read_text())
+    table = {"url": f"sqlite:///{database}", "table": "irises", "span": "day"}
+    settings["data"] = {"table": table, "key": "id"}
+    (project.folder / "project.yaml").write_text(yaml.safe_dump(settings))
+    (project.folder / "schema.pbtxt").unlink()
+    ((code, output),) = forked(run_cli, str(project.folder), INFER)
+    assert code == 3
+    assert (
+        "column `width` must hold numbers in every span, or text in every span. Received: numbers "
+        f"in span {DAYS[1]}, and text in 1 of 150 values of span {DAYS[0]}, the first at "
+    ) in output
+    assert "row 18: 'n/a'" in output
 
 
 # --- text, where types are not in the file ------------------------------------------------------------

@@ -196,3 +196,21 @@ def validate_third_day(
         outputs = here / "window", here / "measured", here / "validation"
         found[kind] = validate_data(project, [span.name], [], checked, statistics, *outputs)
     return found
+
+
+def describe_anomalies(cases: list[tuple[str, list[Any]]]) -> list[list[str]]:
+    """For each feature in text form, and the values of a column `x`: what breaks the schema."""
+    import pandas as pd
+    from google.protobuf import text_format
+    from tensorflow_metadata.proto.v0 import schema_pb2
+
+    from components.validate_data.schema_checks import check_schema
+    from perennial.tfx_compat import import_tfdv
+
+    described = []
+    for feature, values in cases:
+        schema = text_format.Parse(f"feature {{ {feature} }}", schema_pb2.Schema())
+        statistics = import_tfdv().generate_statistics_from_dataframe(pd.DataFrame({"x": values}))
+        checks = check_schema(statistics, schema, "quarantine")
+        described.append([check.message for check in checks if check.verdict == "failed"])
+    return described
