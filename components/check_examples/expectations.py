@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from components.check_examples.broken_rules import (
+    broken_rule,
     check_can_be_judged,
     check_columns_exist,
     rule_place,
@@ -159,8 +160,15 @@ class Suite:
         return []
 
     def _validate_dated(self, number: int, frame: pd.DataFrame) -> dict[str, Any]:
-        """Judges a rule whose bounds are dates."""
+        """Judges a rule whose bounds are dates.
+
+        Raises:
+            ProjectError: Its column holds numbers.
+        """
         item = self._items[number]
+        column = item["kwargs"].get("column")
+        if column in frame and frame[column].dtype != object:
+            raise broken_rule(number, item, frame, "a number is not compared with a date")
         result = self._validate(self._dated[number], frame_in_seconds(item, frame)).to_json_dict()
         return show_dates(item, result, frame)
 

@@ -5,6 +5,7 @@ What happens when one fails or the run is ended.
 
 from __future__ import annotations
 
+import re
 import signal
 import subprocess
 import sys
@@ -47,9 +48,15 @@ def test_no_more_run_at_once_than_are_allowed(tmp_path):
 def test_when_one_fails_those_beside_it_are_finished_and_nothing_else_begins(tmp_path):
     ran = pipelines.run(pipelines.failing, tmp_path, at_once=2)
     assert not ran.succeeded
-    assert [failure.message for failure in ran.run.failures] == [
-        "fail failed: ValueError: this one fails"
-    ]
+    (failure,) = ran.run.failures
+    place = re.fullmatch(
+        r"fail failed: ValueError: this one fails \(all of it: (.*), line (\d+)\)", failure.message
+    )
+    assert place is not None, failure.message
+    lines = Path(place[1]).read_text().splitlines()[int(place[2]) - 1 :]
+    # Tasks beside it write into the same log.
+    assert any(line.startswith("Traceback") for line in lines)
+    assert "ValueError: this one fails" in lines
     assert (tmp_path / "a-ended").exists() and not (tmp_path / "after").exists()
     assert (tmp_path / "cleaned-up").read_text() == "FAILED"
     # The next run finds what was finished.

@@ -249,10 +249,10 @@ BROKEN = [
     (BETWEEN, {"column": "n", "min_value": "2026-01-01"}, r"\(`n`: numbers\).*'2026-01-01'"),
     (BETWEEN, {"column": "text", "max_value": 5}, r"\(`text`: text\).*max_value 5"),
     (BETWEEN, {"column": "n", "min_value": 5, "max_value": 1}, "min_value cannot be greater"),
-    (BETWEEN, {"column": "N", "max_value": 5}, "must name a column .*`N`. Did you mean `n`"),
+    (BETWEEN, {"column": "txt", "max_value": 5}, "must name a column .*`txt`. Did you mean `text`"),
     ("column_mean_to_be_between", {"column": "date", "max_value": 5}, r"\(`date`: text\)"),
     ("column_values_to_match_regex", {"column": "text", "regex": "["}, "unterminated"),
-    ("column_values_to_be_of_type", {"column": "n", "type_": "Foo"}, "Foo"),
+    ("column_values_to_be_of_type", {"column": "text", "type_": "Foo"}, "Foo"),
 ]
 
 
@@ -453,7 +453,7 @@ def test_verdicts_come_in_the_order_of_the_file_with_their_severity(judged):
         ("n", "failed", "warn"),
         ("n", "passed", "quarantine"),
     ]
-    assert '"nowhere"' in checks[0].message and "received 3" in checks[1].message
+    assert "`nowhere`" in checks[0].message and "received 3" in checks[1].message
     assert re.search(r"not so in 2 of 3 rows \(such as 2, 2\)", checks[2].message)
     assert [rows for _, rows, _ in found] == [
         [],
