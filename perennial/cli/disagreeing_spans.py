@@ -55,7 +55,8 @@ def find_disagreement(
             "must hold numbers in every span, or text in every span",
             f"numbers in span {with_numbers[0].name}, and text in {texts.texts} of {texts.values} "
             f"values of span {odd}, the first at {texts.first}",
-            "Correct it and land it again, or name the spans to infer from with --span.",
+            "Correct it and land it again, name such a word in data.missing, or name the spans to "
+            "infer from with --span.",
         )
     return None
 

@@ -15,7 +15,7 @@ from perennial.cli.disagreeing_spans import find_disagreement
 from perennial.data.distributions import Distribution, read_distributions
 from perennial.data.merge_statistics import combine_statistics
 from perennial.data.statistics import read_statistics
-from perennial.errors import DataError
+from perennial.errors import DataError, ProjectError
 from perennial.ledger.events import Ledger
 from perennial.project import Project
 from perennial.readers.columns import Kind, merge_kinds
@@ -136,15 +136,22 @@ def measure_span(project: Project, span: Span, folder: Path) -> Measured:
     rows = sum(record.rows.values()) + record.set_aside
     few_set_aside = record.set_aside <= project.settings.checks.set_aside * rows
     fits = not record.problem and few_set_aside  # as a run decides
+    changed = project
     if not fits or not set(record.columns) <= known:
-        project, record = _ingest_by_own_types(project, span, folder, fits)
-    check_examples(project, folder / "examples", folder / "checked")
+        changed, record = _ingest_by_own_types(project, span, folder, fits)
+    checked = folder / "checked"
+    try:
+        check_examples(changed, folder / "examples", checked)
+    except ProjectError:
+        if changed is project:
+            raise
+        checked = folder / "examples"  # a rule does not fit the types that are proposed
     options, output, label = (
         project.settings.beam.options,
         folder / "statistics",
         project.settings.label,
     )
-    compute_statistics(folder / "checked", options, output, project.schema, (label,))
+    compute_statistics(checked, options, output, changed.schema, (label,))
     statistics = read_statistics(output)
     rows = statistics.datasets[0].num_examples
     return Measured(statistics, [statistics], record.columns, rows, record.causes)
