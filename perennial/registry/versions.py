@@ -145,7 +145,7 @@ class Registry:
                 f"version {number} of {self.name}",
                 "must be in the registry",
                 f"it has {have}",
-                "Choose one.",
+                "Choose one." if known else "`perennial run` makes the first.",
             )
         return known[number]
 
