@@ -356,7 +356,7 @@ def test_round_trip_of_text(tmp_path):
     lines = [line.strip() for line in answers[2][1].splitlines() if line.startswith("  `")]
     assert lines == [
         "`trip_seconds`: type INT -> FLOAT",
-        "`surge`: new feature FLOAT, one value, in 100% of examples; not asked of clients",
+        "`surge`: new feature FLOAT, at most one value, in 100% of examples; not asked of clients",
         "`company`: values +1: Zebra Cabs",
     ]
     assert "no change needed" in answers[4][1]

@@ -176,13 +176,13 @@ def test_batch_predictions_do_not_depend_on_the_format(digits, ending, tmp_path)
     assert {row["id"]: row["predicted_class"] for row in found} == expected
 
 
-def test_batch_input_that_does_not_fit_names_the_feature_and_leaves_nothing(digits, tmp_path):
+def test_batch_input_that_does_not_fit_names_the_feature_and_leaves_the_reasons_alone(digits, tmp_path):
     path = tmp_path / "short.jsonl"
     path.write_text('{"id": "a", "image": [1, 2, 3]}\n')
     done = digits.command("predict", str(path))
     assert done.returncode == 3
     assert "image" in done.stderr and "64" in done.stderr and "Traceback" not in done.stderr
-    assert os.listdir(tmp_path) == ["short.jsonl"]
+    assert sorted(os.listdir(tmp_path)) == ["short.jsonl", "short.predictions.set_aside.jsonl"]
 
 
 def test_rollback_and_promote_by_hand(digits):

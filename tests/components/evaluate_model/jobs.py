@@ -205,6 +205,7 @@ def run_wrapper(
         str(project.folder),
         project.digest_of("evaluate_model"),
         champion,
+        [],
         window,
         models,
         **outputs,
