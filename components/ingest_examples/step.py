@@ -159,8 +159,7 @@ def _check_whole(project: Project, source: Source, columns: list[str], total: To
     if total.rows.total() == 0:
         counted = "1 row" if rows == 1 else f"{rows} rows"
         received = f"{counted}, all set aside, the first {total.first}"
-        remedy = "Land it again, or see what `perennial schema diff` proposes."
-        raise BrokenFileError(name, "must hold rows that are examples", received, remedy)
+        raise BrokenFileError(name, "must hold rows that are examples", received)
 
 
 def _publish_lines(files: list[Path], destination: Path) -> None:

@@ -74,7 +74,6 @@ def read_csv_header(stream: BinaryIO, part: Part, max_value_mb: float) -> list[s
                 part.place(number),
                 "must have commas between its cells",
                 f"{name}: {shorten(header[0])}",
-                "Land it again with commas.",
             )
     return header
 

@@ -82,7 +82,7 @@ BAD = {
     ),
     "semicolons.csv": (
         b"id;label\na;1\n",
-        "must have the column `id` (data.key). Received: id;label",
+        ": line 1 must have commas between its cells. Received: semicolons: 'id;label'",
     ),
     "no-label.csv": (b"id,fare\na,1\n", "must have the column `label` (label). Received: id, fare"),
     "no-label.jsonl": (
