@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from tensorflow_metadata.proto.v0.anomalies_pb2 import AnomalyInfo
     from tensorflow_metadata.proto.v0.schema_pb2 import Feature, Schema
     from tensorflow_metadata.proto.v0.statistics_pb2 import (
+        CommonStatistics,
         DatasetFeatureStatisticsList,
         FeatureNameStatistics,
     )
@@ -30,8 +31,13 @@ class _Found:
     allowed: frozenset[str]
     counts: dict[str, int]
 
+    def _common(self) -> CommonStatistics:
+        kind = self.statistics.WhichOneof("stats")
+        common: CommonStatistics = getattr(self.statistics, kind).common_stats
+        return common
+
     def presence(self) -> str | None:
-        missing = self.rows - self.statistics.common_stats.num_non_missing
+        missing = self.rows - self._common().num_non_missing
         if not missing:
             return None
         share = self.feature.presence.min_fraction
@@ -48,7 +54,7 @@ class _Found:
         return f"{rows}; schema.pbtxt asks for one {asked}"
 
     def number_of_values(self) -> str | None:
-        common = self.statistics.common_stats
+        common = self._common()
         least, most = common.min_num_values, common.max_num_values
         held = f"{least:,}" if least == most else f"{least:,} to {most:,}"
         if self.feature.HasField("shape"):

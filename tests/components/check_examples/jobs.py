@@ -76,7 +76,8 @@ def lay_out(
             ) as writer:
                 for row in members[number::files]:
                     writer.write(to_example(_plain(row)).SerializeToString(deterministic=True))
-    labels = [str(row["label"]) if row.get("label") is not None else "missing" for row in rows]
+    # Ingestion sets rows without a label aside, so it counts none.
+    labels = [str(row["label"]) for row in rows if row.get("label") is not None]
     record = Ingestion(
         span=Span(name="2026-01-01", version=1, uri="data/day.csv", fingerprint="f"),
         columns=list(rows[0]) if rows else [],
