@@ -32,7 +32,11 @@ class _Found:
     counts: dict[str, int]
 
     def _common(self) -> CommonStatistics:
+        from tensorflow_metadata.proto.v0 import statistics_pb2
+
         kind = self.statistics.WhichOneof("stats")
+        if kind is None:  # nothing was measured, as no row has a value
+            return statistics_pb2.CommonStatistics()
         common: CommonStatistics = getattr(self.statistics, kind).common_stats
         return common
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal, TypeVar, cast
 
-from perennial.errors import BusyError, LedgerError, describe_system_error
+from perennial.errors import BusyError, LedgerError
 from perennial.ledger.database import open_table, public_url
 from perennial.ledger.table import DuplicateKeyError, NewRow, Row, StorageError
 from schemas.records import (
@@ -253,8 +253,7 @@ class Ledger:
             raise
         except (StorageError, OSError) as error:
             remedy = "Check ledger.url and free disk space."
-            cause = describe_system_error(error) or error
-            raise LedgerError(self._where, f"must {expected}", cause, remedy) from error
+            raise LedgerError(self._where, f"must {expected}", error, remedy) from error
 
 
 def body_of(event: Event, kind: type[B]) -> B:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from perennial.errors import describe_system_error
 from perennial.ledger.table import DuplicateKeyError, NewRow, Row, StorageError
 from perennial.storage.locks import hold_file_lock
 
@@ -198,7 +199,8 @@ class SqliteTable:
         if isinstance(error, sqlite3.OperationalError):
             with suppress(OSError):
                 full = os.statvfs(self._path.parent).f_bavail == 0
-        return "no space left on the disk" if full else _first_line(error)
+        meaning = describe_system_error(error) or _first_line(error)
+        return "no space left on the disk" if full else meaning
 
 
 @contextmanager

@@ -176,7 +176,9 @@ def test_batch_predictions_do_not_depend_on_the_format(digits, ending, tmp_path)
     assert {row["id"]: row["predicted_class"] for row in found} == expected
 
 
-def test_batch_input_that_does_not_fit_names_the_feature_and_leaves_the_reasons_alone(digits, tmp_path):
+def test_batch_input_that_does_not_fit_names_the_feature_and_leaves_the_reasons_alone(
+    digits, tmp_path
+):
     path = tmp_path / "short.jsonl"
     path.write_text('{"id": "a", "image": [1, 2, 3]}\n')
     done = digits.command("predict", str(path))
