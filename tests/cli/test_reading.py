@@ -73,7 +73,7 @@ def test_ledger_and_registry_are_read(place):
 
 def test_the_champion_scores_a_file_into_another_folder(place, tmp_path):
     data = sorted((place / "data").iterdir())[0]
-    forked(predict_file, str(place), str(data), str(tmp_path / "scored.parquet"))
+    forked(predict_file, str(place), str(data), str(tmp_path / "scored.parquet"), "0")
     scored = pq.read_table(tmp_path / "scored.parquet")
     assert (
         scored.num_rows == pq.read_table(data).num_rows and "predicted_class" in scored.schema.names
