@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.pairs.project import LEARNED, NEW, OLD
+from tests.pairs.project import BAD, CONSTANT, FUTURE, GOOD, LEARNED, NEW, OLD, UNREADABLE
 from tests.pairs.whole_runs import NOTHING, Run, Scene
 
 
@@ -60,6 +60,11 @@ def stops(run: Run) -> tuple[str, int]:
 def attempts(run: Run) -> list[int]:
     """Gives the number of each repetition."""
     return [selection.attempt for selection in run.selections]
+
+
+def former(run: Run) -> list[str]:
+    """Gives the versions that served before and that the champion was compared with."""
+    return [one.version for one in run.evaluation.former]
 
 
 def is_explained(run: Run) -> bool:
@@ -123,16 +128,24 @@ def chosen(run: Run) -> tuple[str, str]:
 # --- scenes ---------------------------------------------------------------------------------------
 
 # The champion answers as `old` does, the candidate as `new` does; neither learns anything.
-FIRST = Scene(NOTHING, OLD, {}, retrain=False)
+FIRST = Scene(NOTHING, OLD, {"gate.trivial": "warn"}, retrain=False)
+# There is no champion, and the candidate learns nothing either.
+UNTAUGHT = Scene(NOTHING, CONSTANT, {}, retrain=False)
 JUDGED = Scene("first", NEW, {})
 # A span lands that fails every check; each check warns.
 _WARN = dict.fromkeys(
-    ("columns", "rows", "anomalies", "expectations", "drift", "label_drift", "skew"), "warn"
+    ("duplicates", "columns", "rows", "anomalies", "expectations", "drift", "label_drift", "skew"),
+    "warn",
 )
 CHECKED = Scene(
-    "first", OLD, {f"checks.{name}": value for name, value in _WARN.items()}, (1, 2), retrain=False
+    "first",
+    OLD,
+    {f"checks.{name}": value for name, value in _WARN.items()},
+    (GOOD, BAD),
+    retrain=False,
 )
-UNREADABLE = Scene("first", OLD, CHECKED.settings, (1, 2, 3), retrain=False)
+BROKEN = Scene("first", OLD, CHECKED.settings, (GOOD, BAD, UNREADABLE), retrain=False)
+AHEAD = Scene("first", OLD, CHECKED.settings, (GOOD, BAD, FUTURE), retrain=False)
 # A search over a width; no candidate reaches the floor.
 TUNED = Scene(
     "first",
@@ -165,9 +178,10 @@ PROMOTED = ("promoted",)
 KEPT = "kept_champion"
 REFUSED = "data_rejected"
 
-_BY_SITE = {"evaluate.slices": ["site"], "gate.slice_loss": 0.05}
 _BY_WARD = {"evaluate.slices": ["ward"], "gate.slice_loss": 0.05}
 _BY_PATIENT = {"evaluate.group": "patient"}
+# A candidate that answers as the champion does is good enough.
+_AS_GOOD = {"gate.metric": "log_loss", "gate.mode": "not_worse"}
 _FAIR = {"evaluate.fairness.features": ["clinic"], "gate.fairness": "block"}
 _SUSPECT = {"evaluate.covariates.features": ["tag"], "gate.covariates": "block"}
 _AS_SERVED = {"evaluate.serving": "covariate_shift", "gate.distribution": "serving"}
@@ -181,7 +195,7 @@ PAIRS = (
     ),
     Pair(
         "gate.mode",
-        Scene("first", OLD, {"gate.metric": "log_loss"}),  # the candidate is the champion
+        Scene("first", OLD, {"gate.metric": "log_loss"}),  # the candidate is the champion's equal
         ("better", "not_worse"),
         verdict,
         ((KEPT, "difference"), PROMOTED),
@@ -233,6 +247,23 @@ PAIRS = (
         verdict,
         (PROMOTED, (KEPT, "covariate")),
         {"evaluate.covariates.features": ["tag"]},
+    ),
+    Pair("gate.trivial", UNTAUGHT, ("warn", "block"), verdict, (PROMOTED, (KEPT, "trivial"))),
+    Pair(
+        "gate.newest_span",
+        CHECKED,
+        ("warn", "block"),
+        verdict,
+        (PROMOTED, (KEPT, "newest_span")),
+        _AS_GOOD,
+    ),
+    Pair(
+        "gate.newest_fall",
+        CHECKED,
+        (100.0, 0.05),
+        verdict,
+        (PROMOTED, (KEPT, "newest_span")),
+        {**_AS_GOOD, "gate.newest_span": "block"},
     ),
     Pair("gate.repeats", JUDGED, (0, 1), attempts, ([0], [0, 1]), _BY_PATIENT),
     # --- evaluate
@@ -333,11 +364,20 @@ PAIRS = (
         (PROMOTED, (KEPT, "covariate")),
         _SUSPECT,
     ),
+    Pair("evaluate.former_days", PATCHED, (90, 0), former, (["1"], [])),
     Pair("evaluate.explain.examples", JUDGED, (0, 200), is_explained, (False, True)),
     Pair("evaluate.explain.repeats", JUDGED, (5, 2), importance_intervals, None, _EXPLAINED),
     Pair("evaluate.explain.steps", JUDGED, (32, 8), path_gaps, None, _EXPLAINED),
     Pair("evaluate.explain.single", JUDGED, (5, 1), explained, (5, 1), _EXPLAINED),
     # --- checks
+    Pair(
+        "checks.duplicates",
+        CHECKED,
+        ("warn", "quarantine"),
+        refusal,
+        ((KEPT,), (REFUSED, "duplicates")),
+    ),
+    Pair("checks.future", AHEAD, ("quarantine", "stop"), stops, ((KEPT, 0), (REFUSED, 1))),
     Pair(
         "checks.columns", CHECKED, ("warn", "quarantine"), refusal, ((KEPT,), (REFUSED, "columns"))
     ),
@@ -361,7 +401,7 @@ PAIRS = (
         ((KEPT,), (REFUSED, "label_drift")),
     ),
     Pair("checks.skew", CHECKED, ("warn", "quarantine"), refusal, ((KEPT,), (REFUSED, "skew"))),
-    Pair("checks.readable", UNREADABLE, ("quarantine", "stop"), stops, ((KEPT, 0), (REFUSED, 1))),
+    Pair("checks.readable", BROKEN, ("quarantine", "stop"), stops, ((KEPT, 0), (REFUSED, 1))),
     Pair(
         "checks.set_aside",
         CHECKED,

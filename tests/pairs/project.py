@@ -42,6 +42,7 @@ import keras
 
 GIVEN = {given}
 LEARNED = {learned}
+OFFSET = {offset}
 
 
 def preprocessing_fn(inputs):
@@ -49,25 +50,30 @@ def preprocessing_fn(inputs):
 
 
 def build_model(transform_output, hp):
-    """The sum of logits that are given, and of one that is learned."""
+    """The sum of logits that are given, of one that is learned, and of a constant."""
     inputs = {{name: keras.Input((1,), name=name) for name in ("old", "new", "tag")}}
     width = hp.Choice("width", [2, 4], default=4)
     latent = keras.layers.Concatenate()(list(inputs.values()))
     latent = keras.layers.Dense(width, activation="tanh", name="latent")(latent)
-    logit = keras.layers.Rescaling(LEARNED)(keras.layers.Dense(1)(latent))
+    logit = keras.layers.Rescaling(LEARNED, OFFSET)(keras.layers.Dense(1)(latent))
     for name, factor in GIVEN.items():
         logit = keras.layers.Add()([logit, keras.layers.Rescaling(factor)(inputs[name])])
     return keras.Model(inputs, keras.layers.Activation("sigmoid")(logit))
 '''
-# The answers are the column `old`; they are `new`, moved by `tag`; and they are learned.
-OLD = _MODULE.format(given={"old": 1.0}, learned=1e-6)
-NEW = _MODULE.format(given={"new": 1.0, "tag": 0.5}, learned=1e-6)
-LEARNED = _MODULE.format(given={}, learned=1.0)
+# The answers are the column `old`; they are `new`, moved by `tag`; they are always 0; and they
+# are learned.
+OLD = _MODULE.format(given={"old": 1.0}, learned=1e-6, offset=0.0)
+NEW = _MODULE.format(given={"new": 1.0, "tag": 0.5}, learned=1e-6, offset=0.0)
+CONSTANT = _MODULE.format(given={}, learned=1e-6, offset=-3.0)
+LEARNED = _MODULE.format(given={}, learned=1.0, offset=0.0)
+
+# What lands: rows, rows that fail every check, what is no table, and rows of a day to come.
+GOOD, BAD, UNREADABLE, FUTURE = "2026-01-01", "2026-01-02", "2026-01-03", "2999-01-01"
 
 SETTINGS: dict[str, Any] = {
     "name": "pairs",
     "label": "label",
-    "data.spans": "data/{SPAN}.csv",
+    "data.spans": "data/{YYYY}-{MM}-{DD}.csv",
     "data.key": "id",
     "data.serving_log": "requests/south.csv",
     "data.splits": {"train": 0.2, "eval": 0.2, "test": 0.6},
@@ -90,10 +96,11 @@ def write_project(folder: Path) -> None:
     folder.mkdir(parents=True)
     (folder / "schema.pbtxt").write_text(SCHEMA)
     (folder / "expectations.json").write_text(json.dumps({"expectations": EXPECTATIONS}))
-    rows = make_rows(1800)
-    _write_rows(folder / "landed" / "1.csv", rows)
-    _write_rows(folder / "landed" / "2.csv", [_spoil(i, row) for i, row in enumerate(rows[:400])])
-    (folder / "landed" / "3.csv").write_bytes(b"\xff\xfe\x00no table")
+    rows, landed = make_rows(1800), folder / "landed"
+    _write_rows(landed / f"{GOOD}.csv", rows)
+    _write_rows(landed / f"{BAD}.csv", [_spoil(i, row) for i, row in enumerate(rows[:400])])
+    (landed / f"{UNREADABLE}.csv").write_bytes(b"\xff\xfe\x00no table")
+    _write_rows(landed / f"{FUTURE}.csv", [{**row, "id": f"new {row['id']}"} for row in rows])
     for site in ("north", "south"):
         served = [row for row in rows if row["site"] == site] * 2
         others = [row for row in rows if row["site"] != site][:150]
@@ -149,16 +156,18 @@ def make_rows(count: int) -> list[dict[str, Any]]:
 
 
 def _spoil(number: int, row: dict[str, Any]) -> dict[str, Any]:
-    """Makes a row of a span that fails every check.
+    """Makes a row of a span that fails every check, and on which the champion is wrong.
 
-    Every tenth row lacks its label and most others are of class 1, one age cannot be, most rows are
-    of camera a, and there is a column too many.
+    Every tenth row lacks its label and most others are of class 1, to which `old` mostly says 0; an
+    eighth has the key of an older row; one age cannot be; most rows are of camera a; and there is a
+    column too many.
     """
     return {
         **row,
-        "id": f"later {row['id']}",
+        "id": row["id"] if number % 8 == 1 else f"later {row['id']}",
         "label": "" if number % 10 == 0 else 1 if number % 5 else row["label"],
-        "age": 150 if number == 1 else row["age"],
+        "old": row["old"] if number % 3 == 0 else -1.0,
+        "age": 150 if number == 2 else row["age"],
         "camera": "a" if number % 5 < 3 else row["camera"],
         "more": "a column that the schema does not know",
     }

@@ -38,7 +38,7 @@ from schemas.records import (
     Tuning,
     Validation,
 )
-from tests.pairs.project import SETTINGS, write_project
+from tests.pairs.project import GOOD, SETTINGS, write_project
 
 R = TypeVar("R", bound=FileRecord)
 # Of the state folder, what every run adds to and none changes.
@@ -62,7 +62,7 @@ class Scene:
     state: str
     module: str
     settings: Mapping[str, Any]
-    spans: tuple[int, ...] = (1,)
+    spans: tuple[str, ...] = (GOOD,)
     retrain: bool = True
 
 
