@@ -79,7 +79,9 @@ class Spans:
             champion=version,
             report=None,
         )
-        self.ledger.append(run_started(name, selection(name, window)))
+        read_by = self.project.digest_of("ingest_examples")
+        chosen = selection(name, window, data_digest=read_by)
+        self.ledger.append(run_started(name, chosen))
         self.ledger.append(
             NewEvent("decision", DecisionMade(decision=decided, version=version, digest="d"), name)
         )

@@ -17,6 +17,7 @@ PROJECT = "my-project"
 QUICK = {
     "stabilise": {"draws": 1, "steps": 6},
     "train": {"epochs": 20, "instances": 1, "batch_size": 16, "learning_rate": 0.01},
+    "gate": {"mode": "not_worse", "margin": 0.1, "confidence": 0.9, "floors": {"accuracy": 0.8}},
 }
 
 

@@ -254,7 +254,7 @@ def test_messages_name_line_function_and_argument(again):
     assert feature == (
         "model.py:7: preprocessing_fn must run on the data. Received: TypeError: features.hashed: "
         "values must be text "
-        "or whole numbers. Received: a tensor of float32.. Correct it."
+        "or whole numbers. Received: a tensor of float32. Correct it."
     )
 
 

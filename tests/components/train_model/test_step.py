@@ -148,8 +148,8 @@ def messages(chain, tmp_path_factory):
         (
             "too narrow",
             0,
-            "must give [batch, classes] with at least 10 classes for the multi_class task "
-            "`prediction`",
+            "must give [batch, classes] with at least 10 classes, as the labels have for the "
+            "multi_class task `prediction`",
         ),
         ("logits", 0, "must give probabilities that sum to 1 for `prediction`"),
         ("no batch", 0, "must give [batch, classes] with at least 10 classes"),
