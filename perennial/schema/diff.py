@@ -145,6 +145,7 @@ def reading_schema(schema: Schema, guessed: Mapping[str, Seen], label: str, spoi
         text = spoilt and guess and guess.type == schema_pb2.BYTES
         if guess and (widened or text or not is_alive(feature)):
             feature.ClearField("domain_info")
+            feature.ClearField("lifecycle_stage")  # what is not in use is not read
             feature.type = guess.type
         if feature.name == label:
             feature.ClearField("domain_info")

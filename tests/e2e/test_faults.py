@@ -48,7 +48,8 @@ def test_full_disk_ends_in_a_message_and_loses_nothing(tmp_path):
         subprocess.run(["umount", "-l", artifacts], check=True)
     result = json.loads(done.stdout.splitlines()[-1])
     assert done.returncode == 1 and result["outcome"] == "failed"
-    assert "no space left on the disk" in result["reasons"][0] and len(result["reasons"][0]) < 200
+    said, _, log = result["reasons"][0].partition(" (all of it: ")
+    assert "no space left on the disk" in said and len(said) < 200 and "kubeflow.log, line" in log
     assert "Traceback" not in done.stderr
     assert digits.ledger.judged_spans() == {} and digits.ledger.champion() is None
     assert digits.run_command()[1]["outcome"] == "promoted"
