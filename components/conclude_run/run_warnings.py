@@ -21,8 +21,7 @@ from schemas.records import (
     WarningKind,
 )
 
-# So many are told where there is no room for all.
-TOLD = 3
+_TOLD = 3
 # What is most likely to hurt comes first; what could not be compared comes last.
 _ORDER: tuple[WarningKind, ...] = (
     "newest_span",
@@ -74,6 +73,14 @@ def count_warnings(warnings: Sequence[RunWarning]) -> tuple[int, int]:
     """Counts the warnings, and what could not be compared."""
     unknown = sum(warning.kind == "not_compared" for warning in warnings)
     return len(warnings) - unknown, unknown
+
+
+def choose_told(warnings: Sequence[RunWarning]) -> list[RunWarning]:
+    """Chooses the warnings that are told where there is no room for all.
+
+    What could not be compared is counted there, and stands on the page.
+    """
+    return [warning for warning in warnings if warning.kind != "not_compared"][:_TOLD]
 
 
 def _place(warning: RunWarning) -> tuple[int, float]:

@@ -13,7 +13,7 @@ from components.conclude_run.collect import (
     relative_paths,
     run_folder,
 )
-from components.conclude_run.run_warnings import TOLD, count_warnings, list_warnings
+from components.conclude_run.run_warnings import choose_told, count_warnings, list_warnings
 from perennial.ledger.events import Ledger, NewEvent
 from perennial.project import Project
 from perennial.report.facts import RunFacts
@@ -77,7 +77,7 @@ def conclude_run(project: Project, run: str, outcome: Outcome, findings: Finding
         ),  # the state may be kept elsewhere
         warned=warned,
         not_compared=not_compared,
-        warnings=shown.warnings[:TOLD],
+        warnings=choose_told(shown.warnings),
     )
     verdicts = judge_spans(outcome, facts.validation, run, ledger.judged_spans())
     tuned = remember_search(outcome, facts.tuning, run)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from components.conclude_run.run_warnings import count_warnings, list_warnings
+from components.conclude_run.run_warnings import choose_told, count_warnings, list_warnings
 from perennial.report.page import render_report
 from schemas import records as r
 from tests.perennial.report.facts import DAYS, promoted, validation
@@ -112,6 +112,13 @@ def test_what_stops_a_run_or_quarantines_a_span_is_no_warning():
     blocking = FALL.model_copy(update={"blocking": True})
     found = list_warnings(facts_of(drift("fare", 0.2, severity="quarantine"), criteria=[blocking]))
     assert {one.kind for one in found} == {"not_compared"}
+
+
+def test_three_are_told_and_what_could_not_be_compared_is_counted_only():
+    kinds = ("newest_span", "drift", "not_compared", "rows", "training", "not_compared")
+    warnings = [r.RunWarning(kind=kind, subject="x", message="y") for kind in kinds]
+    assert [one.kind for one in choose_told(warnings)] == ["newest_span", "drift", "rows"]
+    assert choose_told(warnings[2:3]) == [] and count_warnings(warnings) == (4, 2)
 
 
 def test_the_page_has_all_of_them():
