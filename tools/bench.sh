@@ -1,8 +1,7 @@
 #!/bin/sh
 # Runs the benchmarks with the given Python, one after the other, keeps their figures in benchmarks/results, shows them
 # beside those of earlier days, and fails when one misses its target:  sh tools/bench.sh PYTHON
-# Without ALL=1 those that decide how long a person waits, in a quarter of an hour; with it all, each as thorough as
-# it can be, in about two hours.
+# Without ALL=1 those that decide how long a person waits; with it all, each as thorough as it can be, which takes hours.
 set -u
 failed=""
 run() {
