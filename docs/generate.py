@@ -310,7 +310,7 @@ def _bounds(field: FieldInfo) -> str:
 
 
 def _rules(model: type[BaseModel]) -> list[str]:
-    """What the validators of a section ask of several keys together.
+    """Lists what the validators of a section ask of several keys together.
 
     The first lines of their docstrings.
     """

@@ -17,7 +17,7 @@ import numpy as np
 import yaml
 
 from perennial.project import Project, load_project
-from tests.kinds import SPAN, make_window, train_kind
+from tests.kinds import SPAN, Kind, make_window, train_kind
 
 SCHEMA = """\
 feature { name: "id" type: BYTES presence { min_fraction: 1 } shape {} not_in_environment: "SERVING" }
@@ -54,26 +54,12 @@ _COMMON, _RARE = 500, 12
 
 
 @dataclass(frozen=True)
-class Leaking:
+class Leaking(Kind):
     """What the steps made; nothing in it is ever changed."""
-
-    folder: Path
-
-    @property
-    def project(self) -> Project:
-        return load_project(self.folder / "project")
 
     @property
     def window(self) -> Path:
         return self.folder / "window"
-
-    @property
-    def evaluation(self) -> Path:
-        return self.folder / "evaluation"
-
-    @property
-    def candidate(self) -> Path:
-        return self.folder / "candidate"
 
 
 def run_leaking(folder: Path) -> None:

@@ -55,7 +55,7 @@ _COLUMNS: dict[Part, str] = {
 
 @dataclass(frozen=True)
 class BatchResult:
-    """What came of a file.
+    """Outcome of scoring a file.
 
     Attributes:
         rows: How many predictions were written.

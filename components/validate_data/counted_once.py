@@ -80,7 +80,7 @@ def leave_out(
 
 @dataclass
 class _LeftOut:
-    """What was left out so far: rows by split, labels, and a digest of the keys."""
+    """Tally of what was left out so far: rows by split, labels, and a digest of the keys."""
 
     rows: Counter[str] = field(default_factory=Counter)
     labels: list[str] = field(default_factory=list)

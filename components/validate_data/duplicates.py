@@ -14,7 +14,7 @@ _SPANS_SHOWN = 3
 
 @dataclass(frozen=True)
 class Repetition:
-    """What a span has in common with other spans of the window.
+    """Rows that a span has in common with other spans of the window.
 
     Attributes:
         span_rows: How many rows the span has.
