@@ -224,14 +224,16 @@ def _read_example(window: Path) -> dict[str, tuple[str, list[Any]]]:
 
 
 def _read_span_statistics(folder: Path) -> list[FeatureStatistics]:
-    found = []
+    features = []
     for feature in read_statistics(folder).datasets[0].features:
         name, numbers = feature.path.step[0], feature.num_stats
         if feature.WhichOneof("stats") == "num_stats":
             common = numbers.common_stats
             counts = (common.num_non_missing, common.tot_num_values, numbers.num_zeros)
-            found.append(FeatureStatistics(name, *counts, numbers.min, numbers.max, numbers.mean))
-    return sorted(found, key=lambda statistics: statistics.name)
+            features.append(
+                FeatureStatistics(name, *counts, numbers.min, numbers.max, numbers.mean)
+            )
+    return sorted(features, key=lambda statistics: statistics.name)
 
 
 def _transform(project: Project, work: Path) -> dict[str, list[float]]:

@@ -367,7 +367,7 @@ class TuneSettings(Settings):
     )
 
     @property
-    def wanted(self) -> bool:
+    def enabled(self) -> bool:
         """Tells whether there is a budget."""
         return self.trials is not None or self.minutes is not None
 

@@ -87,12 +87,12 @@ class ExampleTable:
 
         The index counts from 0.
         """
-        wanted = [
+        columns_read = [
             name
             for name, feature in self.features.items()
             if columns is None or any(column in columns for column in feature.columns(name))
         ]
-        frame = self._show(list(self._batches(wanted)), wanted, 0)
+        frame = self._show(list(self._batches(columns_read)), columns_read, 0)
         return (
             frame
             if columns is None

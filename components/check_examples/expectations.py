@@ -114,23 +114,23 @@ class Suite:
             result_format=_COMPLETE,
             run_id=_run_identifier(span),
         )
-        found = self._by_number(results)
+        by_number = self._by_number(results)
         if whole is None:
-            found = self._judge_in_parts(table, most, frame)
+            by_number = self._judge_in_parts(table, most, frame)
         else:
-            found |= {number: self._validate_dated(number, whole) for number in self._dated}
+            by_number |= {number: self._validate_dated(number, whole) for number in self._dated}
         if whole is None or self._dated:
-            self._show(results, found)
+            self._show(results, by_number)
         lacking = {
             number: self._check_rule(number, frame)
-            for number, result in found.items()
+            for number, result in by_number.items()
             if _raised(result)
         }
         return [
             _as_finding(
                 self._items[number],
                 self._severities[number],
-                found[number],
+                by_number[number],
                 table,
                 lacking.get(number, []),
             )
@@ -188,8 +188,8 @@ class Suite:
             copied.id = whole[number].id  # by which its results are known
         parts: dict[int, list[dict[str, Any]]] = {number: [] for number in apart}
         for block in table.blocks(most) if apart else ():
-            for number, found in self._by_number(self._validate(suite, block)).items():
-                parts[number].append(found)
+            for number, outcome in self._by_number(self._validate(suite, block)).items():
+                parts[number].append(outcome)
             for number in self._dated.keys() & set(apart):
                 parts[number].append(self._validate_dated(number, block))
         added = {
@@ -211,10 +211,10 @@ class Suite:
         batch = self._definition.data.get_batch(batch_parameters={"dataframe": frame})
         return batch.validate(expected, result_format=_COMPLETE)
 
-    def _show(self, results: Any, found: Mapping[int, dict[str, Any]]) -> None:
+    def _show(self, results: Any, by_number: Mapping[int, dict[str, Any]]) -> None:
         """Puts findings in parts into the results that the Data Docs show."""
         for item in results.results:
-            part = found[self._numbers[item.expectation_config.id]]
+            part = by_number[self._numbers[item.expectation_config.id]]
             item.success, item.result, item.exception_info = (
                 part["success"],
                 part["result"],
@@ -370,15 +370,15 @@ def _refuse_unknown_keys(number: int, item: dict[str, Any]) -> None:
 def _as_finding(
     item: dict[str, Any],
     severity: Severity,
-    found: dict[str, Any],
+    outcome: dict[str, Any],
     table: Table,
     lacking: Sequence[str],
 ) -> Finding:
     subject = _subject(item)
-    name, wanted = _describe_rule(item)
-    rule = f"expected {name} {wanted}".rstrip()
-    if found["success"]:
-        message = f"{name}: {wanted}".rstrip(": ")
+    name, requirement = _describe_rule(item)
+    rule = f"expected {name} {requirement}".rstrip()
+    if outcome["success"]:
+        message = f"{name}: {requirement}".rstrip(": ")
         check = Check(
             kind="expectation",
             subject=subject,
@@ -387,10 +387,10 @@ def _as_finding(
             severity=severity,
         )
         return Finding(check, f"{subject}: {rule}")
-    rows = find_rows(found, len(table))
-    unnamed = rows is None and "unexpected_count" in (found.get("result") or {})
+    rows = find_rows(outcome, len(table))
+    unnamed = rows is None and "unexpected_count" in (outcome.get("result") or {})
     why = "; Great Expectations named only some of them, so all of them stay" if unnamed else ""
-    observed = _observed(found)
+    observed = _observed(outcome)
     if lacking:
         observed = f"the span has no value of {', '.join(f'`{name}`' for name in lacking)}"
     message = f"{rule}; {observed}{why}"
@@ -407,7 +407,7 @@ def _as_finding(
     return Finding(check, f"{subject}: {rule}", reasons)
 
 
-def find_rows(found: dict[str, Any], rows: int) -> list[int] | None:
+def find_rows(outcome: dict[str, Any], rows: int) -> list[int] | None:
     """Finds all rows that broke a row-level expectation; None where they are not all known.
 
     The lists of *values* in a result (`unexpected_list`, `partial_unexpected_list`,
@@ -416,12 +416,12 @@ def find_rows(found: dict[str, Any], rows: int) -> list[int] | None:
     there must be as many different rows as `unexpected_count` says.
 
     Args:
-        found: A failed expectation's result as JSON, in the format COMPLETE.
+        outcome: A failed expectation's result as JSON, in the format COMPLETE.
         rows: Rows of the frame that was judged; its index counts from 0.
 
     Source: great_expectations 1.24, `expectations/metrics/map_metric_provider`.
     """
-    result = found.get("result") or {}
+    result = outcome.get("result") or {}
     positions = sorted(
         {row for row in result.get("unexpected_index_list") or [] if isinstance(row, int)}
     )
@@ -447,16 +447,16 @@ def _describe_rule(item: dict[str, Any]) -> tuple[str, str]:
     """Describes an expectation by its name and arguments."""
     hidden = ("column", "condition_parser", *_NOT_PASSED_ON)
     rule = str(item["type"]).removeprefix("expect_").replace("_", " ")
-    wanted = (
+    arguments = (
         f"{name.replace('_', ' ')} {value}"
         for name, value in item["kwargs"].items()
         if name not in hidden
     )
-    return rule, ", ".join(wanted)
+    return rule, ", ".join(arguments)
 
 
-def _observed(found: dict[str, Any]) -> str:
-    result = found.get("result") or {}
+def _observed(outcome: dict[str, Any]) -> str:
+    result = outcome.get("result") or {}
     if "unexpected_count" in result:
         some = ", ".join(
             _brief(value)
@@ -469,20 +469,20 @@ def _observed(found: dict[str, Any]) -> str:
         )
     if "observed_value" in result:
         return f"received {result['observed_value']}"
-    return _cause(found) if _raised(found) else "it is not so"
+    return _cause(outcome) if _raised(outcome) else "it is not so"
 
 
-def _raised(found: Mapping[str, Any]) -> bool:
+def _raised(outcome: Mapping[str, Any]) -> bool:
     """Tells whether an error kept an expectation from being judged."""
-    info = found.get("exception_info") or {}
+    info = outcome.get("exception_info") or {}
     return any(
         each.get("raised_exception") for each in (info, *info.values()) if isinstance(each, Mapping)
     )
 
 
-def _cause(found: Mapping[str, Any]) -> str:
+def _cause(outcome: Mapping[str, Any]) -> str:
     """Gives in one line why an expectation could not be evaluated."""
-    info = found.get("exception_info") or {}
+    info = outcome.get("exception_info") or {}
     messages = [info.get("exception_message")]
     messages += [
         inner.get("exception_message") for inner in info.values() if isinstance(inner, dict)
@@ -490,5 +490,5 @@ def _cause(found: Mapping[str, Any]) -> str:
     return next((_first_line(message) for message in messages if message), "no result")
 
 
-def _first_line(told: object) -> str:
-    return next(iter(str(told).strip().splitlines()), type(told).__name__)
+def _first_line(message: object) -> str:
+    return next(iter(str(message).strip().splitlines()), type(message).__name__)

@@ -22,7 +22,7 @@ _CAUSES_SHOWN = 3
 class RowsDecision:
     """A decision on rows that broke an expectation, and the verdict on a span's rows."""
 
-    aside: bool
+    set_aside: bool
     verdict: Literal["passed", "set_aside", "failed"]
 
 
@@ -46,9 +46,11 @@ def decide_rows(
     """
     total = ingested + already
     if not total or already / total > limit:
-        return RowsDecision(aside=False, verdict="failed")
-    aside = settled and failing > 0 and (already + failing) / total <= limit
-    return RowsDecision(aside=aside, verdict="set_aside" if already or aside else "passed")
+        return RowsDecision(set_aside=False, verdict="failed")
+    set_aside = settled and failing > 0 and (already + failing) / total <= limit
+    return RowsDecision(
+        set_aside=set_aside, verdict="set_aside" if already or set_aside else "passed"
+    )
 
 
 def check_rows(
@@ -69,22 +71,22 @@ def check_rows(
     """
     ingested, already, failing = counts
     total = ingested + already
-    gone = already + (failing if decision.aside else 0)
+    gone = already + (failing if decision.set_aside else 0)
     most = sorted(causes.items(), key=lambda cause: -cause[1])
     named = ", ".join(f"{cause} ({count})" for cause, count in most[:_CAUSES_SHOWN])
     named += f" and {len(most) - _CAUSES_SHOWN} more" if len(most) > _CAUSES_SHOWN else ""
-    found = f"{gone} of {total} rows{_share(gone, total)}"
+    counted = f"{gone} of {total} rows{_share(gone, total)}"
     if decision.verdict == "failed":
         message = (
-            f"expected at most {_percent(limit)} of the rows to be set aside; received {found}: "
+            f"expected at most {_percent(limit)} of the rows to be set aside; received {counted}: "
             f"{named}"
         )
         message = message if total else "expected rows; received none"
     elif decision.verdict == "set_aside":
-        message = f"{found} were set aside: {named}"
+        message = f"{counted} were set aside: {named}"
     else:
         message = f"none of {total} rows was set aside"
-    if failing and not decision.aside:
+    if failing and not decision.set_aside:
         few = (already + failing) / total <= limit
         why = (
             "once they are gone, other rows break one"
@@ -98,9 +100,9 @@ def check_rows(
 
 
 def write_examples(
-    source: Path, output: Path, aside: Collection[int]
+    source: Path, output: Path, excluded: Collection[int]
 ) -> list[tuple[str, tf.train.Example]]:
-    """Writes the examples of `source` to `output`, file by file, without those at `aside`.
+    """Writes the examples of `source` to `output`, file by file, without those at `excluded`.
 
     A file that keeps all its records is not copied but shared. Positions count through
     `split_files(source)`.
@@ -114,30 +116,30 @@ def write_examples(
     for split in sorted(source.glob("Split-*")):
         link_tree(split, output / split.name)
     left_out: list[tuple[str, tf.train.Example]] = []
-    if not aside:
+    if not excluded:
         return left_out
     start = 0
     for file in map(Path, split_files(source)):
         end, gone = start, []
         for end, record in enumerate(read_records([str(file)]), start + 1):
-            if end - 1 in aside:
+            if end - 1 in excluded:
                 gone.append(record)
         if gone:
-            _rewrite(file, output / file.relative_to(source), start, aside)
+            _rewrite(file, output / file.relative_to(source), start, excluded)
         name = file.parent.name.removeprefix("Split-")
         left_out += [(name, tf.train.Example.FromString(record)) for record in gone]
         start = end
     return left_out
 
 
-def _rewrite(source: Path, file: Path, start: int, aside: Collection[int]) -> None:
+def _rewrite(source: Path, file: Path, start: int, left_out: Collection[int]) -> None:
     """Writes the records of `source`, whose positions begin at `start`, but those to set aside."""
     import tensorflow as tf
 
     file.unlink()  # the bytes are shared with the source: writing into them would change it
     with tf.io.TFRecordWriter(str(file), "GZIP") as writer:
         for place, record in enumerate(read_records([str(source)]), start):
-            if place not in aside:
+            if place not in left_out:
                 writer.write(record)
 
 

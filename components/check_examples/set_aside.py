@@ -18,7 +18,7 @@ _ROUNDS = 5
 class Settled:
     """The verdict of the suite on a span.
 
-    `aside` holds the positions of the rows to set aside with the reasons of each; it is empty
+    `excluded` holds the positions of the rows to set aside with the reasons of each; it is empty
     unless the decision is to set them aside. `failing` counts the rows that broke an expectation in
     either case, and `causes` counts those that are set aside by the expectations that they broke.
     """
@@ -26,7 +26,7 @@ class Settled:
     checks: list[Check]
     decision: RowsDecision
     failing: int = 0
-    aside: dict[int, list[str]] = field(default_factory=dict)
+    excluded: dict[int, list[str]] = field(default_factory=dict)
     causes: dict[str, int] = field(default_factory=dict)
 
 
@@ -48,24 +48,24 @@ def settle(
             settles the suite.
     """
     findings = suite.judge(table, span)
-    first, found = findings, _Found()
+    first, broken = findings, _Found()
     for _ in range(_ROUNDS):
         if not any(finding.reasons for finding in findings):
             checks = [
-                _judged(finding, found.checks.get(number))
+                _judged(finding, broken.checks.get(number))
                 for number, finding in enumerate(findings)
             ]
             return Settled(
-                checks, decide(len(found.rows), True), len(found.rows), found.rows, found.causes
+                checks, decide(len(broken.rows), True), len(broken.rows), broken.rows, broken.causes
             )
-        found.add(findings, [place for place in range(len(table)) if place not in found.rows])
-        if not decide(len(found.rows), True).aside:
+        broken.add(findings, [place for place in range(len(table)) if place not in broken.rows])
+        if not decide(len(broken.rows), True).set_aside:
             break
-        findings = suite.judge(table.without(found.rows), span)
+        findings = suite.judge(table.without(broken.rows), span)
     if findings is not first:
         first = suite.judge(table, span)
     return Settled(
-        [finding.check for finding in first], decide(len(found.rows), False), len(found.rows)
+        [finding.check for finding in first], decide(len(broken.rows), False), len(broken.rows)
     )
 
 

@@ -88,22 +88,22 @@ def _check_readable(
 ) -> tuple[CheckedSpan, list[str]]:
     """Judges and publishes a span's examples; gives also the lines of the rows set aside."""
     settings, span, key = project.settings.checks, ingestion.span, project.settings.data.key
-    found = _settle(project, ingestion, split_files(examples), output)
-    counts = (sum(ingestion.rows.values()), ingestion.set_aside, found.failing)
-    causes = Counter(ingestion.causes) + Counter(found.causes)
+    settled = _settle(project, ingestion, split_files(examples), output)
+    counts = (sum(ingestion.rows.values()), ingestion.set_aside, settled.failing)
+    causes = Counter(ingestion.causes) + Counter(settled.causes)
     checks = [
         Check(kind="readable", subject=Path(span.uri).name, verdict="passed", message="read whole"),
-        check_rows(found.decision, counts, settings.set_aside, settings.rows, causes),
-        *found.checks,
+        check_rows(settled.decision, counts, settings.set_aside, settings.rows, causes),
+        *settled.checks,
     ]
-    left_out = write_examples(examples, output, found.aside)
+    left_out = write_examples(examples, output, settled.excluded)
     _publish_keys(examples, output, [value_name(example, key) for _, example in left_out])
     gone = Counter(split for split, _ in left_out)
     rows = {split: count - gone[split] for split, count in ingestion.rows.items()}
     labels = count_without(
         ingestion.labels, [value_name(example, project.settings.label) for _, example in left_out]
     )
-    reasons = [found.aside[place] for place in sorted(found.aside)]
+    reasons = [settled.excluded[place] for place in sorted(settled.excluded)]
     lines = [
         _line(project, span, example, why)
         for why, (_, example) in zip(reasons, left_out, strict=True)
@@ -139,11 +139,11 @@ def _settle(project: Project, ingestion: Ingestion, files: list[str], output: Pa
         if not ingested:
             return Settled(suite.not_compared("there are no rows"), decide(0, True))
         with tempfile.TemporaryDirectory(dir=output) as scratch:
-            found = settle(suite, span, make_table(files, Path(scratch)), decide)
+            outcome = settle(suite, span, make_table(files, Path(scratch)), decide)
         if rule is not None:
-            found = explain_rule(project, found)
-        suite.publish_docs(span, found.checks, output / DATA_DOCS)
-    return found
+            outcome = explain_rule(project, outcome)
+        suite.publish_docs(span, outcome.checks, output / DATA_DOCS)
+    return outcome
 
 
 def _line(project: Project, span: Span, example: tf.train.Example, reasons: list[str]) -> str:

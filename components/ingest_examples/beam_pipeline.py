@@ -110,8 +110,8 @@ def _read(item: tuple[int, None], plan: Plan) -> Iterator[Any]:
         yield TaggedOutput(name, value)
 
 
-def _to_line(found: tuple[bytes, Duplicate]) -> str:
-    return json.dumps([found[0].hex(), *found[1]])
+def _to_line(keyed: tuple[bytes, Duplicate]) -> str:
+    return json.dumps([keyed[0].hex(), *keyed[1]])
 
 
 def _from_line(line: str) -> tuple[bytes, Duplicate]:

@@ -244,8 +244,8 @@ def _texts(column: pa.Array) -> list[bytes]:
         column.cast(pa.large_string())  # then text_of() would only decode what is encoded again
     except pa.ArrowInvalid:
         return [text_of(value).encode() for value in values]
-    found: list[bytes] = values
-    return found
+    checked: list[bytes] = values
+    return checked
 
 
 def _fault_of(error: DataError) -> Fault:

@@ -105,10 +105,10 @@ def check_unchanged(project: Project, span: Span) -> None:
 
 def _check_alike(files: list[Part], columns: list[list[str] | None]) -> None:
     first = columns[0]
-    for file, found in zip(files, columns, strict=True):
-        if first is not None and found is not None and set(found) != set(first):
-            lacking = [name for name in first if name not in found]
-            more = [name for name in found if name not in first]
+    for file, header in zip(files, columns, strict=True):
+        if first is not None and header is not None and set(header) != set(first):
+            lacking = [name for name in first if name not in header]
+            more = [name for name in header if name not in first]
             received = " and ".join(
                 f"{words} {', '.join(names)}"
                 for words, names in (("no", lacking), ("also", more))

@@ -163,12 +163,12 @@ def _check_whole(project: Project, source: Source, columns: list[str], total: To
 
 
 def _publish_lines(files: list[Path], destination: Path) -> None:
-    aside = destination.with_name(f".{destination.name}")
-    with aside.open("wb") as whole:
+    temporary = destination.with_name(f".{destination.name}")
+    with temporary.open("wb") as whole:
         for file in files:
             with file.open("rb") as lines:
                 shutil.copyfileobj(lines, whole)
-    os.replace(aside, destination)
+    os.replace(temporary, destination)
 
 
 def _clear(output: Path) -> None:

@@ -67,7 +67,7 @@ class MaskedFeatures:
                 chosen, tf.concat([[size], tf.ones([values.shape.rank - 1], tf.int32)], 0)
             )
             seen[column.name] = tf.where(mask, others, values)
-            asked[column.name] = self._wanted(column, values)
+            asked[column.name] = self._targets(column, values)
             counted = tf.cast(chosen, tf.float32)
             asked[f"{column.name}/counted"] = counted
             weight += counted * column.width
@@ -100,7 +100,7 @@ class MaskedFeatures:
             losses.append(tf.reduce_sum(values, axis=1) * asked[f"{column.name}/counted"])
         return tf.add_n(losses)
 
-    def _wanted(self, column: Column, values: tf.Tensor) -> tf.Tensor:
+    def _targets(self, column: Column, values: tf.Tensor) -> tf.Tensor:
         """Gives the targets, [n, width]: a class from 0, or a number of mean 0 and variance 1."""
         import tensorflow as tf
 

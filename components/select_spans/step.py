@@ -119,11 +119,11 @@ def find_interrupted(
     unfinished: Sequence[RunStarted], window: Window, project_digest: str, attempt: int
 ) -> Selection | None:
     """Finds the newest unfinished run on the same spans, project and draws, if there is one."""
-    wanted = (window.spans, window.new, project_digest, attempt)
+    selected = (window.spans, window.new, project_digest, attempt)
     for start in reversed(unfinished):
         earlier = start.selection
-        found = (earlier.window, earlier.new_spans, earlier.project_digest, earlier.attempt)
-        if found == wanted:
+        recorded = (earlier.window, earlier.new_spans, earlier.project_digest, earlier.attempt)
+        if recorded == selected:
             return earlier
     return None
 

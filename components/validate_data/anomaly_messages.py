@@ -175,8 +175,8 @@ def describe_anomaly(
         return f"there are {rows:,} rows; schema.pbtxt asks for {limits.min_examples_count:,}"
     if kind == "DATASET_HIGH_NUM_EXAMPLES":
         return f"there are {rows:,} rows; schema.pbtxt allows {limits.max_examples_count:,}"
-    found = _find(name, rows, schema, statistics)
-    described = _DESCRIBED[kind](found) if found is not None and kind in _DESCRIBED else None
+    anomaly = _find(name, rows, schema, statistics)
+    described = _DESCRIBED[kind](anomaly) if anomaly is not None and kind in _DESCRIBED else None
     return described or f"{reason.description.rstrip('. ')} (TensorFlow Data Validation)"
 
 

@@ -44,12 +44,12 @@ def check_columns(
     new = [name for name in columns if name not in names]
     renamed = _renamed(missing, new)
     required = {feature.name for feature in features if _is_required(feature)}
-    found = [
+    checks = [
         _check(name, "failed", _missing_message(place, name, columns, renamed), severity)
         for name in missing
         if name in required or name in renamed
     ]
-    found += [
+    checks += [
         _check(
             name,
             "failed",
@@ -59,9 +59,9 @@ def check_columns(
         for name in new
         if name not in renamed.values()
     ]
-    if not found:
-        found = [_check(place, "passed", f"{len(columns)} columns, as the schema says", severity)]
-    return found + (_check_order(place, columns, previous, severity) if ordered else [])
+    if not checks:
+        checks = [_check(place, "passed", f"{len(columns)} columns, as the schema says", severity)]
+    return checks + (_check_order(place, columns, previous, severity) if ordered else [])
 
 
 def training_features(schema: Schema) -> list[Feature]:

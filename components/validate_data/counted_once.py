@@ -101,7 +101,7 @@ def _copy(
 
     key, label = project.settings.data.key, project.settings.label
     split = file.parent.name.removeprefix("Split-")
-    found = 0
+    repeated = 0
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(f".{target.name}")
     with (
@@ -117,7 +117,7 @@ def _copy(
                 )
             )
             gone = np.flatnonzero(places >= 0).tolist()
-            found += len(gone)
+            repeated += len(gone)
             if gone:
                 left.digest = digest_value([left.digest, digests[gone].tobytes().hex()])
             for number in gone:
@@ -130,8 +130,8 @@ def _copy(
                     reasons=[str(reason)],
                     values=values_of(example),
                 ).model_dump_json()
-    left.rows[split] += found
-    if found:
+    left.rows[split] += repeated
+    if repeated:
         temporary.replace(target)
     else:
         temporary.unlink()

@@ -42,7 +42,7 @@ def check_dense(place: str, sizes: Mapping[str, int], seen: Mapping[str, Seen]) 
         sizes: What `dense_sizes` gives.
         seen: What was seen of each feature of the span.
     """
-    found = [(name, _lack(size, seen.get(name))) for name, size in sizes.items()]
+    lacks = [(name, _lack(size, seen.get(name))) for name, size in sizes.items()]
     return [
         Check(
             kind="features",
@@ -51,7 +51,7 @@ def check_dense(place: str, sizes: Mapping[str, int], seen: Mapping[str, Seen]) 
             message=f"{place} must have `{name}` in every row, as {SCHEMA_FILE} asks for it "
             f"without a default value. Received: {lack}",
         )
-        for name, lack in found
+        for name, lack in lacks
         if lack is not None
     ]
 

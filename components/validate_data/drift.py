@@ -133,17 +133,17 @@ def check_drift(
             for name in names
         ]
     examples = count_examples(span)
-    found: list[_Comparison | Check] = []
+    items: list[_Comparison | Check] = []
     for feature in features:
         after = span.get(feature.name) or without_values(examples)
         if why := _why_never(feature, after, rules):
             check = rules.check(feature.name, "not_compared", why)
-            found.append(check.model_copy(update={"exempt": bool(examples)}))
+            items.append(check.model_copy(update={"exempt": bool(examples)}))
         else:
-            found += [_compare(feature, after, baseline, rules) for baseline in baselines]
-    by_chance = sum(isinstance(item, _Comparison) and item.limit is None for item in found)
+            items += [_compare(feature, after, baseline, rules) for baseline in baselines]
+    by_chance = sum(isinstance(item, _Comparison) and item.limit is None for item in items)
     level = rules.false_alarms / max(by_chance, 1)
-    return [item if isinstance(item, Check) else _judge(item, level, rules) for item in found]
+    return [item if isinstance(item, Check) else _judge(item, level, rules) for item in items]
 
 
 def make_baselines(before: Sequence[Mapping[str, Distribution]]) -> list[Baseline]:
@@ -218,17 +218,17 @@ def _why_not(before: Distribution, after: Distribution, baseline: Baseline) -> s
 
 def _judge(item: _Comparison, level: float, rules: Rules) -> Check:
     sides = (align_numbers if item.numbers else align_categories)(item.after, item.before)
-    found = _measure(item, sides, level)
-    failed = found.value > found.threshold
+    distance = _measure(item, sides, level)
+    failed = distance.value > distance.threshold
     rows = min(sides.first, sides.second)
     message = (
-        f"{item.measure} {found.value:.3g} from {item.baseline}; "
-        f"{_allowed(item, found, rows, rules)}"
+        f"{item.measure} {distance.value:.3g} from {item.baseline}; "
+        f"{_allowed(item, distance, rows, rules)}"
     )
     if failed:
-        message += f"; {_what_changed(item, found)}"
+        message += f"; {_what_changed(item, distance)}"
     check = rules.check(item.feature.name, "failed" if failed else "passed", message)
-    return check.model_copy(update={"distance": found.value, "threshold": found.threshold})
+    return check.model_copy(update={"distance": distance.value, "threshold": distance.threshold})
 
 
 def _measure(item: _Comparison, sides: Sides, level: float) -> Distance:
@@ -246,18 +246,18 @@ def _measure(item: _Comparison, sides: Sides, level: float) -> Distance:
     )
 
 
-def _allowed(item: _Comparison, found: Distance, rows: int, rules: Rules) -> str:
+def _allowed(item: _Comparison, distance: Distance, rows: int, rules: Rules) -> str:
     if item.limit is not None:
         return f"its {rules.comparator} allows {item.limit:.3g}"
-    if found.threshold <= (SMALLEST_DIVERGENCE if item.numbers else SMALLEST_SHARE):
-        return f"up to {found.threshold:.3g} is taken for no change"
-    return f"chance explains up to {found.threshold:.3g} at {rows:,} rows"
+    if distance.threshold <= (SMALLEST_DIVERGENCE if item.numbers else SMALLEST_SHARE):
+        return f"up to {distance.threshold:.3g} is taken for no change"
+    return f"chance explains up to {distance.threshold:.3g} at {rows:,} rows"
 
 
-def _what_changed(item: _Comparison, found: Distance) -> str:
-    if found.category is not None and found.shares is not None:
-        name = "missing" if found.category == MISSING else f"`{_shorten(found.category)}`"
-        return f"{name} went from {_percent(found.shares[0])} to {_percent(found.shares[1])}"
+def _what_changed(item: _Comparison, distance: Distance) -> str:
+    if distance.category is not None and distance.shares is not None:
+        name = "missing" if distance.category == MISSING else f"`{_shorten(distance.category)}`"
+        return f"{name} went from {_percent(distance.shares[0])} to {_percent(distance.shares[1])}"
     parts, middle = [], [quartiles(part) for part in (item.before, item.after)]
     if middle[0] and middle[1] and middle[0] != middle[1]:
         before, after = (

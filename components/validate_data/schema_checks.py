@@ -21,7 +21,7 @@ def check_schema(
     statistics: DatasetFeatureStatisticsList,
     schema: Schema,
     severity: Severity,
-    told: Collection[str] = (),
+    reported: Collection[str] = (),
 ) -> list[Check]:
     """Makes one check for each anomaly, and one for each feature without any.
 
@@ -29,22 +29,22 @@ def check_schema(
         statistics: The span's.
         schema: What is expected, in the training environment.
         severity: What an anomaly does.
-        told: Columns that are missing or new: their own check says it better than the anomalies
+        reported: Columns that are missing or new: their own check says it better than the anomalies
             that follow from it.
     """
     tfdv = import_tfdv()
     expected = schema_of_environment(schema, TRAINING)
     anomalies = tfdv.validate_statistics(statistics, expected, environment=TRAINING)
-    found = [*anomalies.anomaly_info.items(), ("table", anomalies.dataset_anomaly_info)]
+    named = [*anomalies.anomaly_info.items(), ("table", anomalies.dataset_anomaly_info)]
     failed = [
         Check(kind="schema", subject=name, verdict="failed", message=message, severity=severity)
-        for name, info in found
-        if name not in told
+        for name, info in named
+        if name not in reported
         for message in dict.fromkeys(
             describe_anomaly(reason, name, expected, statistics) for reason in info.reason
         )
     ]
-    wrong = {*told, *(check.subject for check in failed)}
+    wrong = {*reported, *(check.subject for check in failed)}
     return failed + [
         Check(
             kind="schema",

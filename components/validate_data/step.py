@@ -236,14 +236,14 @@ def _check_span(
     place, ordered = name_place(project, record.span), _is_ordered(project, record.span)
     features, parts, baselines = _with_date_parts(project, span, good)
     columns = check_columns(place, record.columns, schema, previous, ordered, severities.columns)
-    told = {check.subject for check in columns if check.verdict == "failed"}
+    reported = {check.subject for check in columns if check.verdict == "failed"}
     compared = {**span.distributions, **parts}
     drift = check_drift(features, compared, baselines, drift_rules(project.settings))
     earlier = [before.record.labels for before in good]
     return [
         *record.checks,
         *columns,
-        *check_schema(span.summary, schema, severities.anomalies, told),
+        *check_schema(span.summary, schema, severities.anomalies, reported),
         *(check for check in drift if not is_part(check.subject)),
         *checks_of_dates([check for check in drift if is_part(check.subject)]),
         *check_classes(record.labels, earlier, project.settings.label, severities.label_drift),

@@ -92,11 +92,11 @@ def land(folder: Path, day: int, corruption: str | None = None) -> Path:
         table = CORRUPTIONS[corruption](table)
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{date_of_day(day)}.parquet"
-    aside = path.with_suffix(".landing")
-    pq.write_table(table, aside)
+    temporary = path.with_suffix(".landing")
+    pq.write_table(table, temporary)
     if corruption == TRUNCATED:
-        os.truncate(aside, int(aside.stat().st_size * 0.6))
-    os.replace(aside, path)
+        os.truncate(temporary, int(temporary.stat().st_size * 0.6))
+    os.replace(temporary, path)
     return path
 
 

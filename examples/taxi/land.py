@@ -47,12 +47,12 @@ def land(folder: Path, month: str, rows: list[dict[str, str]]) -> Path:
     """Writes one month's file, complete before it is visible."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{month}.csv"
-    aside = path.with_suffix(".landing")
-    with aside.open("w", newline="", encoding="utf-8") as stream:
+    temporary = path.with_suffix(".landing")
+    with temporary.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.DictWriter(stream, list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
-    os.replace(aside, path)
+    os.replace(temporary, path)
     return path
 
 

@@ -177,9 +177,9 @@ def labels_signature(transform: Callable[[Tensors], Tensors], project: Project) 
     def label_examples(examples: tf.Tensor) -> Tensors:
         transformed = transform(tf.io.parse_example(examples, parsing))
         kinds = {task.name: tf.int64 if task.is_classes else tf.float32 for task in project.tasks}
-        found = {task.name: transformed[task.label] for task in project.tasks}
+        labels = {task.name: transformed[task.label] for task in project.tasks}
         return {
-            name: tf.reshape(tf.cast(label, kinds[name]), [-1]) for name, label in found.items()
+            name: tf.reshape(tf.cast(label, kinds[name]), [-1]) for name, label in labels.items()
         }
 
     function = tf.function(label_examples, autograph=False)
@@ -222,8 +222,8 @@ def serving_specs(schema: Schema) -> dict[str, tf.TensorSpec]:
     """
     import tensorflow as tf
 
-    found = parsing_specs(schema, serving_features(schema))
-    return {name: tf.TensorSpec([None, *spec.shape], spec.dtype) for name, spec in found.items()}
+    specs = parsing_specs(schema, serving_features(schema))
+    return {name: tf.TensorSpec([None, *spec.shape], spec.dtype) for name, spec in specs.items()}
 
 
 def read_exported_weights(saved_model: Path) -> Weights:

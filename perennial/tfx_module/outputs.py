@@ -87,13 +87,13 @@ def _check(output: TaskOutput, outputs: Arrays, rows: int, where: str) -> TaskOu
         "multi_class": output.size > 1,
         "regression": output.size == 1,
     }[task.kind]
-    wanted = {
+    required = {
         "binary": "a probability or a logit for each row, or one for each of two classes",
         "multi_class": "a probability or a logit for each class",
         "regression": "a number for each row",
     }[task.kind]
     expected = (
-        f"must save a model whose output `{output.name}` is {wanted}, as the task `{task.name}` "
+        f"must save a model whose output `{output.name}` is {required}, as the task `{task.name}` "
         f"is {task.kind}"
     )
     if not (

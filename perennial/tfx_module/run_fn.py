@@ -79,7 +79,7 @@ def train_by_run_fn(
     with _naming_line(project, run_fn):
         run_fn(fn_args)
     if not (saved / "saved_model.pb").is_file():
-        found = (
+        received = (
             ", ".join(sorted(path.name for path in saved.iterdir()))
             if saved.is_dir()
             else "nothing there"
@@ -91,7 +91,7 @@ def train_by_run_fn(
             function_line(run_fn),
             "must save a SavedModel at fn_args.serving_model_dir",
         )
-        raise ProjectError(where, expected, found, remedy)
+        raise ProjectError(where, expected, received, remedy)
     return wrap_model(project, features, function_line(run_fn), saved, output, held_out)
 
 
@@ -250,10 +250,10 @@ def _tuner_config(hyperparameters: Hyperparameters) -> dict[str, Any] | None:
 
     if not hyperparameters.model:
         return None
-    found = keras_tuner.HyperParameters()
+    constants = keras_tuner.HyperParameters()
     for name, value in hyperparameters.model.items():
-        found.Fixed(name, value)
-    config: dict[str, Any] = found.get_config()
+        constants.Fixed(name, value)
+    config: dict[str, Any] = constants.get_config()
     return config
 
 

@@ -52,15 +52,15 @@ class UserSignature:
 
         tensors = {name: tf.convert_to_tensor(values) for name, values in raw.items()}
         if self.takes_examples is None:
-            found: Tensors = self.function(
+            outputs: Tensors = self.function(
                 **{name: _as(tensors[name], spec) for name, spec in self._inputs.items()}
             )
-            return found
+            return outputs
         rows = tf.shape(next(iter(tensors.values())))[0]
         for name, value in self.stand_ins.items():
             tensors[name] = tf.repeat(tf.constant(value)[tf.newaxis], rows, axis=0)
-        found = self.function(**{self.takes_examples: encode_examples(tensors)})
-        return found
+        outputs = self.function(**{self.takes_examples: encode_examples(tensors)})
+        return outputs
 
     def try_on(self, raw: Arrays) -> Arrays:
         """Computes its outputs for some rows, as arrays.
@@ -168,25 +168,32 @@ def _with_stand_ins(signature: UserSignature, rows: Arrays) -> UserSignature:
         for name, spec in _unsent(signature.schema).items()
         if spec.default_value is None
     }
-    found = UserSignature(
+    user_signature = UserSignature(
         signature.function, signature.where, signature.schema, signature.takes_examples, needed
     )
-    expected = found.try_on(rows)
+    expected = user_signature.try_on(rows)
     for name, value in needed.items():
         other = np.full_like(value, b"other" if value.dtype == object else 1)
         changed = UserSignature(
-            found.function, found.where, found.schema, found.takes_examples, {**needed, name: other}
+            user_signature.function,
+            user_signature.where,
+            user_signature.schema,
+            user_signature.takes_examples,
+            {**needed, name: other},
         )
         if not _answers(lambda call=changed: _require_same(expected, call(rows))):  # type: ignore[misc]
-            wanted = "must save a model that predicts from what clients send"
+            expectation = "must save a model that predicts from what clients send"
             remedy = (
                 "Let the model do without it, or take "
                 f'`not_in_environment: "SERVING"` from {name} in schema.pbtxt.'
             )
             raise ProjectError(
-                found.where, wanted, f"a model that reads `{name}`, which they do not send", remedy
+                user_signature.where,
+                expectation,
+                f"a model that reads `{name}`, which they do not send",
+                remedy,
             )
-    return found
+    return user_signature
 
 
 def _answers(call: Callable[[], object]) -> bool:

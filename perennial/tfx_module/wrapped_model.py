@@ -99,9 +99,11 @@ def wrap_model(
 
     def answer(raw: Tensors) -> Tensors:
         given = signature(raw)
-        found = {output.task.name: output.read(given) for output in chosen}
+        outputs = {output.task.name: output.read(given) for output in chosen}
         return (
-            found if latent is None else {**found, LATENT: tf.reshape(given[LATENT], [-1, latent])}
+            outputs
+            if latent is None
+            else {**outputs, LATENT: tf.reshape(given[LATENT], [-1, latent])}
         )
 
     labels = labels_signature(features.transform_within(module), project)

@@ -47,7 +47,7 @@ def choose_stages(project: Project) -> Stages:
     return Stages(
         pretrain_learner=settings.pretext.task != "none",
         stabilise_weights=not project.uses_run_fn,
-        tune_model=settings.tune.wanted,
+        tune_model=settings.tune.enabled,
         compare_designs=settings.designs.compare,
         probe_model=bool(settings.evaluate.covariates.features)
         or settings.evaluate.explain.examples > 0,
@@ -80,7 +80,7 @@ def check_search_asked(project: Project) -> None:
     Raises:
         ProjectError: There is no budget for one.
     """
-    if not project.settings.tune.wanted:
+    if not project.settings.tune.enabled:
         raise ProjectError(
             where="project.yaml: tune",
             expected="must have a budget for --tune",
@@ -98,7 +98,7 @@ def _check_run_fn(project: Project) -> None:
             received=settings.pretext.task,
             remedy="Remove the section, or give the module a `build_model`.",
         )
-    if settings.tune.wanted and TUNER_FN not in defined_names(project.module_path):
+    if settings.tune.enabled and TUNER_FN not in defined_names(project.module_path):
         raise ProjectError(
             where="project.yaml: tune",
             expected="must have no budget, as the module's `run_fn` chooses its own "

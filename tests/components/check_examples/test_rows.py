@@ -19,7 +19,7 @@ limits = st.floats(0, 1, exclude_max=True)
 def test_never_more_than_the_limit_and_never_all(ingested, already, failing, limit, settled):
     failing = min(failing, ingested)
     decision = decide_rows(ingested, already, failing, limit, settled)
-    if decision.aside:
+    if decision.set_aside:
         assert settled and failing
         assert (already + failing) / (ingested + already) <= limit
         assert failing < ingested  # at least one row is left, as the limit is below 1
@@ -33,13 +33,13 @@ def test_rows_fail_only_for_what_ingestion_set_aside(ingested, already, failing,
     decision = decide_rows(ingested, already, failing, limit, settled)
     over = ingested + already == 0 or already / (ingested + already) > limit
     assert (decision.verdict == "failed") == over
-    assert (decision.verdict == "passed") == (not over and not already and not decision.aside)
+    assert (decision.verdict == "passed") == (not over and not already and not decision.set_aside)
 
 
 @given(st.integers(1, 10_000), counts, limits)
 def test_fewer_failing_rows_are_never_treated_worse(ingested, already, limit):
     aside = [
-        decide_rows(ingested, already, failing, limit).aside
+        decide_rows(ingested, already, failing, limit).set_aside
         for failing in range(1, min(ingested, 50) + 1)
     ]
     assert aside == sorted(aside, reverse=True)
@@ -50,12 +50,12 @@ def test_fewer_failing_rows_are_never_treated_worse(ingested, already, limit):
 @example(7)  # 0.07 * 100 is a little more than 7
 def test_limit_itself_is_allowed(percent):
     if percent < 100:
-        assert decide_rows(100, 0, percent, percent / 100).aside
-    assert not decide_rows(100, 0, percent, (percent - 1) / 100).aside
+        assert decide_rows(100, 0, percent, percent / 100).set_aside
+    assert not decide_rows(100, 0, percent, (percent - 1) / 100).set_aside
 
 
 def test_nothing_is_set_aside_where_nothing_may_be():
-    assert not decide_rows(1_000_000, 0, 1, 0).aside
+    assert not decide_rows(1_000_000, 0, 1, 0).set_aside
     assert decide_rows(100, 0, 0, 0).verdict == "passed"
 
 
@@ -71,7 +71,7 @@ def test_message_counts_what_is_set_aside(ingested, already, failing, limit, set
     failing = min(failing, ingested)
     decision = decide_rows(ingested, already, failing, limit, settled)
     check = check_rows(decision, (ingested, already, failing), limit, "stop", causes)
-    total, gone = ingested + already, already + (failing if decision.aside else 0)
+    total, gone = ingested + already, already + (failing if decision.set_aside else 0)
     assert (
         check.verdict == decision.verdict and check.severity == "stop" and check.subject == "table"
     )
@@ -80,7 +80,7 @@ def test_message_counts_what_is_set_aside(ingested, already, failing, limit, set
             gone == 0 and f"none of {total}" in check.message
         )
     assert ("broke an expectation and stay" in check.message) == bool(
-        failing and not decision.aside
+        failing and not decision.set_aside
     )
 
 
