@@ -8,8 +8,7 @@ from kfp import dsl
 
 from perennial import __version__
 
-# The image holds the product, so a wrapper only imports its step. Its tag is part of Kubeflow's
-# cache key: another version of the product never reuses this one's results.
+# The image holds the product, so a wrapper only imports its step.
 IMAGE = f"perennial:{__version__}"
 
 component = functools.partial(dsl.component, base_image=IMAGE, install_kfp_package=False)

@@ -8,6 +8,7 @@
     ├── LedgerError           the ledger refused a change
     │   └── BusyError         another process is changing the registry
     ├── RegistryError         the registry lacks or refuses something
+    ├── StoreError            the root cannot be read or written
     ├── IntegrityError        bytes are not the ones that were evaluated
     ├── TrainingError         a model could not be trained
     └── ServingError          the server does not answer as evaluation did
@@ -128,6 +129,10 @@ class BusyError(LedgerError):
 
 class RegistryError(PerennialError):
     """A version that the registry does not hold or does not accept."""
+
+
+class StoreError(PerennialError):
+    """The root, where results are kept, cannot be read or written."""
 
 
 class IntegrityError(PerennialError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from dataclasses import dataclass, replace
@@ -25,6 +26,7 @@ from perennial.step_inputs import (
     settings_of,
 )
 from perennial.storage.digests import digest_file, digest_value
+from perennial.storage.files import is_url
 from perennial.tasks import Task, tasks_of
 from perennial.tfx_compat import spare_conversions
 from perennial.user_module import defined_names, find_module, load_module, load_named
@@ -33,6 +35,7 @@ from schemas.project import ProjectSettings
 if TYPE_CHECKING:
     from tensorflow_metadata.proto.v0.schema_pb2 import Schema
 
+ROOT_VARIABLE = "PERENNIAL_ROOT"
 PREPROCESSING, NATIVE, RUN_FN = "preprocessing_fn", "build_model", "run_fn"
 
 # Part of every digest: raise it when the code changes what the same settings mean.
@@ -59,6 +62,19 @@ class Project:
     def state(self) -> Path:
         """Folder for everything that runs leave behind."""
         return self.folder / self.settings.state
+
+    @property
+    def root(self) -> str:
+        """Gives where results of steps are kept: an absolute folder, or a URL."""
+        root = os.environ.get(ROOT_VARIABLE) or self.settings.root
+        if root is None:
+            return str(self.state)
+        return root if is_url(root) else str(self.folder / root)
+
+    @property
+    def scratch(self) -> Path:
+        """Folder for what steps have in hand."""
+        return self.state / "work"
 
     @property
     def ledger_url(self) -> str:
@@ -190,7 +206,7 @@ class Project:
 
     def project_digest(self) -> str:
         """Gives the digest of all that decides what a model becomes and how it is judged."""
-        unread = {"state", "beam", "ledger", "registry", "serving", "runner", "kubeflow"}
+        unread = {"state", "root", "beam", "ledger", "registry", "serving", "runner", "kubeflow"}
         settings = self.settings.model_dump(exclude=unread)
         files = [
             digest_file(path)

@@ -23,7 +23,7 @@ FILES = frozenset({SCHEMA_FILE, EXPECTATIONS_FILE, SCHEMA_TYPES, MODULE})
 
 # They say where and on what a step works, and not what it makes: every step may read them, and no
 # key holds them.
-PLACES = ("name", "state", "beam", "ledger", "registry")
+PLACES = ("name", "state", "root", "beam", "ledger", "registry")
 
 _TASKS = ("label", "model.tasks")
 _MODULE = (*_TASKS, "model.module")
@@ -187,6 +187,9 @@ STEP_INPUTS = {
     "decide_promotion": StepInputs(("gate",)),
     "validate_serving": StepInputs(("data.key",)),
 }
+
+# The functions of the task `prepare_span`; `Selection` holds their keys.
+PREPARATION = ("ingest_examples", "check_examples", "compute_statistics")
 
 # What `select_spans`, which is never cached, makes of settings and hands to the steps behind it as
 # inputs of their own, and which of these then run again. Whether a step is in the pipeline at all

@@ -6,13 +6,11 @@ from kfp import dsl
 from kfp.dsl import graph_component
 
 from components.analyse_features.component import analyse_features
-from components.check_examples.component import check_examples
 from components.compare_designs.component import compare_designs
-from components.compute_statistics.component import compute_statistics
 from components.conclude_run.component import conclude_run
 from components.decide_promotion.component import decide_promotion
 from components.evaluate_model.component import evaluate_model
-from components.ingest_examples.component import ingest_examples
+from components.prepare_span.component import prepare_span
 from components.pretrain_learner.component import pretrain_learner
 from components.probe_model.component import probe_model
 from components.push_model.component import push_model
@@ -33,9 +31,11 @@ Outputs = dict[str, Any]
 def continuous_training(stages: Stages) -> graph_component.GraphComponent:
     """Makes the pipeline with these stages.
 
-    What reads or writes the ledger or the registry is never cached; everything else is, by its
-    inputs, so a run that was cut short goes on where it stopped and a daily run ingests one span.
-    One of the inputs is the digest of what the step reads of the project (`perennial.step_inputs`).
+    What a step makes is kept in the root by what it was made of, so a run that was cut short goes on
+    where it stopped, and a daily run prepares one span. Part of that is the digest of what the step
+    reads of the project (`perennial.step_inputs`). What reads or writes the ledger or the registry
+    is done in every run. Kubeflow's own cache is off for the tasks that read the run's selection,
+    where it can find nothing.
 
     Kubeflow's backend asks for three things that the compiler does not: an Else for every If, no
     name for a loop whose outputs are collected, and dictionaries in every list that is looped over.
@@ -89,28 +89,17 @@ def continuous_training(stages: Stages) -> graph_component.GraphComponent:
 
 def _validate_window(project: str, selected: Outputs) -> Outputs:
     """Gives the outputs of `validate_data`."""
-    with dsl.ParallelFor(selected["spans"]) as span:
-        ingested = ingest_examples(
-            project=project, digest=selected["ingest_examples_digest"], span=span
-        )
-        checked = check_examples(
-            project=project,
-            digest=selected["check_examples_digest"],
-            examples=ingested.outputs["examples"],
-        )
-        measured = compute_statistics(
-            project=project,
-            digest=selected["compute_statistics_digest"],
-            examples=checked.outputs["checked"],
-        )
+    with dsl.ParallelFor(selected["pending"]) as span:
+        prepared = prepare_span(project=project, span=span, selection=selected["selection"])
+        prepared.set_caching_options(False)
     validated = validate_data(
         project=project,
         digest=selected["validate_data_digest"],
-        new_spans=selected["new_spans"],
-        released=selected["released"],
-        examples=dsl.Collected(checked.outputs["checked"]),
-        statistics=dsl.Collected(measured.outputs["statistics"]),
+        selection=selected["selection"],
     )
+    # What it reads of the spans lies in the root: where none had to be prepared, there is nothing
+    # to collect, which Kubeflow's backend cannot do.
+    validated.after(prepared).set_caching_options(False)
     outputs: Outputs = validated.outputs
     return outputs
 

@@ -730,7 +730,15 @@ class ProjectSettings(Settings):
         "`model.tasks`."
     )
     state: str = Field(
-        ".perennial", description="Folder for the ledger, the registry, artifacts and reports."
+        ".perennial",
+        description="Folder of this machine for the embedded ledger and registry, runs and scratch "
+        "files.",
+    )
+    root: str | None = Field(
+        None,
+        description="Where results of steps are kept: a folder, or a URL that fsspec has a driver "
+        "for, such as `s3://bucket/path`; none: the state folder. The environment variable "
+        "PERENNIAL_ROOT comes before it.",
     )
     data: DataSettings
     checks: ChecksSettings = ChecksSettings()

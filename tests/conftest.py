@@ -7,8 +7,10 @@ import os
 import pytest
 from hypothesis import settings
 
+from tests import s3 as s3_server
 from tests.budget import Budget
 from tests.perennial.postgres import Postgres, find_binaries, start
+from tests.s3 import S3
 from tests.session import FOLDER, close_session, make_once, open_session, serve_once
 
 # The same examples in every run, so that a red build is the fault of a change; without a deadline,
@@ -38,6 +40,12 @@ def postgres() -> Postgres:
     if binaries is None:
         pytest.skip("PostgreSQL's programs are not installed: sudo sh tools/system-packages.sh")
     return Postgres(serve_once("postgres", lambda _: start(binaries)))
+
+
+@pytest.fixture(scope="session")
+def s3() -> S3:
+    """The session's S3 server."""
+    return S3(serve_once("s3", s3_server.start))
 
 
 @pytest.fixture(scope="session")

@@ -8,10 +8,10 @@ from components.kubeflow import component
 @component()
 def analyse_features(project: str, digest: str, window: Input[Dataset], graph: Output[Artifact]):
     """Analyses the window for its features."""
-    from pathlib import Path
-
     from components.analyse_features.step import analyse_features
-    from perennial.project import open_project
+    from components.stored_step import StoredStep
 
-    loaded = open_project(project, "analyse_features", digest)
-    analyse_features(loaded, Path(window.path), Path(graph.path))
+    with StoredStep(project, "analyse_features", digest, graph=graph) as step:
+        if not step.is_kept(window):
+            analyse_features(step.project, step.input(window), step.output("graph"))
+            step.publish()

@@ -10,10 +10,10 @@ def compare_designs(
     project: str, digest: str, features: Input[Artifact], designs: Output[Artifact]
 ):
     """Compares the design spaces that the module names."""
-    from pathlib import Path
-
     from components.compare_designs.step import compare_designs
-    from perennial.project import open_project
+    from components.stored_step import StoredStep
 
-    loaded = open_project(project, "compare_designs", digest)
-    compare_designs(loaded, Path(features.path), Path(designs.path))
+    with StoredStep(project, "compare_designs", digest, designs=designs) as step:
+        if not step.is_kept(features):
+            compare_designs(step.project, step.input(features), step.output("designs"))
+            step.publish()

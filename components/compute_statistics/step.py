@@ -13,7 +13,14 @@ from perennial.data.statistics import write_statistics
 from perennial.tfx_compat import import_tfdv
 
 if TYPE_CHECKING:
+    from perennial.project import Project
     from tensorflow_metadata.proto.v0.schema_pb2 import Schema
+
+
+def measure_span(project: Project, examples: Path, output: Path) -> None:
+    """Writes the statistics of a span as its project's schema and label ask for them."""
+    options, categorical = project.settings.beam.options, (project.settings.label,)
+    compute_statistics(examples, options, output, project.schema, categorical)
 
 
 def compute_statistics(

@@ -9,7 +9,7 @@ from components.kubeflow import component
 def conclude_run(
     project: str,
     outcome: str,
-    selection: dict,  # type: ignore[type-arg]
+    selection: Input[Artifact],
     report: Output[HTML],
     version: dict = {},  # type: ignore[type-arg]  # noqa: B006  Kubeflow reads the default
     validation: Input[Artifact] = None,
@@ -24,28 +24,25 @@ def conclude_run(
 ):
     """Ends the run; the report is shown on the dashboard."""
     import shutil
-    from pathlib import Path
 
     from components.conclude_run.step import REPORT_FILE, Findings, conclude_run, run_folder
-    from perennial.project import load_project
+    from components.stored_step import StagedTask
     from schemas.records import ModelVersion, Selection
 
-    def folder(artifact: Artifact | None) -> Path | None:
-        return Path(artifact.path) if artifact else None
-
-    loaded, chosen = load_project(project), Selection.model_validate(selection)
-    findings = Findings(
-        selection=chosen,
-        validation=folder(validation),
-        pretraining=folder(pretraining),
-        stabilisation=folder(weights),
-        tuning=folder(hyperparameters),
-        designs=folder(designs),
-        evaluation=folder(evaluation),
-        probing=folder(probing),
-        decision=folder(decision),
-        version=ModelVersion.model_validate(version) if version else None,
-        serving_check=folder(serving_check),
-    )
-    conclude_run(loaded, chosen.run, outcome, findings)  # type: ignore[arg-type]
-    shutil.copyfile(run_folder(loaded, chosen.run) / REPORT_FILE, report.path)
+    with StagedTask(project) as task:
+        chosen = Selection.read(task.input(selection))
+        findings = Findings(
+            selection=chosen,
+            validation=task.optional(validation),
+            pretraining=task.optional(pretraining),
+            stabilisation=task.optional(weights),
+            tuning=task.optional(hyperparameters),
+            designs=task.optional(designs),
+            evaluation=task.optional(evaluation),
+            probing=task.optional(probing),
+            decision=task.optional(decision),
+            version=ModelVersion.model_validate(version) if version else None,
+            serving_check=task.optional(serving_check),
+        )
+        conclude_run(task.project, chosen.run, outcome, findings)  # type: ignore[arg-type]
+        shutil.copyfile(run_folder(task.project, chosen.run) / REPORT_FILE, report.path)

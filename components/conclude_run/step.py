@@ -51,7 +51,7 @@ def conclude_run(project: Project, run: str, outcome: Outcome, findings: Finding
     """Writes the report, then records verdicts and the run's end in one transaction.
 
     Only the ledger's entry makes a span judged. A run that is killed before it is repeated, with
-    its finished steps from the cache.
+    its finished steps kept in the root.
     """
     ledger = Ledger(project.ledger_url)
     recorded = ledger.run_end(run)

@@ -14,15 +14,15 @@ def decide_promotion(
     probing: Input[Artifact] = None,
 ) -> str:
     """Asks the gate; gives `promote` or `keep`."""
-    from pathlib import Path
-
     from components.decide_promotion.step import decide_promotion
-    from perennial.project import open_project
+    from components.stored_step import StoredStep
     from schemas.records import Evaluation, Probing
 
-    loaded = open_project(project, "decide_promotion", digest)
-    judged = Evaluation.read(Path(evaluation.path))
-    probed = Probing.read(Path(probing.path)) if probing else None
-    decided = decide_promotion(judged, loaded.settings.gate, probed)
-    decided.write(Path(decision.path))
-    return "promote" if decided.promote else "keep"
+    with StoredStep(project, "decide_promotion", digest, decision=decision) as step:
+        if not step.is_kept(evaluation, probing):
+            judged = Evaluation.read(step.input(evaluation))
+            probed = Probing.read(step.input(probing)) if probing else None
+            decided = decide_promotion(judged, step.project.settings.gate, probed)
+            decided.write(step.output("decision"))
+            step.publish("promote" if decided.promote else "keep")
+        return step.value

@@ -15,12 +15,12 @@ def pretrain_learner(
 ):
     """Pretrains the learner without labels.
 
-    `unlabelled` tells Kubeflow's cache when the files are others.
+    `unlabelled` is part of the key: it tells when the files are others.
     """
-    from pathlib import Path
-
     from components.pretrain_learner.step import pretrain_learner
-    from perennial.project import open_project
+    from components.stored_step import StoredStep
 
-    loaded = open_project(project, "pretrain_learner", digest)
-    pretrain_learner(loaded, Path(features.path), Path(pretraining.path))
+    with StoredStep(project, "pretrain_learner", digest, pretraining=pretraining) as step:
+        if not step.is_kept(features, unlabelled):
+            pretrain_learner(step.project, step.input(features), step.output("pretraining"))
+            step.publish()

@@ -15,10 +15,11 @@ def probe_model(
     probing: Output[Artifact],
 ):
     """Probes the candidate for hidden covariates, and explains its answers."""
-    from pathlib import Path
-
     from components.probe_model.step import probe_model
-    from perennial.project import open_project
+    from components.stored_step import StoredStep
 
-    loaded = open_project(project, "probe_model", digest)
-    probe_model(loaded, *(Path(artifact.path) for artifact in (window, evaluation, model, probing)))
+    with StoredStep(project, "probe_model", digest, probing=probing) as step:
+        if not step.is_kept(window, evaluation, model):
+            folders = [step.input(artifact) for artifact in (window, evaluation, model)]
+            probe_model(step.project, *folders, step.output("probing"))
+            step.publish()

@@ -8,19 +8,18 @@ from components.kubeflow import component
 @component()
 def push_model(
     project: str,
-    selection: dict,  # type: ignore[type-arg]
+    selection: Input[Artifact],
     version: dict,  # type: ignore[type-arg]
     serving_check: Input[Artifact],
 ) -> dict:  # type: ignore[type-arg]
     """Deploys the version; gives the new champion."""
-    from pathlib import Path
-
     from components.push_model.step import push_model
-    from perennial.project import load_project
+    from components.stored_step import StagedTask
     from schemas.records import ModelVersion, Selection, ServingCheck
 
-    chosen = Selection.model_validate(selection)
-    check = ServingCheck.read(Path(serving_check.path))
     candidate = ModelVersion.model_validate(version)
-    champion = push_model(load_project(project), chosen.run, candidate, chosen.champion, check)
+    with StagedTask(project) as task:
+        chosen = Selection.read(task.input(selection))
+        check = ServingCheck.read(task.input(serving_check))
+        champion = push_model(task.project, chosen.run, candidate, chosen.champion, check)
     return champion.model_dump(mode="json")

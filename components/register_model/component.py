@@ -8,24 +8,24 @@ from components.kubeflow import component
 @component()
 def register_model(
     project: str,
-    selection: dict,  # type: ignore[type-arg]
+    selection: Input[Artifact],
     evaluation: Input[Artifact],
     decision: Input[Artifact],
     model: Input[Model],
     probing: Input[Artifact] = None,
 ) -> dict:  # type: ignore[type-arg]
     """Registers the candidate; gives its version."""
-    from pathlib import Path
-
     from components.register_model.step import register_model
-    from perennial.project import load_project
+    from components.stored_step import StagedTask
     from schemas.records import Decision, Evaluation, Probing, Selection
 
-    judged = Evaluation.read(Path(evaluation.path))
-    decided = Decision.read(Path(decision.path))
-    chosen = Selection.model_validate(selection)
-    probed = Probing.read(Path(probing.path)) if probing else None
-    version = register_model(
-        load_project(project), chosen, judged, decided, Path(model.path), probed
-    )
+    with StagedTask(project) as task:
+        version = register_model(
+            task.project,
+            Selection.read(task.input(selection)),
+            Evaluation.read(task.input(evaluation)),
+            Decision.read(task.input(decision)),
+            task.input(model),
+            Probing.read(task.input(probing)) if probing else None,
+        )
     return version.model_dump(mode="json")

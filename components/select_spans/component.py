@@ -2,6 +2,8 @@
 
 from typing import List, NamedTuple  # noqa: UP035  Kubeflow reads this spelling
 
+from kfp.dsl import Artifact, Output
+
 from components.kubeflow import component
 
 
@@ -14,14 +16,12 @@ def select_spans(
     retrain: bool,
     tune: bool,
     attempt: int,
+    selection: Output[Artifact],
 ) -> NamedTuple(  # type: ignore[valid-type]
     "Selected",
     [
         ("work", str),
-        ("selection", dict),
-        ("spans", List[dict]),  # noqa: UP006
-        ("new_spans", list),
-        ("released", list),
+        ("pending", List[dict]),  # noqa: UP006
         ("champion", dict),
         ("former", list),
         ("instances", List[dict]),  # noqa: UP006
@@ -30,9 +30,6 @@ def select_spans(
         ("unlabelled", str),
         ("serving_log", str),
         ("seed", int),
-        ("ingest_examples_digest", str),
-        ("check_examples_digest", str),
-        ("compute_statistics_digest", str),
         ("validate_data_digest", str),
         ("analyse_features_digest", str),
         ("transform_features_digest", str),
@@ -49,42 +46,43 @@ def select_spans(
 ):
     """Chooses what the run works on; `work` is `train` or `nothing_new`.
 
-    The digests are the keys of the cached steps, in the order of
-    `perennial.step_inputs.STEP_INPUTS`; a step whose digest and other inputs stay as they were is
-    not run again.
+    `pending` names the spans that still have to be prepared. The digests are the keys of the other
+    steps, in the order of `perennial.step_inputs.STEP_INPUTS`; a step whose digest and other inputs
+    stay as they were is not run again.
 
     `stages` are those that the pipeline was compiled with. Kubeflow's backend takes the items of a
     loop for text unless the list says that they are dictionaries.
     """
     from components.select_spans.step import select_spans
-    from perennial.project import load_project
+    from components.stored_step import StagedTask
+    from perennial.spans.prepared import PreparedSpans
     from perennial.spans.window import decide_work
-    from perennial.step_inputs import STEP_INPUTS
+    from perennial.step_inputs import PREPARATION, STEP_INPUTS
     from perennial.storage.watched_files import unlabelled_fingerprint
     from perennial.training.stages import check_search_asked, verify_stages
 
-    loaded = load_project(project)
-    verify_stages(loaded, stages)
-    if tune:
-        check_search_asked(loaded)
-    chosen = select_spans(loaded, run or job, tune, attempt, retrain)
-    work = decide_work(chosen.window, chosen.new_spans, asked=retrain or tune or attempt > 0)
-    record = chosen.model_dump(mode="json", exclude_none=True)
-    return (
-        work,
-        record,
-        record["window"],
-        record["new_spans"],
-        record["released"],
-        record.get("champion", {}),
-        record["former"],
-        record["instances"],
-        # As text: Kubeflow makes every number of a structure a float, and a layer has no 48.0
-        # units.
-        chosen.tuned.model_dump_json() if chosen.tuned else "",
-        chosen.tune_reason,
-        unlabelled_fingerprint(loaded) if work == "train" else "",
-        chosen.served,
-        chosen.seed,
-        *(loaded.digest_of(step) for step in STEP_INPUTS),
-    )
+    with StagedTask(project) as task:
+        verify_stages(task.project, stages)
+        if tune:
+            check_search_asked(task.project)
+        chosen = select_spans(task.project, run or job, tune, attempt, retrain)
+        task.publish_record("select_spans", chosen.run, chosen, selection)
+        prepared = PreparedSpans(task.results, chosen)
+        pending = [{"name": span.name} for span in prepared.pending(chosen.window)]
+        work = decide_work(chosen.window, chosen.new_spans, asked=retrain or tune or attempt > 0)
+        record = chosen.model_dump(mode="json", exclude_none=True)
+        return (
+            work,
+            pending,
+            record.get("champion", {}),
+            record["former"],
+            record["instances"],
+            # As text: Kubeflow makes every number of a structure a float, and a layer has no 48.0
+            # units.
+            chosen.tuned.model_dump_json() if chosen.tuned else "",
+            chosen.tune_reason,
+            unlabelled_fingerprint(task.project) if work == "train" else "",
+            chosen.served,
+            chosen.seed,
+            *(task.project.digest_of(step) for step in STEP_INPUTS if step not in PREPARATION),
+        )

@@ -26,7 +26,7 @@ def select_spans(
     """Selects the window of a run and records in the ledger that the run began.
 
     A run that was cut short is taken up again: the same window and the same champion to compare
-    with, so that everything it had finished is found in the cache.
+    with, so that everything it had finished is found in the root.
 
     Args:
         project: The project.
@@ -90,6 +90,7 @@ def make_selection(
         stages=choose_stages(project).names,
         data_digest=project.digest_of("ingest_examples"),
         rules_digest=project.digest_of("check_examples"),
+        statistics_digest=project.digest_of("compute_statistics"),
         checks_digest=project.digest_of("validate_data"),
         project_digest=project.project_digest(),
         schema_digest=project.schema_digest(),
@@ -164,7 +165,7 @@ def _tuned(
         return (
             interrupted.tuned,
             interrupted.tune_reason,
-        )  # so that what it had found is in the cache
+        )  # so that what it had found is in the root
     return usable(ledger.tuned(), datetime.now(UTC), project.settings.tune.max_age_days, asked)
 
 

@@ -16,14 +16,14 @@ def stabilise_weights(
     seed: int = 0,
 ):
     """Finds weights to start from."""
-    from pathlib import Path
-
     from components.stabilise_weights.step import stabilise_weights
-    from perennial.project import open_project
+    from components.stored_step import StoredStep
     from schemas.records import Tuned
 
-    loaded = open_project(project, "stabilise_weights", digest)
-    earlier = Tuned.model_validate_json(tuned) if tuned else None
-    drawn = loaded.with_seed(seed) if seed else loaded
-    learnt = Path(pretraining.path) if pretraining else None
-    stabilise_weights(drawn, Path(features.path), learnt, earlier, Path(weights.path))
+    with StoredStep(project, "stabilise_weights", digest, weights=weights) as step:
+        if not step.is_kept(features, pretraining, tuned, seed):
+            earlier = Tuned.model_validate_json(tuned) if tuned else None
+            drawn = step.project.with_seed(seed) if seed else step.project
+            learnt, output = step.optional(pretraining), step.output("weights")
+            stabilise_weights(drawn, step.input(features), learnt, earlier, output)
+            step.publish()

@@ -18,23 +18,26 @@ def train_model(
     hyperparameters: Input[Artifact] = None,
 ):
     """Trains one instance."""
-    from pathlib import Path
-
+    from components.stored_step import StoredStep
     from components.train_model.step import Inputs, train_model
-    from perennial.project import open_project
     from schemas.records import Champion, Instance
 
-    loaded = open_project(project, "train_model", digest)
-    inputs = Inputs(
-        features=Path(features.path),
-        window=Path(window.path),
-        weights=Path(weights.path) if weights else None,
-        hyperparameters=Path(hyperparameters.path) if hyperparameters else None,
-    )
-    serving = Champion.model_validate(champion) if champion else None
-    record = train_model(
-        loaded, Instance.model_validate(instance), inputs, serving, Path(model.path)
-    )
-    model.metadata.update(
-        {"framework": "tensorflow", "digest": record.digest, "eval_loss": record.best.eval_loss}
-    )
+    with StoredStep(project, "train_model", digest, model=model) as step:
+        if not step.is_kept(instance, champion, window, features, weights, hyperparameters):
+            inputs = Inputs(
+                features=step.input(features),
+                window=step.input(window),
+                weights=step.optional(weights),
+                hyperparameters=step.optional(hyperparameters),
+            )
+            serving = Champion.model_validate(champion) if champion else None
+            record = train_model(
+                step.project,
+                Instance.model_validate(instance),
+                inputs,
+                serving,
+                step.output("model"),
+            )
+            loss = record.best.eval_loss
+            shown = {"framework": "tensorflow", "digest": record.digest, "eval_loss": loss}
+            step.publish(model=shown)

@@ -14,10 +14,12 @@ def transform_features(
     features: Output[Artifact],
 ):
     """Transforms the window."""
-    from pathlib import Path
-
+    from components.stored_step import StoredStep
     from components.transform_features.step import transform_features
-    from perennial.project import open_project
 
-    loaded = open_project(project, "transform_features", digest)
-    transform_features(loaded, Path(window.path), Path(graph.path), Path(features.path))
+    with StoredStep(project, "transform_features", digest, features=features) as step:
+        if not step.is_kept(window, graph):
+            transform_features(
+                step.project, step.input(window), step.input(graph), step.output("features")
+            )
+            step.publish()

@@ -17,13 +17,19 @@ def tune_model(
     reason: str = "",
 ):
     """Chooses hyperparameters, after the weights are stable."""
-    from pathlib import Path
-
+    from components.stored_step import StoredStep
     from components.tune_model.step import tune_model
-    from perennial.project import open_project
     from schemas.records import Tuned
 
-    loaded = open_project(project, "tune_model", digest)
-    earlier = Tuned.model_validate_json(tuned) if tuned else None
-    start, output = Path(weights.path) if weights else None, Path(hyperparameters.path)
-    tune_model(loaded, Path(features.path), start, Path(validation.path), earlier, reason, output)
+    with StoredStep(project, "tune_model", digest, hyperparameters=hyperparameters) as step:
+        if not step.is_kept(features, validation, weights, tuned, reason):
+            tune_model(
+                step.project,
+                step.input(features),
+                step.optional(weights),
+                step.input(validation),
+                Tuned.model_validate_json(tuned) if tuned else None,
+                reason,
+                step.output("hyperparameters"),
+            )
+            step.publish()

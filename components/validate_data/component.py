@@ -1,7 +1,5 @@
 """Kubeflow wrapper of `validate_data`."""
 
-from typing import List  # noqa: UP035  Kubeflow reads this spelling
-
 from kfp.dsl import Artifact, Dataset, Input, Output
 
 from components.kubeflow import component
@@ -11,23 +9,31 @@ from components.kubeflow import component
 def validate_data(
     project: str,
     digest: str,
-    new_spans: list,  # type: ignore[type-arg]
-    released: list,  # type: ignore[type-arg]
-    examples: Input[List[Dataset]],  # noqa: UP006
-    statistics: Input[List[Artifact]],  # noqa: UP006
+    selection: Input[Artifact],
     window: Output[Dataset],
     measured: Output[Artifact],
     validation: Output[Artifact],
 ) -> str:
     """Validates the new spans; gives `accepted` or `rejected`."""
-    from pathlib import Path
-
+    from components.stored_step import StoredStep
     from components.validate_data.step import validate_data
-    from perennial.project import open_project
+    from perennial.spans.prepared import PreparedSpans
+    from schemas.records import Selection
 
-    loaded = open_project(project, "validate_data", digest)
-    checked = [Path(artifact.path) for artifact in examples]
-    summaries = [Path(artifact.path) for artifact in statistics]
-    outputs = Path(window.path), Path(measured.path), Path(validation.path)
-    result = validate_data(loaded, new_spans, released, checked, summaries, *outputs)
-    return "accepted" if result.accepted else "rejected"
+    outputs = {"window": window, "measured": measured, "validation": validation}
+    with StoredStep(project, "validate_data", digest, **outputs) as step:
+        selected = Selection.read(step.input(selection))
+        spans = PreparedSpans(step.results, selected).read(selected.window)
+        checked = [span.checked for span in spans]
+        statistics = [span.statistics for span in spans]
+        if not step.is_kept(selected.new_spans, selected.released, checked, statistics):
+            result = validate_data(
+                step.project,
+                selected.new_spans,
+                selected.released,
+                [step.input(reference) for reference in checked],
+                [step.input(reference) for reference in statistics],
+                *(step.output(name) for name in outputs),
+            )
+            step.publish("accepted" if result.accepted else "rejected")
+        return step.value

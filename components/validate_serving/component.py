@@ -16,12 +16,13 @@ def validate_serving(
     serving_check: Output[Artifact],
 ):
     """Asks the real server."""
-    from pathlib import Path
-
+    from components.stored_step import StoredStep
     from components.validate_serving.step import validate_serving
-    from perennial.project import open_project
     from schemas.records import ModelVersion
 
-    loaded = open_project(project, "validate_serving", digest)
-    folders = [Path(artifact.path) for artifact in (window, evaluation, model, serving_check)]
-    validate_serving(loaded, ModelVersion.model_validate(version), *folders)
+    with StoredStep(project, "validate_serving", digest, serving_check=serving_check) as step:
+        if not step.is_kept(version, window, evaluation, model):
+            folders = [step.input(artifact) for artifact in (window, evaluation, model)]
+            asked = ModelVersion.model_validate(version)
+            validate_serving(step.project, asked, *folders, step.output("serving_check"))
+            step.publish()

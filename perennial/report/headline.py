@@ -22,7 +22,7 @@ STOPS: tuple[tuple[str, str, tuple[str, ...], str], ...] = (
     (
         "checked",
         "Checks",
-        ("ingest_examples", "check_examples", "compute_statistics", "validate_data"),
+        ("prepare_span", "validate_data"),
         "whether the data was sound",
     ),
     ("transformed", "Features", ("analyse_features", "transform_features"), "the features"),

@@ -1,8 +1,8 @@
 """Runs a compiled pipeline on this machine with `kfp.local`.
 
-`kfp.local` orchestrates: it resolves inputs, evaluates conditions, loops, caches and retries. Some
-of its functions are replaced while a pipeline runs: the one that starts a task's process, so that a
-step is forked from the warm process, which has imported everything (docs/adr/0002); the one that
+`kfp.local` orchestrates: it resolves inputs, evaluates conditions, loops and retries. Some of its
+functions are replaced while a pipeline runs: the one that starts a task's process, so that a step
+is forked from the warm process, which has imported everything (docs/adr/0002); the one that
 executes a task, so that a person sees it; and the one that walks through a DAG, so that tasks run
 side by side (docs/adr/0019).
 """
@@ -16,11 +16,12 @@ import os
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+from components.stored_step import KEPT
 from perennial.runner.capacity import tasks_at_once
 from perennial.runner.task import TaskFailure, parse_command, read_failure
 from perennial.runner.warm import (
@@ -70,7 +71,6 @@ class LocalRun:
 
     pipeline: Path
     artifacts: Path
-    cache: Path
     folder: Path
     log: Path
     observer: Observer
@@ -80,7 +80,6 @@ class LocalRun:
     failures: list[TaskFailure] = field(default_factory=list)
     _counter: int = 0
     _lock: Any = field(default_factory=threading.Lock)
-    _thread: threading.local = field(default_factory=threading.local)
     _process: WarmProcess | OwnWarmProcess | None = None
     _processes: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
     _waited_until: float = 0.0
@@ -103,8 +102,7 @@ class LocalRun:
             pipeline_root=str(self.artifacts),
             workspace_root=str(self.folder / "workspace"),
             raise_on_error=True,
-            enable_caching=True,
-            cache_root=str(self.cache),
+            enable_caching=False,  # results lie in the root by key, which each step looks up
         )
         pipeline: Callable[..., Any] = components.load_component_from_file(str(self.pipeline))
         try:
@@ -141,19 +139,18 @@ class LocalRun:
             yield
 
     def _observed(self, execute: Callable[..., tuple[Any, Any]]) -> Callable[..., tuple[Any, Any]]:
-        """Wraps kfp.local's function that executes one task: from its cache, or by `_run_task`."""
+        """Wraps kfp.local's function that executes one task, so that a person sees it."""
         from kfp.local.status import Status
 
         from perennial.runner.side_by_side import step_of
 
         def observed(**task: Any) -> tuple[Any, Any]:
             step = step_of(task["task_spec"])
-            self._thread.ran_task = False
             self.observer.started(step)
             outputs, status = execute(**task)
             end: TaskEnd = "failed"
             if status == Status.SUCCESS:
-                end = "done" if self._thread.ran_task else "cached"
+                end = "cached" if _is_kept(outputs) else "done"
             self.observer.finished(step, end)
             return outputs, status
 
@@ -161,7 +158,6 @@ class LocalRun:
 
     def _run_task(self, full_command: Sequence[str], env_vars: dict[str, str] | None = None) -> int:
         """Runs one task in a process of its own, in place of kfp.local; gives its exit code."""
-        self._thread.ran_task = True
         task = parse_command(full_command)
         with self._lock:
             self._counter += 1
@@ -246,6 +242,11 @@ class LocalRun:
             if seconds > _FORKED_AT_ONCE and new > 0:
                 self._waited_until = now
                 self.observer.imported(step, new)
+
+
+def _is_kept(outputs: Mapping[str, Any]) -> bool:
+    """Tells whether a task found its result in the root, and made nothing."""
+    return any(getattr(output, "metadata", {}).get(KEPT) for output in outputs.values())
 
 
 @contextlib.contextmanager

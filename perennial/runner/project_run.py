@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -84,6 +85,7 @@ def run_project(project: Project, options: RunOptions, console: Console) -> RunR
     if options.tune:
         check_search_asked(project)
     with _locked(project):
+        shutil.rmtree(project.scratch, ignore_errors=True)  # of tasks that were killed
         for line in reconcile_or_tell(project):
             console.print(f"note: {line}", highlight=False, markup=False)
         due = None if options.retrain or options.tune else find_due_attempt(project)
@@ -158,7 +160,6 @@ def _run_pipeline(project: Project, run: str, options: RunOptions, console: Cons
         local = LocalRun(
             pipeline=folder / "pipeline.yaml",
             artifacts=project.state / "artifacts",
-            cache=project.state / "cache",
             folder=folder,
             log=folder / "kubeflow.log",
             observer=display,

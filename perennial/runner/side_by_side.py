@@ -3,7 +3,7 @@
 `kfp.local` starts the next task of a DAG when the one before has ended, and at most two iterations
 of a loop at once. `SideBySide.run_dag` takes the place of its loop: it starts each task as soon as
 all that it depends on is done. What a task is, how its inputs are resolved, conditions, loops'
-items, the cache and retries stay kfp.local's.
+items and retries stay kfp.local's.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class SideBySide:
     """One execution of a pipeline.
 
     When a task fails, no further task is begun, but for exit tasks and those that ignore failures;
-    tasks that run beside it are finished, so that the next run finds them in the cache.
+    tasks that run beside it are finished, so that the next run finds what they made.
 
     Args:
         at_once: How many tasks run at the same time.

@@ -45,7 +45,7 @@ class StepLine:
         return _MARKS["done" if self.ended["done"] else "cached"]
 
     def note(self) -> str:
-        """Counts the tasks of the step, and those of them that came from the cache."""
+        """Counts the tasks of the step, and those of them whose result was kept."""
         count, cached = self.ended.total() + self.running, self.ended["cached"]
         parts = [f"{count} tasks"] if count > 1 else []
         parts += ["cached" if cached == count else f"{cached} cached"] if cached else []

@@ -44,9 +44,7 @@ ALL = tuple(GROUPS)
 # What the first steps of a run need; all others wait for everything, which they find imported.
 STEP_GROUPS: Mapping[str, tuple[str, ...]] = {
     "select_spans": ("pipeline",),
-    "ingest_examples": ("pipeline", "data"),
-    "check_examples": ("pipeline", "data", "checks"),
-    "compute_statistics": ("pipeline", "data", "statistics"),
+    "prepare_span": ("pipeline", "data", "checks", "statistics"),
     "validate_data": ("pipeline", "data", "checks", "statistics"),
     "analyse_features": ("pipeline", "data", "statistics", "features"),
     "transform_features": ("pipeline", "data", "statistics", "features"),

@@ -83,6 +83,7 @@ from schemas.records.models import (
     Tuning,
     WeightDraw,
 )
+from schemas.records.storage import PreparedSpan, Reference, StepResult, StoredFile, StoredOutput
 from schemas.records.warning import RunWarning, RunWarnings, WarningKind
 
 __all__ = [
@@ -130,9 +131,11 @@ __all__ = [
     "NotFinite",
     "Outcome",
     "Outlier",
+    "PreparedSpan",
     "Pretraining",
     "Probing",
     "Record",
+    "Reference",
     "RegistrationBegun",
     "RunEnded",
     "RunStarted",
@@ -153,6 +156,9 @@ __all__ = [
     "SpanJudged",
     "SpanValidation",
     "Stabilisation",
+    "StepResult",
+    "StoredFile",
+    "StoredOutput",
     "SuspectFeature",
     "Training",
     "Trial",

@@ -67,10 +67,10 @@ class Tuned(Record):
     run: str
 
 
-class Selection(Record):
+class Selection(FileRecord):
     """The work of a run; the input of every other step.
 
-    What may be absent has a default: Kubeflow's parameters cannot hold a null. `released` names
+    `released` names
     those of the new spans that a person released from quarantine. `tuned` are the hyperparameters
     of an earlier search that are still to be used; where there are none, `tune_reason` says why, as
     the end of "searched because ...". `attempt` counts the repetitions of a run whose candidate was
@@ -80,6 +80,8 @@ class Selection(Record):
     pipeline has because the settings ask for them; None: the run was before pipelines differed.
     """
 
+    FILE: ClassVar[str] = "selection.json"
+
     run: str
     window: list[Span]
     new_spans: list[str]
@@ -87,6 +89,7 @@ class Selection(Record):
     instances: list[Instance]
     data_digest: str
     rules_digest: str = ""
+    statistics_digest: str = ""
     checks_digest: str
     project_digest: str
     schema_digest: str

@@ -14,6 +14,7 @@ from perennial.step_inputs import (
     EXPECTATIONS_FILE,
     MODULE,
     PLACES,
+    PREPARATION,
     SCHEMA_FILE,
     SCHEMA_TYPES,
     STEP_INPUTS,
@@ -39,7 +40,10 @@ MEMBERS = {
 }
 # Called for what they do with the whole settings of a run that trains; the key of a step is no
 # reading of it.
-NOT_FOLLOWED = {"digest_of", "for_step", "load_project", "open_project", "verify_stages"}
+NOT_FOLLOWED = {
+    *("digest_of", "for_step", "load_project", "open_project", "verify_stages"),
+    *("StagedTask", "StoredStep"),
+}
 # Requests and unlabelled examples are read from files, by the functions that read the rows of a
 # table, too.
 _TABLE = {
@@ -47,6 +51,8 @@ _TABLE = {
     *(f"data.table.{name}" for name in settings_module.TableSettings.model_fields),
 }
 NOT_REACHED = {"evaluate_model": _TABLE, "pretrain_learner": _TABLE}
+# The functions of steps that are not named like them.
+NAMES = {"compute_statistics": "measure_span"}
 SECTIONS = {
     name: kind
     for name, kind in vars(settings_module).items()
@@ -220,6 +226,12 @@ class Reader(ast.NodeVisitor):
                 elif isinstance(name, ast.Attribute) and ast.unparse(name.value) == "self":
                     self.of_self[name.attr] = self.type_of(value)
 
+    def visit_With(self, node: ast.With) -> None:
+        for item in node.items:
+            if isinstance(item.optional_vars, ast.Name):
+                self.names[-1][item.optional_vars.id] = self.type_of(item.context_expr)
+        self.generic_visit(node)
+
     def visit_For(self, node: ast.For) -> None:
         self._bind(node.target, node.iter)
         self.generic_visit(node)
@@ -308,8 +320,10 @@ class Reader(ast.NodeVisitor):
 
 def read_by(step: str) -> set[str]:
     """All that a step's wrapper, and whatever it reaches, reads of a project."""
-    # A wrapper has the name of what it wraps.
-    waiting = [(f"components.{step}.component", step), (f"components.{step}.step", step)]
+    # A wrapper has the name of what it wraps; one wraps all that prepare a span.
+    waiting = [(f"components.{step}.step", NAMES.get(step, step))]
+    if step not in PREPARATION:
+        waiting.append((f"components.{step}.component", step))
     seen, found = set(), set()
     while waiting:
         place = waiting.pop()

@@ -15,6 +15,7 @@ import yaml
 from perennial.data.examples import split_of
 from perennial.registry.versions import Registry
 from tests.chain import landing
+from tests.stored import kept, read_file
 
 from .conftest import make_digits
 
@@ -116,8 +117,8 @@ def _states(digits) -> dict[str, str]:
 
 def _counts(digits) -> dict[str, int]:
     """Examples of each split of the span that was checked."""
-    (record,) = (digits.project.state / "artifacts").glob("**/check-examples/checked/checked.json")
-    return json.loads(record.read_text())["rows"]
+    (result,) = kept(digits.project, "check_examples")
+    return json.loads(read_file(digits.project, result, "checked", "checked.json"))["rows"]
 
 
 def _configure(digits, **data) -> None:

@@ -32,20 +32,18 @@ def test_second_run_at_once_says_so_and_stops(tmp_path):
 
 
 def test_full_disk_ends_in_a_message_and_loses_nothing(tmp_path):
-    """Artifacts go to a file system with room for nothing."""
+    """What steps make goes to a file system with room for nothing."""
     digits = make_digits(tmp_path / "digits", **QUICK)
     digits.land("--days", "1")
-    artifacts = digits.project.state / "artifacts"
-    artifacts.mkdir(parents=True)
-    mount = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", artifacts], check=False
-    )
+    full = digits.project.state / "objects"
+    full.mkdir(parents=True)
+    mount = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", full], check=False)
     if mount.returncode != 0:
         pytest.skip("mounting a small file system needs root")
     try:
         done = digits.command("run", "--json")
     finally:
-        subprocess.run(["umount", "-l", artifacts], check=True)
+        subprocess.run(["umount", "-l", full], check=True)
     result = json.loads(done.stdout.splitlines()[-1])
     assert done.returncode == 1 and result["outcome"] == "failed"
     said, _, log = result["reasons"][0].partition(" (all of it: ")

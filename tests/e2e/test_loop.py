@@ -8,7 +8,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from perennial.registry.versions import Registry
-from schemas.records import RunStarted
+from schemas.records import RunStarted, StepResult
+from tests.stored import kept
 
 pytestmark = [pytest.mark.timeout(600), pytest.mark.slow]
 
@@ -70,11 +71,11 @@ def test_each_step_was_printed_once_when_all_its_tasks_had_ended(digits):
     steps = [name for _, name, *_ in lines]
     assert len(steps) == len(set(steps))
     notes = {name: " ".join(note[:-2]) for _, name, *note in lines}  # without the seconds
-    assert notes["ingest_examples"] == notes["compute_statistics"] == "2 tasks, 1 cached"
+    assert notes["prepare_span"] == ""  # of the new span alone
     assert notes["train_model"] == "2 tasks" and notes["evaluate_model"] == ""
     order = (
         "select_spans",
-        "ingest_examples",
+        "prepare_span",
         "validate_data",
         "train_model",
         "evaluate_model",
@@ -203,10 +204,8 @@ def _starts(digits) -> list[RunStarted]:
     return [start for _, start, _ in digits.ledger.runs()]
 
 
-def _ingested(digits) -> list[Path]:
-    return list(
-        (digits.project.state / "artifacts").glob("**/ingest-examples/examples/ingestion.json")
-    )
+def _ingested(digits) -> list[StepResult]:
+    return kept(digits.project, "ingest_examples")
 
 
 def _write(table: pa.Table, path: Path) -> None:

@@ -26,23 +26,24 @@ from rich.console import Console
 from perennial.ledger.events import Ledger
 from perennial.project import Project, load_project
 from perennial.runner.project_run import RunOptions, run_project
-from perennial.storage.digests import digest_folder
 from schemas.records import (
     Decision,
     Evaluation,
     FileRecord,
     Outcome,
     Probing,
+    Reference,
     RunEnded,
     Selection,
     Tuning,
     Validation,
 )
 from tests.pairs.project import GOOD, SETTINGS, write_project
+from tests.stored import results_of
 
 R = TypeVar("R", bound=FileRecord)
 # Of the state folder, what every run adds to and none changes.
-_SHARED = ("artifacts", "cache")
+_SHARED = ("artifacts", "objects", "results", "copies")
 # The state before anything has run.
 NOTHING = "nothing"
 
@@ -75,7 +76,7 @@ class Run:
 
     ended: RunEnded
     selections: list[Selection]
-    outputs: Mapping[str, Mapping[str, Any]]
+    outputs: Mapping[str, Mapping[str, Mapping[str, bytes]]]
 
     @property
     def outcome(self) -> Outcome:
@@ -104,7 +105,7 @@ class Run:
         return self._read("decide_promotion", "decision", Decision)
 
     def _read(self, step: str, output: str, kind: type[R]) -> R:
-        return kind.read(Path(self.outputs[step][output].uri))
+        return kind.model_validate_json(self.outputs[step][output][kind.FILE])
 
 
 class Runs:
@@ -161,10 +162,23 @@ class Runs:
 
     def _run(self, retrain: bool) -> Run:
         before = self._runs()
-        with _cached_by_contents() as outputs:
+        with _recorded() as references:
             result = run_project(self.project, RunOptions(retrain), Console(file=io.StringIO()))
         assert result.ended.outcome != "failed", result.ended.reasons
+        outputs = {
+            step: {name: self._records(reference) for name, reference in made.items()}
+            for step, made in references.items()
+        }
         return Run(result.ended, self._runs()[len(before) :], outputs)
+
+    def _records(self, reference: Reference) -> dict[str, bytes]:
+        """Reads the records at the top of an output, by the names of their files."""
+        results = results_of(self.project)
+        return {
+            file.path: results.read_file(file)
+            for file in results.files_of(reference)
+            if file.path.endswith(".json") and "/" not in file.path
+        }
 
     def _runs(self) -> list[Selection]:
         if not (self.project_folder / ".perennial").exists():
@@ -210,31 +224,24 @@ def _copy_state(source: Path, target: Path) -> None:
 
 
 @contextlib.contextmanager
-def _cached_by_contents() -> Iterator[dict[str, dict[str, Any]]]:
-    """Keys the runner's cache by the contents of artifacts; gives the outputs of each step."""
-    from kfp import dsl
-    from kfp.local.cache import LocalCache
+def _recorded() -> Iterator[dict[str, dict[str, Reference]]]:
+    """Gives the references that each step of a run makes, by their names."""
     from kfp.local.orchestrator import task_executor
 
     from perennial.runner.side_by_side import step_of
 
-    outputs: dict[str, dict[str, Any]] = {}
-    as_it_is, execute = LocalCache._serialize_value_for_key, task_executor.execute_single_task
-
-    def by_contents(value: Any) -> Any:
-        if isinstance(value, list):
-            return [by_contents(item) for item in value]
-        if not isinstance(value, dsl.Artifact) or not Path(value.uri).is_dir():
-            return as_it_is(value)
-        return [type(value).schema_title, digest_folder(Path(value.uri)), value.metadata]
+    outputs: dict[str, dict[str, Reference]] = {}
+    execute = task_executor.execute_single_task
 
     def recorded(**task: Any) -> tuple[dict[str, Any], Any]:
         made, status = execute(**task)
-        outputs[step_of(task["task_spec"])] = made
+        places = {name: Path(getattr(one, "uri", "")) for name, one in made.items()}
+        outputs[step_of(task["task_spec"])] = {
+            name: Reference.read(place)
+            for name, place in places.items()
+            if (place / Reference.FILE).is_file()
+        }
         return made, status
 
-    with (
-        patch.object(LocalCache, "_serialize_value_for_key", staticmethod(by_contents)),
-        patch.object(task_executor, "execute_single_task", recorded),
-    ):
+    with patch.object(task_executor, "execute_single_task", recorded):
         yield outputs

@@ -6,14 +6,12 @@ import pytest
 import yaml
 
 from perennial.report.headline import STOPS
-from perennial.step_inputs import STEP_INPUTS, readers_of
+from perennial.step_inputs import PREPARATION, STEP_INPUTS, readers_of
 from perennial.training.stages import OPTIONAL_STEPS, Stages
 
 ALWAYS = {
     "select_spans",
-    "ingest_examples",
-    "check_examples",
-    "compute_statistics",
+    "prepare_span",
     "validate_data",
     "analyse_features",
     "transform_features",
@@ -183,7 +181,9 @@ def test_loops_have_no_name_and_go_over_dictionaries(compiled):
 def test_what_touches_the_ledger_is_never_cached(compiled):
     _, spec = compiled
     uncached = {step for step, task, _ in tasks(spec) if not task.get("cachingOptions")}
-    assert uncached == {"select_spans", "register_model", "push_model", "conclude_run"}
+    touch_the_ledger = {"select_spans", "register_model", "push_model", "conclude_run"}
+    # Its input is the selection of this run, which no other run has.
+    assert uncached == touch_the_ledger | {"prepare_span", "validate_data"}
 
 
 def test_run_and_job_are_no_input_of_a_cached_step(compiled):
@@ -195,7 +195,7 @@ def test_run_and_job_are_no_input_of_a_cached_step(compiled):
             assert "selection" not in text and "job" not in text, step
 
 
-def test_what_the_settings_decide_is_cached_by_a_digest_of_them(compiled):
+def test_what_the_settings_decide_is_kept_by_a_digest_of_them(compiled):
     """By that of what it reads itself.
 
     Nothing older is served, and nothing is made again for what it does not read.
@@ -206,16 +206,17 @@ def test_what_the_settings_decide_is_cached_by_a_digest_of_them(compiled):
         for step, task, _ in tasks(spec)
         if "digest" in task.get("inputs", {}).get("parameters", {})
     }
-    cached = {step for step, task, _ in tasks(spec) if task.get("cachingOptions")}
-    assert digests == {step: f"{step}_digest" for step in cached}
-    assert cached == set(STEP_INPUTS) - (set(OPTIONAL_STEPS) - set(stages.names))
+    absent = set(OPTIONAL_STEPS) - set(stages.names)
+    kept = set(STEP_INPUTS) - absent - set(PREPARATION)
+    assert digests == {step: f"{step}_digest" for step in kept}
 
 
 def test_the_digests_are_handed_out_in_the_order_of_the_steps():
     from components.select_spans.component import select_spans
 
     outputs = list(select_spans.component_spec.outputs)
-    assert outputs[-len(STEP_INPUTS) :] == [f"{step}_digest" for step in STEP_INPUTS]
+    digests = [f"{step}_digest" for step in STEP_INPUTS if step not in PREPARATION]
+    assert [name for name in outputs if name.endswith("_digest")] == digests
 
 
 def test_a_change_that_only_the_gate_reads_trains_nothing(compiled):

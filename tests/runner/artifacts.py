@@ -6,13 +6,15 @@ import gzip
 import hashlib
 import json
 import struct
-from pathlib import Path
+
+from perennial.project import Project
+from perennial.step_inputs import STEP_INPUTS
+from tests.stored import kept, results_of
 
 # Files whose bytes differ from run to run: they hold times, random identifiers, paths, or a graph
 # whose parts have any order. What TensorFlow Transform's graphs compute is in the transformed
 # examples; a model's weights are compared.
 NOT_COMPARED = (
-    "executor_output.json",
     "fingerprint.pb",
     "events.out.",
     "data_docs",
@@ -20,32 +22,38 @@ NOT_COMPARED = (
 )
 
 
-def digests(project: Path) -> dict[str, str]:
-    """Gives the digest of each artifact's file, by its name without that of the run."""
-    (artifacts,) = (project / ".run" / "artifacts").iterdir()
-    files = (path for path in sorted(artifacts.rglob("*")) if path.is_file())
-    names = {path: path.relative_to(artifacts).as_posix() for path in files}
+def digests(project: Project) -> dict[str, str]:
+    """Gives the digest of each file of what each step made, by step, output and path."""
+    results = results_of(project)
     return {
-        name: hashlib.sha256(canonical(path).replace(str(project).encode(), b"PROJECT")).hexdigest()
-        for path, name in names.items()
-        if not any(part in name for part in NOT_COMPARED)
+        f"{result.step}/{output}/{file.path}": _digest(file.path, results.read_file(file), project)
+        for step in STEP_INPUTS
+        for result in kept(project, step)
+        for output, stored in result.outputs.items()
+        for file in stored.files
+        if not any(part in file.path for part in NOT_COMPARED)
     }
 
 
-def canonical(path: Path) -> bytes:
+def _digest(path: str, data: bytes, project: Project) -> str:
+    text = canonical(path, data).replace(str(project.folder).encode(), b"PROJECT")
+    return hashlib.sha256(text).hexdigest()
+
+
+def canonical(path: str, data: bytes) -> bytes:
     """Gives a file's contents without what differs from run to run.
 
     That is how long training took, the digest of files that are not compared, and the order of the
     features of tf.Examples, which tfx_bsl writes in any.
     """
-    if path.name.endswith(".gz"):
-        return sort_features(gzip.decompress(path.read_bytes()))
-    if path.name == "training.json":
-        record = json.loads(path.read_text())
+    if path.endswith(".gz"):
+        return sort_features(gzip.decompress(data))
+    if path == "training.json":
+        record = json.loads(data)
         return json.dumps(
             {name: value for name, value in record.items() if name not in ("seconds", "digest")}
         ).encode()
-    return path.read_bytes()
+    return data
 
 
 def sort_features(records: bytes) -> bytes:

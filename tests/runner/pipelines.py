@@ -164,7 +164,7 @@ def run(pipeline: object, folder: Path, at_once: int) -> Ran:
     with StepDisplay(Console(file=output)) as display:
         local = LocalRun(
             folder / "pipeline.yaml",
-            *(folder / name for name in ("artifacts", "cache", "run", "log")),
+            *(folder / name for name in ("artifacts", "run", "log")),
             display,
             warm=False,
             at_once=at_once,

@@ -23,6 +23,7 @@ from perennial.training.stages import choose_stages
 from schemas.records import RunEnded, RunStarted
 from tests.perennial.folders import make_project
 from tests.perennial.records import judged
+from tests.stored import FileArtifact
 
 HEAVY = (
     *(
@@ -112,7 +113,14 @@ def test_the_command_and_the_pipeline_decide_the_same(project, monkeypatch, land
     monkeypatch.setattr(project_run, "_run_pipeline", begin)
     stages = choose_stages(project).names
     selected = select_spans.python_func(
-        str(project.folder), stages, "in-the-pipeline", "", retrain, False, 0
+        str(project.folder),
+        stages,
+        "in-the-pipeline",
+        "",
+        retrain,
+        False,
+        0,
+        FileArtifact(project.folder / "selection"),
     )
     began = nullcontext() if selected[0] == "nothing_new" else pytest.raises(PipelineBegan)
     with began:

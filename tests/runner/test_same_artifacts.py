@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from perennial.project import load_project
 from perennial.runner.local_run import LocalRun
 from perennial.runner.step_display import StepDisplay
 from perennial.training.stages import choose_stages
@@ -85,7 +86,9 @@ def test_artifacts_do_not_depend_on_how_steps_are_run(folder):
         run(folder, "shared", warm=True, at_once=4)
         run(folder, "own", warm=False, at_once=1)
         assert plain.wait() == 0, (folder / "plain.log").read_text()[-3000:]
-    shared, own, alone = (forked(digests, folder / name) for name in ("shared", "own", "plain"))
+    shared, own, alone = (
+        forked(digests, load_project(folder / name)) for name in ("shared", "own", "plain")
+    )
     assert any("weights.npz" in name for name in shared) and any(
         "FeatureStats" in name for name in shared
     )
@@ -95,7 +98,7 @@ def test_artifacts_do_not_depend_on_how_steps_are_run(folder):
 def run(folder: Path, name: str, warm: bool, at_once: int) -> None:
     """Runs the pipeline as `perennial run` does."""
     project = folder / name
-    places = (project / ".run" / place for place in ("artifacts", "cache", "run", "log"))
+    places = (project / ".run" / place for place in ("artifacts", "run", "log"))
     (project / ".run").mkdir()
     with StepDisplay(Console(file=io.StringIO())) as display:
         local = LocalRun(folder / "pipeline.yaml", *places, display, warm=warm, at_once=at_once)

@@ -19,7 +19,7 @@ from perennial.project import load_project
 from perennial.storage.digests import digest_folder
 from schemas.records import CheckedSpan, SetAside, Span
 from tests.components.check_examples import jobs
-from tests.forked import forked, import_wrapper
+from tests.forked import forked
 from tests.perennial.folders import make_project
 
 SPAN = Span(name="a/b [1]", version=1, uri="data/day.csv", fingerprint="f")
@@ -402,31 +402,6 @@ def test_content_follows_the_examples_and_the_rules(good, spoiled):
     assert len({good[1].content, spoiled[1].content}) == 2
     project = load_project(good[0] / "project")
     assert forked(jobs.check_again, project, good[0]).content == good[1].content
-
-
-class _Artifact:
-    def __init__(self, path):
-        self.path, self.metadata = str(path), {}
-
-
-def test_wrapper_tells_what_it_published_and_refuses_other_rules(good, tmp_path):
-    project = load_project(good[0] / "project")
-    checked = _Artifact(tmp_path / "checked")
-    metadata = forked(
-        _wrapped,
-        str(project.folder),
-        project.digest_of("check_examples"),
-        good[0] / "examples",
-        checked,
-    )
-    assert metadata == {"span": "2026-01-01", "rows": 300, "set_aside": 0}
-    with pytest.raises(ProjectError, match="what check_examples reads of the project"):
-        forked(_wrapped, str(project.folder), "0" * 64, good[0] / "examples", checked)
-
-
-def _wrapped(project, digest, examples, checked):
-    import_wrapper("check_examples").python_func(project, digest, _Artifact(examples), checked)
-    return checked.metadata
 
 
 def test_span_that_is_judged_in_parts_gives_what_it_gives_as_a_whole(spoiled, tmp_path):

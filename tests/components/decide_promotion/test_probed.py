@@ -8,7 +8,6 @@ from __future__ import annotations
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,6 +17,7 @@ from perennial.project import load_project
 from schemas.records import Decision, Probing
 from tests.forked import forked, import_wrapper
 from tests.leaking import Leaking
+from tests.stored import FileArtifact, publish, stage
 
 SUSPECTS = ["account_no", "scanner", "site", "shift"]
 LEAK = "`account_no` alone gives the label of all 100 examples away"
@@ -53,15 +53,12 @@ def judge(leaking: Leaking, folder: Path, cases: dict[str, tuple[list[str], str]
         settings["gate"]["covariates"] = covariates
         file.write_text(yaml.safe_dump(settings))
         project = load_project(folder / name)
-        window, evaluation, model, probing, decision = (
-            SimpleNamespace(path=str(path))
-            for path in (
-                leaking.window,
-                leaking.evaluation,
-                leaking.candidate,
-                project.folder / "probing",
-                project.folder / "decision",
-            )
+        window, evaluation, model = (
+            publish(project, path)
+            for path in (leaking.window, leaking.evaluation, leaking.candidate)
+        )
+        probing, decision = (
+            FileArtifact(project.folder / output) for output in ("probing", "decision")
         )
         probe_model.python_func(
             str(project.folder),
@@ -78,9 +75,9 @@ def judge(leaking: Leaking, folder: Path, cases: dict[str, tuple[list[str], str]
             decision,
             probing,
         )
-        judged[name] = Judged(
-            answer, Probing.read(Path(probing.path)), Decision.read(Path(decision.path))
-        )
+        probed = Probing.read(stage(project, probing, folder / f"{name} probing"))
+        decided = Decision.read(stage(project, decision, folder / f"{name} decision"))
+        judged[name] = Judged(answer, probed, decided)
     return judged
 
 

@@ -17,6 +17,7 @@ from perennial.storage.digests import digest_folder
 from schemas.records import Champion, Evaluation, FormerChampion, Training
 from tests.forked import import_wrapper
 from tests.kinds import Kind, copy_kind_project
+from tests.stored import publish, stage
 
 Change = Callable[[dict[str, Any]], dict[str, Any]]
 
@@ -196,11 +197,12 @@ def run_wrapper(
         "confusion": ClassificationMetrics,
         "sliced": SlicedClassificationMetrics,
     }
-    outputs = {name: type_(name=name, uri=str(folder / name)) for name, type_ in made.items()}
+    named = folder / "artifacts"
+    outputs = {name: type_(name=name, uri=str(named / name)) for name, type_ in made.items()}
     champion = kind.champion.model_dump() if kind.champion else {}
-    window = Dataset(name="window", uri=str(kind.window))
-    models = [Model(name=path.name, uri=str(path)) for path in kind.models]
-    checks = Artifact(name="validation", uri=str(validation)) if validation else None
+    window = Dataset(name="window", uri=publish(project, kind.window).path)
+    models = [Model(name=path.name, uri=publish(project, path).path) for path in kind.models]
+    checks = Artifact(uri=publish(project, validation).path) if validation else None
     import_wrapper("evaluate_model").python_func(
         str(project.folder),
         project.digest_of("evaluate_model"),
@@ -212,4 +214,5 @@ def run_wrapper(
         validation=checks,
     )
     metadata = {name: dict(artifact.metadata) for name, artifact in outputs.items()}
+    stage(project, outputs["evaluation"], folder / "evaluation")
     return Shown(Evaluation.read(folder / "evaluation"), folder, metadata)

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import shutil
+import tempfile
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 
 from components.probe_model.gradients import Explanations
 from components.probe_model.step import probe_model
+from perennial.project import Project
 from perennial.storage.digests import digest_folder
 from schemas.project import CovariateSettings, EvaluateSettings, ExplainSettings, FeatureSettings
 from schemas.records import Probing
 from tests.forked import import_wrapper
 from tests.kinds import Kind
+from tests.stored import FileArtifact, publish, stage
 
 Features = dict[str, np.ndarray[Any, np.dtype[Any]]]
 
@@ -106,11 +108,13 @@ def probe_without_halves(kind: Kind, folder: Path) -> Probing:
     )
 
 
-def call_wrapper(project: Path, digest: str, folders: list[Path]) -> None:
-    """The Kubeflow wrapper on folders: window, evaluation, model, probing."""
-    import_wrapper("probe_model").python_func(
-        str(project), digest, *(SimpleNamespace(path=str(folder)) for folder in folders)
-    )
+def call_wrapper(project: Project, digest: str, folders: list[Path], output: Path) -> None:
+    """The Kubeflow wrapper on folders: window, evaluation and model; fills the output folder."""
+    with tempfile.TemporaryDirectory() as scratch:
+        probing = FileArtifact(Path(scratch))
+        inputs = [publish(project, folder) for folder in folders]
+        import_wrapper("probe_model").python_func(str(project.folder), digest, *inputs, probing)
+        stage(project, probing, output)
 
 
 def suspects_of(

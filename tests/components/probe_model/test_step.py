@@ -184,8 +184,8 @@ def test_other_window_than_the_evaluated_one_is_refused(kinds, chain, tmp_path):
 @pytest.fixture(scope="module")
 def digits(chain, tmp_path_factory):
     folder = tmp_path_factory.mktemp("digits")
-    folders = [chain.window, chain.evaluation, chain.candidate, folder]
-    forked(call_wrapper, chain.project.folder, chain.project.digest_of("probe_model"), folders)
+    folders = [chain.window, chain.evaluation, chain.candidate]
+    forked(call_wrapper, chain.project, chain.project.digest_of("probe_model"), folders, folder)
     return Probing.read(folder)
 
 
@@ -203,6 +203,6 @@ def test_images_through_the_wrapper(chain, digits):
     assert len(digits.explained) == 5 and digits.not_probed == []
 
 
-def test_wrapper_refuses_a_project_that_changed(chain):
+def test_wrapper_refuses_a_project_that_changed(chain, tmp_path):
     with pytest.raises(ProjectError, match="what probe_model reads of the project"):
-        forked(call_wrapper, chain.project.folder, "another", [chain.window] * 4)
+        forked(call_wrapper, chain.project, "another", [chain.evaluation] * 3, tmp_path)

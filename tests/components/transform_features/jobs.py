@@ -10,6 +10,7 @@ from perennial.project import Project
 from schemas.records import NotFinite
 from tests.components.analyse_features.windows import with_body
 from tests.forked import import_wrapper
+from tests.stored import FileArtifact, publish, stage
 
 
 def build_and_transform(project: Project, folder: Path, *spans: int) -> tuple[int, tuple[str, ...]]:
@@ -153,18 +154,12 @@ def _complete(record: bytes, project: Project) -> bool:
     return all(name in held for name in serving_specs(project.schema))
 
 
-class _Artifact:
-    def __init__(self, path: Path) -> None:
-        self.path = str(path)
-
-
 def wrapped(project: Project, digests: list[str], window: Path, folder: Path) -> list[str]:
     """Runs both wrappers; gives what they left."""
-    graph, features = _Artifact(folder / "graph"), _Artifact(folder / "features")
-    import_wrapper("analyse_features").python_func(
-        str(project.folder), digests[0], _Artifact(window), graph
-    )
+    graph, features = FileArtifact(folder / "graph"), FileArtifact(folder / "features")
+    examples = publish(project, window)
+    import_wrapper("analyse_features").python_func(str(project.folder), digests[0], examples, graph)
     import_wrapper("transform_features").python_func(
-        str(project.folder), digests[1], _Artifact(window), graph, features
+        str(project.folder), digests[1], examples, graph, features
     )
-    return sorted(path.name for path in (folder / "features").iterdir())
+    return sorted(path.name for path in stage(project, features, folder / "staged").iterdir())

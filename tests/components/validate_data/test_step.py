@@ -450,4 +450,4 @@ def test_wrapper_has_the_inputs_of_the_pipeline():
     from components.validate_data.component import validate_data
 
     names = list(validate_data.component_spec.inputs)
-    assert names == ["project", "digest", "new_spans", "released", "examples", "statistics"]
+    assert names == ["project", "digest", "selection"]

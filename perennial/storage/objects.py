@@ -1,0 +1,322 @@
+"""Named objects that are written once: files of a folder, or objects of any store fsspec knows.
+
+Nothing here is ever changed in place. An object appears whole or not at all, and of two writers of
+one name the first wins, on every kind of store.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import tempfile
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+from typing_extensions import override
+
+from perennial.errors import PerennialError, StoreError, describe_error
+from perennial.storage.files import is_url, shown_uri
+
+_ATTEMPTS = 6
+_FIRST_WAIT, _LONGEST_WAIT = 0.2, 10.0  # seconds between attempts, which double
+# What another attempt does not mend.
+_FINAL_ERRORS = (FileNotFoundError, FileExistsError, PermissionError, IsADirectoryError)
+_FINAL_NUMBERS = frozenset(
+    {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.ENAMETOOLONG, errno.EINVAL}
+)
+R = TypeVar("R")
+
+
+class Objects(ABC):
+    """A store of named objects; names have `/` between their parts.
+
+    Raises:
+        StoreError: Any method: the store cannot be reached, or refuses.
+    """
+
+    location: str
+
+    @abstractmethod
+    def read(self, name: str) -> bytes | None:
+        """Reads an object; None where there is none."""
+
+    @abstractmethod
+    def write_once(self, name: str, data: bytes) -> bool:
+        """Writes an object unless there is one of that name; tells whether it did."""
+
+    @abstractmethod
+    def add(self, file: Path, name: str) -> None:
+        """Stores a file's contents unless there is an object of that name."""
+
+    @abstractmethod
+    def fetch(self, name: str, file: Path) -> None:
+        """Gives an object's contents as a file, which must not be changed."""
+
+    @abstractmethod
+    def names(self, folder: str) -> Iterator[tuple[str, int]]:
+        """Lists the objects below a folder, with their sizes in bytes."""
+
+    @abstractmethod
+    def delete(self, name: str) -> None:
+        """Removes an object, if there is one."""
+
+
+def open_objects(root: str) -> Objects:
+    """Opens the store at a folder or URL; nothing is read or written yet.
+
+    Raises:
+        StoreError: The URL's file system has no driver here.
+    """
+    if is_url(root) and not root.startswith("file://"):
+        return RemoteObjects(root)
+    return FolderObjects(Path(root.removeprefix("file://")))
+
+
+class FolderObjects(Objects):
+    """Objects as files of a folder, which share their bytes with what they were made of."""
+
+    def __init__(self, folder: Path) -> None:
+        self.location, self._folder = str(folder), folder
+
+    @override
+    def read(self, name: str) -> bytes | None:
+        with self._reported("be readable"):
+            try:
+                return (self._folder / name).read_bytes()
+            except FileNotFoundError:
+                return None
+
+    @override
+    def write_once(self, name: str, data: bytes) -> bool:
+        with self._reported("take new files"):
+            return self._publish(name, lambda temporary: temporary.write_bytes(data))
+
+    @override
+    def add(self, file: Path, name: str) -> None:
+        target = self._folder / name
+        with self._reported("take new files"):
+            if target.exists():
+                return
+            target.parent.mkdir(parents=True, exist_ok=True)
+            _flush(file)
+            try:
+                os.link(file, target)
+            except FileExistsError:
+                return
+            except OSError:  # another file system, or one without hard links
+                self._publish(name, lambda temporary: shutil.copyfile(file, temporary))
+
+    @override
+    def fetch(self, name: str, file: Path) -> None:
+        with self._reported("hold what earlier steps made"):
+            try:
+                os.link(self._folder / name, file)
+            except FileNotFoundError as error:
+                raise _lost(self.location, name) from error
+            except OSError:
+                shutil.copyfile(self._folder / name, file)
+
+    @override
+    def names(self, folder: str) -> Iterator[tuple[str, int]]:
+        with self._reported("be readable"):
+            for place, _, files in os.walk(self._folder / folder):
+                for file in files:
+                    path = Path(place, file)
+                    if not file.startswith("."):  # one that is being written
+                        yield path.relative_to(self._folder).as_posix(), path.stat().st_size
+
+    @override
+    def delete(self, name: str) -> None:
+        with self._reported("let files be removed"):
+            (self._folder / name).unlink(missing_ok=True)
+
+    def size(self, name: str) -> int | None:
+        """Gives an object's bytes; None where there is none."""
+        with self._reported("be readable"):
+            try:
+                return (self._folder / name).stat().st_size
+            except FileNotFoundError:
+                return None
+
+    @contextmanager
+    def temporary(self, name: str) -> Iterator[Path]:
+        """Gives an empty file beside where an object will be, which is gone after the block."""
+        target = self._folder / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        handle, path = tempfile.mkstemp(prefix=f".{target.name[:40]}.", dir=target.parent)
+        os.close(handle)
+        try:
+            yield Path(path)
+        finally:
+            os.unlink(path)
+
+    def _publish(self, name: str, write: Callable[[Path], object]) -> bool:
+        """Writes aside, flushes, and links under its name, which fails where there is one."""
+        with self.temporary(name) as temporary:
+            write(temporary)
+            temporary.chmod(0o644)
+            _flush(temporary)
+            try:
+                os.link(temporary, self._folder / name)
+            except FileExistsError:
+                return False
+            return True
+
+    def _reported(self, expected: str) -> _Reported:
+        return _Reported(self.location, expected)
+
+
+class RemoteObjects(Objects):
+    """Objects of a store behind a URL; faults that pass are tried again.
+
+    Credentials come from the environment or the platform, as the driver finds them.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.location = shown_uri(url)
+        with self._reported("be a place that a driver can write to"):
+            from fsspec.core import url_to_fs
+
+            system, path = url_to_fs(url)
+        self._system: Any = system
+        self._path = path.rstrip("/")
+
+    @override
+    def read(self, name: str) -> bytes | None:
+        with self._reported("be readable"):
+            try:
+                data: bytes = self._tried(lambda: self._system.cat_file(self._at(name)))
+            except FileNotFoundError:
+                return None
+            return data
+
+    @override
+    def write_once(self, name: str, data: bytes) -> bool:
+        with self._reported("take new objects"):
+            try:
+                self._tried(lambda: self._system.pipe_file(self._at(name), data, mode="create"))
+            except FileExistsError:
+                return False
+            except OSError:
+                # S3's driver tells of an object that exists as of an invalid argument; and where
+                # the answer to a first attempt was lost, that attempt has written it.
+                if not self._tried(lambda: self._system.exists(self._at(name))):
+                    raise
+                return False
+            return True
+
+    @override
+    def add(self, file: Path, name: str) -> None:
+        with self._reported("take new objects"):
+            # Named after its contents: written twice it is the same.
+            if not self._tried(lambda: self._system.exists(self._at(name))):
+                self._tried(lambda: self._system.put_file(str(file), self._at(name)))
+
+    @override
+    def fetch(self, name: str, file: Path) -> None:
+        with self._reported("hold what earlier steps made"):
+            try:
+                self._tried(lambda: self._system.get_file(self._at(name), str(file)))
+            except FileNotFoundError as error:
+                raise _lost(self.location, name) from error
+
+    @override
+    def names(self, folder: str) -> Iterator[tuple[str, int]]:
+        with self._reported("be readable"):
+            try:
+                listed = self._tried(
+                    lambda: self._system.find(self._at(folder), detail=True, withdirs=False)
+                )
+            except FileNotFoundError:
+                return
+        for path, details in listed.items():
+            yield path.removeprefix(f"{self._path}/"), int(details["size"] or 0)
+
+    @override
+    def delete(self, name: str) -> None:
+        with self._reported("let objects be removed"):
+            try:
+                self._tried(lambda: self._system.rm_file(self._at(name)))
+            except FileNotFoundError:
+                return
+
+    def _at(self, name: str) -> str:
+        return f"{self._path}/{name}"
+
+    def _tried(self, call: Callable[[], R]) -> R:
+        """Calls, and calls again after a fault that can pass: a lost connection, a busy server."""
+        from tenacity import Retrying, retry_if_exception, stop_after_attempt
+        from tenacity import wait_random_exponential as wait
+
+        retrying = Retrying(
+            stop=stop_after_attempt(_ATTEMPTS),
+            wait=wait(_FIRST_WAIT, _LONGEST_WAIT),
+            retry=retry_if_exception(is_passing),
+            reraise=True,
+        )
+        return retrying(self._fresh(call))
+
+    def _fresh(self, call: Callable[[], R]) -> Callable[[], R]:
+        """Lets no call answer from a listing that the driver remembers."""
+
+        def fresh() -> R:
+            self._system.invalidate_cache()
+            return call()
+
+        return fresh
+
+    def _reported(self, expected: str) -> _Reported:
+        return _Reported(self.location, expected)
+
+
+def is_passing(error: BaseException) -> bool:
+    """Tells whether another attempt may succeed: not where something is missing, full or denied."""
+    if isinstance(error, _FINAL_ERRORS) or not isinstance(error, Exception):
+        return False
+    if isinstance(error, OSError):
+        return error.errno not in _FINAL_NUMBERS
+    return not isinstance(error, ImportError | ValueError | TypeError | AttributeError)
+
+
+class _Reported:
+    """Turns a store's errors into a message that names it."""
+
+    def __init__(self, location: str, expected: str) -> None:
+        self._location, self._expected = location, expected
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if not isinstance(error, Exception) or isinstance(error, PerennialError):
+            return
+        remedy = (
+            "Check the address, the account's rights and the space that is left; then run again."
+        )
+        if isinstance(error, ImportError):
+            remedy = f"Install the driver of its file system: {error}."
+        raise StoreError(
+            f"root {self._location}", f"must {self._expected}", describe_error(error), remedy
+        ) from error
+
+
+def _lost(location: str, name: str) -> StoreError:
+    return StoreError(
+        f"root {location}",
+        "must hold what earlier steps made",
+        f"no {name}",
+        "It was removed: run again, which makes it anew.",
+    )
+
+
+def _flush(file: Path) -> None:
+    """Writes a file's bytes to the disk, before a name makes them visible."""
+    descriptor = os.open(file, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,226 @@
+"""The results of steps in the root: found by key, published once, staged as folders.
+
+    objects/<first two digits>/<SHA-256>    contents of files, each once
+    results/<step>/<key>.json               what a step made of which inputs: names and digests
+
+A result is written after all its files, so that one that is found is whole.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, TypeVar
+
+from perennial import __version__
+from perennial.errors import StoreError
+from perennial.storage.digests import digest_file, digest_value
+from perennial.storage.objects import FolderObjects, Objects, open_objects
+from schemas.records import Reference, StepResult, StoredFile, StoredOutput
+
+_AT_ONCE = 8  # files on their way to or from a store over a network
+T = TypeVar("T")
+_Inode = tuple[int, int, int, int]
+
+
+class Results:
+    """The results that lie in a root.
+
+    Args:
+        root: Folder or URL.
+        local: Folder of this machine for scratch files and, where the root is not on it, for copies
+            of objects.
+
+    Raises:
+        StoreError: The root's file system has no driver here.
+    """
+
+    def __init__(self, root: str, local: Path) -> None:
+        self._objects = open_objects(root)
+        self._copies: FolderObjects | None = None
+        if not isinstance(self._objects, FolderObjects):
+            self._copies = FolderObjects(local / "copies")
+        # Digests of files that were staged or published here: what a step passes on by a hard link
+        # is neither read nor sent again.
+        self._known: dict[_Inode, str] = {}
+
+    @property
+    def objects(self) -> Objects:
+        """The objects in which the results lie."""
+        return self._objects
+
+    def find(self, step: str, key: str) -> StepResult | None:
+        """Reads what a step made for a key; None where it has not.
+
+        Raises:
+            StoreError: The root cannot be read.
+        """
+        data = self._objects.read(_name(step, key))
+        return StepResult.model_validate_json(data) if data is not None else None
+
+    def publish(
+        self,
+        step: str,
+        key: str,
+        folders: Mapping[str, Path],
+        metadata: Mapping[str, Mapping[str, Any]],
+        value: Any = None,
+    ) -> StepResult:
+        """Stores the folders that a step made as its result for a key.
+
+        Where another process published first, that one's result stands, and is given.
+
+        Raises:
+            StoreError: The root cannot be written.
+        """
+        outputs = {
+            name: self._store(folder, dict(metadata.get(name, {})))
+            for name, folder in folders.items()
+        }
+        result = StepResult(step=step, key=key, outputs=outputs, value=value)
+        if self._objects.write_once(_name(step, key), result.model_dump_json().encode()):
+            return result
+        first = self.find(step, key)
+        return first if first is not None else result
+
+    def files_of(self, reference: Reference) -> list[StoredFile]:
+        """Lists the files of an output.
+
+        Raises:
+            StoreError: It is not there any more.
+        """
+        result = self.find(reference.step, reference.key)
+        output = result.outputs.get(reference.output) if result is not None else None
+        if output is None or output.digest != reference.digest:
+            raise StoreError(
+                f"root {self._objects.location}",
+                f"must hold what {reference.step} made ({reference.output})",
+                "no such result" if output is None else "another result",
+                "It was removed: run again, which makes it anew.",
+            )
+        return output.files
+
+    def read_file(self, file: StoredFile) -> bytes:
+        """Reads one file of an output.
+
+        Raises:
+            StoreError: It is not there any more.
+        """
+        data = self._objects.read(_object(file.digest))
+        if data is None:
+            raise self._damaged(_object(file.digest), "no such object")
+        return data
+
+    def stage(self, reference: Reference, folder: Path) -> None:
+        """Fills a folder with the files of an output, which must not be changed.
+
+        Raises:
+            StoreError: The output is not there any more, or cannot be read.
+        """
+        files = self.files_of(reference)
+        for parent in {folder / Path(file.path).parent for file in files} | {folder}:
+            parent.mkdir(parents=True, exist_ok=True)
+        self._in_parallel(lambda file: self._stage_file(file, folder / file.path), files)
+
+    def _store(self, folder: Path, metadata: dict[str, Any]) -> StoredOutput:
+        paths = sorted(path for path in folder.rglob("*") if path.is_file())
+        names = [path.relative_to(folder).as_posix() for path in paths]
+        files = self._in_parallel(self._store_file, zip(paths, names, strict=True))
+        digest = digest_value([[file.path, file.digest] for file in files])
+        return StoredOutput(digest=digest, files=files, metadata=metadata)
+
+    def _store_file(self, named: tuple[Path, str]) -> StoredFile:
+        path, name = named
+        status = path.stat()
+        inode = _inode(status)
+        digest = self._known.get(inode)
+        if digest is None:
+            digest = digest_file(path)
+            self._objects.add(path, _object(digest))
+            self._known[inode] = digest
+        return StoredFile(path=name, digest=digest, size=status.st_size)
+
+    def _stage_file(self, file: StoredFile, target: Path) -> None:
+        name = _object(file.digest)
+        if self._copies is None:
+            self._objects.fetch(name, target)
+        else:
+            if self._copies.size(name) != file.size:
+                self._download(file)
+            self._copies.fetch(name, target)
+        status = target.stat()
+        if status.st_size != file.size:
+            raise self._damaged(name, f"{status.st_size} bytes instead of {file.size}")
+        self._known[_inode(status)] = file.digest
+
+    def _download(self, file: StoredFile) -> None:
+        """Copies an object to this machine, and checks that it is the one that was stored."""
+        assert self._copies is not None
+        name = _object(file.digest)
+        with self._copies.temporary(name) as temporary:
+            self._objects.fetch(name, temporary)
+            if digest_file(temporary) != file.digest:
+                raise self._damaged(name, "other bytes")
+            self._copies.add(temporary, name)
+
+    def _damaged(self, name: str, received: str) -> StoreError:
+        return StoreError(
+            f"root {self._objects.location}: {name}",
+            "must hold the bytes that were stored",
+            received,
+            "Remove that object; the next run makes it anew.",
+        )
+
+    def _in_parallel(self, work: Callable[[T], Any], items: Iterable[T]) -> list[Any]:
+        if self._copies is None:
+            return [work(item) for item in items]
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            return list(pool.map(work, items))
+
+
+def key_of(step: str, digest: str, inputs: Iterable[object]) -> str:
+    """Computes the key of a step's result; another version of the product has other keys.
+
+    Args:
+        step: Name of the step.
+        digest: What `Project.digest_of` gives for it: settings, files of the project and format.
+        inputs: Its other inputs: references count by their digest, everything else as JSON.
+    """
+    return digest_value([__version__, step, digest, list(_digests(inputs))])
+
+
+def reference_to(result: StepResult, output: str) -> Reference:
+    """Makes the reference to one output of a result."""
+    stored = result.outputs[output]
+    return Reference(
+        step=result.step,
+        key=result.key,
+        output=output,
+        digest=stored.digest,
+        size=sum(file.size for file in stored.files),
+    )
+
+
+def _digests(inputs: Iterable[object]) -> Iterator[object]:
+    for item in inputs:
+        if isinstance(item, Reference):
+            yield item.digest
+        elif isinstance(item, list | tuple):
+            yield list(_digests(item))
+        else:
+            yield item
+
+
+def _inode(status: os.stat_result) -> _Inode:
+    """Tells one file from all others, and from one that takes its number when it is gone."""
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def _object(digest: str) -> str:
+    return f"objects/{digest[:2]}/{digest}"
+
+
+def _name(step: str, key: str) -> str:
+    return f"results/{step}/{key}.json"

@@ -1,0 +1,60 @@
+"""Records of what lies in the root: the results of steps, and how steps name them to each other."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from schemas.records.base import FileRecord, Record
+
+
+class StoredFile(Record):
+    """One file of an output: its path in the output's folder, its SHA-256 and its bytes."""
+
+    path: str
+    digest: str
+    size: int
+
+
+class StoredOutput(Record):
+    """One folder that a step made: its files, in the order of their paths, and what is shown of it.
+
+    `digest` is that of the files' paths and digests. `metadata` is for Kubeflow's dashboard.
+    """
+
+    digest: str
+    files: list[StoredFile]
+    metadata: dict[str, Any] = {}
+
+
+class StepResult(Record):
+    """All that a step made for one key, by the names of its outputs; `value` is what it returned.
+
+    It is written last: where it can be read, every file that it names lies in the root.
+    """
+
+    step: str
+    key: str
+    outputs: dict[str, StoredOutput]
+    value: Any = None
+
+
+class Reference(FileRecord):
+    """Names one output of one step's result: what travels between steps in the place of data.
+
+    `digest` is that of the output, `size` the sum of its bytes.
+    """
+
+    FILE: ClassVar[str] = "reference.json"
+
+    step: str
+    key: str
+    output: str
+    digest: str
+    size: int
+
+
+class PreparedSpan(Record):
+    """What a span became: its checked examples and their statistics."""
+
+    checked: Reference
+    statistics: Reference

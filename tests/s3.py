@@ -1,0 +1,94 @@
+"""A real S3 server on loopback for tests: SeaweedFS, which Kubeflow Pipelines itself ships."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from dataclasses import dataclass
+from pathlib import Path
+
+from perennial.processes import find_free_ports
+from tests.session import Server
+
+_READY_SECONDS = 120
+ACCOUNT, PASSWORD, BUCKET = "tester", "secret-of-the-tests", "roots"
+
+
+@dataclass(frozen=True)
+class S3:
+    """The session's server; each test has a folder of its own in its bucket."""
+
+    server: Server
+
+    @property
+    def endpoint(self) -> str:
+        return f"http://{self.server.address}"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What the driver finds the server and its account by."""
+        return {
+            "AWS_ENDPOINT_URL": self.endpoint,
+            "AWS_ACCESS_KEY_ID": ACCOUNT,
+            "AWS_SECRET_ACCESS_KEY": PASSWORD,
+            "AWS_DEFAULT_REGION": "us-east-1",
+        }
+
+    def new_root(self) -> str:
+        """Gives the URL of a folder that nobody has used."""
+        return f"s3://{BUCKET}/{secrets.token_hex(4)}/project"
+
+
+def start(folder: Path) -> Server:
+    """Starts a server that keeps its objects in a folder."""
+    weed = Path(sys.executable).with_name("weed")
+    names = ("master.port", "master.port.grpc", "volume.port", "volume.port.grpc")
+    names += ("filer.port", "filer.port.grpc", "s3.port", "s3.port.grpc")
+    ports = dict(zip(names, find_free_ports(len(names)), strict=True))
+    account = {"accessKey": ACCOUNT, "secretKey": PASSWORD}
+    rights = ["Admin", "Read", "Write", "List", "Tagging"]
+    accounts = {"identities": [{"name": ACCOUNT, "credentials": [account], "actions": rights}]}
+    (folder / "accounts.json").write_text(json.dumps(accounts))
+    command = [
+        *(str(weed), "server", "-s3", f"-dir={folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1"),
+        *(f"-s3.config={folder / 'accounts.json'}", "-master.volumeSizeLimitMB=64"),
+        *("-volume.max=40", "-master.volumePreallocate=false", "-master.telemetry=false"),
+        *(f"-{name}={port}" for name, port in ports.items()),
+    ]
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+    address = f"127.0.0.1:{ports['s3.port']}"
+    until = time.monotonic() + _READY_SECONDS
+    while not _answers(address):
+        assert process.poll() is None and time.monotonic() < until, (folder / "log").read_text()
+        time.sleep(0.1)
+    _make_bucket(address)
+    return Server(address, process.pid, str(folder))
+
+
+def _make_bucket(address: str) -> None:
+    import botocore.session
+
+    client = botocore.session.get_session().create_client(
+        "s3",
+        region_name="us-east-1",
+        endpoint_url=f"http://{address}",
+        aws_access_key_id=ACCOUNT,
+        aws_secret_access_key=PASSWORD,
+    )
+    client.create_bucket(Bucket=BUCKET)
+
+
+def _answers(address: str) -> bool:
+    try:
+        urllib.request.urlopen(f"http://{address}", timeout=5)
+    except urllib.error.HTTPError:
+        return True  # it asks for an account
+    except OSError:
+        return False
+    return True
