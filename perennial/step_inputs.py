@@ -1,4 +1,4 @@
-"""Declares what each cached step reads of a project.
+"""Declares what each step whose result is kept reads of a project.
 
 Its key holds these settings and files, and it is given no others.
 """

@@ -25,4 +25,5 @@ def decide_promotion(
             decided = decide_promotion(judged, step.project.settings.gate, probed)
             decided.write(step.output("decision"))
             step.publish("promote" if decided.promote else "keep")
-        return step.value
+        answer: str = step.value
+        return answer

@@ -20,6 +20,11 @@ def probe_model(
 
     with StoredStep(project, "probe_model", digest, probing=probing) as step:
         if not step.is_kept(window, evaluation, model):
-            folders = [step.input(artifact) for artifact in (window, evaluation, model)]
-            probe_model(step.project, *folders, step.output("probing"))
+            probe_model(
+                step.project,
+                step.input(window),
+                step.input(evaluation),
+                step.input(model),
+                step.output("probing"),
+            )
             step.publish()

@@ -36,4 +36,5 @@ def validate_data(
                 *(step.output(name) for name in outputs),
             )
             step.publish("accepted" if result.accepted else "rejected")
-        return step.value
+        answer: str = step.value
+        return answer

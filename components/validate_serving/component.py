@@ -22,7 +22,12 @@ def validate_serving(
 
     with StoredStep(project, "validate_serving", digest, serving_check=serving_check) as step:
         if not step.is_kept(version, window, evaluation, model):
-            folders = [step.input(artifact) for artifact in (window, evaluation, model)]
-            asked = ModelVersion.model_validate(version)
-            validate_serving(step.project, asked, *folders, step.output("serving_check"))
+            validate_serving(
+                step.project,
+                ModelVersion.model_validate(version),
+                step.input(window),
+                step.input(evaluation),
+                step.input(model),
+                step.output("serving_check"),
+            )
             step.publish()
