@@ -6,8 +6,8 @@ One project with real handwritten digits, drawn again and again into spans of th
 spans but the newest were there in earlier runs. The peer is the same pipeline with everything to
 do: its first run over 50 new spans.
 
-The data steps are everything until the window is analysed: select_spans, ingest_examples,
-check_examples, compute_statistics, validate_data and analyse_features. What follows reads the whole
+The data steps are everything until the window is analysed: select_spans, prepare_span,
+validate_data and analyse_features. What follows reads the whole
 window by nature: a model is trained on all of it, and transform_features, shown beside, writes what
 training reads.
 
@@ -233,7 +233,6 @@ def run(folder: Path, window: int) -> Cost:
     local = LocalRun(
         place / "pipeline.yaml",
         project.state / "artifacts",
-        project.state / "cache",
         place,
         place / "log",
         watch,

@@ -80,7 +80,6 @@ def run_by_kfp(folder: Path) -> None:
     local.init(
         local.SubprocessRunner(use_venv=False),
         pipeline_root=str(state / "artifacts"),
-        enable_caching=True,
     )
     pipeline = components.load_component_from_file(str(state / "pipeline.yaml"))
     warnings.simplefilter("ignore")

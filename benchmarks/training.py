@@ -85,7 +85,8 @@ def prepare(folder: Path) -> tuple[Any, Any]:
     Gives it and the transformed features of that run.
     """
     from perennial.project import load_project
-    from perennial.training.transformed_features import TRANSFORM_GRAPH, TransformedFeatures
+    from perennial.storage.results import Results, reference_to
+    from perennial.training.transformed_features import TransformedFeatures
 
     folder.mkdir()
     for name in FILES:
@@ -95,8 +96,10 @@ def prepare(folder: Path) -> tuple[Any, Any]:
     )
     run_by_perennial(folder)
     project = load_project(folder)
-    graphs = (project.state / "artifacts").glob(f"**/transform*/features/{TRANSFORM_GRAPH}")
-    return project, TransformedFeatures(next(graphs).parent, project.tasks)
+    results = Results(project.root, project.state)
+    (transformed,) = results.of_step("transform_features")
+    results.stage(reference_to(transformed, "features"), folder / "features")
+    return project, TransformedFeatures(folder / "features", project.tasks)
 
 
 def make_contenders(project: Any, features: Any) -> tuple[list[Contender], int]:

@@ -53,8 +53,9 @@ imports the command line. `make check` refuses anything else (import-linter, `py
 A **step** is a plain typed function in `components/<step>/step.py`: it takes paths and values,
 writes what it made into folders, and returns a record. It never imports Kubeflow. `component.py` is
 its wrapper of about fifteen lines: it looks in the [root](storage.md) for what the step made of the
-same inputs before, and only then stages them as folders, calls the step and publishes what it left. Functions that decide are pure; steps read and write; wrappers
-only wire. Heavy libraries are imported inside functions.
+same inputs before, and only then stages them as folders, calls the step and publishes what it left.
+Functions that decide are pure; steps read and write; wrappers only wire. Heavy libraries are
+imported inside functions.
 
 ## Rooms
 """

@@ -31,11 +31,11 @@ Outputs = dict[str, Any]
 def continuous_training(stages: Stages) -> graph_component.GraphComponent:
     """Makes the pipeline with these stages.
 
-    What a step makes is kept in the root by what it was made of, so a run that was cut short goes on
-    where it stopped, and a daily run prepares one span. Part of that is the digest of what the step
-    reads of the project (`perennial.step_inputs`). What reads or writes the ledger or the registry
-    is done in every run. Kubeflow's own cache is off for the tasks that read the run's selection,
-    where it can find nothing.
+    What a step makes is kept in the root by what it was made of, so a run that was cut short goes
+    on where it stopped, and a daily run prepares one span. Part of that is the digest of what the
+    step reads of the project (`perennial.step_inputs`). What reads or writes the ledger or the
+    registry is done in every run. Kubeflow's own cache is off for the tasks that read the run's
+    selection, where it can find nothing.
 
     Kubeflow's backend asks for three things that the compiler does not: an Else for every If, no
     name for a loop whose outputs are collected, and dictionaries in every list that is looped over.

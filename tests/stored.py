@@ -39,9 +39,7 @@ def stage(project: Project, artifact: Any, folder: Path) -> Path:
 
 def kept(project: Project, step: str) -> list[StepResult]:
     """All that a step has made."""
-    objects = results_of(project).objects
-    names = sorted(name for name, _ in objects.names(f"results/{step}"))
-    return [StepResult.model_validate_json(objects.read(name)) for name in names]
+    return results_of(project).of_step(step)
 
 
 def read_file(project: Project, result: StepResult, output: str, path: str) -> bytes:

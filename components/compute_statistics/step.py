@@ -13,8 +13,9 @@ from perennial.data.statistics import write_statistics
 from perennial.tfx_compat import import_tfdv
 
 if TYPE_CHECKING:
-    from perennial.project import Project
     from tensorflow_metadata.proto.v0.schema_pb2 import Schema
+
+    from perennial.project import Project
 
 
 def measure_span(project: Project, examples: Path, output: Path) -> None:

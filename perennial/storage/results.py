@@ -60,6 +60,16 @@ class Results:
         data = self._objects.read(_name(step, key))
         return StepResult.model_validate_json(data) if data is not None else None
 
+    def of_step(self, step: str) -> list[StepResult]:
+        """Reads all that a step has made, in the order of the keys.
+
+        Raises:
+            StoreError: The root cannot be read.
+        """
+        names = sorted(name for name, _ in self._objects.names(f"results/{step}"))
+        read = self._in_parallel(self._objects.read, names)
+        return [StepResult.model_validate_json(data) for data in read if data is not None]
+
     def publish(
         self,
         step: str,
