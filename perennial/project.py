@@ -35,7 +35,6 @@ from schemas.project import ProjectSettings
 if TYPE_CHECKING:
     from tensorflow_metadata.proto.v0.schema_pb2 import Schema
 
-ROOT_VARIABLE = "PERENNIAL_ROOT"
 PREPROCESSING, NATIVE, RUN_FN = "preprocessing_fn", "build_model", "run_fn"
 
 # Part of every digest: raise it when the code changes what the same settings mean.
@@ -66,7 +65,7 @@ class Project:
     @property
     def root(self) -> str:
         """Gives where results of steps are kept: an absolute folder, or a URL."""
-        root = os.environ.get(ROOT_VARIABLE) or self.settings.root
+        root = self.settings.root
         if root is None:
             return str(self.state)
         return root if is_url(root) else str(self.folder / root)
@@ -249,7 +248,7 @@ def load_project(folder: str | Path) -> Project:
             "no such file" if path.is_dir() else "no such folder",
             "Create one with `perennial init FOLDER`.",
         )
-    return Project(path, parse_settings(read_text(settings_path)))
+    return Project(path, parse_settings(read_text(settings_path), os.environ))
 
 
 def open_project(folder: str | Path, step: str, expected: str) -> Project:

@@ -6,7 +6,8 @@ What is wrong with a setting, in words that name the key and what to do.
 from __future__ import annotations
 
 import difflib
-from typing import get_args
+from collections.abc import Mapping
+from typing import Any, get_args
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -15,10 +16,22 @@ from perennial.errors import ProjectError
 from schemas.project import ProjectSettings
 
 SETTINGS_FILE = "project.yaml"
+# Places that differ between a laptop and a cluster, and URLs that may hold a password: each comes
+# from its variable where that is set.
+VARIABLES = {
+    "PERENNIAL_ROOT": ("root",),
+    "PERENNIAL_LEDGER_URL": ("ledger", "url"),
+    "PERENNIAL_REGISTRY_URI": ("registry", "uri"),
+    "PERENNIAL_TABLE_URL": ("data", "table", "url"),
+}
 
 
-def parse_settings(text: str) -> ProjectSettings:
+def parse_settings(text: str, environment: Mapping[str, str] | None = None) -> ProjectSettings:
     """Parses the text of a `project.yaml`.
+
+    Args:
+        text: The file's.
+        environment: Variables; those of `VARIABLES` come before the file.
 
     Raises:
         ProjectError: It is not YAML, or a key is unknown, missing or wrong.
@@ -36,10 +49,27 @@ def parse_settings(text: str) -> ProjectSettings:
             type(values).__name__,
             "Start from `perennial init`.",
         )
+    for variable, keys in VARIABLES.items():
+        value = (environment or {}).get(variable)
+        if value:
+            _set(values, keys, value)
     try:
         return ProjectSettings.model_validate(values)
     except ValidationError as error:
         raise _settings_error(error) from None
+
+
+def _set(values: dict[str, Any], keys: tuple[str, ...], value: str) -> None:
+    """Sets a value of nested settings; that of a table only where the project reads one."""
+    *sections, name = keys
+    place: Any = values
+    for section in sections:
+        if section == "table" and not isinstance(place.get(section), dict):
+            return
+        place = place.setdefault(section, {})
+        if not isinstance(place, dict):  # the file is wrong there, which is told of the file
+            return
+    place[name] = value
 
 
 def _settings_error(error: ValidationError) -> ProjectError:

@@ -72,7 +72,10 @@ class SplitSettings(Settings):
 class TableSettings(Settings):
     """Spans that are rows of a database."""
 
-    url: str = Field(description="SQLAlchemy URL of the database.")
+    url: str = Field(
+        description="SQLAlchemy URL of the database. The environment variable PERENNIAL_TABLE_URL "
+        "comes before it."
+    )
     table: str | None = Field(
         None, description="Table or view that holds the rows, such as `trips` or `sales.trips`."
     )
@@ -658,7 +661,7 @@ class LedgerSettings(Settings):
     url: str | None = Field(
         None,
         description="SQLAlchemy URL, `sqlite:///PATH` for SQLite; none: SQLite inside the state "
-        "folder.",
+        "folder. The environment variable PERENNIAL_LEDGER_URL comes before it.",
     )
 
 
@@ -666,7 +669,9 @@ class RegistrySettings(Settings):
     """Place of the model versions."""
 
     uri: str | None = Field(
-        None, description="MLflow tracking URI; none: SQLite inside the state folder."
+        None,
+        description="MLflow tracking URI; none: SQLite inside the state folder. The environment "
+        "variable PERENNIAL_REGISTRY_URI comes before it.",
     )
 
 

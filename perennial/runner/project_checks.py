@@ -18,6 +18,7 @@ from perennial.schema.environments import (
 )
 from perennial.settings import SETTINGS_FILE
 from perennial.step_inputs import SCHEMA_FILE
+from perennial.storage.files import is_url, shown_uri
 from perennial.tasks import LOWER_IS_BETTER, METRICS, refuse_bounds
 from perennial.training.stages import choose_stages
 from perennial.user_module import defined_names
@@ -38,12 +39,40 @@ def check_project(project: Project) -> None:
     for setting, name in required.items():
         if name not in names:
             raise _unknown_feature(setting, name, list(names))
+    _check_places(project)
     _check_tasks(project)
     _check_label_domain(project)
     _check_judgement(project)
     _check_roles(project)
     choose_stages(project)
     check_bounds(project.expectations, columns_of(project.schema))
+
+
+def _check_places(project: Project) -> None:
+    """Checks that what a run shares with others lies where they can reach it, as its root does."""
+    settings, remote = project.settings, is_url(project.root)
+    runner = next((o for o in settings.beam.options if o.startswith("--runner=")), "--runner=")
+    name = runner.removeprefix("--runner=")
+    if not remote and name not in ("", "DirectRunner"):
+        raise ProjectError(
+            f"{SETTINGS_FILE}: beam.options",
+            f"must keep Beam on this machine while results lie in its folder {project.root}",
+            f"{name}, whose workers cannot reach that folder",
+            "Set root (or PERENNIAL_ROOT) to a store that the workers reach, such as s3://….",
+        )
+    places = {
+        "ledger.url": (project.ledger_url, "PERENNIAL_LEDGER_URL"),
+        "registry.uri": (settings.registry.uri or "sqlite:", "PERENNIAL_REGISTRY_URI"),
+    }
+    for setting, (place, variable) in places.items():
+        if remote and place.startswith("sqlite"):
+            raise ProjectError(
+                f"{SETTINGS_FILE}: {setting}",
+                f"must name a server, as results lie in {shown_uri(project.root)}, where runs of "
+                "other machines find them",
+                "a file of SQLite on this machine",
+                f"Set it, or the environment variable {variable}.",
+            )
 
 
 def _check_module(project: Project) -> None:

@@ -1,0 +1,65 @@
+"""Where results, the ledger and the registry lie: from the settings, or from the environment."""
+
+from __future__ import annotations
+
+import pytest
+import yaml
+
+from perennial.errors import ProjectError
+from perennial.project import load_project
+from perennial.runner.project_checks import check_project
+from tests.perennial.folders import make_project
+
+SERVERS = {
+    "PERENNIAL_LEDGER_URL": "postgresql+psycopg://host/ledger",
+    "PERENNIAL_REGISTRY_URI": "http://registry:5000",
+}
+
+
+def test_results_lie_in_the_state_folder_or_where_the_settings_say(tmp_path):
+    project = make_project(tmp_path / "project")
+    assert project.root == str(project.state)
+    assert make_project(tmp_path / "other", root="kept").root == str(tmp_path / "other" / "kept")
+    assert make_project(tmp_path / "remote", root="s3://b/c").root == "s3://b/c"
+
+
+def test_the_environment_comes_before_the_settings(tmp_path, monkeypatch):
+    folder = make_project(tmp_path / "project", root="s3://a/b").folder
+    monkeypatch.setenv("PERENNIAL_ROOT", "gs://other/place")
+    for name, value in SERVERS.items():
+        monkeypatch.setenv(name, value)
+    project = load_project(folder)
+    assert project.root == "gs://other/place"
+    assert project.ledger_url == SERVERS["PERENNIAL_LEDGER_URL"]
+    assert project.settings.registry.uri == SERVERS["PERENNIAL_REGISTRY_URI"]
+
+
+def test_the_database_of_a_table_comes_from_the_environment(tmp_path, monkeypatch):
+    project = make_project(tmp_path / "project")
+    settings = yaml.safe_load((project.folder / "project.yaml").read_text())
+    settings["data"].pop("spans")
+    settings["data"]["table"] = {"table": "trips", "span": "day"}
+    (project.folder / "project.yaml").write_text(yaml.safe_dump(settings))
+    with pytest.raises(ProjectError, match=r"data\.table\.url must be set"):
+        load_project(project.folder)
+    monkeypatch.setenv("PERENNIAL_TABLE_URL", "postgresql+psycopg://host/trips")
+    assert load_project(project.folder).settings.data.table.url.endswith("/trips")
+
+
+def test_a_root_that_others_reach_needs_a_ledger_and_a_registry_that_they_reach(
+    tmp_path, monkeypatch
+):
+    folder = make_project(tmp_path / "project", root="s3://user:secret@bucket/path").folder
+    for variable, setting in zip(SERVERS, ("ledger.url", "registry.uri"), strict=True):
+        with pytest.raises(ProjectError) as raised:
+            check_project(load_project(folder))
+        assert setting in raised.value.where and variable in raised.value.remedy
+        assert "secret" not in str(raised.value)
+        monkeypatch.setenv(variable, SERVERS[variable])
+    check_project(load_project(folder))
+
+
+def test_beam_on_other_machines_needs_a_root_that_they_reach(tmp_path):
+    project = make_project(tmp_path / "project", beam={"options": ["--runner=DataflowRunner"]})
+    with pytest.raises(ProjectError, match=r"must keep Beam on this machine.*DataflowRunner"):
+        check_project(project)
