@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import secrets
+import signal
 import subprocess
 import sys
 import time
@@ -46,6 +48,25 @@ class S3:
 
 def start(folder: Path) -> Server:
     """Starts a server that keeps its objects in a folder."""
+    server = _start(folder, _command(folder))
+    _make_bucket(server.address)
+    return server
+
+
+def restart(server: Server) -> None:
+    """Ends a server as a crash does, and starts it again at the same address after a while."""
+    kill(server)
+    time.sleep(5)
+    folder = Path(server.folder)
+    _start(folder, json.loads((folder / "command.json").read_text()))
+
+
+def kill(server: Server) -> None:
+    """Ends a server at once, its process of today."""
+    os.kill(int(Path(server.folder, "pid").read_text()), signal.SIGKILL)
+
+
+def _command(folder: Path) -> list[str]:
     weed = Path(sys.executable).with_name("weed")
     names = ("master.port", "master.port.grpc", "volume.port", "volume.port.grpc")
     names += ("filer.port", "filer.port.grpc", "s3.port", "s3.port.grpc")
@@ -54,20 +75,25 @@ def start(folder: Path) -> Server:
     rights = ["Admin", "Read", "Write", "List", "Tagging"]
     accounts = {"identities": [{"name": ACCOUNT, "credentials": [account], "actions": rights}]}
     (folder / "accounts.json").write_text(json.dumps(accounts))
-    command = [
+    return [
         *(str(weed), "server", "-s3", f"-dir={folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1"),
         *(f"-s3.config={folder / 'accounts.json'}", "-master.volumeSizeLimitMB=64"),
         *("-volume.max=40", "-master.volumePreallocate=false", "-master.telemetry=false"),
         *(f"-{name}={port}" for name, port in ports.items()),
     ]
-    with (folder / "log").open("wb") as log:
+
+
+def _start(folder: Path, command: list[str]) -> Server:
+    (folder / "command.json").write_text(json.dumps(command))
+    with (folder / "log").open("ab") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
-    address = f"127.0.0.1:{ports['s3.port']}"
+    (folder / "pid").write_text(str(process.pid))
+    (port,) = (part.partition("=")[2] for part in command if part.startswith("-s3.port="))
+    address = f"127.0.0.1:{port}"
     until = time.monotonic() + _READY_SECONDS
     while not _answers(address):
         assert process.poll() is None and time.monotonic() < until, (folder / "log").read_text()
         time.sleep(0.1)
-    _make_bucket(address)
     return Server(address, process.pid, str(folder))
 
 

@@ -6,6 +6,7 @@ import gzip
 import hashlib
 import json
 import struct
+from collections import defaultdict
 
 from perennial.project import Project
 from perennial.step_inputs import STEP_INPUTS
@@ -22,17 +23,17 @@ NOT_COMPARED = (
 )
 
 
-def digests(project: Project) -> dict[str, str]:
-    """Gives the digest of each file of what each step made, by step, output and path."""
-    results = results_of(project)
-    return {
-        f"{result.step}/{output}/{file.path}": _digest(file.path, results.read_file(file), project)
-        for step in STEP_INPUTS
-        for result in kept(project, step)
-        for output, stored in result.outputs.items()
-        for file in stored.files
-        if not any(part in file.path for part in NOT_COMPARED)
-    }
+def digests(project: Project) -> dict[str, list[str]]:
+    """Gives the digests of each file of what each step made, of every time that it made one."""
+    results, made = results_of(project), defaultdict(list)
+    for step in STEP_INPUTS:
+        for result in kept(project, step):
+            for output, stored in result.outputs.items():
+                for file in stored.files:
+                    if not any(part in file.path for part in NOT_COMPARED):
+                        digest = _digest(file.path, results.read_file(file), project)
+                        made[f"{step}/{output}/{file.path}"].append(digest)
+    return {name: sorted(digests) for name, digests in made.items()}
 
 
 def _digest(path: str, data: bytes, project: Project) -> str:

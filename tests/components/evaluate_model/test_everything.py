@@ -169,7 +169,11 @@ def test_dashboard_has_the_confusion_of_every_slice_that_is_judged(shown, table)
 
 
 def test_dashboard_has_the_metrics_and_the_digest(shown):
-    assert shown.metadata["model"] == {"framework": "tensorflow", "digest": shown.evaluation.digest}
+    assert shown.metadata["model"] == {
+        "framework": "tensorflow",
+        "digest": shown.evaluation.digest,
+        "kept": False,
+    }
     assert {"candidate AUC", "champion accuracy"} <= shown.metadata["metrics"].keys()
 
 

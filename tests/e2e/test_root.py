@@ -1,0 +1,165 @@
+"""Two machines that share nothing but servers: results on S3, ledger and registry on PostgreSQL.
+
+A machine is a project folder with a state folder of its own; the data lie where both see them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+from perennial.ledger.events import Ledger
+from perennial.storage.results import Results
+from tests.e2e.conftest import PERENNIAL, Digits, make_digits, wait_for, workers_of
+from tests.perennial.registry import mlflow_server
+from tests.s3 import S3, kill, restart, start
+from tests.session import Server, serve_once
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
+
+
+@pytest.fixture(scope="module")
+def s3(tmp_path_factory) -> Iterator[S3]:
+    """A server of this module's own, as it is ended on the way."""
+    server = start(tmp_path_factory.mktemp("s3"))
+    yield S3(server)
+    kill(server)
+
+
+@pytest.fixture(scope="module")
+def places(s3, postgres) -> dict[str, str]:
+    """The variables that name the servers, as a machine of a cluster gets them."""
+    registry: Server = serve_once(
+        "mlflow", lambda folder: mlflow_server.start(postgres.new_database(), folder)
+    )
+    return {
+        **s3.environment,
+        "PERENNIAL_ROOT": s3.new_root(),
+        "PERENNIAL_LEDGER_URL": postgres.new_database(),
+        "PERENNIAL_REGISTRY_URI": registry.address,
+    }
+
+
+@pytest.fixture(scope="module")
+def first(tmp_path_factory, places) -> Digits:
+    """A machine whose first run promoted a champion."""
+    folder = tmp_path_factory.mktemp("machines")
+    digits = make_digits(
+        folder / "first",
+        data={"spans": str(folder / "landed" / "{YYYY}-{MM}-{DD}.parquet")},
+        train={"instances": 1, "epochs": 4},
+        gate={"floors": {}, "trivial": "warn"},
+    )
+    land(digits, 1)
+    assert run(digits, places)["outcome"] == "promoted"
+    return digits
+
+
+@pytest.fixture(scope="module")
+def second(first) -> Digits:
+    """Another machine: the same project, and nothing of the first one's state."""
+    folder = first.folder.with_name("second")
+    shutil.copytree(first.folder, folder, ignore=shutil.ignore_patterns(".perennial"))
+    return Digits(folder)
+
+
+def land(digits: Digits, day: int) -> None:
+    """Lands a day where the settings say."""
+    digits.land("--days", str(day))
+    settings = yaml.safe_load((digits.folder / "project.yaml").read_text())
+    landed = Path(settings["data"]["spans"]).parent
+    landed.mkdir(exist_ok=True)
+    for file in (digits.folder / "data").iterdir():
+        if not (landed / file.name).exists():
+            shutil.copy(file, landed)
+
+
+def run(digits: Digits, places: dict[str, str]) -> dict:
+    """Runs the command on a machine; gives its answer."""
+    command = [PERENNIAL, "run", digits.folder, "--json"]
+    done = subprocess.run(command, env={**os.environ, **places}, capture_output=True, text=True)
+    assert done.stdout, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def made(places: dict[str, str], step: str, local: Path) -> int:
+    """How many results of a step lie in the root."""
+    with pytest.MonkeyPatch.context() as patched:
+        for name, value in places.items():
+            patched.setenv(name, value)
+        return len(Results(places["PERENNIAL_ROOT"], local).of_step(step))
+
+
+def test_another_machine_finds_what_the_first_one_did(second, places, tmp_path):
+    assert run(second, places)["outcome"] == "nothing_new"
+    assert made(places, "prepare_span", tmp_path) == 1
+
+
+def test_it_goes_on_from_there(first, second, places, tmp_path):
+    land(second, 2)
+    result = run(second, places)
+    assert result["outcome"] in ("promoted", "kept_champion"), result
+    assert result["new_spans"] == ["2026-01-02"]
+    assert result["window"] == ["2026-01-01", "2026-01-02"]
+    assert made(places, "ingest_examples", tmp_path) == 2  # each day once, wherever
+    assert run(first, places)["outcome"] == "nothing_new"
+
+
+def test_a_run_that_was_killed_on_one_machine_is_finished_by_the_other(
+    first, second, places, tmp_path
+):
+    land(first, 3)
+    environment = {**os.environ, **places}
+    command = [PERENNIAL, "run", str(first.folder)]
+    killed = subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    for line in killed.stdout:
+        if " transform_features " in line:
+            break
+    os.kill(killed.pid, signal.SIGKILL)
+    killed.communicate()
+    wait_for(lambda: not workers_of(first))
+    trained = made(places, "transform_features", tmp_path)
+    result = run(second, places)
+    assert result["outcome"] in ("promoted", "kept_champion"), result
+    assert made(places, "transform_features", tmp_path) == trained
+    assert made(places, "ingest_examples", tmp_path) == 3
+    accepted = Ledger(places["PERENNIAL_LEDGER_URL"]).events("span_accepted")
+    assert [event.body.span.name for event in accepted] == [
+        "2026-01-01",
+        "2026-01-02",
+        "2026-01-03",
+    ]
+
+
+def test_a_store_that_stops_and_starts_again_in_the_middle_costs_only_time(first, places, s3):
+    land(first, 4)
+    command = [PERENNIAL, "run", str(first.folder), "--json"]
+    running = subprocess.Popen(
+        command, env={**os.environ, **places}, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    wait_for(lambda: len(list((first.project.state / "work").glob("*"))) > 0, 60)
+    restart(s3.server)
+    out, err = running.communicate()
+    result = json.loads(out.splitlines()[-1])
+    assert result["outcome"] in ("promoted", "kept_champion"), err
+    assert result["new_spans"] == ["2026-01-04"]
+
+
+def test_a_store_that_is_gone_is_one_message(first, places):
+    nowhere = {**places, "AWS_ENDPOINT_URL": "http://127.0.0.1:9"}
+    land(first, 5)
+    result = run(first, nowhere)
+    assert result["outcome"] == "failed"
+    (reason,) = result["reasons"]
+    assert places["PERENNIAL_ROOT"] in reason and "Traceback" not in reason and len(reason) < 500
+    assert run(first, places)["new_spans"] == ["2026-01-05"]
