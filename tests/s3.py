@@ -78,7 +78,8 @@ def _command(folder: Path) -> list[str]:
     return [
         *(str(weed), "server", "-s3", f"-dir={folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1"),
         *(f"-s3.config={folder / 'accounts.json'}", "-master.volumeSizeLimitMB=64"),
-        *("-volume.max=40", "-master.volumePreallocate=false", "-master.telemetry=false"),
+        *("-s3.port.iceberg=0", "-s3.port.lance=0", "-volume.max=40"),
+        *("-master.volumePreallocate=false", "-master.telemetry=false"),
         *(f"-{name}={port}" for name, port in ports.items()),
     ]
 

@@ -42,4 +42,4 @@ def prepare_span(
                 measure_span(step.project, step.input(passed), step.output("statistics"))
                 step.publish()
             measured = step.reference("statistics")
-        PreparedSpans(task.results, selected).record(landed, passed, measured)
+        PreparedSpans.of_run(task.results, selected).record(landed, passed, measured)

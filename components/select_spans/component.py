@@ -67,7 +67,7 @@ def select_spans(
             check_search_asked(task.project)
         chosen = select_spans(task.project, run or job, tune, attempt, retrain)
         task.publish_record("select_spans", chosen.run, chosen, selection)
-        prepared = PreparedSpans(task.results, chosen)
+        prepared = PreparedSpans.of_run(task.results, chosen)
         pending = [{"name": span.name} for span in prepared.pending(chosen.window)]
         work = decide_work(chosen.window, chosen.new_spans, asked=retrain or tune or attempt > 0)
         record = chosen.model_dump(mode="json", exclude_none=True)

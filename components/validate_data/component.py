@@ -23,7 +23,7 @@ def validate_data(
     outputs = {"window": window, "measured": measured, "validation": validation}
     with StoredStep(project, "validate_data", digest, **outputs) as step:
         selected = Selection.read(step.input(selection))
-        spans = PreparedSpans(step.results, selected).read(selected.window)
+        spans = PreparedSpans.of_run(step.results, selected).read(selected.window)
         checked = [span.checked for span in spans]
         statistics = [span.statistics for span in spans]
         if not step.is_kept(selected.new_spans, selected.released, checked, statistics):

@@ -42,6 +42,14 @@ def format_duration(seconds: float) -> str:
     return " ".join(f"{count} {unit}" for count, unit in parts[first : first + 2] if count) or "0 s"
 
 
+def format_bytes(count: int) -> str:
+    """Writes a number of bytes in the unit that suits it: `3.2 MB`."""
+    size, units = float(count), ["bytes", "kB", "MB", "GB", "TB"]
+    while size >= 1000 and len(units) > 1:
+        size, units = size / 1000, units[1:]
+    return f"{size:.0f} {units[0]}" if units[0] == "bytes" else f"{size:.1f} {units[0]}"
+
+
 def describe_warnings(ended: RunEnded, report: str | None = None) -> Iterator[str]:
     """Describes the warnings of a run: how many, in which page all are, and the first of them.
 

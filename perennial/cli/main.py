@@ -10,6 +10,7 @@ import sys
 import typer
 
 from perennial.cli import schema, spans, warm
+from perennial.cli.clean import clean
 from perennial.cli.compare import compare
 from perennial.cli.compile import compile
 from perennial.cli.explain import explain
@@ -28,7 +29,7 @@ from perennial.tfx_compat import prepare_process
 
 COMMANDS = (
     *(init, validate, run, compile, status, serve, predict, tensorboard),
-    *(history, explain, compare, promote, rollback),
+    *(history, explain, compare, promote, rollback, clean),
 )
 
 app = typer.Typer(

@@ -84,7 +84,7 @@ def run_project(project: Project, options: RunOptions, console: Console) -> RunR
     check_project(project)
     if options.tune:
         check_search_asked(project)
-    with _locked(project):
+    with hold_project(project):
         shutil.rmtree(project.scratch, ignore_errors=True)  # of tasks that were killed
         for line in reconcile_or_tell(project):
             console.print(f"note: {line}", highlight=False, markup=False)
@@ -223,7 +223,7 @@ def _read_selection(project: Project, run: str) -> Selection | None:
 
 
 @contextmanager
-def _locked(project: Project) -> Iterator[None]:
+def hold_project(project: Project) -> Iterator[None]:
     """Holds the project for one run; the kernel releases it when the process ends, however.
 
     Raises:

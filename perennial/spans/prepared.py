@@ -2,32 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Self
 
 from perennial.errors import StoreError
+from perennial.step_inputs import PREPARATION
 from perennial.storage.results import Results, key_of
 from schemas.records import PreparedSpan, Reference, Selection, Span
+
+if TYPE_CHECKING:
+    from perennial.project import Project
 
 STEP = "prepare_span"
 _AT_ONCE = 8  # looked up at the same time
 
 
 class PreparedSpans:
-    """Finds what a run's spans became; each lies in the root by what it was made of.
+    """Finds what spans became; each lies in the root by what it was made of.
 
     Args:
         results: The results in the root.
-        selection: Holds the keys of ingestion, checks and statistics.
+        digests: What ingestion, checks and statistics read of the project, each as a digest.
     """
 
-    def __init__(self, results: Results, selection: Selection) -> None:
-        self._results = results
-        self._digests = [
-            selection.data_digest,
-            selection.rules_digest,
-            selection.statistics_digest,
-        ]
+    def __init__(self, results: Results, digests: Sequence[str]) -> None:
+        self._results, self._digests = results, list(digests)
+
+    @classmethod
+    def of_run(cls, results: Results, selection: Selection) -> Self:
+        """Finds those of a run, by the project as it was when the run began."""
+        digests = selection.data_digest, selection.rules_digest, selection.statistics_digest
+        return cls(results, digests)
+
+    @classmethod
+    def of_project(cls, results: Results, project: Project) -> Self:
+        """Finds those that a run would begin with now."""
+        return cls(results, [project.digest_of(step) for step in PREPARATION])
 
     def pending(self, spans: Iterable[Span]) -> list[Span]:
         """Lists those that still have to be prepared.
@@ -55,6 +66,14 @@ class PreparedSpans:
             all_prepared.append(prepared)
         return all_prepared
 
+    def results_of(self, spans: Iterable[Span]) -> Iterator[tuple[str, str]]:
+        """Gives step and key of each result that these spans have in the root."""
+        for span, prepared in self._find_all(spans):
+            yield STEP, self._key(span)
+            yield key_of_ingestion(self._digests[0], span)
+            for made in (prepared.checked, prepared.statistics) if prepared else ():
+                yield made.step, made.key
+
     def record(self, span: Span, checked: Reference, statistics: Reference) -> None:
         """Records what a span became.
 
@@ -76,3 +95,8 @@ class PreparedSpans:
 
     def _key(self, span: Span) -> str:
         return key_of(STEP, "", [*self._digests, span.model_dump(mode="json")])
+
+
+def key_of_ingestion(digest: str, span: Span) -> tuple[str, str]:
+    """Gives step and key of what a span was ingested into."""
+    return PREPARATION[0], key_of(PREPARATION[0], digest, [span.model_dump(mode="json")])

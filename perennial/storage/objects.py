@@ -11,10 +11,11 @@ import os
 import shutil
 import tempfile
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from typing_extensions import override
 
@@ -29,6 +30,14 @@ _FINAL_NUMBERS = frozenset(
     {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.ENAMETOOLONG, errno.EINVAL}
 )
 R = TypeVar("R")
+
+
+class ListedObject(NamedTuple):
+    """An object as a listing tells of it: its bytes, and when it was written."""
+
+    name: str
+    size: int
+    written: datetime
 
 
 class Objects(ABC):
@@ -57,8 +66,8 @@ class Objects(ABC):
         """Gives an object's contents as a file, which must not be changed."""
 
     @abstractmethod
-    def names(self, folder: str) -> Iterator[tuple[str, int]]:
-        """Lists the objects below a folder, with their sizes in bytes."""
+    def list(self, folder: str) -> Iterator[ListedObject]:
+        """Lists the objects below a folder."""
 
     @abstractmethod
     def delete(self, name: str) -> None:
@@ -121,13 +130,16 @@ class FolderObjects(Objects):
                 shutil.copyfile(self._folder / name, file)
 
     @override
-    def names(self, folder: str) -> Iterator[tuple[str, int]]:
+    def list(self, folder: str) -> Iterator[ListedObject]:
         with self._reported("be readable"):
             for place, _, files in os.walk(self._folder / folder):
                 for file in files:
                     path = Path(place, file)
                     if not file.startswith("."):  # one that is being written
-                        yield path.relative_to(self._folder).as_posix(), path.stat().st_size
+                        name, status = path.relative_to(self._folder).as_posix(), path.stat()
+                        # Of a hard link: since when the object has its name.
+                        written = datetime.fromtimestamp(status.st_ctime, UTC)
+                        yield ListedObject(name, status.st_size, written)
 
     @override
     def delete(self, name: str) -> None:
@@ -225,7 +237,7 @@ class RemoteObjects(Objects):
                 raise _lost(self.location, name) from error
 
     @override
-    def names(self, folder: str) -> Iterator[tuple[str, int]]:
+    def list(self, folder: str) -> Iterator[ListedObject]:
         with self._reported("be readable"):
             try:
                 listed = self._tried(
@@ -234,7 +246,8 @@ class RemoteObjects(Objects):
             except FileNotFoundError:
                 return
         for path, details in listed.items():
-            yield path.removeprefix(f"{self._path}/"), int(details["size"] or 0)
+            name = path.removeprefix(f"{self._path}/")
+            yield ListedObject(name, int(details["size"] or 0), _written(details))
 
     @override
     def delete(self, name: str) -> None:
@@ -302,6 +315,19 @@ class _Reported:
         raise StoreError(
             f"root {self._location}", f"must {self._expected}", describe_error(error), remedy
         ) from error
+
+
+def _written(details: Mapping[str, Any]) -> datetime:
+    """Reads when an object was written, which drivers name each in their way; else now."""
+    for name in ("LastModified", "mtime", "updated", "last_modified", "created"):
+        value = details.get(name)
+        if isinstance(value, datetime):
+            return value.astimezone(UTC)
+        if isinstance(value, int | float):
+            return datetime.fromtimestamp(value, UTC)
+        if isinstance(value, str):
+            return datetime.fromisoformat(value).astimezone(UTC)
+    return datetime.now(UTC)
 
 
 def _lost(location: str, name: str) -> StoreError:

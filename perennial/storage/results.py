@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from perennial import __version__
 from perennial.errors import StoreError
 from perennial.storage.digests import digest_file, digest_value
-from perennial.storage.objects import FolderObjects, Objects, open_objects
+from perennial.storage.objects import FolderObjects, ListedObject, Objects, open_objects
 from schemas.records import Reference, StepResult, StoredFile, StoredOutput
 
 _AT_ONCE = 8  # files on their way to or from a store over a network
@@ -57,7 +57,7 @@ class Results:
         Raises:
             StoreError: The root cannot be read.
         """
-        data = self._objects.read(_name(step, key))
+        data = self._objects.read(result_name(step, key))
         return StepResult.model_validate_json(data) if data is not None else None
 
     def of_step(self, step: str) -> list[StepResult]:
@@ -66,9 +66,23 @@ class Results:
         Raises:
             StoreError: The root cannot be read.
         """
-        names = sorted(name for name, _ in self._objects.names(f"results/{step}"))
+        names = sorted(listed.name for listed in self._objects.list(f"results/{step}"))
         read = self._in_parallel(self._objects.read, names)
         return [StepResult.model_validate_json(data) for data in read if data is not None]
+
+    def all(self) -> dict[ListedObject, StepResult]:
+        """Reads all results.
+
+        Raises:
+            StoreError: The root cannot be read.
+        """
+        listed = list(self._objects.list("results"))
+        read = self._in_parallel(lambda each: self._objects.read(each.name), listed)
+        return {
+            each: StepResult.model_validate_json(data)
+            for each, data in zip(listed, read, strict=True)
+            if data is not None
+        }
 
     def publish(
         self,
@@ -90,7 +104,7 @@ class Results:
             for name, folder in folders.items()
         }
         result = StepResult(step=step, key=key, outputs=outputs, value=value)
-        if self._objects.write_once(_name(step, key), result.model_dump_json().encode()):
+        if self._objects.write_once(result_name(step, key), result.model_dump_json().encode()):
             return result
         first = self.find(step, key)
         return first if first is not None else result
@@ -118,9 +132,9 @@ class Results:
         Raises:
             StoreError: It is not there any more.
         """
-        data = self._objects.read(_object(file.digest))
+        data = self._objects.read(object_name(file.digest))
         if data is None:
-            raise self._damaged(_object(file.digest), "no such object")
+            raise self._damaged(object_name(file.digest), "no such object")
         return data
 
     def stage(self, reference: Reference, folder: Path) -> None:
@@ -148,12 +162,12 @@ class Results:
         digest = self._known.get(inode)
         if digest is None:
             digest = digest_file(path)
-            self._objects.add(path, _object(digest))
+            self._objects.add(path, object_name(digest))
             self._known[inode] = digest
         return StoredFile(path=name, digest=digest, size=status.st_size)
 
     def _stage_file(self, file: StoredFile, target: Path) -> None:
-        name = _object(file.digest)
+        name = object_name(file.digest)
         if self._copies is None:
             self._objects.fetch(name, target)
         else:
@@ -168,7 +182,7 @@ class Results:
     def _download(self, file: StoredFile) -> None:
         """Copies an object to this machine, and checks that it is the one that was stored."""
         assert self._copies is not None
-        name = _object(file.digest)
+        name = object_name(file.digest)
         with self._copies.temporary(name) as temporary:
             self._objects.fetch(name, temporary)
             if digest_file(temporary) != file.digest:
@@ -228,9 +242,11 @@ def _inode(status: os.stat_result) -> _Inode:
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
-def _object(digest: str) -> str:
+def object_name(digest: str) -> str:
+    """Names the object that holds a file's contents."""
     return f"objects/{digest[:2]}/{digest}"
 
 
-def _name(step: str, key: str) -> str:
+def result_name(step: str, key: str) -> str:
+    """Names the object that holds a result."""
     return f"results/{step}/{key}.json"

@@ -53,7 +53,7 @@ def test_what_is_published_is_what_the_steps_make(prepared, chain, tmp_path):
     project, selection, metadata = prepared
     assert metadata["span"] == SPAN and metadata["set_aside"] == 0 and metadata["rows"] > 100
     first = next(span for span in selection.window if span.name == SPAN)
-    (span,) = PreparedSpans(results_of(project), selection).read([first])
+    (span,) = PreparedSpans.of_run(results_of(project), selection).read([first])
     results_of(project).stage(span.checked, tmp_path / "checked")
     record = CheckedSpan.read(tmp_path / "checked")
     assert record == CheckedSpan.read(chain.checked(SPAN))
@@ -89,7 +89,7 @@ def test_a_change_of_the_project_does_again_what_reads_it(
     try:
         changed = load_project(project.folder)
         before = {step: len(kept(project, step)) for step in STEPS}
-        pending = PreparedSpans(results_of(project), select(changed, selection)).pending(
+        pending = PreparedSpans.of_run(results_of(project), select(changed, selection)).pending(
             span for span in selection.window if span.name == SPAN
         )
         assert bool(pending) == bool(again)
@@ -110,7 +110,7 @@ def test_wrapper_refuses_a_project_that_changed_since_the_run_began(prepared, tm
 def test_a_span_that_was_not_prepared_is_named(prepared):
     project, selection, _ = prepared
     with pytest.raises(StoreError, match=r"must hold what prepare_span made of span 2026-01-02"):
-        PreparedSpans(results_of(project), selection).read(selection.window)
+        PreparedSpans.of_run(results_of(project), selection).read(selection.window)
 
 
 def test_what_was_removed_is_named(prepared, tmp_path):

@@ -156,9 +156,9 @@ def test_a_file_that_may_not_be_read_is_named(tmp_path):
 
 def test_a_driver_that_is_not_installed_is_named():
     with pytest.raises(
-        DataError, match=r"s3://bucket/a\.csv needs the package s3fs.*pip install s3fs"
+        DataError, match=r"abfs://bucket/a\.csv needs the package adlfs.*pip install adlfs"
     ):
-        _read("s3://bucket/a.csv")
+        _read("abfs://bucket/a.csv")
 
 
 def test_an_unknown_protocol_is_named():

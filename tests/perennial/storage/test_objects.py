@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -62,11 +63,14 @@ def test_a_file_comes_back_as_it_was(objects, tmp_path):
 def test_objects_are_listed_with_their_sizes_and_removed(objects):
     for name in ("results/a/1", "results/a/2", "results/b/1"):
         objects.write_once(name, name.encode() * 2)
-    assert sorted(objects.names("results/a")) == [("results/a/1", 22), ("results/a/2", 22)]
+    now = datetime.now(UTC)
+    listed = sorted(objects.list("results/a"))
+    assert [(each.name, each.size) for each in listed] == [("results/a/1", 22), ("results/a/2", 22)]
+    assert all(abs(now - each.written) < timedelta(minutes=5) for each in listed)
     objects.delete("results/a/1")
     objects.delete("results/a/1")
-    assert [name for name, _ in objects.names("results/a")] == ["results/a/2"]
-    assert list(objects.names("nothing")) == []
+    assert [each.name for each in objects.list("results/a")] == ["results/a/2"]
+    assert list(objects.list("nothing")) == []
 
 
 def test_what_is_gone_is_named(objects, tmp_path):
@@ -77,10 +81,10 @@ def test_what_is_gone_is_named(objects, tmp_path):
 def test_another_process_s_write_is_seen_at_once(root):
     """The driver remembers listings; a worker that looked before sees what came since."""
     first, second = open_objects(root), open_objects(root)
-    assert first.read("results/1") is None and list(first.names("results")) == []
+    assert first.read("results/1") is None and list(first.list("results")) == []
     second.write_once("results/1", b"now")
     assert first.read("results/1") == b"now"
-    assert list(first.names("results")) == [("results/1", 3)]
+    assert [each.name for each in first.list("results")] == ["results/1"]
 
 
 def test_a_server_that_refuses_is_one_message(s3, monkeypatch):
@@ -104,7 +108,7 @@ def test_a_half_written_file_is_no_object(tmp_path):
     objects = open_objects(str(tmp_path))
     (tmp_path / "results").mkdir()
     (tmp_path / "results" / ".one.json.k3j").write_bytes(b"{")
-    assert list(objects.names("results")) == []
+    assert list(objects.list("results")) == []
 
 
 @pytest.mark.parametrize(

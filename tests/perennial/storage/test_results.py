@@ -42,7 +42,7 @@ def test_a_result_is_found_by_its_key_and_staged_as_it_was(results, made, tmp_pa
 
 def test_equal_contents_are_stored_once(results, made):
     results.publish("step", "key", {"made": made}, {})
-    assert len(list(results.objects.names("objects"))) == 2
+    assert len(list(results.objects.list("objects"))) == 2
 
 
 def test_the_first_of_two_results_stands(results, made):

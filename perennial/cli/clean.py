@@ -1,0 +1,86 @@
+"""`perennial clean`: removes results from the root that nothing needs any more."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from perennial.cli.arguments import Folder
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from perennial.project import Project
+    from perennial.storage.results import Results
+    from perennial.storage.retention import Removal
+    from schemas.records import Span
+
+DAYS = 30
+
+
+def clean(
+    folder: Folder,
+    days: Annotated[
+        int, typer.Option(min=1, help="Results that are older than so many days are removed.")
+    ] = DAYS,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Remove them; without it, say what would be removed.")
+    ] = False,
+) -> None:
+    """Remove what steps made long ago and the window does not need; made anew if ever needed."""
+    from perennial.project import load_project
+    from perennial.runner.project_run import hold_project
+    from perennial.storage.results import Results
+
+    project = load_project(folder)
+    with hold_project(project):
+        results = Results(project.root, project.state)
+        removal = _plan(project, results, days)
+        if yes:
+            for listed in (*removal.results, *removal.objects):
+                results.objects.delete(listed.name)
+        typer.echo(_describe(removal, results.objects.location, days, yes))
+
+
+def window_of(project: Project) -> list[Span]:
+    """Lists the spans that the next run would train on."""
+    from components.select_spans.step import find_window
+    from perennial.ledger.events import Ledger
+
+    return find_window(project, Ledger(project.ledger_url).judged_spans()).spans
+
+
+def _plan(project: Project, results: Results, days: int) -> Removal:
+    from datetime import UTC, datetime, timedelta
+
+    from perennial.storage.retention import plan_removal
+
+    return plan_removal(
+        results.all(),
+        results.objects.list("objects"),
+        set(_needed(project, results, window_of(project))),
+        datetime.now(UTC),
+        timedelta(days=days),
+    )
+
+
+def _needed(project: Project, results: Results, window: list[Span]) -> Iterator[str]:
+    """Names the results that the next run reads: what became of the window's spans."""
+    from perennial.spans.prepared import PreparedSpans
+    from perennial.storage.results import result_name
+
+    prepared = PreparedSpans.of_project(results, project)
+    return (result_name(step, key) for step, key in prepared.results_of(window))
+
+
+def _describe(removal: Removal, location: str, days: int, done: bool) -> str:
+    from perennial.cli.formats import format_bytes
+
+    results, objects = len(removal.results), len(removal.objects)
+    line = (
+        f"{'removed' if done else 'would remove'} {results} result{'s' * (results != 1)} older "
+        f"than {days} days and {objects} object{'s' * (objects != 1)} that no result names, "
+        f"{format_bytes(removal.size)} in all, from {location}; {removal.kept} results stay"
+    )
+    return line if done else f"{line}\nnothing was removed: say --yes to do it"

@@ -1,0 +1,82 @@
+"""`perennial clean` says what it would remove, and removes that; the next run makes it anew."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from perennial.cli import clean as command
+from perennial.cli.main import app
+from perennial.spans.prepared import PreparedSpans
+from perennial.storage import objects as objects_module
+from schemas.records import Reference
+from tests.perennial.folders import make_project
+from tests.stored import kept, publish, results_of
+
+
+@pytest.fixture
+def project(tmp_path):
+    """A project with one landed span that was prepared, and one result of a span that is gone."""
+    project = make_project(tmp_path / "project")
+    (project.folder / "data").mkdir(exist_ok=True)
+    (project.folder / "data" / "2026-01-01.parquet").write_bytes(b"landed")
+    for name in ("checked", "statistics", "left over"):
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / "file").write_text(name)
+    checked, statistics = (
+        Reference.read(Path(publish(project, tmp_path / name).path))
+        for name in ("checked", "statistics")
+    )
+    publish(project, tmp_path / "left over")
+    (span,) = command.window_of(project)
+    PreparedSpans.of_project(results_of(project), project).record(span, checked, statistics)
+    return project
+
+
+def clean(project, *options: str) -> str:
+    done = CliRunner().invoke(app, ["clean", str(project.folder), *options])
+    assert done.exit_code == 0, done.output
+    return done.output
+
+
+@pytest.fixture
+def in_two_months(monkeypatch):
+    """Everything that lies there was written two months ago."""
+    listing = objects_module.FolderObjects.list
+    before = timedelta(days=60)
+
+    def earlier(self, folder):
+        for each in listing(self, folder):
+            yield each._replace(written=datetime.now(UTC) - before)
+
+    monkeypatch.setattr(objects_module.FolderObjects, "list", earlier)
+
+
+def test_what_is_new_stays(project):
+    assert "would remove 0 results" in clean(project)
+
+
+def test_it_says_what_it_would_remove_and_removes_nothing(project, in_two_months):
+    output = clean(project)
+    assert "would remove 1 result older than 30 days and 1 object " in output
+    assert "say --yes" in output and len(kept(project, "test")) == 3
+
+
+def test_what_the_window_needs_stays_however_old(project, in_two_months):
+    output = clean(project, "--yes")
+    assert "removed 1 result" in output and "3 results stay" in output
+    assert len(kept(project, "test")) == 2 and len(kept(project, "prepare_span")) == 1
+    assert len(list(results_of(project).objects.list("objects"))) == 2
+    assert "would remove 0 results" in clean(project)
+    prepared = PreparedSpans.of_project(results_of(project), project)
+    (span,) = prepared.read(command.window_of(project))
+    for reference in (span.checked, span.statistics):
+        assert results_of(project).files_of(reference)
+
+
+def test_results_of_fewer_days_go_where_a_person_asks(project, in_two_months):
+    assert "would remove 0 results older than 90 days" in clean(project, "--days", "90")
