@@ -141,8 +141,17 @@ def test_a_run_that_was_killed_on_one_machine_is_finished_by_the_other(
     ]
 
 
-def test_a_store_that_stops_and_starts_again_in_the_middle_costs_only_time(first, places, s3):
+def test_a_store_that_is_gone_is_one_message(first, places):
+    nowhere = {**places, "AWS_ENDPOINT_URL": "http://127.0.0.1:9"}
     land(first, 4)
+    result = run(first, nowhere)
+    assert result["outcome"] == "failed"
+    (reason,) = result["reasons"]
+    assert places["PERENNIAL_ROOT"] in reason and "Traceback" not in reason and len(reason) < 500
+
+
+def test_a_store_that_stops_and_starts_again_in_the_middle_costs_only_time(first, places, s3):
+    """The run does what the one that found no store could not."""
     command = [PERENNIAL, "run", str(first.folder), "--json"]
     running = subprocess.Popen(
         command, env={**os.environ, **places}, stdout=subprocess.PIPE, stderr=subprocess.PIPE
@@ -153,13 +162,3 @@ def test_a_store_that_stops_and_starts_again_in_the_middle_costs_only_time(first
     result = json.loads(out.splitlines()[-1])
     assert result["outcome"] in ("promoted", "kept_champion"), err
     assert result["new_spans"] == ["2026-01-04"]
-
-
-def test_a_store_that_is_gone_is_one_message(first, places):
-    nowhere = {**places, "AWS_ENDPOINT_URL": "http://127.0.0.1:9"}
-    land(first, 5)
-    result = run(first, nowhere)
-    assert result["outcome"] == "failed"
-    (reason,) = result["reasons"]
-    assert places["PERENNIAL_ROOT"] in reason and "Traceback" not in reason and len(reason) < 500
-    assert run(first, places)["new_spans"] == ["2026-01-05"]
