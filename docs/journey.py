@@ -24,7 +24,7 @@ from typing import Any
 
 from components.analyse_features.step import analyse_features
 from components.check_examples.step import check_examples
-from components.compute_statistics.step import compute_statistics
+from components.compute_statistics.step import measure_span
 from components.conclude_run.step import Findings, conclude_run
 from components.decide_promotion.step import decide_promotion
 from components.evaluate_model.step import Outputs, evaluate_model
@@ -141,13 +141,9 @@ def _land(folder: Path) -> Project:
 
 def _take_in(project: Project, selection: Selection, work: Path) -> SpanValidation:
     """From the landed file to the validated window."""
-    options = project.settings.beam.options
     forked(ingest_examples, project, selection.window[0], work / "examples")
     forked(check_examples, project, work / "examples", work / "checked")
-    label = (project.settings.label,)
-    forked(
-        compute_statistics, work / "checked", options, work / "statistics", project.schema, label
-    )
+    forked(measure_span, project, work / "checked", work / "statistics")
     folders = (
         [work / "checked"],
         [work / "statistics"],

@@ -149,17 +149,13 @@ def run_chain(folder: Path) -> None:
 
 def _ingest(chain: Chain, span: Span) -> None:
     from components.check_examples.step import check_examples
-    from components.compute_statistics.step import compute_statistics
+    from components.compute_statistics.step import measure_span
     from components.ingest_examples.step import ingest_examples
 
     project = chain.project
     ingest_examples(project, span, chain.examples(span.name))
     check_examples(project, chain.examples(span.name), chain.checked(span.name))
-    options = project.settings.beam.options
-    label = (project.settings.label,)
-    compute_statistics(
-        chain.checked(span.name), options, chain.statistics(span.name), project.schema, label
-    )
+    measure_span(project, chain.checked(span.name), chain.statistics(span.name))
 
 
 def _train(chain: Chain, selection: Selection) -> None:
