@@ -10,18 +10,23 @@ import yaml
 
 from perennial.storage.atomic import publish_text
 from perennial.training.stages import Stages
+from schemas.project import KubeflowSettings
 
 
 def compile_pipeline(
-    destination: Path, stages: Stages, image: str | None = None, project: str | None = None
-) -> None:
-    """Writes the pipeline as IR YAML.
+    destination: Path,
+    stages: Stages,
+    project_name: str | None = None,
+    kubeflow: KubeflowSettings | None = None,
+) -> dict[str, Any]:
+    """Writes the pipeline as IR YAML; gives its specification.
 
     Args:
         destination: The file to write.
         stages: Which steps it has, of those that it may go without.
-        image: Image of every step; none: the one that the wrappers name.
-        project: Default of the parameter `project`; none: it has to be given when a run is started.
+        project_name: Part of the pipeline's name.
+        kubeflow: What tasks ask of a cluster, their image, and the default of the parameter
+            `project`; none: for this machine.
     """
     from kfp import compiler
 
@@ -29,19 +34,21 @@ def compile_pipeline(
 
     with tempfile.TemporaryDirectory() as scratch:
         compiled = Path(scratch) / "pipeline.yaml"
-        compiler.Compiler().compile(continuous_training(stages), str(compiled))
+        pipeline = continuous_training(stages, project_name, kubeflow)
+        compiler.Compiler().compile(pipeline, str(compiled))
         text = compiled.read_text(encoding="utf-8")
-    publish_text(
-        text if image is None and project is None else _adapt(text, image, project), destination
-    )
+    spec, *platform = yaml.safe_load_all(text)
+    if kubeflow is not None:
+        _adapt(spec, kubeflow.image, kubeflow.project)
+        text = yaml.safe_dump_all([spec, *platform], sort_keys=False)
+    publish_text(text, destination)
+    return dict(spec)
 
 
-def _adapt(text: str, image: str | None, project: str | None) -> str:
-    spec: dict[str, Any] = yaml.safe_load(text)
+def _adapt(spec: dict[str, Any], image: str | None, project: str | None) -> None:
     if image is not None:
         for executor in spec["deploymentSpec"]["executors"].values():
             executor["container"]["image"] = image
     if project is not None:
         parameter = spec["root"]["inputDefinitions"]["parameters"]["project"]
         parameter |= {"defaultValue": project, "isOptional": True}
-    return yaml.safe_dump(spec, sort_keys=False)

@@ -3,7 +3,7 @@
 from typing import Any
 
 from kfp import dsl
-from kfp.dsl import graph_component
+from kfp.dsl import graph_component, pipeline_context
 
 from components.analyse_features.component import analyse_features
 from components.compare_designs.component import compare_designs
@@ -23,13 +23,19 @@ from components.tune_model.component import tune_model
 from components.validate_data.component import validate_data
 from components.validate_serving.component import validate_serving
 from perennial.training.stages import Stages
+from pipelines.cluster import place_tasks
+from schemas.project import KubeflowSettings
 
 NAME = "continuous-training"
 Outputs = dict[str, Any]
 
 
-def continuous_training(stages: Stages) -> graph_component.GraphComponent:
-    """Makes the pipeline with these stages.
+def continuous_training(
+    stages: Stages, project_name: str | None = None, kubeflow: KubeflowSettings | None = None
+) -> graph_component.GraphComponent:
+    """Makes the pipeline with these stages, which asks a cluster for what the settings say.
+
+    Each project has a pipeline of its own name, so that a cluster tells their runs apart.
 
     What a step makes is kept in the root by what it was made of, so a run that was cut short goes
     on where it stopped, and a daily run prepares one span. Part of that is the digest of what the
@@ -40,8 +46,9 @@ def continuous_training(stages: Stages) -> graph_component.GraphComponent:
     Kubeflow's backend asks for three things that the compiler does not: an Else for every If, no
     name for a loop whose outputs are collected, and dictionaries in every list that is looped over.
     """
+    name = f"{NAME}-{project_name}" if project_name else NAME
 
-    @dsl.pipeline(name=NAME, description="From landed labels to a deployed model.")
+    @dsl.pipeline(name=name, description="From landed labels to a deployed model.")
     def pipeline(
         project: str, run: str = "", retrain: bool = False, tune: bool = False, attempt: int = 0
     ):
@@ -83,6 +90,8 @@ def continuous_training(stages: Stages) -> graph_component.GraphComponent:
             conclude_run(
                 project=project, outcome="nothing_new", selection=chosen["selection"]
             ).set_caching_options(False)
+        if kubeflow is not None:
+            place_tasks(pipeline_context.Pipeline.get_default_pipeline().tasks, kubeflow)
 
     return pipeline
 

@@ -711,6 +711,23 @@ class RunnerSettings(Settings):
     )
 
 
+class ResourceSettings(Settings):
+    """Needs of one class of steps."""
+
+    cpu: str | None = Field(
+        None, pattern=r"^\d+(\.\d+)?m?$", description="Processors, such as `2` or `500m`."
+    )
+    memory: str | None = Field(
+        None,
+        pattern=r"^\d+(\.\d+)?([KMGT]i?)?$",
+        description="Memory that a step asks for and may not exceed, such as `4Gi`.",
+    )
+    accelerator: str | None = Field(
+        None, description="Resource of an accelerator, such as `nvidia.com/gpu`."
+    )
+    accelerators: int = Field(1, ge=1, description="How many of them.")
+
+
 class KubeflowSettings(Settings):
     """Needs of the compiled pipeline on a cluster."""
 
@@ -719,6 +736,25 @@ class KubeflowSettings(Settings):
     )
     project: str | None = Field(
         None, description="Path of the project folder inside the image or a mounted volume."
+    )
+    retries: int = Field(2, ge=0, le=10, description="Further attempts of a task whose pod failed.")
+    task_minutes: int = Field(
+        720, ge=1, description="A task that takes longer is ended; each attempt counts anew."
+    )
+    light: ResourceSettings = Field(
+        ResourceSettings(cpu="500m", memory="2Gi"),
+        description="Steps that read and write records: select_spans, decide_promotion, "
+        "register_model, push_model, conclude_run.",
+    )
+    data: ResourceSettings = Field(
+        ResourceSettings(cpu="2", memory="8Gi"),
+        description="Steps that read examples: prepare_span, validate_data, analyse_features, "
+        "transform_features, evaluate_model, probe_model, validate_serving.",
+    )
+    training: ResourceSettings = Field(
+        ResourceSettings(cpu="4", memory="16Gi"),
+        description="Steps that train: compare_designs, pretrain_learner, stabilise_weights, "
+        "tune_model, train_model.",
     )
 
 

@@ -16,9 +16,16 @@ def compile(folder: Folder, output: Output = Path("pipeline.yaml")) -> None:
     """Write the pipeline that the project's settings ask for, as Kubeflow IR YAML."""
     from perennial.project import load_project
     from perennial.training.stages import choose_stages
+    from pipelines.cluster import BACKEND, count_pods
     from pipelines.compile import compile_pipeline
 
     project = load_project(folder)
-    kubeflow = project.settings.kubeflow
-    compile_pipeline(output, choose_stages(project), kubeflow.image, kubeflow.project)
-    typer.echo(f"wrote {output}")
+    settings = project.settings
+    spec = compile_pipeline(output, choose_stages(project), settings.name, settings.kubeflow)
+    instances = settings.train.instances
+    pods = count_pods(spec, spans=1, instances=instances)
+    typer.echo(f"wrote {output}, for Kubeflow Pipelines {BACKEND} or newer")
+    typer.echo(
+        f"a run with one new span that trains {instances} instance{'s' * (instances != 1)} and "
+        f"promotes: {pods} pods"
+    )

@@ -1,0 +1,95 @@
+"""What tasks ask of a cluster: resources, attempts, time; and how many pods a run has."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from kfp.dsl import PipelineTask
+
+    from schemas.project import KubeflowSettings, ResourceSettings
+
+# The oldest backend whose loops, conditions and collected outputs are those that the pipeline uses.
+BACKEND = "2.16"
+CLASSES: Mapping[str, Literal["light", "data", "training"]] = {
+    "select_spans": "light",
+    "prepare_span": "data",
+    "validate_data": "data",
+    "analyse_features": "data",
+    "transform_features": "data",
+    "compare_designs": "training",
+    "pretrain_learner": "training",
+    "stabilise_weights": "training",
+    "tune_model": "training",
+    "train_model": "training",
+    "evaluate_model": "data",
+    "probe_model": "data",
+    "decide_promotion": "light",
+    "register_model": "light",
+    "validate_serving": "data",
+    "push_model": "light",
+    "conclude_run": "light",
+}
+_WAIT, _LONGEST_WAIT = "30s", "600s"
+
+
+def place_tasks(tasks: Mapping[str, PipelineTask], kubeflow: KubeflowSettings) -> None:
+    """Has every task ask for what the settings say of its class of step."""
+    from kfp import kubernetes
+
+    for name, task in tasks.items():
+        step = name.rstrip("-0123456789").replace("-", "_")
+        _ask(task, getattr(kubeflow, CLASSES[step]))
+        if kubeflow.retries:
+            task.set_retry(
+                kubeflow.retries,
+                backoff_duration=_WAIT,
+                backoff_factor=2,
+                backoff_max_duration=_LONGEST_WAIT,
+            )
+        kubernetes.set_timeout(task, kubeflow.task_minutes * 60)
+
+
+def count_pods(spec: Mapping[str, Any], spans: int = 1, instances: int = 1) -> int:
+    """Counts the pods of a run that trains and promotes.
+
+    A container task has two (a driver and the step), a condition or loop one driver, each iteration
+    of a loop another, and the run one. Of a condition that does not hold there is the driver alone.
+    Source: Kubeflow Pipelines' compiler to Argo, dag.go, 2.17.
+
+    Args:
+        spec: The compiled pipeline.
+        spans: Spans that were not prepared before.
+        instances: Instances that are trained.
+    """
+    return 1 + _pods_of(spec, spec["root"], {"pending": spans, "instances": instances})
+
+
+def _ask(task: PipelineTask, resources: ResourceSettings) -> None:
+    if resources.cpu is not None:
+        task.set_cpu_request(resources.cpu)
+    if resources.memory is not None:
+        # A limit too: a step that needs more is ended by itself, not with its neighbours.
+        task.set_memory_request(resources.memory).set_memory_limit(resources.memory)
+    if resources.accelerator is not None:
+        task.set_accelerator_type(resources.accelerator)
+        task.set_accelerator_limit(resources.accelerators)
+
+
+def _pods_of(spec: Mapping[str, Any], graph: Mapping[str, Any], items: Mapping[str, int]) -> int:
+    pods = 0
+    for task in graph["dag"]["tasks"].values():
+        component = spec["components"][task["componentRef"]["name"]]
+        condition = task.get("triggerPolicy", {}).get("condition", "")
+        if "dag" not in component:
+            pods += 2
+        elif condition.startswith("!("):  # an Else: of a run that trains and promotes it holds not
+            pods += 1
+        elif "parameterIterator" in task:
+            name = str(task["parameterIterator"]["items"]["inputParameter"])
+            count = next(count for item, count in items.items() if item in name)
+            pods += 1 + count * (1 + _pods_of(spec, component, items))
+        else:
+            pods += 1 + _pods_of(spec, component, items)
+    return pods

@@ -1,0 +1,96 @@
+"""What the compiled tasks ask of a cluster, and how many pods a run has."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from perennial.training.stages import OPTIONAL_STEPS, Stages
+from pipelines.cluster import CLASSES, count_pods
+from pipelines.compile import compile_pipeline
+from schemas.project import KubeflowSettings, ResourceSettings
+from tests.pipelines.test_stages import ALWAYS, tasks
+
+SETTINGS = KubeflowSettings(
+    retries=3,
+    task_minutes=90,
+    light=ResourceSettings(cpu="100m", memory="1Gi"),
+    training=ResourceSettings(cpu="8", memory="32Gi", accelerator="nvidia.com/gpu", accelerators=2),
+)
+
+
+def compiled(folder: Path, kubeflow=None, stages=None):
+    """The pipeline's specification and the one for the platform."""
+    stages = stages or Stages(*[True] * len(OPTIONAL_STEPS))
+    compile_pipeline(folder / "pipeline.yaml", stages, "a-project", kubeflow)
+    return list(yaml.safe_load_all((folder / "pipeline.yaml").read_text()))
+
+
+@pytest.fixture(scope="module")
+def asked(tmp_path_factory):
+    return compiled(tmp_path_factory.mktemp("asked"), SETTINGS)
+
+
+def executors(spec):
+    """Each executor's container, by its step."""
+    return {
+        label.removeprefix("exec-").rstrip("-0123456789").replace("-", "_"): one["container"]
+        for label, one in spec["deploymentSpec"]["executors"].items()
+    }
+
+
+def test_every_step_has_a_class_and_every_class_its_steps():
+    assert set(CLASSES) == ALWAYS | set(OPTIONAL_STEPS)
+    described = " ".join(
+        KubeflowSettings.model_fields[name].description for name in ("light", "data", "training")
+    )
+    assert all(step in described for step in CLASSES)
+
+
+def test_steps_ask_for_what_their_class_says(asked):
+    containers = executors(asked[0])
+    light = containers["decide_promotion"]["resources"]
+    assert light["resourceCpuRequest"] == "100m" and light["resourceMemoryLimit"] == "1Gi"
+    training = containers["train_model"]["resources"]
+    assert training["resourceCpuRequest"] == "8"
+    assert training["accelerator"] == {
+        "count": "2",
+        "type": "nvidia.com/gpu",
+        "resourceCount": "2",
+        "resourceType": "nvidia.com/gpu",
+    }
+    assert "accelerator" not in containers["evaluate_model"]["resources"]
+
+
+def test_every_task_is_tried_again_and_ends_in_time(asked):
+    spec, platform = asked
+    for step, task, _ in tasks(spec):
+        assert task["retryPolicy"]["maxRetryCount"] == 3, step
+    limits = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
+    assert set(limits) == set(spec["deploymentSpec"]["executors"])
+    assert {one["activeDeadlineSeconds"] for one in limits.values()} == {"5400"}
+
+
+def test_on_this_machine_nothing_is_asked_for(tmp_path):
+    (spec,) = compiled(tmp_path)
+    assert all("resources" not in container for container in executors(spec).values())
+    assert spec["pipelineInfo"]["name"] == "continuous-training-a-project"
+
+
+def test_pods_are_counted(tmp_path):
+    """Counted by hand on the backend's rules: 14 tasks of two, and 14 drivers.
+
+    The run has one, each of three pairs of If and Else three, and two loops of one item two.
+    """
+    stages = Stages(
+        pretrain_learner=False,
+        stabilise_weights=True,
+        tune_model=False,
+        compare_designs=False,
+        probe_model=True,
+    )
+    (spec,) = compiled(tmp_path, stages=stages)
+    assert count_pods(spec, spans=1, instances=1) == 14 * 2 + 14
+    # Another instance: its driver and its task; another span likewise.
+    assert count_pods(spec, spans=1, instances=3) == 14 * 2 + 14 + 2 * 3
+    assert count_pods(spec, spans=30, instances=1) == 14 * 2 + 14 + 29 * 3
