@@ -60,6 +60,7 @@ class Watch:
     data_done: float = 0.0
     landed_bytes: int = 0
     artifact_bytes: int = 0
+    starts: dict[str, float] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     before: set[int] = field(default_factory=set)
     since: float = field(default_factory=time.time)
@@ -68,14 +69,15 @@ class Watch:
         self.before = {path.stat().st_ino for path in self.folder.rglob("*") if path.is_file()}
 
     def started(self, step: str) -> None:
-        """A task began."""
+        """Hears that a task began."""
+        self.starts.setdefault(step, time.monotonic())
 
-    def finished(self, step: str, how: str, seconds: float) -> None:
-        """A task ended.
+    def finished(self, step: str, end: str) -> None:
+        """Hears that a task ended.
 
         The data steps are done when the window was analysed, and nothing else has read yet.
         """
-        self.seconds[step] = self.seconds.get(step, 0.0) + seconds
+        self.seconds[step] = time.monotonic() - self.starts[step]
         if step == "analyse_features":
             self.data_done = time.monotonic() - self.began - self.imports
             self.landed_bytes = self.read(self.folder / "data")

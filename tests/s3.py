@@ -46,9 +46,9 @@ class S3:
         return f"s3://{BUCKET}/{secrets.token_hex(4)}/project"
 
 
-def start(folder: Path) -> Server:
-    """Starts a server that keeps its objects in a folder."""
-    server = _start(folder, _command(folder))
+def start(folder: Path, *options: str) -> Server:
+    """Starts a server that keeps its objects in a folder, with further options of its own."""
+    server = _start(folder, [*_command(folder), *options])
     _make_bucket(server.address)
     return server
 
