@@ -64,11 +64,15 @@ class Project:
 
     @property
     def root(self) -> str:
-        """Gives where results of steps are kept: an absolute folder, or a URL."""
+        """Gives where results of this project's steps are kept: an absolute folder, or a URL.
+
+        Below a root that the settings name each project has a folder of its own.
+        """
         root = self.settings.root
         if root is None:
             return str(self.state)
-        return root if is_url(root) else str(self.folder / root)
+        place = root if is_url(root) else str(self.folder / root)
+        return f"{place.rstrip('/')}/{self.settings.name}"
 
     @property
     def scratch(self) -> Path:

@@ -777,9 +777,9 @@ class ProjectSettings(Settings):
     )
     root: str | None = Field(
         None,
-        description="Where results of steps are kept: a folder, or a URL that fsspec has a driver "
-        "for, such as `s3://bucket/path`; none: the state folder. The environment variable "
-        "PERENNIAL_ROOT comes before it.",
+        description="Where results of steps are kept, in a folder named after the project: a "
+        "folder, or a URL that fsspec has a driver for, such as `s3://bucket/path`; none: the "
+        "state folder. The environment variable PERENNIAL_ROOT comes before it.",
     )
     data: DataSettings
     checks: ChecksSettings = ChecksSettings()

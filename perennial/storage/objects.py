@@ -113,7 +113,7 @@ class FolderObjects(Objects):
             target.parent.mkdir(parents=True, exist_ok=True)
             _flush(file)
             try:
-                os.link(file, target)
+                os.link(file.resolve(), target)
             except FileExistsError:
                 return
             except OSError:  # another file system, or one without hard links

@@ -19,8 +19,10 @@ SERVERS = {
 def test_results_lie_in_the_state_folder_or_where_the_settings_say(tmp_path):
     project = make_project(tmp_path / "project")
     assert project.root == str(project.state)
-    assert make_project(tmp_path / "other", root="kept").root == str(tmp_path / "other" / "kept")
-    assert make_project(tmp_path / "remote", root="s3://b/c").root == "s3://b/c"
+    kept = make_project(tmp_path / "other", root="kept")
+    assert kept.root == str(tmp_path / "other" / "kept" / kept.settings.name)
+    remote = make_project(tmp_path / "remote", root="s3://b/c/")
+    assert remote.root == f"s3://b/c/{remote.settings.name}"
 
 
 def test_the_environment_comes_before_the_settings(tmp_path, monkeypatch):
@@ -29,7 +31,7 @@ def test_the_environment_comes_before_the_settings(tmp_path, monkeypatch):
     for name, value in SERVERS.items():
         monkeypatch.setenv(name, value)
     project = load_project(folder)
-    assert project.root == "gs://other/place"
+    assert project.root == f"gs://other/place/{project.settings.name}"
     assert project.ledger_url == SERVERS["PERENNIAL_LEDGER_URL"]
     assert project.settings.registry.uri == SERVERS["PERENNIAL_REGISTRY_URI"]
 

@@ -94,3 +94,11 @@ def test_a_key_holds_all_that_a_result_is_made_of(results, made):
     # What an input was made of does not count, but what it holds.
     alike = reference.model_copy(update={"step": "another", "key": "another"})
     assert key_of("step", "digest", [alike, [alike], None, {"a": 1}]) == key
+
+
+def test_what_a_link_points_to_is_stored(results, made, tmp_path):
+    (made / "link.json").symlink_to(made / "record.json")
+    published = results.publish("step", "key", {"made": made}, {})
+    (made / "record.json").unlink()
+    results.stage(reference_to(published, "made"), tmp_path / "staged")
+    assert (tmp_path / "staged" / "link.json").read_text() == '{"rows": 3}'
