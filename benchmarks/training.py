@@ -85,7 +85,7 @@ def prepare(folder: Path) -> tuple[Any, Any]:
     Gives it and the transformed features of that run.
     """
     from perennial.project import load_project
-    from perennial.storage.results import Results, reference_to
+    from perennial.results.store import Results, reference_to
     from perennial.training.transformed_features import TransformedFeatures
 
     folder.mkdir()

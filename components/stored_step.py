@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Any, Protocol, Self
 
 from perennial.project import Project, load_project, open_project
-from perennial.storage.results import Results, key_of, reference_to
+from perennial.results.store import Results, key_of, reference_to
 from schemas.records import FileRecord, Reference, StepResult
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from perennial.project import Project
+from perennial.results.store import Results, reference_to
 from perennial.storage.digests import digest_folder
-from perennial.storage.results import Results, reference_to
 from schemas.records import Reference, StepResult
 
 

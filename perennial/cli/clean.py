@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from perennial.project import Project
-    from perennial.storage.results import Results
-    from perennial.storage.retention import Removal
+    from perennial.results.retention import Removal
+    from perennial.results.store import Results
     from schemas.records import Span
 
 DAYS = 30
@@ -30,8 +30,8 @@ def clean(
 ) -> None:
     """Remove what steps made long ago and the window does not need; made anew if ever needed."""
     from perennial.project import load_project
+    from perennial.results.store import Results
     from perennial.runner.project_run import hold_project
-    from perennial.storage.results import Results
 
     project = load_project(folder)
     with hold_project(project):
@@ -54,7 +54,7 @@ def window_of(project: Project) -> list[Span]:
 def _plan(project: Project, results: Results, days: int) -> Removal:
     from datetime import UTC, datetime, timedelta
 
-    from perennial.storage.retention import plan_removal
+    from perennial.results.retention import plan_removal
 
     return plan_removal(
         results.all(),
@@ -67,8 +67,8 @@ def _plan(project: Project, results: Results, days: int) -> Removal:
 
 def _needed(project: Project, results: Results, window: list[Span]) -> Iterator[str]:
     """Names the results that the next run reads: what became of the window's spans."""
+    from perennial.results.store import result_name
     from perennial.spans.prepared import PreparedSpans
-    from perennial.storage.results import result_name
 
     prepared = PreparedSpans.of_project(results, project)
     return (result_name(step, key) for step, key in prepared.results_of(window))

@@ -7,8 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Self
 
 from perennial.errors import StoreError
+from perennial.results.store import Results, key_of
 from perennial.step_inputs import PREPARATION
-from perennial.storage.results import Results, key_of
 from schemas.records import PreparedSpan, Reference, Selection, Span
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ import pytest
 import yaml
 
 from perennial.ledger.events import Ledger
-from perennial.storage.results import Results
+from perennial.results.store import Results
 from tests.e2e.conftest import PERENNIAL, Digits, make_digits, wait_for, workers_of
 from tests.perennial.registry import mlflow_server
 from tests.s3 import S3, kill, restart, start

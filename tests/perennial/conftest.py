@@ -1,6 +1,6 @@
-"""Databases for the ledger and registries.
+"""Databases for the ledger and registries, and roots.
 
-SQLite always, servers where PostgreSQL's programs are installed.
+SQLite and folders always, servers where PostgreSQL's programs are installed.
 """
 
 from __future__ import annotations
@@ -22,6 +22,17 @@ def ledger_url(request, tmp_path):
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path / 'state' / 'ledger.db'}"
     return request.getfixturevalue("postgres").new_database()
+
+
+@pytest.fixture(params=["folder", "s3"])
+def root(request, tmp_path, monkeypatch) -> str:
+    """The location of an empty root."""
+    if request.param == "folder":
+        return str(tmp_path / "root")
+    s3 = request.getfixturevalue("s3")
+    for name, value in s3.environment.items():
+        monkeypatch.setenv(name, value)
+    return s3.new_root()
 
 
 @pytest.fixture(scope="session")

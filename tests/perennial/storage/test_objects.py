@@ -11,17 +11,6 @@ from perennial.errors import StoreError
 from perennial.storage.objects import is_passing, open_objects
 
 
-@pytest.fixture(params=["folder", "s3"])
-def root(request, tmp_path, monkeypatch) -> str:
-    """The location of an empty root."""
-    if request.param == "folder":
-        return str(tmp_path / "root")
-    s3 = request.getfixturevalue("s3")
-    for name, value in s3.environment.items():
-        monkeypatch.setenv(name, value)
-    return s3.new_root()
-
-
 @pytest.fixture
 def objects(root):
     return open_objects(root)

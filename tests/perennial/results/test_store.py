@@ -5,16 +5,14 @@ from __future__ import annotations
 import pytest
 
 from perennial.errors import StoreError
+from perennial.results.store import Results, key_of, reference_to
 from perennial.storage.digests import digest_folder
-from perennial.storage.results import Results, key_of, reference_to
-
-from .test_objects import root  # noqa: F401
 
 pytestmark = pytest.mark.usefixtures("root")
 
 
 @pytest.fixture
-def results(root, tmp_path) -> Results:  # noqa: F811
+def results(root, tmp_path) -> Results:
     return Results(root, tmp_path / "local")
 
 

@@ -7,9 +7,9 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
+from perennial.results.retention import GRACE, plan_removal
+from perennial.results.store import object_name
 from perennial.storage.objects import ListedObject
-from perennial.storage.results import object_name
-from perennial.storage.retention import GRACE, plan_removal
 from schemas.records import StepResult, StoredFile, StoredOutput
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)

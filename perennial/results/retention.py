@@ -6,8 +6,8 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from perennial.results.store import object_name
 from perennial.storage.objects import ListedObject
-from perennial.storage.results import object_name
 from schemas.records import StepResult
 
 # An object that no result names may be one of a result that is being published.
