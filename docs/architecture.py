@@ -96,9 +96,14 @@ def _rooms(modules: list[shape.Module]) -> Iterator[str]:
     yield "| step | what it does |"
     yield "| --- | --- |"
     for step in steps:
-        file = f"{step.replace('.', '/')}/step.py"
-        purpose = next((purposes[m.name] for m in modules if m.name == f"{step}.step"), "")
-        yield f"| [`{step.removeprefix('components.')}`](../{file}) | {purpose} |"
+        # One task calls the steps of others, and is a wrapper alone.
+        module = next(
+            name
+            for name in (f"{step}.step", f"{step}.component")
+            if any(m.name == name for m in modules)
+        )
+        file = f"{module.replace('.', '/')}.py"
+        yield f"| [`{step.removeprefix('components.')}`](../{file}) | {purposes[module]} |"
 
 
 # A way: its title, and its stations as (module, function, what happens there).
