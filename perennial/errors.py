@@ -6,7 +6,8 @@
     │   └── BrokenFileError   a file is at fault as a whole
     ├── RunInProgressError    another run holds the project
     ├── LedgerError           the ledger refused a change
-    │   └── BusyError         another process is changing the registry
+    │   ├── BusyError         another process is changing the registry
+    │   └── LeaseLostError    another run has taken over from this one
     ├── RegistryError         the registry lacks or refuses something
     ├── StoreError            the root cannot be read or written
     ├── IntegrityError        bytes are not the ones that were evaluated
@@ -125,6 +126,10 @@ class LedgerError(PerennialError):
 
 class BusyError(LedgerError):
     """Another process is changing the registry."""
+
+
+class LeaseLostError(LedgerError):
+    """Another run has taken the project over; this one may record nothing more."""
 
 
 class RegistryError(PerennialError):

@@ -45,7 +45,7 @@ R = TypeVar("R", bound=FileRecord)
 class Findings:
     """The folders and records that the steps of a run left; None: the run did not get that far.
 
-    `failed_step` ended a failed run.
+    `failed_step` ended a failed run. `fence` is the number of the run's lease.
     """
 
     selection: Selection | None = None
@@ -61,6 +61,7 @@ class Findings:
     serving_check: Path | None = None
     reasons: list[str] = field(default_factory=list)
     failed_step: str | None = None
+    fence: int | None = None
 
 
 def run_folder(project: Project, run: str) -> Path:
@@ -108,6 +109,7 @@ def gather_facts(
         champion_before=before.version if before else None,
         champion_after=serves.version if serves else None,
         gate=project.settings.gate,
+        ledger=ledger.head(),
         links=_links(project, run, findings, validation).model_copy(
             update={
                 "tuning": Tuning.FILE if tuning and tuning.outcome == "searched" else None,

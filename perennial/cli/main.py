@@ -9,7 +9,7 @@ import sys
 
 import typer
 
-from perennial.cli import schema, spans, warm
+from perennial.cli import ledger, schema, spans, warm
 from perennial.cli.clean import clean
 from perennial.cli.compare import compare
 from perennial.cli.compile import compile
@@ -42,6 +42,7 @@ for command in COMMANDS:
     app.command()(command)
 app.add_typer(schema.app, name="schema")
 app.add_typer(spans.app, name="spans")
+app.add_typer(ledger.app, name="ledger")
 app.add_typer(warm.app, name="warm")
 
 

@@ -24,9 +24,13 @@ def public_url(url: str) -> str:
 
 
 def open_table(url: str) -> EventTable:
-    """Opens the table at a URL; creates it, with what keeps it append-only, if there is none.
+    """Opens the table at a URL.
+
+    A file of SQLite is created where there is none, and migrated where it has an earlier format. A
+    server's tables are changed by `migrate_tables` alone.
 
     Raises:
+        FormatError: The tables are not in today's format.
         StorageError: The database cannot be opened.
     """
     path = sqlite_path(url)
@@ -37,6 +41,25 @@ def open_table(url: str) -> EventTable:
     from perennial.ledger.server import ServerTable
 
     return ServerTable(url)
+
+
+def migrate_tables(url: str) -> int:
+    """Makes the tables at a URL, or brings them to today's format; gives the format they had.
+
+    Raises:
+        FormatError: A newer version of the product made them.
+        StorageError: The database cannot be opened or changed.
+    """
+    path = sqlite_path(url)
+    if path is not None:
+        from perennial.ledger.sqlite import SqliteTable
+
+        table = SqliteTable(path, reads_only=False)
+        table.close()
+        return table.opened_format
+    from perennial.ledger.server import migrate_server
+
+    return migrate_server(url)
 
 
 def sqlite_path(url: str) -> str | None:

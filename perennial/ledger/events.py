@@ -8,20 +8,33 @@ unique, which makes a repeated step append nothing and lets only one of two conc
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal, TypeVar, cast
 
-from perennial.errors import BusyError, LedgerError
+from perennial.errors import BusyError, LeaseLostError, LedgerError
 from perennial.ledger.database import open_table, public_url
-from perennial.ledger.table import DuplicateKeyError, NewRow, Row, StorageError
+from perennial.ledger.migration import other_format
+from perennial.ledger.table import (
+    ChainedRow,
+    DuplicateKeyError,
+    FormatError,
+    LeaseClaim,
+    LeaseRow,
+    NewRow,
+    Row,
+    StaleFenceError,
+    StorageError,
+)
 from schemas.records import (
     Champion,
     DecisionMade,
     Deployment,
     EventKind,
+    LeaseTaken,
+    LedgerHead,
     Record,
     RegistrationBegun,
     RunEnded,
@@ -32,6 +45,7 @@ from schemas.records import (
 )
 
 BODIES: dict[EventKind, type[Record]] = {
+    "lease_taken": LeaseTaken,
     "run_started": RunStarted,
     "span_accepted": SpanJudged,
     "span_quarantined": SpanJudged,
@@ -46,6 +60,7 @@ BODIES: dict[EventKind, type[Record]] = {
     "run_ended": RunEnded,
 }
 PATIENCE = 900.0  # seconds: another process may be storing a large model
+NO_EVENTS = LedgerHead(number=0, digest="")
 B = TypeVar("B", bound=Record)
 Verdict = Literal["accepted", "quarantined", "released", "reopened", "rejected"]
 _VERDICTS: dict[EventKind, Verdict] = {
@@ -59,12 +74,22 @@ _VERDICTS: dict[EventKind, Verdict] = {
 
 @dataclass(frozen=True)
 class NewEvent:
-    """An event to append. One with a key is appended once, however often it is tried."""
+    """An event to append. One with a key is appended once, however often it is tried.
+
+    `fence` is the number of the lease that its writer holds: the event is refused once that lease
+    is not held any more. None: it is written by a person, or to complete what a dead run began.
+    """
 
     kind: EventKind
     body: Record
     run: str | None = None
     key: str | None = None
+    fence: int | None = None
+
+    def row(self) -> NewRow:
+        """Makes the row of the table, dated now."""
+        body = self.body.model_dump_json()
+        return NewRow(_now(), self.kind, self.run, self.key, body, self.fence)
 
 
 @dataclass(frozen=True)
@@ -95,14 +120,17 @@ class Ledger:
     Args:
         url: SQLAlchemy URL: `sqlite:///PATH` for one machine, PostgreSQL for many.
 
+    Attributes:
+        where: The ledger, as messages name it.
+
     Raises:
         LedgerError: The database cannot be opened.
     """
 
     def __init__(self, url: str) -> None:
-        self._where = "ledger"
+        self.where = "ledger"
         with self._reported("be readable"):
-            self._where = f"ledger at {public_url(url)}"
+            self.where = f"ledger at {public_url(url)}"
             self._table = open_table(url)
 
     def close(self) -> None:
@@ -113,12 +141,15 @@ class Ledger:
         """Appends events in one transaction: all of them, or none.
 
         Raises:
+            LeaseLostError: The run that appends them has lost its lease.
             LedgerError: An event's key is taken already, or the database does not accept it.
         """
-        rows = [NewRow(_now(), e.kind, e.run, e.key, e.body.model_dump_json()) for e in new]
         try:
             with self._reported("accept new events"):
-                self._table.insert(rows)
+                self._table.insert([event.row() for event in new])
+        except StaleFenceError as error:
+            run = next(event.run for event in new if event.fence is not None)
+            raise self.lease_lost(run or "") from error
         except DuplicateKeyError as error:
             keys = ", ".join(e.key for e in new if e.key)
             raise LedgerError(
@@ -148,7 +179,7 @@ class Ledger:
             if not held:
                 remedy = "Try again when it is done."
                 raise BusyError(
-                    self._where,
+                    self.where,
                     "must be free to change the registry",
                     "another process at work",
                     remedy,
@@ -193,10 +224,11 @@ class Ledger:
         deployed = [deployment.version for _, deployment in self.deployments()]
         return max((int(number) for number in made + deployed), default=0)
 
-    def deploy(self, deployment: Deployment, run: str | None) -> None:
+    def deploy(self, deployment: Deployment, run: str | None, fence: int | None = None) -> None:
         """Makes a version the champion, if the champion is still the one that it `replaces`.
 
         Raises:
+            LeaseLostError: The run that deploys has lost its lease.
             LedgerError: Another deployment came in between.
         """
         current = self.champion()
@@ -205,7 +237,8 @@ class Ledger:
             raise _stale_champion(deployment, current)
         try:
             # The key lets only one of two concurrent deployments replace the same champion.
-            self.append(NewEvent("deployment", deployment, run, key=f"deployment-after:{number}"))
+            key = f"deployment-after:{number}"
+            self.append(NewEvent("deployment", deployment, run, key, fence))
         except LedgerError as error:
             if isinstance(error.__cause__, DuplicateKeyError):
                 raise _stale_champion(deployment, self.champion()) from error
@@ -240,20 +273,80 @@ class Ledger:
         return body_of(event, Tuned) if event else None
 
     def run_end(self, run: str) -> RunEnded | None:
-        """Tells how a run ended; None while it has not."""
+        """Tells how a run ended; None while it has not.
+
+        Of a run that failed, was tried again under its name and succeeded, the newest end counts.
+        """
         ends = self.events("run_ended", run=run)
-        return body_of(ends[0], RunEnded) if ends else None
+        return body_of(ends[-1], RunEnded) if ends else None
+
+    def head(self) -> LedgerHead:
+        """Gives the number and the digest of the newest event, which stand for all events."""
+        with self._reported("be readable"):
+            newest = self._table.newest_link()
+        return LedgerHead(number=newest.number, digest=newest.digest) if newest else NO_EVENTS
+
+    def read_chain(self, after: int, count: int) -> list[ChainedRow]:
+        """Reads at most `count` events numbered above `after`, whole, oldest first."""
+        with self._reported("be readable"):
+            return self._table.read_chain(after, count)
+
+    def lease(self) -> LeaseRow | None:
+        """Reads the project's lease as it is now; None: no run ever took it."""
+        with self._reported("be readable"):
+            return self._table.read_lease()
+
+    def take_lease(self, claim: Callable[[LeaseRow | None], LeaseClaim | None]) -> int | None:
+        """Takes the lease where `claim` gives one for the lease as it is; gives its number."""
+        with self._reported("accept new events"):
+            return self._table.take_lease(claim)
+
+    def renew_lease(self, fence: int) -> bool:
+        """Records that the owner of a lease is alive; False: it has lost the lease."""
+        with self._reported("accept a sign of life"):
+            return self._table.renew_lease(fence)
+
+    def release_lease(self, fence: int) -> None:
+        """Gives a lease back, unless another run has taken it over."""
+        with self._reported("accept the lease back"):
+            self._table.release_lease(fence)
+
+    def fence_of(self, run: str) -> int | None:
+        """Gives the number of the lease that a run took; None: it took none."""
+        with self._reported("be readable"):
+            rows = self._table.select(["lease_taken"], run=run, newest=1)
+        return rows[0].number if rows else None
+
+    def lease_lost(self, run: str) -> LeaseLostError:
+        """Makes the message for a run that has lost its lease."""
+        lease = self.lease()
+        if lease is None or lease.run == run:
+            received = "it gave the lease back"
+        else:
+            (taken,) = self.events("lease_taken", run=lease.run)[-1:]
+            received = f"run {lease.run} took over at {taken.at}"
+            if because := body_of(taken, LeaseTaken).because:
+                received += f", since {because}"
+        return LeaseLostError(
+            f"run {run}",
+            "must hold the project's lease to record anything",
+            received,
+            "Nothing is lost: the next run goes on with what this one had finished. `perennial "
+            "status` shows it.",
+        )
 
     @contextmanager
     def _reported(self, expected: str) -> Iterator[None]:
-        """Turns database errors, other than a key that is taken, into a message."""
+        """Turns database errors, other than those that the caller explains, into a message."""
         try:
             yield
-        except DuplicateKeyError:
+        except (DuplicateKeyError, StaleFenceError):
             raise
+        except FormatError as error:
+            raise other_format(self.where, error) from error
         except (StorageError, OSError) as error:
             remedy = "Check ledger.url and free disk space."
-            raise LedgerError(self._where, f"must {expected}", error, remedy) from error
+            raise LedgerError(self.where, f"must {expected}", error, remedy) from error
 
 
 def body_of(event: Event, kind: type[B]) -> B:

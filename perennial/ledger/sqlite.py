@@ -2,6 +2,8 @@
 
 To read a file with write-ahead logging, SQLite writes a file beside it. Where nothing can be
 written (a full disk, a read-only folder), the file is read as it lies there, or from a copy.
+
+A file of an earlier format is brought to today's when it is opened, in one transaction.
 """
 
 from __future__ import annotations
@@ -12,29 +14,56 @@ import shutil
 import sqlite3
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 from perennial.errors import describe_system_error
-from perennial.ledger.table import DuplicateKeyError, NewRow, Row, StorageError
+from perennial.ledger.chain import chain_row, chain_rows
+from perennial.ledger.owner import boot_id
+from perennial.ledger.table import (
+    FORMAT,
+    ChainedRow,
+    DuplicateKeyError,
+    FormatError,
+    LeaseClaim,
+    LeaseRow,
+    NewRow,
+    Row,
+    StaleFenceError,
+    StorageError,
+)
 from perennial.storage.locks import hold_file_lock
 
 _CREATE = (
     "CREATE TABLE events ("
-    "number INTEGER PRIMARY KEY AUTOINCREMENT NOT NULL, at VARCHAR(32) NOT NULL, kind VARCHAR(32) "
-    "NOT NULL, "
-    "run VARCHAR(64), key VARCHAR(256) UNIQUE, body TEXT NOT NULL)",
+    "number INTEGER PRIMARY KEY NOT NULL, at VARCHAR(32) NOT NULL, kind VARCHAR(32) NOT NULL, "
+    "run VARCHAR(64), key VARCHAR(256) UNIQUE, body TEXT NOT NULL, fence INTEGER, "
+    "previous VARCHAR(64) NOT NULL, digest VARCHAR(64) NOT NULL)",
     *(
         f"CREATE TRIGGER events_no_{change.lower()} BEFORE {change} ON events "
         "BEGIN SELECT RAISE(ABORT, 'the ledger is append-only'); END"
         for change in ("UPDATE", "DELETE")
     ),
+    # At most one row. `beat_at` is CLOCK_BOOTTIME, which is never set, of the boot `boot`.
+    "CREATE TABLE lease ("
+    "id INTEGER PRIMARY KEY CHECK (id = 1), fence INTEGER NOT NULL, run VARCHAR(64) NOT NULL, "
+    "owner TEXT NOT NULL, seconds REAL NOT NULL, beats INTEGER NOT NULL, "
+    "released INTEGER NOT NULL, beat_at REAL NOT NULL, boot VARCHAR(64) NOT NULL)",
+    "CREATE TABLE ledger_format (format INTEGER NOT NULL)",
+    f"INSERT INTO ledger_format (format) VALUES ({FORMAT})",
 )
-_EXISTS = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'events'"
-_INSERT = "INSERT INTO events (at, kind, run, key, body) VALUES (?, ?, ?, ?, ?)"
+_TABLES = "SELECT name FROM sqlite_master WHERE type = 'table'"
+_COLUMNS = ", ".join(ChainedRow._fields)
+_INSERT = f"INSERT INTO events ({_COLUMNS}) VALUES ({', '.join('?' * len(ChainedRow._fields))})"
+_NEWEST = f"SELECT {_COLUMNS} FROM events ORDER BY number DESC LIMIT 1"
+_LEASE = "SELECT fence, run, owner, seconds, beats, released, beat_at, boot FROM lease"
+_TAKE = (
+    "INSERT OR REPLACE INTO lease (id, fence, run, owner, seconds, beats, released, beat_at, boot) "
+    "VALUES (1, ?, ?, ?, ?, 0, 0, ?, ?)"
+)
 # What SQLite answers, and the system's own errors, where a file can be read but not written.
 _NOT_WRITABLE = {
     sqlite3.SQLITE_PERM,
@@ -57,20 +86,26 @@ class SqliteTable:
 
     Args:
         path: The file.
+        reads_only: Whether it is enough that it can be read.
+
+    Attributes:
+        opened_format: The format that it had before it was opened; 0: there was no file.
 
     Raises:
+        FormatError: A newer version of the product made it.
         StorageError: It cannot be opened, or is no database.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, reads_only: bool = True) -> None:
         self._path = Path(path)
         # Connections that no thread uses now: a reader does not wait for a writer of the same
         # process either.
         self._free: list[sqlite3.Connection] = []
+        self.opened_format = FORMAT
         try:
             self._prepare()
         except StorageError as error:
-            if not _only_reads(error):
+            if not reads_only or not _only_reads(error):
                 raise
 
     def __del__(self) -> None:
@@ -86,10 +121,16 @@ class SqliteTable:
 
         Raises:
             DuplicateKeyError: A key is taken.
+            StaleFenceError: A row carries the number of a lease that is not held any more.
             StorageError: The file does not accept them.
         """
-        with self._connected() as connection, _transaction(connection):
-            connection.executemany(_INSERT, rows)
+        with self._writing() as connection:
+            fences = {row.fence for row in rows} - {None}
+            if fences:
+                lease = _lease(connection.execute(_LEASE).fetchall())
+                if lease is None or lease.released or fences != {lease.fence}:
+                    raise StaleFenceError("the lease has been given back or taken over")
+            _append(connection, rows)
 
     def select(
         self,
@@ -116,28 +157,120 @@ class SqliteTable:
         if newest is not None:
             query += " LIMIT ?"
             values.append(newest)
-        try:
-            with self._connected() as connection:
-                rows = connection.execute(query, values).fetchall()
-        except StorageError as error:
-            if not _only_reads(error):
-                raise
-            rows = self._read_without_writing(query, values, error)
-        return [Row(*each) for each in reversed(rows)]
+        return [Row(*each) for each in reversed(self._read(query, values))]
+
+    def read_chain(self, after: int, count: int) -> list[ChainedRow]:
+        """Reads at most `count` whole rows, numbered above `after`, oldest first.
+
+        Raises:
+            StorageError: The file cannot be read.
+        """
+        query = f"SELECT {_COLUMNS} FROM events WHERE number > ? ORDER BY number LIMIT ?"
+        return [ChainedRow(*each) for each in self._read(query, [after, count])]
+
+    def newest_link(self) -> ChainedRow | None:
+        """Reads the newest whole row; None: there is none.
+
+        Raises:
+            StorageError: The file cannot be read.
+        """
+        return next((ChainedRow(*each) for each in self._read(_NEWEST, [])), None)
+
+    def read_lease(self) -> LeaseRow | None:
+        """Reads the lease; None: nobody ever took it.
+
+        Raises:
+            StorageError: The file cannot be read.
+        """
+        if not self._read(f"{_TABLES} AND name = 'lease'", []):
+            return None  # an earlier format, where nothing can be written
+        return _lease(self._read(_LEASE, []))
+
+    def take_lease(self, claim: Callable[[LeaseRow | None], LeaseClaim | None]) -> int | None:
+        """Takes the lease, in one transaction with the event that records it; gives its number.
+
+        Raises:
+            StorageError: The file does not accept it.
+        """
+        with self._writing() as connection:
+            claimed = claim(_lease(connection.execute(_LEASE).fetchall()))
+            if claimed is None:
+                return None
+            (taken,) = _append(connection, [claimed.event])
+            values = taken.number, taken.run, claimed.owner, claimed.seconds
+            connection.execute(_TAKE, (*values, _clock(), boot_id()))
+            return taken.number
+
+    def renew_lease(self, fence: int) -> bool:
+        """Records a sign of life; False: the lease has been given back or taken over.
+
+        Raises:
+            StorageError: The file does not accept it.
+        """
+        query = (
+            "UPDATE lease SET beats = beats + 1, beat_at = ?, boot = ? "
+            "WHERE fence = ? AND NOT released"
+        )
+        with self._connected() as connection:
+            return connection.execute(query, (_clock(), boot_id(), fence)).rowcount == 1
+
+    def release_lease(self, fence: int) -> None:
+        """Gives the lease back, unless it has been taken over.
+
+        Raises:
+            StorageError: The file does not accept it.
+        """
+        with self._connected() as connection:
+            connection.execute("UPDATE lease SET released = 1 WHERE fence = ?", (fence,))
 
     def hold_lock(self, patience: float) -> AbstractContextManager[bool]:
         """Holds the lock of a file beside the database; gives whether it was free in time."""
         return hold_file_lock(Path(f"{self._path}.lock"), patience)
 
     def _prepare(self) -> None:
-        """Creates the folder and the table where there are none."""
+        """Creates the folder and the tables where there are none, or brings them to the format.
+
+        Raises:
+            FormatError: A newer version of the product wrote them.
+        """
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise StorageError(str(error)) from error
         with self._connected() as connection:
-            if connection.execute(_EXISTS).fetchone() is None:
-                self._create(connection)
+            if _format(connection) == FORMAT:
+                return
+            with _transaction(connection):
+                # Read again: another process may have been first.
+                self.opened_format = _format(connection)
+                if self.opened_format > FORMAT:
+                    raise FormatError(self.opened_format)
+                if self.opened_format == 0:
+                    _create(connection)
+                elif self.opened_format == 1:
+                    _chain_events(connection)
+
+    @contextmanager
+    def _writing(self) -> Iterator[sqlite3.Connection]:
+        """Opens a transaction that writes, in tables of today's format.
+
+        Raises:
+            FormatError: A newer version of the product has migrated them since they were opened.
+        """
+        with self._connected() as connection, _transaction(connection):
+            if (existing := _format(connection)) != FORMAT:
+                raise FormatError(existing)
+            yield connection
+
+    def _read(self, query: str, values: Sequence[object]) -> list[tuple[Any, ...]]:
+        """Reads rows, also where nothing can be written."""
+        try:
+            with self._connected() as connection:
+                return connection.execute(query, values).fetchall()
+        except StorageError as error:
+            if not _only_reads(error):
+                raise
+            return self._read_without_writing(query, values, error)
 
     def _read_without_writing(
         self, query: str, values: Sequence[object], error: StorageError
@@ -153,20 +286,12 @@ class SqliteTable:
             raise error
         try:
             with _unwritten(self._path) as connection:
-                if connection.execute(_EXISTS).fetchone() is None:
-                    return []
-                return connection.execute(query, values).fetchall()
+                existing = _format(connection)
+                if existing > FORMAT:
+                    raise FormatError(existing)
+                return connection.execute(query, values).fetchall() if existing else []
         except (sqlite3.Error, OSError) as failure:
             raise StorageError(_first_line(failure)) from failure
-
-    def _create(self, connection: sqlite3.Connection) -> None:
-        """Creates the table with the triggers that make it append-only, in one transaction."""
-        with _transaction(connection):
-            if (
-                connection.execute(_EXISTS).fetchone() is None
-            ):  # another process may have been first
-                for statement in _CREATE:
-                    connection.execute(statement)
 
     @contextmanager
     def _connected(self) -> Iterator[sqlite3.Connection]:
@@ -201,6 +326,57 @@ class SqliteTable:
                 full = os.statvfs(self._path.parent).f_bavail == 0
         meaning = describe_system_error(error) or _first_line(error)
         return "no space left on the disk" if full else meaning
+
+
+def _format(connection: sqlite3.Connection) -> int:
+    """Reads the format of the tables, 0 where there are none."""
+    tables = {name for (name,) in connection.execute(_TABLES)}
+    if "ledger_format" in tables:
+        (existing,) = connection.execute("SELECT MAX(format) FROM ledger_format").fetchone()
+        return int(existing)
+    return 1 if "events" in tables else 0
+
+
+def _create(connection: sqlite3.Connection) -> None:
+    """Creates the tables, with the triggers that keep the events append-only."""
+    for statement in _CREATE:
+        connection.execute(statement)
+
+
+def _chain_events(connection: sqlite3.Connection) -> None:
+    """Brings tables of format 1 to format 2: the same events, each with its digest."""
+    for change in ("update", "delete"):
+        connection.execute(f"DROP TRIGGER IF EXISTS events_no_{change}")
+    connection.execute("ALTER TABLE events RENAME TO events_of_format_1")
+    _create(connection)
+    query = "SELECT number, at, kind, run, key, body FROM events_of_format_1 ORDER BY number"
+    newest: ChainedRow | None = None
+    for number, *columns in connection.execute(query):
+        newest = chain_row(number, NewRow(*columns), newest)
+        connection.execute(_INSERT, newest)
+    connection.execute("DROP TABLE events_of_format_1")
+
+
+def _append(connection: sqlite3.Connection, rows: Sequence[NewRow]) -> list[ChainedRow]:
+    """Appends rows to the chain, inside a transaction that keeps other writers out."""
+    newest = connection.execute(_NEWEST).fetchone()
+    chained = chain_rows(rows, ChainedRow(*newest) if newest else None)
+    connection.executemany(_INSERT, chained)
+    return chained
+
+
+def _lease(rows: Sequence[tuple[Any, ...]]) -> LeaseRow | None:
+    """Reads the lease off its row; its age is not known after a restart of the machine."""
+    if not rows:
+        return None
+    fence, run, owner, seconds, beats, released, beat_at, boot = rows[0]
+    age = _clock() - beat_at if boot == boot_id() else -1.0
+    return LeaseRow(fence, run, owner, seconds, beats, bool(released), age if age >= 0 else None)
+
+
+def _clock() -> float:
+    """Reads the seconds since the machine was started, which also pass while it sleeps."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 @contextmanager

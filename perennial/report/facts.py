@@ -44,7 +44,8 @@ class Links(_Hrefs):
 class RunFacts(records.Record):
     """All that is known of a run when it ends. What is None was not reached; times are ISO 8601.
 
-    `failed_step` is the step that ended a failed run, where that is known. `tasks` are the
+    `failed_step` is the step that ended a failed run, where that is known. `ledger` is the head of
+    the ledger before the run's own end is recorded. `tasks` are the
     project's; `settings_own` are the hyperparameters that its settings name.
     """
 
@@ -74,6 +75,7 @@ class RunFacts(records.Record):
     champion_before: str | None = None
     champion_after: str | None = None
     gate: GateSettings | None = None
+    ledger: records.LedgerHead | None = None
     links: Links = Links()
 
     @property

@@ -12,6 +12,7 @@ from schemas.records.warning import RunWarning
 
 Outcome = Literal["promoted", "kept_champion", "data_rejected", "nothing_new", "failed"]
 EventKind = Literal[
+    "lease_taken",
     "run_started",
     "span_accepted",
     "span_quarantined",
@@ -25,6 +26,46 @@ EventKind = Literal[
     "deployment",
     "run_ended",
 ]
+
+
+class LedgerHead(Record):
+    """The newest event of a ledger, its number and digest; without events 0 and an empty text.
+
+    Since each event holds the digest of the one before, it stands for all events up to it.
+    """
+
+    number: int
+    digest: str
+
+    def __str__(self) -> str:
+        return f"{self.number}:{self.digest}"
+
+
+class LeaseOwner(Record):
+    """The process that holds a lease, named so that another one can tell whether it is gone.
+
+    `started` is in the ticks of its machine's clock since `boot`, the start of that machine's
+    kernel; `namespace` is the one that the number `process` belongs to (a container has its own).
+    """
+
+    host: str
+    process: int
+    started: int
+    boot: str
+    namespace: str
+
+
+class LeaseTaken(Record):
+    """A run took the project's lease; the number of this event is the fencing number of the run.
+
+    `from_run` is the run that held the lease until then without giving it back, and `because` why
+    it holds it no more.
+    """
+
+    owner: LeaseOwner
+    seconds: float
+    from_run: str | None = None
+    because: str | None = None
 
 
 class RunStarted(Record):

@@ -76,7 +76,8 @@ class Selection(FileRecord):
     the end of "searched because ...". `attempt` counts the repetitions of a run whose candidate was
     not good enough, from 0; `seed` is that of its first weight draw and instance. `served` changes
     whenever the serving log does, where evaluation reads it. `former` are earlier champions that
-    the champion is held against. `stages` names the steps that the
+    the champion is held against. `fence` is the number of the lease that the run holds; None: it
+    took none. `stages` names the steps that the
     pipeline has because the settings ask for them; None: the run was before pipelines differed.
     """
 
@@ -103,6 +104,7 @@ class Selection(FileRecord):
     champion: Champion | None = None
     former: list[Champion] = []
     git_commit: str | None = None
+    fence: int | None = None
 
 
 class Pretraining(FileRecord):

@@ -21,7 +21,7 @@ def repeated(tmp_path_factory, postgres):
     """
     digits = make_digits(
         tmp_path_factory.mktemp("judgement") / "digits",
-        ledger={"url": postgres.new_database().replace("@", f":{PASSWORD}@", 1)},
+        ledger={"url": postgres.new_ledger().replace("@", f":{PASSWORD}@", 1)},
         train={"instances": 1, "epochs": 15},
         gate={"mode": "not_worse", "margin": 0.05, "floors": {"accuracy": 0.3}},
     )

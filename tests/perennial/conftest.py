@@ -18,10 +18,10 @@ from tests.session import make_once, serve_once
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def ledger_url(request, tmp_path):
-    """SQLAlchemy URL of a database that holds nothing yet."""
+    """SQLAlchemy URL of a ledger that holds no event yet."""
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path / 'state' / 'ledger.db'}"
-    return request.getfixturevalue("postgres").new_database()
+    return request.getfixturevalue("postgres").new_ledger()
 
 
 @pytest.fixture(params=["folder", "s3"])
@@ -63,7 +63,7 @@ def mlflow_server(postgres):
 @pytest.fixture
 def server_project(mlflow_server, postgres, tmp_path):
     """The digits project with its registry on the server and its ledger on PostgreSQL."""
-    name, ledger = f"digits-{secrets.token_hex(4)}", {"url": postgres.new_database()}
+    name, ledger = f"digits-{secrets.token_hex(4)}", {"url": postgres.new_ledger()}
     return make_project(
         tmp_path / "digits", name=name, registry={"uri": mlflow_server.address}, ledger=ledger
     )

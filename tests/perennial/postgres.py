@@ -38,6 +38,14 @@ class Postgres:
             connection.execute(f"CREATE DATABASE {name}")
         return f"postgresql+psycopg://{host}/{name}"
 
+    def new_ledger(self) -> str:
+        """SQLAlchemy URL of a database with the ledger's tables, and no event."""
+        from perennial.ledger.migration import migrate_ledger
+
+        url = self.new_database()
+        migrate_ledger(url)
+        return url
+
     def crash(self) -> None:
         """Ends it at once, whoever is connected, and removes its folder.
 

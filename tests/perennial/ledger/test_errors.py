@@ -131,7 +131,7 @@ def test_server_that_is_not_there_and_its_password_is_not_shown():
 
 
 def test_postgresql_without_a_driver_in_its_url(postgres):
-    url = postgres.new_database().replace("postgresql+psycopg:", "postgresql:")
+    url = postgres.new_ledger().replace("postgresql+psycopg:", "postgresql:")
     ledger = Ledger(url)
     ledger.append(run_started("r1"))
     assert len(ledger.events()) == 1

@@ -14,6 +14,7 @@ from sqlalchemy.exc import DatabaseError
 
 from perennial.errors import LedgerError
 from perennial.ledger.events import Ledger, NewEvent, body_of, started
+from perennial.ledger.verification import verify_ledger
 from schemas.records import Decision, DecisionMade, Deployment, RunEnded, SpanJudged
 from tests.perennial.records import deployment, judged, run_ended, run_started, span
 
@@ -47,7 +48,7 @@ def test_what_was_appended_cannot_be_changed(ledger, ledger_url, change):
 
 
 def test_postgresql_refuses_to_truncate(postgres):
-    url = postgres.new_database()
+    url = postgres.new_ledger()
     ledger, engine = Ledger(url), create_engine(url)
     ledger.append(run_started("r1"))
     with pytest.raises(DatabaseError, match="append-only"), engine.begin() as connection:
@@ -186,6 +187,7 @@ def test_processes_that_append_at_once_lose_nothing_and_agree_on_one_winner(ledg
     assert sorted(runs) == sorted(f"{writer}-{i}" for writer in range(WRITERS) for i in range(5))
     assert sum(once for once, _ in won) == 1 and sum(deployed for _, deployed in won) == 1
     assert len(ledger.deployments()) == 1
+    verify_ledger(ledger)
     ledger.close()
 
 
