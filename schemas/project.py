@@ -709,6 +709,12 @@ class RunnerSettings(Settings):
         description="How many tasks of a run may work at the same time; none: one for each "
         "processor, as far as 2 GB of free memory are there for each.",
     )
+    lease_seconds: float = Field(
+        60.0,
+        ge=1,
+        description="How long the lease of a run lasts after its process last showed that it is "
+        "alive; then another run may take over. One that is certainly gone is not waited for.",
+    )
 
 
 class ResourceSettings(Settings):

@@ -43,6 +43,7 @@ def conclude_run(
             decision=task.optional(decision),
             version=ModelVersion.model_validate(version) if version else None,
             serving_check=task.optional(serving_check),
+            fence=chosen.fence,
         )
         conclude_run(task.project, chosen.run, outcome, findings)  # type: ignore[arg-type]
         shutil.copyfile(run_folder(task.project, chosen.run) / REPORT_FILE, report.path)

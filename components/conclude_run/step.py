@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 from components.conclude_run.collect import (
@@ -51,11 +52,16 @@ def conclude_run(project: Project, run: str, outcome: Outcome, findings: Finding
     """Writes the report, then records verdicts and the run's end in one transaction.
 
     Only the ledger's entry makes a span judged. A run that is killed before it is repeated, with
-    its finished steps kept in the root.
+    its finished steps kept in the root. A run ends once; but a failure does not count any more when
+    the same run was tried again and came to its end.
+
+    Raises:
+        LeaseLostError: Another run has taken the project over; nothing of this one is recorded.
     """
     ledger = Ledger(project.ledger_url)
     recorded = ledger.run_end(run)
-    if recorded is not None:
+    retried = recorded is not None and recorded.outcome == "failed" and outcome != "failed"
+    if recorded is not None and not retried:
         return recorded
     folder = run_folder(project, run)
     facts = gather_facts(project, ledger, run, outcome, findings)
@@ -81,7 +87,9 @@ def conclude_run(project: Project, run: str, outcome: Outcome, findings: Finding
     )
     verdicts = judge_spans(outcome, facts.validation, run, ledger.judged_spans())
     tuned = remember_search(outcome, facts.tuning, run)
-    ledger.append(*verdicts, *tuned, NewEvent("run_ended", ended, run, key=f"run-ended:{run}"))
+    key = f"run-ended:{run}" + (":retried" if retried else "")
+    end = NewEvent("run_ended", ended, run, key)
+    ledger.append(*(replace(new, fence=findings.fence) for new in (*verdicts, *tuned, end)))
     return ended
 
 

@@ -21,5 +21,7 @@ def push_model(
     with StagedTask(project) as task:
         chosen = Selection.read(task.input(selection))
         check = ServingCheck.read(task.input(serving_check))
-        champion = push_model(task.project, chosen.run, candidate, chosen.champion, check)
+        champion = push_model(
+            task.project, chosen.run, candidate, chosen.champion, check, chosen.fence
+        )
     return champion.model_dump(mode="json")

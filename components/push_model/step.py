@@ -16,12 +16,15 @@ def push_model(
     version: ModelVersion,
     compared_with: Champion | None,
     check: ServingCheck,
+    fence: int | None = None,
 ) -> Champion:
     """Makes a version the champion, if the champion is still the one that it was compared with.
 
-    A push that was recorded before the run was cut short is not recorded again.
+    A push that was recorded before the run was cut short is not recorded again. `fence` is the
+    number of the run's lease.
 
     Raises:
+        LeaseLostError: Another run has taken the project over.
         ServingError: The serving check did not pass.
         IntegrityError: The registry's files are not those that were evaluated and checked.
         LedgerError: Another version was deployed since the comparison.
@@ -45,7 +48,7 @@ def push_model(
             why="the gate promoted it",
             replaces=compared_with.deployment if compared_with else None,
         )
-        ledger.deploy(deployment, run)
+        ledger.deploy(deployment, run, fence)
     follow_ledger(project, ledger, registry)
     pushed = ledger.champion()
     assert pushed is not None

@@ -54,20 +54,20 @@ def register_model(
         IntegrityError: The model's files are not those that were evaluated, or more than a
             SavedModel and weights.
         ServingError: The model has no contract.
+        LeaseLostError: Another run has taken the project over.
     """
     verify_model(model / SAVED_MODEL, evaluation.digest)
     candidate = make_candidate(selection, evaluation, decision, model / SAVED_MODEL, probing)
     registry, ledger, run = Registry(project), Ledger(project.ledger_url), selection.run
     with ledger.exclusive():
         if not any(event.run == run for event in ledger.events("decision")):
-            ledger.append(
-                NewEvent("registration_begun", RegistrationBegun(digest=candidate.digest), run)
-            )
+            begun = RegistrationBegun(digest=candidate.digest)
+            ledger.append(NewEvent("registration_begun", begun, run, fence=selection.fence))
         version = registry.register(candidate, above=ledger.highest_version())
         champion = ledger.champion()
         registry.set_aliases(champion.version if champion else None)
         made = DecisionMade(decision=decision, version=version.version, digest=version.digest)
-        ledger.append_once(NewEvent("decision", made, run, key=decision_key(run)))
+        ledger.append_once(NewEvent("decision", made, run, decision_key(run), selection.fence))
     return version
 
 

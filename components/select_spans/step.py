@@ -95,13 +95,14 @@ def make_selection(
         project_digest=project.project_digest(),
         schema_digest=project.schema_digest(),
         git_commit=project.git_commit(),
+        fence=ledger.fence_of(run),
     )
 
 
 def start_of(selection: Selection) -> NewEvent:
     """Makes the event that records that a run began; it is appended only once."""
-    key = f"run-started:{selection.run}"
-    return NewEvent("run_started", RunStarted(selection=selection), selection.run, key=key)
+    key, started = f"run-started:{selection.run}", RunStarted(selection=selection)
+    return NewEvent("run_started", started, selection.run, key, selection.fence)
 
 
 def find_window(project: Project, judged: Judgements) -> Window:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -31,10 +32,10 @@ def clean(
     """Remove what steps made long ago and the window does not need; made anew if ever needed."""
     from perennial.project import load_project
     from perennial.results.store import Results
-    from perennial.runner.project_run import hold_project
+    from perennial.runner.project_run import hold_project, new_run_name
 
     project = load_project(folder)
-    with hold_project(project):
+    with hold_project(project, f"clean-{new_run_name()}") if yes else nullcontext():
         results = Results(project.root, project.state)
         removal = _plan(project, results, days)
         if yes:

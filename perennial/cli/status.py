@@ -38,8 +38,9 @@ def show_status(project: Project, console: Console) -> None:
     else:
         for line in describe_champion(ledger, champion):
             console.print(line, highlight=False, markup=False)
+    held = _holder(ledger)
     for run in reversed(ledger.runs()[-RUNS_SHOWN:]):
-        headline, *lines = _run_lines(*run)
+        headline, *lines = _run_lines(*run, held)
         console.print(f"\n{headline}", highlight=False)
         for line in lines:
             console.print(f"  {line}", highlight=False, markup=False)
@@ -70,8 +71,23 @@ def _training_run(ledger: Ledger, version: str) -> RunStarted | None:
     return starts.get(runs[0] or "") if runs else None
 
 
-def _run_lines(event: Event, start: RunStarted, end: Event | None) -> Iterator[str]:
-    """Describes a run: when it was and how it ended (with markup), then why, and its warnings."""
+def _holder(ledger: Ledger) -> tuple[str, str] | None:
+    """Names the run that holds the project's lease, and its process; None: no run does."""
+    from perennial.ledger.lease import describe_owner
+
+    lease = ledger.lease()
+    if lease is None or lease.released:
+        return None
+    return lease.run, describe_owner(ledger, lease)
+
+
+def _run_lines(
+    event: Event, start: RunStarted, end: Event | None, held: tuple[str, str] | None
+) -> Iterator[str]:
+    """Describes a run: when it was and how it ended (with markup), then why, and its warnings.
+
+    `held` is the run that holds the project's lease, and its process.
+    """
     from perennial.ledger.events import body_of
     from schemas.records import RunEnded
 
@@ -82,8 +98,11 @@ def _run_lines(event: Event, start: RunStarted, end: Event | None) -> Iterator[s
     selection = start.selection
     spans = f"{len(selection.window)} in the window, {len(selection.new_spans)} new"
     yield f"{selection.run}  {format_minute(event.at)}  {outcome} [dim]({spans})[/]"
+    if ended is None and held is not None and held[0] == selection.run:
+        yield f"it is under way: {held[1]}"
+        return
     if ended is None:
-        yield "it goes on, or was cut short: then the next run resumes it"
+        yield "it was cut short: the next run resumes it"
         return
     # Of refused data the first reason, of a decision the last, which is its result.
     if ended.reasons:

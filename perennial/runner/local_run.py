@@ -123,7 +123,7 @@ class LocalRun:
 
         from perennial.runner.side_by_side import SideBySide
 
-        dag = SideBySide(self.at_once or tasks_at_once(), self.observer.step_ended, self._kill)
+        dag = SideBySide(self.at_once or tasks_at_once(), self.observer.step_ended, self.kill)
         execute = dag.limited(self._observed(task_executor.execute_single_task))
         with contextlib.ExitStack() as replaced:
             for module, name, function in (
@@ -191,7 +191,7 @@ class LocalRun:
         return running
 
     def _wait(self, running: Running) -> int:
-        """Waits for a task, which `_kill` may end; gives its exit code."""
+        """Waits for a task, which `kill` may end; gives its exit code."""
         with self._lock:
             self._running.add(running)
         if self._interrupted:
@@ -202,7 +202,7 @@ class LocalRun:
             with self._lock:
                 self._running.remove(running)
 
-    def _kill(self) -> None:
+    def kill(self) -> None:
         """Kills the tasks that run, and those that begin after all."""
         self._interrupted = True
         with self._lock:

@@ -1,18 +1,18 @@
-"""A run of a project on this machine: its lock, its repetitions, its pipeline and its result."""
+"""A run of a project on this machine: its lease, its repetitions, its pipeline and its result."""
 
 from __future__ import annotations
 
-import os
 import secrets
 import shutil
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from perennial.errors import PerennialError, RunInProgressError
+from perennial.errors import LeaseLostError, PerennialError
+from perennial.ledger.events import Ledger, NewEvent
+from perennial.ledger.lease import Lease, hold_lease
 from perennial.project import Project
 from perennial.runner.project_checks import check_project
 from perennial.runner.repetitions import find_due_attempt
@@ -20,7 +20,6 @@ from perennial.runner.step_display import StepDisplay
 from perennial.runner.task import TaskFailure, describe_failure
 from perennial.schema.proposal import finish_acceptance
 from perennial.spans.window import decide_work
-from perennial.storage.locks import hold_file_lock
 from perennial.training.stages import check_search_asked, choose_stages
 from schemas.records import Outcome, RunEnded, Selection
 
@@ -77,6 +76,7 @@ def run_project(project: Project, options: RunOptions, console: Console) -> RunR
     Raises:
         ProjectError: The project has a mistake.
         RunInProgressError: Another run of this project is going on.
+        LeaseLostError: This process was asleep for so long that another run took over.
     """
     from perennial.registry.repair import reconcile_or_tell
 
@@ -84,37 +84,44 @@ def run_project(project: Project, options: RunOptions, console: Console) -> RunR
     check_project(project)
     if options.tune:
         check_search_asked(project)
-    with hold_project(project):
+    with hold_project(project, new_run_name()) as lease:
         shutil.rmtree(project.scratch, ignore_errors=True)  # of tasks that were killed
         for line in reconcile_or_tell(project):
             console.print(f"note: {line}", highlight=False, markup=False)
-        due = None if options.retrain or options.tune else find_due_attempt(project)
-        if due is None:
-            result = _run_once(project, options, console)
-            due = find_due_attempt(project)
-        while due is not None:
-            attempt, repeats = due, project.settings.gate.repeats
-            text = f"\nnot good enough; repetition {attempt} of {repeats}, with other draws"
-            console.print(text, highlight=False)
-            result = _run_once(project, RunOptions(retrain=True, attempt=attempt), console)
-            due = find_due_attempt(project)
+        attempt = None if options.retrain or options.tune else find_due_attempt(project)
+        if attempt is None:
+            result = _run_once(project, lease, options, console)
+        else:
+            result = _repeat(project, lease, attempt, console)
+        while (due := find_due_attempt(project)) is not None:
             if due == attempt:  # it failed: the next command tries it again
                 break
+            attempt = due
+            lease.pass_to(new_run_name())
+            result = _repeat(project, lease, attempt, console)
         return result
 
 
-def _run_once(project: Project, options: RunOptions, console: Console) -> RunResult:
+def _repeat(project: Project, lease: Lease, attempt: int, console: Console) -> RunResult:
+    repeats = project.settings.gate.repeats
+    text = f"\nnot good enough; repetition {attempt} of {repeats}, with other draws"
+    console.print(text, highlight=False)
+    return _run_once(project, lease, RunOptions(retrain=True, attempt=attempt), console)
+
+
+def _run_once(project: Project, lease: Lease, options: RunOptions, console: Console) -> RunResult:
     """Decides in this process whether there is work, and only then starts the pipeline."""
-    run = new_run_name()
     with StepDisplay(console) as display:
         try:
-            ended = _end_if_nothing_new(project, run, options, display)
+            ended = _end_if_nothing_new(project, lease.run, options, display)
+        except LeaseLostError:
+            raise
         except PerennialError as error:
             failure = describe_failure("select_spans", error)
-            return _record_failure(project, run, failure, display.seconds())
+            return _record_failure(project, lease, failure, display.seconds())
     if ended is not None:
         return RunResult(ended, display.seconds(), EXIT_CODES[ended.outcome])
-    return _run_pipeline(project, run, options, console)
+    return _run_pipeline(project, lease, options, console)
 
 
 def _end_if_nothing_new(
@@ -130,7 +137,6 @@ def _end_if_nothing_new(
     """
     from components.conclude_run.nothing_new import end_without_work
     from components.select_spans.step import find_window, make_selection, start_of
-    from perennial.ledger.events import Ledger, NewEvent
 
     ledger = Ledger(project.ledger_url)
     began = time.monotonic()
@@ -142,18 +148,25 @@ def _end_if_nothing_new(
     display.ran("select_spans", time.monotonic() - began)
     began = time.monotonic()
     ended = end_without_work(project, ledger, selection)
-    ledger.append(start_of(selection), NewEvent("run_ended", ended, run, key=f"run-ended:{run}"))
+    end = NewEvent("run_ended", ended, run, f"run-ended:{run}", selection.fence)
+    ledger.append(start_of(selection), end)
     display.ran("conclude_run", time.monotonic() - began)
     return ended
 
 
-def _run_pipeline(project: Project, run: str, options: RunOptions, console: Console) -> RunResult:
-    """Compiles and runs the pipeline; the outcome is read from the ledger."""
-    from perennial.ledger.events import Ledger
+def _run_pipeline(
+    project: Project, lease: Lease, options: RunOptions, console: Console
+) -> RunResult:
+    """Compiles and runs the pipeline; the outcome is read from the ledger.
+
+    Raises:
+        LeaseLostError: Another run took over meanwhile; the steps of this one were ended.
+    """
     from perennial.runner.local_run import LocalRun
     from pipelines.compile import compile_pipeline
 
     tell_width(project, console)
+    run = lease.run
     folder = project.state / "runs" / run
     compile_pipeline(folder / "pipeline.yaml", choose_stages(project))
     with StepDisplay(console) as display:
@@ -168,13 +181,15 @@ def _run_pipeline(project: Project, run: str, options: RunOptions, console: Cons
             at_once=project.settings.runner.at_once,
         )
         arguments = {"project": str(project.folder), "run": run, **asdict(options)}
-        succeeded = local.execute(arguments)
+        with lease.calling_on_loss(local.kill):
+            succeeded = local.execute(arguments)
+    lease.check()
     if not succeeded:
-        return _record_failure(project, run, local.failures[0], display.seconds())
+        return _record_failure(project, lease, local.failures[0], display.seconds())
     ended = Ledger(project.ledger_url).run_end(run)
     if ended is None:
         failure = TaskFailure("the pipeline ended without recording an outcome", 1)
-        return _record_failure(project, run, failure, display.seconds())
+        return _record_failure(project, lease, failure, display.seconds())
     return RunResult(ended, display.seconds(), EXIT_CODES[ended.outcome])
 
 
@@ -198,7 +213,7 @@ def new_run_name() -> str:
 
 def _record_failure(
     project: Project,
-    run: str,
+    lease: Lease,
     failure: TaskFailure,
     seconds: dict[str, float],
 ) -> RunResult:
@@ -207,39 +222,26 @@ def _record_failure(
 
     outcome: Outcome = "data_rejected" if failure.exit_code == 3 else "failed"
     findings = Findings(
-        selection=_read_selection(project, run),
+        selection=_read_selection(project, lease.run),
         reasons=[failure.message],
         failed_step=failure.step,
+        fence=lease.fence,
     )
-    ended = conclude_run(project, run, outcome, findings)
+    ended = conclude_run(project, lease.run, outcome, findings)
     return RunResult(ended, seconds, failure.exit_code)
 
 
 def _read_selection(project: Project, run: str) -> Selection | None:
-    from perennial.ledger.events import Ledger
-
     starts = (start.selection for _, start, _ in Ledger(project.ledger_url).runs())
     return next((selection for selection in starts if selection.run == run), None)
 
 
-@contextmanager
-def hold_project(project: Project) -> Iterator[None]:
-    """Holds the project for one run; the kernel releases it when the process ends, however.
+def hold_project(project: Project, run: str) -> AbstractContextManager[Lease]:
+    """Holds the project's lease for a run.
 
     Raises:
-        RunInProgressError: Another process holds it.
+        RunInProgressError: Another run holds it.
     """
     project.state.mkdir(parents=True, exist_ok=True)
-    path = project.state / "run.lock"
-    with hold_file_lock(path, patience=0) as held:
-        if not held:
-            holder = path.read_text(encoding="utf-8").strip() or "another process"
-            where, remedy = (
-                f"project {project.settings.name}",
-                "Wait until it ends; `perennial status` shows how.",
-            )
-            expected = "must have one run at a time"
-            raise RunInProgressError(where, expected, f"a run by {holder}", remedy)
-        since = f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC"
-        path.write_text(f"process {os.getpid()} since {since}", encoding="utf-8")
-        yield
+    name, seconds = project.settings.name, project.settings.runner.lease_seconds
+    return hold_lease(Ledger(project.ledger_url), name, run, seconds)

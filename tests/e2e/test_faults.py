@@ -1,10 +1,13 @@
 """Runs that are started twice, out of disk, or given a project with a mistake in it."""
 
 import json
+import signal
 import subprocess
 from pathlib import Path
 
 import pytest
+
+from perennial.ledger.verification import verify_ledger
 
 from .conftest import make_digits, start, wait_for
 
@@ -14,21 +17,44 @@ pytestmark = [pytest.mark.timeout(900), pytest.mark.slow]
 QUICK = {"train": {"instances": 1, "epochs": 2}, "gate": {"floors": {}, "trivial": "warn"}}
 
 
-def test_second_run_at_once_says_so_and_stops(tmp_path):
-    digits = make_digits(tmp_path / "digits", **QUICK)
+def test_a_second_run_stops_until_the_first_is_asleep_which_then_records_nothing_more(tmp_path):
+    """A laptop that was closed in the middle of a run, while another machine ran the loop."""
+    digits = make_digits(tmp_path / "digits", **QUICK, runner={"lease_seconds": 2})
     digits.land("--days", "1")
     first = start(digits)
     try:
-        wait_for(lambda: digits.project.state.joinpath("run.lock").exists())
+        wait_for(lambda: digits.ledger.events("run_started"), seconds=60)
+        fence = digits.ledger.lease().fence
         second = digits.command("run", "--json")
-        assert second.returncode == 1
+        assert second.returncode == 1 and "Traceback" not in second.stderr
         assert "one run at a time" in second.stderr and f"process {first.pid}" in second.stderr
-        assert "Traceback" not in second.stderr
-        said = json.loads(second.stdout.splitlines()[-1])
-        assert said["outcome"] == "failed" and "one run at a time" in said["reasons"][0]
+        answer = json.loads(second.stdout.splitlines()[-1])
+        assert answer["outcome"] == "failed" and "one run at a time" in answer["reasons"][0]
+        first.send_signal(signal.SIGSTOP)
+        wait_for(lambda: digits.ledger.lease().age > 2)
+        code, ended = digits.run_command()
+        assert (code, ended["outcome"]) == (0, "promoted")
     finally:
+        first.send_signal(signal.SIGCONT)
         out, _ = first.communicate()
-    assert first.returncode == 0 and "promoted" in out
+    assert first.returncode == 1 and "must hold the project's lease" in out
+    assert "took over" in out and "no sign of life" in out and "Traceback" not in out
+    ledger = digits.ledger
+    verify_ledger(ledger)
+    rows = ledger.read_chain(0, 99)
+    taken = {row.run: row.number for row in rows if row.kind == "lease_taken"}
+    assert len(taken) == 2
+    recorded = [row for row in rows if row.kind != "lease_taken"]
+    assert all(row.fence == taken[row.run] for row in recorded)
+    assert [row.kind for row in recorded if row.fence == fence] == ["run_started"]
+    assert [row.kind for row in recorded if row.fence != fence] == [
+        "run_started",
+        "registration_begun",
+        "decision",
+        "deployment",
+        "span_accepted",
+        "run_ended",
+    ]
 
 
 def test_full_disk_ends_in_a_message_and_loses_nothing(tmp_path):

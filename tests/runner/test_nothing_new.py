@@ -99,6 +99,10 @@ def test_it_is_recorded_as_a_run_that_began_and_ended(project):
     assert isinstance(end.body, RunEnded) and end.body == result.ended
     assert [span.name for span in start.body.selection.window] == result.ended.window
     assert "data/{YYYY}-{MM}-{DD}.parquet" in result.ended.reasons[0]
+    ledger = Ledger(project.ledger_url)
+    assert ledger.lease().released
+    rows = [row for row in ledger.read_chain(0, 99) if row.run == start.run]
+    assert [row.fence for row in rows] == [None, rows[0].number, rows[0].number]
 
 
 @pytest.mark.parametrize("landed", [False, True], ids=["nothing landed", "a new span"])

@@ -12,8 +12,10 @@ import pytest
 from components.conclude_run.step import Findings, conclude_run, judge_spans
 from components.decide_promotion.step import decide_promotion
 from components.select_spans.step import select_spans
-from perennial.errors import LedgerError
+from perennial.errors import LeaseLostError, LedgerError
 from perennial.ledger.events import Ledger
+from perennial.ledger.lease import hold_lease
+from perennial.ledger.verification import verify_ledger
 from schemas.records import Check, Evaluation, SpanValidation, Validation
 from tests.chain import land
 from tests.perennial.records import span
@@ -58,6 +60,38 @@ def test_the_end_is_recorded_with_its_verdicts_and_its_report(project, findings)
     for place in (f"data_docs/{DAYS[0]}/index.html", f"statistics/{DAYS[1]}.html"):
         assert (report.parent / place).is_file() and f'href="{place}"' in report.read_text()
     assert select_spans(project, "r2").new_spans == []
+
+
+def test_the_report_shows_the_head_that_the_ledger_still_holds_afterwards(project, findings):
+    ledger = Ledger(project.ledger_url)
+    head = ledger.head()
+    ended = conclude_run(project, "r1", "kept_champion", findings)
+    assert f"<code>{head}</code>" in (project.folder / ended.report).read_text()
+    assert verify_ledger(ledger, noted=head).number > head.number > 0
+
+
+def test_a_run_that_was_taken_over_judges_no_span_and_does_not_end(project, findings):
+    ledger = Ledger(project.ledger_url)
+    with hold_lease(ledger, "digits", "r1", 600) as lease:
+        lease.pass_to("r2")  # as another process does that takes over
+        stale = replace(findings, fence=lease.fence - 1)
+        with pytest.raises(LeaseLostError, match="run r2 took over"):
+            conclude_run(project, "r1", "kept_champion", stale)
+        assert _judged(project) == {} and ledger.run_end("r1") is None
+        conclude_run(project, "r2", "kept_champion", replace(findings, fence=lease.fence))
+    assert list(_judged(project)) == DAYS
+
+
+def test_a_failure_does_not_count_when_the_same_run_is_tried_again_and_succeeds(project, findings):
+    ledger, failed = Ledger(project.ledger_url), Findings(reasons=["the disk was full"])
+    assert conclude_run(project, "r1", "failed", failed).outcome == "failed"
+    assert conclude_run(project, "r1", "failed", failed) == ledger.run_end("r1")
+    ended = conclude_run(project, "r1", "kept_champion", findings)
+    assert ended.outcome == "kept_champion" and ledger.run_end("r1") == ended
+    assert ledger.newest_run()[2].body == ended == ledger.runs()[-1][2].body
+    assert _judged(project) == {day: ["accepted"] for day in DAYS}
+    assert conclude_run(project, "r1", "failed", failed) == ended
+    assert len(ledger.events("run_ended")) == 2
 
 
 def test_repeating_it_records_nothing(project, findings):
