@@ -5,7 +5,7 @@ which every later event of the run carries. Its process shows that it is alive b
 row of the table `lease`, several times while the lease lasts. Another run takes over when that has
 not happened for as long as the lease lasts, or at once where the process is certainly gone. From
 then on the ledger refuses the first run's events, whenever its process wakes up
-(docs/adr/0023-one-run-by-a-lease.md).
+(docs/adr/0024-one-run-by-a-lease.md).
 """
 
 from __future__ import annotations
