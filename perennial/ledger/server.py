@@ -372,11 +372,11 @@ def _lease(connection: Connection, lock: bool = False) -> LeaseRow | None:
     Its age is not known where the server's clock was set back since its newest beat.
     """
     columns = (LEASE.c[name] for name in LeaseRow._fields if name != "age")
-    query = select_from(*columns, _CLOCK - LEASE.c.beat_at)
+    query = select_from(*columns, (_CLOCK - LEASE.c.beat_at).label("age"))
     row = connection.execute(query.with_for_update() if lock else query).first()
     if row is None:
         return None
-    lease = LeaseRow(*row)
+    lease = LeaseRow(**row._asdict())
     return lease if lease.age is None or lease.age >= 0 else lease._replace(age=None)
 
 

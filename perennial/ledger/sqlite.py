@@ -319,13 +319,21 @@ class SqliteTable:
         return connection
 
     def _describe(self, error: sqlite3.Error) -> str:
-        """Describes an error of SQLite, which calls a full disk an I/O error."""
-        full = False
+        """Describes an error of SQLite.
+
+        It calls a full disk an I/O error, and a read-only one a file that cannot be opened.
+        """
+        folder = self._path.parent
         if isinstance(error, sqlite3.OperationalError):
             with suppress(OSError):
-                full = os.statvfs(self._path.parent).f_bavail == 0
-        meaning = describe_system_error(error) or _first_line(error)
-        return "no space left on the disk" if full else meaning
+                disk = os.statvfs(folder)
+                if disk.f_bavail == 0:
+                    return "no space left on the disk"
+                unwritable = error.sqlite_errorcode & 0xFF in _NOT_WRITABLE
+                if unwritable and disk.f_flag & os.ST_RDONLY:
+                    read_only = OSError(errno.EROFS, os.strerror(errno.EROFS), str(folder))
+                    return describe_system_error(read_only) or str(read_only)
+        return describe_system_error(error) or _first_line(error)
 
 
 def _format(connection: sqlite3.Connection) -> int:
