@@ -65,7 +65,7 @@ class DesignSpace:
                 where=self.place,
                 expected="must return a Keras model",
                 received=type(model).__name__,
-                remedy="Return it.",
+                remedy="Return keras.Model(inputs, outputs).",
             )
         refuse_own_training(self.project, model, self.place)
         self._check(model)
@@ -73,8 +73,8 @@ class DesignSpace:
             raise ProjectError(
                 where=self.place,
                 expected="must return a model with weights to train",
-                received="none",
-                remedy="Unfreeze some layers.",
+                received=f"a {type(model).__name__} without trainable weights",
+                remedy="Add a layer with weights, or unfreeze one.",
             )
         return model
 
@@ -100,7 +100,8 @@ class DesignSpace:
         except Exception as error:
             raise ProjectError(
                 where=self.place,
-                expected=f"must give an output for each task from the features {sorted(features)}",
+                expected="must give an output for each task from the features "
+                f"{', '.join(sorted(features))}",
                 received=describe_error(error),
                 remedy="Correct it.",
             ) from error

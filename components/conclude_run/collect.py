@@ -81,13 +81,16 @@ def gather_facts(
     started = next(
         (event.at for event, start, _ in ledger.runs() if start.selection.run == run), now()
     )
+    reasons = findings.reasons
+    if outcome != "failed" or not reasons:
+        reasons = [*reasons, *explain(project, ledger, outcome, validation, decision)]
     selection, serves = findings.selection, ledger.champion()
     before = selection.champion if selection else serves
     return RunFacts(
         project=project.settings.name,
         run=run,
         outcome=outcome,
-        reasons=findings.reasons or explain(project, ledger, outcome, validation, decision),
+        reasons=reasons,
         started_at=started,
         ended_at=now(),
         failed_step=findings.failed_step,

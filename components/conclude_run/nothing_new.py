@@ -36,15 +36,18 @@ def _waiting_reasons(project: Project, ledger: Ledger) -> list[str]:
     reasons = []
     for name in waiting[-_LISTED:]:
         changed = rules.get(newest[name].run or "", now) != now
-        why = "; ".join(newest[name].judged.reasons)
+        verdict = newest[name].judged
         waits = f"span {name} waits in quarantine"
         if changed:
             reasons.append(
                 f"{waits}; what it is judged by has changed since: `perennial spans judge PROJECT "
                 f'{name} --why "…"` has the next run judge it again'
             )
-        else:
-            reasons.append(f"{waits}: {why}; `perennial spans release|judge|reject` decides")
+            continue
+        remedy = "`perennial spans release|reject` decides"
+        if not verdict.readable:
+            remedy = "land it again, or `perennial spans reject` it"
+        reasons.append(f"{waits}: {'; '.join(verdict.reasons)}; {remedy}")
     if len(waiting) > _LISTED:
         reasons.append(f"{len(waiting) - _LISTED} more wait in quarantine: `perennial spans list`")
     return reasons

@@ -23,8 +23,10 @@ from schemas.records import (
 
 _TOLD = 3
 # What is most likely to hurt comes first; what could not be compared comes last.
-_ORDER: tuple[WarningKind, ...] = (
+ORDER: tuple[WarningKind, ...] = (
     "newest_span",
+    "difference",
+    "floor",
     "former",
     "trivial",
     "class_gone",
@@ -36,12 +38,14 @@ _ORDER: tuple[WarningKind, ...] = (
     "future",
     "duplicates",
     "features",
+    "splits",
     "outlier",
     "drift",
     "skew",
     "columns",
     "schema",
     "expectation",
+    "readable",
     "rows",
     "training",
     "not_compared",
@@ -87,7 +91,7 @@ def _place(warning: RunWarning) -> tuple[int, float]:
     """Gives the place of a warning: by its kind, then by how far beyond its limit it is."""
     numbers = warning.numbers
     limit = max(numbers.get("threshold", 1.0), 1e-9)
-    return _ORDER.index(warning.kind), -numbers.get("distance", numbers.get("share", 0.0)) / limit
+    return ORDER.index(warning.kind), -numbers.get("distance", numbers.get("share", 0.0)) / limit
 
 
 def _of_spans(validation: Validation | None) -> Iterator[RunWarning]:
@@ -95,15 +99,16 @@ def _of_spans(validation: Validation | None) -> Iterator[RunWarning]:
         if span.new:
             checks = [check for check in span.checks if check.verdict == "set_aside"]
             yield from (_of_check(check, span) for check in [*span.warnings, *checks])
+    yield from map(_of_check, validation.window_warnings if validation else [])
 
 
-def _of_check(check: Check, span: SpanValidation) -> RunWarning:
+def _of_check(check: Check, span: SpanValidation | None = None) -> RunWarning:
     kind: WarningKind = "rows" if check.kind == "readable" else check.kind
     return RunWarning(
         kind=kind if check.verdict != "not_compared" else "not_compared",
         subject=check.subject,
         feature=_feature(check),
-        span=span.span.name,
+        span=span.span.name if span else None,
         message=check.message,
         numbers=_numbers(distance=check.distance, threshold=check.threshold),
     )
@@ -124,16 +129,8 @@ def _of_decision(
 
 
 def _of_criterion(criterion: Criterion) -> RunWarning:
-    kinds: dict[str, WarningKind] = {
-        "trivial": "trivial",
-        "former": "former",
-        "slice": "slice",
-        "fairness": "fairness",
-        "covariate": "covariate",
-        "leak": "leak",
-    }
     return RunWarning(
-        kind=kinds.get(criterion.kind, "newest_span") if criterion.compared else "not_compared",
+        kind=criterion.kind if criterion.compared else "not_compared",
         subject=criterion.name,
         message=criterion.explanation,
         numbers=_numbers(

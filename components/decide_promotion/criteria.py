@@ -85,6 +85,11 @@ def judge_against_champion(evaluation: Evaluation, gate: GateSettings) -> Criter
         why = "; ".join(evaluation.not_compared) or "the difference could not be measured"
         if difference is not None and difference.reason:
             why = f"the test split holds {difference.reason}"
+        elif not any(row.slice == OVERALL for row in evaluation.differences):
+            why += (
+                ". Where the data or the task was changed on purpose, `perennial promote PROJECT "
+                "VERSION` makes this candidate the champion"
+            )
         return Criterion(
             name=name,
             metric=gate.metric,
@@ -303,9 +308,11 @@ def _floor(evaluation: Evaluation, metric: Metric, floor: float | None) -> Crite
     else:
         lower = metric in LOWER_IS_BETTER
         passed = value <= floor if lower else value >= floor
-        place = "within" if passed else "above" if lower else "below"
-        limit = "limit" if lower else "floor"
-        explanation = f"{name} is {_show(value)}, {place} the {limit} of {_show(floor)}"
+        if passed:
+            required = "at most" if lower else "at least"
+        else:
+            required = "above the limit of" if lower else "below the floor of"
+        explanation = f"{name} is {_show(value)}, {required} {_show(floor)}"
     return Criterion(
         name=name,
         kind="floor",

@@ -28,8 +28,8 @@ def decide_promotion(
 ) -> Decision:
     """Decides whether the candidate replaces the champion, on the first task.
 
-    Every blocking criterion must pass; the others warn. Without a champion the candidate must be
-    within the floors and better than the best constant answer, and the decision says so. A champion
+    Every blocking criterion must pass; the others warn. Without a champion the candidate must reach
+    the floors and be better than the best constant answer, and the decision says so. A champion
     that could not be compared keeps its place: what was not compared never passes. Other tasks are
     measured, not judged, and the decision says so.
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from components.evaluate_model.predictions import not_finite
-from perennial.errors import describe_error
+from perennial.errors import TrainingError, describe_error
 from perennial.evaluation.prediction_table import Array, Examples
 from perennial.export.served_model import ServedModel
 from perennial.project import Project
@@ -62,6 +62,9 @@ def predict_champion(
         ):
             return Comparable(not_compared=[refused])
         predictions = model.predict_examples(examples.records)
+    except TrainingError as error:  # whose remedy is that of a model which is being trained
+        cause = f"it cannot take the test examples ({error.received})"
+        return Comparable(not_compared=[f"{name} could not be evaluated: {cause}"])
     except Exception as error:
         return Comparable(not_compared=[f"{name} could not be evaluated: {describe_error(error)}"])
     if bad := not_finite(predictions, examples):

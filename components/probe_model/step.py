@@ -6,6 +6,7 @@ chooses: the same ones in every run, whatever lands beside them.
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,12 +18,13 @@ from components.probe_model.probed_model import ProbeData, ProbedModel
 from components.probe_model.sample import sample_rows
 from components.probe_model.suspects import find_suspects, flat, is_number
 from perennial.errors import IntegrityError, NotComparedError, TrainingError
+from perennial.evaluation.definedness import why_no_interval, why_undefined
 from perennial.evaluation.prediction_table import KEY, SPAN, Examples, read_examples, read_table
 from perennial.export.input_dependence import unread_features
 from perennial.export.saved_model import SERVING_SIGNATURE
 from perennial.export.served_model import ServedModel
 from perennial.project import Project
-from perennial.tasks import LATENT
+from perennial.tasks import LATENT, metric_words
 from perennial.training.artifacts import SAVED_MODEL
 from schemas.records import (
     DroppedFeatures,
@@ -161,8 +163,14 @@ def _measure(
         f"importance of `{name}`, which costs {costs[name]:g}: the model does not read it"
         for name in unread
     ]
+    if reason := why_undefined(metric, model.labels):
+        undefined = f"{metric_words(metric)} is not defined: the explained examples hold {reason}"
+        return [], [], [*notes, f"permutation importance: {undefined}"]
     try:
         importances = measure_importances(model, metric, repeats, costs)
+        if not all(math.isfinite(row.low) for row in importances):
+            reason = why_no_interval(metric, model.labels, model.clusters)
+            notes.append(f"intervals of importances: the explained examples hold {reason}")
         return importances, drop_cheapest(model, metric, repeats, importances), notes
     except TrainingError as error:  # of values that never came together before
         return [], [], [*notes, f"permutation importance: {error}"]

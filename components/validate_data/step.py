@@ -29,6 +29,7 @@ from components.validate_data.date_parts import (
 from components.validate_data.dense_features import check_dense, dense_sizes
 from components.validate_data.drift import Baseline, check_drift, drift_rules, make_baselines
 from components.validate_data.gather import Measured, link_window, publish_span, publish_statistics
+from components.validate_data.line_breaks import check_line_breaks
 from components.validate_data.repetitions import Repetitions
 from components.validate_data.schema_checks import check_schema
 from components.validate_data.skew import check_skew, read_served
@@ -52,6 +53,14 @@ _TELLING = (
     *("readable", "features", "duplicates", "future", "columns", "rows", "expectation", "schema"),
     *("class_gone", "label_drift", "drift", "skew"),
 )
+
+# Fewer examples of a split are warned of: one of them is more than a tenth of any metric.
+_FEW = 10
+_OF_FEW = {
+    "train": "a model learns next to nothing from so few",
+    "eval": "chance decides which epoch and which instance is best",
+    "test": "a metric may not be defined on so few, and hardly any difference can be shown",
+}
 
 
 def validate_data(
@@ -168,7 +177,7 @@ def conclude(spans: Sequence[SpanValidation]) -> Validation:
     reasons = [_reason(span) for span in ordered]
     if refused:
         reasons.append(
-            "what was refused waits in quarantine: `perennial spans show|release|reject`"
+            "what was refused waits in quarantine: `perennial spans show|judge|release|reject`"
         )
     reasons += _left_out_reasons(spans)
     if stops:
@@ -184,9 +193,11 @@ def conclude(spans: Sequence[SpanValidation]) -> Validation:
 
 
 def check_splits(validation: Validation, by_time: bool) -> Validation:
-    """Refuses a window with an empty split before anything is trained on the others.
+    """Checks that each split can serve its purpose, before anything is trained.
 
-    Where the splits are by time, the newest span is the test split.
+    Refuses a window with an empty split, or with a test split of one example: no metric has an
+    interval on that, so no model is ever promoted. Warns of splits with few examples. Where the
+    splits are by time, the newest span is the test split.
     """
     good = [span for span in validation.spans if span.in_window]
     if not validation.accepted or (by_time and len(good) < 2):
@@ -196,16 +207,29 @@ def check_splits(validation: Validation, by_time: bool) -> Validation:
     counts = {split: sum(span.rows.get(split, 0) for span in shared) for split in SPLITS}
     if by_time:
         counts["test"] = sum(sum(span.rows.values()) for span in held_out)
-    empty = [split for split in SPLITS if not counts[split]]
-    if not empty:
-        return validation
+    if all(counts.values()) and counts["test"] > 1:
+        few = [_few_examples(split, counts[split]) for split in SPLITS if counts[split] < _FEW]
+        return validation.model_copy(update={"window_warnings": few})
     rows = ", ".join(f"{split} {count:,}" for split, count in counts.items())
+    expected = "examples in each split" if not all(counts.values()) else "at least 2 test examples"
     reason = (
-        f"the window must have examples in each split. Received: {rows}. Land more rows, or change "
+        f"the window must have {expected}. Received: {rows}. Land more rows, or change "
         "data.splits; what landed stays new"
     )
     return validation.model_copy(
         update={"accepted": False, "reasons": [*validation.reasons, reason]}
+    )
+
+
+def _few_examples(split: str, examples: int) -> Check:
+    number = f"{examples} example{'s' * (examples > 1)} in the window"
+    remedy = "Land more rows, raise data.window, or change data.splits"
+    return Check(
+        kind="splits",
+        subject=f"the {split} split",
+        verdict="failed",
+        message=f"{number}: {_OF_FEW[split]}. {remedy}",
+        severity="warn",
     )
 
 
@@ -244,6 +268,7 @@ def _check_span(
         *record.checks,
         *columns,
         *check_schema(span.summary, schema, severities.anomalies, reported),
+        *check_line_breaks(training_features(schema), span.distributions),
         *(check for check in drift if not is_part(check.subject)),
         *checks_of_dates([check for check in drift if is_part(check.subject)]),
         *check_classes(record.labels, earlier, project.settings.label, severities.label_drift),

@@ -187,8 +187,8 @@ def accept(folder: Folder, why: Why) -> None:
     typer.echo("changed schema.pbtxt; the ledger holds who, when and why")
     name, state = accepted.span.name, span_state(project, accepted.span)
     if state == "quarantined":
-        release = f'`perennial spans release {folder} {name} --why "…"`'
-        typer.echo(f"next: {release}, then `perennial run {folder}`")
+        again = f'`perennial spans judge {folder} {name} --why "…"`'
+        typer.echo(f"next: {again}, then `perennial run {folder}` judges it by the new schema")
     elif state == "new":
         typer.echo(f"next: `perennial run {folder}` judges span {name} by it")
     else:

@@ -47,7 +47,11 @@ def list_spans(
 
 @app.command()
 def show(folder: Folder, span: Name) -> None:
-    """Explain a span: its versions, verdicts and decisions, and which models were trained on it."""
+    """Explain a span: its versions, verdicts and decisions, and which models were trained on it.
+
+    What waits in quarantine is decided by `judge` once the rules, the schema or the settings were
+    corrected, by `release` where the data is right as it is, and by `reject` where it is not.
+    """
     from perennial.cli.span_views import show_span
     from perennial.project import load_project
 
@@ -56,19 +60,28 @@ def show(folder: Folder, span: Name) -> None:
 
 @app.command()
 def release(folder: Folder, span: Name, why: Why, version: Version = None) -> None:
-    """Let a quarantined span into the next window, whatever its checks said."""
+    """Let a quarantined span into the next window, whatever its checks said.
+
+    After a correction of the rules, the schema or the settings, `judge` has it checked by them.
+    """
     _decide(folder, "release", span, version, why)
 
 
 @app.command()
 def judge(folder: Folder, span: Name, why: Why, version: Version = None) -> None:
-    """Have the next run judge a quarantined span again, by the rules and the schema as they are."""
+    """Have the next run judge a quarantined span again, by the rules and the schema as they are.
+
+    `release` lets it in unchecked, and `reject` keeps it out.
+    """
     _decide(folder, "judge", span, version, why)
 
 
 @app.command()
 def reject(folder: Folder, span: Name, why: Why, version: Version = None) -> None:
-    """Keep a span version out of later windows for good."""
+    """Keep a span version out of later windows for good.
+
+    One in quarantine can be checked again with `judge`, or let in with `release`.
+    """
     _decide(folder, "reject", span, version, why)
 
 

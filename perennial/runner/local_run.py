@@ -66,7 +66,8 @@ class LocalRun:
 
     `warm` tells whether to use the warm process that outlives the run, for `warm_minutes` after it;
     `at_once` limits how many tasks run at the same time (None: as many as the machine can take).
-    `failures` holds the message of each task that failed, in the order they ended.
+    `failures` holds the message of each task that failed, in the order they ended; `outputs` what
+    each step made that succeeded, by its name: artifacts and values (of a loop, its last task's).
     """
 
     pipeline: Path
@@ -78,6 +79,7 @@ class LocalRun:
     warm_minutes: float = MINUTES
     at_once: int | None = None
     failures: list[TaskFailure] = field(default_factory=list)
+    outputs: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     _counter: int = 0
     _lock: Any = field(default_factory=threading.Lock)
     _process: WarmProcess | OwnWarmProcess | None = None
@@ -151,6 +153,7 @@ class LocalRun:
             end: TaskEnd = "failed"
             if status == Status.SUCCESS:
                 end = "cached" if _is_kept(outputs) else "done"
+                self.outputs[step] = outputs
             self.observer.finished(step, end)
             return outputs, status
 

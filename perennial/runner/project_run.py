@@ -5,12 +5,13 @@ from __future__ import annotations
 import secrets
 import shutil
 import time
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from perennial.errors import LeaseLostError, PerennialError
+from perennial.errors import LeaseLostError, PerennialError, describe_error
 from perennial.ledger.events import Ledger, NewEvent
 from perennial.ledger.lease import Lease, hold_lease
 from perennial.project import Project
@@ -25,6 +26,8 @@ from schemas.records import Outcome, RunEnded, Selection
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+    from components.stored_step import StagedTask
 
 EXIT_CODES: dict[Outcome, int] = {
     "promoted": 0,
@@ -185,11 +188,12 @@ def _run_pipeline(
             succeeded = local.execute(arguments)
     lease.check()
     if not succeeded:
-        return _record_failure(project, lease, local.failures[0], display.seconds())
+        failure = local.failures[0]
+        return _record_failure(project, lease, failure, display.seconds(), local.outputs)
     ended = Ledger(project.ledger_url).run_end(run)
     if ended is None:
         failure = TaskFailure("the pipeline ended without recording an outcome", 1)
-        return _record_failure(project, lease, failure, display.seconds())
+        return _record_failure(project, lease, failure, display.seconds(), local.outputs)
     return RunResult(ended, display.seconds(), EXIT_CODES[ended.outcome])
 
 
@@ -216,19 +220,50 @@ def _record_failure(
     lease: Lease,
     failure: TaskFailure,
     seconds: dict[str, float],
+    outputs: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> RunResult:
-    """Records a failed run; data that could not be read is the data's fault, all else the run's."""
+    """Records a failed run; data that could not be read is the data's fault, all else the run's.
+
+    `outputs` are those of the steps that succeeded: what they warn of is told all the same.
+    """
     from components.conclude_run.step import Findings, conclude_run
+    from components.stored_step import StagedTask
 
     outcome: Outcome = "data_rejected" if failure.exit_code == 3 else "failed"
-    findings = Findings(
+    known = Findings(
         selection=_read_selection(project, lease.run),
         reasons=[failure.message],
         failed_step=failure.step,
         fence=lease.fence,
     )
-    ended = conclude_run(project, lease.run, outcome, findings)
+    try:
+        with StagedTask(str(project.folder)) as task:
+            findings = replace(known, **_stage_made(task, outputs or {}))
+            ended = conclude_run(project, lease.run, outcome, findings)
+    except Exception as error:  # a report that cannot be made must not hide why the run failed
+        missing = f"the report lacks what the steps made: {describe_error(error)}"
+        known = replace(known, reasons=[failure.message, missing])
+        ended = conclude_run(project, lease.run, outcome, known)
     return RunResult(ended, seconds, failure.exit_code)
+
+
+def _stage_made(task: StagedTask, outputs: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Stages what the steps that succeeded made, by the fields of `Findings`."""
+    made = {
+        "validation": ("validate_data", "validation"),
+        "pretraining": ("pretrain_learner", "pretraining"),
+        "stabilisation": ("stabilise_weights", "weights"),
+        "tuning": ("tune_model", "hyperparameters"),
+        "designs": ("compare_designs", "designs"),
+        "evaluation": ("evaluate_model", "evaluation"),
+        "probing": ("probe_model", "probing"),
+        "decision": ("decide_promotion", "decision"),
+    }
+    return {
+        field: task.input(outputs[step][name])
+        for field, (step, name) in made.items()
+        if step in outputs
+    }
 
 
 def _read_selection(project: Project, run: str) -> Selection | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from perennial.schema.description import printable
@@ -52,17 +52,24 @@ def describe_line_breaks(schema: Schema) -> list[str]:
     named = {domain.name: list(domain.value) for domain in schema.string_domain}
     lines = []
     for feature in schema.feature:
-        values = [v for v in named.get(feature.domain, []) if "\n" in v or "\r" in v]
+        values = with_line_breaks(named.get(feature.domain, []))
         if feature.HasField("domain") and values:
-            shown = _show(dict.fromkeys(values, 1))
-            lines.append(
-                printable(
-                    f"`{feature.name}`: a vocabulary of TensorFlow Transform leaves out values "
-                    f"with line breaks, such as {shown}. Does the model need them? Then land them "
-                    "without, or hash them (features.hashed)"
-                )
-            )
+            lines.append(f"`{feature.name}`: {describe_left_out(values)}")
     return lines
+
+
+def with_line_breaks(values: Iterable[str]) -> list[str]:
+    """Chooses the values that a vocabulary, a file of lines, cannot hold."""
+    return [value for value in values if "\n" in value or "\r" in value]
+
+
+def describe_left_out(values: Sequence[str]) -> str:
+    """Describes what becomes of values with line breaks, and what to do."""
+    return printable(
+        "a vocabulary of TensorFlow Transform leaves out values with line breaks, such as "
+        f"{_show(dict.fromkeys(values, 1))}. Does the model need them? Then land them without, or "
+        "hash them (features.hashed)"
+    )
 
 
 def _add(counts: Sequence[ColumnCounts]) -> ColumnCounts:

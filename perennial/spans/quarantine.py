@@ -139,7 +139,8 @@ def _check_readable(project: Project, ledger: Ledger, verdict: SpanVerdict) -> N
         f"span {span.name} version {span.version}",
         "must be readable to be released",
         "; ".join(verdict.judged.reasons) or "unreadable",
-        "Land it again, whole, or change the schema (`perennial schema diff`).",
+        "Land it again, whole; or change the schema (`perennial schema diff`), then have it judged "
+        "again (`perennial spans judge`).",
     )
 
 

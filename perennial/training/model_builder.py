@@ -79,7 +79,7 @@ class ModelBuilder:
                 where=where,
                 expected="must return a Keras model",
                 received=type(model).__name__,
-                remedy="Return it.",
+                remedy="Return keras.Model(inputs, outputs).",
             )
         refuse_own_training(self.project, model, where)
         if not model.built:
@@ -88,8 +88,8 @@ class ModelBuilder:
             raise ProjectError(
                 where=where,
                 expected="must return a model with weights to train",
-                received=f"{type(model).__name__} without trainable weights",
-                remedy="Unfreeze some layers.",
+                received=f"a {type(model).__name__} without trainable weights",
+                remedy="Add a layer with weights, or unfreeze one.",
             )
         if any(task.output == "logits" for task in self.project.tasks):
             return with_probabilities(model, self.project.tasks, where)
@@ -135,7 +135,7 @@ class ModelBuilder:
         except Exception as error:  # whatever the user's code raises
             raise ProjectError(
                 where=f"{user_line(self.project.module_path, error)}: build_model",
-                expected=f"must build a model of the features {names}"
+                expected=f"must build a model that takes the features {', '.join(names)}"
                 if names
                 else "must build a model",
                 received=describe_error(error),
@@ -154,9 +154,9 @@ def with_probabilities(model: keras.Model, tasks: Sequence[Task], where: str) ->
     if not is_functional(model):
         raise ProjectError(
             where=where,
-            expected="must give a functional model where model.tasks[].output is logits",
+            expected="must return a graph of layers where model.tasks[].output is logits",
             received=f"a {type(model).__name__}, whose layers are not a graph",
-            remedy="End it with a sigmoid or a softmax instead.",
+            remedy="Build it as keras.Model(inputs, outputs), or end it with a sigmoid or softmax.",
         )
     outputs = dict(model.output) if isinstance(model.output, dict) else model.output
     for task in tasks:
@@ -214,16 +214,20 @@ def check_output(where: str, task: Task, output: tf.Tensor, classes: int | None)
     shape = tuple(output.shape)
     if task.kind == "multi_class":
         assert classes is not None
-        expected = f"[batch, classes] with at least {classes} classes, as the labels have"
-        fits = len(shape) == 2 and shape[1] >= max(classes, 2)
+        least = max(classes, 2)
+        expected = f"at least {least} probabilities for each example, one for each class"
+        fits = len(shape) == 2 and shape[1] >= least
     else:
-        expected, fits = "[batch, 1]", len(shape) == 1 or (len(shape) == 2 and shape[1] == 1)
+        number = "probability" if task.kind == "binary" else "value"
+        expected = f"one {number} for each example"
+        fits = len(shape) == 1 or (len(shape) == 2 and shape[1] == 1)
     if not fits:
+        sizes = ", ".join(["batch", *map(str, shape[1:])])
         raise ProjectError(
             where=where,
-            expected=f"must give {expected} for the {task.kind} task `{task.name}`",
-            received=f"output of shape {['batch', *shape[1:]]}".replace("'", ""),
-            remedy="Correct its last layer, or the task's kind in project.yaml.",
+            expected=f"must give {expected} of the {task.kind} task `{task.name}`",
+            received=f"an output of shape [{sizes}]" if shape else "a single number",
+            remedy="Correct the size of its last layer, or the task's kind in project.yaml.",
         )
     _check_probabilities(where, task, output)
 

@@ -24,31 +24,36 @@ class Span(Record):
     same_as: str | None = None
 
 
+CheckKind = Literal[
+    "readable",
+    "features",
+    "duplicates",
+    "future",
+    "columns",
+    "rows",
+    "schema",
+    "expectation",
+    "drift",
+    "label_drift",
+    "class_gone",
+    "skew",
+    "splits",
+]
+
+
 class Check(Record):
-    """One thing that was looked at in one span.
+    """One thing that was looked at in one span, or in the window.
 
     `verdict` is `not_compared` when there was nothing to compare with: never a silent pass. It is
     `set_aside` when the rows that failed were few enough to be set aside. `severity` is what a
     failure does. `distance` and `threshold` are those of a drift or skew check. `features` are what
     the schema asks for in every example, `future` is the date of the span, and `duplicates` are
-    rows that other spans have, too. `exempt`: what is not compared cannot be (a key, an image) or
-    was not asked for, which is no cause for a warning.
+    rows that other spans have, too. `splits` are the examples of the window's splits. `exempt`:
+    what is not compared cannot be (a key, an image) or was not asked for, which is no cause for a
+    warning.
     """
 
-    kind: Literal[
-        "readable",
-        "features",
-        "duplicates",
-        "future",
-        "columns",
-        "rows",
-        "schema",
-        "expectation",
-        "drift",
-        "label_drift",
-        "class_gone",
-        "skew",
-    ]
+    kind: CheckKind
     subject: str
     verdict: Literal["passed", "failed", "set_aside", "not_compared"]
     message: str
@@ -194,7 +199,8 @@ class SpanValidation(Record):
 class Validation(FileRecord):
     """The verdict on all new spans of a run.
 
-    `accepted`: the run goes on, with the spans that are not quarantined.
+    `accepted`: the run goes on, with the spans that are not quarantined. `window_warnings` are
+    checks of all spans together that failed and only warn.
     """
 
     FILE: ClassVar[str] = "validation.json"
@@ -202,3 +208,4 @@ class Validation(FileRecord):
     spans: list[SpanValidation]
     accepted: bool
     reasons: list[str]
+    window_warnings: list[Check] = []

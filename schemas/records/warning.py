@@ -5,38 +5,20 @@ from __future__ import annotations
 from typing import ClassVar, Literal
 
 from schemas.records.base import FileRecord, Record
+from schemas.records.data import CheckKind
+from schemas.records.judgement import CriterionKind
 
-WarningKind = Literal[
-    "newest_span",
-    "former",
-    "trivial",
-    "leak",
-    "duplicates",
-    "future",
-    "features",
-    "class_gone",
-    "label_drift",
-    "drift",
-    "skew",
-    "slice",
-    "fairness",
-    "covariate",
-    "outlier",
-    "schema",
-    "columns",
-    "rows",
-    "expectation",
-    "training",
-    "not_compared",
-]
+WarningKind = Literal[CheckKind, CriterionKind, "outlier", "training", "not_compared"]
 
 
 class RunWarning(Record):
     """Something that a person should know of a run, which went on all the same.
 
+    Its kind is that of the check of the data or of the gate's criterion that it comes from; those
+    of neither are outliers, notes of training, and what could not be looked at (`not_compared`).
     `subject` is what it is about: a feature, a slice, a group, an example, or the model. `feature`
     and `span` are set where it is about one. `numbers` are those that the message tells, by name,
-    such as `distance` and `threshold`. Of the kind `not_compared` is what could not be looked at.
+    such as `distance` and `threshold`.
     """
 
     kind: WarningKind

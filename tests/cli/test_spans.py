@@ -234,7 +234,7 @@ def test_a_span_is_judged_again_by_corrected_rules(spans: Spans) -> None:
     source, waits = nothing_new_reasons(spans.project, spans.ledger)
     assert "not judged before" in source
     assert waits == (
-        f"span {BAD} waits in quarantine: {REASON}; `perennial spans release|judge|reject` decides"
+        f"span {BAD} waits in quarantine: {REASON}; `perennial spans release|reject` decides"
     )
     spans.project.expectations_path.write_text('{"expectations": []}')
     (_, waits) = nothing_new_reasons(load_project(spans.project.folder), spans.ledger)

@@ -11,6 +11,8 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import yaml
 from rich.console import Console
@@ -91,6 +93,14 @@ def make_digits(folder: Path, **changes) -> Digits:
         settings[section] = {**settings.get(section, {}), **values}
     (folder / "project.yaml").write_text(yaml.safe_dump(settings))
     return Digits(folder)
+
+
+def with_a_wrong_label(path: Path) -> pa.Table:
+    """Gives the first row of a landed day a label that no digit has."""
+    table = pq.read_table(path)
+    labels = [99, *table["label"].to_pylist()[1:]]
+    pq.write_table(table.set_column(3, "label", pa.array(labels, pa.int64())), path)
+    return table
 
 
 @pytest.fixture(scope="module")

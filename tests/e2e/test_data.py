@@ -4,11 +4,12 @@ The tests of this module follow each other.
 """
 
 import json
+import shlex
 import sqlite3
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 import yaml
 
@@ -17,7 +18,7 @@ from perennial.registry.versions import Registry
 from tests.chain import landing
 from tests.stored import kept, read_file
 
-from .conftest import make_digits
+from .conftest import make_digits, with_a_wrong_label
 
 pytestmark = [pytest.mark.timeout(600), pytest.mark.slow]
 
@@ -64,10 +65,7 @@ def test_a_person_releases_it_and_the_next_run_trains_on_it(digits):
 
 def test_a_few_bad_rows_are_set_aside_and_the_rest_is_trained_on(digits):
     digits.land("--days", "4")
-    path = digits.folder / "data" / "2026-01-04.parquet"
-    table = pq.read_table(path)
-    labels = [99, *table["label"].to_pylist()[1:]]
-    pq.write_table(table.set_column(3, "label", pa.array(labels, pa.int64())), path)
+    table = with_a_wrong_label(digits.folder / "data" / "2026-01-04.parquet")
     result = digits.run()
     assert result.ended.outcome in ("promoted", "kept_champion")
     (verdict,) = [
@@ -79,18 +77,43 @@ def test_a_few_bad_rows_are_set_aside_and_the_rest_is_trained_on(digits):
     assert "label" in row["reasons"][0] and "99" in row["reasons"][0] and "row 1" in row["place"]
 
 
+def test_a_broken_rule_is_a_mistake_in_the_rule_and_not_in_the_data(digits):
+    digits.land("--days", "5")
+    with _rule(digits, "date", min_value=1767225600):  # a date in text, compared with a timestamp
+        done = digits.command("run")
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    (message,) = done.stderr.strip().splitlines()
+    assert "expectations.json" in message and "`date`" in message and "2026-01-01" in message
+    assert _states(digits)["2026-01-05"] == "new"
+
+
+def test_after_a_correction_a_run_names_what_waits_and_the_command_that_judges_it_again(digits):
+    with _rule(digits, "label", max_value=4):
+        assert digits.run().ended.outcome == "data_rejected"
+    assert _states(digits)["2026-01-05"] == "quarantined"
+    result = digits.run()
+    assert result.ended.outcome == "nothing_new"
+    (waits,) = (reason for reason in result.ended.reasons if "2026-01-05" in reason)
+    command = shlex.split(waits.split("`")[1].replace("…", "the rule was wrong"))
+    assert command[:5] == ["perennial", "spans", "judge", "PROJECT", "2026-01-05"]
+    done = digits.command_of("spans", "judge", *command[4:])
+    assert done.returncode == 0, done.stderr
+    ended = digits.run().ended
+    assert ended.outcome in ("promoted", "kept_champion") and "2026-01-05" in ended.window
+
+
 def test_a_check_that_stops_ends_the_run_with_exit_code_3(digits):
     settings = yaml.safe_load((digits.folder / "project.yaml").read_text())
     settings["checks"] = {"expectations": "stop"}
     (digits.folder / "project.yaml").write_text(yaml.safe_dump(settings))
     champion = digits.ledger.champion()
-    digits.land("--days", "6", "--corrupt", "5=wrong-range")
+    digits.land("--days", "7", "--corrupt", "6=wrong-range")
     result = digits.run()
     assert (result.ended.outcome, result.exit_code) == ("data_rejected", 3)
     assert digits.ledger.champion() == champion
     # The good day that landed with it is still new; the bad one waits.
     states = _states(digits)
-    assert (states["2026-01-05"], states["2026-01-06"]) == ("quarantined", "new")
+    assert (states["2026-01-06"], states["2026-01-07"]) == ("quarantined", "new")
 
 
 def test_a_day_that_lies_in_a_table_is_trained_on(tmp_path):
@@ -108,6 +131,19 @@ def test_a_day_that_lies_in_a_table_is_trained_on(tmp_path):
     assert result.ended.outcome == "promoted", result.ended.reasons
     splits = Counter(split_of(row["id"], digits.project.settings.data.splits) for row in rows)
     assert _counts(digits) == splits
+
+
+@contextmanager
+def _rule(digits, column: str, **bounds: int) -> Iterator[None]:
+    """Asks in expectations.json that a column lies between bounds, while the block runs."""
+    path = digits.folder / "expectations.json"
+    before = path.read_text()
+    rules = json.loads(before)
+    asked = {"type": "expect_column_values_to_be_between", "kwargs": {"column": column, **bounds}}
+    rules["expectations"].append(asked)
+    path.write_text(json.dumps(rules))
+    yield
+    path.write_text(before)
 
 
 def _states(digits) -> dict[str, str]:

@@ -94,9 +94,10 @@ def walk(project, *choices: str) -> str:
     done = [
         project.command_of("schema", "diff", *choices),
         project.command_of("schema", "accept", *why),
-        project.command_of("spans", "release", day, *why),
+        project.command_of("spans", "judge", day, *why),
     ]
     assert [command.returncode for command in done] == [0, 0, 0], [each.stderr for each in done]
+    assert f"next: `perennial spans judge {project.folder} {day} --why" in done[1].stdout
     return done[0].stdout
 
 
@@ -107,8 +108,8 @@ def trained_on(project) -> list[str]:
     """
     ended = project.run().ended
     if ended.outcome != "promoted":
-        incomparable = [reason for reason in ended.reasons if "could not be evaluated" in reason]
-        assert incomparable, ended.reasons
+        (reason,) = (reason for reason in ended.reasons if "could not be evaluated" in reason)
+        assert "`perennial promote PROJECT VERSION` makes this candidate the champion" in reason
         done = project.command("promote", ended.version, "--why", "the champion cannot read it")
         assert done.returncode == 0, done.stderr
     assert project.ledger.champion().version == ended.version

@@ -9,7 +9,7 @@ import pytest
 
 from perennial.ledger.verification import verify_ledger
 
-from .conftest import make_digits, start, wait_for
+from .conftest import make_digits, start, wait_for, with_a_wrong_label
 
 pytestmark = [pytest.mark.timeout(900), pytest.mark.slow]
 
@@ -117,8 +117,10 @@ def test_mistake_in_the_project_is_one_clear_message(tmp_path, name):
 
 
 def test_mistake_that_shows_only_while_training_names_its_line(tmp_path):
+    """What the checks of the data warn of is told all the same: the row without a digit's label."""
     digits = make_digits(tmp_path / "digits", **QUICK)
     digits.land("--days", "1")
+    with_a_wrong_label(digits.folder / "data" / "2026-01-01.parquet")
     _edit(
         digits.folder / "model.py",
         "keras.layers.Reshape((SIDE, SIDE, 1))",
@@ -128,6 +130,9 @@ def test_mistake_that_shows_only_while_training_names_its_line(tmp_path):
     assert code == 2 and result["outcome"] == "failed"
     assert "model.py:" in result["reasons"][0] and "build_model" in result["reasons"][0]
     assert (Path(result["report"])).is_file()
+    (warning,) = (each for each in result["warnings"] if each["kind"] == "rows")
+    assert warning["span"] == "2026-01-01" and "label" in warning["message"]
+    assert result["warned"] and "rows" in digits.command("status").stdout
     assert digits.ledger.champion() is None
     # Nothing was lost: corrected, the same span is trained on.
     _edit(

@@ -338,6 +338,17 @@ ROLES = {
         {},
         "gate.floors.accuracy must be from 0 to 1. Received: 90",
     ),
+    "logits of values": (
+        {
+            "label": "price",
+            "model": {"tasks": [{"kind": "regression", "output": "logits"}]},
+            "gate": {"metric": "mean_absolute_error", "floors": {}},
+            "evaluate": {"slices": []},
+        },
+        {'name: "date"': ('name: "date"', 'name: "price" type: FLOAT }\nfeature { name: "date"')},
+        "model.tasks[0].output must be auto, as `prediction` is a regression and predicts no "
+        "classes. Received: logits. Leave it out",
+    ),
     "clients send the label": (
         {},
         {'name: "label"': ('not_in_environment: "SERVING"', "")},

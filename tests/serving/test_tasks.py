@@ -128,8 +128,9 @@ def test_v2_gives_the_latent_vector_when_asked(trip: Any) -> None:
     assert found["latent"] == ("FP32", [2, 3], [7, 0, 12, 7, 0, 12])
 
 
-def test_v2_output_that_the_model_does_not_have(fare: Any) -> None:
-    answer = fare.post(V2, {"inputs": [MILES], "outputs": [{"name": "latent"}]})
+@pytest.mark.parametrize("name", ["latent", "class", "probabilities"])
+def test_v2_output_that_a_regression_does_not_have(fare: Any, name: str) -> None:
+    answer = fare.post(V2, {"inputs": [MILES], "outputs": [{"name": name}]})
     assert (
         answer.status_code == 400
         and "must be one of the model's outputs (value)" in answer.json()["error"]

@@ -56,7 +56,8 @@ def why_failed(criterion: Criterion, gate: GateSettings | None) -> str | None:
     if not (criterion.compared and gate and metric and value):
         return None
     if criterion.kind == "floor" and limit:
-        return f"{criterion.name} is {value}, and the floor is {limit}"
+        missed = "above the limit of" if metric in LOWER_IS_BETTER else "below the floor of"
+        return f"{criterion.name} is {value}, {missed} {limit}"
     measured = f"{value} {unit_of(metric)}".strip()
     if criterion.kind == "slice":
         place, lost = (

@@ -130,7 +130,7 @@ def said(chain, tmp_path_factory):
         (
             "does not fit",
             "model.py:{}: wide",
-            "5 of 5 failed, the first: model.py:{}: wide must give [batch, classes]",
+            "5 of 5 failed, the first: model.py:{}: wide must give at least ",
         ),
     ],
 )

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from components.conclude_run.run_warnings import choose_told, count_warnings, list_warnings
+from typing import get_args
+
+from components.conclude_run.run_warnings import (
+    ORDER,
+    choose_told,
+    count_warnings,
+    list_warnings,
+)
 from perennial.report.page import render_report
 from schemas import records as r
 from tests.perennial.report.facts import DAYS, promoted, validation
@@ -106,6 +113,23 @@ def test_every_kind_is_a_record_with_its_numbers_the_most_telling_first():
     assert found[5].numbers == {"distance": 0.3, "threshold": 0.01}
     assert "96%" in found[3].message and "without it 5" in found[3].message
     assert count_warnings(found) == (7, 2)
+
+
+def test_every_kind_has_its_place_and_a_criterion_keeps_its_own():
+    assert sorted(ORDER) == sorted(get_args(r.WarningKind))
+    kinds = ("newest_span", "former", "trivial", "leak", "slice", "fairness", "covariate")
+    criteria = [FALL.model_copy(update={"kind": kind, "name": kind}) for kind in kinds]
+    found = list_warnings(facts_of(criteria=criteria))
+    assert {one.subject: one.kind for one in found if one.subject in kinds} == {k: k for k in kinds}
+
+
+def test_a_warning_of_the_window_is_of_no_span():
+    few = r.Check(
+        kind="splits", subject="the test split", verdict="failed", message="3", severity="warn"
+    )
+    facts = promoted(validation=validation().model_copy(update={"window_warnings": [few]}))
+    (found,) = (one for one in list_warnings(facts) if one.kind == "splits")
+    assert (found.subject, found.message, found.span) == ("the test split", "3", None)
 
 
 def test_what_stops_a_run_or_quarantines_a_span_is_no_warning():

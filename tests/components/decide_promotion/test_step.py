@@ -244,6 +244,33 @@ def test_a_missing_metric_keeps_the_champion_or_none(gate):
         ).promote
 
 
+def test_a_champion_that_cannot_be_compared_names_the_way_out():
+    way_out = "`perennial promote PROJECT VERSION` makes this candidate the champion"
+    silent = evaluation(None, not_compared=["champion version 3 could not be evaluated"])
+    (reason,) = decide_promotion(silent, GateSettings()).reasons[-1:]
+    assert reason.startswith("not compared: champion version 3 could not be evaluated. ")
+    assert way_out in reason
+    undefined = evaluation([math.nan] * 3, not_compared=["there is too little"])
+    assert not any(
+        way_out in reason for reason in decide_promotion(undefined, GateSettings()).reasons
+    )
+
+
+@pytest.mark.parametrize(
+    ("metric", "value", "floor", "words"),
+    [
+        ("auc", 0.83, 0.5, "AUC is 0.8300, at least 0.5000"),
+        ("auc", 0.43, 0.5, "AUC is 0.4300, below the floor of 0.5000"),
+        ("log_loss", 0.2, 0.4, "log loss is 0.2000, at most 0.4000"),
+        ("log_loss", 0.6, 0.4, "log loss is 0.6000, above the limit of 0.4000"),
+    ],
+)
+def test_a_floor_is_told_by_what_was_asked(metric, value, floor, words):
+    first = evaluation(None, metric, value, champion=None)
+    decision = decide_promotion(first, GateSettings(metric=metric, floors={metric: floor}))
+    assert f"candidate's {words}" in decision.reasons
+
+
 @given(GAINS, GATES)
 def test_a_champion_that_was_not_compared_keeps_its_place(gain, gate):
     silent = evaluation(

@@ -188,7 +188,10 @@ def champions(kinds, tmp_path_factory):
             "not a number",
             ["NaN or infinity for 1 of 84 test examples of task `severe`, such as patient-"],
         ),
-        ("other feature", ["must take every example. Received: ", "thickness"]),
+        (
+            "other feature",
+            ["could not be evaluated: it cannot take the test examples (", "thickness"],
+        ),
         ("no contract", ["could not be evaluated: ", "must have assets.extra/contract.json"]),
         ("damaged", ["could not be evaluated: ", "SHA-256"]),
     ],

@@ -72,6 +72,17 @@ def test_unread_feature_is_needed_by_nobody_and_the_best_one_is(found, kind):
     }
 
 
+def test_importances_of_a_metric_that_is_not_defined_name_the_cause(kinds, tmp_path):
+    one = SETTINGS.model_copy(
+        update={"covariates": CovariateSettings(), "explain": ExplainSettings(examples=1, single=0)}
+    )
+    probed = forked(probe_kind, kinds["binary"], tmp_path / "probed", one, {})
+    assert (probed.importances, probed.drops) == ([], [])
+    (why,) = (text for text in probed.not_probed if text.startswith("permutation importance"))
+    cause = "AUC is not defined: the explained examples hold one class only ("
+    assert why.startswith(f"permutation importance: {cause}")
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_cheapest_contributors_are_dropped_first(found, kind):
     probed = found[kind]

@@ -148,14 +148,14 @@ def messages(chain, tmp_path_factory):
         (
             "too narrow",
             0,
-            "must give [batch, classes] with at least 10 classes, as the labels have for the "
-            "multi_class task `prediction`",
+            "must give at least 10 probabilities for each example, one for each class of the "
+            "multi_class task `prediction`. Received: an output of shape [batch, ",
         ),
         ("logits", 0, "must give probabilities that sum to 1 for `prediction`"),
-        ("no batch", 0, "must give [batch, classes] with at least 10 classes"),
+        ("no batch", 0, "must give at least 10 probabilities for each example"),
         ("dictionary", 0, "Received: outputs named scores, without prediction"),
         ("nothing", 0, "must return a Keras model. Received: NoneType"),
-        ("nothing to train", 0, "Received: Functional without trainable weights"),
+        ("nothing to train", 0, "Received: a Functional without trainable weights"),
     ],
 )
 def test_model_that_does_not_fit_names_its_line(messages, chain, case, after, says):
@@ -171,7 +171,9 @@ def test_model_that_does_not_fit_names_its_line(messages, chain, case, after, sa
 
 
 def test_model_that_cannot_take_the_features(messages):
-    expected = "ProjectError: model.py: build_model must build a model of the features ['pixels']"
+    expected = (
+        "ProjectError: model.py: build_model must build a model that takes the features pixels"
+    )
     assert messages["other feature"].startswith(expected)
 
 

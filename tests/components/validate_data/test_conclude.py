@@ -79,7 +79,7 @@ def test_one_bad_span_waits_and_the_run_goes_on():
     assert verdict.accepted
     assert verdict.reasons == [
         "span b was refused: fare: expectation broken (and 1 more)",
-        "what was refused waits in quarantine: `perennial spans show|release|reject`",
+        "what was refused waits in quarantine: `perennial spans show|judge|release|reject`",
     ]
 
 
@@ -126,6 +126,24 @@ def test_a_window_with_an_empty_split_is_refused_with_its_counts():
     assert not refused.accepted
     assert "train 7, eval 0, test 2" in refused.reasons[-1]
     assert check_splits(window({"train": 7, "eval": 1, "test": 2}), by_time=False).accepted
+    refused = check_splits(window({"train": 7, "eval": 4, "test": 1}), by_time=False)
+    assert not refused.accepted and "at least 2 test examples" in refused.reasons[-1]
+
+
+def test_small_splits_are_warned_of_with_what_follows():
+    few = check_splits(window({"train": 40, "eval": 9}, {"test": 3}), by_time=False)
+    assert few.accepted and few.reasons == []
+    assert [(check.kind, check.subject) for check in few.window_warnings] == [
+        ("splits", "the eval split"),
+        ("splits", "the test split"),
+    ]
+    assert few.window_warnings[1].message.startswith(
+        "3 examples in the window: a metric may not be"
+    )
+    many = {"train": 40, "eval": 10, "test": 10}
+    assert check_splits(window(many), by_time=False).window_warnings == []
+    by_time = check_splits(window(many, {"train": 3}), by_time=True).window_warnings
+    assert [check.subject for check in by_time] == ["the test split"]
 
 
 def test_by_time_the_newest_span_is_the_test_split_and_no_other():

@@ -296,7 +296,7 @@ FLOOR = r.Criterion(
     kind="floor",
     metric="accuracy",
     passed=True,
-    explanation="candidate's accuracy is 0.9260, within the floor of 0.7000",
+    explanation="candidate's accuracy is 0.9260, at least 0.7000",
     value=0.926,
     limit=0.7,
 )

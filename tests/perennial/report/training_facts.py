@@ -264,7 +264,7 @@ def taxi(compared: bool = True, **changes: Any) -> RunFacts:
         "reasons": [
             "gain in mean absolute error +0.2170, 95% interval +0.1070 to +0.3270 on 3010 "
             "examples, so it is better",
-            "candidate's mean absolute error is 2.2140, within the floor of 3.0000",
+            "candidate's mean absolute error is 2.2140, at most 3.0000",
         ],
     }
     return promoted(**(facts | changes))

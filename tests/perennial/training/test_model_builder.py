@@ -21,7 +21,7 @@ MISTAKES = {
     "does not take the features": (
         'keras.Model({"pixels": pixels}',
         'keras.Model({"pixel": pixels}',
-        r"must build a model of the features \['pixels'\]",
+        r"must build a model that takes the features pixels\.",
     ),
     "returns no model": (
         "return keras.Model(",
@@ -31,17 +31,18 @@ MISTAKES = {
     "has nothing to train": (
         f'return keras.Model({{"pixels": pixels}}, {LAST})',
         f'm = keras.Model({{"pixels": pixels}}, {LAST})\n    m.trainable = False\n    return m',
-        r"model\.py:\d+: build_model .*without trainable weights\. Unfreeze",
+        r"model\.py:\d+: build_model .*without trainable weights\. Add a layer",
     ),
     "has too few classes": (
         "CLASSES = 10",
         "CLASSES = 6",
-        r"model\.py:\d+: build_model must give \[batch, classes\] with at least 10 classes.*\[batch, 6\]",
+        r"model\.py:\d+: build_model must give at least 10 probabilities for each example, one for "
+        r"each class of the multi_class task `prediction`\. Received: an output of shape \[batch, 6\]",
     ),
     "has another shape": (
         LAST,
         "keras.layers.Reshape((1, 64))(x)",
-        r"must give \[batch, classes\].*output of shape \[batch, 1, 64\]",
+        r"must give at least 10 probabilities.*output of shape \[batch, 1, 64\]",
     ),
     "gives no probabilities": (
         LAST,

@@ -84,7 +84,7 @@ def test_a_headline_tells_the_one_reason_in_short(page: Page) -> None:
     lost = "on site=Harbour clinic the candidate loses 7.1 points of accuracy, and 5.0 is tolerated"
     assert f"Champion version 3 stays: {lost}." in page.words
     below = FLOOR.model_copy(update={"passed": False, "value": 0.65})
-    assert "stays: candidate's accuracy is 65.0%, and the floor is 70.0%." in text(
+    assert "stays: candidate's accuracy is 65.0%, below the floor of 70.0%." in text(
         judged(below, BETTER)
     )
     unsure = BETTER.model_copy(update={"passed": False, "value": 0.004, "low": -0.01})
