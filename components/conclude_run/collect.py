@@ -81,9 +81,9 @@ def gather_facts(
     started = next(
         (event.at for event, start, _ in ledger.runs() if start.selection.run == run), now()
     )
-    reasons = findings.reasons
-    if outcome != "failed" or not reasons:
-        reasons = [*reasons, *explain(project, ledger, outcome, validation, decision)]
+    reasons = findings.reasons or explain(project, ledger, outcome, validation, decision)
+    if findings.reasons and outcome == "data_rejected" and validation:
+        reasons = [*findings.reasons, *validation.reasons]  # what is quarantined by this run, too
     selection, serves = findings.selection, ledger.champion()
     before = selection.champion if selection else serves
     return RunFacts(

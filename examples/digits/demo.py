@@ -65,7 +65,7 @@ def main() -> int:
         show(title, picture)
         execute(["python", str(DEMO / "land.py"), *landing], 0)
         execute(["perennial", "run", str(DEMO)], expected, picture)
-    show("The state of things. Day 3 waits for a person, who may release or reject it.")
+    show("The state of things. Day 3 waits for a person: to judge again, release or reject it.")
     execute(["perennial", "status", str(DEMO)], 0)
     execute(["perennial", "spans", "list", str(DEMO)], 0)
     show(SERVING_TITLE, picture)

@@ -83,7 +83,8 @@ def test_a_broken_rule_is_a_mistake_in_the_rule_and_not_in_the_data(digits):
         done = digits.command("run")
     assert done.returncode == 2 and "Traceback" not in done.stderr
     (message,) = done.stderr.strip().splitlines()
-    assert "expectations.json" in message and "`date`" in message and "2026-01-01" in message
+    assert "expectations.json: expectations[10].min_value must be a date" in message
+    assert "as `date` holds text" in message and "Write a date" in message
     assert _states(digits)["2026-01-05"] == "new"
 
 
