@@ -142,12 +142,13 @@ def _with_failure(validation: Validation, name: str) -> Validation:
 def test_refused_data_judges_only_the_span_that_failed(chain, project, findings, tmp_path):
     refused = _with_failure(Validation.read(chain.validation), DAYS[1])
     refused.write(tmp_path / "refused")
-    told = Findings(selection=findings.selection, validation=tmp_path / "refused")
-    ended = conclude_run(project, "r1", "data_rejected", told)
-    assert (
-        ended.reasons == [f"span {DAYS[1]} was refused"]
-        and (project.folder / ended.report).is_file()
+    # A later step found fault with the data, too.
+    told = Findings(
+        selection=findings.selection, validation=tmp_path / "refused", reasons=["one label only"]
     )
+    ended = conclude_run(project, "r1", "data_rejected", told)
+    assert ended.reasons == ["one label only", f"span {DAYS[1]} was refused"]
+    assert (project.folder / ended.report).is_file()
     assert _judged(project) == {DAYS[1]: ["quarantined"]}
     (said,) = Ledger(project.ledger_url).judged_spans()[DAYS[1]]
     assert said.judged.reasons == ["label: no label"]
@@ -162,8 +163,27 @@ def test_a_run_that_trained_on_nothing_judges_nothing(project, outcome):
     assert (project.folder / ended.report).is_file()
 
 
-def test_a_failed_run_judges_nothing_of_what_it_validated(chain):
-    assert judge_spans("failed", Validation.read(chain.validation), "r1") == []
+def test_a_failed_run_judges_nothing_of_what_its_steps_made_and_tells_their_warnings(
+    chain, project, findings, tmp_path
+):
+    drifted = Check(kind="drift", subject="image", verdict="failed", message="far", severity="warn")
+    validation = Validation.read(chain.validation)
+    spans = [
+        span.model_copy(update={"checks": [*span.checks, drifted]}) for span in validation.spans
+    ]
+    validation.model_copy(update={"spans": spans}).write(tmp_path / "validation")
+    left = replace(
+        findings,
+        validation=tmp_path / "validation",
+        version=None,
+        reasons=["it ended"],
+        failed_step="validate_serving",
+    )
+    ended = conclude_run(project, "r1", "failed", left)
+    assert (ended.outcome, ended.reasons) == ("failed", ["it ended"]) and _judged(project) == {}
+    assert ended.warned and any(warning.subject == "image" for warning in ended.warnings)
+    page = (project.folder / ended.report).read_text()
+    assert "The run failed in validate_serving" in page and 'id="decided"' in page
 
 
 def test_spans_that_were_not_new_are_not_judged_again(chain):
