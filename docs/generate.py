@@ -75,7 +75,7 @@ def cli_page() -> str:
     ]
     commands = list(_commands("", group))
     lines += [
-        f"| [`{name}`](#perennial-{name.replace(' ', '-')}) | {command.help} |"
+        f"| [`{name}`](#perennial-{name.replace(' ', '-')}) | {command.help.splitlines()[0]} |"
         for name, command in commands
     ]
     for name, command in commands:
