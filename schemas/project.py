@@ -681,6 +681,13 @@ class ServingSettings(Settings):
     port: int = Field(
         8080, ge=1, le=65535, description="HTTP port of `perennial serve`, on loopback."
     )
+    grpc_port: int | None = Field(
+        None,
+        ge=1,
+        le=65535,
+        description="Port of the Open Inference Protocol over gRPC, on loopback; none: there is "
+        "no gRPC.",
+    )
     poll_seconds: float = Field(
         1.0, gt=0, le=2, description="How often the server looks for a new deployment."
     )
@@ -690,6 +697,15 @@ class ServingSettings(Settings):
         "it and answer, `flag` it in the answer too, or `refuse` the request (in a batch: the "
         "row).",
     )
+
+    @model_validator(mode="after")
+    def _ports_differ(self) -> ServingSettings:
+        """The two ports must differ."""
+        if self.grpc_port == self.port:
+            raise ValueError(
+                f"grpc_port must be another than port. Received: {self.grpc_port} for both"
+            )
+        return self
 
 
 class RunnerSettings(Settings):

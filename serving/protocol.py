@@ -40,6 +40,9 @@ GRACE_SECONDS = 20  # for requests in flight when the server is told to stop
 JSON_LENGTH_HEADER = "inference-header-content-length"
 _CONTENT_TYPE = b"content-type"
 _REMEDY = 'Send {"inputs": [{"name", "shape", "datatype", "data"}, ...]}.'
+LOAD, UNLOAD = "load", "unload"
+# What does in the ledger what these calls would do to a server.
+_COMMANDS = {LOAD: "promote", UNLOAD: "rollback"}
 
 
 class SlotModel(Model):  # type: ignore[misc]
@@ -158,9 +161,7 @@ class LedgerDecides(ModelRepositoryExtension):  # type: ignore[misc]
         Raises:
             InvalidInput: Always.
         """
-        raise InvalidInput(
-            f"model {model_name} follows the ledger. Received: load. Use `perennial promote`."
-        )
+        refuse_repository(model_name, LOAD)
 
     async def unload(self, model_name: str) -> None:
         """Refuses.
@@ -168,9 +169,7 @@ class LedgerDecides(ModelRepositoryExtension):  # type: ignore[misc]
         Raises:
             InvalidInput: Always.
         """
-        raise InvalidInput(
-            f"model {model_name} follows the ledger. Received: unload. Use `perennial rollback`."
-        )
+        refuse_repository(model_name, UNLOAD)
 
 
 class RawBodies:
@@ -230,6 +229,32 @@ class LoopbackModelServer(ModelServer):  # type: ignore[misc]
         )
 
 
+def refuse_repository(model_name: str, call: str) -> None:
+    """Refuses a call that would load or unload a model.
+
+    Raises:
+        InvalidInput: Always.
+    """
+    raise InvalidInput(
+        f"model {model_name} follows the ledger. Received: {call}. "
+        f"Use `perennial {_COMMANDS[call]}`."
+    )
+
+
+def binary_values(raw: bytes, datatype: str) -> list[Any] | None:
+    """Lists the values of a tensor in the protocol's binary form; None: an unknown datatype.
+
+    Raises:
+        struct.error: A text of BYTES ends early.
+        ValueError: The last number does.
+    """
+    if datatype.upper() == "BYTES":
+        texts: list[Any] = deserialize_bytes_tensor(raw).tolist()
+        return texts
+    dtype = to_np_dtype(datatype.upper())
+    return None if dtype is None else np.frombuffer(raw, dtype).tolist()
+
+
 def _check_form(parsed: object) -> InferenceRequest:
     """Checks the JSON part of a request whose tensors may follow it, as KServe does not."""
     if isinstance(parsed, dict) and isinstance(parsed.get("inputs"), list):
@@ -252,10 +277,8 @@ def _add_binary(request: InferRequest, binary: bytes) -> None:
             continue
         raw = binary[start : start + size]
         start += size
-        if tensor.datatype == "BYTES":
-            tensor.data = deserialize_bytes_tensor(raw).tolist()
-        elif (dtype := to_np_dtype(tensor.datatype)) is not None:
-            tensor.data = np.frombuffer(raw, dtype).tolist()
+        if (values := binary_values(raw, tensor.datatype)) is not None:
+            tensor.data = values
 
 
 def _quieten() -> None:

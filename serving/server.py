@@ -7,7 +7,8 @@ import signal
 import socket
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
@@ -22,19 +23,37 @@ from serving.runtime import load_model
 
 LOOPBACK = "127.0.0.1"
 
+
+@dataclass(frozen=True)
+class PortNames:
+    """The option and the setting that choose a port."""
+
+    option: str
+    setting: str
+
+
+HTTP = PortNames("--port", "serving.port")
+GRPC = PortNames("--grpc-port", "serving.grpc_port")
+
 logger = logging.getLogger("perennial.serving")
 
 
-def serve(project: Project, port: int | None = None, host: str = LOOPBACK) -> None:
+def serve(
+    project: Project,
+    port: int | None = None,
+    host: str = LOOPBACK,
+    grpc_port: int | None = None,
+) -> None:
     """Serves a project's champion and follows the ledger, until SIGTERM or SIGINT.
 
     Args:
         project: Whose ledger and registry to follow.
         port: HTTP port; none: `serving.port` of the settings.
         host: Address to listen on.
+        grpc_port: Port of gRPC; none: `serving.grpc_port` of the settings.
 
     Raises:
-        ServingError: Nothing was deployed yet, the port is taken, or the champion cannot be served.
+        ServingError: Nothing was deployed yet, a port is taken, or the champion cannot be served.
         LedgerError: The ledger cannot be read.
         RegistryError: The registry does not hold the champion.
         IntegrityError: The champion's files are not those that were evaluated.
@@ -43,14 +62,17 @@ def serve(project: Project, port: int | None = None, host: str = LOOPBACK) -> No
     prepare_process()
     settings = project.settings.serving
     ledger = Ledger(project.ledger_url)
-    with _closing(ledger), _bound(host, settings.port if port is None else port) as listener:
+    port = settings.port if port is None else port
+    grpc_port = settings.grpc_port if grpc_port is None else grpc_port
+    with _closing(ledger), _bound(host, port) as listener, ExitStack() as stack:
+        reserved = None if grpc_port is None else stack.enter_context(_bound(host, grpc_port, GRPC))
         champion = first_champion(ledger, project)
         load = registry_loader(project)
         slot = Slot(load(champion))
         follower = Follower(ledger, load, slot, settings.poll_seconds)
         follower.start()
         try:
-            _run(slot, listener, DomainCheck(settings.outside_domain))
+            _run(slot, listener, DomainCheck(settings.outside_domain), reserved)
         finally:
             follower.stop()
 
@@ -77,8 +99,16 @@ def serve_folder(
         _run(Slot(load_model(name, version, saved_model, digest)), listener, DomainCheck())
 
 
-def _run(slot: Slot, listener: socket.socket, domains: DomainCheck) -> None:
-    """Answers requests with the model in the slot, until a signal."""
+def _run(
+    slot: Slot,
+    listener: socket.socket,
+    domains: DomainCheck,
+    reserved: socket.socket | None = None,
+) -> None:
+    """Answers requests with the model in the slot, until a signal.
+
+    `reserved` holds the address of gRPC; None: there is none.
+    """
     with _no_arguments():
         from serving.protocol import LoopbackModelServer, SlotModel
     from prometheus_client import REGISTRY
@@ -91,14 +121,21 @@ def _run(slot: Slot, listener: socket.socket, domains: DomainCheck) -> None:
         logger.info(
             "%s version %s serves on http://%s:%s", slot.model.name, slot.model.version, host, port
         )
-        with _signals_end_quietly():
+        with _signals_end_quietly(), ExitStack() as stack:
+            if reserved is not None:
+                from serving.grpc_service import InferenceService, grpc_running
+
+                grpc_host, grpc_port = reserved.getsockname()[:2]
+                service = InferenceService(slot, domains, server.dataplane)
+                stack.enter_context(grpc_running(service, reserved))
+                logger.info("gRPC is served on %s:%s", grpc_host, grpc_port)
             server.run(SlotModel(slot, domains), listener)
     finally:
         REGISTRY.unregister(collector)
 
 
 @contextmanager
-def _bound(host: str, port: int) -> Iterator[socket.socket]:
+def _bound(host: str, port: int, names: PortNames = HTTP) -> Iterator[socket.socket]:
     """Takes the port before loading, which costs seconds: a taken one is reported at once.
 
     It listens only when the model is ready: until then a client is refused and does not wait.
@@ -108,7 +145,7 @@ def _bound(host: str, port: int) -> Iterator[socket.socket]:
         try:
             listener.bind((host, port))
         except OSError as error:
-            raise _port_error(host, port, error) from None
+            raise _port_error(host, port, error, names) from None
         yield listener
 
 
@@ -116,11 +153,14 @@ def _listen(listener: socket.socket, host: str, port: int) -> None:
     try:
         listener.listen(1024)
     except OSError as error:  # another server took the port while this one loaded
-        raise _port_error(host, port, error) from None
+        raise _port_error(host, port, error, HTTP) from None
 
 
-def _port_error(host: str, port: int, error: OSError) -> ServingError:
-    remedy = "Stop what uses it, or choose another with --port or serving.port in project.yaml."
+def _port_error(host: str, port: int, error: OSError, names: PortNames) -> ServingError:
+    remedy = (
+        f"Stop what uses it, or choose another with {names.option} or {names.setting} in "
+        "project.yaml."
+    )
     return ServingError(
         f"port {port} on {host}", "must be free for the server", error.strerror or error, remedy
     )

@@ -9,11 +9,14 @@ import typer
 from perennial.cli.arguments import Folder
 
 Port = Annotated[int | None, typer.Option(help="HTTP port; default: serving.port of the settings.")]
+GrpcPort = Annotated[
+    int | None, typer.Option(help="Port of gRPC; default: serving.grpc_port of the settings.")
+]
 
 
-def serve(folder: Folder, port: Port = None) -> None:
-    """Serve the champion over HTTP, following the ledger."""
+def serve(folder: Folder, port: Port = None, grpc_port: GrpcPort = None) -> None:
+    """Serve the champion over HTTP, and over gRPC if wanted, following the ledger."""
     from perennial.project import load_project
     from serving.server import serve as serve_project
 
-    serve_project(load_project(folder), port)
+    serve_project(load_project(folder), port, grpc_port=grpc_port)

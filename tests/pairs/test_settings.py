@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import grpc
 import httpx
 import pytest
 
@@ -28,7 +29,10 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 PERENNIAL = Path(sys.executable).parent / "perennial"
 SECTIONS = ("gate", "checks", "evaluate", "tune", "patch", "serving")
 # What the model server reads is tried on the server, below.
-SERVED = ("serving.port", "serving.poll_seconds", "serving.outside_domain")
+SERVED = (
+    *("serving.port", "serving.grpc_port"),
+    *("serving.poll_seconds", "serving.outside_domain"),
+)
 
 
 @pytest.fixture(scope="module")
@@ -70,6 +74,7 @@ class Served:
 
     port: int
     client: httpx.Client
+    grpc_port: int | None = None
 
     def failed_reads(self) -> float:
         """Gives how often the ledger could not be read."""
@@ -84,9 +89,13 @@ class Served:
 
 @pytest.fixture(scope="module")
 def servers(runs: Runs) -> Iterator[tuple[Served, Served, Served]]:
-    """Gives three servers, which differ in `poll_seconds`, in `outside_domain` and in their port."""
-    ports = find_free_ports(3)
-    values = ({}, {"serving.poll_seconds": 0.1}, {"serving.outside_domain": "refuse"})
+    """Gives three servers, which differ in `poll_seconds`, in `outside_domain` and in their ports."""
+    *ports, grpc_port = find_free_ports(4)
+    values: tuple[dict[str, Any], ...] = (
+        {"serving.grpc_port": grpc_port},
+        {"serving.poll_seconds": 0.1},
+        {"serving.outside_domain": "refuse"},
+    )
     runs.begin(JUDGED, {})
     with contextlib.ExitStack() as running:
         processes = []
@@ -100,7 +109,7 @@ def servers(runs: Runs) -> Iterator[tuple[Served, Served, Served]]:
         clients = [httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) for port in ports]
         for client in clients:
             running.enter_context(client)
-        plain, quick, strict = map(Served, ports, clients)
+        plain, quick, strict = map(Served, ports, clients, (grpc_port, None, None))
         yield plain, quick, strict
 
 
@@ -110,6 +119,12 @@ def test_each_server_answers_on_the_port_of_its_settings(
     """Each was told its port by the settings alone."""
     names = {one.client.get("/v1/models/pairs").json()["name"] for one in servers}
     assert names == {"pairs"} and len({one.port for one in servers}) == len(servers)
+
+
+def test_grpc_is_served_on_the_port_of_the_settings(servers: tuple[Served, Served, Served]) -> None:
+    plain, *_ = servers
+    with grpc.insecure_channel(f"127.0.0.1:{plain.grpc_port}") as channel:
+        grpc.channel_ready_future(channel).result(timeout=30)
 
 
 def test_a_value_outside_its_domain_is_answered_or_refused(

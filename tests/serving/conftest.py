@@ -21,6 +21,7 @@ import pytest
 
 from perennial.export.contract import write_contract
 from perennial.ledger.events import Ledger
+from perennial.processes import find_free_ports
 from perennial.project import Project, load_project
 from schemas.records import (
     Deployment,
@@ -163,7 +164,7 @@ from perennial.errors import PerennialError
 from perennial.project import load_project
 from serving.server import serve
 try:
-    serve(load_project(sys.argv[1]), int(sys.argv[2]))
+    serve(load_project(sys.argv[1]), int(sys.argv[2]), grpc_port=int(sys.argv[3]) or None)
 except PerennialError as error:
     print(f"{type(error).__name__}: {error}", file=sys.stderr)
     sys.exit(error.exit_code)
@@ -177,6 +178,7 @@ class Server:
     process: subprocess.Popen[str]
     url: str
     log: Path
+    grpc: str = ""
     client: httpx.Client = field(default_factory=lambda: httpx.Client(timeout=30))
 
     def post(self, path: str, body: object) -> httpx.Response:
@@ -333,7 +335,7 @@ def make_project(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Pr
 @pytest.fixture(scope="session")
 def serve_project(
     tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[Callable[[Project, int], Server]]:
+) -> Iterator[Callable[..., Server]]:
     """Runs `serving.server.serve` in a process of its own, as `perennial serve` does.
 
     All are stopped at the end.
@@ -341,7 +343,7 @@ def serve_project(
     servers: list[Server] = []
     logs = tmp_path_factory.mktemp("logs")
 
-    def serve(project: Project, port: int) -> Server:
+    def serve(project: Project, port: int, grpc_port: int = 0) -> Server:
         log = logs / f"{len(servers)}.log"
         # KServe's own parser would refuse the arguments.
         command = [
@@ -350,12 +352,13 @@ def serve_project(
             _SERVE,
             str(project.folder),
             str(port),
+            str(grpc_port),
             "--http_port",
             "nonsense",
         ]
         with log.open("w") as stream:
             process = subprocess.Popen(command, stdout=stream, stderr=stream, text=True, cwd=ROOT)
-        servers.append(Server(process, f"http://127.0.0.1:{port}", log))
+        servers.append(Server(process, f"http://127.0.0.1:{port}", log, f"127.0.0.1:{grpc_port}"))
         return servers[-1]
 
     yield serve
@@ -368,7 +371,7 @@ def world(
     forge: Forge,
     request: pytest.FixtureRequest,
     make_project: Callable[[str], Project],
-    serve_project: Callable[[Project, int], Server],
+    serve_project: Callable[..., Server],
 ) -> World:
     """A project `tiny` with the versions registered, version 1 deployed, and its server."""
     from perennial.registry.versions import Candidate, Registry
@@ -382,10 +385,10 @@ def world(
         digest = digest_folder(tiny_models[name])
         candidate = Candidate(tiny_models[name], digest, {}, {}, {}, {"run": name})
         digests[registry.register(candidate).version] = digest
-    port = free_port()
+    port, grpc_port = find_free_ports(2)
     world = World(project, Server.__new__(Server), digests)
     world.deploy("1")
-    world.server = serve_project(project, port)
+    world.server = serve_project(project, port, grpc_port)
     world.server.wait_ready("/v2/models/tiny/ready")
     return world
 

@@ -1,0 +1,207 @@
+"""The Open Inference Protocol over gRPC, beside REST: the same model, checks, messages and scores.
+
+Its handlers run in threads, as those of REST do. Like `serving.protocol`, to be imported inside
+functions.
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+from collections.abc import Iterator
+from concurrent import futures
+from contextlib import contextmanager
+from typing import Any
+
+import grpc
+import numpy as np
+from kserve import InferInput, InferRequest, InferResponse
+from kserve.errors import InvalidInput, ModelNotFound
+from kserve.metrics import PREDICT_HIST_TIME, get_labels
+from kserve.protocol.dataplane import DataPlane
+from kserve.protocol.grpc import grpc_predict_v2_pb2 as messages
+from kserve.protocol.grpc.grpc_predict_v2_pb2_grpc import (
+    GRPCInferenceServiceServicer,
+    add_GRPCInferenceServiceServicer_to_server,
+)
+from kserve.protocol.infer_type import RequestedOutput, get_content
+
+from perennial.errors import InputError, ServingError
+from serving.answers import answer_v2, input_metadata, output_metadata
+from serving.domains import DomainCheck
+from serving.follower import Slot
+from serving.protocol import GRACE_SECONDS, LOAD, UNLOAD, binary_values, refuse_repository
+from serving.runtime import LoadedModel
+
+_THREADS = 16
+# Requests are as large as over REST, which has no limit. A second server must not share the port.
+_OPTIONS = [
+    ("grpc.max_receive_message_length", -1),
+    ("grpc.max_send_message_length", -1),
+    ("grpc.so_reuseport", 0),
+]
+
+
+class InferenceService(GRPCInferenceServiceServicer):  # type: ignore[misc]
+    """KServe's service, which answers with whatever model is in the slot when a request comes."""
+
+    def __init__(self, slot: Slot, domains: DomainCheck, data_plane: DataPlane) -> None:
+        self._slot = slot
+        self._domains = domains
+        self._data_plane = data_plane
+
+    def ServerLive(self, _request: Any, _context: Any) -> Any:
+        """Says that the server lives."""
+        return messages.ServerLiveResponse(live=True)
+
+    def ServerReady(self, _request: Any, _context: Any) -> Any:
+        """Says that the server is ready: it listens only then."""
+        return messages.ServerReadyResponse(ready=True)
+
+    def ServerMetadata(self, _request: Any, _context: Any) -> Any:
+        """Describes the server, as REST does."""
+        return messages.ServerMetadataResponse(**self._data_plane.metadata())
+
+    def ModelReady(self, request: Any, context: Any) -> Any:
+        """Says that the model is ready; another name is NOT_FOUND."""
+        with _statuses(context):
+            self._model(request.name, request.version)
+        return messages.ModelReadyResponse(ready=True)
+
+    def ModelMetadata(self, request: Any, context: Any) -> Any:
+        """Describes the features and outputs of the model."""
+        with _statuses(context):
+            model = self._model(request.name, request.version)
+        return messages.ModelMetadataResponse(
+            name=model.name,
+            versions=[model.version],
+            inputs=input_metadata(model),
+            outputs=output_metadata(model),
+        )
+
+    def ModelInfer(self, request: Any, context: Any) -> Any:
+        """Answers one request; one that does not fit the model is INVALID_ARGUMENT."""
+        with _statuses(context):
+            model = self._model(request.model_name, request.model_version)
+            with PREDICT_HIST_TIME.labels(**get_labels(model.name)).time():
+                answer = answer_v2(_decode(request), model, self._domains)
+            return _encode(answer, binary=bool(request.raw_input_contents))
+
+    def RepositoryModelLoad(self, request: Any, context: Any) -> Any:
+        """Refuses: the model follows the ledger."""
+        with _statuses(context):
+            refuse_repository(request.model_name, LOAD)
+
+    def RepositoryModelUnload(self, request: Any, context: Any) -> Any:
+        """Refuses: the model follows the ledger."""
+        with _statuses(context):
+            refuse_repository(request.model_name, UNLOAD)
+
+    def _model(self, name: str, version: str) -> LoadedModel:
+        """Gives the model that serves.
+
+        Raises:
+            ModelNotFound: It has another name.
+            InputError: It is another version.
+        """
+        model = self._slot.model
+        if name != model.name:
+            raise ModelNotFound(name)
+        if version not in ("", model.version):
+            expected = f"must be {model.version}, the version that serves, or empty"
+            raise InputError("model_version", expected, version, "Leave it out.")
+        return model
+
+
+@contextmanager
+def grpc_running(service: InferenceService, reserved: socket.socket) -> Iterator[None]:
+    """Serves over gRPC; in the end, requests in flight are answered first.
+
+    Args:
+        service: What answers.
+        reserved: A socket that holds the address until here; gRPC binds a socket of its own.
+
+    Raises:
+        ServingError: Another process took the port.
+    """
+    host, port = reserved.getsockname()[:2]
+    server = grpc.server(futures.ThreadPoolExecutor(_THREADS), options=_OPTIONS)
+    add_GRPCInferenceServiceServicer_to_server(service, server)
+    reserved.close()
+    try:
+        server.add_insecure_port(f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
+    except RuntimeError as error:
+        raise ServingError(
+            f"port {port} on {host}",
+            "must be free for gRPC",
+            error,
+            "Stop what uses it, or choose another with --grpc-port.",
+        ) from None
+    server.start()
+    try:
+        yield
+    finally:
+        server.stop(GRACE_SECONDS).wait()
+
+
+@contextmanager
+def _statuses(context: Any) -> Iterator[None]:
+    """Ends a request that is refused with the status of its error, and REST's message."""
+    try:
+        yield
+    except (InputError, InvalidInput) as error:
+        context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
+    except ModelNotFound as error:
+        context.abort(grpc.StatusCode.NOT_FOUND, str(error))
+
+
+def _decode(request: Any) -> InferRequest:
+    """Gives a request as REST's is decoded.
+
+    Raises:
+        InputError: Its tensors are neither all in `contents` nor all in `raw_input_contents`.
+    """
+    raw = request.raw_input_contents
+    if raw and len(raw) != len(request.inputs):
+        raise InputError(
+            "raw_input_contents",
+            f"must hold one entry for each of the {len(request.inputs)} inputs",
+            len(raw),
+            "Send all inputs in it, or none.",
+        )
+    inputs = []
+    for number, tensor in enumerate(request.inputs):
+        place = f"inputs[{number}] ({tensor.name})"
+        values = _raw_values(place, tensor, raw[number]) if raw else _contents(tensor)
+        inputs.append(InferInput(tensor.name, list(tensor.shape), tensor.datatype, values))
+    outputs = [RequestedOutput(output.name) for output in request.outputs]
+    return InferRequest(request.model_name, inputs, request.id, request_outputs=outputs)
+
+
+def _raw_values(place: str, tensor: Any, raw: bytes) -> list[Any]:
+    if tensor.HasField("contents"):
+        expected = "must not have `contents` beside raw_input_contents"
+        raise InputError(place, expected, "both", "Send one of them.")
+    try:
+        return binary_values(raw, tensor.datatype) or []
+    except (ValueError, struct.error):
+        encoding = "each behind its length in 4 bytes" if tensor.datatype == "BYTES" else "as it is"
+        expected = f"must hold whole values of {tensor.datatype} in raw_input_contents, {encoding}"
+        raise InputError(place, expected, f"{len(raw)} bytes", "Send every byte.") from None
+
+
+def _contents(tensor: Any) -> list[Any]:
+    """Gives the values of a tensor that its datatype says where to look for."""
+    try:
+        values: list[Any] = get_content(tensor.datatype.upper(), tensor.contents)
+    except InvalidInput:  # a datatype that no feature has, which `from_v2` says
+        return []
+    return values
+
+
+def _encode(answer: InferResponse, binary: bool) -> Any:
+    """Gives an answer in `contents`, or in `raw_output_contents` as the request came."""
+    if not binary:
+        for output in answer.outputs:
+            output.data = np.ravel(output.data).tolist()
+    return answer.to_grpc()
