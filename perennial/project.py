@@ -165,12 +165,9 @@ class Project:
         fits = [
             ("INT",) if task.is_classes else ("INT", "FLOAT")
             for task in self.tasks
-            if self._reads_raw(task)
+            if task.reads_landed(self.settings.label)
         ]
         return min(fits, key=len, default=("INT", "FLOAT", "BYTES"))
-
-    def _reads_raw(self, task: Task) -> bool:
-        return task.label == self.settings.label
 
     def digest_of(self, step: str) -> str:
         """Gives the digest of what a step reads: its key, beside its other inputs."""

@@ -38,13 +38,19 @@ PARTS: dict[TaskKind, tuple[Part, ...]] = {
 
 @dataclass(frozen=True)
 class Task:
-    """One thing that a model predicts. `label` is the transformed feature that holds the truth."""
+    """One thing that a model predicts. `label` is the transformed feature that holds the truth.
+
+    `returned`: `preprocessing_fn` has to return it, also under the name of the landed label.
+    `example_weight` is the landed feature that says how much an example counts.
+    """
 
     name: str
     kind: TaskKind
     label: str
     weight: float = 1.0
     output: TaskOutputForm = "auto"
+    returned: bool = False
+    example_weight: str | None = None
 
     @property
     def metric(self) -> Metric:
@@ -56,13 +62,35 @@ class Task:
         """Tells whether it predicts a class, and not a value."""
         return self.kind != "regression"
 
+    @property
+    def weights(self) -> str:
+        """Gives the name of its examples' weights, beside the labels by task; no task has it."""
+        return f"{self.name}/example_weight"
+
+    def reads_landed(self, label: str) -> bool:
+        """Tells whether it learns from the project's label as it landed."""
+        return self.label == label and not self.returned
+
 
 def tasks_of(settings: ProjectSettings) -> tuple[Task, ...]:
     """Gives the tasks of a project, the one that the gate reads first."""
     return tuple(
-        Task(task.name, task.kind, task.label or settings.label, task.weight, task.output)
+        Task(
+            task.name,
+            task.kind,
+            task.label or settings.label,
+            task.weight,
+            task.output,
+            task.label_from == "preprocessing_fn",
+            task.example_weight,
+        )
         for task in settings.model.tasks
     )
+
+
+def weight_features(tasks: Sequence[Task]) -> list[str]:
+    """Lists the features that weight examples of some task, each once."""
+    return list(dict.fromkeys(task.example_weight for task in tasks if task.example_weight))
 
 
 def refuse_bounds(kind: TaskKind, low: float | None, high: float | None) -> str | None:

@@ -219,6 +219,7 @@ class BeamSettings(Settings):
 
 
 TaskOutputForm = Literal["auto", "probabilities", "logits"]
+LabelSource = Literal["auto", "preprocessing_fn"]
 
 
 class TaskSettings(Settings):
@@ -238,6 +239,18 @@ class TaskSettings(Settings):
         None,
         description="Feature that `preprocessing_fn` returns as the label; none: the project's "
         "`label` as it is.",
+    )
+    label_from: LabelSource = Field(
+        "auto",
+        description="preprocessing_fn: it returns the label, also where that has the name of the "
+        "landed one, whose values are then not checked; auto: a label of the project's `label` is "
+        "learned from as it landed.",
+    )
+    example_weight: str | None = Field(
+        None,
+        description="Feature of the schema that says how much an example counts, as it landed: in "
+        "the loss (of `run_fn`, in the module's own), and in the metrics and intervals that the "
+        "gate reads. None: all count the same.",
     )
     weight: float = Field(1.0, gt=0, description="Weight of the task's loss beside the others'.")
     output: TaskOutputForm = Field(

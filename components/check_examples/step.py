@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from components.check_examples.broken_rules import check_bounds
 from components.check_examples.example_table import make_table
 from components.check_examples.expectations import open_suite
-from components.check_examples.labels import explain_rule, label_rule
+from components.check_examples.labels import explain_rules, task_rules
 from components.check_examples.rows import (
     RowsDecision,
     check_rows,
@@ -133,15 +133,14 @@ def _settle(project: Project, ingestion: Ingestion, files: list[str], output: Pa
     check_bounds(project.expectations, columns)
     # A schema without features does not tell which columns there are.
     known = {*columns, *ingestion.columns} if columns else set()
-    rule = label_rule(project, ingestion)
-    expectations = [*project.expectations, *([rule] if rule else [])]
+    rules = task_rules(project, ingestion)
+    expectations = [*project.expectations, *(rule.expectation for rule in rules)]
     with open_suite(expectations, settings.expectations, known) as suite:
         if not ingested:
             return Settled(suite.not_compared("there are no rows"), decide(0, True))
         with tempfile.TemporaryDirectory(dir=output) as scratch:
             outcome = settle(suite, span, make_table(files, Path(scratch)), decide)
-        if rule is not None:
-            outcome = explain_rule(project, outcome)
+        outcome = explain_rules(rules, outcome)
         suite.publish_docs(span, outcome.checks, output / DATA_DOCS)
     return outcome
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from components.evaluate_model.champion import Comparable, predict_champion
 from perennial.evaluation.comparison import Pair, Terms, compare_overall
-from perennial.evaluation.prediction_table import GROUP, Array, Examples
+from perennial.evaluation.prediction_table import GROUP, Array, Examples, read_weights
 from perennial.project import Project
 from schemas.records import CHAMPION, Champion, FormerChampion
 
@@ -41,11 +41,14 @@ def compare_former(
             predicted[each.version] = earlier.predictions[first]
         else:
             notes += earlier.not_compared
+    weights = read_weights(project.tasks[:1], examples.records).get(project.tasks[0])
     clusters = examples.named[GROUP].to_numpy() if GROUP in examples.named else None
     terms = Terms(first, gate.confidence, repeats=max(0, len(predicted) - 1))
     compared = []
     for version, predictions in predicted.items():
-        pair = Pair(against.predictions[first], predictions, labels[first], gate.metric, clusters)
+        pair = Pair(
+            against.predictions[first], predictions, labels[first], gate.metric, clusters, weights
+        )
         gain = compare_overall(pair, terms).model_copy(update={"model": CHAMPION})
         compared.append(FormerChampion(version=version, gain=gain))
     return compared, notes

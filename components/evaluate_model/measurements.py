@@ -24,6 +24,7 @@ from perennial.evaluation.prediction_table import (
     TaskTable,
     class_scores,
     predictions_of,
+    weights_in,
 )
 from perennial.evaluation.trivial import compare_trivial
 from perennial.project import Project
@@ -94,6 +95,7 @@ def compare_candidate_with_trivial(measured: Measured) -> TrivialPredictor:
         gate.metric,
         _terms(measured.project, first.task, gate.repeats),
         first.frame[GROUP].to_numpy() if GROUP in first.frame else None,
+        weights_in(first.frame),
     )
 
 
@@ -161,4 +163,4 @@ def _pair(table: TaskTable, model: str, metric: Metric) -> Pair:
     candidate, champion = (
         predictions_of(table.frame, table.task, name) for name in (model, CHAMPION)
     )
-    return Pair(candidate, champion, labels, metric, clusters)
+    return Pair(candidate, champion, labels, metric, clusters, weights_in(table.frame))

@@ -23,6 +23,7 @@ from perennial.evaluation.prediction_table import (
     Array,
     TaskTable,
     predictions_of,
+    weights_in,
 )
 from perennial.tasks import LOWER_IS_BETTER
 from schemas.project import Metric
@@ -90,13 +91,15 @@ def _interval(
     frame = table.frame[which]
     labels, predictions = frame[LABEL].to_numpy(), predictions_of(frame, table.task, model)
     clusters = frame[GROUP].to_numpy() if GROUP in frame else None
+    own = weights_in(frame)
     if metric in OF_ALL_EXAMPLES:
         # It rests on the examples of the rarest class.
         rarest = min((int((labels == label).sum()) for label in np.unique(labels)), default=0)
         metric_of = OF_ALL_EXAMPLES[metric](predictions, labels)
-        return gain_interval(metric_of, len(labels), confidence, clusters, effective=rarest)
-    value = measure_metric(predictions, labels, metric, np.ones(len(labels)))
-    losses = mean_interval(example_losses(predictions, labels, metric), confidence, clusters)
+        return gain_interval(metric_of, len(labels), confidence, clusters, own, effective=rarest)
+    counting = np.ones(len(labels)) if own is None else own
+    value = measure_metric(predictions, labels, metric, counting)
+    losses = mean_interval(example_losses(predictions, labels, metric), confidence, clusters, own)
     # A loss is compared as its negative; an accuracy is 1 minus the share of errors.
     sign = -1 if metric in LOWER_IS_BETTER else 1
     return Interval(

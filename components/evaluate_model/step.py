@@ -235,7 +235,12 @@ def _evaluate(
         digest=measured.digest,
         champion=None,
         tasks=[
-            EvaluatedTask(name=table.task.name, kind=table.task.kind) for table in measured.tables
+            EvaluatedTask(
+                name=table.task.name,
+                kind=table.task.kind,
+                example_weight=table.task.example_weight,
+            )
+            for table in measured.tables
         ],
         trainings=list(trainings),
         examples=len(first.frame),

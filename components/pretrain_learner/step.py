@@ -84,7 +84,7 @@ def _build_trunk(project: Project, features: TransformedFeatures) -> keras.Model
 def _read_features(learner: keras.Model, features: TransformedFeatures) -> dict[str, Any]:
     """Tells how the features that the learner reads are parsed; labels are left out."""
     spec = features.transform_output().transformed_feature_spec()
-    labels = {task.label for task in features.tasks}
+    labels = {task.label for task in features.tasks}.union(features.weight_features())
     given = learner.input
     return {
         name: kind

@@ -14,13 +14,14 @@ from components.train_model.initial_weights import champion_folder
 from components.train_model.job import Job
 from perennial.data.examples import split_files
 from perennial.errors import RegistryError, TrainingError
+from perennial.evaluation.prediction_table import read_weights
 from perennial.export.saved_model import EXAMPLES_SIGNATURE
 from perennial.export.served_model import Array, ServedModel
 from perennial.storage.digests import digest_folder
 from perennial.tasks import Task
 from perennial.training.artifacts import LOGS, SAVED_MODEL
 from perennial.training.finite_values import naming_not_finite
-from perennial.training.losses import example_scores, total_losses
+from perennial.training.losses import example_losses, example_scores, example_weights
 from perennial.training.trainer import Measured
 from perennial.training.transformed_features import TransformedFeatures
 from perennial.user_module import function_line
@@ -107,20 +108,27 @@ def measure_served(
     records = tf.data.TFRecordDataset(files, compression_type="GZIP").take(
         -1 if most is None else most
     )
-    loss = metric = count = 0.0
+    losses, weights = dict.fromkeys(tasks, 0.0), dict.fromkeys(tasks, 0.0)
+    metric, first = 0.0, tasks[0]
     for examples in records.batch(_BATCH).as_numpy_iterator():
         labels = {
             name: tf.constant(values) for name, values in model.label_examples(examples).items()
         }
+        counting = read_weights(tasks, list(examples))
+        labels |= {
+            task.weights: tf.constant(values, tf.float32) for task, values in counting.items()
+        }
         predictions = model.predict_examples(examples)
-        outputs = {task.name: _model_output(task, predictions[task.name]) for task in tasks}
-        loss += float(tf.reduce_sum(total_losses(tasks, labels, outputs)))
-        first = tasks[0]
-        metric += float(
-            tf.reduce_sum(example_scores(first, labels[first.name], outputs[first.name]))
-        )
-        count += len(examples)
-    return Measured(loss / max(count, 1), metric / max(count, 1))
+        for task in tasks:
+            output = _model_output(task, predictions[task.name])
+            weight, label = example_weights(task, labels), labels[task.name]
+            losses[task] += float(tf.reduce_sum(weight * example_losses(task, label, output)))
+            weights[task] += float(tf.reduce_sum(weight))
+            if task == first:
+                metric += float(tf.reduce_sum(weight * example_scores(task, label, output)))
+    means = {task: losses[task] / weights[task] if weights[task] else 0.0 for task in tasks}
+    loss = sum(task.weight * mean for task, mean in means.items())
+    return Measured(loss, metric / weights[first] if weights[first] else 0.0)
 
 
 def count_parameters(model: ServedModel) -> int:

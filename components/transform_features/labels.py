@@ -22,6 +22,14 @@ def check_labels(project: Project, features: TransformedFeatures) -> None:
     Raises:
         DataError: A task does not take some of them, or all of the train split are the same.
     """
+    for name in features.weight_features():
+        if not features.mean_weight(name) > 0:
+            raise DataError(
+                f"`{name}`, which weights examples",
+                "must be above 0 in some example of the train split",
+                "0 in all of them",
+                "Land other weights, or take it from model.tasks[].example_weight.",
+            )
     for number, task in enumerate(project.tasks):
         labels = {split: features.label_values(task, split) for split in ("train", "eval")}
         _check_values(project, number, task, labels)
@@ -50,7 +58,7 @@ def _check_values(project: Project, number: int, task: Task, labels: Mapping[str
 def _error(project: Project, number: int, expected: str, received: str) -> DataError:
     task = project.tasks[number]
     remedy = f"Correct the labels in {function_line(project.module().preprocessing_fn)}."
-    if task.label == project.settings.label:
+    if task.reads_landed(project.settings.label):
         remedy = (
             "Land other labels, or make a label of them in preprocessing_fn under another name "
             f"and set model.tasks[{number}].label to it."

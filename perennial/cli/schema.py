@@ -49,10 +49,11 @@ def infer_schema(folder: str, spans: list[str]) -> None:
     from perennial.schema.inference import first_schema
     from perennial.schema.text import schema_text
     from perennial.storage.atomic import publish_text
+    from perennial.tasks import weight_features
 
     project = _load(Path(folder))
     chosen = choose_spans(project, spans)
-    settings = project.settings
+    settings, weights = project.settings, weight_features(project.tasks)
     with _measuring(project, chosen) as work:
         measured = measure_anew(project, chosen, work)
         schema = first_schema(
@@ -61,13 +62,14 @@ def infer_schema(folder: str, spans: list[str]) -> None:
             measured.columns,
             settings.label,
             settings.data.key,
+            weights,
         )
     if project.schema_path.exists():
         _keep_existing(project, schema)
     publish_text(schema_text(schema), project.schema_path)
     show_schema(schema, Console(soft_wrap=False))
     typer.echo(f"wrote {project.schema_path} from {measured.rows} rows")
-    _print_unserved(schema, settings.label, settings.data.key)
+    _print_unserved(schema, settings.label, settings.data.key, weights)
     _print_set_aside(measured.causes)
     for doubt in (
         *describe_doubts(measured.inferred),
@@ -254,13 +256,15 @@ def _keep_existing(project: Project, inferred: Schema) -> NoReturn:
     )
 
 
-def _print_unserved(schema: Schema, label: str, key: str) -> None:
+def _print_unserved(schema: Schema, label: str, key: str, weights: list[str]) -> None:
     """Prints which features clients will not be asked for, and why."""
     from perennial.schema.environments import is_alive
 
     optional = [f.name for f in schema.feature if not f.HasField("shape") and is_alive(f)]
     empty = [f.name for f in schema.feature if not is_alive(f)]
-    typer.echo(f"not asked of clients: {label} (the label), {key} (the key)", nl=not optional)
+    unsent = [f"{label} (the label)", f"{key} (the key)"]
+    unsent += [f"{name} (weights examples)" for name in weights]
+    typer.echo(f"not asked of clients: {', '.join(unsent)}", nl=not optional)
     if optional:
         typer.echo(f", and for want of a fixed shape: {', '.join(optional)}")
     if empty:

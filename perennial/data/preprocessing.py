@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from perennial.errors import PerennialError, ProjectError, describe_error
 from perennial.project import Project
 from perennial.schema.environments import schema_in_use
-from perennial.tasks import Task
+from perennial.tasks import Task, weight_features
 from perennial.user_module import function_line, user_line
 
 if TYPE_CHECKING:
@@ -23,14 +23,22 @@ _DTYPES = ("float32", "int64", "string")  # what a tf.Example holds
 def load_preprocessing(project: Project) -> Preprocessing:
     """Loads the user's `preprocessing_fn`, which also returns the labels that it leaves out.
 
+    So it does the weights of examples, unless the module trains by itself.
+
     Raises:
         ProjectError: The module fails while it is imported.
     """
-    return with_labels(project.module().preprocessing_fn, project.tasks)
+    weights = [] if project.uses_run_fn else weight_features(project.tasks)
+    return with_labels(project.module().preprocessing_fn, project.tasks, weights)
 
 
-def with_labels(preprocessing: Preprocessing, tasks: Sequence[Task]) -> Preprocessing:
-    """Wraps the user's function so that a label that it does not return is added as it landed."""
+def with_labels(
+    preprocessing: Preprocessing, tasks: Sequence[Task], weights: Sequence[str] = ()
+) -> Preprocessing:
+    """Wraps the user's function so that a label that it does not return is added as it landed.
+
+    So are the features `weights`, which it must not return.
+    """
 
     def preprocess(inputs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         import tensorflow as tf
@@ -45,11 +53,15 @@ def with_labels(preprocessing: Preprocessing, tasks: Sequence[Task]) -> Preproce
         labels = {}
         for task in tasks:
             if task.label not in outputs:
-                if task.label not in inputs:
+                if task.returned or task.label not in inputs:
                     raise _no_label(preprocessing, task, sorted(outputs))
                 labels[task.label] = tf.cast(
                     inputs[task.label], tf.int64 if task.is_classes else tf.float32
                 )
+        for name in weights:
+            if name in outputs:
+                raise _returned_weight(preprocessing, name)
+            labels[name] = tf.cast(inputs[name], tf.float32)
         return {**outputs, **labels}
 
     return preprocess
@@ -61,6 +73,12 @@ def _no_label(preprocessing: Preprocessing, task: Task, returned: Sequence[str])
     return ProjectError(
         function_line(preprocessing), expected, ", ".join(returned) or "nothing", remedy
     )
+
+
+def _returned_weight(preprocessing: Preprocessing, name: str) -> ProjectError:
+    expected = f"must leave `{name}` out, which weights examples as it landed"
+    remedy = "Return it under another name, or take it from model.tasks[].example_weight."
+    return ProjectError(function_line(preprocessing), expected, f"it returns `{name}`", remedy)
 
 
 def _check_types(preprocessing: Preprocessing, outputs: dict[str, Any]) -> None:

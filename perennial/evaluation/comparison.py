@@ -44,6 +44,7 @@ class Pair:
         labels: Classes, int [n], or values, float [n].
         metric: What they are compared by.
         clusters: Which cluster each example belongs to [n]; None: each stands for itself.
+        weights: How much each example counts, float [n], at least 0; None: all the same.
     """
 
     model: Array
@@ -51,11 +52,20 @@ class Pair:
     labels: Array
     metric: Metric
     clusters: Array | None = None
+    weights: Array | None = None
 
     def on(self, rows: Array) -> Pair:
         """Gives the predictions on some examples, by their row numbers."""
         clusters = None if self.clusters is None else self.clusters[rows]
-        return Pair(self.model[rows], self.champion[rows], self.labels[rows], self.metric, clusters)
+        weights = None if self.weights is None else self.weights[rows]
+        return Pair(
+            self.model[rows],
+            self.champion[rows],
+            self.labels[rows],
+            self.metric,
+            clusters,
+            weights,
+        )
 
     def interval(
         self, confidence: float, weights: Array | None = None, reweigh: Reweigh | None = None
@@ -64,10 +74,11 @@ class Pair:
 
         Args:
             confidence: Of this one interval; see `per_interval`.
-            weights: Weight of each example, float [n]; None: all are equal.
+            weights: Weight of each example, float [n]; None: the pair's own.
             reweigh: Gives the weights of resampled examples; None: the weights are taken as they
                 are.
         """
+        weights = self.weights if weights is None else weights
         if self.metric in OF_ALL_EXAMPLES:
             gain = self._interval_of_all(confidence, weights, reweigh)
         else:
@@ -108,9 +119,12 @@ class Pair:
 
     def value(self) -> float:
         """Gives the gain without an interval."""
+        weights = np.ones(len(self.labels)) if self.weights is None else self.weights
         if self.metric in OF_ALL_EXAMPLES:
-            return float(self._gain_of_all()(np.ones((1, len(self.labels))))[0])
-        return float(example_gains(self.model, self.champion, self.labels, self.metric).mean())
+            gain = self._gain_of_all()
+        else:
+            gain = _mean(example_gains(self.model, self.champion, self.labels, self.metric))
+        return float(gain(weights[np.newaxis])[0])
 
     def _gain_of_all(self) -> Gain:
         metric_of = OF_ALL_EXAMPLES[self.metric]
@@ -286,7 +300,7 @@ def _difference(
 ) -> Difference:
     reason = ""
     if not all(map(math.isfinite, gain)):
-        reason = why_undefined(pair.metric, pair.labels) or why_no_interval(
+        reason = why_undefined(pair.metric, pair.labels, pair.weights) or why_no_interval(
             pair.metric, pair.labels, pair.clusters
         )
     return Difference(

@@ -26,7 +26,7 @@ def why_undefined(metric: Metric, labels: Array, weights: Array | None = None) -
     if not len(labels):
         return "no examples"
     if not len(counted):
-        return "no example that serving would see"
+        return "no example that counts"
     classes = np.unique(counted)
     if metric in _OF_SEVERAL_CLASSES and len(classes) < 2:
         return f"one class only ({classes[0]})"

@@ -11,7 +11,7 @@ import numpy as np
 from perennial.evaluation.comparison import OF_ALL_EXAMPLES, example_losses
 from perennial.evaluation.definedness import why_undefined
 from perennial.evaluation.groups import Group
-from perennial.evaluation.prediction_table import LABEL, WEIGHT, Array, predictions_of
+from perennial.evaluation.prediction_table import LABEL, WEIGHT, Array, predictions_of, weights_in
 from perennial.tasks import METRICS, Task
 from schemas.project import Metric
 from schemas.records import OVERALL, SERVING_DISTRIBUTION, SliceMetrics
@@ -25,9 +25,9 @@ def measure(
 ) -> list[SliceMetrics]:
     """Measures every model overall and on each group, by the losses that their differences use.
 
-    Where the table has weights, the models are measured a second time with them: the serving
-    distribution. What is not defined, such as the AUC of a slice with one class, is NaN, and the
-    record holds the reason.
+    Examples count as their own weights say. Where the table has weights of serving, the models are
+    measured a second time with them: the serving distribution. What is not defined, such as the AUC
+    of a slice with one class, is NaN, and the record holds the reason.
 
     Args:
         table: The task's table of n examples.
@@ -35,13 +35,14 @@ def measure(
         models: Columns of the models.
         groups: The slices, crosses and views.
     """
-    labels, equal = table[LABEL].to_numpy(), np.ones(len(table))
+    labels, own = table[LABEL].to_numpy(), weights_in(table)
+    counting = np.ones(len(table)) if own is None else own
     overall = Group(OVERALL, np.arange(len(table)))
     ordered = [overall, *sorted(groups, key=lambda group: (group.view, group.name))]
     rows = []
     for model in models:
         predictions = predictions_of(table, task, model)
-        parts = [(group, equal) for group in ordered]
+        parts = [(group, counting) for group in ordered]
         if WEIGHT in table:
             parts.append(
                 (Group(SERVING_DISTRIBUTION, overall.rows, view=True), table[WEIGHT].to_numpy())

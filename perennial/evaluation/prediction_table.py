@@ -2,8 +2,9 @@
 
 The columns are `span`, `key`, `label` (int of classes, float of values), one `slice:<feature>` for
 each feature that slices, crosses or groups the examples (text), one `view:<name>` for each view
-(bool), `group` where examples belong together (text), `weight` where the first task is re-weighted
-to serving (float64), and one for each model: its class probabilities, float32 [classes], or its
+(bool), `group` where examples belong together (text), `example_weight` where a feature says how
+much an example counts (float64), `weight` where the first task is re-weighted to serving (float64),
+and one for each model: its class probabilities, float32 [classes], or its
 value, float32.
 """
 
@@ -18,7 +19,7 @@ import numpy as np
 
 from perennial.data.examples import as_text, decode_records, read_records, split_files
 from perennial.errors import ProjectError
-from perennial.tasks import Task
+from perennial.tasks import Task, weight_features
 from schemas.records import Evaluation
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ SLICE = "slice:"
 VIEW = "view:"
 GROUP = "group"
 WEIGHT = "weight"
+EXAMPLE_WEIGHT = "example_weight"
 # The file of the first task's table.
 TABLE_FILE = "predictions.parquet"
 _MISSING = "None"
@@ -88,11 +90,54 @@ def read_examples(
 def make_table(
     task: Task, examples: Examples, labels: Array, predictions: Mapping[str, Array]
 ) -> TaskTable:
-    """Makes the table of one task of labels [n] and predictions, [n, classes] or [n]."""
+    """Makes the table of one task of labels [n] and predictions, [n, classes] or [n].
+
+    Raises:
+        ProjectError: The task weights examples, and one has no weight, or all have the weight 0.
+    """
     columns = {
         name: list(column) if column.ndim > 1 else column for name, column in predictions.items()
     }
+    weights = read_weights([task], examples.records).get(task)
+    if weights is not None:
+        if not weights.sum() > 0:
+            raise ProjectError(
+                f"project.yaml: model.tasks[].example_weight: {task.example_weight}",
+                "must be above 0 in some example of the test split",
+                "0 in all of them",
+                "Land other weights.",
+            )
+        columns[EXAMPLE_WEIGHT] = weights
     return TaskTable(task, examples.named.assign(**{LABEL: labels, **columns}), list(predictions))
+
+
+def read_weights(tasks: Sequence[Task], records: list[bytes]) -> dict[Task, Array]:
+    """Reads how much raw examples count in each task that weights them, float64 [n].
+
+    Raises:
+        ProjectError: An example has no such value.
+    """
+    features = weight_features(tasks)
+    values = read_values(records, features) if features else {}
+    for name, rows in values.items():
+        lacking = sum(not row for row in rows)
+        if lacking:
+            raise ProjectError(
+                f"project.yaml: model.tasks[].example_weight: {name}",
+                "must have a value in each example of the window",
+                f"none in {lacking} of {len(rows)}",
+                "Let the window begin where the feature does, or land the older spans again.",
+            )
+    return {
+        task: np.array([float(row[0]) for row in values[task.example_weight] if row])
+        for task in tasks
+        if task.example_weight is not None
+    }
+
+
+def weights_in(table: pd.DataFrame) -> Array | None:
+    """Gives how much each example of a table counts, float64 [n]; None: all the same."""
+    return table[EXAMPLE_WEIGHT].to_numpy() if EXAMPLE_WEIGHT in table else None
 
 
 def table_file(task: str, first: str) -> str:

@@ -23,7 +23,12 @@ from schemas.records import TrivialPredictor
 
 
 def compare_trivial(
-    candidate: Array, labels: Array, metric: Metric, terms: Terms, clusters: Array | None = None
+    candidate: Array,
+    labels: Array,
+    metric: Metric,
+    terms: Terms,
+    clusters: Array | None = None,
+    weights: Array | None = None,
 ) -> TrivialPredictor:
     """Compares a model with the trivial predictor of a metric, with a paired interval.
 
@@ -33,45 +38,57 @@ def compare_trivial(
         metric: What they are compared by.
         terms: Of the interval.
         clusters: Which cluster each example belongs to [n]; None: each stands for itself.
+        weights: How much each example counts, float [n]; None: all the same.
     """
-    answer, constant = _BEST[metric](labels)
+    counting = np.ones(len(labels)) if weights is None else weights
+    answer, constant = _BEST[metric](labels, counting)
     predictions = np.broadcast_to(constant, (len(labels), *np.shape(constant)))
     return TrivialPredictor(
         answer=answer,
-        value=measure_metric(predictions, labels, metric, np.ones(len(labels))),
-        gain=compare_overall(Pair(candidate, predictions, labels, metric, clusters), terms),
+        value=measure_metric(predictions, labels, metric, counting),
+        gain=compare_overall(
+            Pair(candidate, predictions, labels, metric, clusters, weights), terms
+        ),
     )
 
 
-def _most_frequent(labels: Array) -> tuple[str, Array]:
-    counts = _counts(labels)
+def _most_frequent(labels: Array, weights: Array) -> tuple[str, Array]:
+    counts = _counts(labels, weights)
     most = int(counts.argmax())
     constant: Array = np.zeros(len(counts))
     constant[most] = 1.0
     return f"always {most}, the most frequent class", constant
 
 
-def _shares(labels: Array) -> tuple[str, Array]:
-    counts = _counts(labels)
+def _shares(labels: Array, weights: Array) -> tuple[str, Array]:
+    counts = _counts(labels, weights)
     return "always each class with its share of the examples", counts / counts.sum()
 
 
-def _median(labels: Array) -> tuple[str, Array]:
-    median = float(np.median(labels))
+def _median(labels: Array, weights: Array) -> tuple[str, Array]:
+    """Gives the middle of the values, or of the two values on which half of the weight lies."""
+    order = np.argsort(labels, kind="stable")
+    values, until = labels[order].astype(np.float64), np.cumsum(weights[order])
+    last = len(values) - 1
+    below, above = (
+        values[min(int(np.searchsorted(until, until[-1] / 2, side)), last)]
+        for side in ("left", "right")
+    )
+    median = float((below + above) / 2)
     return f"always {median:.6g}, the median", np.asarray(median)
 
 
-def _mean(labels: Array) -> tuple[str, Array]:
-    mean = float(np.mean(labels, dtype=np.float64))
+def _mean(labels: Array, weights: Array) -> tuple[str, Array]:
+    mean = float(labels.astype(np.float64) @ weights / weights.sum())
     return f"always {mean:.6g}, the mean", np.asarray(mean)
 
 
-def _counts(labels: Array) -> Array:
-    """Counts each class; there are always two at least, as a binary task has them."""
-    return np.bincount(labels, minlength=2)
+def _counts(labels: Array, weights: Array) -> Array:
+    """Sums the weights of each class; there are always two at least, as a binary task has them."""
+    return np.bincount(labels, weights, minlength=2)
 
 
-_BEST: Mapping[Metric, Callable[[Array], tuple[str, Array]]] = {
+_BEST: Mapping[Metric, Callable[[Array, Array], tuple[str, Array]]] = {
     "accuracy": _most_frequent,
     "log_loss": _shares,
     "auc": _shares,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
+from typing import TYPE_CHECKING
 
 from components.check_examples.broken_rules import check_bounds
 from perennial.errors import ProjectError
@@ -19,10 +20,15 @@ from perennial.schema.environments import (
 from perennial.settings import SETTINGS_FILE
 from perennial.step_inputs import SCHEMA_FILE
 from perennial.storage.files import is_url, shown_uri
-from perennial.tasks import LOWER_IS_BETTER, METRICS, refuse_bounds
+from perennial.tasks import LOWER_IS_BETTER, METRICS, Task, refuse_bounds
 from perennial.training.stages import choose_stages
 from perennial.user_module import defined_names
 from schemas.project import ProjectSettings
+
+if TYPE_CHECKING:
+    from tensorflow_metadata.proto.v0.schema_pb2 import Feature
+
+_ONE_LABEL = "A label is one feature: give all of them the same source."
 
 
 def check_project(project: Project) -> None:
@@ -36,12 +42,16 @@ def check_project(project: Project) -> None:
     settings = project.settings
     required = {"label": settings.label, "data.key": settings.data.key}
     required |= _features_of_evaluation(settings)
+    for number, task in enumerate(settings.model.tasks):
+        if task.example_weight is not None:
+            required[f"model.tasks[{number}].example_weight"] = task.example_weight
     for setting, name in required.items():
         if name not in names:
             raise _unknown_feature(setting, name, list(names))
     _check_places(project)
     _check_tasks(project)
     _check_label_domain(project)
+    _check_weights(project)
     _check_judgement(project)
     _check_roles(project)
     choose_stages(project)
@@ -124,13 +134,22 @@ def _check_tasks(project: Project) -> None:
     kind = schema_pb2.FeatureType.Name(label.type)
     if kind not in project.label_types:
         fits = " or ".join(project.label_types)
-        number = next(i for i, task in enumerate(project.tasks) if task.label == label.name)
+        number = next(i for i, task in enumerate(project.tasks) if task.reads_landed(label.name))
         task = project.tasks[number]
         where = f"{SCHEMA_FILE}: {label.name}"
         expected = f"must be {fits}, as the {task.kind} task `{task.name}` reads it"
-        remedy = f"Land such values, or name the transformed label in model.tasks[{number}].label."
+        remedy = (
+            f"Land such values, or name the transformed label in model.tasks[{number}].label; one "
+            f"of the same name needs model.tasks[{number}].label_from: preprocessing_fn."
+        )
         raise ProjectError(where, expected, kind, remedy)
+    before: list[Task] = []
     for number, task in enumerate(project.tasks):
+        if any(task.label == other.label and task.returned != other.returned for other in before):
+            where = f"{SETTINGS_FILE}: model.tasks[{number}].label_from"
+            expected = f"must be the same for all tasks with the label `{task.label}`"
+            raise ProjectError(where, expected, settings.model.tasks[number].label_from, _ONE_LABEL)
+        before.append(task)
         if not task.is_classes and task.output != "auto":
             where = f"{SETTINGS_FILE}: model.tasks[{number}].output"
             expected = f"must be auto, as `{task.name}` is a {task.kind} and predicts no classes"
@@ -141,6 +160,49 @@ def _check_tasks(project: Project) -> None:
         where, remedy = f"{SETTINGS_FILE}: gate.metric", f"Set it to {known[0]}."
         expected = f"must be a metric of the {first.kind} task `{first.name}` ({', '.join(known)})"
         raise ProjectError(where, expected, metric, remedy)
+
+
+def _check_weights(project: Project) -> None:
+    """Checks that a feature which weights examples can: one number of at least 0 in every row."""
+    from tensorflow_metadata.proto.v0 import schema_pb2
+
+    settings, schema = project.settings, project.schema
+    features = {feature.name: feature for feature in schema.feature}
+    for number, task in enumerate(project.tasks):
+        name = task.example_weight
+        if name is None:
+            continue
+        setting = f"{SETTINGS_FILE}: model.tasks[{number}].example_weight"
+        if name in (settings.label, settings.data.key):
+            role = "label" if name == settings.label else "key"
+            expected = f"must be another feature than the {role}"
+            raise ProjectError(setting, expected, name, "Name the column that weights examples.")
+        feature = features[name]
+        where = f"{SCHEMA_FILE}: {name}"
+        if not is_alive(feature) or not is_in_environment(schema, feature, TRAINING):
+            expected = "must be a feature that lands and is in use, as it weights examples"
+            raise ProjectError(where, expected, "it is not", "Correct one of the two files.")
+        if feature.type not in (schema_pb2.INT, schema_pb2.FLOAT):
+            received = schema_pb2.FeatureType.Name(feature.type)
+            expected = "must be INT or FLOAT, as it weights examples"
+            raise ProjectError(where, expected, received, "Land numbers, or name another feature.")
+        sizes = [dim.size for dim in feature.shape.dim]
+        if not feature.HasField("shape") or any(size != 1 for size in sizes):
+            expected = "must have one value in every row (`shape {}`), as it weights examples"
+            received = f"the shape {sizes}" if sizes else "no shape"
+            raise ProjectError(where, expected, received, "Write `shape {}`, and land every value.")
+        low = _least_of(feature)
+        if low is not None and low < 0:
+            expected = "must allow no value below 0, as it weights examples"
+            raise ProjectError(where, expected, f"min {low:g}", "Correct the domain.")
+
+
+def _least_of(feature: Feature) -> float | None:
+    """Gives the least value that a feature's domain allows; None: it has no bound."""
+    for name in ("int_domain", "float_domain"):
+        if feature.HasField(name) and getattr(feature, name).HasField("min"):
+            return float(getattr(feature, name).min)
+    return None
 
 
 def _check_label_domain(project: Project) -> None:
@@ -158,7 +220,7 @@ def _check_label_domain(project: Project) -> None:
     )
     where = f"{SCHEMA_FILE}: {label.name}: {kind}"
     for number, task in enumerate(project.tasks):
-        if task.label != label.name:
+        if not task.reads_landed(label.name):
             continue
         expected = refuse_bounds(task.kind, low, high)
         if expected is None:
@@ -211,6 +273,11 @@ def _check_judgement(project: Project) -> None:
         expected = "must have a serving log to estimate from"
         remedy = "Set data.serving_log to the files of served requests."
         raise ProjectError(where, expected, "no data.serving_log", remedy)
+    if method != "none" and first.example_weight is not None:
+        where = f"{SETTINGS_FILE}: evaluate.serving"
+        expected = f"must be none while `{first.example_weight}` weights the examples"
+        remedy = "Take model.tasks[0].example_weight or evaluate.serving out."
+        raise ProjectError(where, expected, method, remedy)
     if method == "label_shift" and not first.is_classes:
         where = f"{SETTINGS_FILE}: evaluate.serving"
         expected = f"must fit the task `{first.name}`"

@@ -6,7 +6,7 @@ send, what the label is, and which features hold exactly one value.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -47,6 +47,7 @@ def first_schema(
     columns: Sequence[str],
     label: str,
     key: str,
+    weights: Collection[str] = (),
 ) -> Schema:
     """Infers a schema from the statistics of landed spans.
 
@@ -56,6 +57,7 @@ def first_schema(
         columns: Their columns in the order that the schema shall have.
         label: The feature that is predicted: a category, which clients do not send.
         key: The feature that identifies an example; clients do not send it.
+        weights: The features that weight examples; clients do not send them.
 
     Columns that hold no value yet become features that are only planned.
     """
@@ -69,7 +71,7 @@ def first_schema(
         )
     _keep_categories(schema, statistics, spans, key)
     for feature in schema.feature:
-        if feature.name in (label, key):
+        if feature.name in (label, key, *weights):
             exclude_from_serving(feature)
         if feature.name == label:
             _make_categorical(feature, statistics)

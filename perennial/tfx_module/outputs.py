@@ -49,7 +49,9 @@ class TaskOutput:
 def choose_outputs(
     outputs: Arrays, rows: int, tasks: Sequence[Task], where: str
 ) -> list[TaskOutput]:
-    """Chooses the output of each task: the one with its name, or the only one of a single task.
+    """Chooses the output of each task: the one with its name, or with that of its label.
+
+    The only output belongs to a single task, whatever its name.
 
     Args:
         outputs: What the model gave for some rows, by name.
@@ -66,16 +68,17 @@ def choose_outputs(
 
 def _choose(outputs: Arrays, task: Task, tasks: Sequence[Task], where: str) -> TaskOutput:
     others = [name for name in outputs if name != LATENT]
-    name = (
-        task.name if task.name in outputs else others[0] if len(tasks) == len(others) == 1 else None
-    )
-    if name is None:
+    names = [name for name in (task.name, task.label) if name in others]
+    if not names and len(tasks) == len(others) == 1:
+        names = others
+    if not names:
         expected = f"must save a model with an output for the task `{task.name}`"
         remedy = (
-            "Name an output as the task in the signature serving_default, or correct model.tasks "
-            "in project.yaml."
+            f"Name an output `{task.name}` as the task, or `{task.label}` as its label, in the "
+            "signature serving_default, or correct model.tasks in project.yaml."
         )
         raise ProjectError(where, expected, _describe(outputs), remedy)
+    name = names[0]
     values = outputs[name]
     return TaskOutput(task, name, int(np.prod(values.shape[1:], dtype=int)))
 

@@ -36,7 +36,7 @@ def check_finite(
             or infinity of them.
     """
     counted = read_not_finite(features)
-    if any(task.label in counted.examples for task in project.tasks):
+    if counted.examples.keys() & {*_labels(project), *features.weight_features()}:
         raise not_finite_error(project, counted)
     if counted.examples:
         outputs = predict(_sample(features, counted.examples))
@@ -70,7 +70,7 @@ def read_not_finite(features: TransformedFeatures) -> NotFinite:
 
 def not_finite_error(project: Project, counted: NotFinite) -> ProjectError:
     """Makes the error that names the labels and features, the worst first."""
-    labels = {task.label for task in project.tasks}
+    labels = _labels(project)
     worst = sorted(counted.examples.items(), key=lambda item: (item[0] not in labels, -item[1]))
     shown = [
         f"{'the label ' if name in labels else ''}`{name}` is NaN or infinite in {examples} of "
@@ -85,6 +85,10 @@ def not_finite_error(project: Project, counted: NotFinite) -> ProjectError:
         "Replace such values there, as in tf.where(tf.math.is_finite(x), x, 0.0), or set the rows "
         "aside by a rule in expectations.json.",
     )
+
+
+def _labels(project: Project) -> set[str]:
+    return {task.label for task in project.tasks}
 
 
 def _sample(features: TransformedFeatures, names: Mapping[str, int]) -> Features:

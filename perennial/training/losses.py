@@ -71,6 +71,15 @@ def example_scores(task: Task, label: tf.Tensor, output: tf.Tensor) -> tf.Tensor
     return tf.cast(tf.equal(predicted_classes(task, output), label), tf.float32)
 
 
+def example_weights(task: Task, labels: Mapping[str, tf.Tensor]) -> tf.Tensor:
+    """Gives how much each example counts in a task, float32 [n]; 1 where nothing says so."""
+    import tensorflow as tf
+
+    if task.weights in labels:
+        return labels[task.weights]
+    return tf.ones_like(labels[task.name], tf.float32)
+
+
 def predicted_classes(task: Task, output: tf.Tensor) -> tf.Tensor:
     """Gives the most probable class, int64 [n]; of two equally probable ones the first."""
     import tensorflow as tf
@@ -88,13 +97,17 @@ def total_losses(
 ) -> tf.Tensor:
     """Computes the tasks' weighted loss of each example, float32 [n].
 
-    `weights` are those of the first task's classes.
+    Each task's counts by the weights of examples that stand beside its labels. `weights` are those
+    of the first task's classes.
     """
     import tensorflow as tf
 
     by_task = task_outputs(outputs, tasks)
     losses = [
-        task.weight * example_losses(task, labels[task.name], by_task[task.name]) for task in tasks
+        task.weight
+        * example_weights(task, labels)
+        * example_losses(task, labels[task.name], by_task[task.name])
+        for task in tasks
     ]
     if weights is not None:
         losses[0] *= tf.gather(

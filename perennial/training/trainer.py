@@ -13,7 +13,12 @@ from typing import TYPE_CHECKING, Any
 from perennial.errors import TrainingError
 from perennial.tasks import Task
 from perennial.training.batches import TrainingBatches, in_order
-from perennial.training.losses import example_scores, task_outputs, total_losses
+from perennial.training.losses import (
+    example_scores,
+    example_weights,
+    task_outputs,
+    total_losses,
+)
 from perennial.training.model_call import call_model
 from perennial.training.training_step import TrainingStep
 from perennial.training.transformed_features import TransformedFeatures
@@ -113,14 +118,19 @@ class Trainer:
         """
         import tensorflow as tf
 
-        loss = metric = 0.0
+        loss = metric = total = 0.0
         first, count = self.tasks[0], features.count(split)
         for inputs, labels in in_order(features, split):
             outputs = self._predict(inputs)
             output = task_outputs(outputs, self.tasks)[first.name]
             loss += float(tf.reduce_sum(total_losses(self.tasks, labels, outputs)))
-            metric += float(tf.reduce_sum(example_scores(first, labels[first.name], output)))
-        return Measured(loss / count, metric / count)
+            weights = example_weights(first, labels)
+            scores = weights * example_scores(first, labels[first.name], output)
+            metric, total = (
+                metric + float(tf.reduce_sum(scores)),
+                total + float(tf.reduce_sum(weights)),
+            )
+        return Measured(loss / count, metric / total if total else math.nan)
 
     def state(self) -> dict[str, np.ndarray[Any, Any]]:
         """Gives everything that later steps depend on, as arrays.

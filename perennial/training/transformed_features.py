@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from perennial.data.examples import split_files
 from perennial.errors import ProjectError
-from perennial.tasks import Task
+from perennial.tasks import Task, weight_features
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,7 +24,11 @@ _COUNTED = 4096
 Features = dict[str, "tf.Tensor"]
 """Transformed features by name, each [n, ...]."""
 Labels = dict[str, "tf.Tensor"]
-"""Labels by task: int64 [n] of classes, float32 [n] of values."""
+"""Labels by task: int64 [n] of classes, float32 [n] of values.
+
+Beside them, by `Task.weights`, what examples count in a task that weights them: float32 [n], 1 on
+average over the train split.
+"""
 
 
 @dataclass(frozen=True)
@@ -124,24 +128,53 @@ class TransformedFeatures:
         for task in self.tasks:
             dtype = tf.int64 if task.is_classes else tf.float32
             labels[task.name] = tf.reshape(tf.cast(features[task.label], dtype), [-1])
-        for name in {task.label for task in self.tasks}:
+            weight = self._weight_of(task)
+            if weight is not None:
+                values = tf.reshape(tf.cast(features[weight], tf.float32), [-1])
+                labels[task.weights] = values / self.mean_weight(weight)
+        for name in {task.label for task in self.tasks}.union(self.weight_features()):
             del features[name]
         return features, labels
+
+    def weight_features(self) -> list[str]:
+        """Lists the features that weight examples, which no model reads.
+
+        There are none where the module trains by itself: then it knows which they are.
+        """
+        return [name for name in weight_features(self.tasks) if name in self._spec]
+
+    def mean_weight(self, name: str) -> float:
+        """Computes the mean of a feature that weights examples, over the train split."""
+        import numpy as np
+        import tensorflow as tf
+
+        if name not in self._means:
+            with tf.init_scope():  # it is also asked for while a graph is made
+                values = self._values(name, "train")
+            self._means[name] = float(np.mean(values, dtype=np.float64))
+        return self._means[name]
 
     def label_values(self, task: Task, split: str) -> np.ndarray[Any, np.dtype[Any]]:
         """Reads a task's labels of all examples of a split, as `preprocessing_fn` gave them, [n].
 
         Their type is that of the transformed feature: a class may be a float.
         """
+        return self._values(task.label, split)
+
+    def _weight_of(self, task: Task) -> str | None:
+        return task.example_weight if task.example_weight in self.weight_features() else None
+
+    def _values(self, name: str, split: str) -> np.ndarray[Any, np.dtype[Any]]:
+        """Reads a feature of one value of all examples of a split, [n]."""
         import numpy as np
         import tensorflow as tf
 
         files = self.files(split)
         if not files:
             return np.empty(0)
-        spec = {task.label: self._spec[task.label]}
+        spec = {name: self._spec[name]}
         parts = [
-            np.ravel(tf.io.parse_example(examples, spec)[task.label].numpy())
+            np.ravel(tf.io.parse_example(examples, spec)[name].numpy())
             for examples in self.records(split).batch(_COUNTED)
         ]
         return np.concatenate(parts) if parts else np.empty(0)
@@ -152,6 +185,10 @@ class TransformedFeatures:
             most = [self.label_values(task, split) for split in ("train", "eval")]
             self._classes[task.name] = 1 + max(int(each.max()) for each in most if len(each))
         return self._classes[task.name]
+
+    @cached_property
+    def _means(self) -> dict[str, float]:
+        return {}
 
     @cached_property
     def _classes(self) -> dict[str, int]:

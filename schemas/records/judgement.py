@@ -245,10 +245,14 @@ class Mistake(Record):
 
 
 class EvaluatedTask(Record):
-    """A task that was measured. The gate reads the first."""
+    """A task that was measured. The gate reads the first.
+
+    `example_weight` is the feature that says how much an example counts; None: all the same.
+    """
 
     name: str
     kind: TaskKind
+    example_weight: str | None = None
 
 
 class Evaluation(FileRecord):

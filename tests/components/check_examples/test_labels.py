@@ -12,12 +12,12 @@ from tests.forked import forked
 from tests.perennial.folders import make_project
 
 
-def _check(folder, kind, labels, **checks):
+def _check(folder, kind, labels, task=None, **checks):
     """Checks a span of rows with these labels; its checks of the label, and the whole record."""
     metric = "mean_absolute_error" if kind == "regression" else "accuracy"
     project = make_project(
         folder / "project",
-        model={"tasks": [{"kind": kind}]},
+        model={"tasks": [{"kind": kind, **(task or {})}]},
         gate={"metric": metric, "floors": {}},
         checks={"set_aside": 0.05, **checks},
     )
@@ -56,4 +56,10 @@ def test_few_labels_that_are_no_classes_are_set_aside_with_their_rows(tmp_path):
 )
 def test_labels_that_the_task_takes_are_not_looked_at_again(tmp_path, kind, labels):
     checks, checked = _check(tmp_path, kind, labels * 10)
+    assert checks == [] and checked.set_aside == 0
+
+
+def test_labels_that_preprocessing_fn_replaces_are_not_looked_at(tmp_path):
+    labels = [-1, 1] * 50
+    checks, checked = _check(tmp_path, "binary", labels, {"label_from": "preprocessing_fn"})
     assert checks == [] and checked.set_aside == 0

@@ -85,12 +85,13 @@ def read_features(project: Project, folder: Path) -> dict[str, tuple[dict[str, A
     return found
 
 
-def with_labels(outputs: dict[str, int]) -> dict[str, int]:
+def with_labels(outputs: dict[str, int], returned: bool = False) -> dict[str, int]:
     """What the step's function gives for a label of 3, where the user's function returns `outputs`."""
     from perennial.data.preprocessing import with_labels
     from perennial.tasks import Task
 
-    preprocess = with_labels(lambda _: outputs, [Task("prediction", "multi_class", "label")])
+    task = Task("prediction", "multi_class", "label", returned=returned)
+    preprocess = with_labels(lambda _: outputs, [task])
     return {name: int(value) for name, value in preprocess({"label": 3}).items()}
 
 

@@ -218,6 +218,8 @@ def test_feature_functions_are_part_of_an_exported_model(trips):
 def test_label_that_the_function_returns_is_taken():
     assert forked(with_labels, {"x": 1}) == {"x": 1, "label": 3}
     assert forked(with_labels, {"x": 1, "label": 7}) == {"x": 1, "label": 7}
+    with pytest.raises(ProjectError, match="must return the label `label`"):
+        forked(with_labels, {"x": 1}, True)
 
 
 def test_wrappers_pass_the_graph_on_and_refuse_another_project(rode, tmp_path):

@@ -407,3 +407,9 @@ def test_the_same_facts_give_the_same_bytes() -> None:
 )
 def test_values_of_a_long_cross_stay_readable(name: str, label: str) -> None:
     assert slice_label(name) == label
+
+
+def test_examples_that_count_by_a_feature_are_told():
+    weighted = CLASSES.model_copy(update={"example_weight": "passengers"})
+    assert "Examples count by their passengers" in told(tasks=[weighted])
+    assert "Examples count by" not in told(tasks=[CLASSES])
