@@ -88,6 +88,7 @@ def make_project(folder: Path, window: int, train_steps: int, eval_steps: int) -
     settings: dict[str, Any] = yaml.safe_load((TAXI / "project.yaml").read_text(encoding="utf-8"))
     settings["data"]["window"] = window
     settings["run_fn"] |= {"train_steps": train_steps, "eval_steps": eval_steps}
-    settings["gate"] |= {"margin": 100.0, "floors": {}, "trivial": "warn"}
+    tolerant = {"mode": "not_worse", "margin": 100.0, "floors": {}, "trivial": "warn"}
+    settings["gate"] |= tolerant
     (folder / "project.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
     return folder

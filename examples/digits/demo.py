@@ -37,7 +37,7 @@ READY_SECONDS = 120
 DAYS_SHOWN = (
     ("Day 1: the first labelled images land. There is no champion yet.", ["--days", "1"], 0),
     (
-        "Day 2: more images. Only day 2 is ingested; the candidate must hold its own.",
+        "Day 2: more images. Only day 2 is ingested; the candidate must prove better.",
         ["--days", "2"],
         0,
     ),

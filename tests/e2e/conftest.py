@@ -20,6 +20,7 @@ from rich.console import Console
 from perennial.ledger.events import Ledger
 from perennial.project import load_project
 from perennial.runner.project_run import RunOptions, RunResult, run_project
+from tests.perennial.folders import TOLERANT_GATE
 
 ROOT = Path(__file__).parents[2]
 DIGITS = ROOT / "examples" / "digits"
@@ -83,11 +84,12 @@ class Digits:
 
 
 def make_digits(folder: Path, **changes) -> Digits:
-    """Copies the example; `changes` update the sections of its settings."""
+    """Copies the example, with a tolerant gate; `changes` update the sections of its settings."""
     folder.mkdir(parents=True, exist_ok=True)
     for name in FILES:
         shutil.copy(DIGITS / name, folder / name)
     settings = yaml.safe_load((folder / "project.yaml").read_text())
+    settings["gate"] = dict(TOLERANT_GATE)
     quick = {"stabilise": {"draws": 2, "steps": 12}, "train": {"epochs": 10}}
     for section, values in {**quick, **changes}.items():
         settings[section] = {**settings.get(section, {}), **values}

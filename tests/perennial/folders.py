@@ -16,15 +16,24 @@ DIGITS = Path(__file__).parents[2] / "examples" / "digits"
 # 15,002 real taxi trips, which may lie beside the repository; tests that need them are skipped
 # elsewhere.
 TAXI = Path(__file__).parents[3] / "shared" / "data" / "taxi" / "data.csv"
+# The example's own gate asks for a gain, which models that are trained for seconds seldom show.
+TOLERANT_GATE = {
+    "metric": "accuracy",
+    "mode": "not_worse",
+    "margin": 0.05,
+    "confidence": 0.9,
+    "floors": {"accuracy": 0.7},
+}
 FILES = ("project.yaml", "model.py", "schema.pbtxt", "expectations.json", "land.py")
 
 
 def make_project(folder: Path, **changes: Any) -> Project:
-    """A copy of the digits project; `changes` update the sections of its settings."""
+    """A copy of the digits project with a tolerant gate; `changes` update its sections."""
     folder.mkdir(parents=True, exist_ok=True)
     for name in FILES:
         shutil.copy(DIGITS / name, folder / name)
     settings = yaml.safe_load((folder / "project.yaml").read_text())
+    settings["gate"] = dict(TOLERANT_GATE)
     for section, values in changes.items():
         settings[section] = (
             {**settings.get(section, {}), **values} if isinstance(values, dict) else values
