@@ -28,7 +28,7 @@ def check_labels(project: Project, features: TransformedFeatures) -> None:
                 f"`{name}`, which weights examples",
                 "must be above 0 in some example of the train split",
                 "0 in all of them",
-                "Land other weights, or take it from model.tasks[].example_weight.",
+                "Land other weights, or take it out of model.tasks[].example_weight.",
             )
     for number, task in enumerate(project.tasks):
         labels = {split: features.label_values(task, split) for split in ("train", "eval")}

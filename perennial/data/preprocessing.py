@@ -77,7 +77,7 @@ def _no_label(preprocessing: Preprocessing, task: Task, returned: Sequence[str])
 
 def _returned_weight(preprocessing: Preprocessing, name: str) -> ProjectError:
     expected = f"must leave `{name}` out, which weights examples as it landed"
-    remedy = "Return it under another name, or take it from model.tasks[].example_weight."
+    remedy = "Return it under another name, or take it out of model.tasks[].example_weight."
     return ProjectError(function_line(preprocessing), expected, f"it returns `{name}`", remedy)
 
 

@@ -78,15 +78,15 @@ def weighted_project(
     return load_project(folder)
 
 
-def rows(weights: dict[int, float] | None = None) -> list[dict[str, Any]]:
-    """Rows; `weights` are those of some of them."""
+def rows(weights: dict[int, float] | None = None, least: int = 0) -> list[dict[str, Any]]:
+    """Rows with labels from `least` on; `weights` are those of some of them."""
     made = []
     for number in range(ROWS):
         counting = number % 2 == 0
         made.append(
             {
                 "id": f"row-{number:04d}",
-                "label": int(counting and number % 8 != 0),
+                "label": least + int(counting and number % 8 != 0),
                 "counts": COUNTING if counting else LITTLE,
                 "noise": (number * 7919 % 100) / 100,
                 "site": "north" if number % 3 else "south",
@@ -102,6 +102,7 @@ def check(
     weight: str | None,
     weights: dict[int, float],
     tasks: list[dict[str, Any]] | None = None,
+    least: int = 0,
 ) -> Any:
     """Lands rows of which some have other weights; gives the record of the span's check."""
     from components.check_examples.step import check_examples
@@ -112,14 +113,18 @@ def check(
     project = weighted_project(folder / "project", BUILT, weight, tasks)
     path = project.folder / "data" / "2026-01-01.jsonl"
     path.parent.mkdir()
-    path.write_text("".join(f"{json.dumps(row)}\n" for row in rows(weights)))
+    path.write_text("".join(f"{json.dumps(row)}\n" for row in rows(weights, least)))
     span = Span(name="2026-01-01", version=1, uri=str(path), fingerprint=digest_file(path))
     ingest_examples(project, span, folder / "examples")
     return check_examples(project, folder / "examples", folder / "window" / span.name)
 
 
 def run(
-    folder: Path, module: str, weight: str | None, tasks: list[dict[str, Any]] | None = None
+    folder: Path,
+    module: str,
+    weight: str | None,
+    tasks: list[dict[str, Any]] | None = None,
+    least: int = 0,
 ) -> dict[str, Any]:
     """Lands, trains and evaluates an instance by the steps of a run.
 
@@ -133,7 +138,7 @@ def run(
     from perennial.evaluation.prediction_table import read_table
     from schemas.records import Instance
 
-    check(folder, weight, {}, tasks)
+    checked = check(folder, weight, {}, tasks, least)
     project, window = load_project(folder / "project"), folder / "window"
     if module != BUILT:
         project.module_path.write_text(module)
@@ -152,6 +157,7 @@ def run(
         task.name: read_table(outputs.evaluation, evaluation, task.name) for task in project.tasks
     }
     return {
+        "checked": checked,
         "training": training,
         "evaluation": evaluation,
         "table": tables[project.tasks[0].name],

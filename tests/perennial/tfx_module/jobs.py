@@ -114,16 +114,6 @@ def transform(project: Project, data: Path, folder: Path) -> None:
     transform_features(project, folder / "window", folder / "graph", folder / "features")
 
 
-def train_under_the_landed_name(project: Project, folder: Path) -> dict[str, Any]:
-    """From landed trips to a served model whose label `preprocessing_fn` returns as `tips`.
-
-    Gives what the model says of the test split's labels, and the truth.
-    """
-    transform(project, TAXI, folder)
-    model = train(project, folder / "features", folder / "trained")
-    return served_and_own(project, model, folder / "features")
-
-
 def train(
     project: Project,
     features: Path,
