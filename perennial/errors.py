@@ -4,6 +4,7 @@
     ├── ProjectError          exit code 2: a mistake in the project folder
     ├── DataError             exit code 3: the data is at fault
     │   └── BrokenFileError   a file is at fault as a whole
+    │       └── DelimiterError  its cells stand between other delimiters than the settings say
     ├── RunInProgressError    another run holds the project
     ├── LedgerError           the ledger refused a change
     │   ├── BusyError         another process is changing the registry
@@ -114,6 +115,10 @@ class BrokenFileError(DataError):
         self, where: str, expected: str, received: object, remedy: str = "Land it again."
     ) -> None:
         super().__init__(where, expected, received, remedy)
+
+
+class DelimiterError(BrokenFileError):
+    """A CSV file whose cells stand between other delimiters than the settings say."""
 
 
 class RunInProgressError(PerennialError):

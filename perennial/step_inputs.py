@@ -41,7 +41,7 @@ _STEPS = (
     "train.xla",
 )
 _SHORT_TRAININGS = (*_STEPS, "train.balance", "train.seed", "train.steps_per_execution")
-_ROWS = ("data.format", "data.key", "data.max_value_mb", "data.missing")
+_ROWS = ("data.delimiter", "data.format", "data.key", "data.max_value_mb", "data.missing")
 _SEARCH_SPACE = ("tune.algorithm", "tune.batch_size", "tune.best", "tune.learning_rate")
 
 

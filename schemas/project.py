@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic_core import PydanticCustomError
 
 SPLITS = ("train", "eval", "test")
 
@@ -39,6 +40,23 @@ Duplicates = Literal["set_aside", "replace", "keep"]
 TaskKind = Literal["binary", "multi_class", "regression"]
 Metric = Literal["accuracy", "log_loss", "auc", "mean_absolute_error", "mean_squared_error"]
 PretextTask = Literal["none", "rotation", "masked_image", "masked_features", "masked_words"]
+
+
+def read_delimiter(text: str) -> str:
+    r"""Gives the character between the cells of a CSV file; a tab may be written as `\t`.
+
+    Raises:
+        ValueError: It cannot stand there.
+    """
+    delimiter = "\t" if text == "\\t" else text
+    allowed = delimiter.isascii() and not delimiter.isalnum() and delimiter not in '"\r\n\0'
+    if len(delimiter) == 1 and allowed:
+        return delimiter
+    raise PydanticCustomError(
+        "delimiter",
+        "must be one character in quotes, and no letter, digit, quote or line end, such as "
+        '";", "|" or "\\t"',
+    )
 
 
 class SplitSettings(Settings):
@@ -113,6 +131,12 @@ class DataSettings(Settings):
     )
     format: Format | None = Field(
         None, description="Format of the files; none: told by their suffix."
+    )
+    delimiter: Annotated[str, AfterValidator(read_delimiter)] = Field(
+        ",",
+        description='Character between the cells of CSV files, such as ";", "|" or "\\t" (a tab), '
+        "in quotes: of spans, of `unlabelled`, of `serving_log`, and of what `perennial predict` "
+        "scores.",
     )
     max_value_mb: float = Field(
         16.0, gt=0, description="Largest single value that a row may hold, in megabytes."

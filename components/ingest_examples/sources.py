@@ -67,6 +67,7 @@ def open_source(project: Project, span: Span, features: Collection[str]) -> Sour
             _shown(uri, project.folder),
             format_of(uri, data.format),
             missing=tuple(data.missing),
+            delimiter=data.delimiter,
         )
         for uri in expand(span.uri)
     ]

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from components.predict_batch.arrays import UnfitError, column_of, to_arrays, to_columns
 from components.predict_batch.set_aside import SetAsideRows
-from perennial.errors import BrokenFileError, DataError, ProjectError
+from perennial.errors import BrokenFileError, DataError, DelimiterError, ProjectError
 from perennial.readers.blocks import Block
 from perennial.readers.columns import Column, Kind
 from perennial.readers.convert import Conformer
@@ -85,8 +85,13 @@ class TextColumnError(ValueError):
         self.name = name
 
 
-def open_file(data: Path, missing: Sequence[str] = ()) -> Part:
-    """Looks at the name of a file to be scored; `missing` are words that mean "no value".
+def open_file(data: Path, missing: Sequence[str] = (), delimiter: str = ",") -> Part:
+    """Looks at the name of a file to be scored.
+
+    Args:
+        data: The file.
+        missing: Words that mean "no value".
+        delimiter: The character between the cells of CSV.
 
     Raises:
         DataError: There is no such file, or its ending names no format.
@@ -94,12 +99,13 @@ def open_file(data: Path, missing: Sequence[str] = ()) -> Part:
     if not data.is_file():
         raise DataError(str(data), "must exist", "no such file", "Check the path.")
     try:
-        return Part(str(data), str(data), format_of(str(data), None), missing=tuple(missing))
+        form = format_of(str(data), None)
     except ProjectError:
         expected = (
             f"must end in one of {', '.join(FILE_ENDINGS)}, which a compression's ending may follow"
         )
         raise DataError(str(data), expected, data.suffix or "no ending", "Convert it.") from None
+    return Part(str(data), str(data), form, missing=tuple(missing), delimiter=delimiter)
 
 
 def read_fields(
@@ -373,5 +379,8 @@ def _reported() -> Iterator[None]:
     """Tells what a reader finds wrong with the file as the fault of a file that has not landed."""
     try:
         yield
+    except DelimiterError as error:
+        remedy = "Name them with --delimiter, or write it again."
+        raise DataError(error.where, error.expected, error.received, remedy) from error
     except BrokenFileError as error:
         raise DataError(error.where, error.expected, error.received, "Write it again.") from error

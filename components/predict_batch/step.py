@@ -76,7 +76,9 @@ class BatchResult:
     outside: dict[str, int]
 
 
-def predict_batch(project: Project, data: Path, output: Path) -> BatchResult:
+def predict_batch(
+    project: Project, data: Path, output: Path, delimiter: str | None = None
+) -> BatchResult:
     """Writes a Parquet file with a row for each input row that the model can score.
 
     It holds the row's columns and the prediction. The other rows go to a file beside it, with the
@@ -87,6 +89,12 @@ def predict_batch(project: Project, data: Path, output: Path) -> BatchResult:
     float32 of a regression, behind `<task>_` where there are several tasks; and `model_version`
     text. A feature with a default may be missing from the file or from a row. The rows keep their
     order, and a set number of batches is in memory at a time. The file appears whole or not at all.
+
+    Args:
+        project: The project whose champion predicts.
+        data: The file.
+        output: The file to write.
+        delimiter: The character between the cells of CSV; None: that of `data.delimiter`.
 
     Raises:
         ServingError: Nothing was deployed yet.
@@ -102,7 +110,8 @@ def predict_batch(project: Project, data: Path, output: Path) -> BatchResult:
     folder = registry.fetch(registry.version(champion.version))
     contract = read_contract(folder)
     settings = project.settings
-    part, largest = open_file(data, contract.missing), settings.data.max_value_mb
+    largest = settings.data.max_value_mb
+    part = open_file(data, contract.missing, delimiter or settings.data.delimiter)
     needed = [feature.name for feature in contract.features if feature.default is None]
     kinds = _scalar_kinds(project, contract)
     model = load_model(settings.name, champion.version, folder, champion.digest)

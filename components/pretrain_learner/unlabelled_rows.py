@@ -101,7 +101,13 @@ class UnlabelledRows:
     def _read_file(self, uri: str) -> Iterator[tuple[str, bytes]]:
         data = self._project.settings.data
         name = uri.removeprefix(f"{self._project.folder}/")
-        part = Part(uri, name, _format(uri, data.format), missing=tuple(data.missing))
+        part = Part(
+            uri,
+            name,
+            _format(uri, data.format),
+            missing=tuple(data.missing),
+            delimiter=data.delimiter,
+        )
         for row in read_rows(part, data.max_value_mb):
             self._rows += 1
             example = self._to_example(row, part.place(row.number))

@@ -33,17 +33,28 @@ def predict(
             "are scored and written all the same, and the exit code is 3.",
         ),
     ] = 0.0,
+    delimiter: Annotated[
+        str | None,
+        typer.Option(
+            metavar="CHARACTER",
+            help="Character between the cells of a CSV file, such as ';' or '\\t'; default: "
+            "data.delimiter of project.yaml.",
+        ),
+    ] = None,
 ) -> None:
     """Score a file with the champion; rows that do not fit the model are set aside."""
     from perennial.project import load_project
 
     settings = load_project(folder).settings.runner
+    chosen = None if delimiter is None else _read_delimiter(delimiter)
     paths = (str(folder), str(data), str(output or data.with_suffix(".predictions.parquet")))
     function = "perennial.cli.predict:predict_file"
-    call_warm(settings, NEEDS_MODEL, function, *paths, str(allow_set_aside))
+    call_warm(settings, NEEDS_MODEL, function, *paths, str(allow_set_aside), chosen)
 
 
-def predict_file(folder: str, data: str, output: str, allow_set_aside: str) -> None:
+def predict_file(
+    folder: str, data: str, output: str, allow_set_aside: str, delimiter: str | None = None
+) -> None:
     """Does the work of `perennial predict`, in a process that has the libraries imported.
 
     Raises:
@@ -57,7 +68,7 @@ def predict_file(folder: str, data: str, output: str, allow_set_aside: str) -> N
     with libraries_log_to(project.state / "predict.log"):
         from components.predict_batch.step import predict_batch
 
-        result = predict_batch(project, Path(data), Path(output))
+        result = predict_batch(project, Path(data), Path(output), delimiter)
     typer.echo(f"{result.rows} predictions by version {result.version}: {result.path}")
     for feature, rows in result.outside.items():
         typer.echo(f"outside the domain of `{feature}` in schema.pbtxt: {rows} rows")
@@ -73,3 +84,12 @@ def predict_file(folder: str, data: str, output: str, allow_set_aside: str) -> N
         )
     if result.set_aside:
         typer.echo(f"the first: {result.first}")
+
+
+def _read_delimiter(text: str) -> str:
+    from schemas.project import read_delimiter
+
+    try:
+        return read_delimiter(text)
+    except ValueError as error:
+        raise typer.BadParameter(f"{error}. Received: {text!r}", param_hint="--delimiter") from None

@@ -66,7 +66,8 @@ class ServingLog:
         for uri in self.files:
             format = format_of(uri, data.format if "." not in uri else None)
             name = uri.removeprefix(f"{self.project.folder}/")
-            part = Part(uri, name, format, missing=tuple(data.missing))
+            missing, delimiter = tuple(data.missing), data.delimiter
+            part = Part(uri, name, format, missing=missing, delimiter=delimiter)
             yield from (
                 row.values for row in read_rows(part, data.max_value_mb) if row.reason is None
             )

@@ -1,4 +1,7 @@
-"""CSV by RFC 4180: a header, commas, quotes, and quoted cells that may hold line ends."""
+"""CSV by RFC 4180: a header, commas, quotes, and quoted cells that may hold line ends.
+
+Another delimiter may stand for the commas.
+"""
 
 from __future__ import annotations
 
@@ -13,17 +16,20 @@ from typing import BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from perennial.errors import BrokenFileError
+from perennial.errors import BrokenFileError, DelimiterError
 from perennial.readers.blocks import PIECES, Block, Columns, RowBlock
 from perennial.readers.lines import Line, PushbackStream, longest_line, read_lines
 from perennial.readers.rows import Part, Reason, Row, shorten
 
 BLOCK_BYTES = 1 << 20
-_OTHER_DELIMITERS = {";": "semicolons", "\t": "tabs", "|": "vertical bars"}
+_DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bars"}
 # Lines within a quoted cell that are taken for rows which a stray quote swallowed: so many, each of
 # as many cells as the header has. Prose has a comma a line now and then.
 _LEAST_ROWS, _LEAST_ROWS_OF_TWO = 2, 5
 _CAREFUL_BYTES = 1 << 16  # read one by one where quotes or text are at fault
+
+Record = tuple[int, list[str], Reason | None]
+"""The number of a record's first line, its cells, and its fault, if it has one."""
 
 
 class _Lines:
@@ -59,22 +65,11 @@ def read_csv_header(stream: BinaryIO, part: Part, max_value_mb: float) -> list[s
 
     Raises:
         BrokenFileError: There is no header that can be read.
+        DelimiterError: Its cells stand between other delimiters than those of the part.
     """
-    first = next(_records(stream, part, max_value_mb), None)
-    if first is None:
+    header = _take_header(_records(stream, part, max_value_mb), part)
+    if not header:
         raise BrokenFileError(part.name, "must have a header and rows", "no line")
-    number, header, reason = first
-    if reason is not None:
-        raise BrokenFileError(
-            part.place(number), f"must be a header: {reason.expected}", reason.received
-        )
-    for delimiter, name in _OTHER_DELIMITERS.items():
-        if len(header) == 1 and delimiter in header[0]:
-            raise BrokenFileError(
-                part.place(number),
-                "must have commas between its cells",
-                f"{name}: {shorten(header[0])}",
-            )
     return header
 
 
@@ -84,7 +79,7 @@ def read_csv(stream: BinaryIO, part: Part, max_value_mb: float) -> Iterator[Row]
     A row has the number of its first line. An empty cell is a missing value.
     """
     records = _records(stream, part, max_value_mb)
-    header: list[str] = next(records, (0, [], None))[1]
+    header = _take_header(records, part)
     return (_to_row(header, *record) for record in records)
 
 
@@ -96,7 +91,7 @@ def read_csv_blocks(stream: BinaryIO, part: Part, max_value_mb: float) -> Iterat
     """
     source, longest = PushbackStream(stream), longest_line(max_value_mb)
     lines = _Lines(read_lines(source, part, longest))
-    header: list[str] = next(_read_records(lines, part, longest), (0, [], None))[1]
+    header = _take_header(_read_records(lines, part, longest), part)
     line = _give_back(lines, source)
     while True:
         for size in (BLOCK_BYTES, _CAREFUL_BYTES):
@@ -155,7 +150,7 @@ class CsvBlock:
         reading = pa_csv.ReadOptions(
             use_threads=False, block_size=len(self.data) + 1, column_names=self.header
         )
-        parsing = pa_csv.ParseOptions(newlines_in_values=True)
+        parsing = pa_csv.ParseOptions(delimiter=self.part.delimiter, newlines_in_values=True)
         converting = pa_csv.ConvertOptions(
             column_types=dict.fromkeys(self.header, pa.large_utf8()),
             null_values=[""],
@@ -206,7 +201,7 @@ class CsvBlock:
         return np.flatnonzero(~blank)
 
 
-_FEED, _RETURN, _COMMA, _QUOTE = b'\n\r,"'
+_FEED, _RETURN, _QUOTE = b'\n\r"'
 
 
 def _as_block(
@@ -236,7 +231,10 @@ def _as_block(
         outside = np.searchsorted(quotes, ends) % 2 == 0  # the line ends that no quotes enclose
         begins = np.concatenate([[True], outside[:-1]])
         ends, lines = ends[outside], lines[begins][: int(outside.sum())]
-        if not len(ends) or not _are_regular(text[: ends[-1]], quotes[quotes < ends[-1]]):
+        if not len(ends):
+            return None
+        enclosed = quotes[quotes < ends[-1]]
+        if not _are_regular(text[: ends[-1]], enclosed, ord(part.delimiter)):
             return None
     try:
         data[: ends[-1]].decode()
@@ -245,15 +243,15 @@ def _as_block(
     return CsvBlock(header, data, ends, lines, part, max_value_mb)
 
 
-def _are_regular(text: NDArray[np.uint8], quotes: NDArray[np.intp]) -> bool:
+def _are_regular(text: NDArray[np.uint8], quotes: NDArray[np.intp], delimiter: int) -> bool:
     """Tells whether each of an even number of quotes opens or closes a cell or is doubled."""
     framed = np.concatenate(
         [[_FEED], text, [_FEED]]
     )  # what is before and behind them is the end of a record
     opening, closing = quotes[::2], quotes[1::2]
     before, behind = framed[opening], framed[closing + 2]
-    opens = (before == _COMMA) | (before == _FEED)
-    closes = (behind == _COMMA) | (behind == _FEED) | (behind == _RETURN)
+    opens = (before == delimiter) | (before == _FEED)
+    closes = (behind == delimiter) | (behind == _FEED) | (behind == _RETURN)
     # The one that follows a closing quote at once makes it one of two; the same pair is seen from
     # both sides.
     doubled = opening[1:] == closing[:-1] + 1
@@ -269,12 +267,13 @@ def _swallows_rows(block: CsvBlock) -> bool:
     counts = np.diff(block.lines, append=block.lines[-1] + last)
     for at in np.flatnonzero(counts > _LEAST_ROWS + 1).tolist():
         record = block.data[int(starts[at]) : int(block.ends[at])]
-        if _look_like_rows([line.decode() for line in record.splitlines()[1:-1]], block.header):
+        lines = [line.decode() for line in record.splitlines()[1:-1]]
+        if _look_like_rows(lines, block.header, block.part.delimiter):
             return True
     return False
 
 
-def _look_like_rows(lines: Sequence[str], header: Sequence[str]) -> bool:
+def _look_like_rows(lines: Sequence[str], header: Sequence[str], delimiter: str) -> bool:
     """Tells whether lines within a quoted cell are all of as many cells as the header."""
     least = _LEAST_ROWS_OF_TWO if len(header) == 2 else _LEAST_ROWS
     return (
@@ -282,10 +281,42 @@ def _look_like_rows(lines: Sequence[str], header: Sequence[str]) -> bool:
         and len(lines) >= least
         and all(
             # The next quote of the file ends the cell: there is none within it.
-            line.count(",") == len(header) - 1 and '"' not in line and line.strip(", \t\r\n")
+            line.count(delimiter) == len(header) - 1
+            and '"' not in line
+            and line.strip(f"{delimiter} \t\r\n")
             for line in lines
         )
     )
+
+
+def _take_header(records: Iterator[Record], part: Part) -> list[str]:
+    """Takes the names of the columns off the records; none where there is no record.
+
+    Raises:
+        BrokenFileError: The first record cannot be read.
+        DelimiterError: Its cells stand between other delimiters than those of the part.
+    """
+    number, header, reason = next(records, (0, list[str](), None))
+    if len(header) == 1:
+        _check_delimiter(header[0], part.place(number), part.delimiter)
+    if reason is not None:
+        expected = f"must be a header: {reason.expected}"
+        raise BrokenFileError(part.place(number), expected, reason.received)
+    return header
+
+
+def _check_delimiter(header: str, place: str, delimiter: str) -> None:
+    """Checks that a header of one cell has no other delimiter.
+
+    Raises:
+        DelimiterError: It has one.
+    """
+    for other, name in _DELIMITERS.items():
+        if other != delimiter and other in header:
+            expected = f"must have {_DELIMITERS.get(delimiter, repr(delimiter))} between its cells"
+            written = other.replace("\t", "\\t")
+            remedy = f'Set data.delimiter: "{written}" in project.yaml, or convert the file.'
+            raise DelimiterError(place, expected, f"{name}: {shorten(header)}", remedy)
 
 
 def _to_row(header: list[str], number: int, cells: list[str], reason: Reason | None) -> Row:
@@ -317,16 +348,14 @@ def _give_back(lines: _Lines, source: PushbackStream) -> int:
     return lines.next_number
 
 
-def _records(
-    stream: BinaryIO, part: Part, max_value_mb: float
-) -> Iterator[tuple[int, list[str], Reason | None]]:
+def _records(stream: BinaryIO, part: Part, max_value_mb: float) -> Iterator[Record]:
     longest = longest_line(max_value_mb)
     return _read_records(_Lines(read_lines(stream, part, longest)), part, longest)
 
 
 def _read_records(
     lines: _Lines, part: Part, longest: int, header: Sequence[str] | None = None
-) -> Iterator[tuple[int, list[str], Reason | None]]:
+) -> Iterator[Record]:
     """Reads line number, cells and fault of every record; skips blank lines.
 
     A quote that is opened and never closed would swallow the rows after it, as would one that a
@@ -340,7 +369,7 @@ def _read_records(
         header: Names of the columns; None: the first record has them.
     """
     csv.field_size_limit(longest)
-    reader = csv.reader(lines, strict=True)
+    reader = csv.reader(lines, strict=True, delimiter=part.delimiter)
     while True:
         lines.taken.clear()
         try:
@@ -358,7 +387,8 @@ def _read_records(
             continue
         header = cells if header is None else header
         first, last = lines.taken[0], lines.taken[-1]
-        if _look_like_rows([line.text for line in lines.taken[1:-1]], header):
+        inner = [line.text for line in lines.taken[1:-1]]
+        if _look_like_rows(inner, header, part.delimiter):
             lines.give_back()
             expected = "the row must not have other rows in a quoted cell: a stray quote opens it"
             received = (

@@ -48,7 +48,11 @@ class Reader:
 
 READERS: Mapping[Format, Reader] = {
     "csv": Reader(
-        "CSV, whole if it is compressed", (".csv",), read_csv, read_csv_blocks, read_csv_header
+        "CSV, whole if it is compressed",
+        (".csv", ".tsv"),
+        read_csv,
+        read_csv_blocks,
+        read_csv_header,
     ),
     "jsonl": Reader(
         "JSON Lines, whole if they are compressed",

@@ -54,6 +54,7 @@ class Part:
         span: Name of the table's span, and its `fingerprint` when it was selected.
         without: Columns of the table that are left out.
         missing: Words that mean "no value".
+        delimiter: The character between the cells of CSV.
     """
 
     uri: str
@@ -66,6 +67,7 @@ class Part:
     fingerprint: str | None = None
     without: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
+    delimiter: str = ","
 
     def place(self, number: int) -> str:
         """Says where a row stands, such as `data/2026-01-31.csv: line 17`."""

@@ -83,32 +83,41 @@ def _add(counts: Sequence[ColumnCounts]) -> ColumnCounts:
         numbers=sum(each.numbers for each in counts),
         codes=total("codes"),
         separated=total("separated"),
+        decimal_commas=total("decimal_commas"),
         words=total("words"),
     )
 
 
 def _doubts(counts: ColumnCounts) -> Iterator[str]:
-    codes, separated, words = (
-        sum(texts.values()) for texts in (counts.codes, counts.separated, counts.words)
+    codes, separated, decimal, words = (
+        sum(texts.values())
+        for texts in (counts.codes, counts.separated, counts.decimal_commas, counts.words)
     )
-    total = counts.numbers + codes + separated + words
+    numbers = counts.numbers + separated + decimal
+    total = numbers + codes + words
     if words and "" not in counts.words and len(counts.words) <= _MOST_WORDS:
-        if counts.numbers + separated >= _MOSTLY * total:
+        if numbers >= _MOSTLY * total:
             others = "the other is" if words == 1 else "the others are"
             listed = ", ".join(f'"{word}"' for word in counts.words)
             yield (
-                f"{counts.numbers + separated} of {total} values are numbers; {others} "
-                f"{_show(counts.words)}, so it is text. Is that no value? Then set "
-                f"`data.missing: [{listed}]` in project.yaml, and infer again"
+                f"{numbers} of {total} values are numbers; {others} {_show(counts.words)}, so it "
+                f"is text. Is that no value? Then set `data.missing: [{listed}]` in project.yaml, "
+                "and infer again"
             )
     elif words:
         return
-    if separated and counts.numbers + separated + words >= _MOSTLY * total:
+    if decimal and numbers + words >= _MOSTLY * total:
+        yield (
+            f"{decimal + separated} of {total} values are numbers with a decimal comma, such as "
+            f"{_show(counts.decimal_commas)}, so it is text. Is it a number? Then land it with a "
+            "point, as 1.5, and without separators of thousands"
+        )
+    elif separated and numbers + words >= _MOSTLY * total:
         yield (
             f"{separated} of {total} values are numbers with separators, such as "
             f"{_show(counts.separated)}, so it is text. Is it a number? Then land it as 1234.5"
         )
-    if codes and not words and not separated:
+    if codes and not words and not separated and not decimal:
         yield (
             f"{codes} of {total} values would not survive as numbers, such as "
             f"{_show(counts.codes)}, so it is text. Is it a number? Then say so in schema.pbtxt"

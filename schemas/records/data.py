@@ -103,13 +103,15 @@ class ColumnCounts(Record):
     """What the values of a column look like: how many numbers, and how often each text.
 
     `codes` look like numbers and would not survive as such (000123, 1E5, more digits than 64 bits
-    hold), `separated` are numbers with separators (1,234), `words` are the rest. Of many texts the
-    first few are kept, and "" counts the others.
+    hold), `separated` are numbers with separators (1,234), `decimal_commas` those of which the last
+    can only be a decimal comma (1,5), `words` are the rest. Of many texts the first few are kept,
+    and "" counts the others.
     """
 
     numbers: int
     codes: dict[str, int] = {}
     separated: dict[str, int] = {}
+    decimal_commas: dict[str, int] = {}
     words: dict[str, int] = {}
 
 
@@ -148,7 +150,8 @@ class CheckedSpan(FileRecord):
 class SpanValidation(Record):
     """The state of one span after validation.
 
-    `rows` per split, and whether a person `released` it.
+    `rows` per split, and whether a person `released` it. `rows_digest` tells a new span's rows, in
+    whatever order they landed; None: their keys were not kept.
     """
 
     span: Span
@@ -158,6 +161,7 @@ class SpanValidation(Record):
     checks: list[Check]
     set_aside: int = 0
     released: bool = False
+    rows_digest: str | None = None
 
     @property
     def failures(self) -> list[Check]:

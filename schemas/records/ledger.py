@@ -78,7 +78,8 @@ class SpanJudged(Record):
     """A run accepted or quarantined a span version; or a person released, reopened or rejected it.
 
     `by` is the person, None for a run; `reasons` are then the person's own. What is not
-    `readable` cannot be released.
+    `readable` cannot be released. `rows_digest` tells the rows of the span, in whatever order they
+    landed; None: a person judged, their keys were not kept, or the verdict is older than the field.
     """
 
     span: Span
@@ -87,6 +88,7 @@ class SpanJudged(Record):
     set_aside: int = 0
     readable: bool = True
     by: str | None = None
+    rows_digest: str | None = None
 
 
 class SchemaAccepted(Record):

@@ -346,6 +346,31 @@ def test_infer_says_what_it_doubts(tmp_path):
     assert code == 0 and types["fare"] == 3 and "n/a" not in output  # FLOAT
 
 
+def test_semicolons_and_decimal_commas(tmp_path):
+    """The delimiter is named before it is set; then numbers with decimal commas are, too."""
+    (tmp_path / "data").mkdir()
+    lines = [f"r{n};{n // 2},{n % 10};{n},250;1.{n:03},5;{n % 2}" for n in range(100, 300)]
+    text = "\n".join(["id;price;weight;total;label", *lines, ""])
+    (tmp_path / "data" / "2026-01-01.csv").write_bytes(b"\xef\xbb\xbf" + text.encode())
+    settings = "name: shop\nlabel: label\ndata: {spans: 'data/{YYYY}-{MM}-{DD}.csv', key: id}\n"
+    (tmp_path / "project.yaml").write_text(settings)
+    ((code, output),) = forked(run_cli, str(tmp_path), INFER)
+    assert code == 3 and "must have commas between its cells. Received: semicolons" in output
+    assert 'Set data.delimiter: ";" in project.yaml' in output
+    (tmp_path / "project.yaml").write_text(settings.replace("key: id", 'key: id, delimiter: ";"'))
+    ((code, output),) = forked(run_cli, str(tmp_path), INFER)
+    assert code == 0, output
+    doubts = [line.split(" ", 1)[1] for line in output.splitlines() if line.startswith("doubt: ")]
+    price, weight, total = doubts
+    decimal = "200 of 200 values are numbers with a decimal comma, such as"
+    assert price.startswith(f"`price`: {decimal} `50,0`") and price.endswith(
+        "land it with a point, as 1.5, and without separators of thousands"
+    )
+    assert total.startswith(f"`total`: {decimal} `1.100,5`")
+    # It may be a thousand, too.
+    assert weight.startswith("`weight`: 200 of 200 values are numbers with separators")
+
+
 def test_round_trip_of_text(tmp_path):
     land_taxi(tmp_path)
     days = ["--span", DAYS[0], "--span", DAYS[1]]

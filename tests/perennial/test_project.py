@@ -541,3 +541,18 @@ def test_spans_come_from_files_or_from_a_table(source, found):
     text = LEAST.replace("spans: 'data/{SPAN}.parquet'", source.replace("TABLE", table))
     with pytest.raises(ProjectError, match=found):
         parse_settings(text)
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [('";"', ";"), ('"\\t"', "\t"), ("'\\t'", "\t"), (r"\t", "\t"), ('"|"', "|"), (";", ";")],
+)
+def test_a_delimiter_is_one_character(written, read):
+    text = LEAST.replace("key: id", f"key: id, delimiter: {written}")
+    assert parse_settings(text).data.delimiter == read
+
+
+@pytest.mark.parametrize("written", ['";;"', '""', "a", '"\\n"', "'\"'", '"é"', "7"])
+def test_a_delimiter_that_cannot_stand_between_cells_is_refused(written):
+    message = _message(LEAST.replace("key: id", f"key: id, delimiter: {written}"))
+    assert message.startswith("project.yaml: data.delimiter must be ")

@@ -25,7 +25,7 @@ def check_columns_give_what_rows_give(folder: Path) -> None:
     from hypothesis import HealthCheck, given, settings
     from hypothesis import strategies as st
 
-    odd = st.text(st.sampled_from("aé\"',;\n\r[]{}\0 1.-+_ex\ufeff\u2028\U0001f600"), max_size=8)
+    odd = st.text(st.sampled_from("aé\"',;\t|\n\r[]{}\0 1.-+_ex\ufeff\u2028\U0001f600"), max_size=8)
     number = st.one_of(
         st.floats().map(str),
         st.floats(width=32).map(repr),
@@ -57,7 +57,8 @@ def check_columns_give_what_rows_give(folder: Path) -> None:
     )
     raw = st.lists(
         st.one_of(
-            st.binary(max_size=9), st.sampled_from([b'"', b"\n", b"\r\n", b",", b'""', b"a"])
+            st.binary(max_size=9),
+            st.sampled_from([b'"', b"\n", b"\r\n", b",", b";", b"\t", b'""', b"a"]),
         ),
         max_size=9,
     )
@@ -80,6 +81,7 @@ def check_columns_give_what_rows_give(folder: Path) -> None:
         st.booleans(),
         st.sampled_from(["\n", "\r\n"]),
         st.sampled_from([b"", b"\xef\xbb\xbf"]),
+        st.sampled_from([",", ",", ";", "\t", "|"]),
         path_text,
         raw,
         st.integers(0, 99),
@@ -89,14 +91,16 @@ def check_columns_give_what_rows_give(folder: Path) -> None:
         quoted: bool,
         end: str,
         mark: bytes,
+        delimiter: str,
         text: str,
         odd_bytes: list[bytes],
         place: int,
     ) -> None:
-        data = as_csv([{**row, "path": text} for row in rows], [*COLUMNS, "path"], quoted)
+        whole = [{**row, "path": text} for row in rows]
+        data = as_csv(whole, [*COLUMNS, "path"], quoted, delimiter)
         lines = (mark + data.replace(b"\n", end.encode())).splitlines(keepends=True)
         lines.insert(min(place + 1, len(lines)), b"".join(odd_bytes))
-        _compare(project, folder / "a.csv", b"".join(lines))
+        _compare(project, folder / "a.csv", b"".join(lines), delimiter)
 
     @check
     @given(st.lists(typed, min_size=1, max_size=90), raw, st.integers(0, 99))
@@ -155,7 +159,7 @@ def _values_of(kind: pa.DataType) -> Any:
     return st.none() | found.get(kind, st.text(max_size=4))
 
 
-def _compare(project: Any, path: Path, data: bytes) -> None:
+def _compare(project: Any, path: Path, data: bytes, delimiter: str = ",") -> None:
     from components.ingest_examples.duplicates import find_duplicates
     from components.ingest_examples.part_reader import KEYS, SET_ASIDE, TALLY, Plan, read_part
     from components.ingest_examples.row_rules import RowRules, label_domain
@@ -166,7 +170,8 @@ def _compare(project: Any, path: Path, data: bytes) -> None:
 
     path.write_bytes(data)
     rules = RowRules("id", "label", label_domain(project.schema, "label"))
-    part = Part(str(path), path.name, path.suffix[1:])  # type: ignore[arg-type]
+    form: Any = path.suffix[1:]
+    part = Part(str(path), path.name, form, delimiter=delimiter)
     plan = Plan("s", [part], rules, project.settings.data.splits, 1, columns_of(project.schema))
     found: dict[str, list[Any]] = {}
     for name, value in read_part(plan, 0):

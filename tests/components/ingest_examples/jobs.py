@@ -213,14 +213,18 @@ def _values(example: Any) -> dict[str, Any]:
     return found
 
 
-def as_csv(rows: list[dict[str, Any]], columns: list[str] = COLUMNS, quoted: bool = False) -> bytes:
+def as_csv(
+    rows: list[dict[str, Any]],
+    columns: list[str] = COLUMNS,
+    quoted: bool = False,
+    delimiter: str = ",",
+) -> bytes:
     import csv
     import io
 
     text = io.StringIO()
-    writer = csv.writer(
-        text, lineterminator="\n", quoting=csv.QUOTE_ALL if quoted else csv.QUOTE_MINIMAL
-    )
+    quoting = csv.QUOTE_ALL if quoted else csv.QUOTE_MINIMAL
+    writer = csv.writer(text, lineterminator="\n", quoting=quoting, delimiter=delimiter)
     writer.writerow(columns)
     writer.writerows([row.get(name, "") for name in columns] for row in rows)
     return text.getvalue().encode()

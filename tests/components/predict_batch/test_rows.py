@@ -260,7 +260,7 @@ def test_line_that_is_no_row_is_named(tmp_path):
 
 def test_file_that_cannot_be_read(tmp_path):
     for name, content, message in (
-        ("rows.xml", b"<x/>", "must end in one of .csv, .jsonl"),
+        ("rows.xml", b"<x/>", "must end in one of .csv, .tsv, .jsonl"),
         ("rows.csv", b"", "must hold rows. Received: 0 bytes. Write it again."),
         ("rows.parquet", b"PAR1", "must be a whole Parquet file"),
         ("rows.csv.gz", gzip.compress(b"x\n1\n")[:-4], "must be CSV, whole if it is compressed"),

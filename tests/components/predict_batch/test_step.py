@@ -12,6 +12,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import yaml
 
 from components.predict_batch.step import predict_batch
 from perennial.errors import DataError
@@ -199,3 +200,37 @@ def test_numbers_of_a_csv_stay_numbers(predicted):
     schema = pq.read_schema(predicted / "regression.parquet")
     assert schema.field("age").type == schema.field("bmi").type == pa.float64()
     assert schema.field("id").type == pa.string()
+
+
+def test_another_delimiter_is_asked_for_or_set(predicted, tmp_path):
+    rows = pd.read_csv(predicted / "regression" / "data" / "2026-01-01.csv").head(4)
+    rows["note"] = ["a;b", 'c "d"', "e,f", ""]
+    rows.to_csv(tmp_path / "rows.csv", index=False, sep=";")
+    project, written = predicted / "regression", tmp_path / "rows.predictions.parquet"
+    settings = (project / "project.yaml").read_text()
+    by_comma = load_project(project)
+    code, _, error = forked(predict_by_command, by_comma, tmp_path / "rows.csv")
+    assert code == 3 and not written.exists()
+    assert "Received: semicolons: 'id;" in error and error.endswith(
+        "Name them with --delimiter, or write it again."
+    )
+    code, output, error = forked(
+        predict_by_command, by_comma, tmp_path / "rows.csv", "--delimiter", ";"
+    )
+    assert code == 0, (output, error)
+    asked = pd.read_parquet(written)
+    assert asked["id"].tolist() == rows["id"].tolist()
+    assert asked["note"].tolist() == ["a;b", 'c "d"', "e,f", None]
+    code, output, _ = forked(
+        predict_by_command, by_comma, tmp_path / "rows.csv", "--delimiter", "ab"
+    )
+    assert code == 2 and "must be one character" in output
+    written.unlink()
+    values = yaml.safe_load(settings)
+    values["data"]["delimiter"] = ";"
+    try:
+        (project / "project.yaml").write_text(yaml.safe_dump(values))
+        code, output, _ = forked(predict_by_command, load_project(project), tmp_path / "rows.csv")
+    finally:
+        (project / "project.yaml").write_text(settings)
+    assert code == 0 and pd.read_parquet(written).equals(asked), output

@@ -44,6 +44,7 @@ CASES = [
     Case("number", "True", 1.0, "1.0; so are `true` and `TRUE`, and `False` is 0.0"),
     Case("number", "seven", REFUSED, REFUSED),
     Case("number", "1,234", REFUSED, REFUSED),
+    Case("number", "1,5", REFUSED, "refused: a decimal point is asked for"),
     Case("number", "1_000", REFUSED, REFUSED),
     Case("number", 1e300, REFUSED, "refused: 32 bits hold up to 3.4e38", ("csv", "jsonl", "parquet", "table", "request")),
     Case("number", "n/a", MISSING, "a missing value, if `data.missing` has the word"),

@@ -22,7 +22,7 @@ feature {{ name: "x" type: {} value_count {{ min: 1 max: 1 }} }}
 def read_all(folder: Path) -> dict[tuple[int, str], Any]:
     """Number of a case and source -> what became of the value.
 
-    Batch prediction of a file is the source `batch csv`, and so on.
+    Batch prediction of a file is the source `batch csv`, and so on; `csv ;` is CSV with semicolons.
     """
     outcomes: dict[tuple[int, str], Any] = {}
     for kind, type_name in _TYPES.items():
@@ -34,10 +34,11 @@ def read_all(folder: Path) -> dict[tuple[int, str], Any]:
                 if source == "request":
                     outcomes[number, source] = _by_request(case)
                     continue
-                part = _write(folder, number, case, source)
-                outcomes[number, source] = _by_ingestion(project, part)
-                if source != "table":
-                    outcomes[number, f"batch {source}"] = _by_batch(part, case)
+                for name in ("csv", "csv ;") if source == "csv" else (source,):
+                    part = _write(folder, number, case, name)
+                    outcomes[number, name] = _by_ingestion(project, part)
+                    if source != "table":
+                        outcomes[number, f"batch {name}"] = _by_batch(part, case)
     return outcomes
 
 
@@ -45,11 +46,13 @@ def _write(folder: Path, number: int, case: Case, source: str) -> Any:
     from perennial.readers.rows import Part
     from schemas.project import TableSettings
 
-    path = folder / f"{number}.{source}"
+    source, _, delimiter = source.partition(" ")
+    path = folder / f"{number}{delimiter}.{source}"
     row = {"id": "a", "label": 1, "x": case.value}
     if source == "csv":
         with path.open("w", newline="") as stream:
-            csv.writer(stream).writerows([list(row), list(row.values())])
+            writer = csv.writer(stream, delimiter=delimiter or ",")
+            writer.writerows([list(row), list(row.values())])
     elif source == "jsonl":
         path.write_text(json.dumps(row) + "\n")
     elif source == "parquet":
@@ -75,7 +78,8 @@ def _write(folder: Path, number: int, case: Case, source: str) -> Any:
         engine.dispose()
         settings = TableSettings(url=url, table="t", span="day")
         return Part("", "t", "table", table=settings, span="1", without=("day",), missing=WORDS)
-    return Part(str(path), path.name, source, missing=WORDS)  # type: ignore[arg-type]
+    form: Any = source
+    return Part(str(path), path.name, form, missing=WORDS, delimiter=delimiter or ",")
 
 
 def _in_example(value: Any) -> Any:
