@@ -100,9 +100,8 @@ def _check_readable(
     _publish_keys(examples, output, [value_name(example, key) for _, example in left_out])
     gone = Counter(split for split, _ in left_out)
     rows = {split: count - gone[split] for split, count in ingestion.rows.items()}
-    labels = count_without(
-        ingestion.labels, [value_name(example, project.settings.label) for _, example in left_out]
-    )
+    lost = Counter(value_name(example, project.settings.label) for _, example in left_out)
+    labels = count_without(ingestion.labels, lost)
     reasons = [settled.excluded[place] for place in sorted(settled.excluded)]
     lines = [
         _line(project, span, example, why)

@@ -151,6 +151,7 @@ def _verdict(span: SpanValidation, run: str, again: bool) -> NewEvent:
         reasons=[f"{check.subject}: {check.message}" for check in span.failures],
         set_aside=span.set_aside,
         readable=not any(check.kind == "readable" for check in span.failures),
+        rows_digest=span.rows_digest,
     )
     version = f"{span.span.name}@{span.span.fingerprint}"
     if not span.quarantined:

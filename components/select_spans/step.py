@@ -9,7 +9,14 @@ from components.select_spans.former import choose_former
 from perennial.ledger.events import Ledger, NewEvent, started
 from perennial.project import Project
 from perennial.spans.landed import find_landed
-from perennial.spans.window import Judgements, Window, choose_window, decide_work, number_versions
+from perennial.spans.window import (
+    Judgements,
+    Window,
+    choose_window,
+    decide_work,
+    number_versions,
+    rows_outside,
+)
 from perennial.storage.watched_files import served_fingerprint
 from perennial.training.hyperparameters import usable
 from perennial.training.stages import choose_stages
@@ -41,11 +48,13 @@ def select_spans(
         DataError: Spans cannot be found or read, or a judged version changed in its place.
     """
     ledger = Ledger(project.ledger_url)
-    chosen = find_window(project, ledger.judged_spans())
+    judged = ledger.judged_spans()
+    chosen = find_window(project, judged)
     trains = decide_work(chosen.spans, chosen.new, asked=retrain or tune or attempt > 0) == "train"
     selection = make_selection(project, ledger, chosen, run, tune, attempt, trains)
     ledger.append_once(start_of(selection))
-    return selection
+    known_rows = rows_outside(judged, chosen.spans) if trains else {}
+    return selection.model_copy(update={"known_rows": known_rows})
 
 
 def make_selection(

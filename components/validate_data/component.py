@@ -26,7 +26,8 @@ def validate_data(
         spans = PreparedSpans.of_run(step.results, selected).read(selected.window)
         checked = [span.checked for span in spans]
         statistics = [span.statistics for span in spans]
-        if not step.is_kept(selected.new_spans, selected.released, checked, statistics):
+        known_rows = selected.known_rows
+        if not step.is_kept(selected.new_spans, selected.released, checked, statistics, known_rows):
             result = validate_data(
                 step.project,
                 selected.new_spans,
@@ -34,6 +35,7 @@ def validate_data(
                 [step.input(reference) for reference in checked],
                 [step.input(reference) for reference in statistics],
                 *(step.output(name) for name in outputs),
+                known_rows,
             )
             step.publish("accepted" if result.accepted else "rejected")
         answer: str = step.value

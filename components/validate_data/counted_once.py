@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gzip
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -51,13 +51,13 @@ def leave_out(
         (output / SET_ASIDE_FILE).write_bytes(before)
     if (span.checked / DATA_DOCS).is_dir():
         link_tree(span.checked / DATA_DOCS, output / DATA_DOCS)
-    left = _LeftOut()
+    record = span.record
+    left = _LeftOut(record.labels)
     with (output / SET_ASIDE_FILE).open("a", encoding="utf-8") as lines:
         for file in map(Path, split_files(span.checked)):
             target = output / file.relative_to(span.checked)
             for line in _copy(project, file, target, surplus, names, span.name, left):
                 lines.write(f"{line}\n")
-    record = span.record
     gone = sum(left.rows.values())
     if gone != len(surplus.high):
         raise IntegrityError(
@@ -80,10 +80,14 @@ def leave_out(
 
 @dataclass
 class _LeftOut:
-    """Tally of what was left out so far: rows by split, labels, and a digest of the keys."""
+    """Tally of what was left out so far: rows by split, labels, and a digest of the keys.
 
+    Of labels that the span does not count, as they are too many, nothing is kept.
+    """
+
+    counted_labels: Collection[str]
     rows: Counter[str] = field(default_factory=Counter)
-    labels: list[str] = field(default_factory=list)
+    labels: Counter[str] = field(default_factory=Counter)
     digest: str = ""
 
 
@@ -122,7 +126,8 @@ def _copy(
                 left.digest = digest_value([left.digest, digests[gone].tobytes().hex()])
             for number in gone:
                 example = tf.train.Example.FromString(records[number])
-                left.labels.append(value_name(example, label))
+                if (value := value_name(example, label)) in left.counted_labels:
+                    left.labels[value] += 1
                 reason = _explain(key, value_name(example, key), surplus, places[number], names)
                 yield SetAside(
                     span=span,

@@ -21,12 +21,14 @@ class Repetition:
         rows: How many of them have a key of another span, by its name.
         same: How many of `rows` have the same values, too, by the name of the other span.
         copy_of: The name of a span with the same bytes, also of one that is not in the window.
+        rows_of: The name of a span with the same rows that is not in the window.
     """
 
     span_rows: int
     rows: Mapping[str, int]
     same: Mapping[str, int]
     copy_of: str | None = None
+    rows_of: str | None = None
 
 
 def check_duplicates(
@@ -52,6 +54,11 @@ def check_duplicates(
     verdict: Literal["passed", "failed", "set_aside"] = "failed"
     if repetition.copy_of is not None:
         message = f"expected rows of its own; received the bytes of span {repetition.copy_of}"
+    elif repetition.rows_of is not None:
+        message = (
+            f"expected rows of its own; received the same rows as span {repetition.rows_of}, "
+            "which is not in the window any more"
+        )
     elif not total:
         verdict, message = "passed", "no row has the key of a row in another span"
     elif same == rows:

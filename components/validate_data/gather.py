@@ -12,6 +12,7 @@ from components.validate_data.statistics_view import render_statistics
 from perennial.data.distributions import Distribution, merge_spans, read_distributions
 from perennial.data.examples import split_files, split_prefix
 from perennial.data.merge_statistics import combine_statistics
+from perennial.data.row_keys import digest_rows
 from perennial.data.statistics import read_statistics, write_statistics
 from perennial.errors import DataError
 from perennial.project import Project
@@ -45,6 +46,11 @@ class Measured:
     def summary(self) -> DatasetFeatureStatisticsList:
         """Reads TFDV's statistics."""
         return read_statistics(self.statistics)
+
+    @cached_property
+    def rows_digest(self) -> str | None:
+        """Computes the digest of its rows, the same in whatever order they landed."""
+        return digest_rows(self.checked)
 
     @property
     def name(self) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from components.validate_data.counted_once import leave_out
@@ -22,10 +22,19 @@ class Repetitions:
         project: Names the key, and says what becomes of such rows.
         spans: The spans of the window, oldest first; a span's number is its place here.
         scratch: A folder to work in.
+        known_rows: Digests of the rows of spans that are not in the window, each with the name of
+            its span.
     """
 
-    def __init__(self, project: Project, spans: Sequence[Measured], scratch: Path) -> None:
+    def __init__(
+        self,
+        project: Project,
+        spans: Sequence[Measured],
+        scratch: Path,
+        known_rows: Mapping[str, str],
+    ) -> None:
         self._project, self._spans, self._scratch = project, spans, scratch
+        self._known_rows = known_rows
         self._shared = SharedKeys([span.checked for span in spans], scratch)
 
     def check(self, number: int, others: Collection[int]) -> Check:
@@ -33,8 +42,9 @@ class Repetitions:
         settings, span = self._project.settings, self._spans[number]
         key, severity = settings.data.key, settings.checks.duplicates
         copy_of = span.record.span.same_as
+        rows_of = self._find_known(span)
         reason = self._obstacle(span, others)
-        if reason is not None and copy_of is None:
+        if reason is not None and copy_of is None and rows_of is None:
             return not_compared(key, reason, severity)
         overlap = self._shared.overlap(number, others)
         names = [other.name for other in self._spans]
@@ -43,6 +53,7 @@ class Repetitions:
             rows={names[other]: count for other, count in overlap.rows.items()},
             same={names[other]: count for other, count in overlap.same.items()},
             copy_of=copy_of,
+            rows_of=rows_of,
         )
         limit = settings.checks.set_aside
         return check_duplicates(key, repetition, settings.data.duplicates, limit, severity)
@@ -61,6 +72,12 @@ class Repetitions:
             )
             for number, keys in surplus.items()
         }
+
+    def _find_known(self, span: Measured) -> str | None:
+        """Names the span that had the same rows and is not in the window."""
+        digest = span.rows_digest
+        name = None if digest is None else self._known_rows.get(digest)
+        return name if name != span.name else None
 
     def _obstacle(self, span: Measured, others: Collection[int]) -> str | None:
         """Says why a span cannot be compared with others."""

@@ -72,6 +72,7 @@ def validate_data(
     window: Path,
     measured: Path,
     validation: Path,
+    known_rows: Mapping[str, str] | None = None,
 ) -> Validation:
     """Validates the new spans of a window.
 
@@ -89,6 +90,8 @@ def validate_data(
         measured: Becomes a folder with the good spans' combined statistics.
         validation: Becomes a folder with `validation.json` and, of each new span,
             `data_docs/<span>/`, `statistics/<span>.html` and `set_aside/<span>.jsonl`.
+        known_rows: Digests of the rows of spans that are not in the window and were trained on,
+            each with the name of the span.
 
     Raises:
         ProjectError: The schema cannot be used.
@@ -99,7 +102,7 @@ def validate_data(
         folder.mkdir(parents=True)
     spans = [Measured(*folders) for folders in zip(checked, statistics, strict=True)]
     with tempfile.TemporaryDirectory(prefix=".counted-", dir=window) as scratch:
-        repetitions = Repetitions(project, spans, Path(scratch))
+        repetitions = Repetitions(project, spans, Path(scratch), known_rows or {})
         judged = _judge_spans(project, spans, new_spans, released, repetitions)
         good = [number for number, verdict in enumerate(judged) if verdict.in_window]
         counted = repetitions.count_once(good)
@@ -361,6 +364,7 @@ def _judge(span: Measured, new: bool, released: bool, checks: list[Check]) -> Sp
         checks=checks,
         set_aside=record.set_aside,
         released=released,
+        rows_digest=span.rows_digest if new else None,
     )
 
 

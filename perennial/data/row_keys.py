@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 ROW_KEYS_FILE = "row_keys.npy"
 DIGEST_BYTES = 16
+_SPAN_DIGEST_BYTES = 8  # of the few thousand spans of a ledger no two are alike by chance
 _ROWS_AT_ONCE = 1 << 20
 # `high` and `low` are the digest of the key, `values` is the beginning of the example's digest.
 ROW_KEY = np.dtype([("high", "<u8"), ("low", "<u8"), ("values", "<u8")])
@@ -59,6 +60,20 @@ def read_row_keys(folder: Path) -> RowKeys:
         return np.empty(0, ROW_KEY)
     keys: RowKeys = np.load(path, mmap_mode="r")
     return keys
+
+
+def digest_rows(folder: Path) -> str | None:
+    """Computes a digest of the keys and values of a folder's rows; None: it has no keys.
+
+    It is the same in whatever order the rows landed, as the file has them in the order of keys.
+    """
+    keys = read_row_keys(folder)
+    if not len(keys):
+        return None
+    whole = hashlib.blake2b(digest_size=_SPAN_DIGEST_BYTES)
+    for start in range(0, len(keys), _ROWS_AT_ONCE):
+        whole.update(keys[start : start + _ROWS_AT_ONCE].tobytes())
+    return whole.hexdigest()
 
 
 def keys_without(keys: RowKeys, gone: NDArray[np.uint64]) -> Iterator[RowKeys]:

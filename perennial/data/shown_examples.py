@@ -39,10 +39,9 @@ def value_name(example: tf.train.Example, feature: str) -> str:
     )
 
 
-def count_without(counts: Mapping[str, int], gone: list[str]) -> dict[str, int]:
+def count_without(counts: Mapping[str, int], gone: Counter[str]) -> dict[str, int]:
     """Subtracts counts by name; a name of which none is left is dropped."""
-    left = Counter(gone)
-    return {name: count - left[name] for name, count in counts.items() if count > left[name]}
+    return {name: count - gone[name] for name, count in counts.items() if count > gone[name]}
 
 
 def _values(feature: tf.train.Feature) -> list[Any]:

@@ -11,6 +11,8 @@ from perennial.ledger.events import SpanVerdict, Verdict
 from perennial.spans.names import LandedSpan, span_order
 from schemas.records import Span
 
+_MOST_OUTSIDE = 1000
+
 Judgements = Mapping[str, Sequence[SpanVerdict]]
 State = Verdict | Literal["new"]
 Work = Literal["train", "nothing_new"]
@@ -111,6 +113,24 @@ def choose_window(spans: Sequence[Span], judged: Judgements, size: int) -> Windo
         new=[name for name, state in states.items() if state in ("new", "released", "reopened")],
         released=[name for name, state in states.items() if state == "released"],
     )
+
+
+def rows_outside(judged: Judgements, window: Sequence[Span]) -> dict[str, str]:
+    """Gives the rows that were trained on and are not in the window: digest -> name of the span.
+
+    The newest thousand spans are enough, and few enough to be handed to every run.
+    """
+    inside = {(span.name, span.fingerprint) for span in window}
+    known = sorted(
+        (event.number, event.judged.rows_digest, name)
+        for name, verdicts in judged.items()
+        for event in verdicts
+        if event.verdict == "accepted"
+        and event.judged.rows_digest is not None
+        and (name, event.judged.span.fingerprint) not in inside
+    )
+    # The first span with these rows is the original.
+    return {digest: name for _, digest, name in reversed(known[-_MOST_OUTSIDE:])}
 
 
 def decide_work(window: Sequence[Span], new: Sequence[str], asked: bool) -> Work:

@@ -79,6 +79,8 @@ class Selection(FileRecord):
     the champion is held against. `fence` is the number of the lease that the run holds; None: it
     took none. `stages` names the steps that the
     pipeline has because the settings ask for them; None: the run was before pipelines differed.
+    `known_rows` are digests of the rows of spans that are not in the window and were trained on,
+    each with the name of the span; the ledger, which they come from, holds them no second time.
     """
 
     FILE: ClassVar[str] = "selection.json"
@@ -103,6 +105,7 @@ class Selection(FileRecord):
     resumes: str | None = None
     champion: Champion | None = None
     former: list[Champion] = []
+    known_rows: dict[str, str] = {}
     git_commit: str | None = None
     fence: int | None = None
 

@@ -126,6 +126,30 @@ def test_a_new_column_is_optional(fares):
     assert trained_on(fares) == days(1, 2)
 
 
+def test_rows_of_a_span_that_has_left_the_window_wait_under_another_name(fares):
+    """In another order and in another format; the file that they came in first is gone, too."""
+    first = fares.folder / "data" / "2026-01-01.csv"
+    kept, settings = first.read_text(), (fares.folder / "project.yaml").read_text()
+    header, *rows = kept.splitlines()
+    copy = first.with_name("2026-01-20.csv")
+    copy.write_text("\n".join([header, *reversed(rows)]).replace(",", ";") + "\n")
+    changed = yaml.safe_load(settings)
+    changed["data"] |= {"window": 1, "delimiter": ";"}
+    try:
+        first.unlink()
+        (fares.folder / "project.yaml").write_text(yaml.safe_dump(changed))
+        ended = fares.run().ended
+    finally:
+        first.write_text(kept)
+        (fares.folder / "project.yaml").write_text(settings)
+        copy.unlink()
+    assert ended.outcome == "data_rejected"
+    assert ended.reasons[0] == (
+        "span 2026-01-20 was refused: id: expected rows of its own; received the same rows as span "
+        "2026-01-01, which is not in the window any more"
+    )
+
+
 def test_a_new_column_with_a_default_a_wider_type_and_a_column_that_is_gone(fares):
     land(fares, 3, rain=lambda number: number % 3, miles=lambda number: number + 0.5)
     told = walk(fares, "--default", "rain=0")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,7 +12,7 @@ from components.select_spans.step import make_instances
 from perennial.errors import DataError
 from perennial.ledger.events import SpanVerdict
 from perennial.spans.names import LandedSpan
-from perennial.spans.window import choose_window, number_versions, state_of
+from perennial.spans.window import choose_window, number_versions, rows_outside, state_of
 from schemas.project import ProjectSettings
 from schemas.records import Span, SpanJudged
 
@@ -192,6 +194,31 @@ def test_the_span_that_came_second_with_the_same_bytes_names_the_first():
     for verdicts in (first, [*first, ("2026-01-01", "a", ["quarantined"])]):
         copies = {span.name: span.same_as for span in number_versions(landed, _judged(verdicts))}
         assert copies == {"2026-01-01": "2026-01-02", "2026-01-02": None, "2026-01-03": None}
+
+
+def test_rows_that_were_trained_on_are_known_when_their_span_is_not_in_the_window():
+    """Those of verdicts that are older than the digest are not; the first span is the original."""
+    judged = _judged(
+        [
+            ("2026-01-01", "a", ["accepted"]),
+            ("2026-01-02", "b", ["quarantined"]),
+            ("2026-01-03", "c", ["quarantined", "released", "accepted"]),
+            ("2026-01-04", "d", ["accepted"]),
+            ("2026-01-05", "a", ["accepted"]),
+            ("2026-01-06", "b", ["accepted"]),
+        ]
+    )
+    for verdicts in judged.values():
+        for number, event in enumerate(verdicts):
+            body = event.judged.model_dump(exclude={"rows_digest"})
+            if body["span"]["fingerprint"] != "d":
+                body["rows_digest"] = f"rows of {body['span']['fingerprint']}"
+            verdicts[number] = replace(event, judged=SpanJudged.model_validate(body))
+    window = number_versions(_landed({"2026-01-06": "b"}), judged)
+    assert rows_outside(judged, window) == {"rows of a": "2026-01-01", "rows of c": "2026-01-03"}
+    # Another version of a span that is in the window is not in it.
+    window = number_versions(_landed({"2026-01-06": "c"}), judged)
+    assert rows_outside(judged, window)["rows of b"] == "2026-01-06"
 
 
 @given(

@@ -36,7 +36,13 @@ class Found:
     examples: dict[str, int]
 
 
-def validate_days(project: Project, days: Sequence[Day], folder: Path, made: Path) -> Found:
+def validate_days(
+    project: Project,
+    days: Sequence[Day],
+    folder: Path,
+    made: Path,
+    known_rows: Mapping[str, str] | None = None,
+) -> Found:
     """Validates spans that are made from rows.
 
     The examples and the statistics are real ones, kept in `made`.
@@ -51,7 +57,8 @@ def validate_days(project: Project, days: Sequence[Day], folder: Path, made: Pat
     new, released = (
         [day.name for day in days if getattr(day, what)] for what in ("new", "released")
     )
-    validation = validate_data(project, new, released, checked, statistics, *outputs)
+    spans = new, released, checked, statistics
+    validation = validate_data(project, *spans, *outputs, known_rows)
     return Found(folder, validation, measured_examples(folder / "measured"))
 
 

@@ -266,6 +266,29 @@ def test_the_same_bytes_are_told_also_of_a_span_that_has_left_the_window(tmp_pat
     assert by_name(found)["2"].quarantined
 
 
+def test_the_same_rows_are_told_also_of_a_span_that_has_left_the_window(tmp_path, run, made):
+    first = by_name(run(tmp_path / "first", [Day("1"), Day("2")]))
+    assert first["1"].rows_digest not in (None, first["2"].rows_digest)
+    days = [
+        Day("2", {"again": (2, 300)}, new=False),
+        Day("3", {"again": (1, 300)}),
+        Day("4", {"again": (1, 299)}),
+    ]
+    # Digests of rows that are known; of a span's own earlier version nothing is told.
+    known = {first["1"].rows_digest: "1", "another": "0"}
+    project, folder = make_project(tmp_path / "project"), tmp_path / "later"
+    found = forked(validate_days, project, days, folder, made, known)
+    assert duplicates(found, "3").message == (
+        "expected rows of its own; received the same rows as span 1, which is not in the window "
+        "any more"
+    )
+    assert by_name(found)["3"].quarantined and by_name(found)["3"].rows_digest in known
+    assert list(linked(found)) == ["2", "4"] and by_name(found)["2"].rows_digest is None
+    own = {first["1"].rows_digest: "3"}
+    again = forked(validate_days, project, days, tmp_path / "own", made, own)
+    assert list(linked(again)) == ["2", "3", "4"]
+
+
 def test_old_rows_in_a_new_span_count_once(tmp_path, run):
     found = run(tmp_path, [Day("1", new=False), Day("2", OLD_AND_NEW)])
     check = duplicates(found, "2")
