@@ -12,7 +12,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
 import yaml
@@ -20,6 +20,7 @@ import yaml
 from perennial.project import Project, load_project
 from perennial.tfx_compat import import_tfdv, prepare_process
 
+Made = TypeVar("Made")
 MODULE = '''"""Scales every column, by an analyser for each of them or by one for all together."""
 
 import tensorflow as tf
@@ -83,11 +84,15 @@ def main() -> None:
     timed("TensorFlow Transform alone", lambda: analyse_alone(project, made["window"]))
 
 
-def timed(name: str, step: Callable[[], Any]) -> None:
-    """Prints the processor seconds of a step, which hardly depend on what else is going on."""
+def timed(name: str, step: Callable[[], Made]) -> Made:
+    """Prints the processor seconds of a step, which hardly depend on what else is going on.
+
+    Gives what the step made.
+    """
     began = time.process_time()
-    step()
+    made = step()
     print(json.dumps([name, time.process_time() - began]), flush=True)
+    return made
 
 
 def make_project(folder: Path, columns: int, rows: int, together: bool) -> Project:
