@@ -90,7 +90,7 @@ def measure_check(spans: int, rows: int, folder: Path) -> None:
         check = timed("check the new span", lambda: repetitions.check(newest, range(newest)))
         counted = timed("leave out known rows", lambda: repetitions.count_once(range(spans)))
         print("end", flush=True)
-    gone = counted[newest].record.set_aside
+        gone = counted[newest].record.set_aside
     if check.verdict != "set_aside" or gone != int(KNOWN * rows):
         sys.exit(f"error: {KNOWN:.0%} of {rows} rows must be known. Received: {gone} {check}")
 
