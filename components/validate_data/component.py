@@ -34,7 +34,9 @@ def validate_data(
                 selected.released,
                 [step.input(reference) for reference in checked],
                 [step.input(reference) for reference in statistics],
-                *(step.output(name) for name in outputs),
+                step.output("window"),
+                step.output("measured"),
+                step.output("validation"),
                 known_rows,
             )
             step.publish("accepted" if result.accepted else "rejected")
