@@ -11,6 +11,7 @@
     │   └── LeaseLostError    another run has taken over from this one
     ├── RegistryError         the registry lacks or refuses something
     ├── StoreError            the root cannot be read or written
+    │   └── LostError         what was stored there is gone, or is not what it was
     ├── IntegrityError        bytes are not the ones that were evaluated
     ├── TrainingError         a model could not be trained
     └── ServingError          the server does not answer as evaluation did
@@ -143,6 +144,10 @@ class RegistryError(PerennialError):
 
 class StoreError(PerennialError):
     """The root, where results are kept, cannot be read or written."""
+
+
+class LostError(StoreError):
+    """What was stored in the root is gone, or is not what it was."""
 
 
 class IntegrityError(PerennialError):

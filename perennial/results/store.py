@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from perennial import __version__
-from perennial.errors import StoreError
+from perennial.errors import LostError
 from perennial.storage.digests import digest_file, digest_value
 from perennial.storage.objects import FolderObjects, ListedObject, Objects, open_objects
 from schemas.records import Reference, StepResult, StoredFile, StoredOutput
@@ -113,12 +113,13 @@ class Results:
         """Lists the files of an output.
 
         Raises:
-            StoreError: It is not there any more.
+            LostError: It is not there any more.
+            StoreError: The root cannot be read.
         """
         result = self.find(reference.step, reference.key)
         output = result.outputs.get(reference.output) if result is not None else None
         if output is None or output.digest != reference.digest:
-            raise StoreError(
+            raise LostError(
                 f"root {self._objects.location}",
                 f"must hold what {reference.step} made ({reference.output})",
                 "no such result" if output is None else "another result",
@@ -130,7 +131,7 @@ class Results:
         """Reads one file of an output.
 
         Raises:
-            StoreError: It is not there any more.
+            LostError: It is not there any more.
         """
         data = self._objects.read(object_name(file.digest))
         if data is None:
@@ -141,12 +142,18 @@ class Results:
         """Fills a folder with the files of an output, which must not be changed.
 
         Raises:
-            StoreError: The output is not there any more, or cannot be read.
+            LostError: The output is not there any more, or is damaged. Its result is forgotten, so
+                that the next run makes it anew.
+            StoreError: The root cannot be read.
         """
         files = self.files_of(reference)
         for parent in {folder / Path(file.path).parent for file in files} | {folder}:
             parent.mkdir(parents=True, exist_ok=True)
-        self._in_parallel(lambda file: self._stage_file(file, folder / file.path), files)
+        try:
+            self._in_parallel(lambda file: self._stage_file(file, folder / file.path), files)
+        except LostError:
+            self._objects.delete(result_name(reference.step, reference.key))
+            raise
 
     def _store(self, folder: Path, metadata: dict[str, Any]) -> StoredOutput:
         paths = sorted(path for path in folder.rglob("*") if path.is_file())
@@ -189,12 +196,14 @@ class Results:
                 raise self._damaged(name, "other bytes")
             self._copies.add(temporary, name)
 
-    def _damaged(self, name: str, received: str) -> StoreError:
-        return StoreError(
+    def _damaged(self, name: str, received: str) -> LostError:
+        """Removes a damaged object, and makes the message."""
+        self._objects.delete(name)
+        return LostError(
             f"root {self._objects.location}: {name}",
             "must hold the bytes that were stored",
             received,
-            "Remove that object; the next run makes it anew.",
+            "It was removed: run again, which makes it anew.",
         )
 
     def _in_parallel(self, work: Callable[[T], Any], items: Iterable[T]) -> list[Any]:

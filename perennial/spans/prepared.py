@@ -91,7 +91,13 @@ class PreparedSpans:
 
     def _find(self, span: Span) -> PreparedSpan | None:
         result = self._results.find(STEP, self._key(span))
-        return PreparedSpan.model_validate(result.value) if result is not None else None
+        if result is None:
+            return None
+        prepared = PreparedSpan.model_validate(result.value)
+        made = (prepared.checked, prepared.statistics)
+        # One that was found lost since is forgotten: then the span is to be prepared again.
+        whole = all(self._results.find(one.step, one.key) is not None for one in made)
+        return prepared if whole else None
 
     def _key(self, span: Span) -> str:
         return key_of(STEP, "", [*self._digests, span.model_dump(mode="json")])

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from typing_extensions import override
 
-from perennial.errors import PerennialError, StoreError, describe_error
+from perennial.errors import LostError, PerennialError, StoreError, describe_error
 from perennial.storage.files import is_url, shown_uri
 
 _ATTEMPTS = 6
@@ -44,7 +44,7 @@ class Objects(ABC):
     """A store of named objects; names have `/` between their parts.
 
     Raises:
-        StoreError: Any method: the store cannot be reached, or refuses.
+        StoreError: Any method of one on a server: it cannot be reached, or refuses.
     """
 
     location: str
@@ -86,73 +86,69 @@ def open_objects(root: str) -> Objects:
 
 
 class FolderObjects(Objects):
-    """Objects as files of a folder, which share their bytes with what they were made of."""
+    """Objects as files of a folder, which share their bytes with what they were made of.
+
+    Errors of the file system stay what they are: what to do is known of each.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.location, self._folder = str(folder), folder
 
     @override
     def read(self, name: str) -> bytes | None:
-        with self._reported("be readable"):
-            try:
-                return (self._folder / name).read_bytes()
-            except FileNotFoundError:
-                return None
+        try:
+            return (self._folder / name).read_bytes()
+        except FileNotFoundError:
+            return None
 
     @override
     def write_once(self, name: str, data: bytes) -> bool:
-        with self._reported("take new files"):
-            return self._publish(name, lambda temporary: temporary.write_bytes(data))
+        return self._publish(name, lambda temporary: temporary.write_bytes(data))
 
     @override
     def add(self, file: Path, name: str) -> None:
         target = self._folder / name
-        with self._reported("take new files"):
-            if target.exists():
-                return
-            target.parent.mkdir(parents=True, exist_ok=True)
-            _flush(file)
-            try:
-                os.link(file.resolve(), target)
-            except FileExistsError:
-                return
-            except OSError:  # another file system, or one without hard links
-                self._publish(name, lambda temporary: shutil.copyfile(file, temporary))
+        if target.exists():
+            return
+        target.parent.mkdir(parents=True, exist_ok=True)
+        _flush(file)
+        try:
+            os.link(file.resolve(), target)
+        except FileExistsError:
+            return
+        except OSError:  # another file system, or one without hard links
+            self._publish(name, lambda temporary: shutil.copyfile(file, temporary))
 
     @override
     def fetch(self, name: str, file: Path) -> None:
-        with self._reported("hold what earlier steps made"):
-            try:
-                os.link(self._folder / name, file)
-            except FileNotFoundError as error:
-                raise _lost(self.location, name) from error
-            except OSError:
-                shutil.copyfile(self._folder / name, file)
+        try:
+            os.link(self._folder / name, file)
+        except FileNotFoundError as error:
+            raise _lost(self.location, name) from error
+        except OSError:
+            shutil.copyfile(self._folder / name, file)
 
     @override
     def list(self, folder: str) -> Iterator[ListedObject]:
-        with self._reported("be readable"):
-            for place, _, files in os.walk(self._folder / folder):
-                for file in files:
-                    path = Path(place, file)
-                    if not file.startswith("."):  # one that is being written
-                        name, status = path.relative_to(self._folder).as_posix(), path.stat()
-                        # Of a hard link: since when the object has its name.
-                        written = datetime.fromtimestamp(status.st_ctime, UTC)
-                        yield ListedObject(name, status.st_size, written)
+        for place, _, files in os.walk(self._folder / folder):
+            for file in files:
+                path = Path(place, file)
+                if not file.startswith("."):  # one that is being written
+                    name, status = path.relative_to(self._folder).as_posix(), path.stat()
+                    # Of a hard link: since when the object has its name.
+                    written = datetime.fromtimestamp(status.st_ctime, UTC)
+                    yield ListedObject(name, status.st_size, written)
 
     @override
     def delete(self, name: str) -> None:
-        with self._reported("let files be removed"):
-            (self._folder / name).unlink(missing_ok=True)
+        (self._folder / name).unlink(missing_ok=True)
 
     def size(self, name: str) -> int | None:
         """Gives an object's bytes; None where there is none."""
-        with self._reported("be readable"):
-            try:
-                return (self._folder / name).stat().st_size
-            except FileNotFoundError:
-                return None
+        try:
+            return (self._folder / name).stat().st_size
+        except FileNotFoundError:
+            return None
 
     @contextmanager
     def temporary(self, name: str) -> Iterator[Path]:
@@ -178,9 +174,6 @@ class FolderObjects(Objects):
                 return False
             return True
 
-    def _reported(self, expected: str) -> _Reported:
-        return _Reported(self.location, expected)
-
 
 class RemoteObjects(Objects):
     """Objects of a store behind a URL; faults that pass are tried again.
@@ -190,7 +183,7 @@ class RemoteObjects(Objects):
 
     def __init__(self, url: str) -> None:
         self.location = shown_uri(url)
-        with self._reported("be a place that a driver can write to"):
+        with _reported(self.location, "be a place that a driver can write to"):
             from fsspec.core import url_to_fs
 
             system, path = url_to_fs(url)
@@ -199,7 +192,7 @@ class RemoteObjects(Objects):
 
     @override
     def read(self, name: str) -> bytes | None:
-        with self._reported("be readable"):
+        with _reported(self.location, "be readable"):
             try:
                 data: bytes = self._tried(lambda: self._system.cat_file(self._at(name)))
             except FileNotFoundError:
@@ -208,7 +201,7 @@ class RemoteObjects(Objects):
 
     @override
     def write_once(self, name: str, data: bytes) -> bool:
-        with self._reported("take new objects"):
+        with _reported(self.location, "take new objects"):
             try:
                 self._tried(lambda: self._system.pipe_file(self._at(name), data, mode="create"))
             except FileExistsError:
@@ -223,14 +216,14 @@ class RemoteObjects(Objects):
 
     @override
     def add(self, file: Path, name: str) -> None:
-        with self._reported("take new objects"):
+        with _reported(self.location, "take new objects"):
             # Named after its contents: written twice it is the same.
             if not self._tried(lambda: self._system.exists(self._at(name))):
                 self._tried(lambda: self._system.put_file(str(file), self._at(name)))
 
     @override
     def fetch(self, name: str, file: Path) -> None:
-        with self._reported("hold what earlier steps made"):
+        with _reported(self.location, "hold what earlier steps made"):
             try:
                 self._tried(lambda: self._system.get_file(self._at(name), str(file)))
             except FileNotFoundError as error:
@@ -238,7 +231,7 @@ class RemoteObjects(Objects):
 
     @override
     def list(self, folder: str) -> Iterator[ListedObject]:
-        with self._reported("be readable"):
+        with _reported(self.location, "be readable"):
             try:
                 listed = self._tried(
                     lambda: self._system.find(self._at(folder), detail=True, withdirs=False)
@@ -251,7 +244,7 @@ class RemoteObjects(Objects):
 
     @override
     def delete(self, name: str) -> None:
-        with self._reported("let objects be removed"):
+        with _reported(self.location, "let objects be removed"):
             try:
                 self._tried(lambda: self._system.rm_file(self._at(name)))
             except FileNotFoundError:
@@ -282,9 +275,6 @@ class RemoteObjects(Objects):
 
         return fresh
 
-    def _reported(self, expected: str) -> _Reported:
-        return _Reported(self.location, expected)
-
 
 def is_passing(error: BaseException) -> bool:
     """Tells whether another attempt may succeed: not where something is missing, full or denied."""
@@ -295,25 +285,19 @@ def is_passing(error: BaseException) -> bool:
     return not isinstance(error, ImportError | ValueError | TypeError | AttributeError)
 
 
-class _Reported:
-    """Turns a store's errors into a message that names it."""
-
-    def __init__(self, location: str, expected: str) -> None:
-        self._location, self._expected = location, expected
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if not isinstance(error, Exception) or isinstance(error, PerennialError):
-            return
-        remedy = (
-            "Check the address, the account's rights and the space that is left; then run again."
-        )
+@contextmanager
+def _reported(location: str, expected: str) -> Iterator[None]:
+    """Turns errors of a store on a server into a message that names it."""
+    try:
+        yield
+    except PerennialError:
+        raise
+    except Exception as error:
+        remedy = "Check the address, the account's rights and the free space, then run again."
         if isinstance(error, ImportError):
             remedy = f"Install the driver of its file system: {error}."
         raise StoreError(
-            f"root {self._location}", f"must {self._expected}", describe_error(error), remedy
+            f"root {location}", f"must {expected}", describe_error(error), remedy
         ) from error
 
 
@@ -330,8 +314,8 @@ def _written(details: Mapping[str, Any]) -> datetime:
     return datetime.now(UTC)
 
 
-def _lost(location: str, name: str) -> StoreError:
-    return StoreError(
+def _lost(location: str, name: str) -> LostError:
+    return LostError(
         f"root {location}",
         "must hold what earlier steps made",
         f"no {name}",

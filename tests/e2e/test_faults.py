@@ -57,26 +57,28 @@ def test_a_second_run_stops_until_the_first_is_asleep_which_then_records_nothing
     ]
 
 
-def test_full_disk_ends_in_a_message_and_loses_nothing(tmp_path):
-    """What steps make goes to a file system with room for nothing."""
+def test_full_disk_ends_in_a_message_and_loses_nothing(tmp_path, monkeypatch):
+    """What steps make goes to a file system with room for little, which is then made larger."""
     digits = make_digits(tmp_path / "digits", **QUICK)
     digits.land("--days", "1")
-    full = digits.project.state / "objects"
-    full.mkdir(parents=True)
-    mount = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", full], check=False)
-    if mount.returncode != 0:
+    root = tmp_path / "root"
+    root.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", root]
+    if subprocess.run(mount, check=False).returncode != 0:
         pytest.skip("mounting a small file system needs root")
+    monkeypatch.setenv("PERENNIAL_ROOT", str(root))
     try:
         done = digits.command("run", "--json")
+        result = json.loads(done.stdout.splitlines()[-1])
+        assert done.returncode == 1 and result["outcome"] == "failed"
+        said, _, log = result["reasons"][0].partition(" (all of it: ")
+        assert "no space left on the disk" in said and len(said) < 200
+        assert "kubeflow.log, line" in log and "Traceback" not in done.stderr
+        assert digits.ledger.judged_spans() == {} and digits.ledger.champion() is None
+        subprocess.run(["mount", "-o", "remount,size=200m", root], check=True)
+        assert digits.run_command()[1]["outcome"] == "promoted"
     finally:
-        subprocess.run(["umount", "-l", full], check=True)
-    result = json.loads(done.stdout.splitlines()[-1])
-    assert done.returncode == 1 and result["outcome"] == "failed"
-    said, _, log = result["reasons"][0].partition(" (all of it: ")
-    assert "no space left on the disk" in said and len(said) < 200 and "kubeflow.log, line" in log
-    assert "Traceback" not in done.stderr
-    assert digits.ledger.judged_spans() == {} and digits.ledger.champion() is None
-    assert digits.run_command()[1]["outcome"] == "promoted"
+        subprocess.run(["umount", "-l", root], check=True)
 
 
 MISTAKES = {

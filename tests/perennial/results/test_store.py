@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from perennial.errors import StoreError
+from perennial.errors import LostError, StoreError
 from perennial.results.store import Results, key_of, reference_to
 from perennial.storage.digests import digest_folder
 
@@ -69,14 +69,23 @@ def test_an_output_that_was_removed_is_named(results, made, tmp_path):
         results.stage(reference, tmp_path / "staged")
 
 
-def test_an_object_with_other_bytes_is_not_taken(results, made, tmp_path):
+@pytest.mark.parametrize("contents", [None, b"cut o"], ids=["gone", "damaged"])
+def test_a_lost_object_is_named_and_what_it_was_part_of_is_made_anew(
+    results, made, tmp_path, contents
+):
     result = results.publish("step", "key", {"made": made}, {})
     file = next(file for file in result.outputs["made"].files if file.path == "record.json")
     name = f"objects/{file.digest[:2]}/{file.digest}"
     results.objects.delete(name)
-    results.objects.write_once(name, b"cut o")
-    with pytest.raises(StoreError, match="must hold the bytes that were stored"):
+    if contents is not None:
+        results.objects.write_once(name, contents)
+    with pytest.raises(LostError, match="removed: run again"):
         results.stage(reference_to(result, "made"), tmp_path / "staged")
+    assert results.find("step", "key") is None
+    another = Results(results.objects.location, tmp_path / "another")  # of the next run
+    again = another.publish("step", "key", {"made": made}, {})
+    another.stage(reference_to(again, "made"), tmp_path / "again")
+    assert digest_folder(tmp_path / "again") == digest_folder(made)
 
 
 def test_a_key_holds_all_that_a_result_is_made_of(results, made):
