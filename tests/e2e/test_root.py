@@ -17,6 +17,7 @@ import pytest
 import yaml
 
 from perennial.ledger.events import Ledger
+from perennial.ledger.lease import hold_lease
 from perennial.results.store import Results
 from tests.e2e.conftest import PERENNIAL, Digits, make_digits, wait_for, workers_of
 from tests.perennial.registry import mlflow_server
@@ -43,7 +44,7 @@ def places(s3, postgres) -> dict[str, str]:
     return {
         **s3.environment,
         "PERENNIAL_ROOT": s3.new_root(),
-        "PERENNIAL_LEDGER_URL": postgres.new_database(),
+        "PERENNIAL_LEDGER_URL": postgres.new_ledger(),
         "PERENNIAL_REGISTRY_URI": registry.address,
     }
 
@@ -102,6 +103,16 @@ def made(places: dict[str, str], step: str, local: Path) -> int:
 def test_another_machine_finds_what_the_first_one_did(second, places, tmp_path):
     assert run(second, places)["outcome"] == "nothing_new"
     assert made(places, "prepare_span", tmp_path) == 1
+
+
+def test_machines_run_one_at_a_time(second, places):
+    """The state folders hold nothing in common that could be locked."""
+    ledger = Ledger(places["PERENNIAL_LEDGER_URL"])
+    with hold_lease(ledger, "digits", "on-the-first", 600):
+        refused = run(second, places)
+    assert refused["outcome"] == "failed"
+    assert "one run at a time. Received: run on-the-first by process" in refused["reasons"][0]
+    assert run(second, places)["outcome"] == "nothing_new"
 
 
 def test_it_goes_on_from_there(first, second, places, tmp_path):
