@@ -4,7 +4,7 @@ Fifty rows of numbers, each column scaled by its mean and deviation. TensorFlow 
 analyses the same examples by its own `AnalyzeDataset`, without Perennial.
 
     python benchmarks/width.py                          # 10 to 300 columns
-    python benchmarks/width.py --columns 1000           # a quarter of an hour
+    python benchmarks/width.py --columns 1000           # minutes
     python benchmarks/width.py --columns 5000 --seconds 7200
 """
 
