@@ -79,7 +79,7 @@ class SpanJudged(Record):
 
     `by` is the person, None for a run; `reasons` are then the person's own. What is not
     `readable` cannot be released. `rows_digest` tells the rows of the span, in whatever order they
-    landed; None: a person judged, their keys were not kept, or the verdict is older than the field.
+    landed; None: their keys were not kept, or the verdict is older than the field.
     """
 
     span: Span
