@@ -126,10 +126,8 @@ class Trainer:
             loss += float(tf.reduce_sum(total_losses(self.tasks, labels, outputs)))
             weights = example_weights(first, labels)
             scores = weights * example_scores(first, labels[first.name], output)
-            metric, total = (
-                metric + float(tf.reduce_sum(scores)),
-                total + float(tf.reduce_sum(weights)),
-            )
+            metric += float(tf.reduce_sum(scores))
+            total += float(tf.reduce_sum(weights))
         return Measured(loss / count, metric / total if total else math.nan)
 
     def state(self) -> dict[str, np.ndarray[Any, Any]]:

@@ -151,7 +151,8 @@ class TransformedFeatures:
         if name not in self._means:
             with tf.init_scope():  # it is also asked for while a graph is made
                 values = self._values(name, "train")
-            self._means[name] = float(np.mean(values, dtype=np.float64))
+            # Without examples, training says so.
+            self._means[name] = float(np.mean(values, dtype=np.float64)) if len(values) else 1.0
         return self._means[name]
 
     def label_values(self, task: Task, split: str) -> np.ndarray[Any, np.dtype[Any]]:
