@@ -15,6 +15,7 @@ import yaml
 
 from schemas.records import ServingCheck
 from tests.e2e.conftest import PERENNIAL, Digits
+from tests.stored import kept, read_file
 
 pytestmark = [pytest.mark.timeout(900), pytest.mark.slow]
 
@@ -146,8 +147,9 @@ def test_validate_shows_the_names_of_the_file(project):
 def test_every_name_and_the_image_get_through_to_the_server(project):
     code, ended = project.run_command()
     assert (code, ended["outcome"]) == (0, "promoted"), ended
-    (file,) = project.project.state.rglob(ServingCheck.FILE)
-    check = ServingCheck.read(file.parent)
+    (result,) = kept(project.project, "validate_serving")
+    record = read_file(project.project, result, "serving_check", ServingCheck.FILE)
+    check = ServingCheck.model_validate_json(record)
     assert check.passed and check.requests == 16
 
 
