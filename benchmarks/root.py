@@ -31,7 +31,7 @@ MB = 1e6
 
 @dataclass(frozen=True)
 class Traffic:
-    """What the server counted: requests, and bytes that it received and sent."""
+    """Traffic as the server counted it: requests, and bytes that it received and sent."""
 
     requests: float
     received: float

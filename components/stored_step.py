@@ -17,9 +17,12 @@ from perennial.project import Project, load_project, open_project
 from perennial.results.store import Results, key_of, reference_to
 from schemas.records import FileRecord, Reference, StepResult
 
+# In an artifact's metadata: its step found it in the root, and did nothing.
+KEPT = "kept"
+
 
 class Artifact(Protocol):
-    """What wrappers use of a Kubeflow artifact: where its file lies, and what is shown of it."""
+    """Describes what wrappers use of a Kubeflow artifact: its file's place, and what is shown."""
 
     path: str
     metadata: dict[str, Any]
@@ -137,10 +140,6 @@ class StoredStep(StagedTask):
         for name, artifact in self._outputs.items():
             reference_to(result, name).write(Path(artifact.path))
             artifact.metadata.update({**result.outputs[name].metadata, KEPT: kept})
-
-
-# In an artifact's metadata: its step found it in the root, and did nothing.
-KEPT = "kept"
 
 
 def _reference(artifact: Artifact | Reference) -> Reference:

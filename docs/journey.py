@@ -56,7 +56,7 @@ _READY_SECONDS = 120
 
 @dataclass(frozen=True)
 class FeatureStatistics:
-    """What TFDV measured of one feature of the span."""
+    """Measures of one feature of the span, by TFDV."""
 
     name: str
     examples: int
@@ -69,7 +69,7 @@ class FeatureStatistics:
 
 @dataclass(frozen=True)
 class Journey:
-    """What the steps made of the digit."""
+    """Results of the steps for the digit."""
 
     span_file: str
     row: dict[str, Any]

@@ -147,7 +147,7 @@ class StoreError(PerennialError):
 
 
 class LostError(StoreError):
-    """What was stored in the root is gone, or is not what it was."""
+    """An object of the root that is gone, or is not what was stored."""
 
 
 class IntegrityError(PerennialError):

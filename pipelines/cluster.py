@@ -1,4 +1,4 @@
-"""What tasks ask of a cluster: resources, attempts, time; and how many pods a run has."""
+"""Needs of tasks on a cluster: resources, attempts, time; and how many pods a run has."""
 
 from __future__ import annotations
 

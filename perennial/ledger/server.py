@@ -45,8 +45,8 @@ from perennial.ledger.table import (
     LeaseRow,
     NewRow,
     Row,
-    StaleFenceError,
     StorageError,
+    check_fences,
 )
 from perennial.storage.locks import wait_for_lock
 
@@ -147,11 +147,7 @@ class ServerTable:
             StorageError: The database does not accept them.
         """
         with self._writing() as connection:
-            fences = {row.fence for row in rows} - {None}
-            if fences:
-                lease = _lease(connection)
-                if lease is None or lease.released or fences != {lease.fence}:
-                    raise StaleFenceError("the lease has been given back or taken over")
+            check_fences(rows, _lease(connection))
             _append(connection, rows)
 
     def select(

@@ -32,8 +32,8 @@ from perennial.ledger.table import (
     LeaseRow,
     NewRow,
     Row,
-    StaleFenceError,
     StorageError,
+    check_fences,
 )
 from perennial.storage.locks import hold_file_lock
 
@@ -125,11 +125,7 @@ class SqliteTable:
             StorageError: The file does not accept them.
         """
         with self._writing() as connection:
-            fences = {row.fence for row in rows} - {None}
-            if fences:
-                lease = _lease(connection.execute(_LEASE).fetchall())
-                if lease is None or lease.released or fences != {lease.fence}:
-                    raise StaleFenceError("the lease has been given back or taken over")
+            check_fences(rows, _lease(connection.execute(_LEASE).fetchall()))
             _append(connection, rows)
 
     def select(

@@ -141,3 +141,14 @@ class EventTable(Protocol):
 
     def close(self) -> None:
         """Closes the connections."""
+
+
+def check_fences(rows: Sequence[NewRow], lease: LeaseRow | None) -> None:
+    """Checks that new rows are written under the lease as it is, or under none.
+
+    Raises:
+        StaleFenceError: A row carries the number of a lease that is not held any more.
+    """
+    fences = {row.fence for row in rows} - {None}
+    if fences and (lease is None or lease.released or fences != {lease.fence}):
+        raise StaleFenceError("the lease has been given back or taken over")

@@ -16,7 +16,7 @@ GRACE = timedelta(days=1)
 
 @dataclass(frozen=True)
 class Removal:
-    """What may be removed, in the order to do it: results first, so that none is ever half there.
+    """Removals in the order to do them: results first, so that none is ever half there.
 
     `kept` counts the results that stay.
     """

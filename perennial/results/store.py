@@ -45,6 +45,8 @@ class Results:
         # Digests of files that were staged or published here: what a step passes on by a hard link
         # is neither read nor sent again.
         self._known: dict[_Inode, str] = {}
+        # Results that were found: they never change, so a task reads each once.
+        self._found: dict[str, StepResult] = {}
 
     @property
     def objects(self) -> Objects:
@@ -57,8 +59,13 @@ class Results:
         Raises:
             StoreError: The root cannot be read.
         """
-        data = self._objects.read(result_name(step, key))
-        return StepResult.model_validate_json(data) if data is not None else None
+        name = result_name(step, key)
+        if name not in self._found:
+            data = self._objects.read(name)
+            if data is None:
+                return None
+            self._found[name] = StepResult.model_validate_json(data)
+        return self._found[name]
 
     def of_step(self, step: str) -> list[StepResult]:
         """Reads all that a step has made, in the order of the keys.
@@ -66,9 +73,7 @@ class Results:
         Raises:
             StoreError: The root cannot be read.
         """
-        names = sorted(listed.name for listed in self._objects.list(f"results/{step}"))
-        read = self._in_parallel(self._objects.read, names)
-        return [StepResult.model_validate_json(data) for data in read if data is not None]
+        return [result for _, result in sorted(self._read_all(f"results/{step}").items())]
 
     def all(self) -> dict[ListedObject, StepResult]:
         """Reads all results.
@@ -76,8 +81,11 @@ class Results:
         Raises:
             StoreError: The root cannot be read.
         """
-        listed = list(self._objects.list("results"))
-        read = self._in_parallel(lambda each: self._objects.read(each.name), listed)
+        return self._read_all("results")
+
+    def _read_all(self, folder: str) -> dict[ListedObject, StepResult]:
+        listed = list(self._objects.list(folder))
+        read = self.in_parallel(lambda each: self._objects.read(each.name), listed)
         return {
             each: StepResult.model_validate_json(data)
             for each, data in zip(listed, read, strict=True)
@@ -150,15 +158,17 @@ class Results:
         for parent in {folder / Path(file.path).parent for file in files} | {folder}:
             parent.mkdir(parents=True, exist_ok=True)
         try:
-            self._in_parallel(lambda file: self._stage_file(file, folder / file.path), files)
+            self.in_parallel(lambda file: self._stage_file(file, folder / file.path), files)
         except LostError:
-            self._objects.delete(result_name(reference.step, reference.key))
+            name = result_name(reference.step, reference.key)
+            self._found.pop(name, None)
+            self._objects.delete(name)
             raise
 
     def _store(self, folder: Path, metadata: dict[str, Any]) -> StoredOutput:
         paths = sorted(path for path in folder.rglob("*") if path.is_file())
         names = [path.relative_to(folder).as_posix() for path in paths]
-        files = self._in_parallel(self._store_file, zip(paths, names, strict=True))
+        files = self.in_parallel(self._store_file, zip(paths, names, strict=True))
         digest = digest_value([[file.path, file.digest] for file in files])
         return StoredOutput(digest=digest, files=files, metadata=metadata)
 
@@ -206,7 +216,8 @@ class Results:
             "It was removed: run again, which makes it anew.",
         )
 
-    def _in_parallel(self, work: Callable[[T], Any], items: Iterable[T]) -> list[Any]:
+    def in_parallel(self, work: Callable[[T], Any], items: Iterable[T]) -> list[Any]:
+        """Does the same for each item, several at once where the root is behind a network."""
         if self._copies is None:
             return [work(item) for item in items]
         with ThreadPoolExecutor(_AT_ONCE) as pool:

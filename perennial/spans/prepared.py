@@ -1,9 +1,8 @@
-"""Which spans of a selection were ingested, checked and measured, and where that lies."""
+"""Prepared spans: which were ingested, checked and measured, and where that lies."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Self
 
 from perennial.errors import StoreError
@@ -15,7 +14,6 @@ if TYPE_CHECKING:
     from perennial.project import Project
 
 STEP = "prepare_span"
-_AT_ONCE = 8  # looked up at the same time
 
 
 class PreparedSpans:
@@ -86,8 +84,7 @@ class PreparedSpans:
 
     def _find_all(self, spans: Iterable[Span]) -> list[tuple[Span, PreparedSpan | None]]:
         landed = list(spans)
-        with ThreadPoolExecutor(_AT_ONCE) as pool:
-            return list(zip(landed, pool.map(self._find, landed), strict=True))
+        return list(zip(landed, self._results.in_parallel(self._find, landed), strict=True))
 
     def _find(self, span: Span) -> PreparedSpan | None:
         result = self._results.find(STEP, self._key(span))

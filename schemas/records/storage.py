@@ -54,7 +54,7 @@ class Reference(FileRecord):
 
 
 class PreparedSpan(Record):
-    """What a span became: its checked examples and their statistics."""
+    """References to a prepared span: its checked examples and their statistics."""
 
     checked: Reference
     statistics: Reference

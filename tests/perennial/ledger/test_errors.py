@@ -5,19 +5,17 @@ Where, what was expected, what was received, what to do.
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import sqlite3
+from functools import partial
 
 import pytest
 
 from perennial.errors import LedgerError
 from perennial.ledger import sqlite
 from perennial.ledger.events import Ledger
+from tests.perennial.ledger.nobody import as_nobody, let_in
 from tests.perennial.records import run_started
-
-NOBODY = 65534
-FORK = multiprocessing.get_context("fork")
 
 
 def _message(url: str) -> str:
@@ -92,32 +90,15 @@ def test_read_only_folder(tmp_path, existing):
     folder.mkdir(exist_ok=True)
     for path in (*folder.iterdir(), folder):
         path.chmod(0o555 if path.is_dir() else 0o444)
-    for parent in (tmp_path, *list(tmp_path.parents)[:2]):
-        parent.chmod(0o755)
-    message = _as_nobody(url)
+    let_in(tmp_path)
+    message = as_nobody(partial(_append, url))
     folder.chmod(0o755)
     assert message.startswith("LedgerError: ledger at sqlite:") and "ledger.url" in message
 
 
-def _as_nobody(url: str) -> str:
-    """What opening and writing says to an account that may only read; root may write everywhere."""
-    results = FORK.SimpleQueue()
-    process = FORK.Process(target=_open_as_nobody, args=(url, results))
-    process.start()
-    message = results.get()
-    process.join(20)
-    return message
-
-
-def _open_as_nobody(url, results):
-    if os.geteuid() == 0:
-        os.setgid(NOBODY)
-        os.setuid(NOBODY)
-    try:
-        Ledger(url).append(run_started("r1"))
-        results.put("appended")
-    except BaseException as error:
-        results.put(f"{type(error).__name__}: {error}")
+def _append(url: str) -> str:
+    Ledger(url).append(run_started("r1"))
+    return "appended"
 
 
 @pytest.mark.parametrize("url", ["nonsense", "oops://host/name", "sqlite+nothing:///x.db"])

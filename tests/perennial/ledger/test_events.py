@@ -22,13 +22,6 @@ FORK = multiprocessing.get_context("fork")
 WRITERS = 4
 
 
-@pytest.fixture
-def ledger(ledger_url):
-    ledger = Ledger(ledger_url)
-    yield ledger
-    ledger.close()
-
-
 @pytest.mark.parametrize(
     "change",
     [

@@ -24,13 +24,6 @@ LONG, SHORT = 600.0, 0.6
 RACERS = 5
 
 
-@pytest.fixture
-def ledger(ledger_url):
-    ledger = Ledger(ledger_url)
-    yield ledger
-    ledger.close()
-
-
 def event_of(run: str, fence: int | None) -> NewEvent:
     return NewEvent("run_ended", run_ended(run).body, run, fence=fence)
 

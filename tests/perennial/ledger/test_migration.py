@@ -7,7 +7,7 @@ import os
 import re
 import signal
 import sqlite3
-import tempfile
+from functools import partial
 from pathlib import Path
 
 import psycopg
@@ -21,11 +21,11 @@ from perennial.ledger.events import Ledger
 from perennial.ledger.migration import migrate_ledger
 from perennial.ledger.table import FORMAT
 from perennial.ledger.verification import verify_ledger
+from tests.perennial.ledger.nobody import as_nobody, let_in
 from tests.perennial.records import run_ended, run_started
 
 FORK = multiprocessing.get_context("fork")
 EARLIER = Path(__file__).parent / "format-1"
-NOBODY = 65534
 RUNS = ["20260101-020000-aa01", "20260102-020000-bb02", "20260103-020000-cc03"]
 
 
@@ -105,31 +105,13 @@ def test_a_file_is_migrated_by_whoever_opens_it(tmp_path):
 
 def test_a_file_that_cannot_be_written_is_read_as_it_is(tmp_path):
     url = _sqlite_of_format_1(tmp_path / "ledger.db")
-    temporary = Path(tempfile.gettempdir())
-    for folder in (tmp_path, *tmp_path.parents):
-        if temporary in folder.parents:
-            folder.chmod(0o755)
+    let_in(tmp_path)
     (tmp_path / "ledger.db").chmod(0o444)
-    assert _as_nobody(url) == RUNS
+    assert as_nobody(partial(_runs_of, url)) == RUNS
 
 
-def _as_nobody(url: str) -> list[str]:
-    results = FORK.SimpleQueue()
-    process = FORK.Process(target=_read_as_nobody, args=(url, results))
-    process.start()
-    runs = results.get()
-    process.join(20)
-    return runs
-
-
-def _read_as_nobody(url, results):
-    if os.geteuid() == 0:
-        os.setgid(NOBODY)
-        os.setuid(NOBODY)
-    try:
-        results.put([start.selection.run for _, start, _ in Ledger(url).runs()])
-    except BaseException as error:
-        results.put([repr(error)])
+def _runs_of(url: str) -> list[str]:
+    return [start.selection.run for _, start, _ in Ledger(url).runs()]
 
 
 def test_a_migration_that_is_killed_changes_nothing(tmp_path):
