@@ -186,7 +186,8 @@ class RemoteObjects(Objects):
         with _reported(self.location, "be a place that a driver can write to"):
             from fsspec.core import url_to_fs
 
-            system, path = url_to_fs(url)
+            # The driver remembers whom it was first opened for, whatever the environment says now.
+            system, path = url_to_fs(url, skip_instance_cache=True)
         self._system: Any = system
         self._path = path.rstrip("/")
 
