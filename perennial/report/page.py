@@ -30,7 +30,7 @@ def render_report(facts: RunFacts) -> str:
     """Renders the page, with its styles and plots inside; the same facts give the same bytes."""
     evaluation = facts.evaluation
     return (
-        _environment()
+        load_templates()
         .get_template("page.html")
         .render(
             facts=facts,
@@ -47,7 +47,8 @@ def render_report(facts: RunFacts) -> str:
 
 
 @functools.cache
-def _environment() -> Environment:
+def load_templates() -> Environment:
+    """Compiles the templates of the page, once in a process and those that are forked from it."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     loader = FileSystemLoader(Path(__file__).parent)
@@ -88,6 +89,8 @@ def _environment() -> Environment:
         "OVERALL": OVERALL,
         "SERVING_DISTRIBUTION": SERVING_DISTRIBUTION,
     }
+    for name in environment.list_templates(extensions=["html"]):
+        environment.get_template(name)
     return environment
 
 

@@ -36,7 +36,12 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
     "training": ("keras", "keras_tuner"),
     "registry": ("mlflow", "mlflow.store.tracking.sqlalchemy_store"),
     "serving": ("kserve",),
-    "report": ("matplotlib.pyplot", "tensorboard.default", "tensorboard.program"),
+    "report": (
+        "matplotlib.pyplot",
+        "perennial.report.page",
+        "tensorboard.default",
+        "tensorboard.program",
+    ),
     # The product's own, which import the rest of it. A task imports the user's module itself.
     "steps": ("components.*.step",),
 }
@@ -203,5 +208,7 @@ def _modules(group: str) -> list[str]:
 def _import(name: str) -> None:
     if name == "tensorflow_data_validation":
         import_tfdv()
-    else:
-        importlib.import_module(name)
+        return
+    module = importlib.import_module(name)
+    if name == "perennial.report.page":
+        module.load_templates()
