@@ -6,12 +6,12 @@ import os
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from perennial.processes import find_free_ports
 from tests.session import Server, stop
 
 ACCOUNT = "postgres"
@@ -60,7 +60,7 @@ def start(binaries: Path) -> Server:
     folder = Path(
         tempfile.mkdtemp(prefix="postgres-")
     )  # not the session's: the server's account cannot look into that
-    port = _free_port()
+    (port,) = find_free_ports(1)
     if os.geteuid() == 0:
         shutil.chown(folder, ACCOUNT)
     data = folder / "data"
@@ -80,9 +80,3 @@ def _as_account(command: list[str | Path]) -> None:
         [*prefix, *map(str, command)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, cwd="/"
     )
     assert done.returncode == 0, done.stderr.decode()
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

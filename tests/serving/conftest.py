@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import json
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -280,12 +279,6 @@ class World:
         raise TimeoutError(self.server.log.read_text())
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @pytest.fixture(scope="session")
 def forge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forge]:
     """Starts to build the models in another process."""
@@ -403,4 +396,5 @@ def version_1(world: World) -> World:
 @pytest.fixture
 def port() -> int:
     """A port that is free now."""
-    return free_port()
+    (port,) = find_free_ports(1)
+    return port

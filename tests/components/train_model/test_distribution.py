@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -10,6 +9,7 @@ import pytest
 
 from perennial.export.contract import read_contract
 from perennial.export.temperature_scaling import COLDEST, HOTTEST
+from perennial.processes import find_free_ports
 from perennial.storage.digests import digest_folder
 from perennial.training.artifacts import LOGS, SAVED_MODEL
 from schemas.records import Training
@@ -85,7 +85,7 @@ def test_a_worker_that_is_killed_is_started_again_and_two_workers_train_as_one_d
 def test_workers_of_a_cluster_train_as_one_device_does_and_one_publishes(
     chain, plain, devices, tmp_path
 ):
-    project, ports = with_settings(plain, "train", strategy="multi_worker"), free_ports(2)
+    project, ports = with_settings(plain, "train", strategy="multi_worker"), find_free_ports(2)
     with ThreadPoolExecutor(2) as pool:
         jobs = [
             pool.submit(
@@ -136,13 +136,3 @@ def _with_build(project, body):
     head = text[: text.index("def build_model")]
     project.module_path.write_text(f"{head}def build_model(transform_output):\n{body}")
     return with_settings(project, "train", strategy="multi_worker", workers=1, restarts=0)
-
-
-def free_ports(count):
-    sockets = [socket.socket() for _ in range(count)]
-    for each in sockets:
-        each.bind(("127.0.0.1", 0))
-    ports = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports

@@ -6,7 +6,6 @@ PostgreSQL behind it, artifacts in a folder.
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -14,6 +13,7 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
+from perennial.processes import find_free_ports
 from tests.session import Server
 
 MLFLOW = Path(sys.executable).with_name("mlflow")
@@ -25,7 +25,7 @@ _READY_SECONDS = 240  # on a machine that is busy with other tests
 
 def start(database: str, folder: Path) -> Server:
     """Starts a server on a free port of loopback; a version's files are in `folder`."""
-    port = _free_port()
+    (port,) = find_free_ports(1)
     command = [MLFLOW, "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "2"]
     command += [
         "--backend-store-uri",
@@ -64,9 +64,3 @@ def _wait(server: subprocess.Popen[bytes], url: str, log: Path) -> None:
         except (urllib.error.URLError, ConnectionError, TimeoutError):
             time.sleep(0.2)
     raise AssertionError(log.read_text())
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
