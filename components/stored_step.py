@@ -6,16 +6,22 @@ key of what they were made of, and a step whose result lies there does nothing.
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import TracebackType
 from typing import Any, Protocol, Self
 
+from typing_extensions import override
+
+from perennial.errors import ProjectError
+from perennial.ledger.task_lease import RUN_VARIABLE, current_run
 from perennial.project import Project, load_project, open_project
+from perennial.results.run_records import RunRecords
+from perennial.results.run_task import RunTask
 from perennial.results.store import Results, key_of, reference_to
-from schemas.records import FileRecord, Reference, StepResult
+from schemas.records import FileRecord, Reference, Selection, StepMade, StepResult
 
 # In an artifact's metadata: its step found it in the root, and did nothing.
 KEPT = "kept"
@@ -31,21 +37,45 @@ class Artifact(Protocol):
 class StagedTask:
     """A task that reads results of other steps, and keeps none of its own.
 
-    To be used in a `with` statement: the staged folders are gone after it.
+    To be used in a `with` statement: the staged folders are gone after it. A task of a run leaves
+    in the root what it made, for the end of the run.
 
     Args:
         project: The project folder.
+        step: Name of the step.
+        part: Of a task in a loop: the name of its span or instance.
+        begins: Whether this is the first task of a run, which takes the lease.
+
+    Attributes:
+        project: The project.
+        task: What surrounds a task of a run; None: the step is called by itself.
     """
 
-    def __init__(self, project: str) -> None:
+    def __init__(self, project: str, step: str, part: str = "", *, begins: bool = False) -> None:
         self.project: Project = load_project(project)
+        self.task: RunTask | None = None
+        if (run := current_run()) is not None:
+            self.task = RunTask(self.project, run, step, part, begins)
+        self._made_by = StepMade(step=step, part=part)
+        self._left: dict[str, Reference] = {}
+        self._returned: Any = None
+        self._leaves = True
         self._scratch: Path | None = None
+        self._surroundings = ExitStack()
 
     def __enter__(self) -> Self:
-        scratch = self.project.scratch
-        scratch.mkdir(parents=True, exist_ok=True)
-        self.results = Results(self.project.root, self.project.state)
-        self._scratch = Path(tempfile.mkdtemp(dir=scratch))
+        with ExitStack() as stack:
+            if self.task is not None:
+                stack.enter_context(self.task)
+            self.project = self._opened()
+            scratch = self.project.scratch
+            scratch.mkdir(parents=True, exist_ok=True)
+            self.results = Results(self.project.root, self.project.state)
+            self._scratch = Path(
+                stack.enter_context(TemporaryDirectory(dir=scratch, ignore_cleanup_errors=True))
+            )
+            stack.push(self._leave)
+            self._surroundings = stack.pop_all()
         return self
 
     def __exit__(
@@ -54,8 +84,66 @@ class StagedTask:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._scratch is not None:
-            shutil.rmtree(self._scratch, ignore_errors=True)
+        self._surroundings.__exit__(kind, error, trace)
+
+    @property
+    def run(self) -> str:
+        """The run that the task is of.
+
+        Raises:
+            ProjectError: Nothing says which.
+        """
+        if self.task is None:
+            raise ProjectError(
+                f"the environment variable {RUN_VARIABLE}",
+                "must name the run",
+                "nothing",
+                "Compile the pipeline with `perennial compile`, or set it.",
+            )
+        return self.task.run
+
+    @property
+    def fence(self) -> int | None:
+        """The fencing number of the run; None: the step is called by itself."""
+        return self.task.lease.fence if self.task is not None else None
+
+    @property
+    def surrounds(self) -> bool:
+        """Whether tasks are all that there is of the run: on a cluster."""
+        return self.task is not None and self.task.lease.of_tasks
+
+    def _opened(self) -> Project:
+        return self.project
+
+    def _leave(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Leaves in the root what the task made, for the end of the run."""
+        if error is None and self.task is not None and self._leaves:
+            update = {"outputs": self._left, "value": self._returned}
+            made = self._made_by.model_copy(update=update)
+            RunRecords(self.results, self.task.run).leave(made)
+
+    def release(self) -> None:
+        """Gives back the lease that only tasks hold: the run has ended, and leaves no more."""
+        self._leaves = False
+        if self.task is not None:
+            self.task.lease.release()
+
+    def selection(self, artifact: Artifact) -> Selection:
+        """Reads the run's selection, with the number of the lease as the run holds it now.
+
+        A run that is tried again has another than the one that it began with.
+        """
+        selection = Selection.read(self.input(artifact))
+        return selection.model_copy(update={"fence": self.fence or selection.fence})
+
+    def returns(self, value: Any) -> None:
+        """Leaves what the task returns for the end of the run."""
+        self._returned = value
 
     def input(self, artifact: Artifact | Reference) -> Path:
         """Gives a folder with what another step made; its files must not be changed."""
@@ -75,7 +163,12 @@ class StagedTask:
         folder = self._folder("outputs", "record")
         record.write(folder)
         result = self.results.publish(step, key_of(step, "", [run]), {"record": folder}, {})
-        reference_to(result, "record").write(Path(output.path))
+        self._left["record"] = reference_to(result, "record")
+        self._left["record"].write(Path(output.path))
+
+    def part_of(self, step: str, digest: str, **outputs: Artifact) -> StoredStep:
+        """Makes a step that is kept by itself, and whose failure is this task's."""
+        return StoredStep(str(self.project.folder), step, digest, "", False, **outputs)
 
     def _made(self, kind: str) -> list[Path]:
         assert self._scratch is not None
@@ -95,15 +188,30 @@ class StoredStep(StagedTask):
         project: The project folder.
         step: Name of the step.
         digest: What the step reads of the project, when the run began.
+        part: Of a task in a loop: the name of its instance.
+        alone: Whether it is a task; else it is a step of one that does several.
         outputs: The artifacts that it makes, by their names.
     """
 
-    def __init__(self, project: str, step: str, digest: str, **outputs: Artifact) -> None:
-        self.project = open_project(project, step, digest)
-        self._scratch = None
+    def __init__(
+        self,
+        project: str,
+        step: str,
+        digest: str,
+        part: str = "",
+        alone: bool = True,
+        **outputs: Artifact,
+    ) -> None:
+        super().__init__(project, step, part)
+        if not alone:
+            self.task = None
         self._step, self._digest, self._outputs = step, digest, outputs
         self._key = ""
         self._result: StepResult | None = None
+
+    @override
+    def _opened(self) -> Project:
+        return open_project(self.project.folder, self._step, self._digest)
 
     def is_kept(self, *inputs: object) -> bool:
         """Looks for the result of these inputs: artifacts, lists of them, and plain values.
@@ -137,8 +245,10 @@ class StoredStep(StagedTask):
         return self._result.value if self._result is not None else None
 
     def _refer(self, result: StepResult, kept: bool) -> None:
+        self._returned = result.value
         for name, artifact in self._outputs.items():
-            reference_to(result, name).write(Path(artifact.path))
+            self._left[name] = reference_to(result, name)
+            self._left[name].write(Path(artifact.path))
             artifact.metadata.update({**result.outputs[name].metadata, KEPT: kept})
 
 

@@ -6,6 +6,8 @@
     │   └── BrokenFileError   a file is at fault as a whole
     │       └── DelimiterError  its cells stand between other delimiters than the settings say
     ├── RunInProgressError    another run holds the project
+    ├── DeadlineError         a run takes longer than it may
+    ├── FailedBeforeError     an earlier attempt of a task failed for good
     ├── LedgerError           the ledger refused a change
     │   ├── BusyError         another process is changing the registry
     │   └── LeaseLostError    another run has taken over from this one
@@ -31,6 +33,8 @@ import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+
+from typing_extensions import override
 
 _LONGEST_CAUSE = 300
 _NO_SPACE = "there is no space left on the disk. Free some, then run again."
@@ -67,6 +71,24 @@ _SQLITE_ERRORS = {
     26: "the file is not a database of SQLite. Check its name, or restore it from a backup.",
 }
 _SQLITE_FULL = 13
+# What is missing, there already or forbidden stays so.
+_FINAL_SYSTEM_ERRORS = (
+    FileNotFoundError,
+    FileExistsError,
+    IsADirectoryError,
+    NotADirectoryError,
+    PermissionError,
+)
+# Where libraries keep their errors of what may be there again later: a server, memory, a device.
+_PASSING_ERRORS = {
+    "sqlalchemy.exc": ("OperationalError", "InterfaceError"),
+    "tensorflow.python.framework.errors_impl": (
+        "AbortedError",
+        "DeadlineExceededError",
+        "ResourceExhaustedError",
+        "UnavailableError",
+    ),
+}
 _STYLE = re.compile(r"\x1b\[[0-9;]*m")  # bold and colours of a terminal
 
 
@@ -82,6 +104,8 @@ class PerennialError(Exception):
     """
 
     exit_code = 1
+    # Another attempt of the same may succeed: the machine or a server was at fault.
+    passing = False
 
     def __init__(self, where: str, expected: str, received: object, remedy: str) -> None:
         self.where, self.expected, self.received, self.remedy = (
@@ -125,9 +149,36 @@ class DelimiterError(BrokenFileError):
 class RunInProgressError(PerennialError):
     """Another run of the same project is going on."""
 
+    passing = True
+
+
+class DeadlineError(PerennialError):
+    """A run that takes longer than it may."""
+
+    passing = True
+
+
+class FailedBeforeError(PerennialError):
+    """The failure of an earlier attempt of a task, which another attempt would only repeat.
+
+    Args:
+        message: The message of that attempt.
+        exit_code: Its exit code.
+    """
+
+    def __init__(self, message: str, exit_code: int) -> None:
+        Exception.__init__(self, message)
+        self.exit_code = exit_code
+
+    @override
+    def __reduce__(self) -> tuple[type[FailedBeforeError], tuple[str, int]]:  # type: ignore[override]
+        return type(self), (str(self), self.exit_code)
+
 
 class LedgerError(PerennialError):
     """A change that contradicts what the ledger holds."""
+
+    passing = True
 
 
 class BusyError(LedgerError):
@@ -137,17 +188,28 @@ class BusyError(LedgerError):
 class LeaseLostError(LedgerError):
     """Another run has taken the project over; this one may record nothing more."""
 
+    passing = False
+
 
 class RegistryError(PerennialError):
     """A version that the registry does not hold or does not accept."""
+
+    passing = True
 
 
 class StoreError(PerennialError):
     """The root, where results are kept, cannot be read or written."""
 
+    passing = True
+
 
 class LostError(StoreError):
-    """An object of the root that is gone, or is not what was stored."""
+    """An object of the root that is gone, or is not what was stored.
+
+    The step that made it has ended: only another run makes it anew.
+    """
+
+    passing = False
 
 
 class IntegrityError(PerennialError):
@@ -249,6 +311,31 @@ def is_full_disk(error: BaseException | None) -> bool:
         or "No space left on device" in str(cause)
         for cause in _causes(error)
     )
+
+
+def may_pass(error: BaseException) -> bool:
+    """Tells whether another attempt of a task may succeed after an error.
+
+    It may where the machine, the network or a server was at fault, or memory was short; not where
+    the data, the project or the code were, which would fail again in the same way.
+    """
+    if isinstance(error, PerennialError):
+        return error.passing
+    return any(
+        isinstance(cause, (MemoryError, OSError, *_passing_types()))
+        and not isinstance(cause, _FINAL_SYSTEM_ERRORS)
+        for cause in _causes(error)
+    )
+
+
+def _passing_types() -> list[type[BaseException]]:
+    """Lists errors of servers and devices, of the libraries that are imported already."""
+    return [
+        kind
+        for module, names in _PASSING_ERRORS.items()
+        for name in names
+        if (kind := getattr(sys.modules.get(module), name, None)) is not None
+    ]
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

@@ -23,7 +23,7 @@ FILES = frozenset({SCHEMA_FILE, EXPECTATIONS_FILE, SCHEMA_TYPES, MODULE})
 
 # They say where and on what a step works, and not what it makes: every step may read them, and no
 # key holds them.
-PLACES = ("name", "state", "root", "beam", "ledger", "registry")
+PLACES = ("name", "state", "root", "beam", "ledger", "registry", "kubeflow")
 
 _TASKS = ("label", "model.tasks")
 _MODULE = (*_TASKS, "model.module")

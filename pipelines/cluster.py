@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
+from perennial.ledger.task_lease import RUN_VARIABLE
+
 if TYPE_CHECKING:
-    from kfp.dsl import PipelineTask
+    from kfp.dsl import PipelineConfig, PipelineTask
 
     from schemas.project import KubeflowSettings, ResourceSettings
 
@@ -31,11 +33,22 @@ CLASSES: Mapping[str, Literal["light", "data", "training"]] = {
     "push_model": "light",
     "conclude_run": "light",
 }
+# Of every pod of a run: the run's own number, as one of a schedule has it too.
+_RUN_LABEL = "metadata.labels['pipeline/runid']"
+_GRACE_MINUTES = 30  # for tasks that notice the end of the time, and for the exit task
 _WAIT, _LONGEST_WAIT = "30s", "600s"
 
 
+def pipeline_config(kubeflow: KubeflowSettings) -> PipelineConfig:
+    """Has the cluster end a run that its own tasks did not end in time, such as one that waits."""
+    from kfp import dsl
+
+    seconds = (kubeflow.run_minutes + _GRACE_MINUTES) * 60
+    return dsl.PipelineConfig(active_deadline_seconds=seconds)
+
+
 def place_tasks(tasks: Mapping[str, PipelineTask], kubeflow: KubeflowSettings) -> None:
-    """Has every task ask for what the settings say of its class of step."""
+    """Has every task ask for what the settings say of its class of step, and know its run."""
     from kfp import kubernetes
 
     for name, task in tasks.items():
@@ -48,14 +61,15 @@ def place_tasks(tasks: Mapping[str, PipelineTask], kubeflow: KubeflowSettings) -
                 backoff_factor=2,
                 backoff_max_duration=_LONGEST_WAIT,
             )
+        kubernetes.use_field_path_as_env(task, RUN_VARIABLE, _RUN_LABEL)
         kubernetes.set_timeout(task, kubeflow.task_minutes * 60)
 
 
 def count_pods(spec: Mapping[str, Any], spans: int = 1, instances: int = 1) -> int:
     """Counts the pods of a run that trains and promotes.
 
-    A container task has two (a driver and the step), a condition or loop one driver, each iteration
-    of a loop another, and the run one. Of a condition that does not hold there is the driver alone.
+    A container task has two (a driver and the step), a condition, a loop or what an exit task
+    follows one driver, each iteration of a loop another, and the run one.
     Source: Kubeflow Pipelines' compiler to Argo, dag.go, 2.17.
 
     Args:
@@ -81,11 +95,8 @@ def _pods_of(spec: Mapping[str, Any], graph: Mapping[str, Any], items: Mapping[s
     pods = 0
     for task in graph["dag"]["tasks"].values():
         component = spec["components"][task["componentRef"]["name"]]
-        condition = task.get("triggerPolicy", {}).get("condition", "")
         if "dag" not in component:
             pods += 2
-        elif condition.startswith("!("):  # an Else: of a run that trains and promotes it holds not
-            pods += 1
         elif "parameterIterator" in task:
             name = str(task["parameterIterator"]["items"]["inputParameter"])
             count = next(count for item, count in items.items() if item in name)

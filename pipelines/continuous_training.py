@@ -23,7 +23,7 @@ from components.tune_model.component import tune_model
 from components.validate_data.component import validate_data
 from components.validate_serving.component import validate_serving
 from perennial.training.stages import Stages
-from pipelines.cluster import place_tasks
+from pipelines.cluster import pipeline_config, place_tasks
 from schemas.project import KubeflowSettings
 
 NAME = "continuous-training"
@@ -40,58 +40,50 @@ def continuous_training(
     What a step makes is kept in the root by what it was made of, so a run that was cut short goes
     on where it stopped, and a daily run prepares one span. Part of that is the digest of what the
     step reads of the project (`perennial.step_inputs`). What reads or writes the ledger or the
-    registry is done in every run. Kubeflow's own cache is off for the tasks that read the run's
-    selection, where it can find nothing.
+    registry is done in every run. Kubeflow's own cache is off: a task that it left out would leave
+    nothing for the end of the run, and where a result lies in the root, a task takes seconds.
 
-    Kubeflow's backend asks for three things that the compiler does not: an Else for every If, no
-    name for a loop whose outputs are collected, and dictionaries in every list that is looped over.
+    The run's name is no parameter, so that a schedule, whose parameters never change, cannot give
+    several runs one name: each task reads it from its surroundings
+    (`perennial.ledger.task_lease`).
+
+    Kubeflow's backend asks for two things that the compiler does not: no name for a loop whose
+    outputs are collected, and dictionaries in every list that is looped over. kfp.local asks for a
+    third: an If that has no Else reads an output that is named `Output`, else it is skipped.
     """
     name = f"{NAME}-{project_name}" if project_name else NAME
+    config = pipeline_config(kubeflow) if kubeflow is not None else None
 
-    @dsl.pipeline(name=name, description="From landed labels to a deployed model.")
-    def pipeline(
-        project: str, run: str = "", retrain: bool = False, tune: bool = False, attempt: int = 0
-    ):
+    @dsl.pipeline(
+        name=name,
+        description="From landed labels to a deployed model.",
+        pipeline_config=config,
+    )
+    def pipeline(project: str, retrain: bool = False, tune: bool = False, attempt: int = 0):
         """One run of the loop.
 
         Args:
             project: Path of the project folder, as every step sees it.
-            run: Name of the run; empty: Kubeflow's own.
             retrain: Train even though nothing new has landed.
             tune: Train, and search for hyperparameters even though an earlier search is still good.
             attempt: Repetition of a run whose candidate was not good enough, from 1: train with
-                other draws. 0: none.
+                other draws. 0: none, unless one is due.
         """
-        selected = select_spans(
-            project=project,
-            stages=stages.names,
-            run=run,
-            job=dsl.PIPELINE_JOB_ID_PLACEHOLDER,
-            retrain=retrain,
-            tune=tune,
-            attempt=attempt,
-        )
-        selected.set_caching_options(False)
-        chosen = selected.outputs
-
-        with dsl.If(chosen["work"] == "train", name="something-new"):
-            validated = _validate_window(project, chosen)
-            with dsl.If(validated["Output"] == "accepted", name="data-accepted"):
-                trained = _train_models(project, stages, chosen, validated)
-                _judge_candidate(project, stages, chosen, validated, trained)
-            with dsl.Else(name="data-rejected"):
-                conclude_run(
-                    project=project,
-                    outcome="data_rejected",
-                    selection=chosen["selection"],
-                    validation=validated["validation"],
-                ).set_caching_options(False)
-        with dsl.Else(name="nothing-new"):
-            conclude_run(
-                project=project, outcome="nothing_new", selection=chosen["selection"]
-            ).set_caching_options(False)
+        with dsl.ExitHandler(conclude_run(project=project), name="run"):
+            selected = select_spans(
+                project=project, stages=stages.names, retrain=retrain, tune=tune, attempt=attempt
+            )
+            chosen = selected.outputs
+            with dsl.If(chosen["Output"] == "train", name="something-new"):
+                validated = _validate_window(project, chosen)
+                with dsl.If(validated["Output"] == "accepted", name="data-accepted"):
+                    trained = _train_models(project, stages, chosen, validated)
+                    _judge_candidate(project, stages, chosen, validated, trained)
+        tasks = pipeline_context.Pipeline.get_default_pipeline().tasks
+        for task in tasks.values():
+            task.set_caching_options(False)
         if kubeflow is not None:
-            place_tasks(pipeline_context.Pipeline.get_default_pipeline().tasks, kubeflow)
+            place_tasks(tasks, kubeflow)
 
     return pipeline
 
@@ -100,7 +92,6 @@ def _validate_window(project: str, selected: Outputs) -> Outputs:
     """Gives the outputs of `validate_data`."""
     with dsl.ParallelFor(selected["pending"]) as span:
         prepared = prepare_span(project=project, span=span, selection=selected["selection"])
-        prepared.set_caching_options(False)
     validated = validate_data(
         project=project,
         digest=selected["validate_data_digest"],
@@ -108,7 +99,7 @@ def _validate_window(project: str, selected: Outputs) -> Outputs:
     )
     # What it reads of the spans lies in the root: where none had to be prepared, there is nothing
     # to collect, which Kubeflow's backend cannot do.
-    validated.after(prepared).set_caching_options(False)
+    validated.after(prepared)
     outputs: Outputs = validated.outputs
     return outputs
 
@@ -196,27 +187,14 @@ def _judge_candidate(
         evaluation=evaluation,
         **probing,
     )
-    decision = decided.outputs["decision"]
     registered = register_model(
         project=project,
         selection=selection,
         evaluation=evaluation,
-        decision=decision,
+        decision=decided.outputs["decision"],
         model=model,
         **probing,
     )
-    registered.set_caching_options(False)
-
-    findings = {
-        "project": project,
-        "selection": selection,
-        "version": registered.output,
-        "validation": validated["validation"],
-        "evaluation": evaluation,
-        "decision": decision,
-        **_those(trained, "pretraining", "weights", "hyperparameters", "designs"),
-        **probing,
-    }
     with dsl.If(decided.outputs["Output"] == "promote", name="promoted"):
         answered = validate_serving(
             project=project,
@@ -226,18 +204,12 @@ def _judge_candidate(
             evaluation=evaluation,
             model=model,
         )
-        serving_check = answered.outputs["serving_check"]
-        pushed = push_model(
+        push_model(
             project=project,
             selection=selection,
             version=registered.output,
-            serving_check=serving_check,
+            serving_check=answered.outputs["serving_check"],
         )
-        pushed.set_caching_options(False)
-        concluded = conclude_run(outcome="promoted", serving_check=serving_check, **findings)
-        concluded.after(pushed).set_caching_options(False)
-    with dsl.Else(name="kept"):
-        conclude_run(outcome="kept_champion", **findings).set_caching_options(False)
 
 
 def _those(made: Outputs, *names: str) -> Outputs:

@@ -800,6 +800,19 @@ class KubeflowSettings(Settings):
     task_minutes: int = Field(
         720, ge=1, description="A task that takes longer is ended; each attempt counts anew."
     )
+    run_minutes: int = Field(
+        1440,
+        ge=1,
+        description="A run that takes longer is ended by its tasks, which say so; half an hour "
+        "later by the cluster.",
+    )
+    lease_minutes: float = Field(
+        60,
+        gt=0,
+        le=1440,
+        description="The next run may take over from one of whose tasks none has shown a sign of "
+        "life for so long. Pods that wait for a node show none.",
+    )
     light: ResourceSettings = Field(
         ResourceSettings(cpu="500m", memory="2Gi"),
         description="Steps that read and write records: select_spans, decide_promotion, "

@@ -19,11 +19,14 @@ from perennial.ledger.events import Ledger, NewEvent
 from perennial.project import Project
 from perennial.report.facts import RunFacts
 from perennial.report.page import render_report
+from perennial.results.run_records import RunRecords
 from perennial.spans.artifacts import DATA_DOCS, SET_ASIDE, STATISTICS
 from perennial.spans.window import Judgements, state_of
 from perennial.storage.atomic import publish_folder, publish_text
+from perennial.storage.files import is_url
 from perennial.training.artifacts import LOGS
 from schemas.records import (
+    DesignComparison,
     Outcome,
     RunEnded,
     RunWarnings,
@@ -46,14 +49,37 @@ __all__ = [
 REPORT_FILE = "report.html"
 # What validation left of each new span, beside the report.
 SPAN_FOLDERS = (DATA_DOCS, STATISTICS, SET_ASIDE)
+# What a run publishes of its folder, which also holds what is of this machine.
+_PUBLISHED = (
+    REPORT_FILE,
+    RunWarnings.FILE,
+    Tuning.FILE,
+    DesignComparison.FILE,
+    TENSORBOARD,
+    *SPAN_FOLDERS,
+)
 
 
-def conclude_run(project: Project, run: str, outcome: Outcome, findings: Findings) -> RunEnded:
+def conclude_run(
+    project: Project,
+    run: str,
+    outcome: Outcome,
+    findings: Findings,
+    records: RunRecords | None = None,
+) -> RunEnded:
     """Writes the report, then records verdicts and the run's end in one transaction.
 
     Only the ledger's entry makes a span judged. A run that is killed before it is repeated, with
     its finished steps kept in the root. A run ends once; but a failure does not count any more when
     the same run was tried again and came to its end.
+
+    Args:
+        project: The project.
+        run: Name of the run.
+        outcome: How it ended.
+        findings: What its steps left.
+        records: Where the report is published, and the outcome after it; None: in the state folder
+            alone.
 
     Raises:
         LeaseLostError: Another run has taken the project over; nothing of this one is recorded.
@@ -62,6 +88,8 @@ def conclude_run(project: Project, run: str, outcome: Outcome, findings: Finding
     recorded = ledger.run_end(run)
     retried = recorded is not None and recorded.outcome == "failed" and outcome != "failed"
     if recorded is not None and not retried:
+        if records is not None:  # an earlier attempt may have ended in between
+            records.end(recorded)
         return recorded
     folder = run_folder(project, run)
     facts = gather_facts(project, ledger, run, outcome, findings)
@@ -70,6 +98,8 @@ def conclude_run(project: Project, run: str, outcome: Outcome, findings: Finding
     _publish(findings, facts, folder)
     RunWarnings(warnings=shown.warnings).write(folder)
     publish_text(render_report(shown), folder / REPORT_FILE)
+    if records is not None:
+        records.publish(folder, _PUBLISHED)
     selection, (warned, not_compared) = findings.selection, count_warnings(shown.warnings)
     ended = RunEnded(
         outcome=outcome,
@@ -78,9 +108,7 @@ def conclude_run(project: Project, run: str, outcome: Outcome, findings: Finding
         new_spans=selection.new_spans if selection else [],
         version=findings.version.version if findings.version else None,
         champion=facts.champion_after,
-        report=os.path.relpath(
-            folder / REPORT_FILE, project.folder
-        ),  # the state may be kept elsewhere
+        report=_place_of_report(project, folder, records),
         warned=warned,
         not_compared=not_compared,
         warnings=choose_told(shown.warnings),
@@ -90,7 +118,16 @@ def conclude_run(project: Project, run: str, outcome: Outcome, findings: Finding
     key = f"run-ended:{run}" + (":retried" if retried else "")
     end = NewEvent("run_ended", ended, run, key)
     ledger.append(*(replace(new, fence=findings.fence) for new in (*verdicts, *tuned, end)))
+    if records is not None:
+        records.end(ended)
     return ended
+
+
+def _place_of_report(project: Project, folder: Path, records: RunRecords | None) -> str:
+    """Gives where the report lies: a URL, or a path from the project folder."""
+    place = records.place if records is not None else str(folder)
+    report = f"{place}/{REPORT_FILE}"
+    return report if is_url(report) else os.path.relpath(report, project.folder)
 
 
 def judge_spans(

@@ -17,19 +17,18 @@ def prepare_span(
     from components.check_examples.step import check_examples
     from components.compute_statistics.step import measure_span
     from components.ingest_examples.step import ingest_examples
-    from components.stored_step import StagedTask, StoredStep
+    from components.stored_step import StagedTask
     from perennial.spans.prepared import PreparedSpans
-    from schemas.records import Selection
 
-    with StagedTask(project) as task:
-        selected = Selection.read(task.input(selection))
+    with StagedTask(project, "prepare_span", span["name"]) as task:
+        selected = task.selection(selection)
         landed = next(one for one in selected.window if one.name == span["name"])
-        with StoredStep(project, "ingest_examples", selected.data_digest) as ingested:
+        with task.part_of("ingest_examples", selected.data_digest) as ingested:
             if not ingested.is_kept(landed.model_dump(mode="json")):
                 ingest_examples(ingested.project, landed, ingested.output("examples"))
                 ingested.publish()
             examples = ingested.reference("examples")
-        with StoredStep(project, "check_examples", selected.rules_digest, checked=checked) as step:
+        with task.part_of("check_examples", selected.rules_digest, checked=checked) as step:
             if not step.is_kept(examples):
                 record = check_examples(step.project, step.input(examples), step.output("checked"))
                 rows = sum(record.rows.values())
@@ -37,7 +36,7 @@ def prepare_span(
                 step.publish(checked=shown)
             passed = step.reference("checked")
         digest = selected.statistics_digest
-        with StoredStep(project, "compute_statistics", digest, statistics=statistics) as step:
+        with task.part_of("compute_statistics", digest, statistics=statistics) as step:
             if not step.is_kept(passed):
                 measure_span(step.project, step.input(passed), step.output("statistics"))
                 step.publish()

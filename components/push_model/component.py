@@ -15,11 +15,11 @@ def push_model(
     """Deploys the version; gives the new champion."""
     from components.push_model.step import push_model
     from components.stored_step import StagedTask
-    from schemas.records import ModelVersion, Selection, ServingCheck
+    from schemas.records import ModelVersion, ServingCheck
 
     candidate = ModelVersion.model_validate(version)
-    with StagedTask(project) as task:
-        chosen = Selection.read(task.input(selection))
+    with StagedTask(project, "push_model") as task:
+        chosen = task.selection(selection)
         check = ServingCheck.read(task.input(serving_check))
         champion = push_model(
             task.project, chosen.run, candidate, chosen.champion, check, chosen.fence

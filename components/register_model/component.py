@@ -17,15 +17,16 @@ def register_model(
     """Registers the candidate; gives its version."""
     from components.register_model.step import register_model
     from components.stored_step import StagedTask
-    from schemas.records import Decision, Evaluation, Probing, Selection
+    from schemas.records import Decision, Evaluation, Probing
 
-    with StagedTask(project) as task:
+    with StagedTask(project, "register_model") as task:
         version = register_model(
             task.project,
-            Selection.read(task.input(selection)),
+            task.selection(selection),
             Evaluation.read(task.input(evaluation)),
             Decision.read(task.input(decision)),
             task.input(model),
             Probing.read(task.input(probing)) if probing else None,
         )
+        task.returns(version.model_dump(mode="json"))
     return version.model_dump(mode="json")

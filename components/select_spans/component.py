@@ -11,8 +11,6 @@ from components.kubeflow import component
 def select_spans(
     project: str,
     stages: list,  # type: ignore[type-arg]
-    run: str,
-    job: str,
     retrain: bool,
     tune: bool,
     attempt: int,
@@ -20,7 +18,7 @@ def select_spans(
 ) -> NamedTuple(  # type: ignore[valid-type]
     "Selected",
     [
-        ("work", str),
+        ("Output", str),
         ("pending", List[dict]),  # noqa: UP006
         ("champion", dict),
         ("former", list),
@@ -44,15 +42,17 @@ def select_spans(
         ("validate_serving_digest", str),
     ],
 ):
-    """Chooses what the run works on; `work` is `train` or `nothing_new`.
+    """Chooses what the run works on; `Output` is `train` or `nothing_new`.
 
     `pending` names the spans that still have to be prepared. The digests are the keys of the other
     steps, in the order of `perennial.step_inputs.STEP_INPUTS`; a step whose digest and other inputs
     stay as they were is not run again.
 
     `stages` are those that the pipeline was compiled with. Kubeflow's backend takes the items of a
-    loop for text unless the list says that they are dictionaries.
+    loop for text unless the list says that they are dictionaries; kfp.local finds the value of a
+    condition only in an output of this name.
     """
+    from components.select_spans.beginning import begin_run
     from components.select_spans.step import select_spans
     from components.stored_step import StagedTask
     from perennial.spans.prepared import PreparedSpans
@@ -61,15 +61,18 @@ def select_spans(
     from perennial.storage.watched_files import unlabelled_fingerprint
     from perennial.training.stages import check_search_asked, verify_stages
 
-    with StagedTask(project) as task:
+    with StagedTask(project, "select_spans", begins=True) as task:
         verify_stages(task.project, stages)
         if tune:
             check_search_asked(task.project)
-        chosen = select_spans(task.project, run or job, tune, attempt, retrain)
+        if task.surrounds:
+            attempt = begin_run(task.project, attempt, asked=retrain or tune)
+        chosen = select_spans(task.project, task.run, tune, attempt, retrain)
         task.publish_record("select_spans", chosen.run, chosen, selection)
         prepared = PreparedSpans.of_run(task.results, chosen)
         pending = [{"name": span.name} for span in prepared.pending(chosen.window)]
         work = decide_work(chosen.window, chosen.new_spans, asked=retrain or tune or attempt > 0)
+        task.returns(work)
         record = chosen.model_dump(mode="json", exclude_none=True)
         return (
             work,

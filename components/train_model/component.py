@@ -22,7 +22,7 @@ def train_model(
     from components.train_model.step import Inputs, train_model
     from schemas.records import Champion, Instance
 
-    with StoredStep(project, "train_model", digest, model=model) as step:
+    with StoredStep(project, "train_model", digest, instance["name"], model=model) as step:
         if not step.is_kept(instance, champion, window, features, weights, hyperparameters):
             inputs = Inputs(
                 features=step.input(features),

@@ -18,11 +18,10 @@ def validate_data(
     from components.stored_step import StoredStep
     from components.validate_data.step import validate_data
     from perennial.spans.prepared import PreparedSpans
-    from schemas.records import Selection
 
     outputs = {"window": window, "measured": measured, "validation": validation}
     with StoredStep(project, "validate_data", digest, **outputs) as step:
-        selected = Selection.read(step.input(selection))
+        selected = step.selection(selection)
         spans = PreparedSpans.of_run(step.results, selected).read(selected.window)
         checked = [span.checked for span in spans]
         statistics = [span.statistics for span in spans]

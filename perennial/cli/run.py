@@ -11,7 +11,8 @@ import typer
 
 from perennial.cli.arguments import Folder
 from perennial.cli.formats import OUTCOME_COLOURS, describe_warnings
-from perennial.errors import describe_error
+from perennial.errors import PerennialError, describe_error
+from perennial.storage.files import is_url
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -74,7 +75,9 @@ def show_result(ended: RunEnded, project: Project, console: Console) -> None:
     for reason in ended.reasons:
         console.print("  • ", end="")
         console.print(reason, highlight=False, markup=False)
-    path = os.path.relpath(project.folder / ended.report) if ended.report else None
+    path = ended.report
+    if path and not is_url(path):
+        path = os.path.relpath(project.folder / path)
     for line in describe_warnings(ended, path):
         style = None if line.startswith(" ") else "yellow"
         console.print(line, style=style, highlight=False, markup=False)
@@ -100,7 +103,9 @@ def summarise(ended: RunEnded) -> str:
 def result_json(result: RunResult, project: Project) -> str:
     """Writes a run's result as one line of JSON, with all of its warnings."""
     ended = result.ended
-    report = str(project.folder / ended.report) if ended.report else None
+    report = ended.report
+    if report and not is_url(report):
+        report = str(project.folder / report)
     changed = {"warnings": read_warnings(ended, project), "report": report}
     record = ended.model_copy(update=changed).model_dump(mode="json")
     return json.dumps({**record, "seconds": result.seconds})
@@ -108,13 +113,17 @@ def result_json(result: RunResult, project: Project) -> str:
 
 def read_warnings(ended: RunEnded, project: Project) -> list[RunWarning]:
     """Reads all warnings of a run from beside its report; the first ones where that is gone."""
+    from perennial.storage.objects import open_objects
     from schemas.records import RunWarnings
 
     if ended.report is None or ended.warned + ended.not_compared <= len(ended.warnings):
         return ended.warnings
+    place = ended.report.rpartition("/")[0]
+    folder = open_objects(place if is_url(place) else str(project.folder / place))
     try:
-        return RunWarnings.read((project.folder / ended.report).parent).warnings
-    except (OSError, ValueError):
+        data = folder.read(RunWarnings.FILE)
+        return RunWarnings.model_validate_json(data or b"").warnings
+    except (PerennialError, OSError, ValueError):
         return ended.warnings
 
 

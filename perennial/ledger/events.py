@@ -41,12 +41,14 @@ from schemas.records import (
     RunStarted,
     SchemaAccepted,
     SpanJudged,
+    StepFailed,
     Tuned,
 )
 
 BODIES: dict[EventKind, type[Record]] = {
     "lease_taken": LeaseTaken,
     "run_started": RunStarted,
+    "step_failed": StepFailed,
     "span_accepted": SpanJudged,
     "span_quarantined": SpanJudged,
     "span_released": SpanJudged,

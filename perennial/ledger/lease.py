@@ -48,7 +48,7 @@ class Lease:
         self._changing = threading.Lock()  # so that no sign of life is for a run that has ended
         self._on_loss: Callable[[], None] | None = None
         self.run = run
-        self.fence = _take(ledger, project, run, self._owner, seconds)
+        self.fence = take_lease(ledger, project, run, self._owner, seconds)
         self._beats = threading.Thread(target=self._beat, name="lease", daemon=True)
         self._beats.start()
 
@@ -59,7 +59,7 @@ class Lease:
             RunInProgressError: Another process has taken it over.
         """
         with self._changing:
-            self.fence = _take(
+            self.fence = take_lease(
                 self._ledger, self._project, run, self._owner, self._seconds, mine=self.fence
             )
             self.run = run
@@ -138,7 +138,7 @@ def describe_owner(ledger: Ledger, lease: LeaseRow) -> str:
     )
 
 
-def _take(
+def take_lease(
     ledger: Ledger,
     project: str,
     run: str,

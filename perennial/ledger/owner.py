@@ -23,10 +23,21 @@ def this_process() -> LeaseOwner:
     )
 
 
+def task_owner() -> LeaseOwner:
+    """Names this process as a task that holds the lease for its run, and ends before that does."""
+    return this_process().model_copy(update={"boot": "", "namespace": ""})
+
+
+def is_of_tasks(owner: LeaseOwner) -> bool:
+    """Tells whether tasks hold the lease one after the other."""
+    return not owner.boot
+
+
 def is_gone(owner: LeaseOwner) -> bool:
     """Tells whether the process is certainly gone: it would be seen from here, and is not there.
 
-    A process of another machine, of another container, or from before a restart cannot be seen.
+    A process of another machine, of another container, or from before a restart cannot be seen;
+    that of a task tells nothing of its run.
     The number of one that is gone may have been given to another, which started later.
     """
     if (owner.boot, owner.namespace) != (boot_id(), _namespace()):

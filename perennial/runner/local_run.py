@@ -66,8 +66,9 @@ class LocalRun:
 
     `warm` tells whether to use the warm process that outlives the run, for `warm_minutes` after it;
     `at_once` limits how many tasks run at the same time (None: as many as the machine can take).
-    `failures` holds the message of each task that failed, in the order they ended; `outputs` what
-    each step made that succeeded, by its name: artifacts and values (of a loop, its last task's).
+    `environment` are variables of every task. `killed` hears of a task that was ended before it
+    could record why. `failures` holds the message of each task that failed, in the order they
+    ended.
     """
 
     pipeline: Path
@@ -78,8 +79,9 @@ class LocalRun:
     warm: bool = True
     warm_minutes: float = MINUTES
     at_once: int | None = None
+    environment: Mapping[str, str] = field(default_factory=dict)
+    killed: Callable[[TaskFailure], None] | None = None
     failures: list[TaskFailure] = field(default_factory=list)
-    outputs: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     _counter: int = 0
     _lock: Any = field(default_factory=threading.Lock)
     _process: WarmProcess | OwnWarmProcess | None = None
@@ -152,7 +154,6 @@ class LocalRun:
             end: TaskEnd = "failed"
             if status == Status.SUCCESS:
                 end = "cached" if _is_kept(outputs) else "done"
-                self.outputs[step] = outputs
             self.observer.finished(step, end)
             return outputs, status
 
@@ -166,14 +167,20 @@ class LocalRun:
             failure = self.folder / f"failure-{self._counter}.json"
         arguments = (*task, str(failure))
         needs = STEP_GROUPS.get(task.function, ALL)
-        call = Call.here("perennial.runner.task:run_task", arguments, needs, dict(env_vars or {}))
+        environment = {**(env_vars or {}), **self.environment}
+        call = Call.here("perennial.runner.task:run_task", arguments, needs, environment)
         try:
             code = self._wait(self._start(call, task.function))
             ended = f"{task.function} was ended by signal {-code}"
         except CallLostError as error:
             code, ended = -1, f"{task.function} was ended: {error}"
         if code != 0:
-            self.failures.append(read_failure(failure) or TaskFailure(ended, 1, task.function))
+            described = read_failure(failure)
+            if described is None:
+                described = TaskFailure(ended, 1, task.function)
+                if self.killed is not None and not self._interrupted:
+                    self.killed(described)
+            self.failures.append(described)
         return code
 
     def _start(self, call: Call, step: str) -> Running:

@@ -1,33 +1,38 @@
-"""A run of a project on this machine: its lease, its repetitions, its pipeline and its result."""
+"""A run of a project on this machine: its lease, its repetitions, its pipeline and its result.
+
+What a cluster has to do too is in the pipeline; here is what is of this machine: the process that
+holds the lease for the whole run, the display, the exit code, and a run without work, which ends
+before there is a pipeline.
+"""
 
 from __future__ import annotations
 
 import secrets
 import shutil
 import time
-from collections.abc import Mapping
-from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass, replace
+from contextlib import AbstractContextManager, suppress
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING
 
-from perennial.errors import LeaseLostError, PerennialError, describe_error
+from components.select_spans.repetitions import find_due_attempt
+from perennial.errors import LeaseLostError, PerennialError
 from perennial.ledger.events import Ledger, NewEvent
+from perennial.ledger.failures import decisive_failure, describe_failure, record_failure
 from perennial.ledger.lease import Lease, hold_lease
+from perennial.ledger.task_lease import RUN_VARIABLE
 from perennial.project import Project
 from perennial.runner.project_checks import check_project
-from perennial.runner.repetitions import find_due_attempt
 from perennial.runner.step_display import StepDisplay
-from perennial.runner.task import TaskFailure, describe_failure
+from perennial.runner.task import TaskFailure
 from perennial.schema.proposal import finish_acceptance
 from perennial.spans.window import decide_work
 from perennial.training.stages import check_search_asked, choose_stages
-from schemas.records import Outcome, RunEnded, Selection
+from schemas.records import Outcome, RunEnded, StepFailed
 
 if TYPE_CHECKING:
     from rich.console import Console
-
-    from components.stored_step import StagedTask
 
 EXIT_CODES: dict[Outcome, int] = {
     "promoted": 0,
@@ -121,7 +126,8 @@ def _run_once(project: Project, lease: Lease, options: RunOptions, console: Cons
             raise
         except PerennialError as error:
             failure = describe_failure("select_spans", error)
-            return _record_failure(project, lease, failure, display.seconds())
+            ended = _end_here(project, lease, failure)
+            return RunResult(ended, display.seconds(), failure.exit_code)
     if ended is not None:
         return RunResult(ended, display.seconds(), EXIT_CODES[ended.outcome])
     return _run_pipeline(project, lease, options, console)
@@ -182,19 +188,25 @@ def _run_pipeline(
             warm=project.settings.runner.warm,
             warm_minutes=project.settings.runner.warm_minutes,
             at_once=project.settings.runner.at_once,
+            environment={RUN_VARIABLE: run},
+            killed=partial(_record_killed, project, lease),
         )
-        arguments = {"project": str(project.folder), "run": run, **asdict(options)}
+        arguments = {"project": str(project.folder), **asdict(options)}
         with lease.calling_on_loss(local.kill):
-            succeeded = local.execute(arguments)
+            local.execute(arguments)
     lease.check()
-    if not succeeded:
-        failure = local.failures[0]
-        return _record_failure(project, lease, failure, display.seconds(), local.outputs)
-    ended = Ledger(project.ledger_url).run_end(run)
-    if ended is None:
-        failure = TaskFailure("the pipeline ended without recording an outcome", 1)
-        return _record_failure(project, lease, failure, display.seconds(), local.outputs)
-    return RunResult(ended, display.seconds(), EXIT_CODES[ended.outcome])
+    ledger = Ledger(project.ledger_url)
+    ended = ledger.run_end(run)
+    if ended is None:  # the exit task could not record it
+        message = "the pipeline ended without recording an outcome"
+        unknown = TaskFailure(message, 1, "conclude_run")
+        failure = local.failures[0] if local.failures else unknown
+        ended = _end_here(project, lease, _killed(failure))
+    code = EXIT_CODES[ended.outcome]
+    if ended.outcome in ("failed", "data_rejected"):
+        decisive = decisive_failure(ledger, run, ())
+        code = decisive.exit_code if decisive is not None else code
+    return RunResult(ended, display.seconds(), code)
 
 
 def tell_width(project: Project, console: Console) -> None:
@@ -215,60 +227,37 @@ def new_run_name() -> str:
     return f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
 
 
-def _record_failure(
-    project: Project,
-    lease: Lease,
-    failure: TaskFailure,
-    seconds: dict[str, float],
-    outputs: Mapping[str, Mapping[str, Any]] | None = None,
-) -> RunResult:
-    """Records a failed run; data that could not be read is the data's fault, all else the run's.
+def _record_killed(project: Project, lease: Lease, failure: TaskFailure) -> None:
+    """Records that a step was ended by a signal, which it could not do; what ended it may pass."""
+    with suppress(PerennialError):  # the exit task says that a step was ended
+        record_failure(Ledger(project.ledger_url), lease.run, _killed(failure), lease.fence)
 
-    `outputs` are those of the steps that succeeded: what they warn of is told all the same.
-    """
-    from components.conclude_run.step import Findings, conclude_run
-    from components.stored_step import StagedTask
 
-    outcome: Outcome = "data_rejected" if failure.exit_code == 3 else "failed"
-    known = Findings(
-        selection=_read_selection(project, lease.run),
-        reasons=[failure.message],
-        failed_step=failure.step,
-        fence=lease.fence,
+def _killed(failure: TaskFailure) -> StepFailed:
+    return StepFailed(
+        step=failure.step or "conclude_run",
+        outcome="failed",
+        message=failure.message,
+        exit_code=failure.exit_code,
+        final=False,
     )
-    try:
-        with StagedTask(str(project.folder)) as task:
-            findings = replace(known, **_stage_made(task, outputs or {}))
-            ended = conclude_run(project, lease.run, outcome, findings)
-    except Exception as error:  # a report that cannot be made must not hide why the run failed
-        missing = f"the report lacks what the steps made: {describe_error(error)}"
-        known = replace(known, reasons=[failure.message, missing])
-        ended = conclude_run(project, lease.run, outcome, known)
-    return RunResult(ended, seconds, failure.exit_code)
 
 
-def _stage_made(task: StagedTask, outputs: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """Stages what the steps that succeeded made, by the fields of `Findings`."""
-    made = {
-        "validation": ("validate_data", "validation"),
-        "pretraining": ("pretrain_learner", "pretraining"),
-        "stabilisation": ("stabilise_weights", "weights"),
-        "tuning": ("tune_model", "hyperparameters"),
-        "designs": ("compare_designs", "designs"),
-        "evaluation": ("evaluate_model", "evaluation"),
-        "probing": ("probe_model", "probing"),
-        "decision": ("decide_promotion", "decision"),
-    }
-    return {
-        field: task.input(outputs[step][name])
-        for field, (step, name) in made.items()
-        if step in outputs
-    }
+def _end_here(project: Project, lease: Lease, failure: StepFailed) -> RunEnded:
+    """Ends a run in this process as its exit task would, by a failure that it knows of.
 
+    Raises:
+        LeaseLostError: Another run has taken the project over.
+        LedgerError: The ledger cannot be written.
+    """
+    from components.conclude_run.ending import end_run
+    from perennial.results.store import Results
 
-def _read_selection(project: Project, run: str) -> Selection | None:
-    starts = (start.selection for _, start, _ in Ledger(project.ledger_url).runs())
-    return next((selection for selection in starts if selection.run == run), None)
+    record_failure(Ledger(project.ledger_url), lease.run, failure, lease.fence)
+    results = Results(project.root, project.state)
+    ended = end_run(project, results, lease.run, lease.fence)
+    assert ended is not None
+    return ended
 
 
 def hold_project(project: Project, run: str) -> AbstractContextManager[Lease]:

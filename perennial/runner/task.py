@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from perennial.errors import PerennialError, describe_error, log_place
+from perennial.ledger.failures import describe_failure
 from perennial.storage.atomic import publish_text
 
 
@@ -54,20 +54,11 @@ def run_task(source: str, function: str, executor_input: str, failure: str) -> N
     try:
         _execute(TaskCommand(source, function, executor_input))
     except BaseException as error:
-        log = log_place()
+        failure_record = describe_failure(function, error)
         traceback.print_exc()
-        described = describe_failure(function, error)
-        if not isinstance(error, PerennialError):
-            described = described._replace(message=f"{described.message} (all of it: {log})")
+        described = TaskFailure(failure_record.message, failure_record.exit_code, function)
         publish_text(json.dumps(described._asdict()), Path(failure))
         sys.exit(1)
-
-
-def describe_failure(step: str, error: BaseException) -> TaskFailure:
-    """Describes an error: by its own message where that is made for people, else by its kind."""
-    if isinstance(error, PerennialError):
-        return TaskFailure(str(error), error.exit_code, step)
-    return TaskFailure(f"{step} failed: {describe_error(error)}", 1, step)
 
 
 def read_failure(path: Path) -> TaskFailure | None:

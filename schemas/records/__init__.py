@@ -63,6 +63,7 @@ from schemas.records.ledger import (
     RunStarted,
     SchemaAccepted,
     SpanJudged,
+    StepFailed,
 )
 from schemas.records.models import (
     Champion,
@@ -86,7 +87,14 @@ from schemas.records.models import (
     Tuning,
     WeightDraw,
 )
-from schemas.records.storage import PreparedSpan, Reference, StepResult, StoredFile, StoredOutput
+from schemas.records.storage import (
+    PreparedSpan,
+    Reference,
+    StepMade,
+    StepResult,
+    StoredFile,
+    StoredOutput,
+)
 from schemas.records.warning import RunWarning, RunWarnings, WarningKind
 
 __all__ = [
@@ -162,6 +170,8 @@ __all__ = [
     "SpanJudged",
     "SpanValidation",
     "Stabilisation",
+    "StepFailed",
+    "StepMade",
     "StepResult",
     "StoredFile",
     "StoredOutput",

@@ -14,6 +14,7 @@ Outcome = Literal["promoted", "kept_champion", "data_rejected", "nothing_new", "
 EventKind = Literal[
     "lease_taken",
     "run_started",
+    "step_failed",
     "span_accepted",
     "span_quarantined",
     "span_released",
@@ -46,6 +47,8 @@ class LeaseOwner(Record):
 
     `started` is in the ticks of its machine's clock since `boot`, the start of that machine's
     kernel; `namespace` is the one that the number `process` belongs to (a container has its own).
+    Both are empty of a run whose tasks hold the lease one after the other: that one of them is gone
+    tells nothing.
     """
 
     host: str
@@ -72,6 +75,21 @@ class RunStarted(Record):
     """A run began to work on this selection."""
 
     selection: Selection
+
+
+class StepFailed(Record):
+    """A step of a run failed, by its own message.
+
+    `part` tells the tasks of a loop from each other: the name of a span or an instance. `final`:
+    another attempt of the same run would fail in the same way. `exit_code` is that of the command.
+    """
+
+    step: str
+    part: str = ""
+    outcome: Literal["failed", "data_rejected"]
+    message: str
+    exit_code: int
+    final: bool
 
 
 class SpanJudged(Record):

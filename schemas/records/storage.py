@@ -53,6 +53,18 @@ class Reference(FileRecord):
     size: int
 
 
+class StepMade(Record):
+    """What a task of a run left for the run's end: references by output, and what it returned.
+
+    `part` tells the tasks of a loop from each other.
+    """
+
+    step: str
+    part: str = ""
+    outputs: dict[str, Reference] = {}
+    value: Any = None
+
+
 class PreparedSpan(Record):
     """References to a prepared span: its checked examples and their statistics."""
 

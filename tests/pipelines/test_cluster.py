@@ -5,15 +5,19 @@ from pathlib import Path
 import pytest
 import yaml
 
+from perennial.ledger.task_lease import RUN_VARIABLE
+from perennial.project import load_project
 from perennial.training.stages import OPTIONAL_STEPS, Stages
 from pipelines.cluster import CLASSES, count_pods
 from pipelines.compile import compile_pipeline
 from schemas.project import KubeflowSettings, ResourceSettings
 from tests.pipelines.test_stages import ALWAYS, tasks
 
+ROOT = Path(__file__).parents[2]
 SETTINGS = KubeflowSettings(
     retries=3,
     task_minutes=90,
+    run_minutes=600,
     light=ResourceSettings(cpu="100m", memory="1Gi"),
     training=ResourceSettings(cpu="8", memory="32Gi", accelerator="nvidia.com/gpu", accelerators=2),
 )
@@ -78,9 +82,10 @@ def test_on_this_machine_nothing_is_asked_for(tmp_path):
 
 
 def test_pods_are_counted(tmp_path):
-    """Counted by hand on the backend's rules: 14 tasks of two, and 14 drivers.
+    """Counted by hand on the backend's rules: 14 tasks of two, and 9 drivers.
 
-    The run has one, each of three pairs of If and Else three, and two loops of one item two.
+    The run has one, as have what the exit task follows and each of three Ifs, and two loops of one
+    item two.
     """
     stages = Stages(
         pretrain_learner=False,
@@ -90,7 +95,30 @@ def test_pods_are_counted(tmp_path):
         probe_model=True,
     )
     (spec,) = compiled(tmp_path, stages=stages)
-    assert count_pods(spec, spans=1, instances=1) == 14 * 2 + 14
+    assert count_pods(spec, spans=1, instances=1) == 14 * 2 + 9
     # Another instance: its driver and its task; another span likewise.
-    assert count_pods(spec, spans=1, instances=3) == 14 * 2 + 14 + 2 * 3
-    assert count_pods(spec, spans=30, instances=1) == 14 * 2 + 14 + 29 * 3
+    assert count_pods(spec, spans=1, instances=3) == 14 * 2 + 9 + 2 * 3
+    assert count_pods(spec, spans=30, instances=1) == 14 * 2 + 9 + 29 * 3
+
+
+@pytest.mark.parametrize("example", ["digits", "taxi"])
+def test_a_day_of_an_example_takes_at_most_forty_pods(example):
+    project = load_project(ROOT / "examples" / example)
+    spec, _ = yaml.safe_load_all((ROOT / f"pipelines/compiled/{example}.yaml").read_text())
+    assert count_pods(spec, spans=1, instances=project.settings.train.instances) <= 40
+
+
+def test_the_cluster_ends_what_the_tasks_did_not_end_in_time(asked):
+    """The tasks say so themselves; a pod that waits for a node cannot."""
+    _, platform = asked
+    config = platform["platforms"]["kubernetes"]["pipelineConfig"]
+    assert config["activeDeadlineSeconds"] == (600 + 30) * 60
+
+
+def test_every_task_learns_its_run_from_its_pod(asked):
+    """From a label that all pods of a run have; so it is in no input, and in no cache's key."""
+    spec, platform = asked
+    surroundings = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
+    assert set(surroundings) == set(spec["deploymentSpec"]["executors"])
+    field = {"name": RUN_VARIABLE, "fieldPath": "metadata.labels['pipeline/runid']"}
+    assert all(one["fieldPathAsEnv"] == [field] for one in surroundings.values())

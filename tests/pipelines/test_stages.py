@@ -25,11 +25,11 @@ ALWAYS = {
 }
 # A stage, what it makes, and who reads that where it is there.
 READERS = {
-    "pretrain_learner": ("pretraining", {"stabilise_weights", "conclude_run"}),
-    "stabilise_weights": ("weights", {"tune_model", "train_model", "conclude_run"}),
-    "tune_model": ("hyperparameters", {"train_model", "conclude_run"}),
-    "compare_designs": ("designs", {"conclude_run"}),
-    "probe_model": ("probing", {"decide_promotion", "register_model", "conclude_run"}),
+    "pretrain_learner": ("pretraining", {"stabilise_weights"}),
+    "stabilise_weights": ("weights", {"tune_model", "train_model"}),
+    "tune_model": ("hyperparameters", {"train_model"}),
+    "compare_designs": ("designs", set()),
+    "probe_model": ("probing", {"decide_promotion", "register_model"}),
 }
 
 
@@ -98,16 +98,6 @@ def test_what_a_stage_makes_reaches_all_who_read_it(compiled):
         }
         present = ALWAYS | set(stages.names)
         assert reading == (readers & present if stage in stages.names else set()), stage
-    concluding = [
-        task["inputs"].get("artifacts", {})
-        for step, task, _ in tasks(spec)
-        if step == "conclude_run"
-    ]
-    after_training = [artifacts for artifacts in concluding if "evaluation" in artifacts]
-    expected = {READERS[stage][0] for stage in stages.names}
-    assert len(after_training) == 2 and all(
-        expected <= set(artifacts) for artifacts in after_training
-    )
 
 
 def test_only_an_earlier_search_that_would_be_used_decides_the_draws(compiled):
@@ -147,18 +137,35 @@ def _check_source(source, kind, outer, inner, task):
         assert "runtimeValue" in source
 
 
-def test_every_if_has_an_else(compiled):
+def test_every_if_reads_an_output_that_kfp_local_finds(compiled):
+    """Of an If without an Else it finds the value only in an output of its graph named `Output`."""
     _, spec = compiled
-    branched = 0
-    for _, inner in dags(spec):
-        conditions = [
-            task["triggerPolicy"]["condition"] for task in inner.values() if "triggerPolicy" in task
-        ]
-        if conditions:
-            branched += 1
-            asked, otherwise = sorted(conditions, key=len)
-            assert otherwise == f"!({asked})" and len(inner) == 2
-    assert branched == 3
+    conditions = {
+        task["triggerPolicy"]["condition"]
+        for _, inner in dags(spec)
+        for task in inner.values()
+        if "condition" in task.get("triggerPolicy", {})
+    }
+    channel = "inputs.parameter_values['pipelinechannel--%s-Output'] == '%s'"
+    assert conditions == {
+        channel % ("select-spans", "train"),
+        channel % ("validate-data", "accepted"),
+        channel % ("decide-promotion", "promote"),
+    }
+
+
+def test_the_end_comes_after_all_other_steps_however_they_ended_and_is_given_nothing_of_them(
+    compiled,
+):
+    _, spec = compiled
+    root = spec["root"]["dag"]["tasks"]
+    assert set(root) == {"exit-handler-1", "conclude-run"}
+    exit_task = root["conclude-run"]
+    assert exit_task["dependentTasks"] == ["exit-handler-1"]
+    assert exit_task["triggerPolicy"] == {"strategy": "ALL_UPSTREAM_TASKS_COMPLETED"}
+    assert exit_task["inputs"] == {
+        "parameters": {"project": {"componentInputParameter": "project"}}
+    }
 
 
 def test_loops_have_no_name_and_go_over_dictionaries(compiled):
@@ -178,21 +185,19 @@ def test_loops_have_no_name_and_go_over_dictionaries(compiled):
         assert component["inputDefinitions"]["parameters"][item]["parameterType"] == "STRUCT"
 
 
-def test_what_touches_the_ledger_is_never_cached(compiled):
+def test_kubeflow_leaves_out_no_task(compiled):
+    """Each leaves for the end of the run what it made, or found in the root."""
     _, spec = compiled
-    uncached = {step for step, task, _ in tasks(spec) if not task.get("cachingOptions")}
-    touch_the_ledger = {"select_spans", "register_model", "push_model", "conclude_run"}
-    # Its input is the selection of this run, which no other run has.
-    assert uncached == touch_the_ledger | {"prepare_span", "validate_data"}
+    assert not [step for step, task, _ in tasks(spec) if task.get("cachingOptions")]
 
 
-def test_run_and_job_are_no_input_of_a_cached_step(compiled):
-    """Else no run would ever find the results of the run before."""
+def test_no_parameter_names_the_run(compiled):
+    """Those of a schedule are the same in each of its runs."""
     _, spec = compiled
-    for step, task, _ in tasks(spec):
-        if task.get("cachingOptions"):
-            text = yaml.safe_dump(task.get("inputs", {}))
-            assert "selection" not in text and "job" not in text, step
+    declared = spec["root"]["inputDefinitions"]["parameters"]
+    assert set(declared) == {"project", "retrain", "tune", "attempt"}
+    text = yaml.safe_dump([task.get("inputs", {}) for _, task, _ in tasks(spec)])
+    assert "pipeline_job" not in text
 
 
 def test_what_the_settings_decide_is_kept_by_a_digest_of_them(compiled):
@@ -231,7 +236,6 @@ def test_a_change_that_only_the_gate_reads_trains_nothing(compiled):
         "register_model",
         "validate_serving",
         "push_model",
-        "conclude_run",
     }
 
 

@@ -15,6 +15,7 @@ from rich.console import Console
 
 from components.select_spans.component import select_spans
 from perennial.ledger.events import Ledger
+from perennial.ledger.task_lease import RUN_VARIABLE
 from perennial.runner import project_run
 from perennial.runner.project_run import RunOptions, run_project
 from perennial.spans.landed import find_landed
@@ -115,17 +116,18 @@ def test_the_command_and_the_pipeline_decide_the_same(project, monkeypatch, land
         raise PipelineBegan
 
     monkeypatch.setattr(project_run, "_run_pipeline", begin)
+    monkeypatch.setenv(RUN_VARIABLE, "in-the-pipeline")
     stages = choose_stages(project).names
     selected = select_spans.python_func(
         str(project.folder),
         stages,
-        "in-the-pipeline",
-        "",
         retrain,
         False,
         0,
         FileArtifact(project.folder / "selection"),
     )
+    ledger = Ledger(project.ledger_url)
+    ledger.release_lease(ledger.lease().fence)
     began = nullcontext() if selected[0] == "nothing_new" else pytest.raises(PipelineBegan)
     with began:
         assert (

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 from datetime import date, timedelta
 
+from perennial.ledger.task_lease import RUN_VARIABLE
 from perennial.project import load_project
 from perennial.training.stages import choose_stages
 from schemas.records import Reference, Selection
@@ -20,7 +22,8 @@ MOST_BYTES = 64 * 1024
 def select(folder: str, artifact: FileArtifact) -> list:
     """Calls the wrapper; gives its output parameters."""
     stages = choose_stages(load_project(folder)).names
-    arguments = (folder, stages, "a-run", "", False, False, 0, artifact)
+    os.environ[RUN_VARIABLE] = "a-run"
+    arguments = (folder, stages, False, False, 0, artifact)
     return list(import_wrapper("select_spans").python_func(*arguments))
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from components.select_spans.step import find_window
 from perennial.ledger.events import Event, Ledger, body_of
 from perennial.project import Project
 from schemas.records import Decision, DecisionMade, RunEnded, RunStarted
 
 
 def find_due_attempt(project: Project) -> int | None:
-    """Finds the number of the repetition that `perennial run` goes on with.
+    """Finds the number of the repetition that the next run is.
 
     Returns:
         The number; None where no repetition is due, or new spans have landed, which go first.
@@ -16,8 +17,6 @@ def find_due_attempt(project: Project) -> int | None:
     Raises:
         DataError: Spans cannot be found or read.
     """
-    from components.select_spans.step import find_window
-
     repeats = project.settings.gate.repeats
     if not repeats:
         return None

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from components.select_spans.repetitions import due_attempt
 from perennial.ledger.events import Ledger
-from perennial.runner.repetitions import due_attempt
 from schemas.records import Criterion, Decision
 from tests.perennial.records import run_ended, run_started, selection
 

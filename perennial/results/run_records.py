@@ -1,0 +1,83 @@
+"""What a run leaves of itself in the root, beside the results of its steps.
+
+    runs/<run>/made/<step>[/<part>].json    what each task made: references of a few hundred bytes
+    runs/<run>/...                          the report and its files
+    runs/<run>/outcome.json                 how the run ended, written last
+
+The run's end finds there what the report shows, whichever machines the tasks worked on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from perennial.results.store import Results
+from schemas.records import RunEnded, StepMade
+
+OUTCOME_FILE = "outcome.json"
+
+
+class RunRecords:
+    """The records of one run in a root."""
+
+    def __init__(self, results: Results, run: str) -> None:
+        self._results, self._objects, self._run = results, results.objects, run
+
+    @property
+    def place(self) -> str:
+        """Where they lie: a folder or a URL."""
+        return f"{self._objects.location}/{self._name('')}".rstrip("/")
+
+    def leave(self, made: StepMade) -> None:
+        """Records what a task made; that of its last attempt counts.
+
+        Raises:
+            StoreError: The root cannot be written.
+        """
+        name = f"made/{made.step}/{made.part}" if made.part else f"made/{made.step}"
+        self._write(f"{name}.json", made.model_dump_json().encode())
+
+    def made(self) -> list[StepMade]:
+        """Reads what the tasks of the run made.
+
+        Raises:
+            StoreError: The root cannot be read.
+        """
+        listed = list(self._objects.list(self._name("made")))
+        read = self._results.in_parallel(lambda each: self._objects.read(each.name), listed)
+        return [StepMade.model_validate_json(data) for data in read if data is not None]
+
+    def publish(self, folder: Path, names: Iterable[str]) -> None:
+        """Publishes files and folders of a folder, those of these names that are there.
+
+        Raises:
+            StoreError: The root cannot be written.
+        """
+        if self.place == str(folder):  # the root is the state folder
+            return
+        places = [folder / name for name in names]
+        inner = [path for place in places for path in place.rglob("*")]
+        paths = sorted(path for path in (*places, *inner) if path.is_file())
+        self._results.in_parallel(
+            lambda path: self._write(path.relative_to(folder).as_posix(), path.read_bytes()), paths
+        )
+
+    def end(self, ended: RunEnded) -> None:
+        """Publishes how the run ended; to be done last.
+
+        Raises:
+            StoreError: The root cannot be written.
+        """
+        self._write(OUTCOME_FILE, ended.model_dump_json(indent=2).encode())
+
+    def _name(self, name: str) -> str:
+        return f"runs/{self._run}/{name}"
+
+    def _write(self, name: str, data: bytes) -> None:
+        """Writes an object, in the place of one that an earlier attempt of the run wrote."""
+        object_name = self._name(name)
+        while not self._objects.write_once(object_name, data):
+            if self._objects.read(object_name) == data:
+                return
+            self._objects.delete(object_name)
