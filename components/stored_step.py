@@ -16,7 +16,7 @@ from typing import Any, Protocol, Self
 from typing_extensions import override
 
 from perennial.errors import ProjectError
-from perennial.ledger.task_lease import RUN_VARIABLE, current_run
+from perennial.ledger.task_lease import RUN_VARIABLE, TaskPlace, current_run
 from perennial.project import Project, load_project, open_project
 from perennial.results.run_records import RunRecords
 from perennial.results.run_task import RunTask
@@ -44,18 +44,18 @@ class StagedTask:
         project: The project folder.
         step: Name of the step.
         part: Of a task in a loop: the name of its span or instance.
-        begins: Whether this is the first task of a run, which takes the lease.
+        place: Of the task in its run.
 
     Attributes:
         project: The project.
         task: What surrounds a task of a run; None: the step is called by itself.
     """
 
-    def __init__(self, project: str, step: str, part: str = "", *, begins: bool = False) -> None:
+    def __init__(self, project: str, step: str, part: str = "", place: TaskPlace = "inner") -> None:
         self.project: Project = load_project(project)
         self.task: RunTask | None = None
         if (run := current_run()) is not None:
-            self.task = RunTask(self.project, run, step, part, begins)
+            self.task = RunTask(self.project, run, step, part, place)
         self._made_by = StepMade(step=step, part=part)
         self._left: dict[str, Reference] = {}
         self._returned: Any = None

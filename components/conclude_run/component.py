@@ -15,7 +15,7 @@ def conclude_run(project: str, report: Output[HTML]):
     from components.stored_step import StagedTask
 
     if has_begun(project):
-        with StagedTask(project, "conclude_run") as task:
+        with StagedTask(project, "conclude_run", place="last") as task:
             end_run(task.project, task.results, task.run, task.fence)
             task.release()
     copy_report(project, report.path)

@@ -61,7 +61,7 @@ def select_spans(
     from perennial.storage.watched_files import unlabelled_fingerprint
     from perennial.training.stages import check_search_asked, verify_stages
 
-    with StagedTask(project, "select_spans", begins=True) as task:
+    with StagedTask(project, "select_spans", place="first") as task:
         verify_stages(task.project, stages)
         if tune:
             check_search_asked(task.project)

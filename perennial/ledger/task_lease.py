@@ -8,12 +8,12 @@ does, so such a lease lasts longer (`kubeflow.lease_minutes`).
 
 from __future__ import annotations
 
-import _thread
 import os
+import signal
 import sys
 import threading
 from datetime import UTC, datetime, timedelta
-from typing import Self
+from typing import Literal, Self
 
 from perennial.errors import DeadlineError, LeaseLostError, LedgerError, PerennialError
 from perennial.ledger.events import Ledger
@@ -34,6 +34,10 @@ def current_run() -> str | None:
     return os.environ.get(RUN_VARIABLE) or None
 
 
+TaskPlace = Literal["first", "inner", "last"]
+"""Of a task in its run: the first one takes the lease, the last one gives it back."""
+
+
 class TaskLease:
     """The lease of a run while one of its tasks works.
 
@@ -41,7 +45,7 @@ class TaskLease:
         ledger: The project's ledger.
         settings: The project's.
         run: The run.
-        begins: Whether the task is the first, which takes the lease for its run.
+        place: Of the task in its run. The last one works even when the time is up.
 
     Attributes:
         fence: The fencing number of the run.
@@ -53,16 +57,18 @@ class TaskLease:
     """
 
     def __init__(
-        self, ledger: Ledger, settings: ProjectSettings, run: str, begins: bool = False
+        self, ledger: Ledger, settings: ProjectSettings, run: str, place: TaskPlace
     ) -> None:
-        self._ledger, self._run = ledger, run
+        self._ledger, self._run, self._place = ledger, run, place
         lease = ledger.lease()
         self._seconds = settings.kubeflow.lease_minutes * 60.0
         if lease is not None and lease.run == run and not lease.released:
             self.fence = lease.fence
             self.of_tasks = is_of_tasks(LeaseOwner.model_validate_json(lease.owner))
             self._seconds = lease.seconds
-        elif begins or (lease is not None and lease.run == run):  # a run that is tried again
+        elif place == "first" or (
+            lease is not None and lease.run == run
+        ):  # a run that is tried again
             self.fence = take_lease(ledger, settings.name, run, task_owner(), self._seconds)
             self.of_tasks = True
         else:
@@ -100,7 +106,7 @@ class TaskLease:
         return datetime.fromisoformat(taken.at)
 
     def _late(self) -> DeadlineError | None:
-        if datetime.now(UTC) < self._until:
+        if self._place == "last" or datetime.now(UTC) < self._until:
             return None
         return DeadlineError(
             f"run {self._run}",
@@ -130,7 +136,9 @@ class TaskLease:
 
     def _stop(self, error: PerennialError) -> None:
         """Interrupts the main thread, and ends the process where that does not help."""
-        _thread.interrupt_main()
+        main = threading.main_thread().ident
+        assert main is not None
+        signal.pthread_kill(main, signal.SIGINT)  # also where it waits for the system
         if not self._ended.wait(_PATIENCE):
             print(f"error: {error}", file=sys.stderr, flush=True)
             os._exit(1)

@@ -12,7 +12,7 @@ from typing import Self
 from perennial.errors import FailedBeforeError, LeaseLostError, LedgerError
 from perennial.ledger.events import Ledger
 from perennial.ledger.failures import describe_failure, final_failure, record_failure
-from perennial.ledger.task_lease import TaskLease
+from perennial.ledger.task_lease import TaskLease, TaskPlace
 from perennial.project import Project
 
 
@@ -28,16 +28,16 @@ class RunTask:
         run: Name of the run.
         step: Name of the step.
         part: Of a task in a loop: the name of its span or instance.
-        begins: Whether this is the first task of the run, which takes the lease.
+        place: Of the task in its run.
 
     Attributes:
         run: Name of the run.
         lease: The lease, as this task holds it.
     """
 
-    def __init__(self, project: Project, run: str, step: str, part: str, begins: bool) -> None:
+    def __init__(self, project: Project, run: str, step: str, part: str, place: TaskPlace) -> None:
         self.run = run
-        self._project, self._step, self._part, self._begins = project, step, part, begins
+        self._project, self._step, self._part, self._place = project, step, part, place
         self._surroundings = ExitStack()
         self._fence: int | None = None
 
@@ -55,7 +55,7 @@ class RunTask:
             stack.callback(self._ledger.close)
             if failure := final_failure(self._ledger, self.run, (self._step, self._part)):
                 raise FailedBeforeError(failure.message, failure.exit_code)
-            self.lease = TaskLease(self._ledger, self._project.settings, self.run, self._begins)
+            self.lease = TaskLease(self._ledger, self._project.settings, self.run, self._place)
             self._fence = self.lease.fence
             stack.push(self._record)
             stack.enter_context(self.lease)
