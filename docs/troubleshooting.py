@@ -66,8 +66,13 @@ def _cell(text: str) -> str:
 
 
 def _kinds() -> list[str]:
+    """Lists the errors that have a message of their own; one repeats those of others."""
     classes = [each for each in vars(errors).values() if inspect.isclass(each)]
-    return [each.__name__ for each in classes if issubclass(each, errors.PerennialError)]
+    return [
+        each.__name__
+        for each in classes
+        if issubclass(each, errors.PerennialError) and each is not errors.FailedBeforeError
+    ]
 
 
 def _section(kind: str, messages: set[Message]) -> str:

@@ -66,9 +66,8 @@ class TaskLease:
             self.fence = lease.fence
             self.of_tasks = is_of_tasks(LeaseOwner.model_validate_json(lease.owner))
             self._seconds = lease.seconds
-        elif place == "first" or (
-            lease is not None and lease.run == run
-        ):  # a run that is tried again
+        elif place == "first" or (lease is not None and lease.run == run):
+            # It begins, or it had ended and is tried again.
             self.fence = take_lease(ledger, settings.name, run, task_owner(), self._seconds)
             self.of_tasks = True
         else:
