@@ -221,9 +221,10 @@ def land(folder: Path, number: int) -> None:
 
 def run(folder: Path, window: int) -> Cost:
     """Runs the loop once with this window; gives what its data steps cost."""
+    from perennial.ledger.task_lease import RUN_VARIABLE
     from perennial.project import load_project
     from perennial.runner.local_run import LocalRun
-    from perennial.runner.project_run import new_run_name
+    from perennial.runner.project_run import hold_project, new_run_name
     from perennial.training.stages import choose_stages
     from pipelines.compile import compile_pipeline
 
@@ -238,8 +239,11 @@ def run(folder: Path, window: int) -> Cost:
         place,
         place / "log",
         watch,
+        environment={RUN_VARIABLE: name},
     )
-    if not local.execute({"project": str(folder), "run": name, "retrain": False, "tune": False}):
+    with hold_project(project, name):
+        succeeded = local.execute({"project": str(folder)})
+    if not succeeded:
         sys.exit(f"error: the run failed: {local.failures}")
     if not watch.data_done:
         sys.exit("error: the run did not reach analyse_features")

@@ -11,6 +11,7 @@ from __future__ import annotations
 import builtins
 import contextlib
 import io
+import os
 import shutil
 import subprocess
 import sys
@@ -70,10 +71,12 @@ def run_by_kfp(folder: Path) -> None:
     """The same pipeline with nothing but kfp.local."""
     from kfp import components, local
 
+    from perennial.ledger.task_lease import RUN_VARIABLE
     from perennial.project import load_project
     from perennial.training.stages import choose_stages
     from pipelines.compile import compile_pipeline
 
+    os.environ[RUN_VARIABLE] = "peer"
     project = load_project(folder)
     state = project.state
     compile_pipeline(state / "pipeline.yaml", choose_stages(project))
@@ -85,7 +88,7 @@ def run_by_kfp(folder: Path) -> None:
     warnings.simplefilter("ignore")
     printing = builtins.print
     with contextlib.redirect_stdout(io.StringIO()):
-        pipeline(project=str(folder), run="peer")
+        pipeline(project=str(folder))
     builtins.print = printing  # kfp.local leaves its own behind when tasks ran in threads
 
 

@@ -120,9 +120,10 @@ def run(folder: Path, window: int, root: str | None) -> float:
     The runner is called as `perennial run` does, but for the check that a root on a server has a
     ledger on one: the ledger is not what is measured.
     """
+    from perennial.ledger.task_lease import RUN_VARIABLE
     from perennial.project import load_project
     from perennial.runner.local_run import LocalRun
-    from perennial.runner.project_run import new_run_name
+    from perennial.runner.project_run import hold_project, new_run_name
     from perennial.training.stages import choose_stages
     from pipelines.compile import compile_pipeline
 
@@ -135,9 +136,16 @@ def run(folder: Path, window: int, root: str | None) -> float:
     compile_pipeline(place / "pipeline.yaml", choose_stages(project))
     watch, began = Watch(folder), time.monotonic()
     local = LocalRun(
-        place / "pipeline.yaml", project.state / "artifacts", place, place / "log", watch
+        place / "pipeline.yaml",
+        project.state / "artifacts",
+        place,
+        place / "log",
+        watch,
+        environment={RUN_VARIABLE: name},
     )
-    if not local.execute({"project": str(folder), "run": name, "retrain": False, "tune": False}):
+    with hold_project(project, name):
+        succeeded = local.execute({"project": str(folder)})
+    if not succeeded:
         sys.exit(f"error: the run failed: {local.failures}")
     return time.monotonic() - began - watch.imports
 

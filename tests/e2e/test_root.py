@@ -11,6 +11,7 @@ import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ import yaml
 from perennial.ledger.events import Ledger
 from perennial.ledger.lease import hold_lease
 from perennial.results.store import Results
+from schemas.records import RunEnded
 from tests.e2e.conftest import PERENNIAL, Digits, make_digits, wait_for, workers_of
 from tests.perennial.registry import mlflow_server
 from tests.s3 import S3, kill, restart, start
@@ -93,11 +95,17 @@ def run(digits: Digits, places: dict[str, str]) -> dict:
 
 def made(places: dict[str, str], step: str, local: Path) -> int:
     """How many results of a step lie in the root."""
+    with root(places, local) as results:
+        return len(results.of_step(step))
+
+
+@contextmanager
+def root(places: dict[str, str], local: Path) -> Iterator[Results]:
+    """The root of the project, opened with the account of its machines."""
     with pytest.MonkeyPatch.context() as patched:
         for name, value in places.items():
             patched.setenv(name, value)
-        root = f"{places['PERENNIAL_ROOT']}/digits"  # the project's name
-        return len(Results(root, local).of_step(step))
+        yield Results(f"{places['PERENNIAL_ROOT']}/digits", local)  # the project's name
 
 
 def test_another_machine_finds_what_the_first_one_did(second, places, tmp_path):
@@ -123,6 +131,12 @@ def test_it_goes_on_from_there(first, second, places, tmp_path):
     assert result["window"] == ["2026-01-01", "2026-01-02"]
     assert made(places, "ingest_examples", tmp_path) == 2  # each day once, wherever
     assert run(first, places)["outcome"] == "nothing_new"
+    place = result["report"].removeprefix(f"{places['PERENNIAL_ROOT']}/digits/").rpartition("/")[0]
+    with root(places, tmp_path) as results:  # any machine reads how it ended, and why
+        assert b"</html>" in results.objects.read(f"{place}/report.html")
+        ended = RunEnded.model_validate_json(results.objects.read(f"{place}/outcome.json"))
+    assert (ended.outcome, ended.report) == (result["outcome"], result["report"])
+    assert len(result["warnings"]) == ended.warned + ended.not_compared
 
 
 def test_a_run_that_was_killed_on_one_machine_is_finished_by_the_other(
