@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 
     from schemas.project import KubeflowSettings, ResourceSettings
 
-# The oldest backend whose loops, conditions and collected outputs are those that the pipeline uses.
-BACKEND = "2.16"
+# The oldest backend that takes a limit of time for a whole run: older ones refuse the file for it.
+BACKEND = "2.17"
 CLASSES: Mapping[str, Literal["light", "data", "training"]] = {
     "select_spans": "light",
     "prepare_span": "data",

@@ -13,7 +13,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from components.conclude_run.step import REPORT_FILE, Findings, conclude_run, run_folder
-from perennial.errors import LeaseLostError, describe_error
+from perennial.errors import LeaseLostError, StoreError, describe_error
 from perennial.ledger.events import Ledger
 from perennial.ledger.failures import Task, decisive_failure
 from perennial.ledger.task_lease import current_run
@@ -56,15 +56,26 @@ def end_run(project: Project, results: Results, run: str, fence: int | None) -> 
     Raises:
         LeaseLostError: Another run has taken the project over; nothing of this one is recorded.
         LedgerError: The ledger cannot be read or written.
+        StoreError: The root cannot be read, and no failure says why, or not written.
     """
     ledger = Ledger(project.ledger_url)
     records = RunRecords(results, run)
     selection = _selection(ledger, run)
-    left, missing = _read_left(records)
+    missing = None
+    left: Left = {}
+    try:
+        left = {(made.step, made.part): made for made in records.made()}
+    except (StoreError, OSError) as error:
+        if decisive_failure(ledger, run, ()) is None:
+            raise
+        # That the root cannot be read must not hide why the run failed: most likely for the same.
+        missing = f"the report lacks what the steps made: {describe_error(error)}"
     failure = decisive_failure(ledger, run, left)
     if selection is None and failure is None:
         return None
     outcome, reasons = _outcome(ledger, run, left, failure)
+    if missing is not None and reasons:
+        reasons.append(missing)
     known = Findings(
         selection=selection,
         reasons=reasons,
@@ -80,10 +91,11 @@ def end_run(project: Project, results: Results, run: str, fence: int | None) -> 
     except LeaseLostError:
         raise
     except Exception as error:  # a report that cannot be made must not hide why the run failed
-        if outcome not in ("failed", "data_rejected"):
+        if not reasons:  # it did not fail: another attempt makes the report
             raise
-        missing = missing or f"the report lacks what the steps made: {describe_error(error)}"
-    return conclude_run(project, run, outcome, replace(known, reasons=[*reasons, missing]))
+        if missing is None:
+            reasons.append(f"the report lacks what the steps made: {describe_error(error)}")
+    return conclude_run(project, run, outcome, replace(known, reasons=reasons))
 
 
 def has_begun(project: str) -> bool:
@@ -107,14 +119,6 @@ def _selection(ledger: Ledger, run: str) -> Selection | None:
     return next((selection for selection in starts if selection.run == run), None)
 
 
-def _read_left(records: RunRecords) -> tuple[Left, str | None]:
-    """Reads what the tasks left, or says why that cannot be read."""
-    try:
-        return {(made.step, made.part): made for made in records.made()}, None
-    except Exception as error:  # what cannot be read must not hide why the run failed
-        return {}, f"the report lacks what the steps made: {describe_error(error)}"
-
-
 def _outcome(
     ledger: Ledger, run: str, left: Left, failure: StepFailed | None
 ) -> tuple[Outcome, list[str]]:
@@ -133,8 +137,8 @@ def _outcome(
         return "kept_champion", []
     done = ", ".join(sorted(values)) or "no step"
     reason = (
-        "a step was ended before it could say why: its process was killed, or its memory did not "
-        f"suffice; the list of pods and their logs tell which (done: {done})"
+        "a step was ended before it could say why: it was killed, its memory did not suffice, or "
+        f"it took longer than kubeflow.task_minutes; its pod tells (done: {done})"
     )
     return "failed", [reason]
 

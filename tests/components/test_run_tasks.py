@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from components.conclude_run.component import conclude_run
+from components.conclude_run.ending import end_run
 from components.select_spans.component import select_spans
 from components.stored_step import StagedTask
 from perennial.errors import (
@@ -35,6 +36,8 @@ from perennial.ledger.lease import hold_lease
 from perennial.ledger.task_lease import RUN_VARIABLE
 from perennial.ledger.verification import verify_ledger
 from perennial.project import load_project
+from perennial.results.run_records import RunRecords
+from perennial.results.store import Results
 from perennial.training.stages import choose_stages
 from schemas.records import Criterion, Decision, DecisionMade, RunEnded
 from tests.perennial.folders import make_project
@@ -223,6 +226,27 @@ def test_a_task_that_was_killed_leaves_a_run_that_says_so(project, ledger, run):
     ended = ledger.run_end("run-1")
     assert ended.outcome == "failed" and "ended before it could say why" in ended.reasons[0]
     assert "done: select_spans" in ended.reasons[0]
+
+
+def test_a_root_that_cannot_be_read_hides_no_failure_and_makes_none(
+    project, ledger, run, monkeypatch
+):
+    select(project)
+    with monkeypatch.context() as patched:
+        patched.setattr(RunRecords, "made", refuse)
+        with pytest.raises(StoreError):  # how the run ended is not known: another attempt asks
+            end_run(project, Results(project.root, project.state), "run-1", ledger.lease().fence)
+        assert ledger.run_end("run-1") is None
+        with pytest.raises(StoreError):
+            work(project, StoreError(*FAULT))
+        end_run(project, Results(project.root, project.state), "run-1", ledger.lease().fence)
+    ended = ledger.run_end("run-1")
+    assert ended.outcome == "failed" and str(StoreError(*FAULT)) == ended.reasons[0]
+    assert "the report lacks what the steps made" in ended.reasons[1]
+
+
+def refuse(_):
+    raise StoreError("root s3://bucket", "must be readable", "503", "Run again.")
 
 
 def test_two_runs_with_the_same_parameters_are_two_runs(project, ledger, run):
