@@ -61,27 +61,24 @@ def end_run(project: Project, results: Results, run: str, fence: int | None) -> 
     ledger = Ledger(project.ledger_url)
     records = RunRecords(results, run)
     selection = _selection(ledger, run)
-    missing = None
-    left: Left = {}
     try:
         left = {(made.step, made.part): made for made in records.made()}
     except (StoreError, OSError) as error:
-        if decisive_failure(ledger, run, ()) is None:
+        # It must not hide why the run failed, which is most likely the same.
+        failure = decisive_failure(ledger, run, ())
+        if failure is None:
             raise
-        # That the root cannot be read must not hide why the run failed: most likely for the same.
-        missing = f"the report lacks what the steps made: {describe_error(error)}"
+        outcome, reasons = _outcome(ledger, run, {}, failure)
+        if failure.final:
+            reasons.append(_lacking(error))
+        known = Findings(selection, reasons=reasons, failed_step=failure.step, fence=fence)
+        return conclude_run(project, run, outcome, known)
     failure = decisive_failure(ledger, run, left)
     if selection is None and failure is None:
         return None
     outcome, reasons = _outcome(ledger, run, left, failure)
-    if missing is not None and reasons:
-        reasons.append(missing)
-    known = Findings(
-        selection=selection,
-        reasons=reasons,
-        failed_step=failure.step if failure is not None and reasons else None,
-        fence=fence,
-    )
+    step = failure.step if failure is not None and reasons else None
+    known = Findings(selection, reasons=reasons, failed_step=step, fence=fence)
     try:
         scratch = project.scratch
         scratch.mkdir(parents=True, exist_ok=True)
@@ -93,9 +90,12 @@ def end_run(project: Project, results: Results, run: str, fence: int | None) -> 
     except Exception as error:  # a report that cannot be made must not hide why the run failed
         if not reasons:  # it did not fail: another attempt makes the report
             raise
-        if missing is None:
-            reasons.append(f"the report lacks what the steps made: {describe_error(error)}")
-    return conclude_run(project, run, outcome, replace(known, reasons=reasons))
+        known = replace(known, reasons=[*reasons, _lacking(error)])
+    return conclude_run(project, run, outcome, known)
+
+
+def _lacking(error: Exception) -> str:
+    return f"the report lacks what the steps made: {describe_error(error)}"
 
 
 def has_begun(project: str) -> bool:
