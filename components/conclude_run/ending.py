@@ -69,6 +69,8 @@ def end_run(project: Project, results: Results, run: str, fence: int | None) -> 
         if failure is None:
             raise
         outcome, reasons = _outcome(ledger, run, {}, failure)
+        if not reasons:  # it deployed a model: its verdicts on spans lie in the root
+            raise
         if failure.final:
             reasons.append(_lacking(error))
         known = Findings(selection, reasons=reasons, failed_step=failure.step, fence=fence)
