@@ -1,10 +1,12 @@
-"""Loading a project folder: `project.yaml`, the model module, the schema and the expectations."""
+"""Loading a project: `project.yaml`, the model module, the schema and the expectations.
+
+From a folder, or from the package that a run was given.
+"""
 
 from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -13,6 +15,16 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from perennial.errors import ProjectError
+from perennial.package.contents import Contents
+from perennial.package.git import git_commit
+from perennial.package.store import (
+    OpenPackage,
+    PackageReference,
+    fetch_archive,
+    open_package,
+    parse_reference,
+    scratch_folder,
+)
 from perennial.settings import SETTINGS_FILE, parse_settings
 from perennial.step_inputs import (
     EXPECTATIONS_FILE,
@@ -29,7 +41,15 @@ from perennial.storage.digests import digest_file, digest_value
 from perennial.storage.files import is_url
 from perennial.tasks import Task, tasks_of
 from perennial.tfx_compat import spare_conversions
-from perennial.user_module import defined_names, find_module, load_module, load_named
+from perennial.user_module import (
+    defined_names,
+    digest_files,
+    find_module,
+    imported_files,
+    load_module,
+    load_named,
+    named_paths,
+)
 from schemas.project import ProjectSettings
 
 if TYPE_CHECKING:
@@ -45,17 +65,32 @@ _TYPE_FIELDS = ("name", "type", "lifecycle_stage", "shape_type", "domain_info")
 
 @dataclass(frozen=True)
 class Project:
-    """A loaded project folder. Paths are absolute.
+    """A loaded project. Paths are absolute.
 
     Attributes:
-        folder: The project folder.
+        folder: The project folder: state and landed data lie there. Of a package that was opened
+            without one, a folder of this machine that may vanish.
         settings: All of them; of a project that a step opened, those that it declares and `PLACES`.
         files: Which files of the project may be read, of `perennial.step_inputs.FILES`.
+        package: The package that its files are read from; None: the folder itself.
+        contents: Which files of `source` a package holds; None: of a project that only a step has.
     """
 
     folder: Path
     settings: ProjectSettings
     files: frozenset[str] = FILES
+    package: OpenPackage | None = None
+    contents: Contents | None = None
+
+    @property
+    def source(self) -> Path:
+        """Folder with the project's files: settings, module, schema, expectations."""
+        return self.folder if self.package is None else self.package.folder
+
+    @property
+    def location(self) -> str:
+        """Gives what `load_project` loads it from, in any process of this machine."""
+        return str(self.folder if self.package is None else self.package.reference)
 
     @property
     def state(self) -> Path:
@@ -66,8 +101,11 @@ class Project:
     def root(self) -> str:
         """Gives where results of this project's steps are kept: an absolute folder, or a URL.
 
-        Below a root that the settings name each project has a folder of its own.
+        Below a root that the settings name each project has a folder of its own. A package is read
+        from the root, and names it.
         """
+        if self.package is not None:
+            return self.package.reference.root
         root = self.settings.root
         if root is None:
             return str(self.state)
@@ -100,7 +138,7 @@ class Project:
         """
         self._check_declared(MODULE)
         name = self.settings.model.module
-        return self.folder / name if _is_file_name(name) else find_module(name)
+        return self.source / name if _is_file_name(name) else find_module(name)
 
     def module(self) -> ModuleType:
         """The user's model module, imported.
@@ -113,6 +151,46 @@ class Project:
         if "tensorflow" in sys.modules:
             spare_conversions()
         return module
+
+    @property
+    def module_files(self) -> list[Path]:
+        """The module, the files of its folder that it imports, and those that it may open.
+
+        Of a module by its importable name, that file alone: the rest is of the environment.
+        """
+        path = self.module_path
+        if not _is_file_name(self.settings.model.module):
+            return [path]
+        imported = imported_files(path)
+        return [*imported, *self._opened_by(imported)]
+
+    @property
+    def required_files(self) -> list[Path]:
+        """The files of the folder that a run cannot do without."""
+        files = [self.source / SETTINGS_FILE, self.schema_path, self.expectations_path]
+        if _is_file_name(self.settings.model.module):
+            files += imported_files(self.module_path)
+        return [path for path in files if path.is_file()]
+
+    def _opened_by(self, sources: list[Path]) -> list[Path]:
+        """Lists the files of a package that the module's sources name, by their names."""
+        if self.contents is None or not self.module_path.is_relative_to(self.source):
+            return []
+        own = {self.source / name for name in (SETTINGS_FILE, SCHEMA_FILE, EXPECTATIONS_FILE)}
+        files: set[Path] = set()
+        for path in named_paths(sources, self.module_path.parent):
+            if path.is_dir():
+                files.update(self.contents.files(path))
+            elif self.contents.holds(path):
+                files.add(path)
+        return sorted(files - own - set(sources))
+
+    def module_digest(self) -> str:
+        """Gives the digest of the module, of what it imports and of the files that it names."""
+        files = self.module_files
+        return (
+            digest_files(self.module_path.parent, files) if files else digest_file(self.module_path)
+        )
 
     @cached_property
     def uses_run_fn(self) -> bool:
@@ -127,13 +205,13 @@ class Project:
     def schema_path(self) -> Path:
         """The schema of the raw data (tensorflow_metadata, text format)."""
         self._check_declared(SCHEMA_FILE)
-        return self.folder / SCHEMA_FILE
+        return self.source / SCHEMA_FILE
 
     @property
     def expectations_path(self) -> Path:
         """The Great Expectations suite."""
         self._check_declared(EXPECTATIONS_FILE)
-        return self.folder / EXPECTATIONS_FILE
+        return self.source / EXPECTATIONS_FILE
 
     @cached_property
     def schema(self) -> Schema:
@@ -145,7 +223,7 @@ class Project:
         if SCHEMA_FILE in self.files:
             return read_schema(self.schema_path)
         self._check_declared(SCHEMA_TYPES)
-        return types_of(read_schema(self.folder / SCHEMA_FILE))
+        return types_of(read_schema(self.source / SCHEMA_FILE))
 
     @cached_property
     def expectations(self) -> list[dict[str, Any]]:
@@ -181,7 +259,7 @@ class Project:
         """Gives the project with only what a step declares: its result depends on nothing else."""
         inputs = STEP_INPUTS[step]
         settings = keep_settings(self.settings, (*inputs.settings, *PLACES))
-        return Project(self.folder, settings, frozenset(inputs.files))
+        return replace(self, settings=settings, files=frozenset(inputs.files))
 
     def schema_digest(self) -> str:
         """Gives the digest of the schema."""
@@ -190,7 +268,7 @@ class Project:
     def _digest_file(self, file: str) -> str:
         if file == SCHEMA_TYPES:
             return digest_value(types_of(self.schema).SerializeToString(deterministic=True).hex())
-        return digest_file(self.module_path if file == MODULE else self.folder / file)
+        return self.module_digest() if file == MODULE else digest_file(self.source / file)
 
     def _check_declared(self, file: str) -> None:
         """Checks that a file is among those that the step declares.
@@ -208,11 +286,8 @@ class Project:
         """Gives the digest of all that decides what a model becomes and how it is judged."""
         unread = {"state", "root", "beam", "ledger", "registry", "serving", "runner", "kubeflow"}
         settings = self.settings.model_dump(exclude=unread)
-        files = [
-            digest_file(path)
-            for path in (self.schema_path, self.expectations_path, self.module_path)
-        ]
-        return digest_value([FORMAT, settings, files])
+        files = [digest_file(path) for path in (self.schema_path, self.expectations_path)]
+        return digest_value([FORMAT, settings, [*files, self.module_digest()]])
 
     def with_seed(self, seed: int) -> Project:
         """Gives the project with another `train.seed`.
@@ -223,24 +298,25 @@ class Project:
         return replace(self, settings=self.settings.model_copy(update={"train": train}))
 
     def git_commit(self) -> str | None:
-        """Gives the commit that the project folder is checked out at, or None outside git."""
-        command = ["git", "-C", str(self.folder), "rev-parse", "HEAD"]
-        try:
-            return subprocess.run(
-                command, capture_output=True, text=True, check=True
-            ).stdout.strip()
-        except (OSError, subprocess.CalledProcessError):
-            return None
+        """Gives the commit that the project folder was checked out at, or None outside git."""
+        return git_commit(self.folder) if self.package is None else self.package.commit
 
 
-def load_project(folder: str | Path) -> Project:
-    """Reads the settings of a project folder.
+def load_project(place: str | Path) -> Project:
+    """Reads the settings of a project.
+
+    Args:
+        place: Its folder, or a reference to its package (`Project.location`).
 
     Raises:
         ProjectError: The folder or its settings are missing or wrong; the message names every wrong
             key.
+        LostError: The package is not in the root any more, or is damaged.
+        StoreError: The root cannot be read.
     """
-    path = Path(folder).expanduser().resolve()
+    if (reference := parse_reference(str(place))) is not None:
+        return _load_package(reference)
+    path = Path(place).expanduser().resolve()
     settings_path = path / SETTINGS_FILE
     if not settings_path.is_file():
         raise ProjectError(
@@ -249,14 +325,60 @@ def load_project(folder: str | Path) -> Project:
             "no such file" if path.is_dir() else "no such folder",
             "Create one with `perennial init FOLDER`.",
         )
-    return Project(path, parse_settings(read_text(settings_path), os.environ))
+    settings = parse_settings(read_text(settings_path), os.environ)
+    return Project(path, settings, contents=Contents.of_settings(path, settings))
 
 
-def open_project(folder: str | Path, step: str, expected: str) -> Project:
+def _load_package(reference: PackageReference) -> Project:
+    """Opens a package: its files are read from it, state and landed data from the folder."""
+    archive = fetch_archive(reference)
+    text = archive.contents[SETTINGS_FILE].decode("utf-8")
+    settings = parse_settings(text, os.environ)
+    folder = reference.folder
+    if folder is None:
+        _check_complete(settings, reference)
+        folder = scratch_folder(reference.root)
+    package = open_package(reference, archive, folder / settings.state)
+    contents = Contents(package.folder)
+    return Project(folder, settings, package=package, contents=contents)
+
+
+def _check_complete(settings: ProjectSettings, reference: PackageReference) -> None:
+    """Checks that all that a run reads and leaves has a place where there is no project folder.
+
+    Raises:
+        ProjectError: Landed data, the ledger or the registry would lie in the project folder.
+    """
+    data = settings.data
+    patterns = {
+        "data.spans": data.spans,
+        "data.unlabelled": data.unlabelled,
+        "data.serving_log": data.serving_log,
+    }
+    relative = {
+        name: pattern
+        for name, pattern in patterns.items()
+        if pattern and not is_url(pattern) and not os.path.isabs(pattern)
+    }
+    servers = {"ledger.url": settings.ledger.url, "registry.uri": settings.registry.uri}
+    missing = [name for name, value in servers.items() if value is None]
+    if relative or missing:
+        received = [f"{name}: {pattern}" for name, pattern in relative.items()]
+        raise ProjectError(
+            f"{SETTINGS_FILE}: {', '.join([*relative, *missing])}",
+            "must name places outside the project folder, as a run of the package "
+            f"{reference.digest[:12]} has none",
+            ", ".join([*received, *(f"{name}: nothing" for name in missing)]),
+            "Give URLs or absolute paths; PERENNIAL_LEDGER_URL and PERENNIAL_REGISTRY_URI name the "
+            "ledger and the registry, too.",
+        )
+
+
+def open_project(place: str | Path, step: str, expected: str) -> Project:
     """Loads a project for a step: as the run selected it, and with only what the step declares.
 
     Args:
-        folder: The project folder.
+        place: Its folder, or a reference to its package.
         step: Name of the step, of `perennial.step_inputs.STEP_INPUTS`.
         expected: What `digest_of` gave for the step when the run began.
 
@@ -264,7 +386,7 @@ def open_project(folder: str | Path, step: str, expected: str) -> Project:
         ProjectError: The project is missing or wrong, or what the step reads of it changed since
             the run began.
     """
-    project = load_project(folder)
+    project = load_project(place)
     received = project.digest_of(step)
     if received != expected:
         inputs = STEP_INPUTS[step]

@@ -185,6 +185,7 @@ def describe_lineage(
         "schema_digest": selection.schema_digest,
         "project_digest": selection.project_digest,
         "git_commit": selection.git_commit or "none",
+        "package": selection.package or "none",
         "champion": selection.champion.version if selection.champion else "none",
         "decision": "promote" if decision.promote else "keep",
     }

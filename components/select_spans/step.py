@@ -104,6 +104,7 @@ def make_selection(
         project_digest=project.project_digest(),
         schema_digest=project.schema_digest(),
         git_commit=project.git_commit(),
+        package=project.package.reference.digest if project.package else None,
         fence=ledger.fence_of(run),
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from perennial.package.store import OpenPackage
 from perennial.project import Project
 from perennial.storage.digests import digest_file, digest_folder, digest_value
 from perennial.training.artifacts import WEIGHTS_FILE
@@ -21,6 +22,7 @@ class Job(Record):
 
     folder: Path
     settings: ProjectSettings
+    package: OpenPackage | None
     instance: Instance
     hyperparameters: Hyperparameters
     features: Path
@@ -32,7 +34,7 @@ class Job(Record):
     @property
     def project(self) -> Project:
         """Gives the project with the settings that the step was given."""
-        return Project(self.folder, self.settings)
+        return Project(self.folder, self.settings, package=self.package)
 
     @property
     def start_weights(self) -> Path:
@@ -71,6 +73,7 @@ def make_job(
     return Job(
         folder=project.folder,
         settings=project.settings,
+        package=project.package,
         instance=instance,
         hyperparameters=hyperparameters,
         features=features.absolute(),

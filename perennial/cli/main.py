@@ -16,6 +16,7 @@ from perennial.cli.compile import compile
 from perennial.cli.explain import explain
 from perennial.cli.history import history
 from perennial.cli.init import init
+from perennial.cli.package import package
 from perennial.cli.predict import predict
 from perennial.cli.promote import promote
 from perennial.cli.rollback import rollback
@@ -28,7 +29,7 @@ from perennial.cli.warm_call import report_errors
 from perennial.tfx_compat import prepare_process
 
 COMMANDS = (
-    *(init, validate, run, compile, status, serve, predict, tensorboard),
+    *(init, validate, run, package, compile, status, serve, predict, tensorboard),
     *(history, explain, compare, promote, rollback, clean),
 )
 

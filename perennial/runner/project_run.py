@@ -17,7 +17,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from components.select_spans.repetitions import find_due_attempt
-from perennial.errors import LeaseLostError, PerennialError
+from perennial.errors import LeaseLostError, PerennialError, StoreError
 from perennial.ledger.events import Ledger, NewEvent
 from perennial.ledger.failures import decisive_failure, describe_failure, record_failure
 from perennial.ledger.lease import Lease, hold_lease
@@ -166,16 +166,25 @@ def _end_if_nothing_new(
 def _run_pipeline(
     project: Project, lease: Lease, options: RunOptions, console: Console
 ) -> RunResult:
-    """Compiles and runs the pipeline; the outcome is read from the ledger.
+    """Packages the project, compiles and runs the pipeline; the outcome is read from the ledger.
+
+    What is changed in the folder while the run goes on counts in the next one.
 
     Raises:
+        ProjectError: The project cannot be packaged.
         LeaseLostError: Another run took over meanwhile; the steps of this one were ended.
     """
+    from perennial.package.publish import publish_package
     from perennial.runner.local_run import LocalRun
     from pipelines.compile import compile_pipeline
 
     tell_width(project, console)
     run = lease.run
+    try:
+        package = publish_package(project)
+    except (StoreError, OSError) as error:
+        failure = describe_failure("package", error)
+        return RunResult(_end_here(project, lease, failure), {}, failure.exit_code)
     folder = project.state / "runs" / run
     compile_pipeline(folder / "pipeline.yaml", choose_stages(project))
     with StepDisplay(console) as display:
@@ -191,7 +200,7 @@ def _run_pipeline(
             environment={RUN_VARIABLE: run},
             killed=partial(_record_killed, project, lease),
         )
-        arguments = {"project": str(project.folder), **asdict(options)}
+        arguments = {"project": str(package.reference), **asdict(options)}
         with lease.calling_on_loss(local.kill):
             local.execute(arguments)
     lease.check()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from perennial.errors import ProjectError
 from perennial.project import Project
-from perennial.storage.digests import digest_file, digest_value
+from perennial.storage.digests import digest_value
 from schemas.project import ProjectSettings, TrainSettings
 from schemas.records import Hyperparameters, Tuned
 
@@ -124,6 +124,4 @@ def space_digest(project: Project) -> str:
     }
     model = settings.model.model_dump(mode="json", include={"tasks"})
     scale = {"balance": train.balance, "base_batch_size": train.base_batch_size}
-    return digest_value(
-        [digest_file(project.module_path), settings.label, model, kept, fixed, scale]
-    )
+    return digest_value([project.module_digest(), settings.label, model, kept, fixed, scale])

@@ -88,6 +88,7 @@ from schemas.records.models import (
     WeightDraw,
 )
 from schemas.records.storage import (
+    PackageManifest,
     PreparedSpan,
     Reference,
     StepMade,
@@ -145,6 +146,7 @@ __all__ = [
     "NotFinite",
     "Outcome",
     "Outlier",
+    "PackageManifest",
     "PreparedSpan",
     "Pretraining",
     "Probing",

@@ -77,8 +77,9 @@ class Selection(FileRecord):
     not good enough, from 0; `seed` is that of its first weight draw and instance. `served` changes
     whenever the serving log does, where evaluation reads it. `former` are earlier champions that
     the champion is held against. `fence` is the number of the lease that the run holds; None: it
-    took none. `stages` names the steps that the
-    pipeline has because the settings ask for them; None: the run was before pipelines differed.
+    took none. `package` is the digest of the package that the run reads the project from; None: it
+    reads the folder. `stages` names the steps that the pipeline has because the settings ask for
+    them; None: the run was before pipelines differed.
     `known_rows` are digests of the rows of spans that are not in the window and were trained on,
     each with the name of the span; the ledger, which they come from, holds them no second time.
     """
@@ -107,6 +108,7 @@ class Selection(FileRecord):
     former: list[Champion] = []
     known_rows: dict[str, str] = {}
     git_commit: str | None = None
+    package: str | None = None
     fence: int | None = None
 
 

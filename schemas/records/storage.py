@@ -70,3 +70,20 @@ class PreparedSpan(Record):
 
     checked: Reference
     statistics: Reference
+
+
+class PackageManifest(FileRecord):
+    """The first file of a package: what it holds, and where it was made.
+
+    `commit` is the one that the project folder was checked out at, None outside git; `dirty` tells
+    whether files differed from it. `environment` is the digest of the names and versions of all
+    installed distributions, `product` the product's own version.
+    """
+
+    FILE: ClassVar[str] = ".perennial-package.json"
+
+    files: list[StoredFile]
+    commit: str | None
+    dirty: bool
+    environment: str
+    product: str

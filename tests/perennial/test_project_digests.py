@@ -6,6 +6,7 @@ import subprocess
 
 import pytest
 
+from perennial.package.publish import publish_package
 from perennial.project import load_project
 from tests.perennial.folders import make_project
 
@@ -72,3 +73,42 @@ def test_git_commit_of_the_folder(tmp_path):
     subprocess.run([*git, "commit", "-q", "--allow-empty", "-m", "a"], check=True)
     commit = project.git_commit()
     assert commit is not None and len(commit) == 40
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "import helper\n",
+        "def late():\n    from helper import A\n",
+        'WORDS = "words.txt"\n',
+        'WORDS = "words/en.txt"\n',
+        'WORDS = ("words", "en.txt")\n',
+    ],
+)
+def test_files_beside_the_module_count_where_it_names_them(tmp_path, text):
+    """In the folder, and in its package."""
+    project = make_project(tmp_path / "a")
+    (project.folder / "words").mkdir()
+    for name in ("helper.py", "words.txt", "words/en.txt"):
+        (project.folder / name).write_text("A = 1\n")
+    unnamed = _digests(project)
+    module = project.module_path
+    module.write_text(f"{module.read_text()}\n{text}")
+    before = load_project(project.folder).digest_of("train_model")
+    packaged = load_project(str(publish_package(load_project(project.folder)).reference))
+    assert packaged.digest_of("train_model") == before
+    for name in ("helper.py", "words.txt", "words/en.txt"):
+        (project.folder / name).write_text("A = 2\n")
+    after = load_project(project.folder)
+    assert after.digest_of("train_model") != before
+    assert _digests(after)["data"] == unnamed["data"]
+
+
+def test_landed_data_counts_nowhere_though_the_module_names_its_folder(tmp_path):
+    project = make_project(tmp_path / "a")
+    (project.folder / "data").mkdir(exist_ok=True)
+    module = project.module_path
+    module.write_text(module.read_text() + '\nNAME = "data"\n')
+    before = _digests(load_project(project.folder))
+    (project.folder / "data" / "2026-01-09.parquet").write_text("landed")
+    assert _digests(load_project(project.folder)) == before

@@ -8,7 +8,13 @@ import sys
 import pytest
 
 from perennial.errors import ProjectError, describe_error
-from perennial.user_module import defined_names, find_module, function_line, load_module
+from perennial.user_module import (
+    defined_names,
+    find_module,
+    function_line,
+    imported_files,
+    load_module,
+)
 from tests.forked import forked
 from tests.perennial.folders import make_project
 
@@ -155,3 +161,39 @@ def trace(project):
         for each in (schema_as_feature_spec, TensorAdapter.OriginalTypeSpecs, function)
     ]
     return given.numpy().tolist(), left
+
+
+FOLDER = {
+    "helper.py": "from deep.words import COUNT\n\ndef late():\n    import other\n    return other.A\n",
+    "deep/__init__.py": "",
+    "deep/words.py": "from . import numbers_of\nCOUNT = numbers_of.COUNT\n",
+    "deep/numbers_of.py": "COUNT = 3\n",
+    "other.py": "A = 7\n",
+    "keras.py": "IS_LOCAL = True\n",
+    "unread.py": "",
+}
+
+
+@pytest.mark.parametrize("statement", ["import helper", "from . import helper"])
+def test_a_module_imports_the_files_of_its_folder(tmp_path, statement):
+    before = list(sys.path)
+    for name, text in FOLDER.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    path = _write(tmp_path, f"{statement}\nimport deep.words\nB = helper.COUNT\n")
+    module = load_module(path)
+    assert (module.B, module.helper.late(), module.deep.words.COUNT) == (3, 7, 3)
+    assert sys.path == before and not {"helper", "deep", "other"} & sys.modules.keys()
+    names = {file.relative_to(tmp_path).as_posix() for file in imported_files(path)}
+    assert names == {"model.py", *FOLDER} - {"keras.py", "unread.py"}
+    (tmp_path / "other.py").write_text("A = 8\n")
+    assert load_module(path).helper.late() == 8 and module.helper.late() == 7
+
+
+def test_a_mistake_in_what_it_imports_is_told_and_not_remembered(tmp_path):
+    (tmp_path / "helper.py").write_text("def broken(:\n")
+    path = _write(tmp_path, "A = 1\nimport helper\n")
+    with pytest.raises(ProjectError, match=r"^model\.py:2 must import"):
+        load_module(path)
+    (tmp_path / "helper.py").write_text("C = 1\n")
+    assert load_module(path).helper.C == 1
