@@ -30,6 +30,7 @@ def clean(
     ] = False,
 ) -> None:
     """Remove what steps made long ago and the window does not need; made anew if ever needed."""
+    from perennial.package.store import remove_unpacked
     from perennial.project import load_project
     from perennial.results.store import Results
     from perennial.runner.project_run import hold_project, new_run_name
@@ -39,8 +40,10 @@ def clean(
         results = Results(project.root, project.state)
         removal = _plan(project, results, days)
         if yes:
-            for listed in (*removal.results, *removal.objects):
+            for listed in (*removal.results, *removal.objects, *removal.packages):
                 results.objects.delete(listed.name)
+            for listed in removal.packages:
+                remove_unpacked(listed.name, project.state)
         typer.echo(_describe(removal, results.objects.location, days, yes))
 
 
@@ -53,17 +56,24 @@ def window_of(project: Project) -> list[Span]:
 
 
 def _plan(project: Project, results: Results, days: int) -> Removal:
+    from dataclasses import replace
     from datetime import UTC, datetime, timedelta
 
-    from perennial.results.retention import plan_removal
+    from perennial.ledger.events import Ledger
+    from perennial.package.store import PACKAGES
+    from perennial.results.retention import choose_packages, needed_packages, plan_removal
 
-    return plan_removal(
+    now, age = datetime.now(UTC), timedelta(days=days)
+    removal = plan_removal(
         results.all(),
         results.objects.list("objects"),
         set(_needed(project, results, window_of(project))),
-        datetime.now(UTC),
-        timedelta(days=days),
+        now,
+        age,
     )
+    needed = needed_packages(Ledger(project.ledger_url), now, age)
+    packages = choose_packages(results.objects.list(PACKAGES), needed, now, age)
+    return replace(removal, packages=packages)
 
 
 def _needed(project: Project, results: Results, window: list[Span]) -> Iterator[str]:
@@ -78,10 +88,11 @@ def _needed(project: Project, results: Results, window: list[Span]) -> Iterator[
 def _describe(removal: Removal, location: str, days: int, done: bool) -> str:
     from perennial.cli.formats import format_bytes
 
-    results, objects = len(removal.results), len(removal.objects)
+    results, objects, packages = map(len, (removal.results, removal.objects, removal.packages))
     line = (
         f"{'removed' if done else 'would remove'} {results} result{'s' * (results != 1)} older "
-        f"than {days} days and {objects} object{'s' * (objects != 1)} that no result names, "
+        f"than {days} days, {objects} object{'s' * (objects != 1)} that no result names and "
+        f"{packages} package{'s' * (packages != 1)} that no run needs, "
         f"{format_bytes(removal.size)} in all, from {location}; {removal.kept} results stay"
     )
     return line if done else f"{line}\nnothing was removed: say --yes to do it"

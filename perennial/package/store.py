@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import stat
 import tempfile
 from pathlib import Path
@@ -92,6 +93,11 @@ def open_package(reference: PackageReference, archive: Archive, state: Path) -> 
     folder = state / UNPACKED / reference.digest
     unpack(archive, folder)
     return OpenPackage(reference=reference, folder=folder, commit=archive.manifest.commit)
+
+
+def remove_unpacked(name: str, state: Path) -> None:
+    """Removes what this machine unpacked of a package, by its name in the root."""
+    shutil.rmtree(state / UNPACKED / Path(name).stem, ignore_errors=True)
 
 
 def scratch_folder(root: str) -> Path:

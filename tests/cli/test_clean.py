@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -10,10 +11,15 @@ from typer.testing import CliRunner
 
 from perennial.cli import clean as command
 from perennial.cli.main import app
+from perennial.ledger import events as events_module
+from perennial.ledger.events import Ledger, NewEvent
+from perennial.package.publish import publish_package
+from perennial.project import load_project
 from perennial.spans.prepared import PreparedSpans
 from perennial.storage import objects as objects_module
 from schemas.records import Reference
 from tests.perennial.folders import make_project
+from tests.perennial.records import deployment, run_ended, run_started, selection
 from tests.stored import kept, publish, results_of
 
 
@@ -62,7 +68,7 @@ def test_what_is_new_stays(project):
 
 def test_it_says_what_it_would_remove_and_removes_nothing(project, in_two_months):
     output = clean(project)
-    assert "would remove 1 result older than 30 days and 1 object " in output
+    assert "would remove 1 result older than 30 days, 1 object " in output
     assert "say --yes" in output and len(kept(project, "test")) == 3
 
 
@@ -76,6 +82,36 @@ def test_what_the_window_needs_stays_however_old(project, in_two_months):
     (span,) = prepared.read(command.window_of(project))
     for reference in (span.checked, span.statistics):
         assert results_of(project).files_of(reference)
+
+
+def ended(run: str, version: str) -> NewEvent:
+    """The end of a run that registered a version."""
+    end = run_ended(run)
+    return replace(end, body=end.body.model_copy(update={"version": version}))
+
+
+def test_packages_go_that_no_run_needs(project, in_two_months, monkeypatch):
+    """Those stay of a run whose model served, of one that has not ended, and of a recent one."""
+    ledger = Ledger(project.ledger_url)
+    stored = {}
+    for name in ("served", "ended", "recent", "unfinished", "of no run"):
+        (project.folder / "notes.txt").write_text(name)
+        stored[name] = publish_package(project).reference.digest
+        load_project(f"{project.root}/packages/{stored[name]}.tar#{project.folder}")
+    before = datetime.now(UTC) - timedelta(days=60)
+    for name in ("served", "ended", "unfinished", "recent"):
+        at = datetime.now(UTC) if name == "recent" else before
+        monkeypatch.setattr(events_module, "_now", at.isoformat)
+        chosen = selection(name).model_copy(update={"package": stored[name]})
+        ledger.append(run_started(name, chosen))
+        if name != "unfinished":
+            ledger.append(ended(name, "1" if name == "served" else "2"))
+    ledger.append(NewEvent("deployment", deployment("1")))  # by a person, later
+    assert "and 2 packages that no run needs" in clean(project, "--yes")
+    kept_names = {stored[name] for name in ("served", "unfinished", "recent")}
+    listed = results_of(project).objects.list("packages")
+    assert {Path(each.name).stem for each in listed} == kept_names
+    assert {each.name for each in (project.state / "unpacked").iterdir()} == kept_names
 
 
 def test_results_of_fewer_days_go_where_a_person_asks(project, in_two_months):
