@@ -316,6 +316,13 @@ def load_project(place: str | Path) -> Project:
     """
     if (reference := parse_reference(str(place))) is not None:
         return _load_package(reference)
+    if is_url(str(place)):
+        raise ProjectError(
+            str(place),
+            "must be a project folder, or the name of a package",
+            "a URL that names none",
+            "Give what `perennial package PROJECT` prints, or a folder of this machine.",
+        )
     path = Path(place).expanduser().resolve()
     settings_path = path / SETTINGS_FILE
     if not settings_path.is_file():

@@ -141,6 +141,8 @@ def _describe_run(story: VersionStory) -> Iterator[str]:
     attempt = story.lineage.get("attempt")
     commit = story.lineage.get("git_commit", "not known")
     yield f"commit {commit}, attempt {int(attempt) + 1 if attempt else 'not known'}"
+    if (package := story.lineage.get("package", "none")) != "none":
+        yield f"package {package}"
     if story.selection and story.selection.resumes:
         yield f"went on with run {story.selection.resumes}, which was cut short"
     if story.ended is not None:

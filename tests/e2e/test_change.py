@@ -9,6 +9,8 @@ import pytest
 import yaml
 
 from perennial.runner.step_display import IMPORTS
+from tests.e2e.conftest import start
+from tests.stored import kept, results_of
 
 pytestmark = [pytest.mark.timeout(600), pytest.mark.slow]
 
@@ -28,9 +30,23 @@ def worked(digits):
     return {line[1] for line in lines if line[:1] == ["✓"]} - {IMPORTS}
 
 
-def test_the_champion_is_kept_where_the_candidate_is_no_better(digits):
+def test_an_edit_while_a_run_goes_on_counts_in_the_next_one(digits):
     digits.land("--days", "1")
-    assert digits.run().ended.outcome == "promoted"
+    module = digits.folder / "model.py"
+    text = module.read_text()
+    running = start(digits)
+    for line in running.stdout:
+        if " select_spans " in line:
+            module.write_text("def broken(:")
+    assert running.wait() == 0 and digits.ledger.champion().version == "1"
+    module.write_text(text)
+    package = digits.ledger.newest_run()[1].selection.package
+    stored = results_of(digits.project).objects.list("packages")
+    assert [each.name for each in stored] == [f"packages/{package}.tar"]
+    assert f"package {package}" in digits.command("explain", "1").stdout
+
+
+def test_the_champion_is_kept_where_the_candidate_is_no_better(digits):
     assert (
         digits.run(retrain=True).ended.outcome == "kept_champion"
     )  # the same seeds give the same model
@@ -48,9 +64,12 @@ def test_mixed_labels_are_a_warning_and_by_a_setting_keep_the_champion(digits):
     change(digits, "gate", margin=0.9, floors={})  # any candidate is good enough
     change(digits, "evaluate", least_examples=10)
     digits.land("--days", "2")
+    module = digits.folder / "model.py"
+    module.write_text(module.read_text() + "# Edited.\n")
     mix_labels(digits.folder / "data" / "2026-01-02.parquet")
     code, result = digits.run_command()
     assert (code, result["outcome"]) == (0, "promoted")
+    assert len(kept(digits.project, "ingest_examples")) == 2  # each day once
     first = result["warnings"][0]
     assert (first["kind"], result["warned"] > 0) == ("newest_span", True)
     assert first["numbers"]["value"] < first["numbers"]["high"] < 0
@@ -58,8 +77,8 @@ def test_mixed_labels_are_a_warning_and_by_a_setting_keep_the_champion(digits):
     for command in ("status", "history"):
         assert first["message"] in digits.command(command).stdout
     change(digits, "gate", newest_span="block")
-    kept = digits.run(retrain=True)
-    assert kept.ended.outcome == "kept_champion" and "falls from" in kept.ended.reasons[0]
+    ended = digits.run(retrain=True).ended
+    assert ended.outcome == "kept_champion" and "falls from" in ended.reasons[0]
 
 
 def mix_labels(path):

@@ -10,6 +10,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,7 +22,7 @@ from perennial.ledger.events import Ledger
 from perennial.ledger.lease import hold_lease
 from perennial.results.store import Results
 from schemas.records import RunEnded
-from tests.e2e.conftest import PERENNIAL, Digits, make_digits, wait_for, workers_of
+from tests.e2e.conftest import PERENNIAL, ROOT, Digits, make_digits, wait_for, workers_of
 from tests.perennial.registry import mlflow_server
 from tests.s3 import S3, kill, restart, start
 from tests.session import Server, serve_once
@@ -165,6 +166,23 @@ def test_a_run_that_was_killed_on_one_machine_is_finished_by_the_other(
         "2026-01-02",
         "2026-01-03",
     ]
+
+
+def test_a_machine_without_the_project_folder_does_a_step_of_its_package(first, places, tmp_path):
+    """It has the root, the ledger and the registry, and the name of the package."""
+    land(first, 4)
+    started = [start.selection for _, start, _ in Ledger(places["PERENNIAL_LEDGER_URL"]).runs()]
+    package = next(each.package for each in started if each.package)  # a run without work has none
+    reference = f"{places['PERENNIAL_ROOT']}/digits/packages/{package}.tar"
+    before = made(places, "ingest_examples", tmp_path / "local")
+    own = {"HOME": str(tmp_path), "TMPDIR": str(tmp_path), "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "tests.e2e.elsewhere", reference]
+    done = subprocess.run(
+        command, env={**os.environ, **places, **own}, cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1].startswith(str(tmp_path))
+    assert made(places, "ingest_examples", tmp_path / "local") == before + 1
 
 
 def test_a_store_that_is_gone_is_one_message(first, places):

@@ -249,6 +249,8 @@ def test_references_are_parsed_as_they_are_written():
     ):
         assert parse_reference(str(reference)) == reference
     assert parse_reference("/projects/packages/digits") is None
+    with pytest.raises(ProjectError, match="must be a project folder, or the name of a package"):
+        load_project("s3://bucket/models/digits")
 
 
 def test_without_a_folder_all_must_have_a_place_elsewhere(project, tmp_path, monkeypatch):
