@@ -183,8 +183,8 @@ def _run_pipeline(
     try:
         package = publish_package(project)
     except (StoreError, OSError) as error:
-        failure = describe_failure("package", error)
-        return RunResult(_end_here(project, lease, failure), {}, failure.exit_code)
+        unpackaged = describe_failure("package", error)
+        return RunResult(_end_here(project, lease, unpackaged), {}, unpackaged.exit_code)
     folder = project.state / "runs" / run
     compile_pipeline(folder / "pipeline.yaml", choose_stages(project))
     with StepDisplay(console) as display:
