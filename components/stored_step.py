@@ -41,7 +41,7 @@ class StagedTask:
     in the root what it made, for the end of the run.
 
     Args:
-        project: The project folder.
+        project: The project folder, or the reference to its package.
         step: Name of the step.
         part: Of a task in a loop: the name of its span or instance.
         place: Of the task in its run.
@@ -168,7 +168,7 @@ class StagedTask:
 
     def part_of(self, step: str, digest: str, **outputs: Artifact) -> StoredStep:
         """Makes a step that is kept by itself, and whose failure is this task's."""
-        return StoredStep(str(self.project.folder), step, digest, "", False, **outputs)
+        return StoredStep(self.project.location, step, digest, "", False, **outputs)
 
     def _made(self, kind: str) -> list[Path]:
         assert self._scratch is not None
@@ -185,7 +185,7 @@ class StoredStep(StagedTask):
     """A task whose result is kept by key.
 
     Args:
-        project: The project folder.
+        project: The project folder, or the reference to its package.
         step: Name of the step.
         digest: What the step reads of the project, when the run began.
         part: Of a task in a loop: the name of its instance.
@@ -211,7 +211,7 @@ class StoredStep(StagedTask):
 
     @override
     def _opened(self) -> Project:
-        return open_project(self.project.folder, self._step, self._digest)
+        return open_project(self.project.location, self._step, self._digest)
 
     def is_kept(self, *inputs: object) -> bool:
         """Looks for the result of these inputs: artifacts, lists of them, and plain values.
