@@ -14,6 +14,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
+from pydantic import ValidationError
+
 from perennial import __version__
 from perennial.errors import LostError
 from perennial.storage.digests import digest_file, digest_value
@@ -57,6 +59,7 @@ class Results:
         """Reads what a step made for a key; None where it has not.
 
         Raises:
+            LostError: It is damaged, and was removed.
             StoreError: The root cannot be read.
         """
         name = result_name(step, key)
@@ -64,11 +67,14 @@ class Results:
             data = self._objects.read(name)
             if data is None:
                 return None
-            self._found[name] = StepResult.model_validate_json(data)
+            result = _parse(data)
+            if result is None:
+                raise self._damaged(name, f"{len(data)} other bytes")
+            self._found[name] = result
         return self._found[name]
 
     def of_step(self, step: str) -> list[StepResult]:
-        """Reads all that a step has made, in the order of the keys.
+        """Reads all that a step has made, in the order of the keys; not what is damaged.
 
         Raises:
             StoreError: The root cannot be read.
@@ -76,7 +82,7 @@ class Results:
         return [result for _, result in sorted(self._read_all(f"results/{step}").items())]
 
     def all(self) -> dict[ListedObject, StepResult]:
-        """Reads all results.
+        """Reads all results; not those that are damaged.
 
         Raises:
             StoreError: The root cannot be read.
@@ -86,11 +92,8 @@ class Results:
     def _read_all(self, folder: str) -> dict[ListedObject, StepResult]:
         listed = list(self._objects.list(folder))
         read = self.in_parallel(lambda each: self._objects.read(each.name), listed)
-        return {
-            each: StepResult.model_validate_json(data)
-            for each, data in zip(listed, read, strict=True)
-            if data is not None
-        }
+        results = ((each, _parse(data)) for each, data in zip(listed, read, strict=True))
+        return {each: result for each, result in results if result is not None}
 
     def publish(
         self,
@@ -255,6 +258,14 @@ def _digests(inputs: Iterable[object]) -> Iterator[object]:
             yield list(_digests(item))
         else:
             yield item
+
+
+def _parse(data: bytes | None) -> StepResult | None:
+    """Parses a result; None where there is none, or its bytes were damaged."""
+    try:
+        return StepResult.model_validate_json(data) if data is not None else None
+    except ValidationError:
+        return None
 
 
 def _inode(status: os.stat_result) -> _Inode:

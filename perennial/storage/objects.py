@@ -22,13 +22,27 @@ from typing_extensions import override
 from perennial.errors import LostError, PerennialError, StoreError, describe_error
 from perennial.storage.files import is_url, shown_uri
 
-_ATTEMPTS = 6
+# A fault that can pass is tried again until both are over: a server that starts again takes its
+# time, and one try of a large file may take longer than all of it.
+_ATTEMPTS, _PATIENCE = 3, 60.0  # seconds
 _FIRST_WAIT, _LONGEST_WAIT = 0.2, 10.0  # seconds between attempts, which double
+# Seconds until a server must have taken a connection, and between two parts of an answer.
+_CONNECT_SECONDS, _SILENT_SECONDS = 10.0, 30.0
+# Of S3's driver, which tries what the network cut at once, where it was cut.
+_ATTEMPTS_OF_DRIVER = 2
 # What another attempt does not mend.
 _FINAL_ERRORS = (FileNotFoundError, FileExistsError, PermissionError, IsADirectoryError)
 _FINAL_NUMBERS = frozenset(
     {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.ENAMETOOLONG, errno.EINVAL}
 )
+# S3's answers for what was damaged on its way there; its driver gives them the number of an invalid
+# argument. Source: Amazon S3 API Reference, Error responses.
+_DAMAGED_ON_THE_WAY = frozenset(
+    {"BadDigest", "IncompleteBody", "RequestTimeout", "XAmzContentChecksumMismatch"}
+    | {"XAmzContentSHA256Mismatch"}
+)
+# What S3's driver raises where there is no account.
+_NO_ACCOUNT = ("NoCredentialsError", "PartialCredentialsError", "ProfileNotFound")
 R = TypeVar("R")
 
 
@@ -187,7 +201,9 @@ class RemoteObjects(Objects):
             from fsspec.core import url_to_fs
 
             # The driver remembers whom it was first opened for, whatever the environment says now.
-            system, path = url_to_fs(url, skip_instance_cache=True)
+            system, path = url_to_fs(url, skip_instance_cache=True, **_options_of(url))
+        if url.startswith("s3"):
+            system.retries = _ATTEMPTS_OF_DRIVER
         self._system: Any = system
         self._path = path.rstrip("/")
 
@@ -256,11 +272,11 @@ class RemoteObjects(Objects):
 
     def _tried(self, call: Callable[[], R]) -> R:
         """Calls, and calls again after a fault that can pass: a lost connection, a busy server."""
-        from tenacity import Retrying, retry_if_exception, stop_after_attempt
+        from tenacity import Retrying, retry_if_exception, stop_after_attempt, stop_after_delay
         from tenacity import wait_random_exponential as wait
 
         retrying = Retrying(
-            stop=stop_after_attempt(_ATTEMPTS),
+            stop=stop_after_attempt(_ATTEMPTS) & stop_after_delay(_PATIENCE),
             wait=wait(_FIRST_WAIT, _LONGEST_WAIT),
             retry=retry_if_exception(is_passing),
             reraise=True,
@@ -282,8 +298,25 @@ def is_passing(error: BaseException) -> bool:
     if isinstance(error, _FINAL_ERRORS) or not isinstance(error, Exception):
         return False
     if isinstance(error, OSError):
-        return error.errno not in _FINAL_NUMBERS
+        return error.errno not in _FINAL_NUMBERS or _s3_code(error) in _DAMAGED_ON_THE_WAY
+    if type(error).__name__ in _NO_ACCOUNT:
+        return False
     return not isinstance(error, ImportError | ValueError | TypeError | AttributeError)
+
+
+def _s3_code(error: BaseException) -> str | None:
+    """Gives the code by which S3 names what its driver turned into an error of the system."""
+    response = getattr(error.__cause__, "response", None)
+    return response.get("Error", {}).get("Code") if isinstance(response, dict) else None
+
+
+def _options_of(url: str) -> dict[str, Any]:
+    """Gives the driver's options: faults are tried again here, and not in several layers."""
+    if not url.startswith("s3"):
+        return {}
+    once = {"total_max_attempts": 1, "mode": "standard"}
+    timeouts = {"connect_timeout": _CONNECT_SECONDS, "read_timeout": _SILENT_SECONDS}
+    return {"config_kwargs": {"retries": once, **timeouts}}
 
 
 @contextmanager

@@ -88,6 +88,15 @@ def test_a_lost_object_is_named_and_what_it_was_part_of_is_made_anew(
     assert digest_folder(tmp_path / "again") == digest_folder(made)
 
 
+def test_a_damaged_result_is_named_and_made_anew(results, made, tmp_path):
+    results.objects.write_once("results/step/key.json", b'{"step": "st')
+    assert results.of_step("step") == []
+    with pytest.raises(LostError, match=r"results/step/key\.json.*removed: run again"):
+        results.find("step", "key")
+    again = results.publish("step", "key", {"made": made}, {})
+    assert Results(results.objects.location, tmp_path / "another").find("step", "key") == again
+
+
 def test_a_key_holds_all_that_a_result_is_made_of(results, made):
     reference = reference_to(results.publish("step", "key", {"made": made}, {}), "made")
     key = key_of("step", "digest", [reference, [reference], None, {"a": 1}])
