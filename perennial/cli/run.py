@@ -29,6 +29,12 @@ Tune = Annotated[
     bool,
     typer.Option("--tune", help="Train, and search for hyperparameters anew."),
 ]
+Isolated = Annotated[
+    bool,
+    typer.Option(
+        "--isolated", help="Run each step as a pod would run: it shares the network only."
+    ),
+]
 AsJson = Annotated[
     bool,
     typer.Option("--json", help="Print one JSON object as the last line."),
@@ -39,6 +45,7 @@ def run(
     folder: Folder,
     retrain: Retrain = False,
     tune: Tune = False,
+    isolated: Isolated = False,
     as_json: AsJson = False,
 ) -> None:
     """Run the loop once: validate, train, compare, register, push."""
@@ -51,7 +58,7 @@ def run(
     console = Console(file=sys.stderr if as_json else sys.stdout, soft_wrap=True)
     try:
         project = load_project(folder)
-        result = run_project(project, RunOptions(retrain, tune), console)
+        result = run_project(project, RunOptions(retrain, tune, isolated=isolated), console)
     except KeyboardInterrupt:
         message = "interrupted: run again to go on where it stopped"
         if as_json:

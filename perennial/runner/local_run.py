@@ -23,6 +23,7 @@ from typing import Any, Literal, Protocol
 
 from components.stored_step import KEPT
 from perennial.runner.capacity import tasks_at_once
+from perennial.runner.pod import NOTES, Isolation, Pod, remove_folder
 from perennial.runner.task import TaskFailure, parse_command, read_failure
 from perennial.runner.warm import (
     MINUTES,
@@ -69,6 +70,7 @@ class LocalRun:
     `environment` are variables of every task. `killed` hears of a task that was ended before it
     could record why. `failures` holds the message of each task that failed, in the order they
     ended.
+    `pod` makes the surroundings of an isolated task (None: tasks share this machine's files).
     """
 
     pipeline: Path
@@ -81,6 +83,7 @@ class LocalRun:
     at_once: int | None = None
     environment: Mapping[str, str] = field(default_factory=dict)
     killed: Callable[[TaskFailure], None] | None = None
+    pod: Callable[[Isolation], Pod] | None = None
     failures: list[TaskFailure] = field(default_factory=list)
     _counter: int = 0
     _lock: Any = field(default_factory=threading.Lock)
@@ -89,12 +92,15 @@ class LocalRun:
     _waited_until: float = 0.0
     _running: set[Running] = field(default_factory=set)
     _interrupted: bool = False
+    _isolation: Isolation = "namespace"
 
     def execute(self, arguments: dict[str, Any]) -> bool:
         """Runs the pipeline to its end; tells whether every task succeeded."""
         self.folder.mkdir(parents=True, exist_ok=True)
         with self._processes:
             self._warm_process()
+            if self.pod is not None:
+                self._choose_isolation()
             with self.log.open("a", encoding="utf-8") as log, _quiet(log), self._kfp_replaced():
                 return self._run(arguments)
 
@@ -165,15 +171,22 @@ class LocalRun:
         with self._lock:
             self._counter += 1
             failure = self.folder / f"failure-{self._counter}.json"
-        arguments = (*task, str(failure))
+        runner: str = "perennial.runner.task:run_task"
+        arguments: list[Any] = [*task, str(failure)]
+        pod = self.pod(self._isolation) if self.pod is not None else None
+        if pod is not None:
+            runner, arguments = "perennial.runner.pod:launch_task", [*arguments, pod]
         needs = STEP_GROUPS.get(task.function, ALL)
         environment = {**(env_vars or {}), **self.environment}
-        call = Call.here("perennial.runner.task:run_task", arguments, needs, environment)
+        call = Call.here(runner, arguments, needs, environment)
         try:
             code = self._wait(self._start(call, task.function))
             ended = f"{task.function} was ended by signal {-code}"
         except CallLostError as error:
             code, ended = -1, f"{task.function} was ended: {error}"
+        finally:
+            if pod is not None:
+                remove_folder(pod)
         if code != 0:
             described = read_failure(failure)
             if described is None:
@@ -182,6 +195,13 @@ class LocalRun:
                     self.killed(described)
             self.failures.append(described)
         return code
+
+    def _choose_isolation(self) -> None:
+        """Finds out how tasks can be isolated here, and says so."""
+        call = Call.here("perennial.runner.pod:try_namespace", [], needs=())
+        if self._wait(self._start(call, "isolation")) != 0:
+            self._isolation = "folders"
+        self.observer.noted(NOTES[self._isolation])
 
     def _start(self, call: Call, step: str) -> Running:
         """Starts a task; where the warm process has ended, by another one."""

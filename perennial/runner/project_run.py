@@ -11,7 +11,7 @@ import secrets
 import shutil
 import time
 from contextlib import AbstractContextManager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING
@@ -23,6 +23,7 @@ from perennial.ledger.failures import decisive_failure, describe_failure, record
 from perennial.ledger.lease import Lease, hold_lease
 from perennial.ledger.task_lease import RUN_VARIABLE
 from perennial.project import Project
+from perennial.runner.pod import check_isolated, make_pod
 from perennial.runner.project_checks import check_project
 from perennial.runner.step_display import StepDisplay
 from perennial.runner.task import TaskFailure
@@ -49,16 +50,22 @@ _WIDE = 200
 
 @dataclass(frozen=True)
 class RunOptions:
-    """The work of a run beyond looking for new data.
+    """The work of a run beyond looking for new data, and how its steps are kept apart.
 
     `retrain` trains without new data, and `tune` searches for hyperparameters anew. `attempt`
     counts the repetitions of a run whose candidate was not good enough, from 0; each repetition
-    draws other random numbers.
+    draws other random numbers. `isolated` runs each step as a pod would run.
     """
 
     retrain: bool = False
     tune: bool = False
     attempt: int = 0
+    isolated: bool = False
+
+    @property
+    def arguments(self) -> dict[str, bool | int]:
+        """Gives those that are arguments of the pipeline."""
+        return {"retrain": self.retrain, "tune": self.tune, "attempt": self.attempt}
 
     @property
     def training(self) -> bool:
@@ -88,6 +95,8 @@ def run_project(project: Project, options: RunOptions, console: Console) -> RunR
     """
     from perennial.registry.repair import reconcile_or_tell
 
+    if options.isolated:
+        check_isolated(project)
     finish_acceptance(project)  # of a schema, where that command was killed
     check_project(project)
     if options.tune:
@@ -100,21 +109,24 @@ def run_project(project: Project, options: RunOptions, console: Console) -> RunR
         if attempt is None:
             result = _run_once(project, lease, options, console)
         else:
-            result = _repeat(project, lease, attempt, console)
+            result = _repeat(project, lease, attempt, options, console)
         while (due := find_due_attempt(project)) is not None:
             if due == attempt:  # it failed: the next command tries it again
                 break
             attempt = due
             lease.pass_to(new_run_name())
-            result = _repeat(project, lease, attempt, console)
+            result = _repeat(project, lease, attempt, options, console)
         return result
 
 
-def _repeat(project: Project, lease: Lease, attempt: int, console: Console) -> RunResult:
+def _repeat(
+    project: Project, lease: Lease, attempt: int, options: RunOptions, console: Console
+) -> RunResult:
     repeats = project.settings.gate.repeats
     text = f"\nnot good enough; repetition {attempt} of {repeats}, with other draws"
     console.print(text, highlight=False)
-    return _run_once(project, lease, RunOptions(retrain=True, attempt=attempt), console)
+    repeated = replace(options, retrain=True, tune=False, attempt=attempt)
+    return _run_once(project, lease, repeated, console)
 
 
 def _run_once(project: Project, lease: Lease, options: RunOptions, console: Console) -> RunResult:
@@ -199,8 +211,9 @@ def _run_pipeline(
             at_once=project.settings.runner.at_once,
             environment={RUN_VARIABLE: run},
             killed=partial(_record_killed, project, lease),
+            pod=partial(make_pod, project) if options.isolated else None,
         )
-        arguments = {"project": str(package.reference), **asdict(options)}
+        arguments = {"project": str(package.reference), **options.arguments}
         with lease.calling_on_loss(local.kill):
             local.execute(arguments)
     lease.check()

@@ -8,7 +8,8 @@ import os
 import sys
 import tempfile
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -51,13 +52,20 @@ def run_task(source: str, function: str, executor_input: str, failure: str) -> N
     Where the task fails, writes its `TaskFailure` to the file `failure` and ends the process with
     code 1.
     """
-    try:
+    with failure_written(function, Path(failure)):
         _execute(TaskCommand(source, function, executor_input))
+
+
+@contextmanager
+def failure_written(function: str, failure: Path) -> Iterator[None]:
+    """Ends the process where the block fails, after writing why, as a `TaskFailure`."""
+    try:
+        yield
     except BaseException as error:
         failure_record = describe_failure(function, error)
         traceback.print_exc()
         described = TaskFailure(failure_record.message, failure_record.exit_code, function)
-        publish_text(json.dumps(described._asdict()), Path(failure))
+        publish_text(json.dumps(described._asdict()), failure)
         sys.exit(1)
 
 

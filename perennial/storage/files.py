@@ -71,6 +71,19 @@ def find_files(folder: Path, pattern: str) -> list[str]:
     return list_files(named if is_url(named) else str(folder / named))
 
 
+def fixed_folder(folder: Path, pattern: str) -> Path | None:
+    """Gives the folder that holds all files of a pattern of the settings; None where it is a URL.
+
+    Args:
+        folder: Relative patterns begin here.
+        pattern: Path or URL; `*` and what stands in braces mean anything within one folder.
+    """
+    named = _TOKEN.sub("*", pattern.removeprefix("file://"))
+    if is_url(named):
+        return None
+    return (folder / named.partition("*")[0]).parent if "*" in named else (folder / named).parent
+
+
 @contextmanager
 def open_bytes(uri: str, decompress: bool = True) -> Iterator[BinaryIO]:
     """Opens a file for reading; `.gz`, `.bz2`, `.xz` and `.zst` are decompressed on the way.

@@ -24,18 +24,9 @@ from perennial.results.store import Results
 from schemas.records import RunEnded
 from tests.e2e.conftest import PERENNIAL, ROOT, Digits, make_digits, wait_for, workers_of
 from tests.perennial.registry import mlflow_server
-from tests.s3 import S3, kill, restart, start
 from tests.session import Server, serve_once
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
-
-
-@pytest.fixture(scope="module")
-def s3(tmp_path_factory) -> Iterator[S3]:
-    """A server of this module's own, as it is ended on the way."""
-    server = start(tmp_path_factory.mktemp("s3"))
-    yield S3(server)
-    kill(server)
 
 
 @pytest.fixture(scope="module")
@@ -192,17 +183,3 @@ def test_a_store_that_is_gone_is_one_message(first, places):
     assert result["outcome"] == "failed"
     (reason,) = result["reasons"]
     assert places["PERENNIAL_ROOT"] in reason and "Traceback" not in reason and len(reason) < 500
-
-
-def test_a_store_that_stops_and_starts_again_in_the_middle_costs_only_time(first, places, s3):
-    """The run does what the one that found no store could not."""
-    command = [PERENNIAL, "run", str(first.folder), "--json"]
-    running = subprocess.Popen(
-        command, env={**os.environ, **places}, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
-    wait_for(lambda: len(list((first.project.state / "work").glob("*"))) > 0, 60)
-    restart(s3.server)
-    out, err = running.communicate()
-    result = json.loads(out.splitlines()[-1])
-    assert result["outcome"] in ("promoted", "kept_champion"), err
-    assert result["new_spans"] == ["2026-01-04"]
