@@ -116,6 +116,17 @@ def with_settings(project: Project, section: str, **changes: Any) -> Project:
     return replace(project, settings=project.settings.model_copy(update={section: changed}))
 
 
+def on_another_machine(project: Project, folder: Path) -> Project:
+    """The same project in another folder, with the same root and nothing of the first one's state."""
+    shutil.copytree(project.folder, folder, ignore=shutil.ignore_patterns(".perennial"))
+    return replace(project, folder=folder)
+
+
+def with_root(project: Project, root: str) -> Project:
+    """The project with another root."""
+    return replace(project, settings=project.settings.model_copy(update={"root": root}))
+
+
 def run_chain(folder: Path) -> None:
     """Runs everything up to the comparison of two instances with a champion.
 

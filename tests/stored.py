@@ -9,6 +9,7 @@ from typing import Any
 from perennial.project import Project
 from perennial.results.store import Results, reference_to
 from perennial.storage.digests import digest_folder
+from perennial.storage.objects import open_objects
 from schemas.records import Reference, StepResult
 
 
@@ -35,6 +36,13 @@ def stage(project: Project, artifact: Any, folder: Path) -> Path:
     """The folder that an artifact names."""
     results_of(project).stage(Reference.read(Path(artifact.path)), folder)
     return folder
+
+
+def unfinished(project: Project, step: str) -> dict[str, bytes]:
+    """The parts of a step's unfinished work in the root, by their names."""
+    objects = open_objects(project.root)
+    listed = sorted(each.name for each in objects.list(f"unfinished/{step}"))
+    return {name.rpartition("/")[2]: objects.read(name) or b"" for name in listed}
 
 
 def kept(project: Project, step: str) -> list[StepResult]:

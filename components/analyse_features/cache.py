@@ -1,104 +1,99 @@
-"""Accumulators of TensorFlow Transform's analyzers, kept for each span by its digest.
+"""Accumulators of TensorFlow Transform's analyzers, kept in the root for each span.
 
-    <root>/<content of the span>/<fingerprint of the analysis>/entries.json, 0.gz, 1.gz, ...
+They are a result like that of a step (`SPAN_STEP`), by the digest of the span's examples and the
+fingerprint of the analysis: one archive with a gzipped TFRecord for each accumulator.
 
 TensorFlow Transform can keep them too, but in a folder that is changed in place and whose index is
-a pickle. Here a folder is published whole and never changed, and its index is JSON with the digest
-of each file.
+a pickle. Here a result is published whole and never changed, and names its archive by its digest.
 """
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import io
-import os
 import pickle
 import shutil
-import time
+import zipfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
 from perennial.data.examples import read_records
-from perennial.errors import IntegrityError
-from perennial.storage.atomic import publish_folder, publish_text
-from perennial.storage.digests import digest_file
-from schemas.records import Record
+from perennial.errors import IntegrityError, LostError
+from perennial.results.store import SPAN_STEP, Results, reference_to
+from perennial.storage.digests import digest_value
 
-INDEX_FILE = "entries.json"
-UNUSED_SECONDS = 30 * 24 * 3600
-_NO_PLACE = (errno.EACCES, errno.EPERM, errno.EROFS)
-
-
-class Entry(Record):
-    """The entry of one analyzer for a span: TensorFlow Transform's key in hexadecimal, and file."""
-
-    key: str
-    file: str
-    sha256: str
-
-
-class Index(Record):
-    """All entries of one span for one analysis."""
-
-    entries: list[Entry]
+_OUTPUT, _ARCHIVE = "entries", "entries.zip"
 
 
 @dataclass(frozen=True)
 class AnalyzerCache:
-    """The entries for one analysis. Several runs may read and publish at once."""
+    """The accumulators for one analysis. Several runs may read and publish at once.
 
-    root: Path
+    Args:
+        results: The results in the root.
+        fingerprint: That of the analysis.
+        scratch: Folder of this machine for what is found.
+    """
+
+    results: Results
     fingerprint: str
+    scratch: Path
 
-    def find(self, content: str, keys: Sequence[bytes]) -> dict[bytes, Path] | None:
-        """Finds the files of a span's entries by key; None when one is missing or damaged."""
-        folder = self._folder(content)
-        try:
-            index = Index.model_validate_json((folder / INDEX_FILE).read_text(encoding="utf-8"))
-            whole = all(digest_file(folder / entry.file) == entry.sha256 for entry in index.entries)
-        except (OSError, ValueError, ValidationError):
-            return None
-        files = {bytes.fromhex(entry.key): folder / entry.file for entry in index.entries}
-        return {key: files[key] for key in keys} if whole and set(keys) <= set(files) else None
+    def find_all(
+        self, contents: Sequence[str], keys: Sequence[bytes]
+    ) -> list[dict[bytes, Path] | None]:
+        """Finds the files of each span's entries by key; None when they are missing or damaged.
 
-    def publish(self, content: str, keys: Sequence[bytes], written: Path) -> None:
-        """Keeps the files that `write_entries` left for a span.
-
-        A state folder that cannot be written to keeps nothing, and the next run reads the span
-        again.
+        Raises:
+            StoreError: The root cannot be read.
         """
+        distinct = list(dict.fromkeys(contents))
+        found = self.results.in_parallel(lambda content: self._find(content, keys), distinct)
+        by_content = dict(zip(distinct, found, strict=True))
+        return [by_content[content] for content in contents]
+
+    def publish(self, span: str, content: str, keys: Sequence[bytes], written: Path) -> None:
+        """Keeps the files that `write_entries` left for a span, of this name and these examples.
+
+        Raises:
+            StoreError: The root cannot be written.
+        """
+        folder = self.scratch / "packed" / content
+        folder.mkdir(parents=True, exist_ok=True)
+        with zipfile.ZipFile(folder / _ARCHIVE, "w") as archive:
+            for key in keys:
+                name = _file_name(key)
+                if not (written / name).exists():  # nothing was accumulated: no words, say
+                    written.mkdir(parents=True, exist_ok=True)
+                    _write_records(written / name, [])
+                with (
+                    (written / name).open("rb") as source,
+                    archive.open(zipfile.ZipInfo(name), "w") as target,
+                ):
+                    shutil.copyfileobj(source, target)
+        self.results.publish(SPAN_STEP, self._key(content), {_OUTPUT: folder}, {}, {"span": span})
+
+    def _find(self, content: str, keys: Sequence[bytes]) -> dict[bytes, Path] | None:
+        result = self.results.find(SPAN_STEP, self._key(content))
+        if result is None:
+            return None
+        packed, folder = self.scratch / "found" / content, self.scratch / "entries-of" / content
         try:
-            shutil.rmtree(
-                self._folder(content), ignore_errors=True
-            )  # it is damaged, or it would have been found
-            written.mkdir(parents=True, exist_ok=True)
-            entries = [_entry(written, key) for key in keys]
-            publish_text(Index(entries=entries).model_dump_json(indent=2), written / INDEX_FILE)
-            publish_folder(written, self._folder(content))
-        except OSError as error:
-            if error.errno not in _NO_PLACE:
-                raise
+            self.results.stage(reference_to(result, _OUTPUT), packed)
+            with zipfile.ZipFile(packed / _ARCHIVE) as archive:
+                archive.extractall(folder)  # checks what it reads
+        except LostError:
+            return None
+        except zipfile.BadZipFile:
+            self.results.discard(result)
+            return None
+        files = {key: folder / _file_name(key) for key in keys}
+        return files if all(file.exists() for file in files.values()) else None
 
-    def prune(self, used: set[str]) -> None:
-        """Removes what no run used for 30 days; `used` are the contents of this run's window."""
-        oldest = time.time() - UNUSED_SECONDS
-        for content in used:
-            _touch(self._folder(content))
-        for folder in self.root.glob("*/*"):
-            if _modified(folder) < oldest:
-                shutil.rmtree(folder, ignore_errors=True)
-        for folder in self.root.glob("*"):
-            if folder.is_dir() and not any(folder.iterdir()) and _modified(folder) < oldest:
-                shutil.rmtree(folder, ignore_errors=True)
-
-    def _folder(self, content: str) -> Path:
-        return self.root / content / self.fingerprint
+    def _key(self, content: str) -> str:
+        return digest_value([content, self.fingerprint])
 
 
 def read_entries(pipeline: Any, entries: Mapping[bytes, Sequence[Path]]) -> dict[bytes, Any]:
@@ -163,13 +158,6 @@ def _write_records(path: Path, records: Sequence[bytes]) -> None:
             writer.write(record)
 
 
-def _entry(folder: Path, key: bytes) -> Entry:
-    path = folder / _file_name(key)
-    if not path.exists():  # nothing was accumulated, such as a vocabulary of no words
-        _write_records(path, [])
-    return Entry(key=key.hex(), file=path.name, sha256=digest_file(path))
-
-
 def _read_entries(files: list[str]) -> Iterator[bytes]:
     for record in read_records(files):
         _require_harmless(record)
@@ -187,10 +175,10 @@ class _SketchUnpickler(pickle.Unpickler):
         """
         if (module, name) != ("tfx_bsl.cc.tfx_bsl_extension.sketches", "QuantilesSketch"):
             raise IntegrityError(
-                where="analyzer_cache in the state folder",
+                where=f"results/{SPAN_STEP} in the root",
                 expected="must hold numbers, text and sketches of them",
                 received=f"{module}.{name}",
-                remedy="Delete the folder: it is made again.",
+                remedy="Delete that folder: it is made again.",
             )
         return super().find_class(module, name)
 
@@ -209,17 +197,3 @@ def _require_harmless(record: bytes) -> None:
         raise
     except Exception:  # no pickle: numbers or text, which nothing unpickles
         return
-
-
-def _touch(folder: Path) -> None:
-    with suppress(
-        OSError
-    ):  # nothing was kept for this span, or the state folder cannot be written to
-        os.utime(folder)
-
-
-def _modified(folder: Path) -> float:
-    try:
-        return folder.stat().st_mtime
-    except OSError:  # another run removed it
-        return time.time()

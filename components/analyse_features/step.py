@@ -22,13 +22,13 @@ from perennial.data.preprocessing import (
 )
 from perennial.errors import ProjectError
 from perennial.project import Project
+from perennial.results.store import Results
 from perennial.training.transformed_features import TRANSFORM_GRAPH
 from schemas.records import CheckedSpan
 
 if TYPE_CHECKING:
     from tensorflow_transform.beam.analyzer_cache import DatasetCache, DatasetKey
 
-CACHE_FOLDER = "analyzer_cache"
 _KEPT = "kept"
 
 
@@ -87,14 +87,15 @@ class _Plan:
 def analyse_features(project: Project, window: Path, output: Path) -> FeatureAnalysis:
     """Writes `output/transform_graph/`: `preprocessing_fn` with statistics of the train split.
 
-    What the analyzers accumulated over a span is kept below the state folder by the digest of the
-    span's examples, so that a window with one new span reads that span alone. An analyzer whose
-    accumulators cannot be kept (one that depends on another analyzer) makes the whole window be
-    read. Damaged entries are made again; those that no run used for 30 days are removed.
+    What the analyzers accumulated over a span is kept in the root by the digest of the span's
+    examples, so that a window with one new span reads that span alone, on whatever machine. An
+    analyzer whose accumulators cannot be kept (one that depends on another analyzer) makes the
+    whole window be read. Damaged entries are made again.
 
     Raises:
         ProjectError: `preprocessing_fn` fails, with its line; or the window has no example to train
             on.
+        StoreError: The root cannot be read or written.
     """
     output.mkdir(parents=True, exist_ok=True)
     shutil.rmtree(output / TRANSFORM_GRAPH, ignore_errors=True)
@@ -131,18 +132,19 @@ def _analyse(project: Project, spans: list[SpanExamples], output: Path) -> Featu
     keys = analysis_graph_builder.get_analysis_cache_entry_keys(
         preprocessing, specs, {DatasetKey("any")}, False
     )
-    cache = AnalyzerCache(
-        project.state / CACHE_FOLDER, fingerprint(preprocessing, specs, sorted(keys))
-    )
-    plan = _plan(cache, spans, sorted(keys))
-    required = analysis_graph_builder.get_analysis_dataset_keys(
-        preprocessing, specs, set(plan.datasets()), plan.known(plan.entries), False
-    )
+    of_analysis = fingerprint(preprocessing, specs, sorted(keys))
     with tempfile.TemporaryDirectory() as scratch:
+        results = Results(project.root, project.state)
+        cache = AnalyzerCache(results, of_analysis, Path(scratch))
+        plan = _plan(cache, spans, sorted(keys))
+        required = analysis_graph_builder.get_analysis_dataset_keys(
+            preprocessing, specs, set(plan.datasets()), plan.known(plan.entries), False
+        )
         _run(project, preprocessing, plan, required, Path(scratch), output)
-        for number, span in enumerate(plan.new):
-            cache.publish(span.content, sorted(keys), Path(scratch, "entries", f"span-{number}"))
-    cache.prune({span.content for span in spans})
+        if keys:
+            for number, span in enumerate(plan.new):
+                written = Path(scratch, "entries", f"span-{number}")
+                cache.publish(span.name, span.content, sorted(keys), written)
     kept_only = () if any(key.key == _KEPT for key in required) else plan.kept
     return FeatureAnalysis(
         read=tuple(span.name for span in spans if span not in kept_only),
@@ -153,9 +155,10 @@ def _analyse(project: Project, spans: list[SpanExamples], output: Path) -> Featu
 def _plan(cache: AnalyzerCache, spans: list[SpanExamples], required: list[bytes]) -> _Plan:
     kept, new = [], []
     entries: dict[bytes, list[Path]] = {key: [] for key in required}
-    for span in spans:
-        # Without analyzers to keep anything of, the spans need not be told apart.
-        files = cache.find(span.content, required) if required else {}
+    # Without analyzers to keep anything of, the spans need not be told apart.
+    contents = [span.content for span in spans]
+    found = cache.find_all(contents, required) if required else [{} for _ in spans]
+    for span, files in zip(spans, found, strict=True):
         if files is None:
             new.append(span)
             continue

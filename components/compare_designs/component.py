@@ -15,5 +15,5 @@ def compare_designs(
 
     with StoredStep(project, "compare_designs", digest, designs=designs) as step:
         if not step.is_kept(features):
-            compare_designs(step.project, step.input(features), step.output("designs"))
-            step.publish()
+            designs_folder = step.output("designs")
+            compare_designs(step.project, step.input(features), designs_folder, step.publish)

@@ -6,9 +6,8 @@ Source: Radosavovic et al. 2019, "On Network Design Spaces for Visual Recognitio
 from __future__ import annotations
 
 import math
-import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +19,7 @@ from components.compare_designs.spaces import DesignSpace, Sampler, Values, find
 from perennial.errors import ProjectError, describe_error
 from perennial.evaluation.error_distributions import compare_spaces
 from perennial.project import Project
-from perennial.storage.atomic import publish_text
+from perennial.results.unfinished import UnfinishedWork
 from perennial.storage.digests import digest_folder, digest_value
 from perennial.training.batches import TrainingBatches
 from perennial.training.hyperparameters import (
@@ -38,7 +37,6 @@ from schemas.records import DesignComparison, DesignSample
 if TYPE_CHECKING:
     import tensorflow as tf
 
-KEPT_FOLDER = "designs"
 # Draws of values until new ones are found; a space with fewer models than samples gives some of
 # them again.
 _ATTEMPTS = 50
@@ -56,38 +54,44 @@ class _Training:
     class_weights: list[float] | None
 
 
-def compare_designs(project: Project, features: Path, output: Path) -> DesignComparison:
+def compare_designs(
+    project: Project, features: Path, output: Path, publish: Callable[[], None] = lambda: None
+) -> DesignComparison:
     """Trains `designs.samples` models of each space for `designs.epochs` epochs, and compares.
 
     A model's error is its lowest eval loss. One that does not build or diverges is kept with its
     message; its error counts as infinite. Samples are distinct where the space is large enough. A
-    comparison that was killed goes on after the last sample that was finished; these lie in the
-    state folder until then. Writes `output/designs.json`.
+    comparison that was killed goes on after the last sample that was finished, on whatever machine;
+    these lie in the root until then. Writes `output/designs.json`.
+
+    Args:
+        project: Its module names the spaces.
+        features: Folder of `transform_features`.
+        output: Folder that is written.
+        publish: Publishes what was written there; only after it the kept samples go.
 
     Raises:
         ProjectError: The module names less than two spaces, or no model of a space trains.
     """
     output.mkdir(parents=True, exist_ok=True)
-    record = _compare(project, features)
+    key = digest_value([project.digest_of("compare_designs"), digest_folder(features)])[:32]
+    kept = UnfinishedWork(project.root, "compare_designs", key)
+    record = _compare(project, features, kept)
     record.write(output)
-    shutil.rmtree(project.state / KEPT_FOLDER, ignore_errors=True)
+    publish()
+    kept.remove_all()
     return record
 
 
-def _compare(project: Project, folder: Path) -> DesignComparison:
+def _compare(project: Project, folder: Path, kept: UnfinishedWork) -> DesignComparison:
     features = TransformedFeatures(folder, project.tasks)
     spaces = find_spaces(project, features)
     training = _prepare(project, features)
-    kept = (
-        project.state
-        / KEPT_FOLDER
-        / digest_value([project.digest_of("compare_designs"), digest_folder(folder)])[:32]
-    )
-    _remove_others(kept)
+    finished = _read_finished(kept)
     samples = [
         sample
         for number in range(len(spaces))
-        for sample in _sample_space(spaces, number, training, kept)
+        for sample in _sample_space(spaces, number, training, kept, finished)
     ]
     errors = {
         space.name: [sample.error for sample in samples if sample.space == space.name]
@@ -108,22 +112,26 @@ def _prepare(project: Project, features: TransformedFeatures) -> _Training:
 
 
 def _sample_space(
-    spaces: list[DesignSpace], place: int, training: _Training, kept: Path
+    spaces: list[DesignSpace],
+    place: int,
+    training: _Training,
+    kept: UnfinishedWork,
+    finished: Mapping[str, DesignSample],
 ) -> list[DesignSample]:
-    """Trains the samples of one space, or reads those that were finished before."""
+    """Trains the samples of one space, but for those that were finished before."""
     space, samples, seen = spaces[place], list[DesignSample](), list[Values]()
     sampler = Sampler(space)
     for number in range(space.project.settings.designs.samples):
-        file = kept / f"{place}-{number:04d}.json"
-        sample = _read_kept(file)
+        part = f"{place}-{number:04d}.json"
+        sample = finished.get(part)
         if sample is None:
             seeds = _seeds(space, [place, number])
             sample = _train_sample(space, _new_values(sampler, seeds, seen), seeds[0], training)
-            publish_text(sample.model_dump_json(), file)
+            kept.write(part, sample.model_dump_json().encode())
         seen.append(sample.values)
         samples.append(sample)
     if all(sample.error is None for sample in samples):
-        shutil.rmtree(kept.parent, ignore_errors=True)  # what is tried again must be trained again
+        kept.remove_all()  # what is tried again must be trained again
         expected = (
             "must give at least one model that builds and trains, for the design space "
             f"`{space.name}`"
@@ -190,14 +198,10 @@ def _losses(trainer: Trainer, training: _Training, seed: int) -> list[float]:
     return quick_train(trainer, features, batches, training.epochs, training.rate)
 
 
-def _read_kept(file: Path) -> DesignSample | None:
-    with suppress(OSError, ValidationError):
-        return DesignSample.model_validate_json(file.read_text(encoding="utf-8"))
-    return None
-
-
-def _remove_others(kept: Path) -> None:
-    """Removes the samples of comparisons that were killed and that this one does not continue."""
-    for folder in kept.parent.glob("*"):
-        if folder != kept:
-            shutil.rmtree(folder, ignore_errors=True)
+def _read_finished(kept: UnfinishedWork) -> dict[str, DesignSample]:
+    """Reads the samples that a comparison that was killed had finished, by their parts."""
+    finished = {}
+    for part in kept.parts():
+        with suppress(ValidationError):  # of another form: it is trained again
+            finished[part] = DesignSample.model_validate_json(kept.read(part) or b"")
+    return finished

@@ -20,7 +20,7 @@ def train_model(
     """Trains one instance."""
     from components.stored_step import StoredStep
     from components.train_model.step import Inputs, train_model
-    from schemas.records import Champion, Instance
+    from schemas.records import Champion, Instance, Training
 
     with StoredStep(project, "train_model", digest, instance["name"], model=model) as step:
         if not step.is_kept(instance, champion, window, features, weights, hyperparameters):
@@ -31,13 +31,17 @@ def train_model(
                 hyperparameters=step.optional(hyperparameters),
             )
             serving = Champion.model_validate(champion) if champion else None
-            record = train_model(
+
+            def publish(record: Training) -> None:
+                loss = record.best.eval_loss
+                shown = {"framework": "tensorflow", "digest": record.digest, "eval_loss": loss}
+                step.publish(model=shown)
+
+            train_model(
                 step.project,
                 Instance.model_validate(instance),
                 inputs,
                 serving,
                 step.output("model"),
+                publish,
             )
-            loss = record.best.eval_loss
-            shown = {"framework": "tensorflow", "digest": record.digest, "eval_loss": loss}
-            step.publish(model=shown)

@@ -63,11 +63,12 @@ class _Run:
         self.agreement = Agreement(self.strategy)
         self.features = TransformedFeatures(self.job.features, self.project.tasks)
         self.builder = ModelBuilder(self.project, self.features)
+        self.checkpoints = self.job.open_checkpoints()
 
     def run(self) -> Training:
         trainer = self._make_trainer()
         start = self._start(trainer)
-        resumption = resume(trainer, self.job.checkpoints)
+        resumption = resume(trainer, self.checkpoints)
         self.notes += [*start.notes, *resumption.notes]
         logs = (
             TrainingLogs(self.job.output / LOGS, self.project.tasks[0].metric)
@@ -128,7 +129,7 @@ class _Run:
             rate=learning_rate_of(train, self.job.hyperparameters),
             warm_up_steps=start.warm_up_steps,
             agreement=self.agreement,
-            checkpoints=self.job.checkpoints if self.agreement.is_chief else None,
+            checkpoints=self.checkpoints if self.agreement.is_chief else None,
             logs=logs,
         )
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from perennial.package.store import OpenPackage
 from perennial.project import Project
+from perennial.results.unfinished import UnfinishedWork
 from perennial.storage.digests import digest_file, digest_folder, digest_value
 from perennial.training.artifacts import WEIGHTS_FILE
 from perennial.training.checkpoints import Checkpoints
@@ -42,13 +43,14 @@ class Job(Record):
         assert self.weights is not None
         return self.weights / WEIGHTS_FILE
 
-    @property
-    def checkpoints(self) -> Checkpoints:
-        """Gives its checkpoints, which lie in the project's state folder.
+    def open_checkpoints(self) -> Checkpoints:
+        """Opens its checkpoints, in this process: a connection to the root outlives no fork."""
+        return Checkpoints(UnfinishedWork(self.project.root, "train_model", self.key))
 
-        A killed step's own folder may not be given to the next attempt.
-        """
-        return Checkpoints(checkpoints_root(self.project), self.key)
+    @property
+    def local_folder(self) -> Path:
+        """Gives the folder of this machine for logs of workers, and for what a `run_fn` leaves."""
+        return local_root(self.project) / self.key
 
 
 def make_job(
@@ -84,6 +86,6 @@ def make_job(
     )
 
 
-def checkpoints_root(project: Project) -> Path:
-    """Gives the folder of the checkpoints of all trainings of a project."""
-    return project.state / "checkpoints"
+def local_root(project: Project) -> Path:
+    """Gives the folder of what all trainings of a project leave on this machine."""
+    return project.state / "training"

@@ -57,7 +57,7 @@ def resume(trainer: Trainer, checkpoints: Checkpoints) -> Resumption:
     checkpoint, notes = checkpoints.newest()
     if checkpoint is None:
         return Resumption(notes=notes)
-    progress = _restore(trainer, checkpoint)
+    progress = _restore(trainer, checkpoint, checkpoints.place)
     best = checkpoint.groups.get(_BEST, {})
     return Resumption(progress, best, notes, len(progress.epochs))
 
@@ -70,15 +70,15 @@ def save_progress(
     checkpoints.save(progress.steps, progress.model_dump_json(), groups)
 
 
-def _restore(trainer: Trainer, checkpoint: Checkpoint) -> Progress:
+def _restore(trainer: Trainer, checkpoint: Checkpoint, folder: str) -> Progress:
     try:
         trainer.restore(checkpoint.groups.get(_STATE, {}))
     except TrainingError as error:
         raise TrainingError(
-            where=f"checkpoint {checkpoint.file}",
+            where=f"checkpoint {checkpoint.place}",
             expected="must be of the model that build_model builds now",
             received=error.received,
-            remedy=f"Remove {checkpoint.file.parent} to train from the start, or bring back "
-            "the model that wrote it.",
+            remedy=f"Remove {folder} to train from the start, or bring back the model that wrote "
+            "it.",
         ) from error
     return Progress.model_validate_json(checkpoint.text)

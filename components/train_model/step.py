@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import shutil
+import time
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from components.train_model.epochs import should_stop
 from components.train_model.instance import train_here
-from components.train_model.job import Job, checkpoints_root, make_job
+from components.train_model.job import Job, local_root, make_job
 from perennial.project import Project
-from perennial.training.checkpoints import prune_checkpoints
 from perennial.training.hyperparameters import settings_hyperparameters
 from perennial.training.strategy import cluster_size
 from schemas.records import Champion, Hyperparameters, Instance, Training, Tuning
 
 __all__ = ["Inputs", "should_stop", "train_model"]
+
+_UNUSED_SECONDS = 30 * 24 * 3600
 
 
 @dataclass(frozen=True)
@@ -32,16 +37,21 @@ class Inputs:
 
 
 def train_model(
-    project: Project, instance: Instance, inputs: Inputs, champion: Champion | None, output: Path
+    project: Project,
+    instance: Instance,
+    inputs: Inputs,
+    champion: Champion | None,
+    output: Path,
+    publish: Callable[[Training], None] | None = None,
 ) -> Training:
     """Trains until the eval loss has not fallen for `train.patience` epochs.
 
     Exports the best epoch's weights.
 
     Writes `output/saved_model/`, its SHA-256 in `output/training.json`, and `output/logs/` for
-    TensorBoard. A step that was killed goes on from its newest checkpoint when it runs again. With
-    TF_CONFIG and strategy `multi_worker` this process is one worker of a cluster, and only the
-    cluster's chief writes.
+    TensorBoard. A step that was killed goes on from its newest checkpoint in the root when it runs
+    again, on whatever machine. With TF_CONFIG and strategy `multi_worker` this process is one
+    worker of a cluster, and only the cluster's chief writes.
 
     Args:
         project: The project.
@@ -49,6 +59,7 @@ def train_model(
         inputs: What the steps before left.
         champion: What serves, None where nothing does.
         output: Folder for the model, the record and the logs.
+        publish: Publishes what was written there; only after it the checkpoints go.
 
     Raises:
         ProjectError: The model does not build, does not fit the labels or has nothing to train; a
@@ -58,13 +69,25 @@ def train_model(
         IntegrityError: The champion that it starts from is not the one that was evaluated.
     """
     output.mkdir(parents=True, exist_ok=True)
-    prune_checkpoints(checkpoints_root(project))
+    _prune(local_root(project))
     chosen = _hyperparameters(project, inputs, instance.rank)
     job = make_job(project, instance, chosen, champion, inputs.features, inputs.weights, output)
     record = _train(job, inputs.window)
+    if publish is not None:
+        publish(record)
     if (output / Training.FILE).is_file():  # only the chief of a cluster knows that it is published
-        job.checkpoints.remove()
+        job.open_checkpoints().remove()
+        shutil.rmtree(job.local_folder, ignore_errors=True)
     return record
+
+
+def _prune(local: Path) -> None:
+    """Removes what trainings left on this machine that nobody went on with for 30 days."""
+    oldest = time.time() - _UNUSED_SECONDS
+    for folder in local.glob("*"):
+        with suppress(FileNotFoundError):  # another training has just removed it
+            if max(path.stat().st_mtime for path in (folder, *folder.iterdir())) < oldest:
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def _hyperparameters(project: Project, inputs: Inputs, rank: int) -> Hyperparameters:

@@ -53,7 +53,7 @@ def train_by_calling(job: Job, window: Path) -> Training:
     base, notes = _base_model(job)
     output = job.output / SAVED_MODEL
     work, logs, held_out = (
-        job.checkpoints.folder / "run_fn",
+        job.local_folder / "run_fn",
         job.output / LOGS,
         split_files(window, "eval"),
     )

@@ -40,7 +40,7 @@ def train_on_workers(job: Job) -> Training:
         TrainingError: Workers died more often than `train.restarts`; the message has the end of the
             log.
     """
-    folder = job.checkpoints.folder / "workers"
+    folder = job.local_folder / "workers"
     folder.mkdir(parents=True, exist_ok=True)
     began = time.monotonic()
     restarts = 0

@@ -31,5 +31,5 @@ def tune_model(
                 Tuned.model_validate_json(tuned) if tuned else None,
                 reason,
                 step.output("hyperparameters"),
+                step.publish,
             )
-            step.publish()

@@ -20,7 +20,7 @@ from components.tune_model.space import (
 )
 from perennial.errors import TrainingError, describe_error
 from perennial.project import Project
-from perennial.storage.atomic import publish_text
+from perennial.results.unfinished import UnfinishedWork
 from perennial.training.batches import TrainingBatches
 from perennial.training.hyperparameters import balance_classes, one_process, plan_batches
 from perennial.training.model_builder import ModelBuilder
@@ -101,7 +101,7 @@ def search(
     features: TransformedFeatures,
     weights: Path,
     earlier: Hyperparameters | None,
-    kept: Path,
+    kept: UnfinishedWork,
 ) -> list[Trial]:
     """Searches until the budget is spent, or nothing is left to try.
 
@@ -113,7 +113,7 @@ def search(
         features: Transformed examples.
         weights: `weights.npz` of the stabilised weights; each trial takes what fits.
         earlier: The best of an earlier search.
-        kept: Folder that holds each finished trial; those of a killed search are not run again.
+        kept: Holds each finished trial; those of a killed search are not run again.
 
     Raises:
         ProjectError: There is nothing to search, the module does not build, or a split is empty.
@@ -137,10 +137,10 @@ def search(
     return trials
 
 
-def read_trials(kept: Path) -> list[Trial]:
-    """Reads the finished trials in a folder, in their order."""
-    files = sorted(kept.glob("trial-*.json"))
-    return [Trial.model_validate_json(file.read_text(encoding="utf-8")) for file in files]
+def read_trials(kept: UnfinishedWork) -> list[Trial]:
+    """Reads the finished trials, in their order."""
+    read = [kept.read(part) for part in kept.parts()]
+    return [Trial.model_validate_json(data) for data in read if data is not None]
 
 
 def _prepare(project: Project, features: TransformedFeatures, weights: Path) -> Trials:
@@ -159,7 +159,10 @@ def _first_values(
 
 
 def _run_trials(
-    trials: Trials, space: keras_tuner.HyperParameters, first: Sequence[Values], kept: Path
+    trials: Trials,
+    space: keras_tuner.HyperParameters,
+    first: Sequence[Values],
+    kept: UnfinishedWork,
 ) -> list[Trial]:
     tune, finished = trials.project.settings.tune, read_trials(kept)
     drawn = random_draws(space, tune.trials)
@@ -171,6 +174,6 @@ def _run_trials(
 
     while wants_more(finished, tune) and (values := next_values()) is not None:
         trial = trials.run(len(finished) + 1, values)
-        publish_text(trial.model_dump_json(), kept / f"trial-{trial.number:05d}.json")
+        kept.write(f"trial-{trial.number:05d}.json", trial.model_dump_json().encode())
         finished.append(trial)
     return finished

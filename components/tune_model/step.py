@@ -6,7 +6,8 @@ finds.
 
 from __future__ import annotations
 
-import shutil
+import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,8 +21,9 @@ from components.tune_model.choices import (
 )
 from components.tune_model.search import search
 from components.tune_model.space import hyperparameters_of
-from perennial.errors import PerennialError
+from perennial.errors import PerennialError, StoreError
 from perennial.project import FORMAT, Project
+from perennial.results.unfinished import SavedFolder, UnfinishedWork
 from perennial.storage.digests import digest_file, digest_folder, digest_value
 from perennial.training.artifacts import WEIGHTS_FILE
 from perennial.training.hyperparameters import settings_hyperparameters, space_digest
@@ -49,11 +51,12 @@ def tune_model(
     tuned: Tuned | None,
     reason: str,
     output: Path,
+    publish: Callable[[], None] = lambda: None,
 ) -> Tuning:
     """Writes `output/tuning.json`.
 
-    A search that is killed goes on where it stopped: its finished trials are kept in the project's
-    state folder until it ends.
+    A search that is killed goes on where it stopped, on whatever machine: its finished trials are
+    kept in the root until it ends.
 
     Args:
         project: `tune` holds the budget and the ranges.
@@ -64,6 +67,7 @@ def tune_model(
         tuned: An earlier search that is young enough.
         reason: Why there is none, as the end of "searched because ...".
         output: Folder that is written.
+        publish: Publishes what was written there; only after it the kept trials go.
 
     Raises:
         ProjectError: There is a budget but nothing to search, or the model does not build.
@@ -73,12 +77,12 @@ def tune_model(
     why = why_search(tuned, space, Validation.read(validation), reason)
     if tuned is not None and why is None:
         reason_of_reuse = describe_reuse(tuned, datetime.now(UTC))
-        return _publish(
-            Tuning(
-                outcome="reused", why=reason_of_reuse, best=tuned.best, space=space, tuned=tuned
-            ),
-            output,
+        tuning = Tuning(
+            outcome="reused", why=reason_of_reuse, best=tuned.best, space=space, tuned=tuned
         )
+        tuning.write(output)
+        publish()
+        return tuning
     find = _ask_tuner_fn if weights is None else _search
     # The weights were trained on the features, and the graph made them: either stands for the data.
     data = (
@@ -86,19 +90,21 @@ def tune_model(
         if weights is None
         else digest_file(weights / WEIGHTS_FILE)
     )
-    kept = _kept_folder(project, data)
+    kept = UnfinishedWork(project.root, "tune_model", _key_of_search(project, data))
     earlier = tuned.best[0] if tuned is not None and tuned.space == space else None
     try:
         tuning = find(Searched(project, features, weights, space, earlier, why or reason), kept)
-        _publish(tuning, output)
-    except PerennialError:  # what failed is tried anew by the next attempt
-        shutil.rmtree(kept, ignore_errors=True)
+    except PerennialError as error:  # what failed is tried anew by the next attempt
+        if not isinstance(error, StoreError):
+            kept.remove_all()
         raise
-    shutil.rmtree(kept, ignore_errors=True)
+    tuning.write(output)
+    publish()
+    kept.remove_all()
     return tuning
 
 
-def _search(searched: Searched, kept: Path) -> Tuning:
+def _search(searched: Searched, kept: UnfinishedWork) -> Tuning:
     assert searched.weights is not None
     settings = searched.project.settings
     transformed = TransformedFeatures(searched.features, searched.project.tasks)
@@ -111,33 +117,29 @@ def _search(searched: Searched, kept: Path) -> Tuning:
     return Tuning(outcome="searched", why=sentence, best=best, space=searched.space, trials=trials)
 
 
-def _ask_tuner_fn(searched: Searched, kept: Path) -> Tuning:
+def _ask_tuner_fn(searched: Searched, kept: UnfinishedWork) -> Tuning:
     """Searches by a TFX module's own `tuner_fn`, which decides what is searched and how."""
     from perennial.tfx_module.run_fn import call_tuner_fn
 
     project = searched.project
-    values = call_tuner_fn(project, TransformedFeatures(searched.features, project.tasks), kept)
+    project.scratch.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=project.scratch) as work:
+        saved = SavedFolder(kept, Path(work))
+        saved.restore()
+        features = TransformedFeatures(searched.features, project.tasks)
+        values = call_tuner_fn(project, features, Path(work), saved.save)
     own = settings_hyperparameters(project.settings)
     best = own.model_copy(update={"model": values or {}, "source": "tuner"})
     sentence = f"{searched.why}; the module's tuner_fn searched"
     return Tuning(outcome="searched", why=sentence, best=[best], space=searched.space)
 
 
-def _kept_folder(project: Project, data: str) -> Path:
-    """Gives the folder for the trials of this search.
+def _key_of_search(project: Project, data: str) -> str:
+    """Gives the key that the trials of this search are kept by.
 
-    Another project, other data or another kind of trial has another folder.
+    Another project, other data or another kind of trial has another key.
     """
     tune = project.settings.tune.model_dump(mode="json", include={"epochs"})
     elsewhere = {"instances", "epochs", "patience", "checkpoint_steps", "restarts", "workers"}
     train = project.settings.train.model_dump(mode="json", exclude=elsewhere)
-    return (
-        project.state
-        / "tuning"
-        / digest_value([FORMAT, space_digest(project), data, tune, train])[:16]
-    )
-
-
-def _publish(tuning: Tuning, output: Path) -> Tuning:
-    tuning.write(output)
-    return tuning
+    return digest_value([FORMAT, space_digest(project), data, tune, train])[:32]

@@ -40,7 +40,7 @@ def clean(
         results = Results(project.root, project.state)
         removal = _plan(project, results, days)
         if yes:
-            for listed in (*removal.results, *removal.objects, *removal.packages):
+            for listed in removal.all:
                 results.objects.delete(listed.name)
             for listed in removal.packages:
                 remove_unpacked(listed.name, project.state)
@@ -61,13 +61,24 @@ def _plan(project: Project, results: Results, days: int) -> Removal:
 
     from perennial.ledger.events import Ledger
     from perennial.package.store import PACKAGES
-    from perennial.results.retention import choose_packages, needed_packages, plan_removal
+    from perennial.results.retention import (
+        choose_packages,
+        needed_packages,
+        newest_accumulators,
+        plan_removal,
+    )
+    from perennial.results.unfinished import UNFINISHED
 
     now, age = datetime.now(UTC), timedelta(days=days)
+    window, there = window_of(project), results.all()
     removal = plan_removal(
-        results.all(),
+        there,
         results.objects.list("objects"),
-        set(_needed(project, results, window_of(project))),
+        list(results.objects.list(UNFINISHED)),
+        {
+            *_needed(project, results, window),
+            *newest_accumulators(there, {span.name for span in window}),
+        },
         now,
         age,
     )
@@ -89,9 +100,11 @@ def _describe(removal: Removal, location: str, days: int, done: bool) -> str:
     from perennial.cli.formats import format_bytes
 
     results, objects, packages = map(len, (removal.results, removal.objects, removal.packages))
+    works = removal.works
     line = (
         f"{'removed' if done else 'would remove'} {results} result{'s' * (results != 1)} older "
-        f"than {days} days, {objects} object{'s' * (objects != 1)} that no result names and "
+        f"than {days} days, {objects} object{'s' * (objects != 1)} that no result names, "
+        f"{works} piece{'s' * (works != 1)} of unfinished work and "
         f"{packages} package{'s' * (packages != 1)} that no run needs, "
         f"{format_bytes(removal.size)} in all, from {location}; {removal.kept} results stay"
     )

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from perennial.ledger.events import Ledger, body_of
 from perennial.package.store import package_name
-from perennial.results.store import object_name
+from perennial.results.store import SPAN_STEP, object_name
 from perennial.storage.objects import ListedObject
 from schemas.records import RunEnded, StepResult
 
@@ -20,23 +20,36 @@ GRACE = timedelta(days=1)
 class Removal:
     """Removals in the order to do them: results first, so that none is ever half there.
 
-    `kept` counts the results that stay; `packages` are those of projects.
+    `unfinished` are parts of work that nobody went on with, and `packages` those of projects that
+    no run needs. `kept` counts the results that stay.
     """
 
     results: list[ListedObject]
     objects: list[ListedObject]
+    unfinished: list[ListedObject]
     kept: int
     packages: list[ListedObject] = field(default_factory=list)
 
     @property
     def size(self) -> int:
         """Sums the bytes."""
-        return sum(each.size for each in (*self.results, *self.objects, *self.packages))
+        return sum(each.size for each in self.all)
+
+    @property
+    def all(self) -> list[ListedObject]:
+        """Gives everything, in the order to remove it."""
+        return [*self.results, *self.objects, *self.unfinished, *self.packages]
+
+    @property
+    def works(self) -> int:
+        """Counts the pieces of work that the unfinished parts are of."""
+        return len({_work_of(part) for part in self.unfinished})
 
 
 def plan_removal(
     results: Mapping[ListedObject, StepResult],
     objects: Iterable[ListedObject],
+    unfinished: Sequence[ListedObject],
     needed: Collection[str],
     now: datetime,
     age: timedelta,
@@ -46,6 +59,7 @@ def plan_removal(
     Args:
         results: All results, as they are listed.
         objects: All objects.
+        unfinished: All parts of unfinished work; a piece is as old as its newest part.
         needed: Names of results that stay, however old.
         now: The time.
         age: How old a result must be.
@@ -62,12 +76,19 @@ def plan_removal(
         for output in result.outputs.values()
         for file in output.files
     }
+    newest: dict[str, datetime] = {}
+    for part in unfinished:
+        work = _work_of(part)
+        newest[work] = max(part.written, newest.get(work, part.written))
     return Removal(
         results=sorted(old),
         objects=sorted(
             listed
             for listed in objects
             if listed.name not in reached and now - listed.written > GRACE
+        ),
+        unfinished=sorted(
+            part for part in unfinished if now - newest[_work_of(part)] > max(age, GRACE)
         ),
         kept=len(results) - len(old),
     )
@@ -111,3 +132,19 @@ def needed_packages(ledger: Ledger, now: datetime, age: timedelta) -> set[str]:
             or now - datetime.fromisoformat(event.at) <= max(age, GRACE)
         )
     }
+
+
+def newest_accumulators(
+    results: Mapping[ListedObject, StepResult], spans: Collection[str]
+) -> set[str]:
+    """Names the newest accumulators of each of these spans, which the next analysis reads."""
+    newest: dict[str, ListedObject] = {}
+    for listed, result in results.items():
+        if result.step == SPAN_STEP and (span := result.value["span"]) in spans:
+            newest[span] = max(newest.get(span, listed), listed, key=lambda each: each.written)
+    return {listed.name for listed in newest.values()}
+
+
+def _work_of(part: ListedObject) -> str:
+    """Names the work that a part belongs to: its step and its key."""
+    return "/".join(part.name.split("/")[:3])

@@ -22,6 +22,9 @@ from perennial.storage.digests import digest_file, digest_value
 from perennial.storage.objects import FolderObjects, ListedObject, Objects, open_objects
 from schemas.records import Reference, StepResult, StoredFile, StoredOutput
 
+# The name that the accumulators of a span have among the results, beside those of steps; their
+# value names the span.
+SPAN_STEP = "analyse_span"
 _AT_ONCE = 8  # files on their way to or from a store over a network
 T = TypeVar("T")
 _Inode = tuple[int, int, int, int]
@@ -167,6 +170,21 @@ class Results:
             self._found.pop(name, None)
             self._objects.delete(name)
             raise
+
+    def discard(self, result: StepResult) -> None:
+        """Removes a result whose files turned out to be damaged, with them, so that it is remade.
+
+        Raises:
+            StoreError: The root cannot be written.
+        """
+        name = result_name(result.step, result.key)
+        self._found.pop(name, None)
+        self._objects.delete(name)
+        for output in result.outputs.values():
+            for file in output.files:
+                self._objects.delete(object_name(file.digest))
+                if self._copies is not None:
+                    self._copies.delete(object_name(file.digest))
 
     def _store(self, folder: Path, metadata: dict[str, Any]) -> StoredOutput:
         paths = sorted(path for path in folder.rglob("*") if path.is_file())

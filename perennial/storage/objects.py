@@ -10,10 +10,12 @@ import errno
 import os
 import shutil
 import tempfile
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -30,6 +32,7 @@ _FIRST_WAIT, _LONGEST_WAIT = 0.2, 10.0  # seconds between attempts, which double
 _CONNECT_SECONDS, _SILENT_SECONDS = 10.0, 30.0
 # Of S3's driver, which tries what the network cut at once, where it was cut.
 _ATTEMPTS_OF_DRIVER = 2
+_REMEMBERED_SECONDS = 600.0
 # What another attempt does not mend.
 _FINAL_ERRORS = (FileNotFoundError, FileExistsError, PermissionError, IsADirectoryError)
 _FINAL_NUMBERS = frozenset(
@@ -72,6 +75,10 @@ class Objects(ABC):
         """Writes an object unless there is one of that name; tells whether it did."""
 
     @abstractmethod
+    def write_file_once(self, name: str, write: Callable[[Path], object]) -> bool:
+        """Does the same with what a function writes into a file; tells whether it did."""
+
+    @abstractmethod
     def add(self, file: Path, name: str) -> None:
         """Stores a file's contents unless there is an object of that name."""
 
@@ -87,6 +94,10 @@ class Objects(ABC):
     def delete(self, name: str) -> None:
         """Removes an object, if there is one."""
 
+    @abstractmethod
+    def delete_folder(self, folder: str) -> None:
+        """Removes all objects below a folder that nobody writes to."""
+
 
 def open_objects(root: str) -> Objects:
     """Opens the store at a folder or URL; nothing is read or written yet.
@@ -95,8 +106,21 @@ def open_objects(root: str) -> Objects:
         StoreError: The URL's file system has no driver here.
     """
     if is_url(root) and not root.startswith("file://"):
-        return RemoteObjects(root)
+        until = time.monotonic() // _REMEMBERED_SECONDS
+        return _open_remote(root, os.getpid(), frozenset(os.environ.items()), until)
     return FolderObjects(Path(root.removeprefix("file://")))
+
+
+@lru_cache(maxsize=4)
+def _open_remote(
+    url: str, _process: int, _environment: frozenset[tuple[str, str]], _until: float
+) -> RemoteObjects:
+    """Opens a store once for all who read and write it in a task: a client takes 0.2 s to make.
+
+    One of another process or another account is another one, and none is used for long, as keys
+    in files change, too.
+    """
+    return RemoteObjects(url)
 
 
 class FolderObjects(Objects):
@@ -118,6 +142,10 @@ class FolderObjects(Objects):
     @override
     def write_once(self, name: str, data: bytes) -> bool:
         return self._publish(name, lambda temporary: temporary.write_bytes(data))
+
+    @override
+    def write_file_once(self, name: str, write: Callable[[Path], object]) -> bool:
+        return self._publish(name, write)
 
     @override
     def add(self, file: Path, name: str) -> None:
@@ -156,6 +184,10 @@ class FolderObjects(Objects):
     @override
     def delete(self, name: str) -> None:
         (self._folder / name).unlink(missing_ok=True)
+
+    @override
+    def delete_folder(self, folder: str) -> None:
+        shutil.rmtree(self._folder / folder, ignore_errors=True)
 
     def size(self, name: str) -> int | None:
         """Gives an object's bytes; None where there is none."""
@@ -218,9 +250,24 @@ class RemoteObjects(Objects):
 
     @override
     def write_once(self, name: str, data: bytes) -> bool:
+        return self._create(
+            name, lambda: self._system.pipe_file(self._at(name), data, mode="create")
+        )
+
+    @override
+    def write_file_once(self, name: str, write: Callable[[Path], object]) -> bool:
+        with tempfile.TemporaryDirectory() as scratch:
+            file = Path(scratch, "file")
+            write(file)
+            return self._create(
+                name, lambda: self._system.put_file(str(file), self._at(name), mode="create")
+            )
+
+    def _create(self, name: str, create: Callable[[], object]) -> bool:
+        """Writes an object by a call that fails where there is one; tells whether it did."""
         with _reported(self.location, "take new objects"):
             try:
-                self._tried(lambda: self._system.pipe_file(self._at(name), data, mode="create"))
+                self._tried(create)
             except FileExistsError:
                 return False
             except OSError:
@@ -257,6 +304,8 @@ class RemoteObjects(Objects):
                 return
         for path, details in listed.items():
             name = path.removeprefix(f"{self._path}/")
+            if not name.startswith(f"{folder}/") or name.endswith("/"):
+                continue  # stores that know folders list an empty one as an object
             yield ListedObject(name, int(details["size"] or 0), _written(details))
 
     @override
@@ -264,6 +313,14 @@ class RemoteObjects(Objects):
         with _reported(self.location, "let objects be removed"):
             try:
                 self._tried(lambda: self._system.rm_file(self._at(name)))
+            except FileNotFoundError:
+                return
+
+    @override
+    def delete_folder(self, folder: str) -> None:
+        with _reported(self.location, "let objects be removed"):
+            try:
+                self._tried(lambda: self._system.rm(self._at(folder), recursive=True))
             except FileNotFoundError:
                 return
 

@@ -5,6 +5,7 @@ Source: tfx/components/trainer/executor.py (GenericExecutor) and tfx/components/
 
 from __future__ import annotations
 
+import functools
 import math
 import shutil
 from collections.abc import Callable, Iterator, Sequence
@@ -96,7 +97,10 @@ def train_by_run_fn(
 
 
 def call_tuner_fn(
-    project: Project, features: TransformedFeatures, work: Path
+    project: Project,
+    features: TransformedFeatures,
+    work: Path,
+    after_trial: Callable[[], None] = lambda: None,
 ) -> dict[str, Value] | None:
     """Runs the search of the user's `tuner_fn`.
 
@@ -106,6 +110,8 @@ def call_tuner_fn(
         project: Whose module may have a `tuner_fn`.
         features: What `transform_features` left.
         work: Folder for the tuner, `fn_args.working_dir`.
+        after_trial: Is called when a trial of a tuner that has `on_trial_end`, as KerasTuner's
+            have, has ended.
 
     Raises:
         ProjectError: `tuner_fn` raises, or gives no tuner.
@@ -127,6 +133,7 @@ def call_tuner_fn(
             where, expected, type(result).__name__, "See tfx.v1.components.TunerFnResult."
         )
     with _naming_line(project, tuner_fn):
+        _call_after_trials(result.tuner, after_trial)
         result.tuner.search(**result.fit_kwargs)
         best = result.tuner.get_best_hyperparameters()
     if not best:
@@ -135,6 +142,20 @@ def call_tuner_fn(
             function_line(tuner_fn), "must complete at least one trial", "none", remedy
         )
     return {name: value for name, value in best[0].values.items() if isinstance(value, Value)}
+
+
+def _call_after_trials(tuner: Any, after_trial: Callable[[], None]) -> None:
+    end = getattr(tuner, "on_trial_end", None)
+    if not callable(end):
+        return
+
+    @functools.wraps(end)
+    def end_and_call(*arguments: Any, **named: Any) -> Any:
+        result = end(*arguments, **named)
+        after_trial()
+        return result
+
+    tuner.on_trial_end = end_and_call
 
 
 def make_fn_args(

@@ -57,18 +57,23 @@ def assign_weights(model: keras.Model, weights: Mapping[str, Any]) -> AssignedWe
 
 def save_weights(weights: Mapping[str, Any], file: Path) -> None:
     """Writes arrays by name to an `.npz` file, which appears whole or not at all."""
-    import numpy as np
-
     file.parent.mkdir(parents=True, exist_ok=True)
     temporary = file.with_name(f".{file.name}.{os.getpid()}")
     try:
-        with temporary.open("wb") as stream:
-            np.savez(stream, **weights)
-            stream.flush()
-            os.fsync(stream.fileno())
+        write_weights(weights, temporary)
         os.replace(temporary, file)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def write_weights(weights: Mapping[str, Any], file: Path) -> None:
+    """Writes arrays by name into a file, as `.npz`, and flushes it to the disk."""
+    import numpy as np
+
+    with file.open("wb") as stream:
+        np.savez(stream, **weights)
+        stream.flush()
+        os.fsync(stream.fileno())
 
 
 def load_weights(file: Path) -> Weights:

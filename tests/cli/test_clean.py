@@ -15,6 +15,7 @@ from perennial.ledger import events as events_module
 from perennial.ledger.events import Ledger, NewEvent
 from perennial.package.publish import publish_package
 from perennial.project import load_project
+from perennial.results.unfinished import UnfinishedWork
 from perennial.spans.prepared import PreparedSpans
 from perennial.storage import objects as objects_module
 from schemas.records import Reference
@@ -112,6 +113,20 @@ def test_packages_go_that_no_run_needs(project, in_two_months, monkeypatch):
     listed = results_of(project).objects.list("packages")
     assert {Path(each.name).stem for each in listed} == kept_names
     assert {each.name for each in (project.state / "unpacked").iterdir()} == kept_names
+
+
+def test_accumulators_of_the_window_stay_and_work_that_nobody_goes_on_with_goes(
+    project, in_two_months
+):
+    results = results_of(project)
+    for span in ("2026-01-01", "2025-01-01"):
+        results.publish("analyse_span", span, {}, {}, {"span": span})
+    work = UnfinishedWork(project.root, "train_model", "key")
+    work.write("step-1.npz", b"1234")
+    output = clean(project, "--yes")
+    assert "removed 2 results" in output and "1 piece of unfinished work" in output
+    assert [result.key for result in kept(project, "analyse_span")] == ["2026-01-01"]
+    assert work.parts() == []
 
 
 def test_results_of_fewer_days_go_where_a_person_asks(project, in_two_months):

@@ -5,15 +5,17 @@ Old spans are not opened again, and the graph is the one that reading everything
 
 from __future__ import annotations
 
-import json
 import os
 import pickle
 import shutil
+import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from perennial.storage.digests import digest_file
+from perennial.project import load_project
+from perennial.results.store import object_name, result_name
 from tests.components.analyse_features.jobs import (
     analyse,
     build,
@@ -30,6 +32,7 @@ from tests.components.analyse_features.windows import (
     with_body,
 )
 from tests.forked import forked
+from tests.stored import kept, results_of
 
 BODY = """
 return {
@@ -148,32 +151,56 @@ def test_order_of_features_does_not_change_the_fingerprint():
     assert first == second
 
 
-def _entries(project):
-    return sorted((project.state / "analyzer_cache").glob("content-of-day-1/*/*"))
+def _archive(project, span):
+    """The archive of a span's accumulators: an object of the root."""
+    (result,) = (each for each in kept(project, "analyse_span") if each.value["span"] == span)
+    (file,) = result.outputs["entries"].files
+    return Path(project.root, object_name(file.digest))
 
 
-def test_damaged_entries_are_made_again(again):
+@pytest.mark.parametrize("damage", ["cut", "flipped"])
+def test_damaged_entries_are_made_again(again, damage):
     project, window, folder = again
-    file = next(path for path in _entries(project) if path.suffix == ".gz")
-    file.write_bytes(file.read_bytes()[:-3])
+    file = _archive(project, "day-1")
+    data = bytearray(file.read_bytes())
+    data[len(data) // 3] ^= 1
+    file.unlink()  # one that shares its bytes stays as it is
+    file.write_bytes(data[:-3] if damage == "cut" else data)
     assert forked(analyse, project, window, folder / "graph") == (["day-1"], ["day-2"])
     spoil(window, 1)
     assert forked(analyse, project, window, folder / "graph") == ([], DAYS)
 
 
+def test_another_machine_over_the_same_root_reads_the_new_span_alone(again, s3, monkeypatch):
+    project, window, folder = again
+    for name, value in s3.environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("PERENNIAL_ROOT", s3.new_root())
+    first, second = folder / "first", folder / "second"
+    for machine in (first, second):
+        shutil.copytree(project.folder, machine, ignore=shutil.ignore_patterns(".perennial"))
+    assert forked(analyse, load_project(first), window, folder / "graph-1") == (DAYS, [])
+    spoil(window, 1, 2)
+    forked(build, project, window, 3)
+    found = forked(analyse, load_project(second), window, folder / "graph-2")
+    assert found == (["day-3"], DAYS)
+
+
 def test_entry_that_would_run_code_is_refused(again):
     project, window, folder = again
-    index = next(path for path in _entries(project) if path.suffix == ".json")
-    record = json.loads(index.read_text())
-    for entry in record["entries"]:
-        file = index.parent / entry["file"]
-        forked(write_record, str(file), pickle.dumps(Harmful(str(folder / "harm"))))
-        entry["sha256"] = digest_file(file)
-    index.write_text(json.dumps(record))
+    with zipfile.ZipFile(_archive(project, "day-1")) as archive:
+        names = archive.namelist()
+    forked(write_record, str(folder / "record"), pickle.dumps(Harmful(str(folder / "harm"))))
+    (folder / "harmful").mkdir()
+    with zipfile.ZipFile(folder / "harmful" / "entries.zip", "w") as archive:
+        for name in names:
+            archive.write(folder / "record", name)
+    for result in kept(project, "analyse_span"):
+        Path(project.root, result_name(result.step, result.key)).unlink()
+        made = {"entries": folder / "harmful"}
+        results_of(project).publish(result.step, result.key, made, {}, result.value)
     found = forked(message, project, window, folder / "graph")
-    assert (
-        "analyzer_cache in the state folder must hold numbers, text and sketches of them" in found
-    )
+    assert "results/analyse_span in the root must hold numbers, text and sketches of them" in found
     assert not (folder / "harm").exists()
 
 

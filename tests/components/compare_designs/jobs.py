@@ -8,6 +8,7 @@ from perennial.errors import PerennialError
 from perennial.project import Project, load_project
 from schemas.records import DesignComparison
 from tests.chain import with_settings
+from tests.stored import unfinished
 
 SPACES = """
 
@@ -67,5 +68,5 @@ def messages(
             found[case] = "no error"
         except PerennialError as error:
             found[case] = f"{type(error).__name__}: {error}"
-        found[case] += "" if not (project.state / "designs").exists() else " Samples were kept."
+        found[case] += " Samples were kept." if unfinished(project, "compare_designs") else ""
     return found

@@ -9,9 +9,10 @@ import pytest
 
 from perennial.evaluation.error_distributions import compare_spaces
 from schemas.records import DesignSample
-from tests.chain import copy_project
+from tests.chain import copy_project, on_another_machine, with_root
 from tests.components.compare_designs.jobs import KILLED, SPACES, compare, messages, with_spaces
 from tests.forked import forked
+from tests.stored import unfinished
 
 BROKEN = "\n\ndef broken(transform_output, hp):\n    raise ValueError('no such layer')\n"
 WIDE = """
@@ -40,21 +41,23 @@ def compared(chain, tmp_path_factory):
     head = "def deep(transform_output, hp):\n"
     spaces = SPACES.replace(head, head + KILLED.format(marker=marker))
     project = with_spaces(copy_project(chain, folder / "digits"), spaces)
+    project = with_root(project, str(folder / "root"))
+    other = on_another_machine(project, folder / "elsewhere")
     with pytest.raises(RuntimeError, match="ended with code 9"):
         forked(compare, project, chain.features, folder / "output")
     kept = [
-        DesignSample.model_validate_json(path.read_text())
-        for path in sorted(project.state.glob("designs/*/*"))
+        DesignSample.model_validate_json(data)
+        for data in unfinished(project, "compare_designs").values()
     ]
-    return kept, forked(compare, project, chain.features, folder / "output"), project
+    return kept, forked(compare, other, chain.features, folder / "output"), project
 
 
-def test_killed_comparison_goes_on_where_it_stopped(compared):
+def test_killed_comparison_goes_on_where_it_stopped_on_another_machine(compared):
     kept, record, project = compared
     assert (
         len(kept) == 5 and record.samples[:5] == kept
     )  # with their seconds: none was trained again
-    assert not (project.state / "designs").exists()
+    assert not unfinished(project, "compare_designs")
 
 
 def test_record_tells_all_samples_and_the_test(compared, tmp_path):

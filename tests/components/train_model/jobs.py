@@ -116,10 +116,10 @@ def go_on(project: Project, chain: Chain, folder: Path) -> dict[str, Any]:
     from perennial.training.hyperparameters import settings_hyperparameters
 
     projects = {name: _moved(project, folder / name) for name in ("cut", "changed")}
-    (newest,) = sorted((projects["cut"].state / "checkpoints").glob("*/step-*.npz"))[-1:]
+    newest = checkpoints_of(projects["cut"])[-1]
     newest.write_bytes(newest.read_bytes()[:-1000])
     changed = projects["changed"]
-    (left,) = (changed.state / "checkpoints").iterdir()
+    left = checkpoints_of(changed)[0].parent
     changed.module_path.write_text(changed.module_path.read_text().replace("Dense(64", "Dense(65"))
     hyperparameters = settings_hyperparameters(changed.settings)
     job = make_job(
@@ -131,15 +131,20 @@ def go_on(project: Project, chain: Chain, folder: Path) -> dict[str, Any]:
         chain.weights,
         folder / "changed-output",
     )
-    left.rename(job.checkpoints.folder)  # as if only a module that model.py imports had changed
+    left.rename(
+        job.open_checkpoints().place
+    )  # as if only a module that model.py imports had changed
     return {
         "whole": train(project, chain, folder / "whole"),
         "cut": train(projects["cut"], chain, folder / "cut-output"),
         "changed": message_of(train, changed, chain, folder / "changed-output"),
-        "left": [
-            list((each.state / "checkpoints").iterdir()) for each in (project, projects["cut"])
-        ],
+        "left": [checkpoints_of(each) for each in (project, projects["cut"])],
     }
+
+
+def checkpoints_of(project: Project) -> list[Path]:
+    """The checkpoints of all trainings that a project's root holds, the oldest first."""
+    return sorted(Path(project.root, "unfinished", "train_model").glob("*/step-*.npz"))
 
 
 def _moved(project: Project, folder: Path) -> Project:
@@ -177,7 +182,7 @@ def train_while_a_worker_dies(project: Project, chain: Chain, output: Path) -> d
     def kill() -> None:
         while not killed:
             time.sleep(0.02)
-            if any((project.state / "checkpoints").glob("*/step-*.npz")):
+            if checkpoints_of(project):
                 os.kill(pid := workers()[-1], signal.SIGKILL)
                 killed.append(pid)
 

@@ -15,6 +15,7 @@ from perennial.training.artifacts import LOGS, SAVED_MODEL
 from schemas.records import Training
 from tests.chain import copy_project, with_module, with_settings
 from tests.components.train_model.jobs import (
+    checkpoints_of,
     message_of,
     serve_eval_split,
     train,
@@ -79,7 +80,7 @@ def test_a_worker_that_is_killed_is_started_again_and_two_workers_train_as_one_d
     (task,) = read_contract(tmp_path / SAVED_MODEL).tasks
     assert record.notes == [] and COLDEST < task.temperature < HOTTEST, "it is calibrated"
     assert sorted(path.name for path in (tmp_path / LOGS).iterdir()) == ["eval", "train"]
-    assert not list((project.state / "checkpoints").iterdir())
+    assert not checkpoints_of(project) and not list((project.state / "training").iterdir())
 
 
 def test_workers_of_a_cluster_train_as_one_device_does_and_one_publishes(

@@ -8,7 +8,7 @@ import pytest
 from perennial.training.artifacts import LOGS, SAVED_MODEL
 from schemas.records import Training
 from tests.chain import copy_project, with_settings
-from tests.components.train_model.jobs import go_on, read_logs, train_and_die
+from tests.components.train_model.jobs import checkpoints_of, go_on, read_logs, train_and_die
 from tests.forked import forked
 
 EVERY = 4  # steps between checkpoints, of 6 in an epoch
@@ -33,7 +33,7 @@ def killed(chain, tmp_path_factory):
 @pytest.fixture(scope="module")
 def resumed(chain, killed):
     project, folder = killed
-    left = sorted(path.name for path in (project.state / "checkpoints").glob("*/*"))
+    left = sorted(path.name for path in checkpoints_of(project))
     return {**forked(go_on, project, chain, folder), "before": left}
 
 

@@ -12,6 +12,7 @@ from perennial.errors import PerennialError
 from perennial.project import Project, load_project
 from schemas.records import Hyperparameters, Trial, Tuned, Tuning
 from tests.chain import Chain, with_module, with_settings
+from tests.stored import unfinished
 
 HP = ("def build_model(transform_output)", "def build_model(transform_output, hp)")
 RANGES: dict[str, Any] = {"learning_rate": (0.001, 0.02), "batch_size": [16, 64, 100_000]}
@@ -38,6 +39,19 @@ def tuner_fn(fn_args):
     fit = {"x": x, "y": 3 * x, "validation_data": (x, 3 * x), "epochs": 20, "verbose": 0}
     return collections.namedtuple("Result", "tuner fit_kwargs")(tuner, fit)
 """
+# Each trial writes a line; the process ends as a killed one does, once: in the second trial.
+KILLED = """
+    class Watch(keras.callbacks.Callback):
+        def on_train_begin(self, logs=None):
+            import os
+            with open("{log}", "a+") as log:
+                log.write("trial\\n")
+                log.seek(0)
+                if len(log.readlines()) == 2:
+                    log.flush()
+                    os._exit(9)
+
+    fit = {{"callbacks": [Watch()], """
 
 
 def searching(project: Project, trials: int = 3, **changes: Any) -> Project:
@@ -61,8 +75,10 @@ def search(project: Project, chain: Chain, output: Path, tuned: Tuned | None = N
     )
 
 
-def search_killed(project: Project, chain: Chain, output: Path) -> tuple[Trial, Tuning, list[str]]:
-    """Kills a search during its second trial and runs it again.
+def search_killed(
+    project: Project, other: Project, chain: Chain, output: Path
+) -> tuple[Trial, Tuning, list[str]]:
+    """Kills a search during its second trial and runs it again, on another machine.
 
     Gives the trial that was finished, what the second attempt found, and what is left of the
     search.
@@ -71,19 +87,15 @@ def search_killed(project: Project, chain: Chain, output: Path) -> tuple[Trial, 
     if child == 0:
         search(project, chain, output)
         os._exit(0)
-    while not (found := list((project.state / "tuning").glob("*/trial-00001.json"))):
+    while not (found := list(unfinished(project, "tune_model").values())):
         assert os.waitpid(child, os.WNOHANG) == (0, 0), "ended before its first trial"
         time.sleep(0.05)
     time.sleep(0.5)
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
     assert not (output / "tuning.json").exists()
-    first = Trial.model_validate_json(found[0].read_text())
-    return (
-        first,
-        search(project, chain, output),
-        [path.name for path in (project.state / "tuning").rglob("*")],
-    )
+    first = Trial.model_validate_json(found[0])
+    return first, search(other, chain, output), list(unfinished(project, "tune_model"))
 
 
 def search_again(
@@ -154,12 +166,15 @@ def leave_alone(project: Project, chain: Chain, output: Path) -> dict[str, Tunin
     return found
 
 
+def search_by_tuner_fn(project: Project, chain: Chain, output: Path) -> Tuning:
+    return search(with_settings(project, "tune", trials=2), chain, output)
+
+
 def _message(project: Project, chain: Chain, output: Path) -> tuple[str, list[str]]:
     try:
         search(project, chain, output)
     except PerennialError as error:
-        kept = [path.name for path in (project.state / "tuning").rglob("*.json")]
-        return f"{type(error).__name__}: {error}", kept
+        return f"{type(error).__name__}: {error}", list(unfinished(project, "tune_model"))
     return "no error", []
 
 

@@ -8,17 +8,21 @@ from __future__ import annotations
 import pytest
 
 from schemas.records import Tuning
-from tests.chain import copy_project
+from tests.chain import copy_project, on_another_machine, with_root
 from tests.components.tune_model.jobs import (
+    KILLED,
+    TUNER_FN,
     fail_each,
     fail_some,
     leave_alone,
     search,
     search_again,
+    search_by_tuner_fn,
     search_killed,
     searching,
 )
 from tests.forked import forked
+from tests.stored import unfinished
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +66,7 @@ def test_every_trial_is_told(searched, places):
     assert len({str(trial.values) for trial in searched.trials}) == 3
     assert Tuning.read(folder / "searched") == searched
     assert [path.name for path in (folder / "searched").iterdir()] == ["tuning.json"]
-    assert not any((project.state / "tuning").rglob("*.json"))
+    assert not unfinished(project, "tune_model")
 
 
 def test_the_best_are_those_of_the_lowest_eval_loss(searched):
@@ -74,9 +78,14 @@ def test_the_best_are_those_of_the_lowest_eval_loss(searched):
         assert best.batch_size == trial.values["train.batch_size"]
 
 
-def test_a_killed_search_goes_on_and_finds_the_same(chain, searched, tmp_path):
-    project = searching(copy_project(chain, tmp_path / "digits"))
-    first, found, left = forked(search_killed, project, chain, tmp_path / "output")
+def test_a_killed_search_goes_on_on_another_machine_and_finds_the_same(
+    chain, searched, s3, monkeypatch, tmp_path
+):
+    for name, value in s3.environment.items():
+        monkeypatch.setenv(name, value)
+    project = with_root(searching(copy_project(chain, tmp_path / "digits")), s3.new_root())
+    other = on_another_machine(project, tmp_path / "elsewhere")
+    first, found, left = forked(search_killed, project, other, chain, tmp_path / "output")
     assert found.trials[0] == first, "not run again: even its seconds are the same"
     assert [trial.values for trial in found.trials] == [trial.values for trial in searched.trials]
     for one, two in zip(found.trials, searched.trials, strict=True):
@@ -124,6 +133,23 @@ def test_tuner_fn_searches_in_its_own_way(untouched, chain):
         record.why == "the model, its tasks or what is searched changed since run-0; the module's "
         "tuner_fn searched"
     )
+
+
+def test_a_killed_tuner_fn_goes_on_after_its_last_trial_on_another_machine(chain, tmp_path):
+    project = copy_project(chain, tmp_path / "digits")
+    log = tmp_path / "log"
+    # KerasTuner's grid search does not know where it was when it is loaded again.
+    module = TUNER_FN.replace('GridSearch(build, "val_loss"', 'RandomSearch(build, "val_loss", 2')
+    project.module_path.write_text(module.replace("    fit = {", KILLED.format(log=log)))
+    project = with_root(project, str(tmp_path / "root"))
+    other = on_another_machine(project, tmp_path / "elsewhere")
+    with pytest.raises(RuntimeError, match="ended with code 9"):
+        forked(search_by_tuner_fn, project, chain, tmp_path / "output")
+    assert "folder-00001.json" in unfinished(project, "tune_model")
+    record = forked(search_by_tuner_fn, other, chain, tmp_path / "output")
+    assert record.best[0].model == {"rate": 0.1}
+    assert len(log.read_text().splitlines()) == 3, "the first trial was not run again"
+    assert not unfinished(project, "tune_model")
 
 
 def test_a_trial_that_does_not_build_fails_alone(chain, tmp_path):

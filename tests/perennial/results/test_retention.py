@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from perennial.results.retention import GRACE, plan_removal
+from perennial.results.retention import GRACE, newest_accumulators, plan_removal
 from perennial.results.store import object_name
 from perennial.storage.objects import ListedObject
 from schemas.records import StepResult, StoredFile, StoredOutput
@@ -43,7 +43,7 @@ def test_what_stays_is_whole_and_what_goes_is_old(results, objects, needed, age)
         for digest, days in zip(["aa1", "bb2", "cc3", "dd4"], objects, strict=True)
     ]
     names = {f"results/step/{number}.json" for number in needed}
-    removal = plan_removal(there, stored, names, NOW, timedelta(days=age))
+    removal = plan_removal(there, stored, [], names, NOW, timedelta(days=age))
     gone = {each.name for each in removal.objects}
     for each, made in there.items():
         old = NOW - each.written > timedelta(days=age)
@@ -57,4 +57,24 @@ def test_what_stays_is_whole_and_what_goes_is_old(results, objects, needed, age)
 
 def test_an_object_that_nothing_names_goes_after_a_day():
     new, old = listed("objects/aa/aa1", 0), listed("objects/bb/bb2", 2)
-    assert plan_removal({}, [new, old], [], NOW, timedelta(days=30)).objects == [old]
+    assert plan_removal({}, [new, old], [], [], NOW, timedelta(days=30)).objects == [old]
+
+
+def test_unfinished_work_is_as_old_as_its_newest_part():
+    going_on = [listed("unfinished/train_model/a/1", 40), listed("unfinished/train_model/a/2", 1)]
+    left = [listed("unfinished/tune_model/b/1", 41), listed("unfinished/tune_model/b/files/c", 40)]
+    removal = plan_removal({}, [], [*going_on, *left], [], NOW, timedelta(days=30))
+    assert removal.unfinished == left and removal.works == 1 and removal.size == 20
+
+
+def test_of_a_span_s_accumulators_the_newest_stay():
+    def accumulators(key: str, span: str) -> StepResult:
+        return StepResult(step="analyse_span", key=key, outputs={}, value={"span": span})
+
+    there = {
+        listed("results/analyse_span/1.json", 9): accumulators("1", "2026-01-01"),
+        listed("results/analyse_span/2.json", 5): accumulators("2", "2026-01-01"),
+        listed("results/analyse_span/3.json", 9): accumulators("3", "2026-01-02"),
+        listed("results/step/4.json", 1): result("4", []),
+    }
+    assert newest_accumulators(there, {"2026-01-01"}) == {"results/analyse_span/2.json"}

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from perennial.errors import StoreError
+from perennial.storage import objects as module
 from perennial.storage.objects import is_passing, open_objects
 
 
@@ -69,7 +70,9 @@ def test_what_is_gone_is_named(objects, tmp_path):
 
 def test_another_process_s_write_is_seen_at_once(root):
     """The driver remembers listings; a worker that looked before sees what came since."""
-    first, second = open_objects(root), open_objects(root)
+    first = open_objects(root)
+    module._open_remote.cache_clear()
+    second = open_objects(root)
     assert first.read("results/1") is None and list(first.list("results")) == []
     second.write_once("results/1", b"now")
     assert first.read("results/1") == b"now"
