@@ -1,8 +1,9 @@
 """A proposed change of the schema, kept by `perennial schema diff`, applied by `accept`.
 
-File and ledger must not disagree, whenever a command is killed. What a person decided is therefore
-first written into the proposal, then into schema.pbtxt, then into the ledger; the next command
-finishes what was begun.
+It lies in the root, so that whoever works on the project, on whatever machine, sees it. File and
+ledger must not disagree, whenever a command is killed. What a person decided is therefore first
+written into the proposal, then into schema.pbtxt, then into the ledger; the next command finishes
+what was begun.
 """
 
 from __future__ import annotations
@@ -19,9 +20,11 @@ from perennial.project import Project
 from perennial.schema.text import read_schema_text, to_schema
 from perennial.step_inputs import SCHEMA_FILE
 from perennial.storage.atomic import publish_text
+from perennial.storage.generations import Generation, Generations
+from perennial.storage.objects import open_objects
 from schemas.records import Record, SchemaAccepted, Span
 
-PROPOSAL_FILE = "schema_proposal.json"
+_FOLDER = "schema_proposal"
 
 
 class SchemaProposal(Record):
@@ -47,7 +50,7 @@ class SchemaProposal(Record):
 def keep_proposal(
     project: Project, span: Span, before: str, after: str, changes: list[str]
 ) -> None:
-    """Keeps a proposal in place of the one before; one without changes only removes that.
+    """Keeps a proposal in the root, in place of the one before; without changes it removes that.
 
     Args:
         project: The project.
@@ -55,32 +58,39 @@ def keep_proposal(
         before: The text of schema.pbtxt that the proposal changes.
         after: The text that it proposes.
         changes: The change in words, one line each.
+
+    Raises:
+        ProjectError: Somebody else made or accepted a proposal at the same time.
     """
-    path = project.state / PROPOSAL_FILE
+    proposals = _proposals(project)
+    before_it = proposals.newest()
     if not changes:
-        path.unlink(missing_ok=True)
+        if before_it.data:
+            _replace(proposals, before_it, b"")
         return
     proposal = SchemaProposal(
         name=secrets.token_hex(8), span=span, before=_digest(before), text=after, changes=changes
     )
-    publish_text(proposal.model_dump_json(indent=2), path)
+    _replace(proposals, before_it, proposal.model_dump_json().encode())
 
 
 def accept_proposal(project: Project, why: str) -> SchemaProposal:
     """Applies the kept proposal, and records in the ledger who did so and why.
 
     Raises:
-        ProjectError: There is no proposal, schema.pbtxt has changed since, or the label or the key
-            would be lost.
+        ProjectError: There is no proposal, schema.pbtxt has changed since, the label or the key
+            would be lost, or somebody else changes the proposal at the same time.
         LedgerError: The ledger cannot be written; the next command goes on from there.
     """
     from perennial.schema.diff import find_refusal
 
-    proposal = read_proposal(project)
+    proposals = _proposals(project)
+    kept = proposals.newest()
+    proposal = _parse(proposals, kept)
     command = f"`perennial schema diff {project.folder}`"
     if proposal is None:
         raise ProjectError(
-            str(project.state / PROPOSAL_FILE),
+            proposals.place,
             "must hold a proposal to accept",
             "none",
             f"Make one with {command}.",
@@ -94,7 +104,7 @@ def accept_proposal(project: Project, why: str) -> SchemaProposal:
         )
     settings = project.settings
     refusal = find_refusal(
-        to_schema(proposal.text, PROPOSAL_FILE),
+        to_schema(proposal.text, "the proposed schema"),
         settings.label,
         settings.data.key,
         project.label_types,
@@ -115,7 +125,7 @@ def accept_proposal(project: Project, why: str) -> SchemaProposal:
         why=why,
     )
     accepted = proposal.model_copy(update={"accepted": decided})
-    publish_text(accepted.model_dump_json(indent=2), project.state / PROPOSAL_FILE)
+    _replace(proposals, kept, accepted.model_dump_json().encode())
     finish_acceptance(project)
     return accepted
 
@@ -126,7 +136,9 @@ def finish_acceptance(project: Project) -> SchemaProposal | None:
     Raises:
         LedgerError: The ledger cannot be written.
     """
-    proposal = read_proposal(project)
+    proposals = _proposals(project)
+    kept = proposals.newest()
+    proposal = _parse(proposals, kept)
     if proposal is None or proposal.accepted is None:
         return None
     # A file that is neither the one before nor the one after was written by a person since: it
@@ -135,7 +147,7 @@ def finish_acceptance(project: Project) -> SchemaProposal | None:
         publish_text(proposal.text, project.schema_path)
     key = f"schema:{proposal.accepted.after}:{proposal.name}"
     Ledger(project.ledger_url).append_once(NewEvent("schema_accepted", proposal.accepted, key=key))
-    (project.state / PROPOSAL_FILE).unlink(missing_ok=True)
+    proposals.add(kept, b"")  # unless somebody else finished it, or proposed something new, since
     return proposal
 
 
@@ -143,17 +155,40 @@ def read_proposal(project: Project) -> SchemaProposal | None:
     """Reads the proposal that is kept, if there is one.
 
     Raises:
-        ProjectError: Its file was damaged.
+        ProjectError: It was damaged.
     """
-    path = project.state / PROPOSAL_FILE
-    try:
-        return SchemaProposal.model_validate_json(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    proposals = _proposals(project)
+    return _parse(proposals, proposals.newest())
+
+
+def _proposals(project: Project) -> Generations:
+    return Generations(open_objects(project.root), _FOLDER)
+
+
+def _parse(proposals: Generations, kept: Generation) -> SchemaProposal | None:
+    if not kept.data:
         return None
+    try:
+        return SchemaProposal.model_validate_json(kept.data)
     except ValidationError as error:
         problem = error.errors()[0]["msg"]
         remedy = "Remove it, then run `perennial schema diff` again."
-        raise ProjectError(str(path), "must hold a proposal", problem, remedy) from None
+        raise ProjectError(proposals.place, "must hold a proposal", problem, remedy) from None
+
+
+def _replace(proposals: Generations, kept: Generation, data: bytes) -> None:
+    """Writes a proposal in place of the one that was read.
+
+    Raises:
+        ProjectError: There is another one since.
+    """
+    if not proposals.add(kept, data):
+        raise ProjectError(
+            "the proposed schema",
+            "must be changed by one person at a time",
+            "somebody else made or accepted a proposal at the same time",
+            "Look again with `perennial schema diff`.",
+        )
 
 
 def _digest(text: str) -> str:

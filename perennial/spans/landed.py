@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING
 from perennial.errors import DataError, ProjectError
 from perennial.spans.names import LandedSpan, check_name, span_order
 from perennial.storage.files import is_url, list_files
-from perennial.storage.fingerprints import Fingerprints
+from perennial.storage.fingerprints import Fingerprints, memo_in
 
 if TYPE_CHECKING:
     from perennial.project import Project
+    from perennial.storage.generations import Generations
 
-MEMO_FILE = "fingerprints.json"
+MEMO = "spans"
 
 _TOKENS = {
     "YYYY": r"\d{4}",
@@ -36,16 +37,17 @@ def find_landed(project: Project) -> list[LandedSpan]:
     Raises:
         ProjectError: The settings name no spans.
         DataError: The place cannot be looked into, or a file of a span cannot be read.
+        StoreError: The root, which holds the memo of fingerprints, cannot be read.
     """
     data = project.settings.data
     if data.table is not None:
         from perennial.spans.database import find_table_spans
 
         return find_table_spans(data.table)
-    return find_spans(project.folder, data.spans or "", project.state / MEMO_FILE)
+    return find_spans(project.folder, data.spans or "", memo_in(project.root, MEMO))
 
 
-def find_spans(folder: Path, pattern: str, memo: Path | None = None) -> list[LandedSpan]:
+def find_spans(folder: Path, pattern: str, memo: Generations | None = None) -> list[LandedSpan]:
     """Finds the spans that match `pattern` (from `folder`, absolute, or a URL), oldest first.
 
     A span is named by its date (`2026-01-31`) when the pattern has {YYYY}, {MM} and {DD}, else by
@@ -55,7 +57,7 @@ def find_spans(folder: Path, pattern: str, memo: Path | None = None) -> list[Lan
     Args:
         folder: The project folder.
         pattern: The setting `data.spans`.
-        memo: File that remembers digests, so that what did not change is not read again.
+        memo: Remembers digests, so that what did not change is not read again.
 
     Raises:
         ProjectError: The pattern names no span, or names one that cannot be ordered.

@@ -8,14 +8,14 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from io import BufferedIOBase
-from pathlib import Path
 from types import TracebackType
 from typing import cast
 
-from perennial.errors import DataError
-from perennial.storage.atomic import publish_text
+from perennial.errors import DataError, StoreError
 from perennial.storage.digests import digest_value
 from perennial.storage.files import expand, open_bytes, stat_of
+from perennial.storage.generations import Generation, Generations
+from perennial.storage.objects import open_objects
 
 Stat = list[int | str]
 
@@ -23,6 +23,11 @@ Stat = list[int | str]
 # than this before it was hashed is hashed again. Source: git's "racy" rule, with the two seconds of
 # the coarsest clock (FAT).
 _RACY_NS = 2_000_000_000
+
+
+def memo_in(root: str, name: str) -> Generations:
+    """Gives the memo of this name in a root."""
+    return Generations(open_objects(root), f"memos/{name}")
 
 
 def fingerprint(uri: str) -> str:
@@ -38,12 +43,16 @@ class Fingerprints:
     """Fingerprints with a memo of file digests, so that a daily run does not read old spans again.
 
     Args:
-        memo: File of the memo; None: nothing is remembered. One that cannot be read is made anew.
+        memo: Holds the memo; None: nothing is remembered. One that is damaged is made anew.
+
+    Raises:
+        StoreError: The memo's store cannot be read.
     """
 
-    def __init__(self, memo: Path | None) -> None:
+    def __init__(self, memo: Generations | None) -> None:
         self._memo = memo
-        self._known: dict[str, tuple[Stat, str]] = _read(memo) if memo else {}
+        self._before = memo.newest() if memo else Generation(0, b"")
+        self._known: dict[str, tuple[Stat, str]] = _parse(self._before.data)
         self._used: dict[str, tuple[Stat, str]] = {}
 
     def __enter__(self) -> Fingerprints:
@@ -58,8 +67,9 @@ class Fingerprints:
         """Publishes the memo, also after an error: the digests are right all the same."""
         kept = self._used if error is None else self._known | self._used
         if self._memo is not None and kept != self._known:
-            with suppress(OSError):  # who may only look reads more, and is not refused
-                publish_text(json.dumps(kept, indent=0), self._memo)
+            # Who may only look reads more, and is not refused.
+            with suppress(OSError, StoreError):
+                self._memo.add(self._before, json.dumps(kept, indent=0).encode())
 
     def of(self, uri: str, files: Sequence[str]) -> str:
         """Computes a span's fingerprint: a file's SHA-256, or a digest over names and SHA-256s.
@@ -104,9 +114,9 @@ def _racy(stat: Stat, hashed_ns: int) -> bool:
     return any(hashed_ns - at < _RACY_NS for at in times)
 
 
-def _read(memo: Path) -> dict[str, tuple[Stat, str]]:
+def _parse(memo: bytes) -> dict[str, tuple[Stat, str]]:
     try:
-        entries = json.loads(memo.read_text(encoding="utf-8"))
+        entries = json.loads(memo)
         return {str(file): (list(stat), str(digest)) for file, (stat, digest) in entries.items()}
-    except (OSError, ValueError, TypeError, AttributeError):
+    except (ValueError, TypeError, AttributeError):
         return {}

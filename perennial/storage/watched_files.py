@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 from perennial.errors import DataError
 from perennial.storage.digests import digest_value
 from perennial.storage.files import find_files
-from perennial.storage.fingerprints import Fingerprints
+from perennial.storage.fingerprints import Fingerprints, memo_in
 
 if TYPE_CHECKING:
     from perennial.project import Project
 
-UNLABELLED_MEMO = "unlabelled.json"
-SERVED_MEMO = "served.json"
+UNLABELLED_MEMO = "unlabelled"
+SERVED_MEMO = "served"
 
 
 def unlabelled_fingerprint(project: Project) -> str:
@@ -42,7 +42,7 @@ def _fingerprint(project: Project, pattern: str | None, memo: str) -> str:
         files = find_files(project.folder, pattern)
     except DataError as error:
         return digest_value(str(error))
-    with Fingerprints(project.state / memo) as fingerprints:
+    with Fingerprints(memo_in(project.root, memo)) as fingerprints:
         return digest_value([[file, _of_file(fingerprints, file)] for file in files])
 
 

@@ -20,7 +20,7 @@ import yaml
 from perennial.ledger.events import Ledger, NewEvent
 from perennial.project import load_project
 from perennial.schema.environments import serving_features
-from perennial.schema.proposal import PROPOSAL_FILE
+from perennial.schema.proposal import read_proposal
 from perennial.spans.landed import find_landed
 from perennial.spans.window import number_versions
 from schemas.records import SpanJudged
@@ -167,7 +167,8 @@ def test_a_reason_is_asked_for(steps):
 
 def test_nothing_of_the_measuring_stays(steps):
     left = {path.name for path in (steps[0] / ".perennial").iterdir()}
-    assert not [name for name in left if name.startswith(".schema-")] and PROPOSAL_FILE not in left
+    assert not [name for name in left if name.startswith(".schema-")]
+    assert read_proposal(load_project(steps[0])) is None
 
 
 # --- what cannot be done ------------------------------------------------------------------------------

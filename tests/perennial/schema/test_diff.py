@@ -19,14 +19,14 @@ from perennial.schema.diff import find_refusal, reading_schema
 from perennial.schema.environments import serving_features
 from perennial.schema.inference import Seen, features_of
 from perennial.schema.proposal import (
-    PROPOSAL_FILE,
-    SchemaProposal,
     accept_proposal,
     finish_acceptance,
     keep_proposal,
     read_proposal,
 )
 from perennial.schema.text import parse, patch_text, schema_text, split_blocks
+from perennial.storage.generations import Generations
+from perennial.storage.objects import open_objects
 from schemas.records import SchemaAccepted
 from tests.forked import forked
 from tests.perennial.folders import make_project
@@ -395,6 +395,11 @@ def offer(project, change=lambda schema: schema.feature.add(name="new", type=sch
     return text
 
 
+def write_proposal(project, text):
+    proposals = Generations(open_objects(project.root), "schema_proposal")
+    assert proposals.add(proposals.newest(), text.encode())
+
+
 def accepted(project):
     return [event.body for event in Ledger(project.ledger_url).events("schema_accepted")]
 
@@ -419,6 +424,22 @@ def test_a_proposal_changes_nothing_by_itself_and_a_newer_one_takes_its_place(pr
     assert project.schema_path.read_bytes() == before and accepted(project) == []
     keep_proposal(project, span(), before.decode(), before.decode(), [])
     assert read_proposal(project) is None
+
+
+def test_a_proposal_is_accepted_once_from_whatever_machine(project, tmp_path):
+    """Two folders of one project over one root and ledger: git brings schema.pbtxt to the other."""
+    ledger = {"url": f"sqlite:///{tmp_path / 'ledger.db'}"}
+    project, other = (
+        make_project(tmp_path / name / "digits", root=str(tmp_path / "root"), ledger=ledger)
+        for name in ("first", "second")
+    )
+    text = offer(project)
+    assert read_proposal(other) == read_proposal(project) is not None
+    accept_proposal(other, "seen elsewhere")
+    assert other.schema_path.read_text() == text != project.schema_path.read_text()
+    assert [body.why for body in accepted(project)] == ["seen elsewhere"]
+    with pytest.raises(ProjectError, match=r"must hold a proposal.*Received: none"):
+        accept_proposal(project, "again")
 
 
 def test_a_schema_that_changed_since_is_not_overwritten(project):
@@ -446,7 +467,7 @@ def test_a_proposal_without_label_or_key_is_refused(project, name):
 @pytest.mark.parametrize("recorded", [False, True])
 def test_an_acceptance_that_was_killed_is_finished_once(project, written, recorded):
     text = offer(project)
-    kept = (project.state / PROPOSAL_FILE).read_text()
+    kept = read_proposal(project)
     before = project.schema_path.read_bytes()
     accept_proposal(project, "killed")
     if not recorded:
@@ -454,14 +475,13 @@ def test_an_acceptance_that_was_killed_is_finished_once(project, written, record
     if not written:
         project.schema_path.write_bytes(before)
     decided = SchemaAccepted(
-        before=SchemaProposal.model_validate_json(kept).before,
+        before=kept.before,
         after=hashlib.sha256(text.encode()).hexdigest(),
         changes=["`new`: new feature INT"],
         by="user me",
         why="killed",
     )
-    interrupted = SchemaProposal.model_validate_json(kept).model_copy(update={"accepted": decided})
-    (project.state / PROPOSAL_FILE).write_text(interrupted.model_dump_json())
+    write_proposal(project, kept.model_copy(update={"accepted": decided}).model_dump_json())
     for _ in range(2):
         finish_acceptance(project)
         assert project.schema_path.read_text() == text
@@ -479,6 +499,6 @@ def test_the_same_change_can_be_accepted_again_after_it_was_taken_back(project):
 
 
 def test_a_damaged_proposal_is_told(project):
-    (project.state / PROPOSAL_FILE).write_text('{"name": 1')
+    write_proposal(project, '{"name": 1')
     with pytest.raises(ProjectError, match="must hold a proposal"):
         accept_proposal(project, "why")

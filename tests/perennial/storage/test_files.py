@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from perennial.errors import DataError
 from perennial.storage.compression import CORRUPT
 from perennial.storage.files import expand, open_bytes
-from perennial.storage.fingerprints import Fingerprints
+from perennial.storage.fingerprints import Fingerprints, memo_in
 from tests.perennial.other_account import as_nobody
 
 COMPRESS = {
@@ -212,7 +212,7 @@ def test_a_connection_that_breaks_is_never_a_short_file(web, monkeypatch):
 @pytest.mark.parametrize("tagged", [True, False])
 def test_a_remote_file_is_fetched_again_unless_its_etag_vouches_for_it(web, tmp_path, tagged):
     web.tagged = tagged
-    uri, memo = f"{web.address}/a.csv", tmp_path / "memo.json"
+    uri, memo = f"{web.address}/a.csv", memo_in(str(tmp_path), "spans")
     digests = []
     for contents in (b"first", b"first", b"other"):
         (web.folder / "a.csv").write_bytes(contents)

@@ -13,7 +13,8 @@ import pytest
 
 from perennial.storage import fingerprints as module
 from perennial.storage.digests import digest_file
-from perennial.storage.fingerprints import Fingerprints, fingerprint
+from perennial.storage.fingerprints import Fingerprints, fingerprint, memo_in
+from perennial.storage.objects import open_objects
 
 RACY_SECONDS = module._RACY_NS / 1e9
 
@@ -45,19 +46,22 @@ def path(tmp_path):
     return tmp_path / "a.csv"
 
 
+@pytest.fixture
+def memo(tmp_path):
+    return memo_in(str(tmp_path / "root"), "spans")
+
+
 def _of(memo, path):
     with Fingerprints(memo) as fingerprints:
         return fingerprints.of(str(path), [str(path)])
 
 
-def test_an_old_file_is_read_once(path, tmp_path, hashed, later):
-    memo = tmp_path / "state" / "memo.json"
+def test_an_old_file_is_read_once(path, memo, hashed, later):
     assert {_of(memo, path) for _ in range(3)} == {digest_file(path)}
     assert hashed == [str(path)]
 
 
-def test_a_file_that_was_written_just_now_is_read_again(path, tmp_path, hashed):
-    memo = tmp_path / "memo.json"
+def test_a_file_that_was_written_just_now_is_read_again(path, memo, hashed):
     first = _of(memo, path)
     stat = path.stat()
     path.write_text("other")  # the same size, and possibly within the same tick of the clock
@@ -66,8 +70,7 @@ def test_a_file_that_was_written_just_now_is_read_again(path, tmp_path, hashed):
 
 
 @pytest.mark.parametrize("how", ["bytes", "replaced", "in place with its old time"])
-def test_a_change_of_an_old_file_is_seen(path, tmp_path, later, how):
-    memo = tmp_path / "memo.json"
+def test_a_change_of_an_old_file_is_seen(path, memo, tmp_path, later, how):
     first, stat = _of(memo, path), path.stat()
     time.sleep(0.05)  # more than a tick
     if how == "replaced":
@@ -81,26 +84,31 @@ def test_a_change_of_an_old_file_is_seen(path, tmp_path, later, how):
 
 
 @pytest.mark.parametrize("broken", ["", "{", "[1]", '{"a": 1}', '{"a": [1, 2, 3]}', "\x00", "null"])
-def test_a_broken_memo_is_made_anew(path, tmp_path, later, broken):
-    memo = tmp_path / "memo.json"
-    memo.write_text(broken)
+def test_a_broken_memo_is_made_anew(path, memo, later, broken):
+    memo.add(memo.newest(), broken.encode())
     assert _of(memo, path) == digest_file(path)
-    assert list(json.loads(memo.read_text())) == [str(path)]
+    assert list(json.loads(memo.newest().data)) == [str(path)]
 
 
-def test_the_memo_forgets_what_is_gone(path, tmp_path, later):
-    memo, other = tmp_path / "memo.json", tmp_path / "b.csv"
+def test_another_machine_over_the_same_root_reads_no_file_again(path, root, hashed, later):
+    assert {_of(memo_in(root, "spans"), path) for _ in range(3)} == {digest_file(path)}
+    assert hashed == [str(path)]
+    assert len(list(open_objects(root).list("memos"))) == 1
+
+
+def test_the_memo_forgets_what_is_gone(path, memo, tmp_path, later):
+    other = tmp_path / "b.csv"
     other.write_text("b")
     with Fingerprints(memo) as fingerprints:
         fingerprints.of(f"{tmp_path}/*.csv", [str(path), str(other)])
-    assert len(json.loads(memo.read_text())) == 2
+    assert len(json.loads(memo.newest().data)) == 2
     _of(memo, path)
-    assert list(json.loads(memo.read_text())) == [str(path)]
+    assert list(json.loads(memo.newest().data)) == [str(path)]
 
 
 def test_a_memo_that_cannot_be_written_costs_time_only(path, tmp_path, later):
     (tmp_path / "state").write_text("a file where the folder should be")
-    assert _of(tmp_path / "state" / "memo.json", path) == digest_file(path)
+    assert _of(memo_in(str(tmp_path / "state"), "spans"), path) == digest_file(path)
 
 
 def test_without_a_memo_everything_is_read(path, hashed, later):
