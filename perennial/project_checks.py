@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import difflib
 import math
 from typing import TYPE_CHECKING
@@ -24,9 +25,19 @@ from perennial.user_module import defined_names
 from schemas.project import ProjectSettings
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from tensorflow_metadata.proto.v0.schema_pb2 import Feature
 
 _ONE_LABEL = "A label is one feature: give all of them the same source."
+# Beam's runners whose workers are this process, or others of this machine.
+_LOCAL_RUNNERS = (
+    "bundlebaseddirectrunner",
+    "directrunner",
+    "fnapirunner",
+    "prismrunner",
+    "switchingdirectrunner",
+)
 
 
 def check_definition(project: Project) -> None:
@@ -58,15 +69,7 @@ def check_definition(project: Project) -> None:
 def _check_places(project: Project) -> None:
     """Checks that what a run shares with others lies where they can reach it, as its root does."""
     settings, remote = project.settings, is_url(project.root)
-    runner = next((o for o in settings.beam.options if o.startswith("--runner=")), "--runner=")
-    name = runner.removeprefix("--runner=")
-    if not remote and name not in ("", "DirectRunner"):
-        raise ProjectError(
-            f"{SETTINGS_FILE}: beam.options",
-            f"must keep Beam on this machine while results lie in its folder {project.root}",
-            f"{name}, whose workers cannot reach that folder",
-            "Set root (or PERENNIAL_ROOT) to a store that the workers reach, such as s3://….",
-        )
+    _check_runner(settings.beam.options)
     places = {
         "ledger.url": (project.ledger_url, "PERENNIAL_LEDGER_URL"),
         "registry.uri": (settings.registry.uri or "sqlite:", "PERENNIAL_REGISTRY_URI"),
@@ -80,6 +83,27 @@ def _check_places(project: Project) -> None:
                 "a file of SQLite on this machine",
                 f"Set it, or the environment variable {variable}.",
             )
+
+
+def _check_runner(options: Sequence[str]) -> None:
+    """Checks that Beam works on this machine: steps stage what they read and write in its files.
+
+    Source: how `apache_beam.options.pipeline_options` reads these options.
+    """
+    parser = argparse.ArgumentParser(allow_abbrev=False, add_help=False)
+    parser.add_argument("--runner", nargs="?", default="DirectRunner", const="no name")
+    parser.add_argument("--environment_type", nargs="?", default="", const="")
+    known, _ = parser.parse_known_args(list(options))
+    name = known.runner.rpartition(".")[2]
+    here = known.environment_type.upper() == "LOOPBACK"  # a cluster calls back this process
+    if name.lower() not in _LOCAL_RUNNERS and not here:
+        raise ProjectError(
+            f"{SETTINGS_FILE}: beam.options",
+            "must keep Beam on this machine, as steps give it files of this machine, wherever the "
+            "root is",
+            f"{name}, whose workers are on others",
+            "Take --runner out; on a cluster, pods prepare spans side by side.",
+        )
 
 
 def _check_module(project: Project) -> None:

@@ -238,7 +238,7 @@ class BeamSettings(Settings):
 
     options: list[str] = Field(
         default=["--runner=DirectRunner", "--direct_running_mode=in_memory"],
-        description="Beam pipeline options; another runner (Dataflow, Flink, Spark) is named here.",
+        description="Beam pipeline options; a runner with workers on other machines is refused.",
     )
 
 

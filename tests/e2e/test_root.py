@@ -21,7 +21,7 @@ import yaml
 from perennial.ledger.events import Ledger
 from perennial.ledger.lease import hold_lease
 from perennial.results.store import Results
-from schemas.records import RunEnded
+from schemas.records import RunEnded, Training
 from tests.e2e.conftest import PERENNIAL, ROOT, Digits, make_digits, wait_for, workers_of
 from tests.perennial.registry import mlflow_server
 from tests.session import Server, serve_once
@@ -100,6 +100,24 @@ def root(places: dict[str, str], local: Path) -> Iterator[Results]:
         yield Results(f"{places['PERENNIAL_ROOT']}/digits", local)  # the project's name
 
 
+def checkpoints(places: dict[str, str], local: Path) -> list[str]:
+    """The checkpoints of unfinished trainings that lie in the root."""
+    with root(places, local) as results:
+        return [each.name for each in results.objects.list("unfinished/train_model")]
+
+
+def trainings(places: dict[str, str], local: Path) -> list[Training]:
+    """The records of all trainings that lie in the root."""
+    with root(places, local) as results:
+        files = [
+            file
+            for result in results.of_step("train_model")
+            for file in result.outputs["model"].files
+            if file.path == Training.FILE
+        ]
+        return [Training.model_validate_json(results.read_file(file)) for file in files]
+
+
 def test_another_machine_finds_what_the_first_one_did(second, places, tmp_path):
     assert run(second, places)["outcome"] == "nothing_new"
     assert made(places, "prepare_span", tmp_path) == 1
@@ -141,16 +159,21 @@ def test_a_run_that_was_killed_on_one_machine_is_finished_by_the_other(
         command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
     for line in killed.stdout:
-        if " transform_features " in line:
+        if " stabilise_weights " in line:
             break
+    wait_for(lambda: checkpoints(places, tmp_path), 120)
     os.kill(killed.pid, signal.SIGKILL)
     killed.communicate()
     wait_for(lambda: not workers_of(first))
+    assert checkpoints(places, tmp_path) and made(places, "train_model", tmp_path) == 2
     trained = made(places, "transform_features", tmp_path)
     result = run(second, places)
     assert result["outcome"] in ("promoted", "kept_champion"), result
     assert made(places, "transform_features", tmp_path) == trained
     assert made(places, "ingest_examples", tmp_path) == 3
+    records = trainings(places, tmp_path)
+    assert len(records) == 3 and sum(each.resumed_from is not None for each in records) == 1
+    assert not checkpoints(places, tmp_path), "they go with the result"
     accepted = Ledger(places["PERENNIAL_LEDGER_URL"]).events("span_accepted")
     assert [event.body.span.name for event in accepted] == [
         "2026-01-01",

@@ -61,7 +61,27 @@ def test_a_root_that_others_reach_needs_a_ledger_and_a_registry_that_they_reach(
     check_project(load_project(folder))
 
 
-def test_beam_on_other_machines_needs_a_root_that_they_reach(tmp_path):
-    project = make_project(tmp_path / "project", beam={"options": ["--runner=DataflowRunner"]})
-    with pytest.raises(ProjectError, match=r"must keep Beam on this machine.*DataflowRunner"):
-        check_project(project)
+BEAM = {
+    "Dataflow": (["--runner=DataflowRunner"], "DataflowRunner"),
+    "two words": (["--runner", "FlinkRunner"], "FlinkRunner"),
+    "its class": (["--runner=apache_beam.runners.portability.spark_runner.SparkRunner"], "Spark"),
+    "portable": (["--runner=PortableRunner", "--environment_type=DOCKER"], "PortableRunner"),
+    "nothing": (["--runner"], "no name"),
+    "none": ([], None),
+    "direct": (["--runner=directrunner", "--direct_running_mode=multi_processing"], None),
+    "called back": (["--runner=PortableRunner", "--environment_type=LOOPBACK"], None),
+}
+
+
+@pytest.mark.parametrize("remote", [False, True])
+def test_beam_stays_on_this_machine_whose_files_it_is_given(tmp_path, monkeypatch, remote):
+    for variable, value in SERVERS.items() if remote else ():
+        monkeypatch.setenv(variable, value)
+    root = {"root": "s3://bucket/path"} if remote else {}
+    for case, (options, received) in BEAM.items():
+        project = make_project(tmp_path / case, beam={"options": options}, **root)
+        if received is None:
+            check_project(project)
+            continue
+        with pytest.raises(ProjectError, match=rf"must keep Beam on this machine.*{received}"):
+            check_project(project)
