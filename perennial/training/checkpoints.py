@@ -78,7 +78,7 @@ class Checkpoints:
 
         Also gives what is wrong with the newer ones, which are removed.
         """
-        damaged = []
+        damaged: list[str] = []
         for part in sorted(self._list(), reverse=True):
             place = f"{self._work.place}/{part}"
             try:
