@@ -15,6 +15,12 @@
     ├── StoreError            the root cannot be read or written
     │   └── LostError         what was stored there is gone, or is not what it was
     ├── IntegrityError        bytes are not the ones that were evaluated
+    ├── ClusterError          exit code 4: Kubeflow Pipelines does not answer, or refuses
+    │   ├── AccessError       exit code 5: it refuses the credentials
+    │   ├── AbsentError       it does not hold what was named
+    │   └── ExistsError       it holds that already
+    ├── RunCancelledError     exit code 6: the run was cancelled
+    ├── WaitTimeoutError      exit code 7: the run goes on, but is not waited for any longer
     ├── TrainingError         a model could not be trained
     └── ServingError          the server does not answer as evaluation did
         └── InputError        a request does not fit the model
@@ -214,6 +220,38 @@ class LostError(StoreError):
 
 class IntegrityError(PerennialError):
     """Bytes that differ from those that were evaluated."""
+
+
+class ClusterError(PerennialError):
+    """Kubeflow Pipelines does not answer, or refuses what it was asked for."""
+
+    exit_code = 4
+
+
+class AccessError(ClusterError):
+    """Kubeflow Pipelines refuses the credentials, or there are none."""
+
+    exit_code = 5
+
+
+class AbsentError(ClusterError):
+    """Something that Kubeflow Pipelines does not hold."""
+
+
+class ExistsError(ClusterError):
+    """Something that Kubeflow Pipelines holds already."""
+
+
+class RunCancelledError(PerennialError):
+    """A run on a cluster that was cancelled before it had an outcome."""
+
+    exit_code = 6
+
+
+class WaitTimeoutError(PerennialError):
+    """A run on a cluster that is not waited for any longer."""
+
+    exit_code = 7
 
 
 class TrainingError(PerennialError):

@@ -23,6 +23,8 @@ VARIABLES = {
     "PERENNIAL_LEDGER_URL": ("ledger", "url"),
     "PERENNIAL_REGISTRY_URI": ("registry", "uri"),
     "PERENNIAL_TABLE_URL": ("data", "table", "url"),
+    "PERENNIAL_KUBEFLOW_ENDPOINT": ("kubeflow", "endpoint"),
+    "PERENNIAL_KUBEFLOW_NAMESPACE": ("kubeflow", "namespace"),
 }
 
 

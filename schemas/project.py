@@ -788,8 +788,35 @@ class ResourceSettings(Settings):
 
 
 class KubeflowSettings(Settings):
-    """Needs of the compiled pipeline on a cluster."""
+    """Kubeflow Pipelines: where it answers, and what the compiled pipeline needs of a cluster."""
 
+    endpoint: str | None = Field(
+        None,
+        description="URL of Kubeflow Pipelines, such as `https://kubeflow.example/pipeline`. The "
+        "environment variable PERENNIAL_KUBEFLOW_ENDPOINT comes before it; none: as kfp.Client "
+        "finds it, by KF_PIPELINES_ENDPOINT, inside the cluster, or through kubectl's settings.",
+    )
+    namespace: str | None = Field(
+        None,
+        description="Namespace of runs, where the installation has several users. The environment "
+        "variable PERENNIAL_KUBEFLOW_NAMESPACE comes before it.",
+    )
+    experiment: str | None = Field(
+        None, description="Experiment that runs belong to; none: the name of the project."
+    )
+    service_account: str | None = Field(
+        None, description="Kubernetes service account of runs; none: the installation's own."
+    )
+    ca_file: str | None = Field(
+        None,
+        description="Certificates that the endpoint's is checked with, from the project folder; "
+        "none: those that browsers trust.",
+    )
+    time_zone: str = Field(
+        "UTC",
+        description="Time zone of the installation's schedules, its CRON_SCHEDULE_TIMEZONE; "
+        "`perennial schedule` converts to it.",
+    )
     image: str | None = Field(
         None, description="Image of every step; none: perennial with this version's tag."
     )

@@ -9,7 +9,7 @@ import sys
 
 import typer
 
-from perennial.cli import ledger, schema, spans, warm
+from perennial.cli import ledger, schedule, schema, spans, warm
 from perennial.cli.clean import clean
 from perennial.cli.compare import compare
 from perennial.cli.compile import compile
@@ -21,8 +21,10 @@ from perennial.cli.predict import predict
 from perennial.cli.promote import promote
 from perennial.cli.rollback import rollback
 from perennial.cli.run import run
+from perennial.cli.runs import cancel, runs
 from perennial.cli.serve import serve
 from perennial.cli.status import status
+from perennial.cli.submit import submit
 from perennial.cli.tensorboard import tensorboard
 from perennial.cli.validate import validate
 from perennial.cli.warm_call import report_errors
@@ -30,6 +32,7 @@ from perennial.tfx_compat import prepare_process
 
 COMMANDS = (
     *(init, validate, run, package, compile, status, serve, predict, tensorboard),
+    *(submit, runs, cancel),
     *(history, explain, compare, promote, rollback, clean),
 )
 
@@ -41,6 +44,7 @@ app = typer.Typer(
 )
 for command in COMMANDS:
     app.command()(command)
+app.add_typer(schedule.app, name="schedule")
 app.add_typer(schema.app, name="schema")
 app.add_typer(spans.app, name="spans")
 app.add_typer(ledger.app, name="ledger")

@@ -1,0 +1,90 @@
+"""`perennial runs` and `perennial cancel`: runs of a project on Kubeflow Pipelines."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from perennial.cli.arguments import AsJson, Folder
+
+if TYPE_CHECKING:
+    from perennial.cluster.runs import ClusterRun
+    from perennial.project import Project
+    from schemas.records import RunEnded
+
+Last = Annotated[int, typer.Option("--last", min=1, help="How many runs, the newest first.")]
+Run = Annotated[str, typer.Argument(metavar="RUN", help="Id of a run, of `perennial runs`.")]
+
+
+def runs(folder: Folder, last: Last = 10, as_json: AsJson = False) -> None:
+    """Show the project's runs on Kubeflow Pipelines, and what each came to by the ledger."""
+    from perennial.cli.cluster_access import open_cluster
+    from perennial.cli.formats import plain_console
+    from perennial.cluster.runs import list_runs
+
+    cluster = open_cluster(folder)
+    ids = cluster.find_ids()
+    listed: list[ClusterRun] = []
+    if ids is not None:
+        pipeline, experiment = ids
+        listed = list(itertools.islice(list_runs(cluster.connection, experiment, pipeline), last))
+    ends = _read_ends(cluster.project)
+    if as_json:
+        typer.echo(json.dumps([_as_values(run, ends.get(run.id)) for run in listed], indent=2))
+        return
+    console = plain_console()
+    if not listed:
+        console.print("no runs yet: `perennial submit`", highlight=False)
+    for run in listed:
+        console.print(_describe(run, ends.get(run.id)), highlight=False, markup=False)
+
+
+def cancel(folder: Folder, run: Run) -> None:
+    """End a run on Kubeflow Pipelines before it has done its work."""
+    from perennial.cli.cluster_access import open_cluster
+    from perennial.cluster.runs import cancel_run, get_run
+    from perennial.cluster.versions import find_pipeline
+
+    cluster = open_cluster(folder)
+    pipeline = find_pipeline(cluster.connection, cluster.pipeline_name)
+    current = get_run(cluster.connection, run, pipeline)
+    if cancel_run(cluster.connection, current):
+        typer.echo(f"run {run} is being cancelled; what it had finished is not done again")
+    else:
+        typer.echo(f"run {run} was cancelled already")
+
+
+def _read_ends(project: Project) -> Mapping[str, RunEnded]:
+    """Gives how the runs of the ledger ended, by their names."""
+    from perennial.ledger.events import Ledger, body_of
+    from schemas.records import RunEnded
+
+    events = Ledger(project.ledger_url).events("run_ended")
+    return {event.run: body_of(event, RunEnded) for event in events if event.run}
+
+
+def _describe(run: ClusterRun, ended: RunEnded | None) -> str:
+    from perennial.cli.formats import format_duration, format_time
+
+    seconds = ((run.finished or datetime.now(UTC)) - run.created).total_seconds()
+    took = f"{'took' if run.finished else 'for'} {format_duration(seconds)}"
+    outcome = ended.outcome if ended else run.state.lower()
+    begun = "a schedule's " if run.schedule else ""
+    return f"{run.id}  {outcome:13}  {format_time(run.created)}  {took:15}  {begun}{run.name}"
+
+
+def _as_values(run: ClusterRun, ended: RunEnded | None) -> dict[str, Any]:
+    return {
+        "run": run.id,
+        "name": run.name,
+        "state": run.state,
+        "outcome": ended.outcome if ended else None,
+        "schedule": run.schedule or None,
+        "created": run.created.isoformat(),
+        "finished": run.finished.isoformat() if run.finished else None,
+    }

@@ -1,0 +1,131 @@
+"""`perennial submit`: runs the loop once on Kubeflow Pipelines."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from perennial.cli.arguments import Folder
+from perennial.cli.run import Retrain, Tune
+from perennial.errors import PerennialError, RunCancelledError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from perennial.cli.cluster_access import ClusterProject
+    from perennial.cluster.runs import ClusterRun
+    from perennial.project import Project
+    from schemas.records import RunEnded
+
+Wait = Annotated[
+    bool,
+    typer.Option(
+        "--wait", help="Wait for the run's end, and end with the exit code of its outcome."
+    ),
+]
+Minutes = Annotated[
+    float,
+    typer.Option("--minutes", min=0, help="How long to wait; the run goes on, exit code 7."),
+]
+Trigger = Annotated[
+    Literal["hand", "ci", "drift"],
+    typer.Option("--trigger", help="What the run is for; part of its name."),
+]
+AsJson = Annotated[
+    bool,
+    typer.Option("--json", help="Print one JSON object as the last line."),
+]
+
+
+def submit(
+    folder: Folder,
+    wait: Wait = False,
+    minutes: Minutes = 1440,
+    trigger: Trigger = "hand",
+    retrain: Retrain = False,
+    tune: Tune = False,
+    as_json: AsJson = False,
+) -> None:
+    """Run the loop once on Kubeflow Pipelines; the pipeline is uploaded where it changed.
+
+    With `--wait` it ends as `perennial run` does, by the outcome in the ledger, and with 6 where
+    the run was cancelled.
+    """
+    from rich.console import Console
+
+    from perennial.cli.cluster_access import open_cluster
+    from perennial.cluster.runs import get_experiment, submit_run
+    from perennial.runner.project_run import new_run_name
+
+    console = Console(file=sys.stderr if as_json else sys.stdout, soft_wrap=True)
+    cluster = open_cluster(folder)
+    version = cluster.upload()
+    run = submit_run(
+        cluster.connection,
+        version,
+        get_experiment(cluster.connection, cluster.experiment_name),
+        f"{cluster.project.settings.name}-{trigger}-{new_run_name()}",
+        {name: True for name, chosen in (("retrain", retrain), ("tune", tune)) if chosen},
+        cluster.service_account,
+    )
+    uploaded = "uploaded now" if version.uploaded else "uploaded before"
+    console.print(f"submitted {run.name}, run {run.id}", highlight=False)
+    console.print(f"pipeline version {version.name}, {uploaded}", highlight=False)
+    console.print(f"[dim]{cluster.run_link(run.id)}[/]", highlight=False)
+    if wait:
+        _wait_for_outcome(cluster, run, minutes, console, as_json)
+    elif as_json:
+        typer.echo(json.dumps({"run": run.id, "name": run.name, "version": version.name}))
+
+
+def _wait_for_outcome(
+    cluster: ClusterProject, run: ClusterRun, minutes: float, console: Console, as_json: bool
+) -> None:
+    """Waits for a run, prints how it ended, and ends with the exit code for it."""
+    from perennial.cli.run import result_json, show_result
+    from perennial.cluster.runs import wait_for_run
+    from perennial.runner.project_run import EXIT_CODES, RunResult
+
+    def show_state(current: ClusterRun) -> None:
+        console.print(f"  {current.state.lower()}", highlight=False)
+
+    try:
+        run = wait_for_run(cluster.connection, run, minutes, show_state)
+    except KeyboardInterrupt:
+        typer.secho(f"interrupted: run {run.id} goes on; `perennial cancel` ends it", err=True)
+        raise typer.Exit(130) from None
+    ended = read_outcome(cluster.project, run)
+    result = RunResult(ended, {}, EXIT_CODES[ended.outcome])
+    if as_json:
+        typer.echo(json.dumps({"run": run.id, **json.loads(result_json(result, cluster.project))}))
+    show_result(ended, cluster.project, console)
+    raise typer.Exit(result.exit_code)
+
+
+def read_outcome(project: Project, run: ClusterRun) -> RunEnded:
+    """Reads from the ledger how a run on the cluster ended; its own state does not tell.
+
+    Raises:
+        RunCancelledError: It was cancelled before it had an outcome.
+        PerennialError: The ledger does not have its end.
+    """
+    from perennial.cluster.runs import CANCELLED
+    from perennial.ledger.database import public_url
+    from perennial.ledger.events import Ledger
+
+    ended = Ledger(project.ledger_url).run_end(run.id)
+    if run.state == CANCELLED and (ended is None or ended.outcome == "failed"):
+        remedy = "Submit it again: what it had finished is not done again."
+        raise RunCancelledError(f"run {run.id}", "must come to its end", "cancelled", remedy)
+    if ended is None:
+        raise PerennialError(
+            f"run {run.id}",
+            f"must have recorded its end in the ledger at {public_url(project.ledger_url)}",
+            f"{run.state} on the cluster, and no end in the ledger",
+            "See the logs of its steps on the dashboard; check that the pipeline's ledger.url is "
+            "this one (PERENNIAL_LEDGER_URL).",
+        )
+    return ended

@@ -1,0 +1,1 @@
+"""The cluster: runs and schedules of a project on Kubeflow Pipelines."""

@@ -1,0 +1,1 @@
+"""A Kubeflow Pipelines server for tests, made from its own swagger file."""
