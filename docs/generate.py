@@ -137,7 +137,9 @@ def _exit_codes() -> Iterator[str]:
         named = [
             kind
             for kind in kinds
-            if kind.exit_code == code and kind.__base__ is errors.PerennialError
+            if kind.exit_code == code
+            and kind is not errors.PerennialError
+            and (kind.__base__ is errors.PerennialError or kind.__base__.exit_code != code)
         ]
         described = " ".join((kind.__doc__ or "").splitlines()[0] for kind in named)
         yield (

@@ -54,6 +54,7 @@ def place_tasks(tasks: Mapping[str, PipelineTask], kubeflow: KubeflowSettings) -
     for name, task in tasks.items():
         step = name.rstrip("-0123456789").replace("-", "_")
         _ask(task, getattr(kubeflow, CLASSES[step]))
+        _hand(task, kubeflow)
         if kubeflow.retries:
             task.set_retry(
                 kubeflow.retries,
@@ -81,6 +82,8 @@ def count_pods(spec: Mapping[str, Any], spans: int = 1, instances: int = 1) -> i
 
 
 def _ask(task: PipelineTask, resources: ResourceSettings) -> None:
+    from kfp import kubernetes
+
     if resources.cpu is not None:
         task.set_cpu_request(resources.cpu)
     if resources.memory is not None:
@@ -89,6 +92,31 @@ def _ask(task: PipelineTask, resources: ResourceSettings) -> None:
     if resources.accelerator is not None:
         task.set_accelerator_type(resources.accelerator)
         task.set_accelerator_limit(resources.accelerators)
+    for label, value in resources.node_selector.items():
+        kubernetes.add_node_selector(task, label, value)
+    for taint in resources.tolerations:
+        operator = "Exists" if taint.value is None else "Equal"
+        kubernetes.add_toleration(task, taint.key, operator, taint.value, taint.effect)
+
+
+def _hand(task: PipelineTask, kubeflow: KubeflowSettings) -> None:
+    """Gives a task the secrets, config maps and volumes that the settings name."""
+    from kfp import kubernetes
+
+    for secret in kubeflow.secrets:
+        if secret.variables:
+            kubernetes.use_secret_as_env(task, secret.name, secret.variables)
+        if secret.folder:
+            kubernetes.use_secret_as_volume(task, secret.name, secret.folder)
+    for config in kubeflow.config_maps:
+        if config.variables:
+            kubernetes.use_config_map_as_env(task, config.name, config.variables)
+        if config.folder:
+            kubernetes.use_config_map_as_volume(task, config.name, config.folder)
+    for volume in kubeflow.volumes:
+        kubernetes.mount_pvc(task, volume.claim, volume.folder)
+    if kubeflow.image_pull_secrets:
+        kubernetes.set_image_pull_secrets(task, kubeflow.image_pull_secrets)
 
 
 def _pods_of(spec: Mapping[str, Any], graph: Mapping[str, Any], items: Mapping[str, int]) -> int:

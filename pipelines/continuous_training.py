@@ -53,6 +53,7 @@ def continuous_training(
     """
     name = f"{NAME}-{project_name}" if project_name else NAME
     config = pipeline_config(kubeflow) if kubeflow is not None else None
+    parallelism = kubeflow.parallelism if kubeflow is not None else None
 
     @dsl.pipeline(
         name=name,
@@ -75,9 +76,9 @@ def continuous_training(
             )
             chosen = selected.outputs
             with dsl.If(chosen["Output"] == "train", name="something-new"):
-                validated = _validate_window(project, chosen)
+                validated = _validate_window(project, chosen, parallelism)
                 with dsl.If(validated["Output"] == "accepted", name="data-accepted"):
-                    trained = _train_models(project, stages, chosen, validated)
+                    trained = _train_models(project, stages, chosen, validated, parallelism)
                     _judge_candidate(project, stages, chosen, validated, trained)
         tasks = pipeline_context.Pipeline.get_default_pipeline().tasks
         for task in tasks.values():
@@ -88,9 +89,9 @@ def continuous_training(
     return pipeline
 
 
-def _validate_window(project: str, selected: Outputs) -> Outputs:
+def _validate_window(project: str, selected: Outputs, parallelism: int | None) -> Outputs:
     """Gives the outputs of `validate_data`."""
-    with dsl.ParallelFor(selected["pending"]) as span:
+    with dsl.ParallelFor(selected["pending"], parallelism=parallelism) as span:
         prepared = prepare_span(project=project, span=span, selection=selected["selection"])
     validated = validate_data(
         project=project,
@@ -104,7 +105,13 @@ def _validate_window(project: str, selected: Outputs) -> Outputs:
     return outputs
 
 
-def _train_models(project: str, stages: Stages, selected: Outputs, validated: Outputs) -> Outputs:
+def _train_models(
+    project: str,
+    stages: Stages,
+    selected: Outputs,
+    validated: Outputs,
+    parallelism: int | None,
+) -> Outputs:
     """Gives all instances as `models`, and what each stage that is there made, by its name."""
     window = validated["window"]
     analysed = analyse_features(
@@ -143,7 +150,7 @@ def _train_models(project: str, stages: Stages, selected: Outputs, validated: Ou
             reason=selected["tune_reason"],
             **inputs,
         ).outputs["hyperparameters"]
-    with dsl.ParallelFor(selected["instances"]) as instance:
+    with dsl.ParallelFor(selected["instances"], parallelism=parallelism) as instance:
         trained = train_model(
             digest=selected["train_model_digest"],
             instance=instance,

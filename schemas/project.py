@@ -770,6 +770,44 @@ class RunnerSettings(Settings):
     )
 
 
+class TolerationSettings(Settings):
+    """A taint of nodes that the pods of steps put up with."""
+
+    key: str = Field(min_length=1, description="Key of the taint, such as `nvidia.com/gpu`.")
+    value: str | None = Field(None, description="Its value; none: any.")
+    effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = Field(
+        None, description="Its effect; none: all."
+    )
+
+
+class ReferenceSettings(Settings):
+    """A secret or config map of the namespace; its values are never in the compiled pipeline."""
+
+    name: str = Field(min_length=1, description="Its name.")
+    variables: dict[str, str] = Field(
+        default_factory=dict,
+        description="Environment variables of every step by its keys, such as "
+        "`{ledger-url: PERENNIAL_LEDGER_URL}`.",
+    )
+    folder: str | None = Field(
+        None, description="Absolute folder in which every step finds its keys as files."
+    )
+
+    @model_validator(mode="after")
+    def _is_used(self) -> ReferenceSettings:
+        """One of variables and folder must be set."""
+        if not self.variables and self.folder is None:
+            raise ValueError("variables or folder must be set. Received: neither")
+        return self
+
+
+class VolumeSettings(Settings):
+    """A volume that every step mounts."""
+
+    claim: str = Field(min_length=1, description="Name of its PersistentVolumeClaim.")
+    folder: str = Field(pattern="^/", description="Absolute folder that it is mounted at.")
+
+
 class ResourceSettings(Settings):
     """Needs of one class of steps."""
 
@@ -785,6 +823,14 @@ class ResourceSettings(Settings):
         None, description="Resource of an accelerator, such as `nvidia.com/gpu`."
     )
     accelerators: int = Field(1, ge=1, description="How many of them.")
+    node_selector: dict[str, str] = Field(
+        default_factory=dict,
+        description="Labels of the nodes, such as GKE's `cloud.google.com/gke-tpu-accelerator` and "
+        "`cloud.google.com/gke-tpu-topology`.",
+    )
+    tolerations: list[TolerationSettings] = Field(
+        default_factory=list, description="Taints of the nodes that their pods put up with."
+    )
 
 
 class KubeflowSettings(Settings):
@@ -815,7 +861,7 @@ class KubeflowSettings(Settings):
     time_zone: str = Field(
         "UTC",
         description="Time zone of the installation's schedules, its CRON_SCHEDULE_TIMEZONE; "
-        "`perennial schedule` converts to it.",
+        "`perennial schedule set` converts to it.",
     )
     image: str | None = Field(
         None, description="Image of every step; none: perennial with this version's tag."
@@ -839,6 +885,24 @@ class KubeflowSettings(Settings):
         le=1440,
         description="The next run may take over from one of whose tasks none has shown a sign of "
         "life for so long. Pods that wait for a node show none.",
+    )
+    parallelism: int | None = Field(
+        None,
+        ge=1,
+        description="How many spans are prepared, and how many instances trained, at the same "
+        "time; none: as many as there are.",
+    )
+    secrets: list[ReferenceSettings] = Field(
+        default_factory=list, description="Secrets that every step has."
+    )
+    config_maps: list[ReferenceSettings] = Field(
+        default_factory=list, description="Config maps that every step has."
+    )
+    volumes: list[VolumeSettings] = Field(
+        default_factory=list, description="Volumes that every step mounts."
+    )
+    image_pull_secrets: list[str] = Field(
+        default_factory=list, description="Names of the secrets that the image is pulled with."
     )
     light: ResourceSettings = Field(
         ResourceSettings(cpu="500m", memory="2Gi"),

@@ -74,8 +74,8 @@ def _describe(run: ClusterRun, ended: RunEnded | None) -> str:
     seconds = ((run.finished or datetime.now(UTC)) - run.created).total_seconds()
     took = f"{'took' if run.finished else 'for'} {format_duration(seconds)}"
     outcome = ended.outcome if ended else run.state.lower()
-    begun = "a schedule's " if run.schedule else ""
-    return f"{run.id}  {outcome:13}  {format_time(run.created)}  {took:15}  {begun}{run.name}"
+    begun = format_time(run.created)
+    return f"{run.id}  {outcome:13}  {begun}  {took:15}  {run.trigger:8}  {run.name}"
 
 
 def _as_values(run: ClusterRun, ended: RunEnded | None) -> dict[str, Any]:
@@ -84,7 +84,7 @@ def _as_values(run: ClusterRun, ended: RunEnded | None) -> dict[str, Any]:
         "name": run.name,
         "state": run.state,
         "outcome": ended.outcome if ended else None,
-        "schedule": run.schedule or None,
+        "trigger": run.trigger,
         "created": run.created.isoformat(),
         "finished": run.finished.isoformat() if run.finished else None,
     }

@@ -32,7 +32,7 @@ Minutes = Annotated[
 ]
 Trigger = Annotated[
     Literal["hand", "ci", "drift"],
-    typer.Option("--trigger", help="What the run is for; part of its name."),
+    typer.Option("--trigger", help="What begins the run; `perennial runs` shows it."),
 ]
 AsJson = Annotated[
     bool,
@@ -68,6 +68,7 @@ def submit(
         version,
         get_experiment(cluster.connection, cluster.experiment_name),
         f"{cluster.project.settings.name}-{trigger}-{new_run_name()}",
+        trigger,
         {name: True for name, chosen in (("retrain", retrain), ("tune", tune)) if chosen},
         cluster.service_account,
     )

@@ -131,16 +131,33 @@ class Connection:
         if error.status in (401, 403):
             return AccessError(where, "must accept the credentials", reason, _NOT_SIGNED_IN)
         if error.status == 404:
-            remedy = "Check its name, and kubeflow.endpoint and kubeflow.namespace."
-            return AbsentError(where, "must hold what is asked for", reason, remedy)
+            return AbsentError(
+                where,
+                "must hold what is asked for",
+                reason,
+                "Check its name, kubeflow.endpoint and kubeflow.namespace.",
+            )
         if error.status == 409:
-            remedy = "Run the command again; where it comes again, choose another name."
-            return ExistsError(where, "must not hold it yet", reason, remedy)
+            return ExistsError(
+                where,
+                "must not hold it yet",
+                reason,
+                "Run the command again; where it comes again, choose another name.",
+            )
         if error.status in _TEMPORARY:
-            remedy = "Run the command again; where it comes again, ask who runs the cluster."
-            return _TemporaryError(ClusterError(where, "must be at work", reason, remedy))
-        remedy = "Correct what it names; kubeflow.endpoint must be of Kubeflow Pipelines 2.16 up."
-        return ClusterError(where, "must accept the call", reason, remedy)
+            lasting = ClusterError(
+                where,
+                "must be at work",
+                reason,
+                "Run the command again; where it comes again, ask whoever runs the cluster.",
+            )
+            return _TemporaryError(lasting)
+        return ClusterError(
+            where,
+            "must accept the call",
+            reason,
+            "Correct what it names; kubeflow.endpoint must be of Kubeflow Pipelines 2.16 or newer.",
+        )
 
     def _silence(self, error: Exception) -> Exception:
         import urllib3

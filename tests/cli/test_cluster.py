@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 import shutil
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 import yaml
@@ -204,9 +207,10 @@ def test_runs_of_many_pages_are_listed_the_newest_first(project, server):
     server.backend.runs["run-119"]["pipeline_version_reference"] = reference
     server.backend.runs["run-118"]["recurring_run_id"] = "some"
     lines = perennial(project, "runs", "--last", "200").output.splitlines()
-    assert len(lines) == 119 and lines[0].startswith("run-118") and "a schedule's" in lines[0]
+    assert len(lines) == 119 and lines[0].startswith("run-118") and " schedule " in lines[0]
     listed = json.loads(perennial(project, "runs", "--last", "2", "--json").output)
     assert [each["run"] for each in listed] == ["run-118", "run-117"]
+    assert [each["trigger"] for each in listed] == ["schedule", "hand"]
 
 
 def test_what_cannot_be_reached_or_used_is_said_in_one_line(project, server, tmp_path):
@@ -349,3 +353,19 @@ def test_a_time_zone_that_the_installation_does_not_have_is_converted_or_refused
     assert "set: 0 3 * * * Europe/Berlin" in done.output
     assert perennial(project, "schedule", "set", "3 o'clock").code == 1
     assert perennial(project, "schedule", "set", "0 3 * * *", "--time-zone", "Berlin").code == 2
+
+
+def test_the_pages_commands_work(project, server):
+    """Those of docs/kubernetes.md, one after the other."""
+    page = (Path(__file__).parents[2] / "docs" / "kubernetes.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```sh\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    lines = [shlex.split(line) for block in blocks for line in block.splitlines()]
+    assert len(lines) > 5
+    server.backend.plan = ["PENDING", "RUNNING", "RUNNING"]
+    for _, *words in lines:
+        if words[0] == "submit":  # the run that is cancelled below must not have ended
+            words.remove("--wait")
+        words.remove("my-project")
+        words = [next(iter(server.backend.runs)) if word == "RUN" else word for word in words]
+        done = perennial(project, *words)
+        assert done.code == 0, (words, done)

@@ -114,7 +114,7 @@ class Backend:
         if pipeline not in self.pipelines:
             raise Refusal(400, "Failed to create a pipeline version")
         try:
-            spec, *platform = yaml.safe_load_all(body)
+            spec, *platform = yaml.load_all(body, yaml.CSafeLoader)
             if "root" not in spec:
                 raise ValueError
         except (ValueError, TypeError, yaml.YAMLError):

@@ -10,16 +10,45 @@ from perennial.project import load_project
 from perennial.training.stages import OPTIONAL_STEPS, Stages
 from pipelines.cluster import CLASSES, count_pods
 from pipelines.compile import compile_pipeline
-from schemas.project import KubeflowSettings, ResourceSettings
+from schemas.project import (
+    KubeflowSettings,
+    ReferenceSettings,
+    ResourceSettings,
+    TolerationSettings,
+    VolumeSettings,
+)
 from tests.pipelines.test_stages import ALWAYS, tasks
 
 ROOT = Path(__file__).parents[2]
+TPU = {
+    "cloud.google.com/gke-tpu-accelerator": "tpu-v5-lite-podslice",
+    "cloud.google.com/gke-tpu-topology": "2x4",
+}
 SETTINGS = KubeflowSettings(
     retries=3,
     task_minutes=90,
     run_minutes=600,
     light=ResourceSettings(cpu="100m", memory="1Gi"),
-    training=ResourceSettings(cpu="8", memory="32Gi", accelerator="nvidia.com/gpu", accelerators=2),
+    training=ResourceSettings(
+        cpu="8",
+        memory="32Gi",
+        accelerator="nvidia.com/gpu",
+        accelerators=2,
+        node_selector=TPU,
+        tolerations=[
+            TolerationSettings(key="nvidia.com/gpu", effect="NoSchedule"),
+            TolerationSettings(key="pool", value="training"),
+        ],
+    ),
+    parallelism=2,
+    secrets=[
+        ReferenceSettings(
+            name="places", variables={"ledger": "PERENNIAL_LEDGER_URL"}, folder="/secrets"
+        )
+    ],
+    config_maps=[ReferenceSettings(name="regions", variables={"region": "AWS_REGION"})],
+    volumes=[VolumeSettings(claim="projects", folder="/projects")],
+    image_pull_secrets=["registry"],
 )
 
 
@@ -73,6 +102,58 @@ def test_every_task_is_tried_again_and_ends_in_time(asked):
     limits = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
     assert set(limits) == set(spec["deploymentSpec"]["executors"])
     assert {one["activeDeadlineSeconds"] for one in limits.values()} == {"5400"}
+
+
+def placed(asked):
+    """What the platform adds to each executor, by its step."""
+    executors = asked[1]["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
+    return {
+        label.removeprefix("exec-").rstrip("-0123456789").replace("-", "_"): one
+        for label, one in executors.items()
+    }
+
+
+def test_steps_run_on_the_nodes_of_their_class(asked):
+    training = placed(asked)["train_model"]
+    assert training["nodeSelector"]["labels"] == TPU
+    assert training["tolerations"] == [
+        {"effect": "NoSchedule", "key": "nvidia.com/gpu", "operator": "Exists"},
+        {"key": "pool", "operator": "Equal", "value": "training"},
+    ]
+    evaluation = placed(asked)["evaluate_model"]
+    assert "nodeSelector" not in evaluation and "tolerations" not in evaluation
+
+
+def test_every_step_has_the_secrets_config_maps_and_volumes_by_reference(asked):
+    for step, added in placed(asked).items():
+        (secret,), (config,) = added["secretAsEnv"], added["configMapAsEnv"]
+        assert secret["keyToEnv"] == [{"envVar": "PERENNIAL_LEDGER_URL", "secretKey": "ledger"}], (
+            step
+        )
+        assert (secret["secretName"], config["configMapName"]) == ("places", "regions")
+        assert added["secretAsVolume"][0]["mountPath"] == "/secrets"
+        assert added["pvcMount"][0]["mountPath"] == "/projects"
+        assert added["pvcMount"][0]["constant"] == "projects"
+        assert added["imagePullSecret"][0]["secretName"] == "registry"
+
+
+def test_loops_do_so_many_at_the_same_time(asked, tmp_path):
+    def limits(spec):
+        return [
+            task.get("iteratorPolicy")
+            for component in (spec["root"], *spec["components"].values())
+            for task in component.get("dag", {}).get("tasks", {}).values()
+            if "parameterIterator" in task
+        ]
+
+    assert limits(asked[0]) == [{"parallelismLimit": 2}] * 2
+    spec, _ = compiled(tmp_path, KubeflowSettings())
+    assert limits(spec) == [None, None]
+
+
+def test_a_reference_must_be_used():
+    with pytest.raises(ValueError, match="variables or folder must be set"):
+        ReferenceSettings(name="places")
 
 
 def test_on_this_machine_nothing_is_asked_for(tmp_path):
