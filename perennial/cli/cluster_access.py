@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from perennial.errors import AbsentError, ProjectError
+from perennial.errors import ProjectError
 
 if TYPE_CHECKING:
     from perennial.cluster.connection import Connection
@@ -71,35 +71,15 @@ class ClusterProject:
             compile_pipeline(compiled, stages, settings.name, settings.kubeflow)
             return upload_once(self.connection, compiled, self.pipeline_name, description)
 
-    def find_ids(self) -> tuple[str, str] | None:
-        """Gives the ids of the pipeline and the experiment; None where nothing was submitted.
+    def find_pipeline(self) -> str | None:
+        """Gives the id of the project's pipeline; None where nothing was submitted.
 
         Raises:
             ClusterError: Kubeflow Pipelines does not answer, or refuses.
         """
-        from perennial.cluster.runs import find_experiment
         from perennial.cluster.versions import find_pipeline
 
-        pipeline = find_pipeline(self.connection, self.pipeline_name)
-        experiment = find_experiment(self.connection, self.experiment_name)
-        return (pipeline, experiment) if pipeline and experiment else None
-
-    def require_ids(self) -> tuple[str, str]:
-        """Gives the ids of the pipeline and the experiment.
-
-        Raises:
-            AbsentError: Nothing of this project was submitted.
-            ClusterError: Kubeflow Pipelines does not answer, or refuses.
-        """
-        if (ids := self.find_ids()) is not None:
-            return ids
-        raise AbsentError(
-            f"Kubeflow Pipelines at {self.connection.address}",
-            f"must have the pipeline {self.pipeline_name} and the experiment "
-            f"{self.experiment_name}",
-            "not both",
-            "Submit a run or set a schedule first; check kubeflow.namespace and experiment.",
-        )
+        return find_pipeline(self.connection, self.pipeline_name)
 
 
 def open_cluster(folder: Path) -> ClusterProject:

@@ -25,13 +25,13 @@ def runs(folder: Folder, last: Last = 10, as_json: AsJson = False) -> None:
     """Show the project's runs on Kubeflow Pipelines, and what each came to by the ledger."""
     from perennial.cli.cluster_access import open_cluster
     from perennial.cli.formats import plain_console
-    from perennial.cluster.runs import list_runs
+    from perennial.cluster.runs import find_experiment, list_runs
 
     cluster = open_cluster(folder)
-    ids = cluster.find_ids()
+    pipeline = cluster.find_pipeline()
+    experiment = find_experiment(cluster.connection, cluster.experiment_name)
     listed: list[ClusterRun] = []
-    if ids is not None:
-        pipeline, experiment = ids
+    if pipeline and experiment:
         listed = list(itertools.islice(list_runs(cluster.connection, experiment, pipeline), last))
     ends = _read_ends(cluster.project)
     if as_json:
@@ -48,11 +48,9 @@ def cancel(folder: Folder, run: Run) -> None:
     """End a run on Kubeflow Pipelines before it has done its work."""
     from perennial.cli.cluster_access import open_cluster
     from perennial.cluster.runs import cancel_run, get_run
-    from perennial.cluster.versions import find_pipeline
 
     cluster = open_cluster(folder)
-    pipeline = find_pipeline(cluster.connection, cluster.pipeline_name)
-    current = get_run(cluster.connection, run, pipeline)
+    current = get_run(cluster.connection, run, cluster.find_pipeline())
     if cancel_run(cluster.connection, current):
         typer.echo(f"run {run} is being cancelled; what it had finished is not done again")
     else:

@@ -62,13 +62,13 @@ def set_schedule(
     converted = convert_cron(given, time_zone or zone, zone)
     wanted = schedules.WantedSchedule(
         name=name or cluster.project.settings.name,
+        experiment=get_experiment(cluster.connection, cluster.experiment_name),
         cron=converted,
         version=cluster.upload(),
         parameters={key: True for key, chosen in (("retrain", retrain), ("tune", tune)) if chosen},
         service_account=cluster.service_account,
     )
-    experiment = get_experiment(cluster.connection, cluster.experiment_name)
-    change = schedules.set_schedule(cluster.connection, experiment, wanted)
+    change = schedules.set_schedule(cluster.connection, wanted)
     if converted != given:
         typer.echo(f"{cron} in {time_zone} is {_in_words(str(converted), zone)}")
     done = "set" if change.created else "is as it was"
@@ -87,11 +87,8 @@ def list_schedules(folder: Folder, as_json: AsJson = False) -> None:
 
     cluster = open_cluster(folder)
     zone = cluster.project.settings.kubeflow.time_zone
-    ids = cluster.find_ids()
-    listed: list[Schedule] = []
-    if ids is not None:
-        pipeline, experiment = ids
-        listed = list(schedules.list_schedules(cluster.connection, experiment, pipeline))
+    pipeline = cluster.find_pipeline()
+    listed = list(schedules.list_schedules(cluster.connection, pipeline)) if pipeline else []
     if as_json:
         typer.echo(json.dumps([_as_values(schedule) for schedule in listed], indent=2))
         return
@@ -153,11 +150,8 @@ def _enable(folder: Path, name: str | None, enabled: bool) -> None:
 def _named(cluster: ClusterProject, name: str) -> list[Schedule]:
     from perennial.cluster import schedules
 
-    ids = cluster.find_ids()
-    if ids is None:
-        return []
-    pipeline, experiment = ids
-    return schedules.named(cluster.connection, experiment, pipeline, name)
+    pipeline = cluster.find_pipeline()
+    return schedules.named(cluster.connection, pipeline, name) if pipeline else []
 
 
 def _in_words(cron: str, zone: str) -> str:

@@ -122,7 +122,7 @@ class Connection:
                 f"Kubeflow Pipelines at {self.address}",
                 "must answer with JSON",
                 "a page for people, such as one to sign in",
-                _NOT_SIGNED_IN,
+                f"Correct kubeflow.endpoint, or sign in: set {TOKEN}, {TOKEN_FILE} or {COOKIES}.",
             )
         return answer
 

@@ -28,10 +28,12 @@ _KEEP_RUNS = "ORPHAN"  # the run that a schedule began is not ended with it
 class WantedSchedule:
     """A schedule as it is to be.
 
-    `cron` is in the installation's time zone; `service_account` None: the installation's own.
+    `experiment` is the id of the experiment of its runs, `cron` is in the installation's time zone;
+    `service_account` None: the installation's own.
     """
 
     name: str
+    experiment: str
     cron: Cron
     version: PipelineVersion
     parameters: Mapping[str, Any]
@@ -45,6 +47,7 @@ class Schedule:
     Attributes:
         id: Its id.
         name: Its name for people; several may have the same.
+        experiment: Id of the experiment of its runs.
         cron: Six fields, in the installation's time zone; empty where it has an interval.
         version: Id of the pipeline's version; empty: whichever is the newest.
         parameters: The pipeline's arguments.
@@ -57,6 +60,7 @@ class Schedule:
 
     id: str
     name: str
+    experiment: str
     cron: str
     version: str
     parameters: Mapping[str, Any]
@@ -71,6 +75,7 @@ class Schedule:
         account = other.service_account
         return (
             (self.cron, self.version) == (str(other.cron), other.version.id)
+            and self.experiment == other.experiment
             and self.parameters == other.parameters
             and (self.at_once, self.catches_up) == (_AT_ONCE, False)
             and account in (None, self.service_account)
@@ -92,21 +97,21 @@ class ScheduleChange:
     paused: bool
 
 
-def list_schedules(connection: Connection, experiment: str, pipeline: str) -> Iterator[Schedule]:
-    """Lists the schedules of a pipeline in an experiment, the newest first.
+def list_schedules(connection: Connection, pipeline: str) -> Iterator[Schedule]:
+    """Lists the schedules of a pipeline, the newest first, whatever experiment their runs are in.
 
     Raises:
         ClusterError: Kubeflow Pipelines does not answer, or refuses.
     """
     return (
         _read_schedule(answer)
-        for answer in _list_answers(connection, experiment)
+        for answer in _list_answers(connection)
         if answer.pipeline_version_reference
         and answer.pipeline_version_reference.pipeline_id == pipeline
     )
 
 
-def set_schedule(connection: Connection, experiment: str, wanted: WantedSchedule) -> ScheduleChange:
+def set_schedule(connection: Connection, wanted: WantedSchedule) -> ScheduleChange:
     """Sets the schedule of a name, whether there was none, another one, or several.
 
     One that was paused stays paused.
@@ -114,24 +119,24 @@ def set_schedule(connection: Connection, experiment: str, wanted: WantedSchedule
     Raises:
         ClusterError: Kubeflow Pipelines does not answer, or refuses.
     """
-    before = named(connection, experiment, wanted.version.pipeline, wanted.name)
+    before = named(connection, wanted.version.pipeline, wanted.name)
     paused = bool(before) and not any(schedule.enabled for schedule in before)
     same = next((each for each in before if each.is_same(wanted) and each.enabled != paused), None)
     if same is None:
-        _create_schedule(connection, experiment, wanted, enabled=not paused)
+        _create_schedule(connection, wanted, enabled=not paused)
     old = [schedule for schedule in before if schedule is not same]
     for schedule in old:
         delete_schedule(connection, schedule)
     return ScheduleChange(created=same is None, deleted=len(old), paused=paused)
 
 
-def named(connection: Connection, experiment: str, pipeline: str, name: str) -> list[Schedule]:
+def named(connection: Connection, pipeline: str, name: str) -> list[Schedule]:
     """Lists the schedules of one name, of which there is one where nothing was cut short.
 
     Raises:
         ClusterError: Kubeflow Pipelines does not answer, or refuses.
     """
-    return [each for each in list_schedules(connection, experiment, pipeline) if each.name == name]
+    return [each for each in list_schedules(connection, pipeline) if each.name == name]
 
 
 def delete_schedule(connection: Connection, schedule: Schedule) -> None:
@@ -160,15 +165,13 @@ def enable_schedule(connection: Connection, schedule: Schedule, enabled: bool) -
     connection.call(operation, recurring_run_id=schedule.id)
 
 
-def _create_schedule(
-    connection: Connection, experiment: str, wanted: WantedSchedule, enabled: bool
-) -> None:
+def _create_schedule(connection: Connection, wanted: WantedSchedule, enabled: bool) -> None:
     import kfp_server_api as api
 
-    known = {answer.recurring_run_id for answer in _list_answers(connection, experiment)}
+    known = {answer.recurring_run_id for answer in _list_answers(connection)}
     schedule = api.V2beta1RecurringRun(
         display_name=wanted.name,
-        experiment_id=experiment,
+        experiment_id=wanted.experiment,
         pipeline_version_reference=api.V2beta1PipelineVersionReference(
             pipeline_id=wanted.version.pipeline, pipeline_version_id=wanted.version.id
         ),
@@ -181,21 +184,19 @@ def _create_schedule(
     )
 
     def find() -> Any:
-        answers = _list_answers(connection, experiment, equals(display_name=wanted.name))
+        answers = _list_answers(connection, equals(display_name=wanted.name))
         return next((each for each in answers if each.recurring_run_id not in known), None)
 
     operation = connection.client.recurring_runs.recurring_run_service_create_recurring_run
     connection.call(operation, done=find, recurring_run=schedule)
 
 
-def _list_answers(
-    connection: Connection, experiment: str, matching: str | None = None
-) -> Iterator[Any]:
+def _list_answers(connection: Connection, matching: str | None = None) -> Iterator[Any]:
     operation = connection.client.recurring_runs.recurring_run_service_list_recurring_runs
     return connection.list(
         operation,
         "recurring_runs",
-        experiment_id=experiment,
+        namespace=connection.namespace,
         sort_by="created_at desc",
         filter=matching,
     )
@@ -207,6 +208,7 @@ def _read_schedule(answer: Any) -> Schedule:
     return Schedule(
         id=answer.recurring_run_id,
         name=answer.display_name,
+        experiment=answer.experiment_id,
         cron=(cron.cron if cron else None) or "",
         version=answer.pipeline_version_reference.pipeline_version_id or "",
         parameters=dict((config.parameters if config else None) or {}),

@@ -304,6 +304,10 @@ def test_a_schedule_is_set_as_often_as_one_likes(project, server):
     assert last["pipeline_version_reference"] != first["pipeline_version_reference"]
     changes = [each for each in server.calls if each in (CREATE, DELETE)]
     assert changes == [CREATE, CREATE, DELETE, CREATE, DELETE]
+    # Runs of another experiment: the old schedule must not go on in the first one.
+    change(project, experiment="nightly")
+    assert "deleted 1" in perennial(project, "schedule", "set", "0 4 * * 0", "--tune").output
+    assert len(schedules(server)) == 1 and schedules(server) != [last]
     # A run that the old one began goes on.
     assert {policy for _, policy in server.backend.deleted} == {"ORPHAN"}
 

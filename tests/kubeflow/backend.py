@@ -218,12 +218,15 @@ class Backend:
             raise Refusal(409, f"{' '.join(unique.values())} already exists")
 
     def _of_experiment(self, held: dict[str, Values], query: Values) -> list[Values]:
-        if "experiment_id" not in query:
-            self._namespace(query.get("namespace"))
+        if "experiment_id" in query:
+            experiments = [_get(self.experiments, query["experiment_id"], "Experiment")]
         else:
-            _get(self.experiments, query["experiment_id"], "Experiment")
-        wanted = query.get("experiment_id")
-        return [each for each in held.values() if wanted in (None, each["experiment_id"])]
+            namespace = self._namespace(query.get("namespace"))
+            experiments = [
+                each for each in self.experiments.values() if each["namespace"] == namespace
+            ]
+        ids = {each["experiment_id"] for each in experiments}
+        return [each for each in held.values() if each["experiment_id"] in ids]
 
     def _check_source(self, body: Values) -> None:
         """Refuses a run of no pipeline, and arguments that its pipeline does not declare."""
