@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from perennial.cli.arguments import Folder
+from perennial.cli.cluster_access import ClusterProject, open_cluster
 from perennial.cli.run import Retrain, Tune
 from perennial.errors import PerennialError, RunCancelledError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from perennial.cli.cluster_access import ClusterProject
     from perennial.cluster.runs import ClusterRun
     from perennial.project import Project
     from schemas.records import RunEnded
@@ -30,8 +30,9 @@ Minutes = Annotated[
     float,
     typer.Option("--minutes", min=0, help="How long to wait; the run goes on, exit code 7."),
 ]
-Trigger = Annotated[
-    Literal["hand", "ci", "drift"],
+Trigger = Literal["hand", "ci", "drift"]
+TriggerOption = Annotated[
+    Trigger,
     typer.Option("--trigger", help="What begins the run; `perennial runs` shows it."),
 ]
 AsJson = Annotated[
@@ -44,7 +45,7 @@ def submit(
     folder: Folder,
     wait: Wait = False,
     minutes: Minutes = 1440,
-    trigger: Trigger = "hand",
+    trigger: TriggerOption = "hand",
     retrain: Retrain = False,
     tune: Tune = False,
     as_json: AsJson = False,
@@ -56,12 +57,31 @@ def submit(
     """
     from rich.console import Console
 
-    from perennial.cli.cluster_access import open_cluster
+    from perennial.cli.run import no_result_json
+
+    console = Console(file=sys.stderr if as_json else sys.stdout, soft_wrap=True)
+    parameters = {name: True for name, chosen in (("retrain", retrain), ("tune", tune)) if chosen}
+    try:
+        cluster = open_cluster(folder)
+        run = _submit(cluster, trigger, parameters, console)
+        ended = _wait_for_outcome(cluster, run, minutes, console) if wait else None
+    except PerennialError as error:
+        if as_json:  # programs read why there is no result
+            typer.echo(no_result_json(str(error)))
+        raise
+    if ended is not None:
+        _show_outcome(cluster.project, run, ended, console, as_json)
+    elif as_json:
+        typer.echo(json.dumps({"run": run.id, "name": run.name}))
+
+
+def _submit(
+    cluster: ClusterProject, trigger: Trigger, parameters: dict[str, Any], console: Console
+) -> ClusterRun:
+    """Uploads the pipeline and submits a run of it; prints where that is."""
     from perennial.cluster.runs import get_experiment, submit_run
     from perennial.runner.project_run import new_run_name
 
-    console = Console(file=sys.stderr if as_json else sys.stdout, soft_wrap=True)
-    cluster = open_cluster(folder)
     version = cluster.upload()
     run = submit_run(
         cluster.connection,
@@ -69,26 +89,21 @@ def submit(
         get_experiment(cluster.connection, cluster.experiment_name),
         f"{cluster.project.settings.name}-{trigger}-{new_run_name()}",
         trigger,
-        {name: True for name, chosen in (("retrain", retrain), ("tune", tune)) if chosen},
+        parameters,
         cluster.service_account,
     )
     uploaded = "uploaded now" if version.uploaded else "uploaded before"
     console.print(f"submitted {run.name}, run {run.id}", highlight=False)
     console.print(f"pipeline version {version.name}, {uploaded}", highlight=False)
     console.print(f"[dim]{cluster.run_link(run.id)}[/]", highlight=False)
-    if wait:
-        _wait_for_outcome(cluster, run, minutes, console, as_json)
-    elif as_json:
-        typer.echo(json.dumps({"run": run.id, "name": run.name, "version": version.name}))
+    return run
 
 
 def _wait_for_outcome(
-    cluster: ClusterProject, run: ClusterRun, minutes: float, console: Console, as_json: bool
-) -> None:
-    """Waits for a run, prints how it ended, and ends with the exit code for it."""
-    from perennial.cli.run import result_json, show_result
+    cluster: ClusterProject, run: ClusterRun, minutes: float, console: Console
+) -> RunEnded:
+    """Waits for a run, and prints its states; gives how it ended."""
     from perennial.cluster.runs import wait_for_run
-    from perennial.runner.project_run import EXIT_CODES, RunResult
 
     def show_state(current: ClusterRun) -> None:
         console.print(f"  {current.state.lower()}", highlight=False)
@@ -98,11 +113,20 @@ def _wait_for_outcome(
     except KeyboardInterrupt:
         typer.secho(f"interrupted: run {run.id} goes on; `perennial cancel` ends it", err=True)
         raise typer.Exit(130) from None
-    ended = read_outcome(cluster.project, run)
+    return read_outcome(cluster.project, run)
+
+
+def _show_outcome(
+    project: Project, run: ClusterRun, ended: RunEnded, console: Console, as_json: bool
+) -> None:
+    """Prints how a run ended, and ends with the exit code for it."""
+    from perennial.cli.run import result_json, show_result
+    from perennial.runner.project_run import EXIT_CODES, RunResult
+
     result = RunResult(ended, {}, EXIT_CODES[ended.outcome])
     if as_json:
-        typer.echo(json.dumps({"run": run.id, **json.loads(result_json(result, cluster.project))}))
-    show_result(ended, cluster.project, console)
+        typer.echo(json.dumps({"run": run.id, **json.loads(result_json(result, project))}))
+    show_result(ended, project, console)
     raise typer.Exit(result.exit_code)
 
 

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 import shutil
+import signal
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
 import yaml
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from typer.testing import CliRunner
 
 from perennial.cli.main import app
@@ -119,7 +127,6 @@ def test_a_pipeline_is_uploaded_once_for_each_content(project, server):
     assert json.loads(second.output.splitlines()[-1]) == {
         "run": run["run_id"],
         "name": run["display_name"],
-        "version": version["name"],
     }
     assert run["display_name"].startswith("digits-ci-")
     assert first["runtime_config"]["parameters"] == {}
@@ -153,7 +160,9 @@ def test_the_outcome_and_the_exit_code_are_the_ledgers(project, server, outcome,
 
 def test_a_run_without_an_end_in_the_ledger_is_told_from_a_good_one(project, server):
     server.backend.ended = lambda run: None
-    done = perennial(project, "submit", "--wait")
+    done = perennial(project, "submit", "--wait", "--json")
+    result = json.loads(done.output.splitlines()[-1])
+    assert result["outcome"] == "failed" and result["reasons"] == [done.error]
     assert done.code == 1 and "SUCCEEDED on the cluster, and no end in the ledger" in done.error
 
 
@@ -169,7 +178,14 @@ def test_waiting_ends_in_time(project, server):
     server.backend.plan = ["PENDING", "RUNNING"]
     done = perennial(project, "submit", "--wait", "--minutes", "0.005")
     assert done.code == 7 and "RUNNING" in done.error and "perennial cancel" in done.error
-    assert "TerminateRun" not in "".join(server.calls)
+    assert "RunService_TerminateRun" not in server.calls
+
+
+def test_who_stops_waiting_does_not_end_the_run(project, server):
+    server.backend.ended = lambda run: os.kill(os.getpid(), signal.SIGINT)
+    done = perennial(project, "submit", "--wait")
+    assert done.code == 130 and "goes on; `perennial cancel` ends it" in done.output
+    assert "RunService_TerminateRun" not in server.calls
 
 
 def test_a_run_is_cancelled_once_and_only_by_its_own_project(project, server, tmp_path):
@@ -237,6 +253,38 @@ def test_what_cannot_be_reached_or_used_is_said_in_one_line(project, server, tmp
     nowhere = {"PERENNIAL_KUBEFLOW_ENDPOINT": "", "KUBECONFIG": str(tmp_path / "none")}
     nobody = perennial(project, "runs", **nowhere)
     assert nobody.code == 4 and "kubeflow.endpoint must be the URL" in nobody.error
+
+
+def make_certificate(path):
+    """A certificate of this machine that nobody else has signed, with its key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "tests")])
+    here = x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - timedelta(hours=1))
+        .not_valid_after(now + timedelta(hours=1))
+        .add_extension(here, critical=False)
+        .sign(key, SHA256())
+    )
+    private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    path.write_bytes(certificate.public_bytes(Encoding.PEM) + private)
+    return path
+
+
+def test_a_certificate_of_ones_own_must_be_named(project, tmp_path):
+    server = Server(make_certificate(tmp_path / "server.pem"))
+    change(project, endpoint=server.address)
+    own = {"PERENNIAL_KUBEFLOW_ENDPOINT": ""}
+    refused = perennial(project, "runs", **own)
+    assert refused.code == 4 and "certificate verify failed" in refused.error
+    change(project, ca_file="../server.pem")
+    assert perennial(project, "runs", **own).code == 0
+    change(project, ca_file="../none.pem")
+    missing = perennial(project, "runs", **own)
+    assert missing.code == 2 and "kubeflow.ca_file must be a file" in missing.error
+    server.stop()
 
 
 def test_an_installation_with_several_users_asks_for_a_namespace(project, server):
