@@ -156,7 +156,7 @@ class Connection:
             where,
             "must accept the call",
             reason,
-            "Correct what it names; kubeflow.endpoint must be of Kubeflow Pipelines 2.16 or newer.",
+            "Correct what it names; kubeflow.endpoint must be of Kubeflow Pipelines 2.17 or newer.",
         )
 
     def _silence(self, error: Exception) -> Exception:
