@@ -133,6 +133,9 @@ def accept_proposal(project: Project, why: str) -> SchemaProposal:
 def finish_acceptance(project: Project) -> SchemaProposal | None:
     """Finishes an acceptance that was interrupted, if there is one; gives it.
 
+    A package is never changed: of a project that is read from one, the acceptance is finished once
+    its package has the accepted schema.
+
     Raises:
         LedgerError: The ledger cannot be written.
     """
@@ -140,6 +143,8 @@ def finish_acceptance(project: Project) -> SchemaProposal | None:
     kept = proposals.newest()
     proposal = _parse(proposals, kept)
     if proposal is None or proposal.accepted is None:
+        return None
+    if project.package is not None and project.schema_digest() != _digest(proposal.text):
         return None
     # A file that is neither the one before nor the one after was written by a person since: it
     # stays.

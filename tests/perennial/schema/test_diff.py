@@ -14,6 +14,8 @@ from tensorflow_metadata.proto.v0 import schema_pb2, statistics_pb2
 
 from perennial.errors import ProjectError
 from perennial.ledger.events import Ledger
+from perennial.package.publish import publish_package
+from perennial.project import load_project
 from perennial.schema.description import describe_changes
 from perennial.schema.diff import find_refusal, reading_schema
 from perennial.schema.environments import serving_features
@@ -487,6 +489,23 @@ def test_an_acceptance_that_was_killed_is_finished_once(project, written, record
         assert project.schema_path.read_text() == text
         assert [body.why for body in accepted(project)] == ["killed"]
         assert read_proposal(project) is None
+
+
+def test_an_acceptance_waits_for_a_package_that_has_it(project):
+    """A run of an earlier package changes nothing of it, and a later one records the acceptance."""
+    offer(project)
+    kept = read_proposal(project)
+    earlier = load_project(str(publish_package(project).reference))
+    schema = earlier.schema_path.read_bytes()
+    accept_proposal(project, "meanwhile")
+    (project.state / "ledger.db").unlink()
+    after = hashlib.sha256(kept.text.encode()).hexdigest()
+    decided = SchemaAccepted(before=kept.before, after=after, changes=[], by="me", why="meanwhile")
+    write_proposal(project, kept.model_copy(update={"accepted": decided}).model_dump_json())
+    assert finish_acceptance(earlier) is None and accepted(project) == []
+    assert earlier.schema_path.read_bytes() == schema
+    finish_acceptance(load_project(str(publish_package(project).reference)))
+    assert [body.why for body in accepted(project)] == ["meanwhile"]
 
 
 def test_the_same_change_can_be_accepted_again_after_it_was_taken_back(project):
