@@ -1,7 +1,7 @@
 # One command for each job; those that need the environment make it first.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check bench lock format docs check-format check-lint check-types check-imports check-docs
+.PHONY: help setup demo test test-image check bench lock format docs check-format check-lint check-types check-imports check-docs
 MAKEFLAGS += --no-print-directory
 
 # The Python to make .venv with, such as PYTHON=python3.12; without it, PATH is searched.
@@ -9,7 +9,7 @@ PYTHON ?=
 RUN := .venv/bin/python
 
 help: ## list these targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
 
 setup: ## make .venv from requirements.lock; does nothing when that is done
 	@sh tools/set_up.sh "$(PYTHON)"
@@ -19,6 +19,10 @@ demo: setup ## land digits day by day, train, compare, serve
 
 test: setup ## run all tests, several files at once; ARGS="tests/setup -k word" runs some, one after the other
 	@$(RUN) -m pytest $(or $(ARGS),-n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder)
+
+test-image: setup ## build the image and run the loop and the server in it (as root; docs/image.md)
+	@sh tools/system-packages.sh image
+	@$(RUN) -m pytest -s $(ARGS) tests/infra/images/run_image.py
 
 check: setup ## format, lint, types, imports and docs; changes nothing
 	@$(MAKE) --keep-going check-format check-lint check-types check-imports check-docs

@@ -1,4 +1,4 @@
-"""Writes the bill of materials of an image, CycloneDX 1.6 as JSON:
+"""Writes the bill of materials of an image, CycloneDX 1.6 as JSON.
 
     python sbom.py PYTHON SYSTEM.TSV TARGET
 

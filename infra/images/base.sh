@@ -1,0 +1,11 @@
+#!/bin/sh
+# Makes a base image of Debian 13 from its packages, where none can be pulled:  sh infra/images/base.sh TAG
+#
+# Does nothing when the image is there already.
+set -eu
+! podman image exists "$1" || exit 0
+folder=$(mktemp -d)
+trap 'rm -rf "$folder"' EXIT
+debootstrap --variant=minbase trixie "$folder/root" >"$folder/log" || { tail "$folder/log" >&2 && exit 1; }
+rm -rf "$folder"/root/var/cache/apt/archives/*.deb "$folder"/root/var/lib/apt/lists/* "$folder"/root/var/log/*
+tar -C "$folder/root" -c . | podman import --quiet - "$1" >/dev/null

@@ -1,0 +1,152 @@
+"""The image itself, built and run as a cluster runs it; `make test-image` runs this file, `make test` does not.
+
+Every container is without network, capabilities, a writable root and an account of its own; only the project's
+state and /tmp can be written.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.conftest import Digits, make_digits
+
+pytestmark = pytest.mark.timeout(3600)
+ROOT = Path(__file__).parents[3]
+BASE, TAG = "localhost/perennial-base:trixie", "localhost/perennial:tested"
+ACCOUNT = 10001
+LARGEST_GB = 3.0
+LIMITS = (
+    *("--runtime", "runc", "--network=none", "--read-only", "--read-only-tmpfs=false"),
+    *("--tmpfs", "/tmp:rw,size=2g,mode=1777", "--cap-drop=ALL", "--user", f"{ACCOUNT}:0"),
+    *("--security-opt", "no-new-privileges"),
+    *("--ulimit", "nofile=20000:20000", "--ulimit", "nproc=1000:1000"),
+)
+ASK = """
+import json, sys, time, urllib.request
+import pyarrow.parquet as pq
+rows = pq.read_table(sys.argv[1])["image"].to_pylist()[:5]
+body = json.dumps({"instances": [{"image": row} for row in rows]}).encode()
+for _ in range(600):
+    try:
+        urllib.request.urlopen("http://127.0.0.1:8080/v2/models/digits/ready", timeout=5)
+        break
+    except OSError:
+        time.sleep(0.2)
+request = urllib.request.Request(
+    "http://127.0.0.1:8080/v1/models/digits:predict", body, {"Content-Type": "application/json"})
+print(urllib.request.urlopen(request, timeout=60).read().decode())
+"""
+
+
+def command(*arguments: str | Path, check: bool = True) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run([*map(str, arguments)], cwd=ROOT, capture_output=True, text=True)
+    assert not check or done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
+    return done
+
+
+@dataclass(frozen=True)
+class Container:
+    """The project that containers work on; its folder can be read, its state written."""
+
+    digits: Digits
+
+    @property
+    def options(self) -> list[str]:
+        folder = self.digits.folder
+        volumes = (f"{folder}:/project:ro", f"{folder / '.perennial'}:/project/.perennial:rw")
+        return [*LIMITS, *(part for volume in volumes for part in ("--volume", volume))]
+
+    def run(self, *arguments: str) -> str:
+        return command("podman", "run", "--rm", *self.options, TAG, *arguments).stdout
+
+
+@pytest.fixture(scope="module")
+def image() -> dict:
+    """Builds the image; gives what podman knows of it."""
+    command("sh", "infra/images/base.sh", BASE)
+    began = time.monotonic()
+    built = subprocess.run(
+        ["sh", "infra/images/build.sh", TAG],
+        cwd=ROOT,
+        env={**os.environ, "BASE": BASE},
+        capture_output=True,
+        text=True,
+    )
+    assert built.returncode == 0, built.stderr[-4000:]
+    (facts,) = json.loads(command("podman", "image", "inspect", TAG).stdout)
+    print(
+        f"\nimage: {facts['Size'] / 1e9:.2f} GB, made in {time.monotonic() - began:.0f} s, "
+        f"{facts['Digest']}"
+    )
+    return facts
+
+
+@pytest.fixture(scope="module")
+def container(image, tmp_path_factory) -> Iterator[Container]:
+    digits = make_digits(tmp_path_factory.mktemp("image") / "digits")
+    state = digits.folder / ".perennial"
+    state.mkdir()
+    os.chown(state, ACCOUNT, 0)
+    for folder in (digits.folder, *digits.folder.parents[:3]):
+        if folder.is_relative_to("/tmp") and folder != Path("/tmp"):
+            folder.chmod(0o755)
+    yield Container(digits)
+
+
+def test_it_says_what_it_is_and_is_not_too_large(image):
+    assert image["Config"]["User"] == "10001:0"
+    labels = image["Config"]["Labels"]
+    commit = command("git", "rev-parse", "HEAD").stdout.strip()
+    assert labels["org.opencontainers.image.revision"].removesuffix("-modified") == commit
+    assert image["Size"] < LARGEST_GB * 1e9
+
+
+def test_nothing_that_builds_is_in_it(container):
+    tools = "for tool in cc gcc g++ make ld uv pip; do ! command -v $tool || exit 1; done"
+    assert container.run("sh", "-c", tools) == ""
+
+
+def test_its_own_tfdv_loads_without_the_stand_in(container):
+    code = (
+        "import sys, tensorflow_data_validation as tfdv, ml_metadata\n"
+        "print(*sys.version_info[:2], tfdv.__version__, ml_metadata.__version__)"
+    )
+    assert container.run("python", "-c", code).split() == ["3", "13", "1.21.0", "1.21.0"]
+
+
+def test_the_bill_of_materials_names_python_and_system_packages(container):
+    bill = json.loads(container.run("cat", "/usr/share/sbom/perennial.cdx.json"))
+    assert bill["bomFormat"] == "CycloneDX"
+    names = {part["name"]: part["version"] for part in bill["components"]}
+    assert names["tensorflow"] == "2.21.0"
+    assert {"libc6", "python3.13", "perennial", "tfx"} <= set(names)
+    assert not {"pytest", "g++", "uv", "mypy"} & set(names)
+
+
+@pytest.mark.parametrize("day", [1, 2])
+def test_the_loop_runs(container, day):
+    container.digits.land("--days", str(day))
+    began = time.monotonic()
+    result = json.loads(container.run("perennial", "run", "/project", "--json").splitlines()[-1])
+    print(f"\nday {day}: {result['outcome']} in {time.monotonic() - began:.0f} s")
+    assert result["outcome"] in (("promoted",) if day == 1 else ("promoted", "kept_champion"))
+    assert result["new_spans"] == [f"2026-01-0{day}"]
+
+
+def test_the_same_image_serves(container):
+    serve = ("perennial", "serve", "/project", "--port", "8080")
+    name = command("podman", "run", "--detach", *container.options, TAG, *serve).stdout.strip()
+    try:
+        data = "/project/data/2026-01-01.parquet"
+        answer = command("podman", "exec", name, "python", "-c", ASK, data).stdout
+        assert len(json.loads(answer)["predictions"]) == 5
+    finally:
+        command("podman", "rm", "--force", name)
