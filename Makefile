@@ -22,7 +22,7 @@ test: setup ## run all tests, several files at once; ARGS="tests/setup -k word" 
 
 test-image: setup ## build the image and run the loop and the server in it (as root; docs/image.md)
 	@sh tools/system-packages.sh image
-	@$(RUN) -m pytest -s $(ARGS) tests/infra/images/run_image.py
+	@$(RUN) -m pytest -s $(ARGS) tests/infra/run_image.py
 
 check: setup ## format, lint, types, imports and docs; changes nothing
 	@$(MAKE) --keep-going check-format check-lint check-types check-imports check-docs

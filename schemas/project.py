@@ -864,7 +864,11 @@ class KubeflowSettings(Settings):
         "`perennial schedule set` converts to it.",
     )
     image: str | None = Field(
-        None, description="Image of every step; none: perennial with this version's tag."
+        None,
+        pattern=r"^[^\s@]+(@sha256:[0-9a-f]{64}|:\w[\w.-]*)$",
+        description="Image of every step, by its digest (`NAME@sha256:…`) or by a tag, which can "
+        "come to mean another image: `perennial compile` warns. None: perennial with this "
+        "version's tag.",
     )
     project: str | None = Field(
         None, description="Path of the project folder inside the image or a mounted volume."

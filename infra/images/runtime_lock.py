@@ -1,4 +1,4 @@
-"""Prints the part of requirements.lock that runs, without the development tools:
+"""Prints the part of requirements.lock that runs, without the development tools.
 
     python runtime_lock.py requirements.in requirements.lock
 

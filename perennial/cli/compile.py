@@ -14,6 +14,7 @@ Output = Annotated[Path, typer.Option("--output", "-o", help="File to write.")]
 
 def compile(folder: Folder, output: Output = Path("pipeline.yaml")) -> None:
     """Write the pipeline that the project's settings ask for, as Kubeflow IR YAML."""
+    from components.kubeflow import IMAGE
     from perennial.project import load_project
     from perennial.training.stages import choose_stages
     from pipelines.cluster import BACKEND, count_pods
@@ -29,3 +30,10 @@ def compile(folder: Folder, output: Output = Path("pipeline.yaml")) -> None:
         f"a run with one new span that trains {instances} instance{'s' * (instances != 1)} and "
         f"promotes: {pods} pods"
     )
+    image = settings.kubeflow.image or IMAGE
+    if "@sha256:" not in image:
+        typer.echo(
+            f"warning: {image} is named by a tag, so steps of one run may come from different "
+            "images. Set kubeflow.image to NAME@sha256:…, as docs/image.md shows.",
+            err=True,
+        )

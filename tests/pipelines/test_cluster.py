@@ -4,7 +4,10 @@ from pathlib import Path
 
 import pytest
 import yaml
+from pydantic import ValidationError
+from typer.testing import CliRunner
 
+from perennial.cli.main import app
 from perennial.ledger.task_lease import RUN_VARIABLE
 from perennial.project import load_project
 from perennial.training.stages import OPTIONAL_STEPS, Stages
@@ -17,6 +20,7 @@ from schemas.project import (
     TolerationSettings,
     VolumeSettings,
 )
+from tests.perennial.folders import make_project
 from tests.pipelines.test_stages import ALWAYS, tasks
 
 ROOT = Path(__file__).parents[2]
@@ -203,3 +207,23 @@ def test_every_task_learns_its_run_from_its_pod(asked):
     assert set(surroundings) == set(spec["deploymentSpec"]["executors"])
     field = {"name": RUN_VARIABLE, "fieldPath": "metadata.labels['pipeline/runid']"}
     assert all(one["fieldPathAsEnv"] == [field] for one in surroundings.values())
+
+
+DIGEST = "registry.example:5000/team/perennial@sha256:" + "a" * 64
+
+
+@pytest.mark.parametrize("image", ["perennial:1.0", DIGEST])
+def test_the_image_is_pinned_by_its_digest_and_a_tag_is_a_warning(tmp_path, image):
+    project = make_project(tmp_path / "digits", kubeflow={"image": image})
+    target = tmp_path / "pipeline.yaml"
+    done = CliRunner().invoke(app, ["compile", str(project.folder), "-o", str(target)])
+    assert done.exit_code == 0, done.output
+    assert ("is named by a tag" in done.stderr) == (image != DIGEST)
+    spec, _ = yaml.load_all(target.read_text(), yaml.CSafeLoader)
+    assert {container["image"] for container in executors(spec).values()} == {image}
+
+
+@pytest.mark.parametrize("image", ["perennial", "registry.example:5000/perennial", "p@sha256:12"])
+def test_an_image_without_tag_and_digest_is_refused(image):
+    with pytest.raises(ValidationError, match="image"):
+        KubeflowSettings(image=image)

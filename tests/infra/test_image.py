@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[2]
 IMAGES = ROOT / "infra" / "images"
 DOCKERFILE = (IMAGES / "Dockerfile").read_text()
 INSTRUCTIONS = [

@@ -19,7 +19,7 @@ import pytest
 from tests.e2e.conftest import Digits, make_digits
 
 pytestmark = pytest.mark.timeout(3600)
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[2]
 BASE, TAG = "localhost/perennial-base:trixie", "localhost/perennial:tested"
 ACCOUNT = 10001
 LARGEST_GB = 3.0
