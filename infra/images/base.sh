@@ -6,6 +6,6 @@ set -eu
 ! podman image exists "$1" || exit 0
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
-debootstrap --variant=minbase trixie "$folder/root" >"$folder/log" || { tail "$folder/log" >&2 && exit 1; }
-rm -rf "$folder"/root/var/cache/apt/archives/*.deb "$folder"/root/var/lib/apt/lists/* "$folder"/root/var/log/*
-tar -C "$folder/root" -c . | podman import --quiet - "$1" >/dev/null
+debootstrap --variant=minbase trixie "$folder/tree" >"$folder/log" || { tail "$folder/log" >&2 && exit 1; }
+rm -rf "$folder"/tree/var/cache/apt/archives/*.deb "$folder"/tree/var/lib/apt/lists/* "$folder"/tree/var/log/*
+tar -C "$folder/tree" -c . | podman import --quiet - "$1" >/dev/null
