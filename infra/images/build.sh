@@ -26,3 +26,7 @@ buildah bud --quiet --isolation chroot --layers "$@" \
     --build-arg "BASE=$BASE" --build-arg "PYTHON=${PYTHON:-python3.13}" \
     --build-arg "VERSION=$version" --build-arg "COMMIT=$commit" \
     --ignorefile infra/images/Dockerfile.dockerignore --file infra/images/Dockerfile --tag "$tag" .
+# Again, since buildah 1.28 takes a label from its cache whatever the argument in it says now.
+container=$(buildah from --pull-never "$tag")
+buildah config --label "org.opencontainers.image.version=$version" --label "org.opencontainers.image.revision=$commit" "$container"
+buildah commit --quiet --rm "$container" "$tag"
