@@ -92,7 +92,9 @@ def end_run(project: Project, results: Results, run: str, fence: int | None) -> 
     except Exception as error:  # a report that cannot be made must not hide why the run failed
         if not reasons:  # it did not fail: another attempt makes the report
             raise
-        known = replace(known, reasons=[*reasons, _lacking(error)])
+        # A root that fails is most likely why the run failed, and has been told.
+        same = isinstance(error, StoreError | OSError) and failure is not None and not failure.final
+        known = replace(known, reasons=reasons if same else [*reasons, _lacking(error)])
     return conclude_run(project, run, outcome, known)
 
 
