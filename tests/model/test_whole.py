@@ -1,0 +1,239 @@
+"""Everything that can happen to a project, in any order: what must hold afterwards does hold.
+
+Hypothesis draws what happens: spans land and are corrected, runs start side by side, are killed
+where they stand or sleep through their lease, people decide, promote, roll back and clean, the
+clock is set back, the ledger is migrated. The model beside it (`world.py`) is plain: which version
+of which span is in which state, who holds the lease, what serves.
+
+`make hunt` draws others, for minutes.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import tempfile
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from tests.model.steps import GATE, VERDICTS
+from tests.model.workers import Worker
+from tests.model.world import World, replaced
+
+MOST_POINTS = 60  # a run passes so many, or a few more
+NAMES = [f"2026-01-0{day}" for day in range(1, 6)]
+POINTS = st.sampled_from(range(MOST_POINTS))
+AT_ONCE = 3
+
+
+
+class Asked(NamedTuple):
+    """What a run is asked, by what has just landed, and where it is."""
+
+    gate: str
+    corrected: str | None  # the span that has just landed with other contents
+    retrain: bool
+    elsewhere: bool
+
+
+ASKED = st.builds(
+    Asked,
+    gate=st.sampled_from(GATE),
+    corrected=st.sampled_from([*NAMES, None, None]),
+    retrain=st.booleans(),
+    elsewhere=st.booleans(),
+)
+
+
+class Project(RuleBasedStateMachine):
+    """What happens to a project; the places of its ledger and its root are set by the tests."""
+
+    registry: Path
+    new_ledger: Any = staticmethod(lambda: None)
+    new_root: Any = staticmethod(lambda: None)
+
+    @initialize()
+    def begin(self) -> None:
+        """Makes the project."""
+        self.folder = Path(tempfile.mkdtemp(prefix="model-"))
+        self.world = World(
+            self.folder / "project", self.new_ledger(), self.registry, self.new_root()
+        )
+        self.corrections = 9
+        self.replaced = replaced(self.world)
+        self.replaced.__enter__()
+        for name in NAMES[:2]:
+            self.world.land(name, "good 0")
+
+    @rule(
+        name=st.sampled_from(NAMES),
+        word=st.sampled_from(["good", "good", "good", *VERDICTS]),
+        number=st.integers(0, 2),
+        seconds_back=st.sampled_from([0, 0, 86400]),
+    )
+    def land(self, name: str, word: str, number: int, seconds_back: int) -> None:
+        """A span lands, or lands again with other contents, which may have an older date."""
+        self.world.land(name, f"{word} {number}", seconds_back)
+        self.world.check(None)
+
+    @precondition(lambda self: self.world.landed())
+    @rule(data=st.data())
+    def land_again(self, data: Any) -> None:
+        """A span lands again as it is."""
+        self.world.land_again(data.draw(st.sampled_from(self.world.landed())))
+        self.world.check(None)
+
+    @rule(asked=ASKED)
+    def run(self, asked: Asked) -> None:
+        """A run starts and goes on to its end, if it may."""
+        self.world.finish(self._start(asked))
+
+    @precondition(lambda self: len(self.world.workers) < AT_ONCE)
+    @rule(asked=ASKED, points=POINTS)
+    def start_run(self, asked: Asked, points: int) -> None:
+        """A run starts, and stands still somewhere."""
+        self.world.advance(self._start(asked), points)
+
+    @rule(asked=ASKED, points=POINTS)
+    def kill_run(self, asked: Asked, points: int) -> None:
+        """A run starts, and is killed somewhere."""
+        self._kill(self._start(asked), points)
+
+    @precondition(lambda self: self.world.workers)
+    @rule(asked=ASKED, points=POINTS)
+    def take_over(self, asked: Asked, points: int) -> None:
+        """Whoever holds the lease sleeps for too long; another run starts, and stands somewhere."""
+        self.world.sleep()
+        self.world.advance(self._start(asked), points)
+
+    @precondition(lambda self: len(self.world.workers) < AT_ONCE)
+    @rule(days=st.sampled_from([1, 30]), points=POINTS)
+    def start_clean(self, days: int, points: int) -> None:
+        """A person cleans up; that may stand still, too."""
+        prepared = self.world.prepared()
+        worker = self.world.start_clean(days)
+        self.world.advance(worker, points)
+        self._check_cleaned(prepared)
+
+    @rule(days=st.sampled_from([1, 30]))
+    def clean(self, days: int) -> None:
+        """A person cleans up, to the end."""
+        prepared = self.world.prepared()
+        self.world.finish(self.world.start_clean(days))
+        self._check_cleaned(prepared)
+
+    @precondition(lambda self: self.world.workers)
+    @rule(data=st.data(), points=POINTS)
+    def go_on(self, data: Any, points: int) -> None:
+        """One that stood still goes on, perhaps after another took over; and stands again."""
+        self.world.advance(self._choose(data), points)
+
+    @precondition(lambda self: self.world.workers)
+    @rule(data=st.data())
+    def finish(self, data: Any) -> None:
+        """One that stood still goes on to its end."""
+        self.world.finish(self._choose(data))
+
+    @precondition(lambda self: self.world.workers)
+    @rule(data=st.data(), points=POINTS)
+    def kill(self, data: Any, points: int) -> None:
+        """One that stood still goes on, and is killed somewhere."""
+        self._kill(self._choose(data), points)
+
+    @rule(what=st.sampled_from(["sleep", "months", "hour back", "days back", "day on", "migrate"]))
+    def pass_time(self, what: str) -> None:
+        """Time passes: the lease runs out, all becomes older, the clock is set, an upgrade comes."""
+        if what == "sleep":
+            self.world.sleep()
+        elif what == "months":
+            self.world.let_months_pass()
+        elif what == "migrate":
+            if not self.world.workers:
+                self.world.migrate()
+        else:
+            self.world.clock += timedelta(hours={"hour back": -1, "days back": -48, "day on": 30}[what])
+
+    @precondition(lambda self: self.world.judged())
+    @rule(act=st.sampled_from(["release", "judge", "reject"]), data=st.data())
+    def decide(self, act: Any, data: Any) -> None:
+        """A person decides about a span."""
+        self.world.decide(act, data.draw(st.sampled_from(self.world.judged())))
+
+    @rule(number=st.sampled_from(["newest", "1", "2", "earlier"]))
+    def deploy(self, number: str) -> None:
+        """A person promotes a version, or rolls back."""
+        if number == "earlier":
+            self.world.roll_back()
+        else:
+            self.world.promote(None if number == "newest" else number)
+
+    def teardown(self) -> None:
+        """Lets everything come to rest, and looks at it once more."""
+        if not hasattr(self, "world"):
+            return
+        try:
+            if sys.exc_info()[0] is None:
+                self.world.settle()
+        finally:
+            self.world.close()
+            self.replaced.__exit__(None, None, None)
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _start(self, asked: Asked) -> Worker:
+        if asked.corrected is not None:
+            self.corrections += 1
+            self.world.land(asked.corrected, f"good {self.corrections}")
+        return self.world.start_run(asked.gate, asked.retrain, asked.elsewhere)
+
+    def _kill(self, worker: Worker, points: int) -> None:
+        self.world.advance(worker, points, anywhere=True)
+        if not worker.ended:
+            self.world.kill(worker)
+
+    def _choose(self, data: Any) -> Worker:
+        workers = self.world.workers
+        number: int = data.draw(st.integers(0, len(workers) - 1))
+        return workers[number]
+
+    def _check_cleaned(self, prepared: set[Any]) -> None:
+        kept = self.world.prepared()
+        assert prepared <= kept, "clean removed what the window needs"
+        self.world.check_kept()
+
+
+def _hold_whatever_happens(machine: type[Project], examples: int) -> None:
+    steady = settings.get_profile("steady") is settings.default
+    run_state_machine_as_test(
+        machine,
+        settings=settings(
+            max_examples=examples if steady else 10 * examples,
+            stateful_step_count=20 if steady else 50,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )
+
+
+def test_of_sqlite(blank_registry):
+    class OfSqlite(Project):
+        registry = blank_registry
+
+    _hold_whatever_happens(OfSqlite, 15)
+
+
+def test_of_postgresql(blank_registry, postgres):
+    class OfPostgresql(Project):
+        registry = blank_registry
+        new_ledger = staticmethod(postgres.new_ledger)
+
+    _hold_whatever_happens(OfPostgresql, 10)
