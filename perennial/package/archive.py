@@ -139,8 +139,7 @@ def unpack(archive: Archive, folder: Path) -> None:
             path = temporary / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(data)
-            path.chmod(0o444)  # an edit here would be lost
-        temporary.chmod(0o755)
+            path.chmod(0o400)  # an edit here would be lost, and settings may hold a password
         _replace(temporary, folder, contents)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

@@ -71,8 +71,12 @@ class Objects(ABC):
         """Reads an object; None where there is none."""
 
     @abstractmethod
-    def write_once(self, name: str, data: bytes) -> bool:
-        """Writes an object unless there is one of that name; tells whether it did."""
+    def write_once(self, name: str, data: bytes, private: bool = False) -> bool:
+        """Writes an object unless there is one of that name; tells whether it did.
+
+        In a folder, only this account may read one that is `private`; on a server, its rights are
+        the store's.
+        """
 
     @abstractmethod
     def write_file_once(self, name: str, write: Callable[[Path], object]) -> bool:
@@ -140,8 +144,9 @@ class FolderObjects(Objects):
             return None
 
     @override
-    def write_once(self, name: str, data: bytes) -> bool:
-        return self._publish(name, lambda temporary: temporary.write_bytes(data))
+    def write_once(self, name: str, data: bytes, private: bool = False) -> bool:
+        mode = 0o600 if private else 0o644
+        return self._publish(name, lambda temporary: temporary.write_bytes(data), mode)
 
     @override
     def write_file_once(self, name: str, write: Callable[[Path], object]) -> bool:
@@ -208,11 +213,11 @@ class FolderObjects(Objects):
         finally:
             os.unlink(path)
 
-    def _publish(self, name: str, write: Callable[[Path], object]) -> bool:
+    def _publish(self, name: str, write: Callable[[Path], object], mode: int = 0o644) -> bool:
         """Writes aside, flushes, and links under its name, which fails where there is one."""
         with self.temporary(name) as temporary:
             write(temporary)
-            temporary.chmod(0o644)
+            temporary.chmod(mode)
             _flush(temporary)
             try:
                 os.link(temporary, self._folder / name)
@@ -249,7 +254,7 @@ class RemoteObjects(Objects):
             return data
 
     @override
-    def write_once(self, name: str, data: bytes) -> bool:
+    def write_once(self, name: str, data: bytes, private: bool = False) -> bool:
         return self._create(
             name, lambda: self._system.pipe_file(self._at(name), data, mode="create")
         )

@@ -37,7 +37,6 @@ POINTS = st.sampled_from(range(MOST_POINTS))
 AT_ONCE = 3
 
 
-
 class Asked(NamedTuple):
     """What a run is asked, by what has just landed, and where it is."""
 
@@ -162,7 +161,9 @@ class Project(RuleBasedStateMachine):
             if not self.world.workers:
                 self.world.migrate()
         else:
-            self.world.clock += timedelta(hours={"hour back": -1, "days back": -48, "day on": 30}[what])
+            self.world.clock += timedelta(
+                hours={"hour back": -1, "days back": -48, "day on": 30}[what]
+            )
 
     @precondition(lambda self: self.world.judged())
     @rule(act=st.sampled_from(["release", "judge", "reject"]), data=st.data())

@@ -184,16 +184,12 @@ class World:
         except PerennialError as error:
             self.check(None)
             possible = [each for each in self._states if each.name == name]
-            needed = (
-                ({"release", "judge"} & {act}
-                and {"quarantined"})
-                or {
-                    "quarantined",
-                    "reopened",
-                    "released",
-                    "accepted",
-                }
-            )
+            needed = ({"release", "judge"} & {act} and {"quarantined"}) or {
+                "quarantined",
+                "reopened",
+                "released",
+                "accepted",
+            }
             held = {self._states[each] for each in possible}
             torn = act == "release" and "readable" in str(error)
             assert torn or not held & needed, f"{act} {name} was refused: {error}"

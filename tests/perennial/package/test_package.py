@@ -118,6 +118,19 @@ def test_a_link_to_a_secret_is_refused_and_the_example_of_one_is_not(project, tm
         package(project)
 
 
+def test_only_this_account_reads_a_package_and_no_password_leaves_the_machine(tmp_path):
+    """Settings of one machine may hold the password of a database."""
+    ledger = {"url": "postgresql://me:hunter2@db.example/ledger"}
+    private = make_project(tmp_path / "private", ledger=ledger)
+    opened = load_project(str(package(private).reference))
+    stored = [path for path in opened.state.rglob("*") if path.is_file()]
+    assert stored and not any(path.stat().st_mode & 0o077 for path in stored)
+    shared = make_project(tmp_path / "shared", ledger=ledger, root="memory://models")
+    with pytest.raises(ProjectError, match="must hold no password, as its package") as refused:
+        package(shared)
+    assert "PERENNIAL_LEDGER_URL" in str(refused.value) and "hunter2" not in str(refused.value)
+
+
 def test_what_is_too_large_names_its_largest_files(project, monkeypatch):
     monkeypatch.setattr(contents_module, "LARGEST", 2**20)
     write(project, small__txt="x", large__txt="x" * 2**19, larger__txt="x" * 2**20)
