@@ -68,7 +68,8 @@ def compile_up_to_training(project, path: Path) -> None:
             attempt=0,
         ).outputs
         with dsl.If(selected["Output"] == "train"):  # kfp.local finds no output of another name
-            _train_models(project, stages, selected, _validate_window(project, selected, None))
+            validated = _validate_window(project, selected, None)
+            _train_models(project, stages, selected, validated, None)
 
     compiler.Compiler().compile(pipeline, str(path))
 
