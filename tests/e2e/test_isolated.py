@@ -59,6 +59,10 @@ class Machine:
     proxy: FaultyProxy
     places: dict[str, str] = field(default_factory=dict)
 
+    def is_held(self) -> bool:
+        lease = self.ledger.lease()
+        return lease is not None and not lease.released
+
     def start(self) -> subprocess.Popen:
         return subprocess.Popen(
             [PERENNIAL, "run", self.digits.folder, "--isolated", "--json"],
@@ -220,7 +224,7 @@ def test_the_next_run_finishes_through_slow_cut_and_refused_requests_and_another
     machine.proxy.share = 0.15
     try:
         running = machine.start()
-        wait_for(lambda: machine.ledger.lease() is not None, 60)
+        wait_for(machine.is_held, 60)
         code, refused, _ = machine.run()
         assert code == 1 and "one run at a time" in refused["reasons"][0]
         code, result, printed = ended(running)
