@@ -1,7 +1,7 @@
 # One command for each job; those that need the environment make it first.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-image check bench lock format docs check-format check-lint check-types check-imports check-docs
+.PHONY: help setup demo test hunt test-image check bench lock format docs check-format check-lint check-types check-imports check-docs
 MAKEFLAGS += --no-print-directory
 
 # The Python to make .venv with, such as PYTHON=python3.12; without it, PATH is searched.
@@ -23,6 +23,9 @@ test: setup ## run all tests, several files at once; ARGS="tests/setup -k word" 
 test-image: setup ## build the image and run the loop and the server in it (as root; docs/image.md)
 	@sh tools/system-packages.sh image
 	@$(RUN) -m pytest -s $(ARGS) tests/infra/run_image.py
+
+hunt: setup ## try random histories of a project for MINUTES=10; stop at the first that breaks a promise, with its seed
+	@MINUTES=$(MINUTES) sh tools/hunt.sh $(RUN)
 
 check: setup ## format, lint, types, imports and docs; changes nothing
 	@$(MAKE) --keep-going check-format check-lint check-types check-imports check-docs
