@@ -8,7 +8,7 @@ compares, and whether it can be served. The report is a line, because it decides
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,11 +18,12 @@ from components.prepare_span.component import prepare_span
 from components.push_model.component import push_model
 from components.register_model.component import register_model
 from components.select_spans.component import select_spans
-from components.stored_step import StagedTask, StoredStep
+from components.stored_step import StoredStep
 from components.validate_data.component import validate_data
-from perennial.errors import PerennialError
+from perennial.ledger.task_lease import RUN_VARIABLE
 from perennial.project import Project, load_project
-from perennial.runner.task import TaskFailure, describe_failure
+from perennial.results.store import Results
+from perennial.runner.task import TaskFailure
 from perennial.storage.digests import digest_folder
 from perennial.training.artifacts import SAVED_MODEL
 from perennial.training.stages import choose_stages
@@ -33,12 +34,13 @@ from schemas.records import (
     Criterion,
     Decision,
     Evaluation,
-    Selection,
+    Reference,
     ServingCheck,
     Span,
     SpanValidation,
     Validation,
 )
+from tests.model.workers import task_here, worker_here
 from tests.perennial.judged import PASSED, evaluation, saved_model
 
 _CONTENTS = "contents"  # file with the bytes that a span was ingested from
@@ -83,37 +85,50 @@ class FileArtifact:
 
 
 class SteppedRun:
-    """Takes the place of `perennial.runner.local_run.LocalRun`: the steps, one after the other."""
+    """Takes the place of `perennial.runner.local_run.LocalRun`: the steps, one after the other.
+
+    Attributes:
+        failures: What ended the steps that failed.
+        error: The last of the errors.
+    """
 
     made_up: MadeUp  # of the test that goes on
     places: itertools.count[int] = itertools.count()
 
-    def __init__(self, folder: Path, **_: Any) -> None:
+    def __init__(self, folder: Path, environment: Mapping[str, str], **_: Any) -> None:
         self._folder = folder / "files"
         self._step = "select_spans"
+        self._run_name = environment[RUN_VARIABLE]
         self.failures: list[TaskFailure] = []
-        self.outputs: dict[str, dict[str, Any]] = {}
+        self.error: Exception | None = None
 
     def kill(self) -> None:
         """Ends the steps that go on, of which there are none while another thread calls."""
 
     def execute(self, arguments: dict[str, Any]) -> bool:
-        """Runs the pipeline to its end; tells whether every step succeeded."""
+        """Runs the pipeline to its end, and its exit task; tells whether every step succeeded."""
+        worker = worker_here()
+        assert worker is not None
+        worker.task_of = self._run_name
         try:
-            self._run(arguments["project"], arguments)
-        except (PerennialError, OSError, ValueError) as error:
-            self.failures.append(describe_failure(self._step, error))
-            return False
-        return True
+            for part in (lambda: self._run(**arguments), lambda: self._conclude(**arguments)):
+                try:
+                    part()
+                except Exception as error:  # whatever it is, the step's process ends by it
+                    self.error = error
+                    self.failures.append(TaskFailure(str(error), 1, self._step))
+        finally:
+            worker.task_of = None
+        return not self.failures
 
-    def _run(self, project: str, arguments: dict[str, Any]) -> None:
+    def _run(self, project: str, **arguments: Any) -> None:
         selection = self._artifact()
         stages = choose_stages(load_project(project)).names
-        work, pending, champion, *_ = self._do(
-            select_spans, selection=selection, stages=stages, job="", **arguments
+        chosen: tuple[Any, ...] = self._do(
+            select_spans, project=project, selection=selection, stages=stages, **arguments
         )
+        work, pending, champion, *_ = chosen
         if work != "train":
-            self._conclude(project, "nothing_new", selection)
             return
         for span in pending:
             made = {"checked": self._artifact(), "statistics": self._artifact()}
@@ -124,71 +139,38 @@ class SteppedRun:
         accepted = self._do(
             validate_data, project=project, digest=digest, selection=selection, **outputs
         )
-        self.outputs["validate_data"] = {"validation": validation}
-        chosen = self._note_validation(project, selection, validation)
+        self._note_validation(project, validation)
         if accepted != "accepted":
-            self._conclude(project, "data_rejected", selection, validation=validation)
             return
-        self._judge(project, chosen, champion, selection, window, validation)
-
-    def _judge(
-        self,
-        project: str,
-        chosen: Selection,
-        champion: dict[str, Any],
-        selection: FileArtifact,
-        window: FileArtifact,
-        validation: FileArtifact,
-    ) -> None:
-        """Trains, compares, registers, and deploys where the gate says so."""
         evaluated, model, decision, check = (self._artifact() for _ in range(4))
-        self._step = "train_model"
-        train(project, chosen, champion, window, validation, evaluated, model)
+        self._step = "evaluate_model"
+        train(project, selection, champion, window, validation, evaluated, model)
         self._step = "decide_promotion"
         answer = decide(project, self.made_up.gate, evaluated, decision)
-        version = self._do(
-            register_model,
-            project=project,
-            selection=selection,
-            evaluation=evaluated,
-            decision=decision,
-            model=model,
-        )
-        known = {"validation": validation, "evaluation": evaluated, "decision": decision}
+        made = {"evaluation": evaluated, "decision": decision, "model": model}
+        version = self._do(register_model, project=project, selection=selection, **made)
         if answer != "promote":
-            self._conclude(project, "kept_champion", selection, version=version, **known)
             return
         self._step = "validate_serving"
         answer_requests(project, version, check)
         pushed = {"version": version, "serving_check": check}
         self._do(push_model, project=project, selection=selection, **pushed)
-        self._conclude(project, "promoted", selection, **pushed, **known)
 
-    def _conclude(
-        self, project: str, outcome: str, selection: FileArtifact, **findings: Any
-    ) -> None:
-        self._do(
-            conclude_run,
-            project=project,
-            outcome=outcome,
-            selection=selection,
-            report=self._artifact(),
-            **findings,
-        )
+    def _conclude(self, project: str, **_: Any) -> None:
+        self._do(conclude_run, project=project, report=self._artifact())
 
-    def _note_validation(
-        self, project: str, selection: FileArtifact, validation: FileArtifact
-    ) -> Selection:
+    def _note_validation(self, project: str, validation: FileArtifact) -> None:
         """Notes what the run gives to training as new."""
-        with StagedTask(project) as task:
-            chosen = Selection.read(task.input(selection))
-            judged = Validation.read(task.input(validation)).spans
-        trained = self.made_up.runs.setdefault(chosen.run, Trained())
-        trained.judged = [span for span in judged if span.new]
+        reference = Reference.read(Path(validation.path))
+        opened = load_project(project)
+        results = Results(opened.root, opened.state)
+        folder = self._folder / f"{next(self.places)}-validation"
+        results.stage(reference, folder)
+        trained = self.made_up.runs.setdefault(self._run_name, Trained())
+        trained.judged = [span for span in Validation.read(folder).spans if span.new]
         trained.new = {
             (span.span.name, span.span.fingerprint) for span in trained.judged if span.in_window
         }
-        return chosen
 
     def _do(self, component: Any, **arguments: Any) -> Any:
         self._step = component.python_func.__name__
@@ -201,7 +183,7 @@ class SteppedRun:
 
 def train(
     project: str,
-    chosen: Selection,
+    selection: FileArtifact,
     champion: dict[str, Any],
     window: FileArtifact,
     validation: FileArtifact,
@@ -209,9 +191,10 @@ def train(
     model: FileArtifact,
 ) -> None:
     """Trains and compares: the same window and seed give the same bytes."""
-    digest = load_project(project).digest_of("train_model")
+    digest = load_project(project).digest_of("evaluate_model")
     outputs = {"evaluation": evaluated, "model": model}
-    with StoredStep(project, "train_model", digest, **outputs) as step:
+    with StoredStep(project, "evaluate_model", digest, **outputs) as step:
+        chosen = step.selection(selection)
         if step.is_kept(champion, chosen.seed, window, validation):
             return
         spans = [span.span for span in Validation.read(step.input(validation)).spans]
@@ -330,4 +313,6 @@ def replacements() -> list[tuple[str, str, Callable[..., Any]]]:
         ("components.conclude_run.step", "render_report", lambda facts: "a report"),
         ("pipelines.compile", "compile_pipeline", lambda *args, **kwargs: None),
         ("perennial.runner.local_run", "LocalRun", SteppedRun),
+        ("components.stored_step", "current_run", task_here),
+        ("components.conclude_run.ending", "current_run", task_here),
     ]

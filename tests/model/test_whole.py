@@ -38,12 +38,12 @@ AT_ONCE = 3
 
 
 class Asked(NamedTuple):
-    """What a run is asked, by what has just landed, and where it is."""
+    """What a run is asked, by what has just landed, and where it is: on this machine, or in pods."""
 
     gate: str
     corrected: str | None  # the span that has just landed with other contents
     retrain: bool
-    elsewhere: bool
+    in_pods: bool
 
 
 ASKED = st.builds(
@@ -51,7 +51,7 @@ ASKED = st.builds(
     gate=st.sampled_from(GATE),
     corrected=st.sampled_from([*NAMES, None, None]),
     retrain=st.booleans(),
-    elsewhere=st.sampled_from([False, False, False, True]),
+    in_pods=st.booleans(),
 )
 
 
@@ -195,7 +195,7 @@ class Project(RuleBasedStateMachine):
         if asked.corrected is not None:
             self.corrections += 1
             self.world.land(asked.corrected, f"good {self.corrections}")
-        return self.world.start_run(asked.gate, asked.retrain, asked.elsewhere)
+        return self.world.start_run(asked.gate, asked.retrain, asked.in_pods)
 
     def _kill(self, worker: Worker, points: int) -> None:
         self.world.advance(worker, points, anywhere=True)

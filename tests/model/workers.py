@@ -19,7 +19,7 @@ from typing import Any
 from perennial.ledger.owner import this_process
 from schemas.records import LeaseOwner
 
-_OWNER = ("sleep", "86400")
+_OWNER = ("cat",)  # ends when nobody can write to it any more
 _at_work: dict[int, Worker] = {}  # by the number of the thread
 
 
@@ -32,29 +32,34 @@ class Worker:
 
     Args:
         does: What it does; a killed one raises `Killed` there.
-        elsewhere: Whether it is on a machine that cannot be seen from here.
+        seen: Whether others see that its process is gone.
 
     Attributes:
         runs: The runs that it has begun, oldest first.
         error: What ended it, None where it came to its end.
         ended: Whether it is done or dead.
         killed: Whether it was killed.
-        elsewhere: Whether it cannot be seen from here.
+        seen: Whether others see that its process is gone.
+        late_deletions: What it deleted when it did not hold the lease any more.
+        task_of: The run whose task it does now.
     """
 
-    def __init__(self, does: Callable[[], object], elsewhere: bool = False) -> None:
+    def __init__(self, does: Callable[[], object], seen: bool = True) -> None:
         self.runs: list[str] = []
+        self.task_of: str | None = None
+        self.seen = seen
+        self.late_deletions = 0
         self.error: BaseException | None = None
         self.ended = self.killed = False
-        self.elsewhere = elsewhere
         self.exclusive = 0  # how many locks of the ledger it holds
         self._does, self._budget, self._anywhere = does, 0, False
         self._go, self._stands = threading.Semaphore(0), threading.Semaphore(0)
-        self._process = subprocess.Popen(_OWNER)
-        boot = {"boot": "another machine"} if elsewhere else {}
+        self._process = subprocess.Popen(
+            _OWNER, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL
+        )
         started = _start_of(self._process.pid)
         self.owner: LeaseOwner = this_process().model_copy(
-            update={"process": self._process.pid, "started": started, **boot}
+            update={"process": self._process.pid, "started": started}
         )
         self._thread = threading.Thread(target=self._work, daemon=True)
         self._thread.start()
@@ -109,12 +114,18 @@ class Worker:
 
     def _end_process(self) -> None:
         self._process.kill()
-        self._process.wait()
+        self._process.communicate()
 
 
 def worker_here() -> Worker | None:
     """Gives the worker whose thread calls; None: the test itself."""
     return _at_work.get(threading.get_ident())
+
+
+def task_here() -> str | None:
+    """Names the run whose task the calling thread does; None: it does none."""
+    worker = worker_here()
+    return worker.task_of if worker is not None else None
 
 
 def owner_here() -> LeaseOwner:

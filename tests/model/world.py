@@ -10,6 +10,7 @@ import shutil
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,6 +25,7 @@ from perennial.ledger.chain import find_fault
 from perennial.ledger.events import Ledger, body_of
 from perennial.ledger.migration import migrate_ledger
 from perennial.ledger.table import ChainedRow
+from perennial.ledger.task_lease import RUN_VARIABLE
 from perennial.project import Project, load_project
 from perennial.registry.deployments import promote_version, roll_back, serving_stack
 from perennial.registry.versions import CHAMPION_ALIAS, Registry
@@ -91,6 +93,7 @@ class World:
             "data": {"spans": "data/{YYYY}-{MM}-{DD}.txt", "window": WINDOW, "format": "jsonl"},
             "gate": {"repeats": 1},
             "runner": {"lease_seconds": LEASE_SECONDS},
+            "kubeflow": {"lease_minutes": LEASE_SECONDS / 60, "run_minutes": 1_000_000},
             **({"ledger": {"url": ledger_url}} if ledger_url else {}),
             **({"root": root} if root else {}),
         }
@@ -102,6 +105,7 @@ class World:
         self.ledger = Ledger(self.project.ledger_url)
         self.made_up = MadeUp()
         self.workers: list[Worker] = []  # those that have not ended
+        self._cleaning: list[Worker] = []
         self.clock = timedelta(0)  # by how much this machine's clock is off
         self._names = 0
         self._age: dict[str, timedelta] = {}  # object -> how much older it is than it says
@@ -137,14 +141,21 @@ class World:
         """Lists the spans that runs or people have decided about."""
         return sorted({version.name for version in self._states})
 
-    def start_run(self, gate: str, retrain: bool = False, elsewhere: bool = False) -> Worker:
-        """Starts a run, which stands before its first point."""
+    def start_run(self, gate: str, retrain: bool = False, in_pods: bool = False) -> Worker:
+        """Starts a run, on this machine or in pods of a cluster; it stands before its first point.
+
+        Of a run in pods there are only tasks, so that nobody sees that it is gone.
+        """
         self.made_up.gate = gate
-        return self._start(lambda: self._run(RunOptions(retrain=retrain)), elsewhere)
+        options = RunOptions(retrain=retrain)
+        run = self._run_in_pods if in_pods else self._run
+        return self._start(lambda: run(options), seen=not in_pods)
 
     def start_clean(self, days: int) -> Worker:
         """Starts `perennial clean --yes`, which stands before its first point."""
-        return self._start(lambda: clean_command.clean(self.project.folder, days, True), False)
+        worker = self._start(lambda: clean_command.clean(self.project.folder, days, True))
+        self._cleaning.append(worker)
+        return worker
 
     def advance(self, worker: Worker, points: int, anywhere: bool = False) -> None:
         """Lets a worker pass so many points, then looks at what came of it."""
@@ -339,8 +350,16 @@ class World:
         project = load_project(self.project.folder)
         return run_project(project, options, Console(file=io.StringIO()))
 
-    def _start(self, does: Callable[[], object], elsewhere: bool) -> Worker:
-        worker = Worker(does, elsewhere)
+    def _run_in_pods(self, options: RunOptions) -> None:
+        name = self.name_run()
+        folder = self.project.state / "runs" / name
+        run = SteppedRun(folder, environment={RUN_VARIABLE: name})
+        run.execute({"project": str(self.project.folder), **asdict(options)})
+        if isinstance(run.error, RunInProgressError | LeaseLostError):
+            raise run.error
+
+    def _start(self, does: Callable[[], object], seen: bool = True) -> Worker:
+        worker = Worker(does, seen)
         self.workers.append(worker)
         return worker
 
@@ -356,14 +375,18 @@ class World:
             lost = isinstance(error, LeaseLostError)
             assert error is None or (lost and before and before.expired), repr(error)
             return
-        # Another one had taken over: whatever it does, it records nothing.
-        assert isinstance(error, LeaseLostError | RunInProgressError), repr(error)
+        # Another one had taken over. It may have had its last word before; else it is told so.
+        run = worker.runs[-1] if worker.runs else ""
+        done = self.ledger.run_end(run) is not None or worker in self._cleaning
+        assert isinstance(error, LeaseLostError | RunInProgressError) or done, repr(error)
+        # Where it slept between looking at the lease and deleting, it deletes once more.
+        assert worker.late_deletions <= 1, "clean went on without the lease"
 
     def _is_free(self, holder: Holder | None, worker: Worker) -> bool:
         """Tells whether a worker may take the lease, by the model."""
         if holder is None or holder.worker is worker or holder.expired:
             return True
-        return holder.worker.killed and not holder.worker.elsewhere
+        return holder.worker.killed and holder.worker.seen
 
     def _read(self) -> list[ChainedRow]:
         return self.ledger.read_chain(0, 1_000_000)
@@ -502,6 +525,9 @@ class World:
         def delete(objects: Any, name: str) -> None:
             of(objects, name)
             self._age.pop(name, None)
+            worker = worker_here()
+            if worker in self._cleaning and (self._holder is None or self._holder.worker is not worker):
+                worker.late_deletions += 1
 
         return delete
 
@@ -528,7 +554,9 @@ def replaced(world: World) -> Iterator[None]:
     put(Ledger, "exclusive", with_lock(Ledger.exclusive))
     for module, name, function in replacements():
         put(importlib.import_module(module), name, function)
-    put(importlib.import_module("perennial.ledger.lease"), "this_process", owner_here)
+    for module in ("perennial.ledger.lease", "perennial.ledger.owner"):
+        put(importlib.import_module(module), "this_process", owner_here)
+    put(importlib.import_module("perennial.ledger.task_lease"), "_LONGEST_BEAT", LEASE_SECONDS)
     put(importlib.import_module("perennial.ledger.events"), "_now", world.date_event)
     put(project_run, "new_run_name", world.name_run)
     try:
