@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from perennial.project import Project
+    from perennial.registry.unserved import UnservedModel
     from perennial.results.retention import Removal
     from perennial.results.store import Results
     from schemas.records import Span
@@ -23,28 +24,44 @@ DAYS = 30
 def clean(
     folder: Folder,
     days: Annotated[
-        int, typer.Option(min=1, help="Results that are older than so many days are removed.")
+        int, typer.Option(min=1, help="What is older than so many days is removed.")
     ] = DAYS,
     yes: Annotated[
-        bool, typer.Option("--yes", help="Remove them; without it, say what would be removed.")
+        bool, typer.Option("--yes", help="Remove it; without it, say what would be removed.")
     ] = False,
 ) -> None:
-    """Remove what steps made long ago and the window does not need; made anew if ever needed."""
+    """Remove what nothing needs any more: results of steps, and models that never served."""
+    from datetime import UTC, datetime, timedelta
+
+    from perennial.ledger.events import Ledger
     from perennial.package.store import remove_unpacked
     from perennial.project import load_project
+    from perennial.registry.unserved import find_unserved, remove_unserved
     from perennial.results.store import Results
     from perennial.runner.project_run import hold_project, new_run_name
 
     project = load_project(folder)
-    with hold_project(project, f"clean-{new_run_name()}") if yes else nullcontext():
+    ledger = Ledger(project.ledger_url)
+    with hold_project(project, f"clean-{new_run_name()}") if yes else nullcontext() as lease:
         results = Results(project.root, project.state)
         removal = _plan(project, results, days)
-        if yes:
+        models = find_unserved(project, ledger, datetime.now(UTC) - timedelta(days=days))
+        if lease is not None:
             for listed in removal.all:
+                lease.check()
                 results.objects.delete(listed.name)
             for listed in removal.packages:
                 remove_unpacked(listed.name, project.state)
+            removed = []
+            for model in models:
+                lease.check()
+                if remove_unserved(project, ledger, model):
+                    removed.append(model)
+            models = removed
         typer.echo(_describe(removal, results.objects.location, days, yes))
+        typer.echo(_describe_models(models, days, yes))
+        if not yes:
+            typer.echo("nothing was removed: say --yes to do it")
 
 
 def window_of(project: Project) -> list[Span]:
@@ -101,11 +118,22 @@ def _describe(removal: Removal, location: str, days: int, done: bool) -> str:
 
     results, objects, packages = map(len, (removal.results, removal.objects, removal.packages))
     works = removal.works
-    line = (
+    return (
         f"{'removed' if done else 'would remove'} {results} result{'s' * (results != 1)} older "
         f"than {days} days, {objects} object{'s' * (objects != 1)} that no result names, "
         f"{works} piece{'s' * (works != 1)} of unfinished work and "
         f"{packages} package{'s' * (packages != 1)} that no run needs, "
         f"{format_bytes(removal.size)} in all, from {location}; {removal.kept} results stay"
     )
-    return line if done else f"{line}\nnothing was removed: say --yes to do it"
+
+
+def _describe_models(models: list[UnservedModel], days: int, done: bool) -> str:
+    from perennial.cli.formats import format_bytes
+
+    numbers = [model.version.version for model in models if model.version is not None]
+    versions = f" (version{'s' * (len(numbers) != 1)} {', '.join(numbers)})" if numbers else ""
+    return (
+        f"{'removed' if done else 'would remove'} {len(models)} model{'s' * (len(models) != 1)} "
+        f"older than {days} days that never served{versions}, "
+        f"{format_bytes(sum(model.size for model in models))} in all, from the registry"
+    )

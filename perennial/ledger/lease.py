@@ -65,12 +65,16 @@ class Lease:
             self.run = run
 
     def check(self) -> None:
-        """Checks that the lease has not been lost.
+        """Checks that the lease is still held, and shows a sign of life.
+
+        It asks the ledger: a process that was asleep goes on before the thread that shows signs of
+        life notices that the lease is lost.
 
         Raises:
             LeaseLostError: Another run has taken it over.
+            LedgerError: The ledger cannot be reached.
         """
-        if self._lost.is_set():
+        if self._lost.is_set() or not self._ledger.renew_lease(self.fence):
             raise self._ledger.lease_lost(self.run)
 
     @contextmanager

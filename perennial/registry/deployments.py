@@ -81,17 +81,18 @@ def _deploy(
     action: Literal["promote", "rollback"],
     why: str,
 ) -> Deployment:
-    registry.fetch(version)  # verifies every byte
     ledger = Ledger(project.ledger_url)
-    champion = ledger.champion()
-    deployment = Deployment(
-        version=version.version,
-        digest=version.digest,
-        action=action,
-        by=person(),
-        why=why,
-        replaces=champion.deployment if champion else None,
-    )
-    ledger.deploy(deployment, run=None)
+    with ledger.exclusive():  # `perennial clean` removes no version meanwhile
+        registry.fetch(registry.version(version.version))  # verifies every byte
+        champion = ledger.champion()
+        deployment = Deployment(
+            version=version.version,
+            digest=version.digest,
+            action=action,
+            by=person(),
+            why=why,
+            replaces=champion.deployment if champion else None,
+        )
+        ledger.deploy(deployment, run=None)
     follow_ledger(project, ledger, registry)
     return deployment

@@ -11,6 +11,7 @@ import json
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,6 +51,16 @@ class RunStory:
 
     parameters: dict[str, str] = field(default_factory=dict)
     metrics: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class CandidateRun:
+    """The MLflow run of a candidate: its model's digest, the run that trained it, and its end."""
+
+    run_id: str
+    digest: str
+    of_run: str
+    ended: datetime
 
 
 class MlflowRuns:
@@ -106,8 +117,42 @@ class MlflowRuns:
         """
         unfinished = self._search(f"attributes.status = 'RUNNING' AND tags.`{DIGEST_TAG}` != ''")
         for run in unfinished:
-            self._client.delete_run(run.info.run_id)
+            self.delete(run.info.run_id)
         return len(unfinished)
+
+    def candidates(self) -> list[CandidateRun]:
+        """Lists the runs of candidates that are finished, with the bytes of their artifacts."""
+        finished = self._search(
+            f"attributes.status = 'FINISHED' AND tags.`{JUDGED_TAG}` = 'true' "
+            f"AND tags.`{DIGEST_TAG}` != ''"
+        )
+        return [
+            CandidateRun(
+                run_id=run.info.run_id,
+                digest=run.data.tags[DIGEST_TAG],
+                of_run=run.data.tags.get(f"{TAG}run", ""),
+                ended=datetime.fromtimestamp((run.info.end_time or 0) / 1000, UTC),
+            )
+            for run in finished
+        ]
+
+    def size(self, run_id: str, folder: str | None = None) -> int:
+        """Sums the bytes of a run's artifacts."""
+        return sum(
+            self.size(run_id, item.path) if item.is_dir else item.file_size or 0
+            for item in self._client.list_artifacts(run_id, folder)
+        )
+
+    def delete(self, run_id: str) -> None:
+        """Deletes a run with its artifacts, which MLflow alone would keep.
+
+        The run goes last: where this is cut short, it is found again.
+        """
+        from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+        place = self.artifacts_of(run_id)
+        get_artifact_repository(place, tracking_uri=self._client.tracking_uri).delete_artifacts()
+        self._client.delete_run(run_id)
 
     def story(self, run_id: str) -> RunStory:
         """Reads the parameters and metrics of a run."""

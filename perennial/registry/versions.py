@@ -24,6 +24,7 @@ from perennial.project import Project
 from perennial.registry.mlflow_runs import (
     DIGEST_TAG,
     TAG,
+    CandidateRun,
     MlflowRuns,
     RunStory,
     TrainedInstance,
@@ -171,6 +172,24 @@ class Registry:
         """Deletes the MLflow runs of processes that are gone; gives their number."""
         with self._reported():
             return self._runs.delete_unfinished()
+
+    def candidates(self) -> list[CandidateRun]:
+        """Lists the MLflow runs that hold candidates, whether a version names them or not."""
+        with self._reported():
+            return self._runs.candidates()
+
+    def size(self, candidate: CandidateRun) -> int:
+        """Sums the bytes that the registry holds of a candidate."""
+        with self._reported():
+            return self._runs.size(candidate.run_id)
+
+    def remove(self, candidate: CandidateRun, version: ModelVersion | None) -> None:
+        """Removes a candidate: its version first, so that none is ever half there."""
+        with self._reported():
+            if version is not None:
+                self._client.delete_model_version(self.name, version.version)
+            self._runs.delete(candidate.run_id)
+        shutil.rmtree(self._models / candidate.digest, ignore_errors=True)
 
     def fetch(self, version: ModelVersion) -> Path:
         """Gives a version's verified SavedModel; copies it from the registry where it is missing.
