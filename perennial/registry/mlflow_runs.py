@@ -151,7 +151,8 @@ class MlflowRuns:
         from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
         place = self.artifacts_of(run_id)
-        get_artifact_repository(place, tracking_uri=self._client.tracking_uri).delete_artifacts()
+        files: Any = get_artifact_repository(place, tracking_uri=self._client.tracking_uri)
+        files.delete_artifacts()
         self._client.delete_run(run_id)
 
     def story(self, run_id: str) -> RunStory:
