@@ -24,8 +24,8 @@ test-image: setup ## build the image and run the loop and the server in it (as r
 	@sh tools/system-packages.sh image
 	@$(RUN) -m pytest -s $(ARGS) tests/infra/run_image.py
 
-hunt: setup ## try random histories of a project for MINUTES=10; stop at the first that breaks a promise, with its seed
-	@MINUTES=$(MINUTES) sh tools/hunt.sh $(RUN)
+hunt: setup ## draw what can happen to a project for MINUTES=10, or until something is broken; SEED=1 begins with those draws
+	@$(RUN) tools/hunt.py --minutes $(or $(MINUTES),10) $(if $(SEED),--seed $(SEED))
 
 check: setup ## format, lint, types, imports and docs; changes nothing
 	@$(MAKE) --keep-going check-format check-lint check-types check-imports check-docs

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+import sqlite3
+from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -11,17 +14,24 @@ from typer.testing import CliRunner
 
 from perennial.cli import clean as command
 from perennial.cli.main import app
+from perennial.errors import LeaseLostError
 from perennial.ledger import events as events_module
 from perennial.ledger.events import Ledger, NewEvent
+from perennial.ledger.lease import hold_lease
 from perennial.package.publish import publish_package
 from perennial.project import load_project
+from perennial.registry.versions import Registry
 from perennial.results.unfinished import UnfinishedWork
 from perennial.spans.prepared import PreparedSpans
 from perennial.storage import objects as objects_module
 from schemas.records import Reference
+from tests.perennial.conftest import blank_registry
 from tests.perennial.folders import make_project
+from tests.perennial.judged import whole_run
 from tests.perennial.records import deployment, run_ended, run_started, selection
 from tests.stored import kept, publish, results_of
+
+__all__ = ["blank_registry"]  # a fixture
 
 
 @pytest.fixture
@@ -131,3 +141,37 @@ def test_accumulators_of_the_window_stay_and_work_that_nobody_goes_on_with_goes(
 
 def test_results_of_fewer_days_go_where_a_person_asks(project, in_two_months):
     assert "would remove 0 results older than 90 days" in clean(project, "--days", "90")
+
+
+def test_it_stops_where_it_was_asleep_and_another_run_took_over(
+    project, in_two_months, monkeypatch
+):
+    """It is fenced at the next thing that it would remove, whatever its signs of life noticed."""
+    removed = []
+
+    def delete(self, name):
+        removed.append(name)
+        ledger = Ledger(project.ledger_url)
+        ledger.release_lease(ledger.lease().fence)  # as if it had run out
+        with hold_lease(ledger, "digits", "the next", 600):
+            pass
+
+    monkeypatch.setattr(objects_module.FolderObjects, "delete", delete)
+    done = CliRunner().invoke(app, ["clean", str(project.folder), "--yes"])
+    assert isinstance(done.exception, LeaseLostError) and len(removed) == 1
+
+
+def test_models_that_never_served_go_when_they_are_old(project, blank_registry):
+    shutil.copy(blank_registry, project.state / "registry.db")
+    for number in (1, 2, 3):
+        whole_run(project, f"run-{number}", f"model {number}", promote=number == 1)
+    assert "would remove 0 models" in clean(project)
+    with closing(sqlite3.connect(project.state / "registry.db")) as registry, registry:
+        registry.execute("UPDATE runs SET end_time = end_time - ?", [60 * 86_400_000])
+    output = clean(project)
+    assert "would remove 1 model older than 30 days that never served (version 2), " in output
+    assert "version 2), 6.1 kB in all, from the registry" in output
+    assert [version.version for version in Registry(project).versions()] == ["1", "2", "3"]
+    assert "removed 1 model " in clean(project, "--yes")
+    assert [version.version for version in Registry(project).versions()] == ["1", "3"]
+    assert "would remove 0 models" in clean(project)

@@ -190,7 +190,7 @@ def train(
     evaluated: FileArtifact,
     model: FileArtifact,
 ) -> None:
-    """Trains and compares: the same window and seed give the same bytes."""
+    """Trains and compares; two trainings on the same give other bytes, as on a GPU."""
     digest = load_project(project).digest_of("evaluate_model")
     outputs = {"evaluation": evaluated, "model": model}
     with StoredStep(project, "evaluate_model", digest, **outputs) as step:
@@ -198,7 +198,7 @@ def train(
         if step.is_kept(champion, chosen.seed, window, validation):
             return
         spans = [span.span for span in Validation.read(step.input(validation)).spans]
-        contents = digest_folder(step.input(window)) + str(chosen.seed)
+        contents = f"{digest_folder(step.input(window))} {chosen.seed} {chosen.run}"
         folder = saved_model(step.output("model"), contents)
         serving = Champion.model_validate(champion) if champion else None
         made = evaluation(digest_folder(folder / SAVED_MODEL), serving, window=spans)

@@ -15,7 +15,7 @@ import sys
 import tempfile
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -35,6 +35,10 @@ MOST_POINTS = 60  # a run passes so many, or a few more
 NAMES = [f"2026-01-0{day}" for day in range(1, 6)]
 POINTS = st.sampled_from(range(MOST_POINTS))
 AT_ONCE = 3
+
+
+Then = Literal["ends", "stands", "killed"]
+THEN = st.sampled_from(["ends", "stands", "killed"])
 
 
 class Asked(NamedTuple):
@@ -77,78 +81,46 @@ class Project(RuleBasedStateMachine):
 
     @rule(
         name=st.sampled_from(NAMES),
-        word=st.sampled_from(["good", "good", "good", *VERDICTS]),
+        word=st.sampled_from(["good", "good", "same", *VERDICTS]),
         number=st.integers(0, 2),
         seconds_back=st.sampled_from([0, 0, 86400]),
     )
     def land(self, name: str, word: str, number: int, seconds_back: int) -> None:
-        """A span lands, or lands again with other contents, which may have an older date."""
-        self.world.land(name, f"{word} {number}", seconds_back)
+        """A span lands, or lands again: as it is, or with other contents and an older date."""
+        if word != "same":
+            self.world.land(name, f"{word} {number}", seconds_back)
+        elif name in self.world.landed():
+            self.world.land_again(name)
         self.world.check(None)
 
-    @precondition(lambda self: self.world.landed())
-    @rule(data=st.data())
-    def land_again(self, data: Any) -> None:
-        """A span lands again as it is."""
-        self.world.land_again(data.draw(st.sampled_from(self.world.landed())))
-        self.world.check(None)
+    @rule(asked=ASKED, points=POINTS, then=THEN, overtakes=st.booleans())
+    def run(self, asked: Asked, points: int, then: Then, overtakes: bool) -> None:
+        """A run starts; it may overtake another, which sleeps for longer than its lease lasts."""
+        if overtakes and self.world.workers:
+            self.world.sleep()
+        if asked.corrected is not None:
+            self.corrections += 1
+            self.world.land(asked.corrected, f"good {self.corrections}")
+        worker = self.world.start_run(asked.gate, asked.retrain, asked.in_pods)
+        self._go_on(worker, points, then)
 
-    @rule(asked=ASKED)
-    def run(self, asked: Asked) -> None:
-        """A run starts and goes on to its end, if it may."""
-        self.world.finish(self._start(asked))
-
-    @precondition(lambda self: len(self.world.workers) < AT_ONCE)
-    @rule(asked=ASKED, points=POINTS)
-    def start_run(self, asked: Asked, points: int) -> None:
-        """A run starts, and stands still somewhere."""
-        self.world.advance(self._start(asked), points)
-
-    @rule(asked=ASKED, points=POINTS)
-    def kill_run(self, asked: Asked, points: int) -> None:
-        """A run starts, and is killed somewhere."""
-        self._kill(self._start(asked), points)
-
-    @precondition(lambda self: self.world.workers)
-    @rule(asked=ASKED, points=POINTS)
-    def take_over(self, asked: Asked, points: int) -> None:
-        """Whoever holds the lease sleeps for too long; another run starts, and stands somewhere."""
-        self.world.sleep()
-        self.world.advance(self._start(asked), points)
-
-    @precondition(lambda self: len(self.world.workers) < AT_ONCE)
-    @rule(days=st.sampled_from([1, 30]), points=POINTS)
-    def start_clean(self, days: int, points: int) -> None:
-        """A person cleans up; that may stand still, too."""
+    @rule(days=st.sampled_from([1, 30]), points=POINTS, then=THEN, old=st.booleans())
+    def clean(self, days: int, points: int, then: Then, old: bool) -> None:
+        """A person cleans up, perhaps after months."""
+        if old:
+            self.world.let_months_pass()
         prepared = self.world.prepared()
-        worker = self.world.start_clean(days)
-        self.world.advance(worker, points)
-        self._check_cleaned(prepared)
-
-    @rule(days=st.sampled_from([1, 30]))
-    def clean(self, days: int) -> None:
-        """A person cleans up, to the end."""
-        prepared = self.world.prepared()
-        self.world.finish(self.world.start_clean(days))
-        self._check_cleaned(prepared)
+        self._go_on(self.world.start_clean(days), points, then)
+        assert prepared <= self.world.prepared(), "clean removed what the window needs"
+        self.world.check_kept()
 
     @precondition(lambda self: self.world.workers)
-    @rule(data=st.data(), points=POINTS)
-    def go_on(self, data: Any, points: int) -> None:
-        """One that stood still goes on, perhaps after another took over; and stands again."""
-        self.world.advance(self._choose(data), points)
-
-    @precondition(lambda self: self.world.workers)
-    @rule(data=st.data())
-    def finish(self, data: Any) -> None:
-        """One that stood still goes on to its end."""
-        self.world.finish(self._choose(data))
-
-    @precondition(lambda self: self.world.workers)
-    @rule(data=st.data(), points=POINTS)
-    def kill(self, data: Any, points: int) -> None:
-        """One that stood still goes on, and is killed somewhere."""
-        self._kill(self._choose(data), points)
+    @rule(data=st.data(), points=POINTS, then=THEN)
+    def go_on(self, data: Any, points: int, then: Then) -> None:
+        """A run or a clean that stood still goes on, perhaps after another one took over."""
+        workers = self.world.workers
+        number: int = data.draw(st.integers(0, len(workers) - 1))
+        self._go_on(workers[number], points, then)
 
     @rule(what=st.sampled_from(["sleep", "months", "hour back", "days back", "day on", "migrate"]))
     def pass_time(self, what: str) -> None:
@@ -191,34 +163,21 @@ class Project(RuleBasedStateMachine):
             self.replaced.__exit__(None, None, None)
             shutil.rmtree(self.folder, ignore_errors=True)
 
-    def _start(self, asked: Asked) -> Worker:
-        if asked.corrected is not None:
-            self.corrections += 1
-            self.world.land(asked.corrected, f"good {self.corrections}")
-        return self.world.start_run(asked.gate, asked.retrain, asked.in_pods)
-
-    def _kill(self, worker: Worker, points: int) -> None:
-        self.world.advance(worker, points, anywhere=True)
-        if not worker.ended:
+    def _go_on(self, worker: Worker, points: int, then: Then) -> None:
+        if then == "ends" or len(self.world.workers) > AT_ONCE:
+            self.world.finish(worker)
+            return
+        self.world.advance(worker, points, anywhere=then == "killed")
+        if then == "killed" and not worker.ended:
             self.world.kill(worker)
-
-    def _choose(self, data: Any) -> Worker:
-        workers = self.world.workers
-        number: int = data.draw(st.integers(0, len(workers) - 1))
-        return workers[number]
-
-    def _check_cleaned(self, prepared: set[Any]) -> None:
-        kept = self.world.prepared()
-        assert prepared <= kept, "clean removed what the window needs"
-        self.world.check_kept()
 
 
 def _hold_whatever_happens(machine: type[Project], examples: int) -> None:
-    steady = settings.get_profile("steady") is settings.default
+    steady = settings.default is settings.get_profile("steady")
     run_state_machine_as_test(
         machine,
         settings=settings(
-            max_examples=examples if steady else 10 * examples,
+            max_examples=examples if steady else 4 * examples,
             stateful_step_count=20 if steady else 50,
             suppress_health_check=list(HealthCheck),
         ),
@@ -229,7 +188,7 @@ def test_of_sqlite(blank_registry):
     class OfSqlite(Project):
         registry = blank_registry
 
-    _hold_whatever_happens(OfSqlite, 15)
+    _hold_whatever_happens(OfSqlite, 12)
 
 
 def test_of_postgresql(blank_registry, postgres):
@@ -237,4 +196,4 @@ def test_of_postgresql(blank_registry, postgres):
         registry = blank_registry
         new_ledger = staticmethod(postgres.new_ledger)
 
-    _hold_whatever_happens(OfPostgresql, 10)
+    _hold_whatever_happens(OfPostgresql, 8)

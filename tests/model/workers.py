@@ -54,9 +54,7 @@ class Worker:
         self.exclusive = 0  # how many locks of the ledger it holds
         self._does, self._budget, self._anywhere = does, 0, False
         self._go, self._stands = threading.Semaphore(0), threading.Semaphore(0)
-        self._process = subprocess.Popen(
-            _OWNER, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL
-        )
+        self._process = subprocess.Popen(_OWNER, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
         started = _start_of(self._process.pid)
         self.owner: LeaseOwner = this_process().model_copy(
             update={"process": self._process.pid, "started": started}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import importlib
 import io
@@ -10,11 +11,11 @@ import shutil
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import yaml
 from mlflow import MlflowClient
 from rich.console import Console
 
@@ -97,7 +98,7 @@ class World:
             **({"ledger": {"url": ledger_url}} if ledger_url else {}),
             **({"root": root} if root else {}),
         }
-        self.project: Project = make_project(folder, **changes)
+        self.project: Project = _shorten(make_project(folder, **changes))
         self._landed = folder / "data"
         self._landed.mkdir()
         self.project.state.mkdir()
@@ -111,6 +112,7 @@ class World:
         self._age: dict[str, timedelta] = {}  # object -> how much older it is than it says
         # The model.
         self._rows: list[ChainedRow] = []
+        self._published: dict[str, bytes | None] = {}  # results of steps, by their names
         self._contents: dict[str, str] = {}  # name -> fingerprint of what lies there
         self._states: dict[Version, str] = {}  # those that are not new
         self._trained: set[Version] = set()
@@ -295,6 +297,7 @@ class World:
             of_actor = row.run is None or row.run.removeprefix("clean-") in runs
             assert of_actor or repaired, f"{row} is of nobody at work"
         self._check_fences()
+        self._check_published()
         self._note_ends(new)
         self._check_champion()
         window = find_window(self.project, self.ledger.judged_spans())
@@ -354,7 +357,7 @@ class World:
         name = self.name_run()
         folder = self.project.state / "runs" / name
         run = SteppedRun(folder, environment={RUN_VARIABLE: name})
-        run.execute({"project": str(self.project.folder), **asdict(options)})
+        run.execute({"project": str(self.project.folder), **options.arguments})
         if isinstance(run.error, RunInProgressError | LeaseLostError):
             raise run.error
 
@@ -400,6 +403,14 @@ class World:
             elif row.run is not None and not (row.kind == "decision" and row.fence is None):
                 held = holder is not None and row.run == holder.run
                 assert held, f"{row.kind} of run {row.run}, which another had taken over"
+
+    def _check_published(self) -> None:
+        """Checks that no result of a step is another one than it was: the first writer's stands."""
+        objects = self._results().objects
+        there = {each.name: objects.read(each.name) for each in objects.list("results")}
+        for name, before in self._published.items():
+            assert there.get(name, before) == before, f"{name} was written anew"
+        self._published = there
 
     def _note_ends(self, new: list[ChainedRow]) -> None:
         """Follows what runs came to: each span version is trained as new exactly once."""
@@ -526,7 +537,9 @@ class World:
             of(objects, name)
             self._age.pop(name, None)
             worker = worker_here()
-            if worker in self._cleaning and (self._holder is None or self._holder.worker is not worker):
+            if worker in self._cleaning and (
+                self._holder is None or self._holder.worker is not worker
+            ):
                 worker.late_deletions += 1
 
         return delete
@@ -559,11 +572,23 @@ def replaced(world: World) -> Iterator[None]:
     put(importlib.import_module("perennial.ledger.task_lease"), "_LONGEST_BEAT", LEASE_SECONDS)
     put(importlib.import_module("perennial.ledger.events"), "_now", world.date_event)
     put(project_run, "new_run_name", world.name_run)
+    archive = importlib.import_module("perennial.package.archive")
+    put(archive, "environment_digest", functools.cache(archive.environment_digest))
     try:
         yield
     finally:
         for holder, name, value in reversed(undo):
             setattr(holder, name, value)
+
+
+def _shorten(project: Project) -> Project:
+    """Leaves out the settings that these runs can do without: every step reads them all."""
+    path = project.folder / "project.yaml"
+    settings = yaml.safe_load(path.read_text(encoding="utf-8"))
+    for section in ("stabilise", "train", "evaluate"):
+        del settings[section]
+    path.write_text(yaml.safe_dump(settings), encoding="utf-8")
+    return load_project(project.folder)
 
 
 def _make_format_1_of_sqlite(path: str) -> None:
