@@ -188,7 +188,7 @@ def test_of_sqlite(blank_registry):
     class OfSqlite(Project):
         registry = blank_registry
 
-    _hold_whatever_happens(OfSqlite, 12)
+    _hold_whatever_happens(OfSqlite, 10)
 
 
 def test_of_postgresql(blank_registry, postgres):
@@ -196,4 +196,4 @@ def test_of_postgresql(blank_registry, postgres):
         registry = blank_registry
         new_ledger = staticmethod(postgres.new_ledger)
 
-    _hold_whatever_happens(OfPostgresql, 8)
+    _hold_whatever_happens(OfPostgresql, 7)
