@@ -134,6 +134,10 @@ class ServerTable:
             with self._engine.connect() as connection:
                 _check_format(connection)
 
+    def __del__(self) -> None:
+        if hasattr(self, "_engine"):
+            self.close()
+
     def close(self) -> None:
         """Closes the connections."""
         self._engine.dispose()

@@ -115,7 +115,7 @@ class SteppedRun:
                 try:
                     part()
                 except Exception as error:  # whatever it is, the step's process ends by it
-                    self.error = error
+                    self.error = error.with_traceback(None)
                     self.failures.append(TaskFailure(str(error), 1, self._step))
         finally:
             worker.task_of = None

@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 import subprocess
 import threading
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -103,7 +104,10 @@ class Worker:
             if not self.killed:
                 self._does()
         except BaseException as error:
-            self.error = error
+            # Without its frames, which would keep connections of ledgers open.
+            error.add_note(traceback.format_exc())
+            self.error = error.with_traceback(None)
+            error.__cause__ = error.__context__ = None
         finally:
             del _at_work[threading.get_ident()]
             self.ended = True

@@ -537,10 +537,10 @@ class World:
             of(objects, name)
             self._age.pop(name, None)
             worker = worker_here()
-            if worker in self._cleaning and (
-                self._holder is None or self._holder.worker is not worker
-            ):
-                worker.late_deletions += 1
+            if worker is not None and worker in self._cleaning:
+                lease = self.ledger.lease()
+                holds = lease is not None and lease.run == f"clean-{worker.runs[-1]}"
+                worker.late_deletions += not holds
 
         return delete
 

@@ -5,6 +5,7 @@ Append-only, all or nothing, once, and in one order for everybody.
 
 from __future__ import annotations
 
+import gc
 import math
 import multiprocessing
 
@@ -217,3 +218,13 @@ def _work(work, url, number, barrier, results):
         results.put(work(url, number))
     except BaseException as error:
         results.put(f"{type(error).__name__}: {error}")
+
+
+def test_a_ledger_that_nobody_uses_any_more_keeps_no_connection(ledger_url):
+    """A process that opens many, one after the other, such as a watching one, uses up no server."""
+    gc.disable()  # they are not in circles
+    try:
+        for _ in range(120):  # PostgreSQL takes 100 connections
+            Ledger(ledger_url).head()
+    finally:
+        gc.enable()
