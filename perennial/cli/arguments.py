@@ -18,6 +18,11 @@ def _check_why(why: str) -> str:
 
 
 Folder = Annotated[Path, typer.Argument(metavar="PROJECT", help="Project folder.")]
+Retrain = Annotated[
+    bool, typer.Option("--retrain", help="Train even though nothing new has landed.")
+]
+Tune = Annotated[bool, typer.Option("--tune", help="Train, and search for hyperparameters anew.")]
+JsonLine = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of lines.")]
 Why = Annotated[str, typer.Option(help="Why; it is kept in the ledger.", callback=_check_why)]
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from perennial.cli.arguments import Folder
+from perennial.cli.arguments import Folder, JsonLine, Retrain, Tune
 from perennial.cli.formats import OUTCOME_COLOURS, describe_warnings
 from perennial.errors import PerennialError, describe_error
 from perennial.storage.files import is_url
@@ -21,23 +21,11 @@ if TYPE_CHECKING:
     from perennial.runner.project_run import RunResult
     from schemas.records import Outcome, RunEnded, RunWarning
 
-Retrain = Annotated[
-    bool,
-    typer.Option("--retrain", help="Train even though nothing new has landed."),
-]
-Tune = Annotated[
-    bool,
-    typer.Option("--tune", help="Train, and search for hyperparameters anew."),
-]
 Isolated = Annotated[
     bool,
     typer.Option(
         "--isolated", help="Run each step as a pod would run: it shares the network only."
     ),
-]
-AsJson = Annotated[
-    bool,
-    typer.Option("--json", help="Print one JSON object as the last line."),
 ]
 
 
@@ -46,7 +34,7 @@ def run(
     retrain: Retrain = False,
     tune: Tune = False,
     isolated: Isolated = False,
-    as_json: AsJson = False,
+    as_json: JsonLine = False,
 ) -> None:
     """Run the loop once: validate, train, compare, register, push."""
     from rich.console import Console

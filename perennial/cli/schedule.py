@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from perennial.cli.arguments import AsJson, Folder
-from perennial.cli.run import Retrain, Tune
+from perennial.cli.arguments import AsJson, Folder, Retrain, Tune
 from perennial.errors import AbsentError
 
 if TYPE_CHECKING:

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from perennial.cli.arguments import Folder
+from perennial.cli.arguments import Folder, JsonLine, Retrain, Tune
 from perennial.cli.cluster_access import ClusterProject, open_cluster
-from perennial.cli.run import Retrain, Tune
 from perennial.errors import PerennialError, RunCancelledError
 
 if TYPE_CHECKING:
@@ -35,10 +34,6 @@ TriggerOption = Annotated[
     Trigger,
     typer.Option("--trigger", help="What begins the run; `perennial runs` shows it."),
 ]
-AsJson = Annotated[
-    bool,
-    typer.Option("--json", help="Print one JSON object as the last line."),
-]
 
 
 def submit(
@@ -48,7 +43,7 @@ def submit(
     trigger: TriggerOption = "hand",
     retrain: Retrain = False,
     tune: Tune = False,
-    as_json: AsJson = False,
+    as_json: JsonLine = False,
 ) -> None:
     """Run the loop once on Kubeflow Pipelines; the pipeline is uploaded where it changed.
 
