@@ -109,7 +109,7 @@ class StagedTask:
 
     @property
     def surrounds(self) -> bool:
-        """Whether tasks are all that there is of the run: on a cluster."""
+        """Tells whether tasks are all that there is of the run, as on a cluster."""
         return self.task is not None and self.task.lease.of_tasks
 
     def _opened(self) -> Project:

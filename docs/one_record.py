@@ -247,7 +247,7 @@ judged, and no run takes it for new again.
 
 
 def _tell(body: Record) -> str:
-    """What an event says, without what differs between machines."""
+    """Gives what an event says, without what differs between machines."""
     match body:
         case RunStarted(selection=selection):
             window = ", ".join(f"{span.name} (version {span.version})" for span in selection.window)

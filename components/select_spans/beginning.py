@@ -1,4 +1,4 @@
-"""What a run does before it selects anything, where no process is around the pipeline."""
+"""Begins a run where no process is around the pipeline: checks, repairs, due repetitions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the commands that use Kubeflow Pipelines share: the connection, and the project's names."""
+"""Connects the commands that use Kubeflow Pipelines, and names the project there."""
 
 from __future__ import annotations
 

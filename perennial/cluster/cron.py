@@ -37,7 +37,7 @@ _FIELDS = (
 
 @dataclass(frozen=True)
 class Cron:
-    """When something happens: the numbers that each field allows; None where it allows all.
+    """Times at which something happens: numbers that each field allows; None where it allows all.
 
     As in every cron, a day that either of `days` and `weekdays` names counts where both do.
     """

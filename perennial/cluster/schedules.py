@@ -84,7 +84,7 @@ class Schedule:
 
 @dataclass(frozen=True)
 class ScheduleChange:
-    """What setting a schedule did.
+    """Result of setting a schedule.
 
     Attributes:
         created: Whether a recurring run was created; otherwise there was one that is the same.

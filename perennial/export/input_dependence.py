@@ -60,7 +60,7 @@ def unread_features(
 
 @dataclass(frozen=True)
 class _Sources:
-    """What tensors depend on: nodes and arguments, and features of parsed examples, by name."""
+    """Nodes and arguments that tensors depend on, and features of parsed examples, by name."""
 
     nodes: set[str] = field(default_factory=set)
     parsed: set[str] = field(default_factory=set)
@@ -68,7 +68,7 @@ class _Sources:
 
 @dataclass(frozen=True)
 class _Dependence:
-    """What an output of a function depends on: numbers of arguments, and parsed features."""
+    """Arguments, by number, and parsed features that an output of a function depends on."""
 
     arguments: frozenset[int]
     parsed: frozenset[str]

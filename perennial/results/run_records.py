@@ -1,4 +1,4 @@
-"""What a run leaves of itself in the root, beside the results of its steps.
+"""Keeps what a run leaves of itself in the root, beside the results of its steps.
 
     runs/<run>/made/<step>[/<part>].json    what each task made: references of a few hundred bytes
     runs/<run>/...                          the report and its files
@@ -26,7 +26,7 @@ class RunRecords:
 
     @property
     def place(self) -> str:
-        """Where they lie: a folder or a URL."""
+        """Gives where they lie: a folder or a URL."""
         return f"{self._objects.location}/{self._name('')}".rstrip("/")
 
     def leave(self, made: StepMade) -> None:

@@ -1,4 +1,4 @@
-"""What surrounds a task of a run: the run's lease, and the record of how the task failed.
+"""Surrounds a task of a run by the run's lease, and by the record of how the task failed.
 
 It is the same on one machine and on a cluster, which has nothing else around a task.
 """

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Choices:
-    """What a person chooses for features that some spans or examples lack.
+    """Choices of a person for features that some spans or examples lack.
 
     Attributes:
         required: Features that every example must have. Spans that lack one leave the window.

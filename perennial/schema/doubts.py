@@ -1,4 +1,4 @@
-"""What inference doubts of a column: a person may know better what its values are."""
+"""Doubts that inference has of a column: a person may know better what its values are."""
 
 from __future__ import annotations
 

@@ -100,7 +100,7 @@ class Ingestion(FileRecord):
 
 
 class ColumnCounts(Record):
-    """What the values of a column look like: how many numbers, and how often each text.
+    """Summary of the values of a column: how many numbers, and how often each text.
 
     `codes` look like numbers and would not survive as such (000123, 1E5, more digits than 64 bits
     hold), `separated` are numbers with separators (1,234), `decimal_commas` those of which the last
@@ -116,7 +116,7 @@ class ColumnCounts(Record):
 
 
 class InferredColumns(FileRecord):
-    """What the values of a span look like, where no schema says what they are."""
+    """Summary of the values of a span, where no schema says what they are."""
 
     FILE: ClassVar[str] = "inferred.json"
 

@@ -54,7 +54,7 @@ class Reference(FileRecord):
 
 
 class StepMade(Record):
-    """What a task of a run left for the run's end: references by output, and what it returned.
+    """Record of a task for its run's end: references by output, and what it returned.
 
     `part` tells the tasks of a loop from each other.
     """
