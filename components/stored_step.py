@@ -17,7 +17,7 @@ from typing_extensions import override
 
 from perennial.errors import ProjectError
 from perennial.ledger.task_lease import RUN_VARIABLE, TaskPlace, current_run
-from perennial.project import Project, load_project, open_project
+from perennial.project import Project, load_project
 from perennial.results.run_records import RunRecords
 from perennial.results.run_task import RunTask
 from perennial.results.store import Results, key_of, reference_to
@@ -41,7 +41,7 @@ class StagedTask:
     in the root what it made, for the end of the run.
 
     Args:
-        project: The project folder, or the reference to its package.
+        project: The project folder, the reference to its package, or the project as loaded.
         step: Name of the step.
         part: Of a task in a loop: the name of its span or instance.
         place: Of the task in its run.
@@ -51,8 +51,14 @@ class StagedTask:
         task: What surrounds a task of a run; None: the step is called by itself.
     """
 
-    def __init__(self, project: str, step: str, part: str = "", place: TaskPlace = "inner") -> None:
-        self.project: Project = load_project(project)
+    def __init__(
+        self,
+        project: str | Project,
+        step: str,
+        part: str = "",
+        place: TaskPlace = "inner",
+    ) -> None:
+        self.project = project if isinstance(project, Project) else load_project(project)
         self.task: RunTask | None = None
         if (run := current_run()) is not None:
             self.task = RunTask(self.project, run, step, part, place)
@@ -168,7 +174,7 @@ class StagedTask:
 
     def part_of(self, step: str, digest: str, **outputs: Artifact) -> StoredStep:
         """Makes a step that is kept by itself, and whose failure is this task's."""
-        return StoredStep(self.project.location, step, digest, "", False, **outputs)
+        return StoredStep(self.project, step, digest, "", False, **outputs)
 
     def _made(self, kind: str) -> list[Path]:
         assert self._scratch is not None
@@ -185,7 +191,7 @@ class StoredStep(StagedTask):
     """A task whose result is kept by key.
 
     Args:
-        project: The project folder, or the reference to its package.
+        project: The project folder, the reference to its package, or the project as loaded.
         step: Name of the step.
         digest: What the step reads of the project, when the run began.
         part: Of a task in a loop: the name of its instance.
@@ -195,7 +201,7 @@ class StoredStep(StagedTask):
 
     def __init__(
         self,
-        project: str,
+        project: str | Project,
         step: str,
         digest: str,
         part: str = "",
@@ -211,7 +217,7 @@ class StoredStep(StagedTask):
 
     @override
     def _opened(self) -> Project:
-        return open_project(self.project.location, self._step, self._digest)
+        return self.project.opened_for(self._step, self._digest)
 
     def is_kept(self, *inputs: object) -> bool:
         """Looks for the result of these inputs: artifacts, lists of them, and plain values.

@@ -255,6 +255,28 @@ class Project:
             [FORMAT + inputs.revision, settings_of(self.settings, inputs.settings), files]
         )
 
+    def opened_for(self, step: str, expected: str) -> Project:
+        """Opens the project for a step: as the run selected it, with only what the step declares.
+
+        Args:
+            step: Name of the step, of `perennial.step_inputs.STEP_INPUTS`.
+            expected: What `digest_of` gave for the step when the run began.
+
+        Raises:
+            ProjectError: What the step reads of the project changed since the run began.
+        """
+        received = self.digest_of(step)
+        if received != expected:
+            inputs = STEP_INPUTS[step]
+            sections = dict.fromkeys(path.partition(".")[0] for path in inputs.settings)
+            raise ProjectError(
+                f"what {step} reads of the project ({', '.join((*sections, *inputs.files))})",
+                f"must stay as it was when the run began ({expected[:12]})",
+                received[:12],
+                "Run again; finished steps that the change does not touch are reused.",
+            )
+        return self.for_step(step)
+
     def for_step(self, step: str) -> Project:
         """Gives the project with only what a step declares: its result depends on nothing else."""
         inputs = STEP_INPUTS[step]
@@ -379,32 +401,6 @@ def _check_complete(settings: ProjectSettings, reference: PackageReference) -> N
             "Give URLs or absolute paths; PERENNIAL_LEDGER_URL and PERENNIAL_REGISTRY_URI name the "
             "ledger and the registry, too.",
         )
-
-
-def open_project(place: str | Path, step: str, expected: str) -> Project:
-    """Loads a project for a step: as the run selected it, and with only what the step declares.
-
-    Args:
-        place: Its folder, or a reference to its package.
-        step: Name of the step, of `perennial.step_inputs.STEP_INPUTS`.
-        expected: What `digest_of` gave for the step when the run began.
-
-    Raises:
-        ProjectError: The project is missing or wrong, or what the step reads of it changed since
-            the run began.
-    """
-    project = load_project(place)
-    received = project.digest_of(step)
-    if received != expected:
-        inputs = STEP_INPUTS[step]
-        sections = dict.fromkeys(path.partition(".")[0] for path in inputs.settings)
-        raise ProjectError(
-            f"what {step} reads of the project ({', '.join((*sections, *inputs.files))})",
-            f"must stay as it was when the run began ({expected[:12]})",
-            received[:12],
-            "Run again; finished steps that the change does not touch are reused.",
-        )
-    return project.for_step(step)
 
 
 def read_schema(path: Path) -> Schema:

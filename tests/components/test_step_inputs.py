@@ -41,7 +41,7 @@ MEMBERS = {
 # Called for what they do with the whole settings of a run that trains; the key of a step is no
 # reading of it.
 NOT_FOLLOWED = {
-    *("digest_of", "for_step", "load_project", "open_project", "verify_stages"),
+    *("digest_of", "for_step", "load_project", "opened_for", "verify_stages"),
     *("StagedTask", "StoredStep"),
 }
 # Requests and unlabelled examples are read from files, by the functions that read the rows of a
@@ -307,7 +307,7 @@ class Reader(ast.NodeVisitor):
             return self.type_of(node.func.value) if copied else self.type_of(node.func)
         if not isinstance(node.func, ast.Name):
             return None
-        if node.func.id in ("open_project", "load_project"):
+        if node.func.id == "load_project":
             return PROJECT
         if node.func.id == "replace":
             return self.type_of(node.args[0])

@@ -8,7 +8,7 @@ from __future__ import annotations
 import pytest
 
 from perennial.errors import ProjectError
-from perennial.project import load_project, open_project
+from perennial.project import load_project
 from perennial.runner.project_checks import check_project
 from perennial.settings import parse_settings
 from tests.perennial.folders import DIGITS, make_project
@@ -513,12 +513,13 @@ def test_wrong_expectations(tmp_path, text, where, expected):
 def test_project_that_changed_while_it_ran(tmp_path):
     project = make_project(tmp_path)
     assert (
-        open_project(tmp_path, "train_model", project.digest_of("train_model")).folder == tmp_path
+        load_project(tmp_path).opened_for("train_model", project.digest_of("train_model")).folder
+        == tmp_path
     )
     with pytest.raises(
         ProjectError, match=r"must stay as it was when the run began \(aaaaaaaaaaaa\)"
     ) as raised:
-        open_project(tmp_path, "train_model", "a" * 64)
+        load_project(tmp_path).opened_for("train_model", "a" * 64)
     assert str(raised.value).startswith(
         "what train_model reads of the project (label, model, train, "
     )

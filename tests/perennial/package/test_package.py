@@ -17,7 +17,7 @@ from perennial.package import contents as contents_module
 from perennial.package.archive import Archive, unpack, write_tar
 from perennial.package.publish import Package, publish_package
 from perennial.package.store import PackageReference, package_name, parse_reference
-from perennial.project import Project, load_project, open_project
+from perennial.project import Project, load_project
 from perennial.step_inputs import STEP_INPUTS
 from perennial.user_module import defined_names
 from schemas.records import PackageManifest, StoredFile
@@ -184,7 +184,7 @@ def test_a_project_is_opened_from_its_package_whatever_becomes_of_the_folder(pro
     assert {step: opened.digest_of(step) for step in STEP_INPUTS} == digests
     assert opened.project_digest() == whole and opened.location == reference
     assert "build_model" in defined_names(opened.module_path)
-    step = open_project(reference, "train_model", digests["train_model"])
+    step = load_project(reference).opened_for("train_model", digests["train_model"])
     assert step.schema == opened.schema and step.location == reference
 
 
