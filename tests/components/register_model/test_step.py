@@ -67,6 +67,7 @@ def test_lineage_tags(arguments):
         "schema_digest": project.schema_digest(),
         "project_digest": project.project_digest(),
         "git_commit": selection.git_commit or "none",
+        "package": selection.package or "none",
         "champion": "none",
         "decision": "promote",
         "digest": evaluation.digest,
