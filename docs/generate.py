@@ -1,7 +1,8 @@
 """Writes the pages of docs/ that are made from the code, or checks that they are current.
 
-python docs/generate.py                    # all pages but the next one: seconds
+python docs/generate.py                    # all pages but the next two: seconds
 python docs/generate.py one-record         # takes a digit through the whole loop: about a minute
+python docs/generate.py pipeline           # draws the compiled pipeline, by Graphviz' dot
 python docs/generate.py --check [NAME ...] # writes nothing; exit code 1 names the stale files
 """
 
@@ -372,6 +373,13 @@ def troubleshooting_page() -> str:
     return f"{NOTE}\n\n{render()}"
 
 
+def pipeline_picture() -> str:
+    """The compiled pipeline as a picture; needs Graphviz."""
+    from pipeline_graph import render
+
+    return render()
+
+
 def one_record_page() -> str:
     """One digit's journey; really runs the loop."""
     sys.path.insert(0, str(ROOT))  # for `tests`, which is not installed
@@ -389,6 +397,7 @@ PAGES = {
     "schema": Page("schemas/project.schema.json", schema_page),
     "architecture": Page("docs/architecture.md", architecture_page),
     "troubleshooting": Page("docs/troubleshooting.md", troubleshooting_page),
+    "pipeline": Page("docs/pipeline.svg", pipeline_picture, quick=False),
     "one-record": Page("docs/one-record.md", one_record_page, quick=False),
 }
 
