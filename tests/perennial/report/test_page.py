@@ -279,6 +279,7 @@ def test_what_users_write_is_text() -> None:
     assert "script" not in page.tags and evil.strip("\x00") in page.text
 
 
+@pytest.mark.usefixtures("drawn_anew")
 def test_same_facts_same_bytes() -> None:
     assert render_report(promoted()) == render_report(promoted())
 

@@ -393,6 +393,7 @@ def test_records_of_earlier_versions_and_first_runs_show_nothing_that_was_not_me
     assert "Differences by slice" not in shown
 
 
+@pytest.mark.usefixtures("drawn_anew")
 def test_the_same_facts_give_the_same_bytes() -> None:
     assert render_report(judged()) == render_report(judged())
 
