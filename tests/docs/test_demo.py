@@ -62,9 +62,9 @@ def test_a_line_that_was_not_printed_is_found():
 
 
 def test_picture_shows_the_steps_of_the_pipeline():
-    executors = next(yaml.safe_load_all(GOLDEN.read_text(encoding="utf-8")))["deploymentSpec"][
-        "executors"
-    ]
+    executors = next(yaml.load_all(GOLDEN.read_text(encoding="utf-8"), yaml.CSafeLoader))[
+        "deploymentSpec"
+    ]["executors"]
     steps = {
         re.sub(r"-\d+$", "", name.removeprefix("exec-")).replace("-", "_") for name in executors
     }

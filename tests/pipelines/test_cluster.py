@@ -60,7 +60,7 @@ def compiled(folder: Path, kubeflow=None, stages=None):
     """The pipeline's specification and the one for the platform."""
     stages = stages or Stages(*[True] * len(OPTIONAL_STEPS))
     compile_pipeline(folder / "pipeline.yaml", stages, "a-project", kubeflow)
-    return list(yaml.safe_load_all((folder / "pipeline.yaml").read_text()))
+    return list(yaml.load_all((folder / "pipeline.yaml").read_text(), yaml.CSafeLoader))
 
 
 @pytest.fixture(scope="module")
@@ -189,7 +189,8 @@ def test_pods_are_counted(tmp_path):
 @pytest.mark.parametrize("example", ["digits", "taxi"])
 def test_a_day_of_an_example_takes_at_most_forty_pods(example):
     project = load_project(ROOT / "examples" / example)
-    spec, _ = yaml.safe_load_all((ROOT / f"pipelines/compiled/{example}.yaml").read_text())
+    text = (ROOT / f"pipelines/compiled/{example}.yaml").read_text()
+    spec, _ = yaml.load_all(text, yaml.CSafeLoader)
     assert count_pods(spec, spans=1, instances=project.settings.train.instances) <= 40
 
 

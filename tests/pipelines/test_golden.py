@@ -31,7 +31,7 @@ def test_cluster_pipeline_has_its_image_and_project_and_is_one_that_kubeflow_loa
     path = tmp_path / "cluster.yaml"
     stages = choose_stages(load_project(ROOT / "examples" / "digits"))
     compile_pipeline(path, stages, "digits", KubeflowSettings(image=IMAGE, project=FOLDER))
-    spec, _ = yaml.safe_load_all(path.read_text())
+    spec, _ = yaml.load_all(path.read_text(), yaml.CSafeLoader)
     images = {
         executor["container"]["image"] for executor in spec["deploymentSpec"]["executors"].values()
     }

@@ -1,9 +1,9 @@
 """Whatever stages a pipeline has, it has no others, and it keeps the rules of Kubeflow's backend."""
 
 import itertools
+import json
 
 import pytest
-import yaml
 
 from perennial.report.headline import STOPS
 from perennial.step_inputs import PREPARATION, STEP_INPUTS, readers_of
@@ -196,7 +196,7 @@ def test_no_parameter_names_the_run(compiled):
     _, spec = compiled
     declared = spec["root"]["inputDefinitions"]["parameters"]
     assert set(declared) == {"project", "retrain", "tune", "attempt"}
-    text = yaml.safe_dump([task.get("inputs", {}) for _, task, _ in tasks(spec)])
+    text = json.dumps([task.get("inputs", {}) for _, task, _ in tasks(spec)])
     assert "pipeline_job" not in text
 
 
