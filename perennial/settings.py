@@ -39,7 +39,7 @@ def parse_settings(text: str, environment: Mapping[str, str] | None = None) -> P
         ProjectError: It is not YAML, or a key is unknown, missing or wrong.
     """
     try:
-        values = yaml.safe_load(text)
+        values = _load_yaml(text)
     except yaml.YAMLError as error:
         raise ProjectError(
             SETTINGS_FILE, "must be YAML", error, "Correct the line that is named."
@@ -59,6 +59,18 @@ def parse_settings(text: str, environment: Mapping[str, str] | None = None) -> P
         return ProjectSettings.model_validate(values)
     except ValidationError as error:
         raise _settings_error(error) from None
+
+
+def _load_yaml(text: str) -> Any:
+    """Reads YAML by libyaml, in a tenth of the time of PyYAML's own parser: every step does.
+
+    Raises:
+        YAMLError: It is not YAML, in the words of PyYAML's own parser, which show the line.
+    """
+    try:
+        return yaml.load(text, yaml.CSafeLoader)
+    except yaml.YAMLError:
+        return yaml.safe_load(text)
 
 
 def _set(values: dict[str, Any], keys: tuple[str, ...], value: str) -> None:

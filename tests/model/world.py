@@ -572,8 +572,7 @@ def replaced(world: World) -> Iterator[None]:
     put(importlib.import_module("perennial.ledger.task_lease"), "_LONGEST_BEAT", LEASE_SECONDS)
     put(importlib.import_module("perennial.ledger.events"), "_now", world.date_event)
     put(project_run, "new_run_name", world.name_run)
-    # Every step reads the settings, and each run digests the environment: the same, but faster.
-    put(yaml, "safe_load", functools.partial(yaml.load, Loader=yaml.CSafeLoader))
+    # Each run digests the environment: the same, but faster.
     archive = importlib.import_module("perennial.package.archive")
     put(archive, "environment_digest", functools.cache(archive.environment_digest))
     try:
