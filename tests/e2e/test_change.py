@@ -9,10 +9,19 @@ import pytest
 import yaml
 
 from perennial.runner.step_display import IMPORTS
-from tests.e2e.conftest import start
+from tests.e2e.conftest import make_digits, start
 from tests.stored import kept, results_of
 
 pytestmark = [pytest.mark.timeout(600), pytest.mark.slow]
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory):
+    """A project that trains one instance."""
+    return make_digits(
+        tmp_path_factory.mktemp("project") / "digits", train={"instances": 1, "epochs": 10}
+    )
+
 
 LOOP = ("select_spans", "decide_promotion", "register_model", "conclude_run")
 

@@ -22,6 +22,14 @@ from .conftest import make_digits, with_a_wrong_label
 
 pytestmark = [pytest.mark.timeout(600), pytest.mark.slow]
 
+QUICK = {"train": {"instances": 1, "epochs": 4}, "gate": {"floors": {}, "trivial": "warn"}}
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory):
+    """A project whose models need not be good."""
+    return make_digits(tmp_path_factory.mktemp("project") / "digits", **QUICK)
+
 
 def test_a_bad_day_does_not_keep_the_good_ones_waiting(digits):
     digits.land("--days", "3", "--corrupt", "2=wrong-range")
@@ -119,11 +127,7 @@ def test_a_check_that_stops_ends_the_run_with_exit_code_3(digits):
 
 def test_a_day_that_lies_in_a_table_is_trained_on(tmp_path):
     """Files of other formats are in the tests of ingestion, and CSV in those of the taxi loop."""
-    digits = make_digits(
-        tmp_path / "digits",
-        train={"instances": 1, "epochs": 1},
-        gate={"floors": {}, "trivial": "warn"},
-    )
+    digits = make_digits(tmp_path / "digits", **QUICK)
     rows = landing(digits.project).digits_of_day(1).to_pylist()
     _write_table(digits.folder / "digits.db", rows)
     url = f"sqlite:///{digits.folder / 'digits.db'}"

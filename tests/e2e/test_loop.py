@@ -11,7 +11,15 @@ from perennial.registry.versions import Registry
 from schemas.records import RunStarted, StepResult
 from tests.stored import kept
 
+from .conftest import make_digits
+
 pytestmark = [pytest.mark.timeout(600), pytest.mark.slow]
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory):
+    """The example with all of its steps."""
+    return make_digits(tmp_path_factory.mktemp("project") / "digits", evaluate={"explain": {}})
 
 
 def test_nothing_landed(digits):
