@@ -83,6 +83,7 @@ def run_ours(folder: Path, output: Path) -> Iterator[str]:
     from components.compute_statistics.step import compute_statistics
     from components.ingest_examples.step import ingest_examples
     from components.select_spans.step import find_window
+    from perennial.data.worker_files import Workers
     from perennial.project import load_project
 
     yield "imported"
@@ -95,8 +96,8 @@ def run_ours(folder: Path, output: Path) -> Iterator[str]:
     failed = [check.message for check in checked.checks if check.verdict != "passed"]
     assert not failed, failed
     yield "check_examples"
-    options, label = project.settings.beam.options, (project.settings.label,)
-    compute_statistics(output / "checked", options, output / "statistics", project.schema, label)
+    workers, label = Workers.of(project), (project.settings.label,)
+    compute_statistics(output / "checked", workers, output / "statistics", project.schema, label)
     yield "compute_statistics"
 
 

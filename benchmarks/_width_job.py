@@ -57,6 +57,7 @@ def main() -> None:
     from components.ingest_examples.step import ingest_examples
     from components.transform_features.step import transform_features
     from components.validate_data.step import validate_data
+    from perennial.data.worker_files import Workers
     from schemas.records import Span
 
     project = make_project(folder / "project", columns, rows, together)
@@ -64,13 +65,13 @@ def main() -> None:
     span = Span(name="1", version=1, uri=str(data), fingerprint=digest(data))
     made = {name: folder / name for name in ("examples", "checked", "statistics", "window")}
     made |= {name: folder / name for name in ("measured", "validation", "graph", "features")}
-    options = project.settings.beam.options
+    workers = Workers.of(project)
     timed("ingest_examples", lambda: ingest_examples(project, span, made["examples"]))
     timed("check_examples", lambda: check_examples(project, made["examples"], made["checked"]))
     timed(
         "compute_statistics",
         lambda: compute_statistics(
-            made["checked"], options, made["statistics"], project.schema, ("label",)
+            made["checked"], workers, made["statistics"], project.schema, ("label",)
         ),
     )
     outputs = (made["window"], made["measured"], made["validation"])

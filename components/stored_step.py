@@ -15,6 +15,8 @@ from typing import Any, Protocol, Self
 
 from typing_extensions import override
 
+from perennial.data.examples import are_examples
+from perennial.data.worker_files import Workers
 from perennial.errors import ProjectError
 from perennial.ledger.task_lease import RUN_VARIABLE, TaskPlace, current_run
 from perennial.project import Project, load_project
@@ -155,6 +157,17 @@ class StagedTask:
         """Gives a folder with what another step made; its files must not be changed."""
         folder = self._folder("inputs", f"{len(self._made('inputs'))}")
         self.results.stage(_reference(artifact), folder)
+        return folder
+
+    def examples(self, artifact: Artifact | Reference) -> Path:
+        """Gives such a folder to a step whose pipeline reads the files of examples in it.
+
+        They stay in the root where the pipeline's workers are on other machines.
+        """
+        if Workers.of(self.project).root is None:
+            return self.input(artifact)
+        folder = self._folder("inputs", f"{len(self._made('inputs'))}")
+        self.results.stage(_reference(artifact), folder, leaves=are_examples)
         return folder
 
     def optional(self, artifact: Artifact | None) -> Path | None:

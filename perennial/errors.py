@@ -15,6 +15,7 @@
     ├── StoreError            the root cannot be read or written
     │   └── LostError         what was stored there is gone, or is not what it was
     ├── IntegrityError        bytes are not the ones that were evaluated
+    ├── WorkersError          Beam's runner or its workers failed
     ├── ClusterError          exit code 4: Kubeflow Pipelines does not answer, or refuses
     │   ├── AccessError       exit code 5: it refuses the credentials
     │   ├── AbsentError       it does not hold what was named
@@ -220,6 +221,12 @@ class LostError(StoreError):
 
 class IntegrityError(PerennialError):
     """Bytes that differ from those that were evaluated."""
+
+
+class WorkersError(PerennialError):
+    """A pipeline that failed on Beam's runner, which may have lost a worker."""
+
+    passing = True
 
 
 class ClusterError(PerennialError):

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
 import difflib
 import math
 from typing import TYPE_CHECKING
 
+from perennial.data.beam_options import LOCAL_RUNNER, check_beam, workers_are_elsewhere
 from perennial.errors import ProjectError
 from perennial.project import NATIVE, PREPROCESSING, RUN_FN, Project, read_text
 from perennial.schema.environments import (
@@ -25,19 +25,9 @@ from perennial.user_module import defined_names
 from schemas.project import ProjectSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from tensorflow_metadata.proto.v0.schema_pb2 import Feature
 
 _ONE_LABEL = "A label is one feature: give all of them the same source."
-# Beam's runners whose workers are this process, or others of this machine.
-_LOCAL_RUNNERS = (
-    "bundlebaseddirectrunner",
-    "directrunner",
-    "fnapirunner",
-    "prismrunner",
-    "switchingdirectrunner",
-)
 
 
 def check_definition(project: Project) -> None:
@@ -69,7 +59,7 @@ def check_definition(project: Project) -> None:
 def _check_places(project: Project) -> None:
     """Checks that what a run shares with others lies where they can reach it, as its root does."""
     settings, remote = project.settings, is_url(project.root)
-    _check_runner(settings.beam.options)
+    _check_workers(project)
     places = {
         "ledger.url": (project.ledger_url, "PERENNIAL_LEDGER_URL"),
         "registry.uri": (settings.registry.uri or "sqlite:", "PERENNIAL_REGISTRY_URI"),
@@ -85,25 +75,33 @@ def _check_places(project: Project) -> None:
             )
 
 
-def _check_runner(options: Sequence[str]) -> None:
-    """Checks that Beam works on this machine: steps stage what they read and write in its files.
-
-    Source: how `apache_beam.options.pipeline_options` reads these options.
-    """
-    parser = argparse.ArgumentParser(allow_abbrev=False, add_help=False)
-    parser.add_argument("--runner", nargs="?", default="DirectRunner", const="no name")
-    parser.add_argument("--environment_type", nargs="?", default="", const="")
-    known, _ = parser.parse_known_args(list(options))
-    name = known.runner.rpartition(".")[2]
-    here = known.environment_type.upper() == "LOOPBACK"  # a cluster calls back this process
-    if name.lower() not in _LOCAL_RUNNERS and not here:
+def _check_workers(project: Project) -> None:
+    """Checks that Beam's workers can be had, and reach what they read and write."""
+    settings = project.settings
+    check_beam(settings.beam)
+    if not workers_are_elsewhere(settings.beam):
+        return
+    runner = settings.beam.runner
+    if not _is_remote(project.root):
         raise ProjectError(
-            f"{SETTINGS_FILE}: beam.options",
-            "must keep Beam on this machine, as steps give it files of this machine, wherever the "
-            "root is",
-            f"{name}, whose workers are on others",
-            "Take --runner out; on a cluster, pods prepare spans side by side.",
+            f"{SETTINGS_FILE}: root",
+            f"must be a URL that the workers of {runner} reach (beam.runner)",
+            "a folder of this machine",
+            "Set it, or the environment variable PERENNIAL_ROOT; or set beam.runner to "
+            f"{LOCAL_RUNNER}.",
         )
+    spans = settings.data.spans
+    if spans is not None and not _is_remote(spans):
+        raise ProjectError(
+            f"{SETTINGS_FILE}: data.spans",
+            f"must be a URL that the workers of {runner} reach (beam.runner)",
+            spans,
+            f"Land files in a store, or set beam.runner to {LOCAL_RUNNER}.",
+        )
+
+
+def _is_remote(location: str) -> bool:
+    return is_url(location) and not location.startswith("file://")
 
 
 def _check_module(project: Project) -> None:

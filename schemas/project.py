@@ -233,13 +233,29 @@ class ChecksSettings(Settings):
     )
 
 
-class BeamSettings(Settings):
-    """Apache Beam, which ingests, measures, transforms and predicts."""
+BeamRunner = Literal[
+    "DirectRunner", "PortableRunner", "FlinkRunner", "SparkRunner", "DataflowRunner"
+]
 
-    options: list[str] = Field(
-        default=["--runner=DirectRunner", "--direct_running_mode=in_memory"],
-        description="Beam pipeline options; a runner with workers on other machines is refused.",
+
+class BeamSettings(Settings):
+    """Apache Beam, which ingests, measures, analyses and transforms."""
+
+    runner: BeamRunner = Field(
+        "DirectRunner",
+        description="DirectRunner works in the step's process; PortableRunner is any job service. "
+        "Workers on other machines read and write `root`, which must be a URL then, and landed "
+        "files by URLs.",
     )
+    options: list[str] = Field(
+        default=["--direct_running_mode=in_memory"],
+        description="Pipeline options of Beam and of the runner, each as `--name=value`.",
+    )
+
+    @property
+    def arguments(self) -> list[str]:
+        """Gives the pipeline options with the runner."""
+        return [f"--runner={self.runner}", *self.options]
 
 
 TaskOutputForm = Literal["auto", "probabilities", "logits"]

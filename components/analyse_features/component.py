@@ -13,5 +13,5 @@ def analyse_features(project: str, digest: str, window: Input[Dataset], graph: O
 
     with StoredStep(project, "analyse_features", digest, graph=graph) as step:
         if not step.is_kept(window):
-            analyse_features(step.project, step.input(window), step.output("graph"))
+            analyse_features(step.project, step.examples(window), step.output("graph"))
             step.publish()

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from components.analyse_features.cache import AnalyzerCache, read_entries, write_entries
 from components.analyse_features.fingerprint import fingerprint
 from perennial.data.beam import make_pipeline
-from perennial.data.examples import split_files
+from perennial.data.examples import split_sources
 from perennial.data.preprocessing import (
     Preprocessing,
     load_preprocessing,
@@ -20,10 +20,12 @@ from perennial.data.preprocessing import (
     raw_examples,
     read_batches,
 )
+from perennial.data.worker_files import Source, Workers
 from perennial.errors import ProjectError
 from perennial.project import Project
 from perennial.results.store import Results
 from perennial.training.transformed_features import TRANSFORM_GRAPH
+from schemas.project import BeamSettings
 from schemas.records import CheckedSpan
 
 if TYPE_CHECKING:
@@ -38,7 +40,7 @@ class SpanExamples:
 
     name: str
     content: str
-    files: tuple[str, ...]
+    files: tuple[Source, ...]
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,7 @@ class _Plan:
     new: tuple[SpanExamples, ...]
     entries: dict[bytes, list[Path]]
 
-    def datasets(self) -> dict[DatasetKey, list[str]]:
+    def datasets(self) -> dict[DatasetKey, list[Source]]:
         """Gives the files of each dataset."""
         from tensorflow_transform.beam.analyzer_cache import DatasetKey
 
@@ -90,7 +92,9 @@ def analyse_features(project: Project, window: Path, output: Path) -> FeatureAna
     What the analyzers accumulated over a span is kept in the root by the digest of the span's
     examples, so that a window with one new span reads that span alone, on whatever machine. An
     analyzer whose accumulators cannot be kept (one that depends on another analyzer) makes the
-    whole window be read. Damaged entries are made again.
+    whole window be read. Damaged entries are made again. TensorFlow Transform's analysis needs a
+    folder that all of its workers share, so it works in this process, whichever runner the settings
+    name.
 
     Raises:
         ProjectError: `preprocessing_fn` fails, with its line; or the window has no example to train
@@ -99,7 +103,7 @@ def analyse_features(project: Project, window: Path, output: Path) -> FeatureAna
     """
     output.mkdir(parents=True, exist_ok=True)
     shutil.rmtree(output / TRANSFORM_GRAPH, ignore_errors=True)
-    spans = train_spans(window)
+    spans = train_spans(window, Workers.of(project).root)
     if not spans:
         where, remedy = "project.yaml: data.splits.train", "Land more data, or raise it."
         raise ProjectError(where, "must leave some examples of the window", "none", remedy)
@@ -107,14 +111,14 @@ def analyse_features(project: Project, window: Path, output: Path) -> FeatureAna
         return _analyse(project, spans, output)
 
 
-def train_spans(window: Path) -> list[SpanExamples]:
+def train_spans(window: Path, root: str | None) -> list[SpanExamples]:
     """Lists the spans of a window that have examples to train on, by name.
 
-    One held out as a whole has none.
+    One held out as a whole has none. Where `root` is given, their files lie there.
     """
     examples = []
     for folder in sorted(file.parent for file in window.glob(f"*/{CheckedSpan.FILE}")):
-        checked, files = CheckedSpan.read(folder), tuple(split_files(folder, "train"))
+        checked, files = CheckedSpan.read(folder), tuple(split_sources(folder, "train", root=root))
         if files and checked.rows.get("train"):
             examples.append(SpanExamples(folder.name, checked.content, files))
     return examples
@@ -185,7 +189,7 @@ def _run(
     examples = raw_examples(project, "analyse_features")
     # The pipeline runs when its context ends, so the scratch folder must outlive it.
     with (
-        make_pipeline(project.settings.beam.options) as pipeline,
+        make_pipeline(_options(project)) as pipeline,
         tft_beam.Context(temp_dir=str(scratch / "beam")),
     ):
         data = {
@@ -202,3 +206,9 @@ def _run(
             {key.key: cache.cache_dict for key, cache in accumulated.items()},
             scratch / "entries",
         )
+
+
+def _options(project: Project) -> tuple[str, ...]:
+    """Gives the settings' options, or Beam's own where those mean other machines."""
+    workers = Workers.of(project)
+    return workers.options if workers.root is None else tuple(BeamSettings().arguments)

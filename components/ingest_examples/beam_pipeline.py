@@ -5,16 +5,13 @@ from __future__ import annotations
 import json
 import os
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import apache_beam as beam
 import numpy as np
-from apache_beam.coders import BytesCoder
-from apache_beam.io.filebasedsink import FileBasedSink
-from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.pvalue import TaggedOutput
 from apache_beam.transforms.util import ReshufflePerKey
 
@@ -22,12 +19,14 @@ from components.ingest_examples.duplicates import Duplicate, find_duplicates, so
 from components.ingest_examples.part_reader import KEYS, SET_ASIDE, TALLY, Plan, read_part
 from components.ingest_examples.tallies import Tally, Total
 from perennial.data.beam import make_pipeline
-from perennial.data.example_sink import TFRecordBatchSink
 from perennial.data.examples import split_prefix
+from perennial.data.file_sink import FileSink, example_sink, line_sink, tell_files
 from perennial.data.row_keys import ROW_KEY, RowKeys
+from perennial.data.worker_files import Handover, PipelineFiles, Workers
 from schemas.project import SPLITS
 
 _DUPLICATES, _SORTED = "duplicates", "sorted"
+_STEP = "ingest_examples"
 _HEAD = struct.Struct("<QQ")  # the shard, and how many bytes its keys are
 
 
@@ -56,24 +55,25 @@ class Reading:
             yield np.fromfile(path, ROW_KEY, size // ROW_KEY.itemsize, offset=start)
 
 
-class _KeysSink(FileBasedSink):
-    """Writes each shard of keys behind its number and its size."""
+def read_parts(plan: Plan, workers: Workers, output: Path, work: Path) -> Reading:
+    """Writes the examples of all parts to `output/Split-*/`, all else to files in `work`.
 
-    def __init__(self, prefix: str) -> None:
-        plain = CompressionTypes.UNCOMPRESSED
-        super().__init__(  # type: ignore[no-untyped-call]
-            prefix, coder=BytesCoder(), compression_type=plain
-        )
-
-    def write_record(self, file_handle: Any, value: tuple[int, bytes]) -> None:
-        """Writes a shard."""
-        file_handle.write(_HEAD.pack(value[0], len(value[1])) + value[1])
-
-
-def read_parts(plan: Plan, options: Sequence[str], output: Path, work: Path) -> Reading:
-    """Writes the examples of all parts to `output/Split-*/`, all else to files in `work`."""
+    Where the workers are elsewhere, the examples stay in the root, and records of them are written.
+    """
     splits = SPLITS if plan.splits.by == "key" else SPLITS[:2]
-    with make_pipeline(options) as pipeline:
+    with PipelineFiles(workers, _STEP, work) as files:
+        _run(plan, workers, splits, files.handover)
+        files.receive()
+        for split in splits:
+            files.place(split, Path(split_prefix(output, split)))
+        tallies = [Tally.model_validate_json(line) for line in _lines(files.paths(TALLY))]
+        duplicates = dict(_from_line(line) for line in _lines(files.paths(_DUPLICATES)))
+        set_aside, keys = files.paths(SET_ASIDE), files.paths(_SORTED)
+    return Reading(Total(tallies), duplicates, set_aside, keys)
+
+
+def _run(plan: Plan, workers: Workers, splits: tuple[str, ...], handover: Handover) -> None:
+    with make_pipeline(workers.options) as pipeline:
         # Each part is an element of its own, under its own key, so that a runner can spread them
         # and their order stays.
         outcomes = (
@@ -82,27 +82,21 @@ def read_parts(plan: Plan, options: Sequence[str], output: Path, work: Path) -> 
             | "Spread" >> ReshufflePerKey()
             | "Read" >> beam.FlatMap(_read, plan).with_outputs(*splits, SET_ASIDE, KEYS, TALLY)
         )
-        for split in splits:
-            sink = beam.io.iobase.Write(TFRecordBatchSink(split_prefix(output, split)))
-            _ = outcomes[split] | f"Write[{split}]" >> sink
-        for name in (SET_ASIDE, TALLY):
-            _ = outcomes[name] | f"Write[{name}]" >> beam.io.WriteToText(str(work / name))
         grouped = outcomes[KEYS] | "Group keys" >> beam.GroupByKey()
-        _ = (
-            grouped
-            | "Sort keys" >> beam.Map(lambda item: (item[0], sort_keys(item[1]).tobytes()))
-            | "Write keys" >> beam.io.iobase.Write(_KeysSink(str(work / _SORTED)))
-        )
-        (
-            grouped
-            | "Find duplicates"
-            >> beam.FlatMap(lambda item: map(_to_line, find_duplicates(item[1])))
-            | "Write duplicates" >> beam.io.WriteToText(str(work / _DUPLICATES))
-        )
-    tallies = [Tally.model_validate_json(line) for line in _lines(work, TALLY)]
-    duplicates = dict(_from_line(line) for line in _lines(work, _DUPLICATES))
-    set_aside, keys = (sorted(work.glob(f"{name}-*")) for name in (SET_ASIDE, _SORTED))
-    return Reading(Total(tallies), duplicates, set_aside, keys)
+        duplicates = grouped | "Find duplicates" >> beam.FlatMap(_duplicate_lines)
+        written = [
+            *(
+                outcomes[split] | f"Write[{split}]" >> example_sink(handover, split)
+                for split in splits
+            ),
+            *(
+                outcomes[name] | f"Write[{name}]" >> line_sink(handover, name)
+                for name in (SET_ASIDE, TALLY)
+            ),
+            grouped | "Write keys" >> FileSink(handover, _SORTED, _sorted_keys),
+            duplicates | "Write duplicates" >> line_sink(handover, _DUPLICATES),
+        ]
+        tell_files(handover, written)
 
 
 def _read(item: tuple[int, None], plan: Plan) -> Iterator[Any]:
@@ -110,8 +104,15 @@ def _read(item: tuple[int, None], plan: Plan) -> Iterator[Any]:
         yield TaggedOutput(name, value)
 
 
-def _to_line(keyed: tuple[bytes, Duplicate]) -> str:
-    return json.dumps([keyed[0].hex(), *keyed[1]])
+def _sorted_keys(item: tuple[int, list[bytes]]) -> bytes:
+    """Gives a shard of keys in their order, behind its number and its size."""
+    data = sort_keys(item[1]).tobytes()
+    return _HEAD.pack(item[0], len(data)) + data
+
+
+def _duplicate_lines(item: tuple[int, list[bytes]]) -> Iterator[str]:
+    for key, duplicate in find_duplicates(item[1]):
+        yield json.dumps([key.hex(), *duplicate])
 
 
 def _from_line(line: str) -> tuple[bytes, Duplicate]:
@@ -119,7 +120,7 @@ def _from_line(line: str) -> tuple[bytes, Duplicate]:
     return bytes.fromhex(key), Duplicate(*duplicate)
 
 
-def _lines(work: Path, name: str) -> Iterator[str]:
-    for file in sorted(work.glob(f"{name}-*")):
+def _lines(files: list[Path]) -> Iterator[str]:
+    for file in files:
         with file.open(encoding="utf-8") as lines:
             yield from lines

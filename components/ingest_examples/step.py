@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +18,7 @@ from components.ingest_examples.sources import (
 )
 from components.ingest_examples.tallies import Total
 from perennial.data.row_keys import ROW_KEYS_FILE, write_row_keys
+from perennial.data.worker_files import Workers
 from perennial.errors import BrokenFileError
 from perennial.project import Project
 from perennial.readers.columns import columns_of
@@ -85,7 +85,7 @@ def _ingest(
         source = open_source(project, span, features)
         columns = source.columns or []
         plan = _plan(project, span, source, output, infer)
-        reading = _read(plan, project.settings.beam.options, output)
+        reading = _read(plan, Workers.of(project), output)
         columns, total = columns or reading.total.columns, reading.total
         _publish_lines(reading.set_aside, output / SET_ASIDE_FILE)
         _check_whole(project, source, columns, total)
@@ -114,7 +114,7 @@ def _plan(project: Project, span: Span, source: Source, output: Path, infer: boo
     )
 
 
-def _read(plan: Plan, options: Sequence[str], output: Path) -> Reading:
+def _read(plan: Plan, workers: Workers, output: Path) -> Reading:
     """Reads a span, and again if the first reading finds duplicates or columns to consider.
 
     That is rare: columns that the schema does not have and whose values are of several kinds, and
@@ -122,20 +122,20 @@ def _read(plan: Plan, options: Sequence[str], output: Path) -> Reading:
     """
     from components.ingest_examples.beam_pipeline import read_parts
 
-    reading = read_parts(plan, options, output, output / _WORK)
+    reading = read_parts(plan, workers, output, output / _WORK)
     if mixed := reading.total.mixed():
         plan = replace(plan, columns={**plan.columns, **mixed})
-        reading = _read_again(plan, options, output)
+        reading = _read_again(plan, workers, output)
     if reading.duplicates:
-        reading = _read_again(replace(plan, duplicates=reading.duplicates), options, output)
+        reading = _read_again(replace(plan, duplicates=reading.duplicates), workers, output)
     return reading
 
 
-def _read_again(plan: Plan, options: Sequence[str], output: Path) -> Reading:
+def _read_again(plan: Plan, workers: Workers, output: Path) -> Reading:
     from components.ingest_examples.beam_pipeline import read_parts
 
     _clear(output)
-    return read_parts(plan, options, output, output / _WORK)
+    return read_parts(plan, workers, output, output / _WORK)
 
 
 def _check_whole(project: Project, source: Source, columns: list[str], total: Total) -> None:

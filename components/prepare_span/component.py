@@ -38,7 +38,7 @@ def prepare_span(
         digest = selected.statistics_digest
         with task.part_of("compute_statistics", digest, statistics=statistics) as step:
             if not step.is_kept(passed):
-                measure_span(step.project, step.input(passed), step.output("statistics"))
+                measure_span(step.project, step.examples(passed), step.output("statistics"))
                 step.publish()
             measured = step.reference("statistics")
         PreparedSpans.of_run(task.results, selected).record(landed, passed, measured)

@@ -20,6 +20,6 @@ def transform_features(
     with StoredStep(project, "transform_features", digest, features=features) as step:
         if not step.is_kept(window, graph):
             transform_features(
-                step.project, step.input(window), step.input(graph), step.output("features")
+                step.project, step.examples(window), step.input(graph), step.output("features")
             )
             step.publish()

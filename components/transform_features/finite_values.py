@@ -12,19 +12,20 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from perennial.data.worker_files import Handover
 from schemas.records import NotFinite
 
 _ROWS = ""  # no feature has this name
 _SPARSE = "$sparse_values"  # how TensorFlow Transform names the values of a sparse feature
 
 
-def add_counts(batches: Any, split: str, folder: Path) -> None:
-    """Adds to a pipeline that `folder/<split>.json` holds the counts of a split.
+def add_counts(batches: Any, split: str, handover: Handover) -> None:
+    """Adds to a pipeline that it hands over `<split>.json` with the counts of a split.
 
     Args:
         batches: Transformed Arrow batches.
         split: Names the steps and the file.
-        folder: Exists.
+        handover: Where the file goes.
     """
     import apache_beam as beam
 
@@ -32,7 +33,7 @@ def add_counts(batches: Any, split: str, folder: Path) -> None:
         batches
         | f"Count not finite[{split}]" >> beam.Map(count_not_finite)
         | f"Add counts[{split}]" >> beam.CombineGlobally(_add)
-        | f"Write counts[{split}]" >> beam.Map(_write, str(folder / f"{split}.json"))
+        | f"Write counts[{split}]" >> beam.Map(_give, f"{split}.json", handover)
     )
 
 
@@ -68,5 +69,5 @@ def _add(counts: Iterable[Counter[str]]) -> Counter[str]:
     return total
 
 
-def _write(counts: Counter[str], path: str) -> None:
-    Path(path).write_text(json.dumps(counts), encoding="utf-8")
+def _give(counts: Counter[str], name: str, handover: Handover) -> None:
+    handover.give(name, json.dumps(counts).encode())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -13,10 +12,10 @@ import numpy as np
 from components.validate_data.gather import Measured
 from components.validate_data.shared_keys import Surplus
 from perennial.data.example_encoder import to_tfrecords
-from perennial.data.example_sink import LEVEL
 from perennial.data.examples import decode_records, read_records, split_files, text_of
 from perennial.data.row_keys import digest_keys
 from perennial.data.shown_examples import count_without, value_name, values_of
+from perennial.data.worker_files import compressed
 from perennial.errors import IntegrityError
 from perennial.project import Project
 from perennial.readers.rows import Reason
@@ -108,10 +107,7 @@ def _copy(
     repeated = 0
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(f".{target.name}")
-    with (
-        temporary.open("wb") as plain,
-        gzip.GzipFile("", "wb", LEVEL, plain, mtime=0) as written,
-    ):
+    with temporary.open("wb") as plain, compressed(plain) as written:
         for records in _batches(file):
             digests = digest_keys(_keys_of(project, records))
             places = surplus.find(digests)

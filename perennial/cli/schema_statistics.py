@@ -15,6 +15,7 @@ from perennial.cli.disagreeing_spans import find_disagreement
 from perennial.data.distributions import Distribution, read_distributions
 from perennial.data.merge_statistics import combine_statistics
 from perennial.data.statistics import read_statistics
+from perennial.data.worker_files import Workers
 from perennial.errors import DataError, ProjectError
 from perennial.ledger.events import Ledger
 from perennial.project import Project
@@ -25,6 +26,7 @@ from perennial.schema.inference import Seen, see_features
 from perennial.spans.landed import find_landed
 from perennial.spans.quarantine import unknown_span
 from perennial.spans.window import State, number_versions, state_of
+from schemas.project import BeamSettings
 from schemas.records import InferredColumns, Ingestion, Span
 
 if TYPE_CHECKING:
@@ -105,6 +107,7 @@ def measure_anew(project: Project, spans: Sequence[Span], folder: Path) -> Measu
     Raises:
         DataError: A span cannot be read, or spans hold text and numbers in the same column.
     """
+    project = _on_this_machine(project)
     folders = {span.name: folder / f"{number}" for number, span in enumerate(spans)}
     measured = [_measure_unchecked(project, s, folders[s.name], infer=True) for s in spans]
     inferred = [each.inferred for each in measured if each.inferred is not None]
@@ -131,6 +134,7 @@ def measure_span(project: Project, span: Span, folder: Path) -> Measured:
         DataError: The span cannot be read.
         ProjectError: The schema or the expectations cannot be used.
     """
+    project = _on_this_machine(project)
     record = ingest_examples(project, span, folder / "examples")
     known = {feature.name for feature in project.schema.feature if is_alive(feature)}
     rows = sum(record.rows.values()) + record.set_aside
@@ -146,15 +150,21 @@ def measure_span(project: Project, span: Span, folder: Path) -> Measured:
         if changed is project:
             raise
         checked = folder / "examples"  # a rule does not fit the types that are proposed
-    options, output, label = (
-        project.settings.beam.options,
+    workers, output, label = (
+        Workers.of(project),
         folder / "statistics",
         project.settings.label,
     )
-    compute_statistics(checked, options, output, changed.schema, (label,))
+    compute_statistics(checked, workers, output, changed.schema, (label,))
     statistics = read_statistics(output)
     rows = statistics.datasets[0].num_examples
     return Measured(statistics, [statistics], record.columns, rows, record.causes)
+
+
+def _on_this_machine(project: Project) -> Project:
+    """Gives the project with Beam's workers here: what is measured is kept nowhere else."""
+    settings = project.settings.model_copy(update={"beam": BeamSettings()})
+    return replace(project, settings=settings)
 
 
 def _ingest_by_own_types(
@@ -213,7 +223,7 @@ def _measure_unchecked(
     record = ingest_examples(project, span, examples, infer=infer)
     if record.problem:
         raise _unreadable(record)
-    compute_statistics(examples, project.settings.beam.options, statistics)
+    compute_statistics(examples, Workers.of(project), statistics)
     inferred = InferredColumns.read(examples) if infer else None
     return _Unchecked(record, read_statistics(statistics), read_distributions(statistics), inferred)
 

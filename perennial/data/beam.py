@@ -9,8 +9,14 @@ import weakref
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from perennial.data.beam_options import LOCAL_RUNNER
+from perennial.errors import WorkersError
+
 if TYPE_CHECKING:
     from apache_beam import Pipeline
+    from apache_beam.options.pipeline_options import PipelineOptions
+
+_LONGEST = 500  # characters of a runner's message
 
 
 def make_pipeline(options: Sequence[str]) -> Pipeline:
@@ -22,15 +28,39 @@ def make_pipeline(options: Sequence[str]) -> Pipeline:
     # The options are the settings' alone: without a list, Beam would read this process's command
     # line.
     parsed = PipelineOptions(list(options))
-    local = parsed.view_as(StandardOptions).runner in (None, "DirectRunner")
-    in_memory = parsed.view_as(DirectOptions).direct_running_mode == "in_memory"
-    if not (local and in_memory):
+    runner = parsed.view_as(StandardOptions).runner
+    if runner not in (None, LOCAL_RUNNER):
+        return _make_sent_pipeline(parsed, runner)
+    if parsed.view_as(DirectOptions).direct_running_mode != "in_memory":
         return apache_beam.Pipeline(options=parsed)
     _spare_work()
     # The direct runner ends in this runner, but looks first whether another could take the
     # pipeline, for which it serialises all of it once more: an eighth of the time of a small
     # pipeline.
     return apache_beam.Pipeline(runner=FnApiRunner(), options=parsed)
+
+
+def _make_sent_pipeline(options: PipelineOptions, runner: str) -> Pipeline:
+    """Makes a pipeline that is sent to a runner, which tells of an error by its text alone."""
+    import apache_beam
+
+    class SentPipeline(apache_beam.Pipeline):
+        def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
+            if error is not None:
+                super().__exit__(kind, error, trace)
+                return
+            try:
+                super().__exit__(kind, error, trace)
+            except Exception as failure:
+                text = str(failure).strip() or type(failure).__name__
+                raise WorkersError(
+                    f"Beam's {runner}",
+                    "must run the pipeline to its end",
+                    text.splitlines()[-1][:_LONGEST],
+                    "Correct what it names, or look into the runner's log, then run again.",
+                ) from failure
+
+    return SentPipeline(options=options)
 
 
 def _spare_work() -> None:

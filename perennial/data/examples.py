@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
+from perennial.data.worker_files import RootFile, Source
 from perennial.readers.rows import Value
 from schemas.project import SPLITS, SplitSettings
+from schemas.records import LeftInRoot
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,12 +29,38 @@ def split_prefix(folder: Path, split: str) -> str:
     return str(folder / f"Split-{split}" / _PREFIX)
 
 
+def are_examples(path: str) -> bool:
+    """Tells by its path in a folder whether a file holds examples."""
+    return PurePosixPath(path).name.startswith(_PREFIX)
+
+
 def split_files(folder: Path, *splits: str) -> list[str]:
     """Lists the files of the given splits (default: all) below `folder`, in a fixed order."""
     chosen = splits or SPLITS
     return sorted(
         str(path) for split in chosen for path in folder.glob(f"**/Split-{split}/{_PREFIX}*")
     )
+
+
+def split_sources(folder: Path, *splits: str, root: str | None) -> list[Source]:
+    """Lists the same files for Beam's workers, with those that lie in the root alone.
+
+    Args:
+        folder: Folder that a step made, or several of them.
+        splits: Names of splits; default: all.
+        root: The root where the workers are on other machines; None: they are on this one, and so
+            are the files.
+    """
+    files: list[Source] = [*split_files(folder, *splits)]
+    if root is None:
+        return files
+    assert not files, f"{files[0]} is a file of this machine, which the workers do not reach"
+    return [
+        RootFile(root, file.digest)
+        for split in splits or SPLITS
+        for record in sorted(folder.glob(f"**/Split-{split}/{LeftInRoot.FILE}"))
+        for file in LeftInRoot.read(record.parent).files
+    ]
 
 
 def split_of(key: str, splits: SplitSettings) -> str:

@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from perennial.data.examples import read_records
+from perennial.data.worker_files import RootFile, Source, on_worker
 from perennial.errors import PerennialError, ProjectError, describe_error
 from perennial.project import Project
 from perennial.schema.environments import schema_in_use
@@ -153,13 +155,20 @@ def raw_examples(project: Project, step: str, raw_column: str | None = None) -> 
     return examples
 
 
-def read_batches(pipeline: Any, name: str, files: Sequence[str], examples: Any) -> Any:
+def read_batches(pipeline: Any, name: str, files: Sequence[Source], examples: Any) -> Any:
     """Reads TFRecord files as Arrow batches; more files do not make the pipeline larger."""
     import apache_beam as beam
 
+    # Files in the root are spread over the workers that are elsewhere.
+    spread = any(isinstance(file, RootFile) for file in files)
     return (
         pipeline
-        | f"Files[{name}]" >> beam.Create(list(files), reshuffle=False).with_output_types(str)
-        | f"Read[{name}]" >> beam.io.ReadAllFromTFRecord(coder=beam.coders.BytesCoder())
+        | f"Files[{name}]" >> beam.Create(list(files), reshuffle=spread)
+        | f"Read[{name}]" >> beam.FlatMap(_read).with_output_types(bytes)
         | f"Decode[{name}]" >> examples.BeamSource()
     )
+
+
+def _read(file: Source) -> Iterator[bytes]:
+    with on_worker(file) as path:
+        yield from read_records([path])

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
@@ -20,7 +20,7 @@ from perennial import __version__
 from perennial.errors import LostError
 from perennial.storage.digests import digest_file, digest_value
 from perennial.storage.objects import FolderObjects, ListedObject, Objects, open_objects
-from schemas.records import Reference, StepResult, StoredFile, StoredOutput
+from schemas.records import LeftInRoot, Reference, StepResult, StoredFile, StoredOutput
 
 # The name that the accumulators of a span have among the results, beside those of steps; their
 # value names the span.
@@ -152,8 +152,16 @@ class Results:
             raise self._damaged(object_name(file.digest), "no such object")
         return data
 
-    def stage(self, reference: Reference, folder: Path) -> None:
+    def stage(
+        self, reference: Reference, folder: Path, leaves: Callable[[str], bool] | None = None
+    ) -> None:
         """Fills a folder with the files of an output, which must not be changed.
+
+        Args:
+            reference: Names the output.
+            folder: Folder to fill.
+            leaves: Tells by its path which file stays in the root; a record in its folder tells of
+                it.
 
         Raises:
             LostError: The output is not there any more, or is damaged. Its result is forgotten, so
@@ -163,8 +171,11 @@ class Results:
         files = self.files_of(reference)
         for parent in {folder / Path(file.path).parent for file in files} | {folder}:
             parent.mkdir(parents=True, exist_ok=True)
+        left = [file for file in files if leaves is not None and leaves(file.path)]
+        leave_in_root(left, folder)
+        staged = [file for file in files if file not in left]
         try:
-            self.in_parallel(lambda file: self._stage_file(file, folder / file.path), files)
+            self.in_parallel(lambda file: self._stage_file(file, folder / file.path), staged)
         except LostError:
             name = result_name(reference.step, reference.key)
             self._found.pop(name, None)
@@ -188,8 +199,17 @@ class Results:
 
     def _store(self, folder: Path, metadata: dict[str, Any]) -> StoredOutput:
         paths = sorted(path for path in folder.rglob("*") if path.is_file())
+        left = [path.parent for path in paths if path.name == LeftInRoot.FILE]
+        paths = [path for path in paths if path.name != LeftInRoot.FILE]
         names = [path.relative_to(folder).as_posix() for path in paths]
         files = self.in_parallel(self._store_file, zip(paths, names, strict=True))
+        for place in left:
+            inner = PurePosixPath(place.relative_to(folder).as_posix())
+            files += [
+                file.model_copy(update={"path": str(inner / file.path)})
+                for file in LeftInRoot.read(place).files
+            ]
+        files.sort(key=lambda file: PurePosixPath(file.path))
         digest = digest_value([[file.path, file.digest] for file in files])
         return StoredOutput(digest=digest, files=files, metadata=metadata)
 
@@ -243,6 +263,18 @@ class Results:
             return [work(item) for item in items]
         with ThreadPoolExecutor(_AT_ONCE) as pool:
             return list(pool.map(work, items))
+
+
+def leave_in_root(files: Iterable[StoredFile], folder: Path) -> None:
+    """Records files that lie in the root alone, beside where each would be in a folder."""
+    by_parent: dict[PurePosixPath, list[StoredFile]] = {}
+    for file in files:
+        path = PurePosixPath(file.path)
+        left = file.model_copy(update={"path": path.name})
+        by_parent.setdefault(path.parent, []).append(left)
+    for parent, left_files in by_parent.items():
+        (folder / parent).mkdir(parents=True, exist_ok=True)
+        LeftInRoot(files=left_files).write(folder / parent)
 
 
 def key_of(step: str, digest: str, inputs: Iterable[object]) -> str:

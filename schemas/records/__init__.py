@@ -88,6 +88,9 @@ from schemas.records.models import (
     WeightDraw,
 )
 from schemas.records.storage import (
+    HandedFile,
+    HandedFiles,
+    LeftInRoot,
     PackageManifest,
     PreparedSpan,
     Reference,
@@ -131,6 +134,8 @@ __all__ = [
     "FormerChampion",
     "GroupMeasure",
     "GroupTest",
+    "HandedFile",
+    "HandedFiles",
     "Hyperparameters",
     "InferredColumns",
     "Ingestion",
@@ -139,6 +144,7 @@ __all__ = [
     "LeaseOwner",
     "LeaseTaken",
     "LedgerHead",
+    "LeftInRoot",
     "Mistake",
     "ModelContract",
     "ModelVersion",

@@ -15,6 +15,37 @@ class StoredFile(Record):
     size: int
 
 
+class LeftInRoot(FileRecord):
+    """Files of a folder that lie in the root alone: each by its name in this folder.
+
+    A step whose workers are on other machines neither receives their bytes nor sends them.
+    """
+
+    FILE: ClassVar[str] = "left_in_root.json"
+
+    files: list[StoredFile]
+
+
+class HandedFile(Record):
+    """A file that a worker of a pipeline wrote for the step that runs it.
+
+    `output` names what it is a part of. `name` is that of the file in the pipeline's own folder, or
+    the SHA-256 by which the root holds it.
+    """
+
+    output: str
+    name: str
+    size: int
+
+
+class HandedFiles(FileRecord):
+    """All files that the workers of a pipeline wrote, in no order."""
+
+    FILE: ClassVar[str] = "handed_files.json"
+
+    files: list[HandedFile]
+
+
 class StoredOutput(Record):
     """One folder that a step made: its files, in the order of their paths, and what is shown of it.
 

@@ -92,6 +92,7 @@ def make_measured(
 ) -> tuple[Path, dict[str, int]]:
     """Examples and statistics of such rows, made once for all cases, and the rows of each split."""
     from components.compute_statistics.step import compute_statistics
+    from perennial.data.worker_files import Workers
 
     made /= f"{number} {json.dumps(rows)}"
     if not (made / "counts.json").exists():
@@ -102,7 +103,7 @@ def make_measured(
         write_keys(made_rows, examples)
         label = [project.settings.label]
         compute_statistics(
-            examples, project.settings.beam.options, made / "statistics", project.schema, label
+            examples, Workers.of(project), made / "statistics", project.schema, label
         )
         (made / "counts.json").write_text(json.dumps(counts))
     return made, json.loads((made / "counts.json").read_text())
@@ -188,6 +189,7 @@ def validate_third_day(
     from components.compute_statistics.step import compute_statistics
     from components.ingest_examples.step import ingest_examples
     from components.validate_data.step import validate_data
+    from perennial.data.worker_files import Workers
 
     found = {}
     for kind in corruptions:
@@ -195,7 +197,7 @@ def validate_third_day(
         ingest_examples(project, span, here / "examples")
         check_examples(project, here / "examples", here / "checked")
         compute_statistics(
-            here / "checked", project.settings.beam.options, here / "statistics", project.schema
+            here / "checked", Workers.of(project), here / "statistics", project.schema
         )
         days = [s.name for s in chain.selection.window]
         checked = [*map(chain.checked, days), here / "checked"]

@@ -29,9 +29,12 @@ def measure(
     from components.compute_statistics.step import compute_statistics
     from perennial.data.distributions import read_distributions
     from perennial.data.statistics import read_statistics
+    from perennial.data.worker_files import Workers
 
     write_examples(rows, folder / "examples")
-    compute_statistics(folder / "examples", OPTIONS, folder / "statistics", schema, categorical)
+    compute_statistics(
+        folder / "examples", Workers(tuple(OPTIONS)), folder / "statistics", schema, categorical
+    )
     return read_statistics(folder / "statistics"), read_distributions(folder / "statistics")
 
 
