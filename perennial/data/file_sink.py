@@ -27,6 +27,9 @@ class FileSink(beam.PTransform[Any, Any]):
         output: Names what they are parts of.
         encode: Makes the bytes of an element.
         lasts: Whether they are compressed data files, which the step's result names.
+
+    Attributes:
+        writer: What writes them.
     """
 
     def __init__(
@@ -37,11 +40,11 @@ class FileSink(beam.PTransform[Any, Any]):
         lasts: bool = False,
     ) -> None:
         super().__init__()
-        self._write = _WriteBundle(handover, output, encode, lasts)
+        self.writer = _WriteBundle(handover, output, encode, lasts)
 
     def expand(self, elements: Any) -> Any:
         """Adds the transform to the pipeline of some elements."""
-        return elements | "Bundles" >> beam.ParDo(self._write)
+        return elements | "Bundles" >> beam.ParDo(self.writer)
 
 
 def example_sink(handover: Handover, output: str) -> FileSink:

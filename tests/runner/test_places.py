@@ -61,27 +61,54 @@ def test_a_root_that_others_reach_needs_a_ledger_and_a_registry_that_they_reach(
     check_project(load_project(folder))
 
 
-BEAM = {
-    "Dataflow": (["--runner=DataflowRunner"], "DataflowRunner"),
-    "two words": (["--runner", "FlinkRunner"], "FlinkRunner"),
-    "its class": (["--runner=apache_beam.runners.portability.spark_runner.SparkRunner"], "Spark"),
-    "portable": (["--runner=PortableRunner", "--environment_type=DOCKER"], "PortableRunner"),
-    "nothing": (["--runner"], "no name"),
-    "none": ([], None),
-    "direct": (["--runner=directrunner", "--direct_running_mode=multi_processing"], None),
-    "called back": (["--runner=PortableRunner", "--environment_type=LOOPBACK"], None),
+PORTABLE = ["--job_endpoint=host:8099"]
+ELSEWHERE = {
+    "portable": {"runner": "PortableRunner", "options": PORTABLE},
+    "containers": {"runner": "FlinkRunner", "options": ["--environment_type=DOCKER"]},
+    "Dataflow": {
+        "runner": "DataflowRunner",
+        "options": ["--project=p", "--region", "r", "--temp_location=gs://b/t"],
+    },
+}
+HERE = {
+    "none": {"options": []},
+    "processes": {"options": ["--direct_running_mode=multi_processing"]},
+    "called back": {"runner": "SparkRunner", "options": ["--environment_type=LOOPBACK"]},
 }
 
 
-@pytest.mark.parametrize("remote", [False, True])
-def test_beam_stays_on_this_machine_whose_files_it_is_given(tmp_path, monkeypatch, remote):
-    for variable, value in SERVERS.items() if remote else ():
+@pytest.mark.parametrize("beam", ELSEWHERE.values(), ids=ELSEWHERE)
+def test_workers_elsewhere_need_a_root_and_spans_that_they_reach(tmp_path, monkeypatch, beam):
+    for variable, value in SERVERS.items():
         monkeypatch.setenv(variable, value)
-    root = {"root": "s3://bucket/path"} if remote else {}
-    for case, (options, received) in BEAM.items():
-        project = make_project(tmp_path / case, beam={"options": options}, **root)
-        if received is None:
+    for number, root in enumerate((None, "/mnt/shared", "file:///mnt/shared")):
+        project = make_project(tmp_path / f"{number}", beam=beam, root=root)
+        with pytest.raises(ProjectError, match=rf"root must be a URL .* {beam['runner']} reach"):
             check_project(project)
-            continue
-        with pytest.raises(ProjectError, match=rf"must keep Beam on this machine.*{received}"):
-            check_project(project)
+    remote = make_project(tmp_path / "remote", beam=beam, root="s3://bucket/path")
+    with pytest.raises(ProjectError, match=r"data\.spans must be a URL .*Received: data/"):
+        check_project(remote)
+    spans = {"spans": "s3://bucket/landed/{SPAN}.csv"}
+    check_project(make_project(tmp_path / "s", beam=beam, root="s3://bucket/path", data=spans))
+
+
+@pytest.mark.parametrize("beam", HERE.values(), ids=HERE)
+def test_workers_on_this_machine_use_its_files(tmp_path, beam):
+    check_project(make_project(tmp_path / "project", beam=beam))
+
+
+@pytest.mark.parametrize(
+    "beam, message",
+    [
+        ({"options": ["--runner=FlinkRunner"]}, "must not name the runner.*beam.runner"),
+        ({"options": ["--flink_mastre=a"]}, "Received: --flink_mastre. Write --flink_master"),
+        ({"options": ["--direct_num_workers=many"]}, "direct_num_workers: invalid int value"),
+        ({"options": ["--direct_num_workers=2", "stray"]}, "Received: stray. Write --name=value"),
+        ({"runner": "PortableRunner"}, "must have --job_endpoint, which PortableRunner needs"),
+        ({"runner": "DataflowRunner", "options": []}, "must have --project"),
+        ({"runner": "FlinkRunner", "options": ["--flink_version=0.1"]}, "invalid choice: '0.1'"),
+    ],
+)
+def test_options_are_those_of_beam(tmp_path, beam, message):
+    with pytest.raises(ProjectError, match=message):
+        check_project(make_project(tmp_path / "project", beam=beam))

@@ -8,6 +8,7 @@ import pytest
 from components.compute_statistics.step import compute_statistics
 from perennial.data.distributions import read_distributions
 from perennial.data.statistics import read_statistics
+from perennial.data.worker_files import Workers
 from tests.components.compute_statistics.jobs import find_anomaly
 from tests.forked import forked
 from tests.perennial.data.merge_jobs import measure
@@ -55,7 +56,11 @@ def test_categories_are_counted_one_by_one(features, landed):
 def test_span_without_examples(tmp_path, chain):
     (tmp_path / "examples").mkdir()
     forked(
-        compute_statistics, tmp_path / "examples", [], tmp_path / "statistics", chain.project.schema
+        compute_statistics,
+        tmp_path / "examples",
+        Workers.of(chain.project),
+        tmp_path / "statistics",
+        chain.project.schema,
     )
     (dataset,) = read_statistics(tmp_path / "statistics").datasets
     assert dataset.num_examples == 0 and not dataset.features

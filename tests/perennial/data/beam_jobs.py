@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 _FOUND: list[tuple[str, str, int]] = []
@@ -44,6 +45,24 @@ def number_by_key(values: list[tuple[str, str]]) -> list[tuple[str, str, int]]:
         _ = numbered | "Add" >> beam.ParDo(Add(), 100)
         _ = numbered | "Add nothing" >> beam.ParDo(Add())
     return sorted(_FOUND)
+
+
+def write_bundles(folder: Path) -> tuple[list[tuple[str, bytes]], list[bytes]]:
+    """Writes a bundle that fails, the same again, and an empty one; gives what was told and is left."""
+    from perennial.data.file_sink import line_sink
+    from perennial.data.worker_files import Handover
+
+    writer = line_sink(Handover(str(folder)), "lines").writer
+    told = []
+    for lines, succeeds in ((["again"], False), (["again"], True), ([], True)):
+        writer.start_bundle()
+        for line in lines:
+            writer.process(line)
+        if succeeds:
+            told += [each.value for each in writer.finish_bundle()]
+    writer.teardown()
+    contents = [(each.output, (folder / each.name).read_bytes()) for each in told]
+    return contents, [path.read_bytes() for path in folder.iterdir()]
 
 
 def change_options() -> tuple[Any, ...]:
