@@ -79,9 +79,18 @@ def _examples(folder: Path) -> list[str]:
 
 
 def records_of(folder: Path) -> dict[str, list[bytes]]:
-    """The examples of each split, in the order of their bytes."""
+    """The examples of each split in the order of their bytes, features in that of their names."""
+    import tensorflow as tf
+
     from perennial.data.examples import read_records, split_files
 
     splits = sorted({file.parent.name for file in folder.glob("**/Split-*/data_tfrecord*")})
     names = [split.removeprefix("Split-") for split in splits]
-    return {name: sorted(read_records(split_files(folder, name))) for name in names}
+    examples = {
+        name: map(tf.train.Example.FromString, read_records(split_files(folder, name)))
+        for name in names
+    }
+    return {
+        name: sorted(example.SerializeToString(deterministic=True) for example in some)
+        for name, some in examples.items()
+    }
