@@ -60,19 +60,32 @@ def continuous_training(
         description="From landed labels to a deployed model.",
         pipeline_config=config,
     )
-    def pipeline(project: str, retrain: bool = False, tune: bool = False, attempt: int = 0):
+    def pipeline(
+        project: str,
+        retrain: bool = False,
+        tune: bool = False,
+        attempt: int = 0,
+        trigger: str = "hand",
+    ):
         """One run of the loop.
 
         Args:
-            project: Path of the project folder, as every step sees it.
+            project: Reference to the project's package, or the path of its folder, as every step
+                sees it.
             retrain: Train even though nothing new has landed.
             tune: Train, and search for hyperparameters even though an earlier search is still good.
             attempt: Repetition of a run whose candidate was not good enough, from 1: train with
                 other draws. 0: none, unless one is due.
+            trigger: What begins the run: hand, ci, schedule or drift.
         """
         with dsl.ExitHandler(conclude_run(project=project), name="run"):
             selected = select_spans(
-                project=project, stages=stages.names, retrain=retrain, tune=tune, attempt=attempt
+                project=project,
+                stages=stages.names,
+                retrain=retrain,
+                tune=tune,
+                attempt=attempt,
+                trigger=trigger,
             )
             chosen = selected.outputs
             with dsl.If(chosen["Output"] == "train", name="something-new"):

@@ -887,7 +887,10 @@ class KubeflowSettings(Settings):
         "version's tag.",
     )
     project: str | None = Field(
-        None, description="Path of the project folder inside the image or a mounted volume."
+        None,
+        description="Path of the project folder inside the image or a mounted volume, which steps "
+        "read in the place of the package that `perennial submit` and `schedule set` store in the "
+        "root; none: the package.",
     )
     retries: int = Field(2, ge=0, le=10, description="Further attempts of a task whose pod failed.")
     task_minutes: int = Field(

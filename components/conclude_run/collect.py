@@ -45,7 +45,8 @@ R = TypeVar("R", bound=FileRecord)
 class Findings:
     """The folders and records that the steps of a run left; None: the run did not get that far.
 
-    `failed_step` ended a failed run. `fence` is the number of the run's lease.
+    `failed_step` ended a failed run, with the `exit_code` of the command. `fence` is the number of
+    the run's lease.
     """
 
     selection: Selection | None = None
@@ -61,6 +62,7 @@ class Findings:
     serving_check: Path | None = None
     reasons: list[str] = field(default_factory=list)
     failed_step: str | None = None
+    exit_code: int | None = None
     fence: int | None = None
 
 

@@ -73,14 +73,21 @@ def end_run(project: Project, results: Results, run: str, fence: int | None) -> 
             raise
         if failure.final:
             reasons.append(_lacking(error))
-        known = Findings(selection, reasons=reasons, failed_step=failure.step, fence=fence)
+        known = Findings(
+            selection,
+            reasons=reasons,
+            failed_step=failure.step,
+            exit_code=failure.exit_code,
+            fence=fence,
+        )
         return conclude_run(project, run, outcome, known)
     failure = decisive_failure(ledger, run, left)
     if selection is None and failure is None:
         return None
     outcome, reasons = _outcome(ledger, run, left, failure)
-    step = failure.step if failure is not None and reasons else None
-    known = Findings(selection, reasons=reasons, failed_step=step, fence=fence)
+    known = Findings(selection, reasons=reasons, fence=fence)
+    if failure is not None and reasons:
+        known = replace(known, failed_step=failure.step, exit_code=failure.exit_code)
     try:
         scratch = project.scratch
         scratch.mkdir(parents=True, exist_ok=True)

@@ -112,6 +112,7 @@ def conclude_run(
         warned=warned,
         not_compared=not_compared,
         warnings=choose_told(shown.warnings),
+        exit_code=findings.exit_code,
     )
     verdicts = judge_spans(outcome, facts.validation, run, ledger.judged_spans())
     tuned = remember_search(outcome, facts.tuning, run)

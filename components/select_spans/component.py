@@ -14,6 +14,7 @@ def select_spans(
     retrain: bool,
     tune: bool,
     attempt: int,
+    trigger: str,
     selection: Output[Artifact],
 ) -> NamedTuple(  # type: ignore[valid-type]
     "Selected",
@@ -67,7 +68,7 @@ def select_spans(
             check_search_asked(task.project)
         if task.surrounds:
             attempt = begin_run(task.project, attempt, asked=retrain or tune)
-        chosen = select_spans(task.project, task.run, tune, attempt, retrain)
+        chosen = select_spans(task.project, task.run, tune, attempt, retrain, trigger)
         task.publish_record("select_spans", chosen.run, chosen, selection)
         prepared = PreparedSpans.of_run(task.results, chosen)
         pending = [{"name": span.name} for span in prepared.pending(chosen.window)]

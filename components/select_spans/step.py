@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from components.select_spans.former import choose_former
+from perennial.errors import ProjectError
 from perennial.ledger.events import Ledger, NewEvent, started
 from perennial.project import Project
 from perennial.spans.landed import find_landed
@@ -22,13 +23,19 @@ from perennial.training.hyperparameters import usable
 from perennial.training.stages import choose_stages
 from schemas.project import ProjectSettings
 from schemas.records import Champion, Instance, RunStarted, Selection, Tuned
+from schemas.triggers import TRIGGERS, Trigger
 
 # Between the seeds of repetitions of a run; more than its draws and instances take.
 _SEEDS_PER_ATTEMPT = 1000
 
 
 def select_spans(
-    project: Project, run: str, tune: bool = False, attempt: int = 0, retrain: bool = False
+    project: Project,
+    run: str,
+    tune: bool = False,
+    attempt: int = 0,
+    retrain: bool = False,
+    trigger: str = "hand",
 ) -> Selection:
     """Selects the window of a run and records in the ledger that the run began.
 
@@ -42,16 +49,18 @@ def select_spans(
         attempt: Counts the repetitions of a run whose candidate was not good enough: each draws
             other weights.
         retrain: Whether a person asks to train without new data.
+        trigger: What began the run, of `Trigger`.
 
     Raises:
-        ProjectError: The span pattern does not work.
+        ProjectError: The span pattern does not work, or nothing begins a run by that name.
         DataError: Spans cannot be found or read, or a judged version changed in its place.
     """
+    begun_by = check_trigger(trigger)
     ledger = Ledger(project.ledger_url)
     judged = ledger.judged_spans()
     chosen = find_window(project, judged)
     trains = decide_work(chosen.spans, chosen.new, asked=retrain or tune or attempt > 0) == "train"
-    selection = make_selection(project, ledger, chosen, run, tune, attempt, trains)
+    selection = make_selection(project, ledger, chosen, run, begun_by, tune, attempt, trains)
     ledger.append_once(start_of(selection))
     known_rows = rows_outside(judged, chosen.spans) if trains else {}
     return selection.model_copy(update={"known_rows": known_rows})
@@ -62,6 +71,7 @@ def make_selection(
     ledger: Ledger,
     chosen: Window,
     run: str,
+    trigger: Trigger,
     tune: bool,
     attempt: int,
     trains: bool,
@@ -94,6 +104,7 @@ def make_selection(
         tuned=tuned,
         tune_reason=why,
         attempt=attempt,
+        trigger=trigger,
         seed=seed,
         served=served_fingerprint(project) if trains else "",
         stages=choose_stages(project).names,
@@ -106,6 +117,24 @@ def make_selection(
         git_commit=project.git_commit(),
         package=project.package.reference.digest if project.package else None,
         fence=ledger.fence_of(run),
+    )
+
+
+def check_trigger(trigger: str) -> Trigger:
+    """Gives what began the run, as the pipeline was told it.
+
+    Raises:
+        ProjectError: It is nothing that begins a run.
+    """
+    known: Trigger
+    for known in TRIGGERS:
+        if trigger == known:
+            return known
+    raise ProjectError(
+        "the pipeline's parameter trigger",
+        f"must be one of {', '.join(TRIGGERS)}",
+        trigger,
+        "Begin the run again with one of them, or without the parameter.",
     )
 
 

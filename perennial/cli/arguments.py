@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from schemas.triggers import Trigger
+
 if TYPE_CHECKING:
     from perennial.project import Project
 
@@ -20,6 +22,12 @@ def _check_why(why: str) -> str:
 Folder = Annotated[Path, typer.Argument(metavar="PROJECT", help="Project folder.")]
 Retrain = Annotated[
     bool, typer.Option("--retrain", help="Train even though nothing new has landed.")
+]
+TriggerOption = Annotated[
+    Trigger,
+    typer.Option(
+        "--trigger", help="What begins the run; it is kept in the ledger and shown with the run."
+    ),
 ]
 Tune = Annotated[bool, typer.Option("--tune", help="Train, and search for hyperparameters anew.")]
 JsonLine = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line.")]

@@ -5,14 +5,17 @@ from __future__ import annotations
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from perennial.errors import ProjectError
+from perennial.errors import ProjectError, StoreError
+from perennial.storage.files import is_url, shown_uri
 
 if TYPE_CHECKING:
     from perennial.cluster.connection import Connection
     from perennial.cluster.versions import PipelineVersion
     from perennial.project import Project
+    from schemas.records import RunEnded
+    from schemas.triggers import Trigger
 
 
 @dataclass(frozen=True)
@@ -47,7 +50,6 @@ class ClusterProject:
         """Compiles the pipeline and uploads it, unless the cluster has it already.
 
         Raises:
-            ProjectError: The settings do not say where the project lies on the cluster.
             ClusterError: Kubeflow Pipelines does not answer, or refuses.
         """
         from perennial import __version__
@@ -56,13 +58,6 @@ class ClusterProject:
         from pipelines.compile import compile_pipeline
 
         settings = self.project.settings
-        if settings.kubeflow.project is None:
-            raise ProjectError(
-                "kubeflow.project",
-                "must be the path of the project folder inside the image or a mounted volume",
-                "none",
-                "Set it in project.yaml; every step reads the project from there.",
-            )
         commit = self.project.git_commit()
         description = f"perennial {__version__}" + (f", commit {commit}" if commit else "")
         with tempfile.TemporaryDirectory() as scratch:
@@ -70,6 +65,53 @@ class ClusterProject:
             stages = choose_stages(self.project)
             compile_pipeline(compiled, stages, settings.name, settings.kubeflow)
             return upload_once(self.connection, compiled, self.pipeline_name, description)
+
+    def parameters(self, trigger: Trigger, retrain: bool, tune: bool) -> dict[str, Any]:
+        """Gives the arguments of a run; the project is named by its package, which is stored first.
+
+        Where `kubeflow.project` names a folder of the image or of a volume, that is the project.
+
+        Raises:
+            ProjectError: Pods do not reach the root, or the project cannot be packaged.
+            StoreError: The root cannot be written.
+        """
+        from perennial.package.publish import publish_package
+
+        chosen: dict[str, Any] = {"trigger": trigger}
+        if self.project.settings.kubeflow.project is None:
+            self._check_root()
+            chosen["project"] = str(publish_package(self.project).reference.anywhere)
+        return chosen | {
+            name: True for name, asked in (("retrain", retrain), ("tune", tune)) if asked
+        }
+
+    def _check_root(self) -> None:
+        """Checks that pods may reach the root: a server, or a folder of a volume."""
+        root, kubeflow = self.project.root, self.project.settings.kubeflow
+        if is_url(root) and not root.startswith(("file:", "local:", "memory:")):
+            return
+        folder = Path(root.removeprefix("file://"))
+        if not any(folder.is_relative_to(volume.folder) for volume in kubeflow.volumes):
+            raise ProjectError(
+                "root",
+                "must be a store that pods reach, or a folder of one of kubeflow.volumes that is "
+                "the same here",
+                shown_uri(root),
+                "Set root or PERENNIAL_ROOT to such as s3://bucket/path; each run reads its "
+                "project from the package that is stored there.",
+            )
+
+    def find_end(self, run: str) -> RunEnded | None:
+        """Finds how a run ended: in the root, or in the ledger where the root does not have it."""
+        from perennial.ledger.events import Ledger
+        from perennial.results.run_records import RunRecords
+        from perennial.results.store import Results
+
+        try:
+            ended = RunRecords(Results(self.project.root, self.project.state), run).ended()
+        except StoreError:
+            ended = None
+        return ended if ended is not None else Ledger(self.project.ledger_url).run_end(run)
 
     def find_pipeline(self) -> str | None:
         """Gives the id of the project's pipeline; None where nothing was submitted.

@@ -17,6 +17,7 @@ from perennial.cli.formats import (
     plain_console,
     print_lines,
 )
+from schemas.triggers import TRIGGERS
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -78,7 +79,8 @@ def parse_moment(text: str, now: datetime) -> datetime:
 
 def describe_period(period: Period) -> str:
     """Describes a period in one line: when, which version, how, by whom, why, for how long."""
-    act = f"version {period.version}  {_VERBS[period.action]} by {period.by} ({period.why})"
+    begun = f", begun by {TRIGGERS[period.trigger]}" if period.trigger else ""
+    act = f"version {period.version}  {_VERBS[period.action]} by {period.by}{begun} ({period.why})"
     serving = "serves since then" if period.until is None else "served"
     return f"{format_time(period.at)}  {act}, {serving} for {format_duration(period.seconds)}"
 

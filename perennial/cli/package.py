@@ -17,7 +17,7 @@ def package(folder: Folder, as_json: AsJson = False) -> None:
 
     stored = publish_package(load_project(folder))
     manifest = stored.manifest
-    reference = stored.reference.model_copy(update={"folder": None})
+    reference = stored.reference.anywhere
     if as_json:
         record = manifest.model_dump(mode="json")
         typer.echo(json.dumps({"package": str(reference), "digest": reference.digest, **record}))

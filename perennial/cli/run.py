@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from perennial.cli.arguments import Folder, JsonLine, Retrain, Tune
+from perennial.cli.arguments import Folder, JsonLine, Retrain, TriggerOption, Tune
 from perennial.cli.formats import OUTCOME_COLOURS, describe_warnings
 from perennial.errors import PerennialError, describe_error
 from perennial.storage.files import is_url
@@ -34,6 +34,7 @@ def run(
     retrain: Retrain = False,
     tune: Tune = False,
     isolated: Isolated = False,
+    trigger: TriggerOption = "hand",
     as_json: JsonLine = False,
 ) -> None:
     """Run the loop once: validate, train, compare, register, push."""
@@ -46,7 +47,8 @@ def run(
     console = Console(file=sys.stderr if as_json else sys.stdout, soft_wrap=True)
     try:
         project = load_project(folder)
-        result = run_project(project, RunOptions(retrain, tune, isolated=isolated), console)
+        options = RunOptions(retrain, tune, isolated=isolated, trigger=trigger)
+        result = run_project(project, options, console)
     except KeyboardInterrupt:
         message = "interrupted: run again to go on where it stopped"
         if as_json:
@@ -102,7 +104,7 @@ def result_json(result: RunResult, project: Project) -> str:
     if report and not is_url(report):
         report = str(project.folder / report)
     changed = {"warnings": read_warnings(ended, project), "report": report}
-    record = ended.model_copy(update=changed).model_dump(mode="json")
+    record = ended.model_copy(update=changed).model_dump(mode="json", exclude={"exit_code"})
     return json.dumps({**record, "seconds": result.seconds})
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,15 +14,15 @@ from perennial.cli.arguments import AsJson, Folder
 
 if TYPE_CHECKING:
     from perennial.cluster.runs import ClusterRun
-    from perennial.project import Project
     from schemas.records import RunEnded
 
 Last = Annotated[int, typer.Option("--last", min=1, help="How many runs, the newest first.")]
+_AT_ONCE = 8  # runs whose ends are read from the root
 Run = Annotated[str, typer.Argument(metavar="RUN", help="Id of a run, of `perennial runs`.")]
 
 
 def runs(folder: Folder, last: Last = 10, as_json: AsJson = False) -> None:
-    """Show the project's runs on Kubeflow Pipelines, and what each came to by the ledger."""
+    """Show the project's runs on Kubeflow Pipelines, and what each came to."""
     from perennial.cli.cluster_access import open_cluster
     from perennial.cli.formats import plain_console
     from perennial.cluster.runs import find_experiment, list_runs
@@ -33,15 +33,17 @@ def runs(folder: Folder, last: Last = 10, as_json: AsJson = False) -> None:
     listed: list[ClusterRun] = []
     if pipeline and experiment:
         listed = list(itertools.islice(list_runs(cluster.connection, experiment, pipeline), last))
-    ends = _read_ends(cluster.project)
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        ends = list(pool.map(cluster.find_end, [run.id for run in listed]))
+    described = list(zip(listed, ends, strict=True))
     if as_json:
-        typer.echo(json.dumps([_as_values(run, ends.get(run.id)) for run in listed], indent=2))
+        typer.echo(json.dumps([_as_values(*each) for each in described], indent=2))
         return
     console = plain_console()
     if not listed:
         console.print("no runs yet: `perennial submit`", highlight=False)
-    for run in listed:
-        console.print(_describe(run, ends.get(run.id)), highlight=False, markup=False)
+    for each in described:
+        console.print(_describe(*each), highlight=False, markup=False)
 
 
 def cancel(folder: Folder, run: Run) -> None:
@@ -55,15 +57,6 @@ def cancel(folder: Folder, run: Run) -> None:
         typer.echo(f"run {run} is being cancelled; what it had finished is not done again")
     else:
         typer.echo(f"run {run} was cancelled already")
-
-
-def _read_ends(project: Project) -> Mapping[str, RunEnded]:
-    """Gives how the runs of the ledger ended, by their names."""
-    from perennial.ledger.events import Ledger, body_of
-    from schemas.records import RunEnded
-
-    events = Ledger(project.ledger_url).events("run_ended")
-    return {event.run: body_of(event, RunEnded) for event in events if event.run}
 
 
 def _describe(run: ClusterRun, ended: RunEnded | None) -> str:

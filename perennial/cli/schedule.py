@@ -46,8 +46,9 @@ def set_schedule(
 ) -> None:
     """Set when the loop runs; the schedule of this name is replaced where it differs.
 
-    The pipeline is uploaded where it changed, and the schedule runs that version. Of its runs there
-    is one at a time, and those that were missed are not made up for. A schedule that is paused
+    The pipeline is uploaded where it changed, and the schedule runs that version of it with the
+    project as it is now, from its package in the root: set it again after each change. Of its runs
+    there is one at a time, and those that were missed are not made up for. A schedule that is paused
     stays paused.
     """
     from perennial.cli.cluster_access import open_cluster
@@ -59,12 +60,13 @@ def set_schedule(
     zone = cluster.project.settings.kubeflow.time_zone
     given = parse_cron(cron)
     converted = convert_cron(given, time_zone or zone, zone)
+    parameters = cluster.parameters("schedule", retrain, tune)
     wanted = schedules.WantedSchedule(
         name=name or cluster.project.settings.name,
         experiment=get_experiment(cluster.connection, cluster.experiment_name),
         cron=converted,
         version=cluster.upload(),
-        parameters={key: True for key, chosen in (("retrain", retrain), ("tune", tune)) if chosen},
+        parameters=parameters,
         service_account=cluster.service_account,
     )
     change = schedules.set_schedule(cluster.connection, wanted)
@@ -95,7 +97,9 @@ def list_schedules(folder: Folder, as_json: AsJson = False) -> None:
         typer.echo("no schedules yet: `perennial schedule set`")
     for schedule in listed:
         state = "runs" if schedule.enabled else "paused"
-        options = "".join(f"  {name}" for name, chosen in schedule.parameters.items() if chosen)
+        options = "".join(
+            f"  {name}" for name, chosen in schedule.parameters.items() if chosen is True
+        )
         typer.echo(f"{schedule.name}  {state}  {_in_words(schedule.cron, zone)}{options}")
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from perennial.cli.arguments import Folder, load_repaired
 from perennial.cli.formats import OUTCOME_COLOURS, describe_warnings, format_minute
+from schemas.triggers import TRIGGERS
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -97,7 +98,8 @@ def _run_lines(
         outcome = f"[{OUTCOME_COLOURS[ended.outcome]}]{ended.outcome}[/]"
     selection = start.selection
     spans = f"{len(selection.window)} in the window, {len(selection.new_spans)} new"
-    yield f"{selection.run}  {format_minute(event.at)}  {outcome} [dim]({spans})[/]"
+    begun = f"begun by {TRIGGERS[selection.trigger]}, " if selection.trigger else ""
+    yield f"{selection.run}  {format_minute(event.at)}  {outcome} [dim]({begun}{spans})[/]"
     if ended is None and held is not None and held[0] == selection.run:
         yield f"it is under way: {held[1]}"
         return

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from perennial.cli.arguments import Folder, JsonLine, Retrain, Tune
+from perennial.cli.arguments import Folder, JsonLine, Retrain, TriggerOption, Tune
 from perennial.cli.cluster_access import ClusterProject, open_cluster
 from perennial.errors import PerennialError, RunCancelledError
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from perennial.cluster.runs import ClusterRun
     from perennial.project import Project
     from schemas.records import RunEnded
+    from schemas.triggers import Trigger
 
 Wait = Annotated[
     bool,
@@ -28,11 +29,6 @@ Wait = Annotated[
 Minutes = Annotated[
     float,
     typer.Option("--minutes", min=0, help="How long to wait; the run goes on, exit code 7."),
-]
-Trigger = Literal["hand", "ci", "drift"]
-TriggerOption = Annotated[
-    Trigger,
-    typer.Option("--trigger", help="What begins the run; `perennial runs` shows it."),
 ]
 
 
@@ -47,18 +43,17 @@ def submit(
 ) -> None:
     """Run the loop once on Kubeflow Pipelines; the pipeline is uploaded where it changed.
 
-    With `--wait` it ends as `perennial run` does, by the outcome in the ledger, and with 6 where
-    the run was cancelled.
+    The run reads the project as it is now, from its package in the root. With `--wait` it ends as
+    `perennial run` does, by the outcome in the root, and with 6 where the run was cancelled.
     """
     from rich.console import Console
 
     from perennial.cli.run import no_result_json
 
     console = Console(file=sys.stderr if as_json else sys.stdout, soft_wrap=True)
-    parameters = {name: True for name, chosen in (("retrain", retrain), ("tune", tune)) if chosen}
     try:
         cluster = open_cluster(folder)
-        run = _submit(cluster, trigger, parameters, console)
+        run = _submit(cluster, trigger, retrain, tune, console)
         ended = _wait_for_outcome(cluster, run, minutes, console) if wait else None
     except PerennialError as error:
         if as_json:  # programs read why there is no result
@@ -71,19 +66,19 @@ def submit(
 
 
 def _submit(
-    cluster: ClusterProject, trigger: Trigger, parameters: dict[str, Any], console: Console
+    cluster: ClusterProject, trigger: Trigger, retrain: bool, tune: bool, console: Console
 ) -> ClusterRun:
-    """Uploads the pipeline and submits a run of it; prints where that is."""
+    """Stores the package, uploads the pipeline and submits a run; prints where that is."""
     from perennial.cluster.runs import get_experiment, submit_run
     from perennial.runner.project_run import new_run_name
 
+    parameters = cluster.parameters(trigger, retrain, tune)
     version = cluster.upload()
     run = submit_run(
         cluster.connection,
         version,
         get_experiment(cluster.connection, cluster.experiment_name),
         f"{cluster.project.settings.name}-{trigger}-{new_run_name()}",
-        trigger,
         parameters,
         cluster.service_account,
     )
@@ -108,7 +103,7 @@ def _wait_for_outcome(
     except KeyboardInterrupt:
         typer.secho(f"interrupted: run {run.id} goes on; `perennial cancel` ends it", err=True)
         raise typer.Exit(130) from None
-    return read_outcome(cluster.project, run)
+    return read_outcome(cluster, run)
 
 
 def _show_outcome(
@@ -116,36 +111,39 @@ def _show_outcome(
 ) -> None:
     """Prints how a run ended, and ends with the exit code for it."""
     from perennial.cli.run import result_json, show_result
-    from perennial.runner.project_run import EXIT_CODES, RunResult
+    from perennial.runner.project_run import RunResult, exit_code_of
 
-    result = RunResult(ended, {}, EXIT_CODES[ended.outcome])
+    result = RunResult(ended, {}, exit_code_of(ended))
     if as_json:
         typer.echo(json.dumps({"run": run.id, **json.loads(result_json(result, project))}))
     show_result(ended, project, console)
     raise typer.Exit(result.exit_code)
 
 
-def read_outcome(project: Project, run: ClusterRun) -> RunEnded:
-    """Reads from the ledger how a run on the cluster ended; its own state does not tell.
+def read_outcome(cluster: ClusterProject, run: ClusterRun) -> RunEnded:
+    """Reads from the root how a run on the cluster ended; its own state does not tell.
 
     Raises:
         RunCancelledError: It was cancelled before it had an outcome.
-        PerennialError: The ledger does not have its end.
+        PerennialError: Neither the root nor the ledger has its end.
     """
     from perennial.cluster.runs import CANCELLED
     from perennial.ledger.database import public_url
-    from perennial.ledger.events import Ledger
+    from perennial.storage.files import shown_uri
 
-    ended = Ledger(project.ledger_url).run_end(run.id)
+    project = cluster.project
+    ended = cluster.find_end(run.id)
     if run.state == CANCELLED and (ended is None or ended.outcome == "failed"):
         remedy = "Submit it again: what it had finished is not done again."
         raise RunCancelledError(f"run {run.id}", "must come to its end", "cancelled", remedy)
     if ended is None:
         raise PerennialError(
             f"run {run.id}",
-            f"must have recorded its end in the ledger at {public_url(project.ledger_url)}",
-            f"{run.state} on the cluster, and no end in the ledger",
-            "See the logs of its steps on the dashboard; check that the pipeline's ledger.url is "
-            "this one (PERENNIAL_LEDGER_URL).",
+            f"must have recorded its end in the root {shown_uri(project.root)}, or in the ledger "
+            f"at {public_url(project.ledger_url)}",
+            f"{run.state} on the cluster, and no end in either",
+            f"`perennial logs PROJECT {run.id}` shows what its steps printed, and the dashboard "
+            "what became of its pods; check that the cluster's root and ledger are these "
+            "(PERENNIAL_ROOT, PERENNIAL_LEDGER_URL).",
         )
     return ended

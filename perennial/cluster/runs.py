@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any
 
 from perennial.cluster.connection import Connection
 from perennial.cluster.versions import PipelineVersion
@@ -18,9 +18,6 @@ from perennial.errors import AbsentError, ClusterError, ExistsError, WaitTimeout
 ENDED = frozenset({"SUCCEEDED", "SKIPPED", "FAILED", "CANCELED"})
 CANCELLED = "CANCELED"
 _CANCELLING = frozenset({"CANCELING", CANCELLED})
-# `other`: the run was created on the dashboard, or by a call of the API.
-Trigger = Literal["hand", "ci", "drift", "schedule", "other"]
-_TRIGGERS: dict[str | None, Trigger] = {"hand": "hand", "ci": "ci", "drift": "drift"}
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 10.0
 
 
@@ -33,7 +30,7 @@ class ClusterRun:
         name: Its name for people.
         state: Of `RuntimeState`; what a run with work came to is in the ledger.
         pipeline: Id of its pipeline; empty where it runs none that was uploaded.
-        trigger: What began it.
+        trigger: What began it; a run of the dashboard is begun by hand unless it says otherwise.
         parameters: The pipeline's arguments.
         created: When it was created.
         finished: When it ended; None while it goes on.
@@ -43,7 +40,7 @@ class ClusterRun:
     name: str
     state: str
     pipeline: str
-    trigger: Trigger
+    trigger: str
     parameters: Mapping[str, Any]
     created: datetime
     finished: datetime | None
@@ -88,7 +85,6 @@ def submit_run(
     version: PipelineVersion,
     experiment: str,
     name: str,
-    trigger: Trigger,
     parameters: Mapping[str, Any],
     service_account: str | None = None,
 ) -> ClusterRun:
@@ -105,7 +101,6 @@ def submit_run(
     run = api.V2beta1Run(
         experiment_id=experiment,
         display_name=name,
-        description=trigger,
         pipeline_version_reference=api.V2beta1PipelineVersionReference(
             pipeline_id=version.pipeline, pipeline_version_id=version.id
         ),
@@ -229,15 +224,14 @@ def _list_runs(
 
 def _read_run(answer: Any) -> ClusterRun:
     reference, config = answer.pipeline_version_reference, answer.runtime_config
+    parameters = dict((config.parameters if config else None) or {})
     return ClusterRun(
         id=answer.run_id,
         name=answer.display_name,
         state=answer.state or "PENDING",
         pipeline=(reference.pipeline_id if reference else None) or "",
-        trigger="schedule"
-        if answer.recurring_run_id
-        else _TRIGGERS.get(answer.description, "other"),
-        parameters=dict((config.parameters if config else None) or {}),
+        trigger="schedule" if answer.recurring_run_id else str(parameters.get("trigger", "hand")),
+        parameters=parameters,
         created=answer.created_at,
         finished=answer.finished_at if answer.state in ENDED else None,
     )

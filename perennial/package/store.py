@@ -37,6 +37,11 @@ class PackageReference(Record):
     digest: str
     folder: Path | None = None
 
+    @property
+    def anywhere(self) -> PackageReference:
+        """Gives the reference for a machine that has no project folder."""
+        return self.model_copy(update={"folder": None})
+
     def __str__(self) -> str:
         uri = f"{self.root}/{package_name(self.digest)}"
         return uri if self.folder is None else f"{uri}#{self.folder}"

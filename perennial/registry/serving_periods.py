@@ -9,7 +9,8 @@ from typing import Any
 
 from perennial.ledger.events import Event, Ledger, body_of
 from perennial.project import Project
-from schemas.records import DecisionMade, Deployment, RunEnded
+from schemas.records import DecisionMade, Deployment, RunEnded, RunStarted
+from schemas.triggers import Trigger
 
 
 @dataclass(frozen=True)
@@ -17,7 +18,7 @@ class Period:
     """A version's time as champion: from `at` until `until` (None: it serves), UTC, ISO 8601.
 
     `decided` are the gate's reasons where a run's gate decided, as it was recorded on the version;
-    `ended` is that run's end, with its warnings.
+    `ended` is that run's end, with its warnings, and `trigger` what began it.
     """
 
     deployment: int
@@ -32,6 +33,7 @@ class Period:
     seconds: float
     decided: list[str]
     ended: RunEnded | None = None
+    trigger: Trigger | None = None
 
     def as_json(self) -> dict[str, Any]:
         """Gives the period as JSON values, with the warnings of the run that decided it."""
@@ -51,13 +53,21 @@ def read_periods(project: Project, now: datetime) -> list[Period]:
     ledger = Ledger(project.ledger_url)
     made, decisions = ledger.deployments(), ledger.events("decision")
     ended = {each.run: body_of(each, RunEnded) for each in ledger.events("run_ended")}
+    starts = {each.run: body_of(each, RunStarted) for each in ledger.events("run_started")}
     ledger.close()
     ends = [event.at for event, _ in made[1:]] + [None]
     periods = [
         _period(*each, until, decisions, now) for each, until in zip(made, ends, strict=False)
     ]
     return [
-        replace(period, ended=ended.get(period.run) if period.run else None) for period in periods
+        replace(
+            period,
+            ended=ended.get(period.run),
+            trigger=starts[period.run].selection.trigger if period.run in starts else None,
+        )
+        if period.run
+        else period
+        for period in periods
     ]
 
 

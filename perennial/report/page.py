@@ -21,6 +21,7 @@ from perennial.report.training import rows as training_rows
 from perennial.tasks import METRICS, metric_words
 from perennial.training.weight_draws import healthy
 from schemas.records import CANDIDATE, CHAMPION, OVERALL, SERVING_DISTRIBUTION
+from schemas.triggers import TRIGGERS
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -88,6 +89,7 @@ def load_templates() -> Environment:
         "CHAMPION": CHAMPION,
         "OVERALL": OVERALL,
         "SERVING_DISTRIBUTION": SERVING_DISTRIBUTION,
+        "TRIGGERS": TRIGGERS,
     }
     for name in environment.list_templates(extensions=["html"]):
         environment.get_template(name)

@@ -71,6 +71,15 @@ class RunRecords:
         """
         self._write(OUTCOME_FILE, ended.model_dump_json(indent=2).encode())
 
+    def ended(self) -> RunEnded | None:
+        """Reads how the run ended; None: it has not, or could not write that into the root.
+
+        Raises:
+            StoreError: The root cannot be read.
+        """
+        data = self._objects.read(self._name(OUTCOME_FILE))
+        return RunEnded.model_validate_json(data) if data is not None else None
+
     def _name(self, name: str) -> str:
         return f"runs/{self._run}/{name}"
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from components.select_spans.repetitions import find_due_attempt
 from perennial.errors import LeaseLostError, PerennialError, StoreError
 from perennial.ledger.events import Ledger, NewEvent
-from perennial.ledger.failures import decisive_failure, describe_failure, record_failure
+from perennial.ledger.failures import describe_failure, record_failure
 from perennial.ledger.lease import Lease, hold_lease
 from perennial.ledger.task_lease import RUN_VARIABLE
 from perennial.project import Project
@@ -31,6 +31,7 @@ from perennial.schema.proposal import finish_acceptance
 from perennial.spans.window import decide_work
 from perennial.training.stages import check_search_asked, choose_stages
 from schemas.records import Outcome, RunEnded, StepFailed
+from schemas.triggers import Trigger
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -54,18 +55,25 @@ class RunOptions:
 
     `retrain` trains without new data, and `tune` searches for hyperparameters anew. `attempt`
     counts the repetitions of a run whose candidate was not good enough, from 0; each repetition
-    draws other random numbers. `isolated` runs each step as a pod would run.
+    draws other random numbers. `isolated` runs each step as a pod would run. `trigger` is what
+    began the run.
     """
 
     retrain: bool = False
     tune: bool = False
     attempt: int = 0
     isolated: bool = False
+    trigger: Trigger = "hand"
 
     @property
-    def arguments(self) -> dict[str, bool | int]:
+    def arguments(self) -> dict[str, bool | int | str]:
         """Gives those that are arguments of the pipeline."""
-        return {"retrain": self.retrain, "tune": self.tune, "attempt": self.attempt}
+        return {
+            "retrain": self.retrain,
+            "tune": self.tune,
+            "attempt": self.attempt,
+            "trigger": self.trigger,
+        }
 
     @property
     def training(self) -> bool:
@@ -141,7 +149,7 @@ def _run_once(project: Project, lease: Lease, options: RunOptions, console: Cons
             ended = _end_here(project, lease, failure)
             return RunResult(ended, display.seconds(), failure.exit_code)
     if ended is not None:
-        return RunResult(ended, display.seconds(), EXIT_CODES[ended.outcome])
+        return RunResult(ended, display.seconds(), exit_code_of(ended))
     return _run_pipeline(project, lease, options, console)
 
 
@@ -164,7 +172,7 @@ def _end_if_nothing_new(
     chosen = find_window(project, ledger.judged_spans())
     if decide_work(chosen.spans, chosen.new, options.training) == "train":
         return None
-    asked = options.tune, options.attempt
+    asked = options.trigger, options.tune, options.attempt
     selection = make_selection(project, ledger, chosen, run, *asked, trains=False)
     display.ran("select_spans", time.monotonic() - began)
     began = time.monotonic()
@@ -224,11 +232,12 @@ def _run_pipeline(
         unknown = TaskFailure(message, 1, "conclude_run")
         failure = local.failures[0] if local.failures else unknown
         ended = _end_here(project, lease, _killed(failure))
-    code = EXIT_CODES[ended.outcome]
-    if ended.outcome in ("failed", "data_rejected"):
-        decisive = decisive_failure(ledger, run, ())
-        code = decisive.exit_code if decisive is not None else code
-    return RunResult(ended, display.seconds(), code)
+    return RunResult(ended, display.seconds(), exit_code_of(ended))
+
+
+def exit_code_of(ended: RunEnded) -> int:
+    """Gives the exit code of a command that ran the loop, or waited for its end on a cluster."""
+    return EXIT_CODES[ended.outcome] if ended.exit_code is None else ended.exit_code
 
 
 def tell_width(project: Project, console: Console) -> None:

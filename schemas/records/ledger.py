@@ -157,7 +157,8 @@ class RunEnded(Record):
     """The end of a run.
 
     `warned` counts its warnings, and `not_compared` what could not be compared; `warnings` are the
-    first of both. All of them lie beside the report, as `RunWarnings`.
+    first of both. All of them lie beside the report, as `RunWarnings`. `exit_code` is that of the
+    command, where the failure of a step decides it; None: the outcome decides it.
     """
 
     outcome: Outcome
@@ -170,3 +171,4 @@ class RunEnded(Record):
     warned: int = 0
     not_compared: int = 0
     warnings: list[RunWarning] = []
+    exit_code: int | None = None

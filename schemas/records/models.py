@@ -7,6 +7,7 @@ from typing import ClassVar, Literal
 from schemas.project import Metric, PretextTask, TaskKind
 from schemas.records.base import FileRecord, Record
 from schemas.records.data import Span
+from schemas.triggers import Trigger
 
 
 class NotFinite(FileRecord):
@@ -80,6 +81,7 @@ class Selection(FileRecord):
     took none. `package` is the digest of the package that the run reads the project from; None: it
     reads the folder. `stages` names the steps that the pipeline has because the settings ask for
     them; None: the run was before pipelines differed.
+    `trigger` is what began the run; None: the run was before that was recorded.
     `known_rows` are digests of the rows of spans that are not in the window and were trained on,
     each with the name of the span; the ledger, which they come from, holds them no second time.
     """
@@ -100,6 +102,7 @@ class Selection(FileRecord):
     tuned: Tuned | None = None
     tune_reason: str = ""
     attempt: int = 0
+    trigger: Trigger | None = None
     seed: int = 1
     served: str = ""
     stages: list[str] | None = None

@@ -21,16 +21,22 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from typer.testing import CliRunner
 
+from components.conclude_run.ending import end_run
+from components.conclude_run.step import Findings, conclude_run
 from perennial.cli.main import app
 from perennial.cluster import connection, runs
-from perennial.errors import PerennialError
+from perennial.errors import DataError, PerennialError, ProjectError
 from perennial.ledger.events import Ledger
+from perennial.ledger.failures import describe_failure, record_failure
+from perennial.package.store import parse_reference
 from perennial.project import load_project
+from perennial.results.run_records import RunRecords
+from perennial.results.store import Results
 from pipelines.compile import compile_pipeline
 from tests.kubeflow.contract import ABSENT, FILE
 from tests.kubeflow.server import Server
 from tests.perennial.folders import make_project
-from tests.perennial.records import run_ended, run_started
+from tests.perennial.records import run_started, selection
 
 pytestmark = pytest.mark.skipif(not FILE.is_file(), reason=ABSENT)
 CREATE_RUN, UPLOAD = "RunService_CreateRun", "UploadPipelineVersion"
@@ -75,22 +81,38 @@ def server(monkeypatch, compiled):
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    return make_project(
-        tmp_path_factory.mktemp("made") / "digits", kubeflow={"project": "/projects/digits"}
-    )
+    volume = {"claim": "projects", "folder": str(tmp_path_factory.getbasetemp())}
+    return make_project(tmp_path_factory.mktemp("made") / "digits", kubeflow={"volumes": [volume]})
 
 
 @pytest.fixture
-def project(made, tmp_path, server):
-    """A project whose runs record their end in its ledger, as the pipeline's own steps do."""
+def project(made, tmp_path, server, monkeypatch):
+    """A project whose runs end as the pipeline's exit task ends them; its root is on a volume."""
     shutil.copytree(made.folder, tmp_path / "digits")
+    monkeypatch.setenv("PERENNIAL_ROOT", str(tmp_path / "root"))
     project = load_project(tmp_path / "digits")
-    server.backend.ended = lambda run: record_end(project, run, "kept_champion")
+    server.backend.ended = lambda run: end(project, run, "kept_champion")
     return project
 
 
-def record_end(project, run, outcome):
-    Ledger(project.ledger_url).append(run_started(run), run_ended(run, outcome))
+# Why a run fails, by the outcome that follows.
+FAILURES = {
+    "failed": ProjectError("model.py", "must build a model", "none", "Correct it."),
+    "data_rejected": DataError("span 1", "must be readable", "nothing", "Land it again."),
+}
+
+
+def end(project, run, outcome):
+    """Ends a run as its exit task does, in the root and in the ledger."""
+    ledger, results = Ledger(project.ledger_url), Results(project.root, project.state)
+    chosen = selection(run, trigger="ci")
+    ledger.append(run_started(run, chosen))
+    if outcome in FAILURES:
+        failure = describe_failure("prepare_span", FAILURES[outcome])
+        record_failure(ledger, run, failure, None)
+        end_run(project, results, run, None)
+    else:
+        conclude_run(project, run, outcome, Findings(chosen), RunRecords(results, run))
 
 
 def change(project, **settings):
@@ -129,8 +151,13 @@ def test_a_pipeline_is_uploaded_once_for_each_content(project, server):
         "name": run["display_name"],
     }
     assert run["display_name"].startswith("digits-ci-")
-    assert first["runtime_config"]["parameters"] == {}
-    assert run["runtime_config"]["parameters"] == {"retrain": True}
+    parameters = [each["runtime_config"]["parameters"] for each in (first, run)]
+    # The package, as any machine names it; both runs read the same.
+    package = parse_reference(parameters[0].pop("project"))
+    assert package == parse_reference(parameters[1].pop("project"))
+    assert (package.root, package.folder) == (project.root, None)
+    assert (Path(project.root) / "packages" / f"{package.digest}.tar").is_file()
+    assert parameters == [{"trigger": "hand"}, {"trigger": "ci", "retrain": True}]
     # The version as it was compiled: nothing is overridden when it is submitted.
     assert "pipeline_spec" not in run
     change(project, retries=0)
@@ -145,12 +172,16 @@ def test_a_pipeline_is_uploaded_once_for_each_content(project, server):
         ("promoted", "SUCCEEDED", 0),
         ("nothing_new", "SUCCEEDED", 0),
         ("data_rejected", "FAILED", 3),
-        ("failed", "FAILED", 1),
+        ("failed", "FAILED", 2),  # by a mistake in the project, as `perennial run` ends
     ],
 )
-def test_the_outcome_and_the_exit_code_are_the_ledgers(project, server, outcome, state, code):
+def test_the_outcome_and_the_exit_code_come_from_the_root(
+    project, server, tmp_path, monkeypatch, outcome, state, code
+):
+    """Also where the cluster's ledger cannot be seen from here."""
     server.backend.plan = ["RUNNING", state]
-    server.backend.ended = lambda run: record_end(project, run, outcome)
+    server.backend.ended = lambda run: end(project, run, outcome)
+    monkeypatch.setenv("PERENNIAL_LEDGER_URL", f"sqlite:///{tmp_path / 'another.db'}")
     done = perennial(project, "submit", "--wait", "--json")
     assert done.code == code
     result = json.loads(next(line for line in done.output.splitlines() if line.startswith("{")))
@@ -158,17 +189,28 @@ def test_the_outcome_and_the_exit_code_are_the_ledgers(project, server, outcome,
     assert "running" in done.output and outcome in perennial(project, "runs").output
 
 
+def test_a_root_that_lacks_the_outcome_is_made_up_for_by_the_ledger(project, server):
+    def end_without_root(run):
+        end(project, run, "data_rejected")
+        (Path(project.root) / "runs" / run / "outcome.json").unlink()
+
+    server.backend.ended = end_without_root
+    assert perennial(project, "submit", "--wait").code == 3
+
+
 def test_a_run_without_an_end_in_the_ledger_is_told_from_a_good_one(project, server):
     server.backend.ended = lambda run: None
     done = perennial(project, "submit", "--wait", "--json")
     result = json.loads(done.output.splitlines()[-1])
     assert result["outcome"] == "failed" and result["reasons"] == [done.error]
-    assert done.code == 1 and "SUCCEEDED on the cluster, and no end in the ledger" in done.error
+    (run,) = server.backend.runs
+    assert f"perennial logs PROJECT {run}" in done.error
+    assert done.code == 1 and "SUCCEEDED on the cluster, and no end in either" in done.error
 
 
 def test_waiting_ends_when_the_run_is_cancelled(project, server):
     server.backend.plan = ["RUNNING", "CANCELED"]
-    for recorded in (lambda run: None, lambda run: record_end(project, run, "failed")):
+    for recorded in (lambda run: None, lambda run: end(project, run, "failed")):
         server.backend.ended = recorded
         done = perennial(project, "submit", "--wait")
         assert done.code == 6 and "cancelled" in done.error and "\n" not in done.error
@@ -201,9 +243,7 @@ def test_a_run_is_cancelled_once_and_only_by_its_own_project(project, server, tm
     ended = perennial(project, "cancel", other)
     assert ended.code == 4 and "must be under way. Received: SUCCEEDED" in ended.error
     assert perennial(project, "cancel", "none").code == 4
-    neighbour = make_project(
-        tmp_path / "neighbour", name="neighbour", kubeflow={"project": "/projects/neighbour"}
-    )
+    neighbour = make_project(tmp_path / "neighbour", name="neighbour")
     refused = perennial(neighbour, "cancel", run)
     assert refused.code == 4 and "must be of this project" in refused.error
 
@@ -227,6 +267,7 @@ def test_runs_of_many_pages_are_listed_the_newest_first(project, server):
     listed = json.loads(perennial(project, "runs", "--last", "2", "--json").output)
     assert [each["run"] for each in listed] == ["run-118", "run-117"]
     assert [each["trigger"] for each in listed] == ["schedule", "hand"]
+    assert [each["outcome"] for each in listed] == [None, None]
 
 
 def test_what_cannot_be_reached_or_used_is_said_in_one_line(project, server, tmp_path):
@@ -328,9 +369,14 @@ def test_a_failure_that_does_not_pass_is_told(project, server, monkeypatch):
     assert done.code == 4 and "503 Service Unavailable: to order" in done.error
 
 
-def test_the_cluster_must_know_where_the_project_lies(server, tmp_path):
+def test_pods_must_reach_the_root_unless_the_image_holds_the_project(server, tmp_path):
     done = perennial(make_project(tmp_path / "digits"), "submit")
-    assert done.code == 2 and "kubeflow.project must be" in done.error and not server.calls
+    assert done.code == 2 and "root must be a store that pods reach" in done.error
+    assert not server.calls
+    held = make_project(tmp_path / "held", kubeflow={"project": "/projects/digits"})
+    assert perennial(held, "submit").code == 0
+    (run,) = server.backend.runs.values()
+    assert run["runtime_config"]["parameters"] == {"trigger": "hand"}
 
 
 def test_a_schedule_is_set_as_often_as_one_likes(project, server):
@@ -342,16 +388,26 @@ def test_a_schedule_is_set_as_often_as_one_likes(project, server):
     assert first["mode"] == "ENABLE"
     assert "digits is as it was" in perennial(project, "schedule", "set", "30 3 * * 1-5").output
     assert schedules(server) == [first] and server.calls.count(CREATE) == 1
+    # The project as it was when the schedule was set, until it is set again.
+    package = first["runtime_config"]["parameters"]["project"]
+    (project.folder / "model.py").open("a").write("# changed\n")
+    assert "deleted 1" in perennial(project, "schedule", "set", "30 3 * * 1-5").output
+    (second,) = schedules(server)
+    assert second["runtime_config"]["parameters"]["project"] != package
     # Another time, another content, other arguments: the new one first, then the old one goes.
     change(project, retries=0)
     perennial(project, "schedule", "set", "30 3 * * 1-5")
     done = perennial(project, "schedule", "set", "0 4 * * 0", "--tune")
     assert "deleted 1 that it replaces" in done.output
     (last,) = schedules(server)
-    assert last["runtime_config"]["parameters"] == {"tune": True}
+    assert last["runtime_config"]["parameters"] | {"project": ""} == {
+        "project": "",
+        "trigger": "schedule",
+        "tune": True,
+    }
     assert last["pipeline_version_reference"] != first["pipeline_version_reference"]
     changes = [each for each in server.calls if each in (CREATE, DELETE)]
-    assert changes == [CREATE, CREATE, DELETE, CREATE, DELETE]
+    assert changes == [CREATE, *[CREATE, DELETE] * 3]
     # Runs of another experiment: the old schedule must not go on in the first one.
     change(project, experiment="nightly")
     assert "deleted 1" in perennial(project, "schedule", "set", "0 4 * * 0", "--tune").output

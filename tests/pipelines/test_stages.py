@@ -195,7 +195,7 @@ def test_no_parameter_names_the_run(compiled):
     """Those of a schedule are the same in each of its runs."""
     _, spec = compiled
     declared = spec["root"]["inputDefinitions"]["parameters"]
-    assert set(declared) == {"project", "retrain", "tune", "attempt"}
+    assert set(declared) == {"project", "retrain", "tune", "attempt", "trigger"}
     text = json.dumps([task.get("inputs", {}) for _, task, _ in tasks(spec)])
     assert "pipeline_job" not in text
 
