@@ -48,8 +48,8 @@ def set_schedule(
 
     The pipeline is uploaded where it changed, and the schedule runs that version of it with the
     project as it is now, from its package in the root: set it again after each change. Of its runs
-    there is one at a time, and those that were missed are not made up for. A schedule that is paused
-    stays paused.
+    there is one at a time, and those that were missed are not made up for. A schedule that is
+    paused stays paused.
     """
     from perennial.cli.cluster_access import open_cluster
     from perennial.cluster import schedules
