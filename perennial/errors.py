@@ -324,7 +324,7 @@ def log_place() -> str:
                 return f"{path}, line {sum(1 for _ in lines) + 1}"
     except OSError:  # no file, or no system that tells
         pass
-    return "the log of this step"
+    return "the log of this step, see `perennial logs`"
 
 
 def describe_system_error(error: BaseException) -> str | None:

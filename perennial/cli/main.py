@@ -16,6 +16,7 @@ from perennial.cli.compile import compile
 from perennial.cli.explain import explain
 from perennial.cli.history import history
 from perennial.cli.init import init
+from perennial.cli.logs import logs
 from perennial.cli.package import package
 from perennial.cli.predict import predict
 from perennial.cli.promote import promote
@@ -32,7 +33,7 @@ from perennial.tfx_compat import prepare_process
 
 COMMANDS = (
     *(init, validate, run, package, compile, status, serve, predict, tensorboard),
-    *(submit, runs, cancel),
+    *(submit, runs, logs, cancel),
     *(history, explain, compare, promote, rollback, clean),
 )
 

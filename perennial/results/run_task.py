@@ -14,10 +14,13 @@ from perennial.ledger.events import Ledger
 from perennial.ledger.failures import describe_failure, final_failure, record_failure
 from perennial.ledger.task_lease import TaskLease, TaskPlace
 from perennial.project import Project
+from perennial.results.task_log import TaskLog
 
 
 class RunTask:
     """A task of a run, while it works: to be used in a `with` statement.
+
+    What it prints is kept in the root.
 
     It holds the run's lease, and is stopped where it loses that. It records in the ledger by which
     message it failed. A task that failed for good is not tried again in earnest: a cluster starts a
@@ -53,11 +56,12 @@ class RunTask:
         with ExitStack() as stack:
             self._ledger = Ledger(self._project.ledger_url)
             stack.callback(self._ledger.close)
+            stack.push(self._record)
+            stack.enter_context(TaskLog(self._project, self.run, self._step, self._part))
             if failure := final_failure(self._ledger, self.run, (self._step, self._part)):
                 raise FailedBeforeError(failure.message, failure.exit_code)
             self.lease = TaskLease(self._ledger, self._project.settings, self.run, self._place)
             self._fence = self.lease.fence
-            stack.push(self._record)
             stack.enter_context(self.lease)
             self._surroundings = stack.pop_all()
         return self
@@ -77,7 +81,12 @@ class RunTask:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Records by which message the task failed; one that was interrupted has not failed."""
+        """Records by which message the task failed; one that was interrupted has not failed.
+
+        Nor has one that never joined the run.
+        """
+        if self._fence is None:
+            return
         if isinstance(error, Exception) and not isinstance(error, LeaseLostError):
             failure = describe_failure(self._step, error, self._part)
             with suppress(LedgerError):  # where it cannot be reached, the run's end says so
