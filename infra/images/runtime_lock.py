@@ -1,9 +1,10 @@
 """Prints the part of requirements.lock that runs, without the development tools.
 
-    python runtime_lock.py requirements.in requirements.lock
+    python runtime_lock.py requirements.in requirements.lock [tensorflow-cpu.lock]
 
 Resolves nothing: the lock's own `# via` lines tell what asks for what, so the image holds the very
-versions and hashes that the tests ran with.
+versions and hashes that the tests ran with. A third file is the lock of another build of TensorFlow,
+which takes the place of the lock's.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from pathlib import Path
 TOOLS_HEADING = "# Development tools."
 # What packages declare and nothing that runs loads.
 LEFT_OUT = {"libclang"}  # TensorFlow names it; 64 MB that only building its own sources reads
+TENSORFLOW = "tensorflow"
 
 
 @dataclass(frozen=True)
@@ -28,12 +30,20 @@ class Entry:
     parents: Collection[str]
 
 
-def main(requirements: str, lock: str) -> None:
+def main(requirements: str, lock: str, build: str | None = None) -> None:
     """Prints the entries that what runs needs, in the lock's order."""
     wanted = read_names(Path(requirements).read_text(encoding="utf-8").split(TOOLS_HEADING)[0])
     entries = read_entries(Path(lock).read_text(encoding="utf-8"))
     needed = find_needed(wanted, entries)
+    if build is not None:
+        entries = [*(entry for entry in entries if entry.name != TENSORFLOW), *_read_build(build)]
     print("".join(entry.text for entry in entries if entry.name in needed), end="")
+
+
+def _read_build(lock: str) -> list[Entry]:
+    """Reads another build of TensorFlow, as an entry of that name."""
+    entries = read_entries(Path(lock).read_text(encoding="utf-8"))
+    return [Entry(TENSORFLOW, entry.text, entry.parents) for entry in entries]
 
 
 def read_names(requirements: str) -> set[str]:

@@ -28,12 +28,22 @@ Isolated = Annotated[
     ),
 ]
 
+Image = Annotated[
+    str | None,
+    typer.Option(
+        help="Run each step in a container of this image, by podman: as --isolated, with the "
+        "image's own packages (docs/image.md).",
+        show_default=False,
+    ),
+]
+
 
 def run(
     folder: Folder,
     retrain: Retrain = False,
     tune: Tune = False,
     isolated: Isolated = False,
+    image: Image = None,
     trigger: TriggerOption = "hand",
     as_json: JsonLine = False,
 ) -> None:
@@ -47,7 +57,7 @@ def run(
     console = Console(file=sys.stderr if as_json else sys.stdout, soft_wrap=True)
     try:
         project = load_project(folder)
-        options = RunOptions(retrain, tune, isolated=isolated, trigger=trigger)
+        options = RunOptions(retrain, tune, isolated=isolated, image=image, trigger=trigger)
         result = run_project(project, options, console)
     except KeyboardInterrupt:
         message = "interrupted: run again to go on where it stopped"

@@ -23,6 +23,7 @@ from typing import Any, Literal, Protocol
 
 from components.stored_step import KEPT
 from perennial.runner.capacity import tasks_at_once
+from perennial.runner.container import remove_container
 from perennial.runner.pod import NOTES, Isolation, Pod, remove_folder
 from perennial.runner.task import TaskFailure, parse_command, read_failure
 from perennial.runner.warm import (
@@ -70,7 +71,8 @@ class LocalRun:
     `environment` are variables of every task. `killed` hears of a task that was ended before it
     could record why. `failures` holds the message of each task that failed, in the order they
     ended.
-    `pod` makes the surroundings of an isolated task (None: tasks share this machine's files).
+    `pod` makes the surroundings of an isolated task (None: tasks share this machine's files), and
+    `isolation` is how they are set apart (None: as well as this machine allows).
     """
 
     pipeline: Path
@@ -84,6 +86,7 @@ class LocalRun:
     environment: Mapping[str, str] = field(default_factory=dict)
     killed: Callable[[TaskFailure], None] | None = None
     pod: Callable[[Isolation], Pod] | None = None
+    isolation: Isolation | None = None
     failures: list[TaskFailure] = field(default_factory=list)
     _counter: int = 0
     _lock: Any = field(default_factory=threading.Lock)
@@ -92,7 +95,6 @@ class LocalRun:
     _waited_until: float = 0.0
     _running: set[Running] = field(default_factory=set)
     _interrupted: bool = False
-    _isolation: Isolation = "namespace"
 
     def execute(self, arguments: dict[str, Any]) -> bool:
         """Runs the pipeline to its end; tells whether every task succeeded."""
@@ -100,7 +102,7 @@ class LocalRun:
         with self._processes:
             self._warm_process()
             if self.pod is not None:
-                self._choose_isolation()
+                self.observer.noted(NOTES[self._chosen_isolation()])
             with self.log.open("a", encoding="utf-8") as log, _quiet(log), self._kfp_replaced():
                 return self._run(arguments)
 
@@ -173,10 +175,13 @@ class LocalRun:
             failure = self.folder / f"failure-{self._counter}.json"
         runner: str = "perennial.runner.task:run_task"
         arguments: list[Any] = [*task, str(failure)]
-        pod = self.pod(self._isolation) if self.pod is not None else None
-        if pod is not None:
+        needs: Sequence[str] = STEP_GROUPS.get(task.function, ALL)
+        pod = None
+        if self.pod is not None:
+            pod = self.pod(self._chosen_isolation())
             runner, arguments = "perennial.runner.pod:launch_task", [*arguments, pod]
-        needs = STEP_GROUPS.get(task.function, ALL)
+            if pod.isolation == "container":
+                runner, needs = "perennial.runner.container:launch_task", ()
         environment = {**(env_vars or {}), **self.environment}
         call = Call.here(runner, arguments, needs, environment)
         try:
@@ -186,7 +191,8 @@ class LocalRun:
             code, ended = -1, f"{task.function} was ended: {error}"
         finally:
             if pod is not None:
-                remove_folder(pod)
+                remove = remove_container if pod.isolation == "container" else remove_folder
+                remove(pod)
         if code != 0:
             described = read_failure(failure)
             if described is None:
@@ -196,12 +202,13 @@ class LocalRun:
             self.failures.append(described)
         return code
 
-    def _choose_isolation(self) -> None:
-        """Finds out how tasks can be isolated here, and says so."""
-        call = Call.here("perennial.runner.pod:try_namespace", [], needs=())
-        if self._wait(self._start(call, "isolation")) != 0:
-            self._isolation = "folders"
-        self.observer.noted(NOTES[self._isolation])
+    def _chosen_isolation(self) -> Isolation:
+        """Gives how tasks are isolated; finds out once how they can be."""
+        if self.isolation is None:
+            call = Call.here("perennial.runner.pod:try_namespace", [], needs=())
+            refused = self._wait(self._start(call, "isolation")) != 0
+            self.isolation = "folders" if refused else "namespace"
+        return self.isolation
 
     def _start(self, call: Call, step: str) -> Running:
         """Starts a task; where the warm process has ended, by another one."""

@@ -31,12 +31,14 @@ from perennial.storage.files import fixed_folder, is_url, shown_uri
 if TYPE_CHECKING:
     from perennial.project import Project
 
-Isolation = Literal["namespace", "folders"]
+Isolation = Literal["namespace", "folders", "container"]
 NOTES: dict[Isolation, str] = {
     "namespace": "each step is isolated in a mount namespace: it may read the product, the project "
     "and its data, and sees nothing else of this machine",
     "folders": "mount namespaces are refused here: each step has an empty home, temporary and "
     "working folder of its own, and sees the rest of this machine",
+    "container": "each step runs in a container of the image: it may read the project and its "
+    "data, and sees nothing else of this machine",
 }
 # What an image holds beside the product, and what a container runtime adds.
 _SYSTEM = ("bin", "sbin", "lib", "lib32", "lib64", "libx32", "usr", "etc", "opt", "nix")
@@ -65,12 +67,16 @@ class Pod(NamedTuple):
         folder: An empty folder of this task alone.
         visible: Files and folders of this machine that it may read.
         hidden: Folders that are empty for it, though they may lie in a visible one.
+        volumes: Those visible that an image does not hold: secrets, the project and its data.
+        image: What a container is made of.
     """
 
     isolation: Isolation
     folder: str
     visible: list[str]
     hidden: list[str]
+    volumes: list[str]
+    image: str | None = None
 
 
 def check_isolated(project: Project) -> None:
@@ -100,7 +106,7 @@ def check_isolated(project: Project) -> None:
         )
 
 
-def make_pod(project: Project, isolation: Isolation) -> Pod:
+def make_pod(project: Project, isolation: Isolation, image: str | None = None) -> Pod:
     """Makes the surroundings of a task, and decides what it sees of this machine.
 
     From its image a pod has the system and the product, and from volumes its secrets. The project
@@ -109,25 +115,34 @@ def make_pod(project: Project, isolation: Isolation) -> Pod:
     data = project.settings.data
     landed = (data.spans, data.unlabelled, data.serving_log)
     product = Path(__file__).resolve().parents[2]
-    places = [
+    held = [
         *(Path("/", name) for name in (*_SYSTEM, *_RUNTIME)),
         _RESOLVER.resolve(),
         *(product, Path(sys.prefix), Path(sys.base_prefix)),
         *(Path(entry) for entry in sys.path if os.path.isabs(entry)),
+    ]
+    volumes = [
         *(Path(os.environ[name]) for name in _SECRETS if os.environ.get(name)),
         project.folder,
         *(fixed_folder(project.folder, pattern) for pattern in landed if pattern),
     ]
     if data.table is not None and data.table.url.startswith("sqlite:///"):
-        places.append(Path(data.table.url.removeprefix("sqlite:///")).parent)
+        volumes.append(Path(data.table.url.removeprefix("sqlite:///")).parent)
     hidden = [Path.home(), _TEMPORARY, Path(tempfile.gettempdir()), project.state]
     project.scratch.mkdir(parents=True, exist_ok=True)
     return Pod(
         isolation,
         tempfile.mkdtemp(prefix="pod-", dir=project.scratch),
-        [str(place.absolute()) for place in dict.fromkeys(places) if place and place.exists()],
+        _names([*held, *volumes]),
         [str(place.absolute()) for place in dict.fromkeys(hidden)],
+        _names(volumes),
+        image,
     )
+
+
+def _names(places: Iterable[Path | None]) -> list[str]:
+    """Gives each place that is there once."""
+    return [str(place.absolute()) for place in dict.fromkeys(places) if place and place.exists()]
 
 
 def launch_task(source: str, function: str, executor_input: str, failure: str, pod: Any) -> None:
@@ -146,16 +161,16 @@ def launch_task(source: str, function: str, executor_input: str, failure: str, p
         _enter_namespace()
         _mount_files(root, made)
         for path in input_artifacts(files):
-            _copy(path, _within(root, path))
+            copy(path, _within(root, path))
     step = os.fork()
     if step:
         with failure_written(function, Path(failure)):
             code = os.waitstatus_to_exitcode(os.waitpid(step, 0)[1])
             if code == 0:
                 for path in outputs(files):
-                    _copy(_within(root, path), path)
-            _copy(_within(root, _FAILURE), Path(failure))
-        _end_like(code)
+                    copy(_within(root, path), path)
+            copy(_within(root, _FAILURE), Path(failure))
+        end_like(code)
     die_with_parent()
     os.chroot(root)
     os.chdir(_WORKING)
@@ -219,7 +234,7 @@ def _is_local(place: str) -> bool:
 # --- the launcher ---------------------------------------------------------------------------------
 
 
-def _end_like(code: int) -> NoReturn:
+def end_like(code: int) -> NoReturn:
     """Ends this process as its child ended: with its exit code, or by the same signal."""
     if code < 0:
         if -code not in (signal.SIGKILL, signal.SIGSTOP):
@@ -228,7 +243,7 @@ def _end_like(code: int) -> NoReturn:
     os._exit(code)
 
 
-def _copy(source: Path, target: Path) -> None:
+def copy(source: Path, target: Path) -> None:
     """Copies a file or a folder; nothing where there is none."""
     target.parent.mkdir(parents=True, exist_ok=True)
     if source.is_dir():

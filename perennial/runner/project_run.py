@@ -23,6 +23,7 @@ from perennial.ledger.failures import describe_failure, record_failure
 from perennial.ledger.lease import Lease, hold_lease
 from perennial.ledger.task_lease import RUN_VARIABLE
 from perennial.project import Project
+from perennial.runner.container import check_image
 from perennial.runner.pod import check_isolated, make_pod
 from perennial.runner.project_checks import check_project
 from perennial.runner.step_display import StepDisplay
@@ -55,14 +56,15 @@ class RunOptions:
 
     `retrain` trains without new data, and `tune` searches for hyperparameters anew. `attempt`
     counts the repetitions of a run whose candidate was not good enough, from 0; each repetition
-    draws other random numbers. `isolated` runs each step as a pod would run. `trigger` is what
-    began the run.
+    draws other random numbers. `isolated` runs each step as a pod would run, and `image` does so
+    in a container of it. `trigger` is what began the run.
     """
 
     retrain: bool = False
     tune: bool = False
     attempt: int = 0
     isolated: bool = False
+    image: str | None = None
     trigger: Trigger = "hand"
 
     @property
@@ -103,8 +105,10 @@ def run_project(project: Project, options: RunOptions, console: Console) -> RunR
     """
     from perennial.registry.repair import reconcile_or_tell
 
-    if options.isolated:
+    if options.isolated or options.image:
         check_isolated(project)
+    if options.image:
+        check_image(options.image)
     finish_acceptance(project)  # of a schema, where that command was killed
     check_project(project)
     if options.tune:
@@ -219,7 +223,12 @@ def _run_pipeline(
             at_once=project.settings.runner.at_once,
             environment={RUN_VARIABLE: run},
             killed=partial(_record_killed, project, lease),
-            pod=partial(make_pod, project) if options.isolated else None,
+            pod=(
+                partial(make_pod, project, image=options.image)
+                if options.isolated or options.image
+                else None
+            ),
+            isolation="container" if options.image else None,
         )
         arguments = {"project": str(package.reference), **options.arguments}
         with lease.calling_on_loss(local.kill):

@@ -90,3 +90,7 @@ def _execute(task: TaskCommand) -> None:
             *("--function_to_execute", task.function),
         ]
         executor_main.executor_main()
+
+
+if __name__ == "__main__":  # in a container, which gets its call as a file
+    run_task(*json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")))

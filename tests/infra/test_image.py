@@ -19,10 +19,10 @@ INSTRUCTIONS = [
 LAST_STAGE = DOCKERFILE[DOCKERFILE.rindex("\nFROM ") :]
 
 
-def runtime_lock() -> str:
+def runtime_lock(*build: str) -> str:
     command = [sys.executable, "infra/images/runtime_lock.py"]
     return subprocess.run(
-        [*command, "requirements.in", "requirements.lock"],
+        [*command, "requirements.in", "requirements.lock", *build],
         cwd=ROOT,
         check=True,
         capture_output=True,
@@ -73,6 +73,14 @@ def test_the_image_has_what_runs_at_the_locks_versions_and_no_development_tool()
     lock = (ROOT / "requirements.lock").read_text()
     entries = re.split(r"^(?=[\w])", text, flags=re.M)
     assert all(entry in lock and "--hash=sha256:" in entry for entry in entries if entry)
+
+
+def test_the_build_of_tensorflow_without_gpus_takes_the_place_of_the_locks_at_its_version():
+    text = runtime_lock("infra/images/tensorflow-cpu.lock")
+    versions = dict(re.findall(r"^([\w.-]+)==([\w.]+)", text, re.M))
+    locked = dict(re.findall(r"^([\w.-]+)==([\w.]+)", runtime_lock(), re.M))
+    assert versions.pop("tensorflow-cpu") == locked.pop("tensorflow")
+    assert versions == locked and "keras" in versions
 
 
 def test_the_bills_own_tools_are_locked():
