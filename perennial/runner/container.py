@@ -26,6 +26,7 @@ _LIMITS = (
     *("--network", "host", "--read-only", "--read-only-tmpfs=false", "--cap-drop", "ALL"),
     *("--security-opt", "no-new-privileges", "--log-driver", "none"),
 )
+_TEMPORARY = "/tmp"
 _HANDED = "/pod"  # the task's call goes in there, and its failure comes out
 # Variables of this machine, which the image sets itself or which mean nothing in there.
 _MACHINE = frozenset(
@@ -71,8 +72,13 @@ def launch_task(source: str, function: str, executor_input: str, failure: str, p
         handed.mkdir()
         call = [source, function, executor_input, f"{_HANDED}/failure.json"]
         (handed / "call.json").write_text(json.dumps(call), encoding="utf-8")
-        _open_to_all(Path(made.folder))
         mounts = {str(artifacts): str(root), str(handed): _HANDED}
+        # Folders, as runc gives a file system in memory the rights of what it hides.
+        for number, path in enumerate(path for path in made.hidden if path != _TEMPORARY):
+            empty = Path(made.folder, f"empty-{number}")
+            empty.mkdir()
+            mounts[str(empty)] = path
+        _open_to_all(Path(made.folder))
         code = subprocess.run(
             [*container_command(made, mounts, os.environ), f"{_HANDED}/call.json"],
             check=False,
@@ -111,7 +117,7 @@ def container_command(
     volumes += [f"{place}:{target}:rw" for place, target in mounts.items()]
     return [
         *(_ENGINE, "run", "--rm", "--name", container_name(pod), *_LIMITS),
-        *(part for path in pod.hidden for part in ("--tmpfs", f"{path}:rw,notmpcopyup,mode=1777")),
+        *("--tmpfs", f"{_TEMPORARY}:rw,mode=1777"),
         *(part for volume in volumes for part in ("--volume", volume)),
         *(part for name in passed for part in ("--env", name)),
         *(pod.image, "python", "-m", "perennial.runner.task"),

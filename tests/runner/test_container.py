@@ -27,7 +27,6 @@ def test_a_container_sees_the_project_and_gets_variables_by_name_only(tmp_path):
     volumes = [command[index + 1] for index, part in enumerate(command) if part == "--volume"]
     assert f"{project.folder}:{project.folder}:ro" in volumes and "/a:/artifacts:rw" in volumes
     assert not any(volume.startswith(("/usr", "/etc:", "/bin")) for volume in volumes)
-    assert f"{project.state}:rw,notmpcopyup,mode=1777" in command
     limits = {"--read-only", "--cap-drop", "no-new-privileges", "--read-only-tmpfs=false"}
     assert limits <= set(command)
 
