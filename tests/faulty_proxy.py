@@ -24,12 +24,17 @@ Fault = Literal[
     "cut answer",  # the connection ends in the middle of the answer
     "cut request",  # the connection to the server ends in the middle of the request
     "silent",  # nothing comes back
+    "full",  # 507, and the server hears nothing
 ]
 FAULTS: tuple[Fault, ...] = (
     *("slow", "busy", "broken", "done, broken", "done, gone", "cut answer", "cut request"),
 )
 _SLOW_SECONDS = 0.3
-_STATUS = {"busy": "503 Service Unavailable", "broken": "500 Internal Server Error"}
+_STATUS = {
+    "busy": "503 Service Unavailable",
+    "broken": "500 Internal Server Error",
+    "full": "507 Insufficient Storage",
+}
 
 
 @dataclass
@@ -112,7 +117,7 @@ class FaultyProxy:
 
 
 @contextmanager
-def before(server: str, **options: object) -> Iterator[FaultyProxy]:
+def before(server: str, port: int = 0, **options: object) -> Iterator[FaultyProxy]:
     """Runs a proxy before a server while the block runs; `options` are those of `FaultyProxy`."""
     proxy = FaultyProxy(server, **options)  # type: ignore[arg-type]
     loop, listening = asyncio.new_event_loop(), threading.Event()
@@ -120,10 +125,9 @@ def before(server: str, **options: object) -> Iterator[FaultyProxy]:
     listeners = []  # which nobody else refers to
 
     async def listen() -> None:
-        listener = await asyncio.start_server(proxy.answer, "127.0.0.1", 0)
-        host, port = listener.sockets[0].getsockname()
+        listener = await asyncio.start_server(proxy.answer, "127.0.0.1", port)
+        proxy.address = "{}:{}".format(*listener.sockets[0].getsockname())
         listeners.append(listener)
-        proxy.address = f"{host}:{port}"
         listening.set()
 
     def serve() -> None:

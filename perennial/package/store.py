@@ -75,6 +75,7 @@ def fetch_archive(reference: PackageReference) -> Archive:
         StoreError: The root cannot be read.
     """
     objects, name = open_objects(reference.root), package_name(reference.digest)
+    objects.assume_answered()  # when the package was stored
     data = objects.read(name)
     archive = Archive(data) if data is not None else None
     if archive is not None and archive.digest == reference.digest:

@@ -6,7 +6,6 @@ one name the first wins, on every kind of store.
 
 from __future__ import annotations
 
-import errno
 import os
 import shutil
 import tempfile
@@ -22,30 +21,14 @@ from typing import Any, NamedTuple, TypeVar
 from typing_extensions import override
 
 from perennial.errors import LostError, PerennialError, StoreError, describe_error
+from perennial.storage.faults import Patience
 from perennial.storage.files import is_url, shown_uri
 
-# A fault that can pass is tried again until both are over: a server that starts again takes its
-# time, and one try of a large file may take longer than all of it.
-_ATTEMPTS, _PATIENCE = 3, 60.0  # seconds
-_FIRST_WAIT, _LONGEST_WAIT = 0.2, 10.0  # seconds between attempts, which double
 # Seconds until a server must have taken a connection, and between two parts of an answer.
 _CONNECT_SECONDS, _SILENT_SECONDS = 10.0, 30.0
 # Of S3's driver, which tries what the network cut at once, where it was cut.
 _ATTEMPTS_OF_DRIVER = 2
 _REMEMBERED_SECONDS = 600.0
-# What another attempt does not mend.
-_FINAL_ERRORS = (FileNotFoundError, FileExistsError, PermissionError, IsADirectoryError)
-_FINAL_NUMBERS = frozenset(
-    {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.ENAMETOOLONG, errno.EINVAL}
-)
-# S3's answers for what was damaged on its way there; its driver gives them the number of an invalid
-# argument. Source: Amazon S3 API Reference, Error responses.
-_DAMAGED_ON_THE_WAY = frozenset(
-    {"BadDigest", "IncompleteBody", "RequestTimeout", "XAmzContentChecksumMismatch"}
-    | {"XAmzContentSHA256Mismatch"}
-)
-# What S3's driver raises where there is no account.
-_NO_ACCOUNT = ("NoCredentialsError", "PartialCredentialsError", "ProfileNotFound")
 R = TypeVar("R")
 
 
@@ -65,6 +48,13 @@ class Objects(ABC):
     """
 
     location: str
+
+    def assume_answered(self) -> None:
+        """Takes the store for one that has answered, as it did in another process.
+
+        One that is absent then starts again, and is waited for longer.
+        """
+        return  # a folder is there or not
 
     @abstractmethod
     def read(self, name: str) -> bytes | None:
@@ -243,6 +233,11 @@ class RemoteObjects(Objects):
             system.retries = _ATTEMPTS_OF_DRIVER
         self._system: Any = system
         self._path = path.rstrip("/")
+        self._patience = Patience()
+
+    @override
+    def assume_answered(self) -> None:
+        self._patience.answered = True
 
     @override
     def read(self, name: str) -> bytes | None:
@@ -272,7 +267,7 @@ class RemoteObjects(Objects):
         """Writes an object by a call that fails where there is one; tells whether it did."""
         with _reported(self.location, "take new objects"):
             try:
-                self._tried(create)
+                self._tried(create, writes=True)
             except FileExistsError:
                 return False
             except OSError:
@@ -288,7 +283,7 @@ class RemoteObjects(Objects):
         with _reported(self.location, "take new objects"):
             # Named after its contents: written twice it is the same.
             if not self._tried(lambda: self._system.exists(self._at(name))):
-                self._tried(lambda: self._system.put_file(str(file), self._at(name)))
+                self._tried(lambda: self._system.put_file(str(file), self._at(name)), writes=True)
 
     @override
     def fetch(self, name: str, file: Path) -> None:
@@ -332,18 +327,9 @@ class RemoteObjects(Objects):
     def _at(self, name: str) -> str:
         return f"{self._path}/{name}"
 
-    def _tried(self, call: Callable[[], R]) -> R:
+    def _tried(self, call: Callable[[], R], writes: bool = False) -> R:
         """Calls, and calls again after a fault that can pass: a lost connection, a busy server."""
-        from tenacity import Retrying, retry_if_exception, stop_after_attempt, stop_after_delay
-        from tenacity import wait_random_exponential as wait
-
-        retrying = Retrying(
-            stop=stop_after_attempt(_ATTEMPTS) & stop_after_delay(_PATIENCE),
-            wait=wait(_FIRST_WAIT, _LONGEST_WAIT),
-            retry=retry_if_exception(is_passing),
-            reraise=True,
-        )
-        return retrying(self._fresh(call))
+        return self._patience.call(self._fresh(call), writes)
 
     def _fresh(self, call: Callable[[], R]) -> Callable[[], R]:
         """Lets no call answer from a listing that the driver remembers."""
@@ -353,23 +339,6 @@ class RemoteObjects(Objects):
             return call()
 
         return fresh
-
-
-def is_passing(error: BaseException) -> bool:
-    """Tells whether another attempt may succeed: not where something is missing, full or denied."""
-    if isinstance(error, _FINAL_ERRORS) or not isinstance(error, Exception):
-        return False
-    if isinstance(error, OSError):
-        return error.errno not in _FINAL_NUMBERS or _s3_code(error) in _DAMAGED_ON_THE_WAY
-    if type(error).__name__ in _NO_ACCOUNT:
-        return False
-    return not isinstance(error, ImportError | ValueError | TypeError | AttributeError)
-
-
-def _s3_code(error: BaseException) -> str | None:
-    """Gives the code by which S3 names what its driver turned into an error of the system."""
-    response = getattr(error.__cause__, "response", None)
-    return response.get("Error", {}).get("Code") if isinstance(response, dict) else None
 
 
 def _options_of(url: str) -> dict[str, Any]:

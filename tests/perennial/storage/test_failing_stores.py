@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import threading
 import time
+from contextlib import ExitStack
 
 import pytest
 
 from perennial.errors import StoreError
+from perennial.processes import find_free_ports
+from perennial.storage import faults
 from perennial.storage import objects as objects_module
-from perennial.storage.objects import is_passing, open_objects
-from tests.faulty_proxy import FAULTS, FaultyProxy, before
+from perennial.storage.faults import is_passing
+from perennial.storage.objects import open_objects
+from tests.faulty_proxy import FAULTS, Fault, FaultyProxy, before
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +67,7 @@ def test_a_large_file_is_whole_where_the_connection_ended_in_its_middle(objects,
 def test_a_server_that_never_answers_is_given_up(s3, proxy, monkeypatch):
     """Each try waits as long as a slow server may take; there are not many of them."""
     monkeypatch.setattr(objects_module, "_SILENT_SECONDS", 0.2)
-    monkeypatch.setattr(objects_module, "_PATIENCE", 0.5)
+    monkeypatch.setattr(faults, "PATIENCE", 0.5)
     for name, value in s3.environment.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{proxy.address}")
@@ -71,7 +76,55 @@ def test_a_server_that_never_answers_is_given_up(s3, proxy, monkeypatch):
     with pytest.raises(StoreError, match=r"root s3://.* must be readable"):
         open_objects(s3.new_root()).read("anything")
     proxy.plan.clear()
-    assert proxy.requests - requests < 10
+    assert proxy.requests - requests < 5
+
+
+def tries(objects, proxy: FaultyProxy, fault: Fault) -> int:
+    """How many requests one write makes before it is given up, as all meet a fault."""
+    before_it = proxy.requests
+    proxy.plan.extend([fault] * 1000)
+    with pytest.raises(StoreError, match=r"root s3://.* must take new objects"):
+        objects.write_once("one", b"data")
+    proxy.plan.clear()
+    return proxy.requests - before_it
+
+
+def test_a_store_that_is_full_is_told_at_once(objects, proxy):
+    assert tries(objects, proxy, "full") <= 2  # and whether it is there
+
+
+def test_a_store_that_only_reads_is_waited_for_once(objects, proxy, monkeypatch):
+    """As S3 answers 500 where it is full: once it is given up, each write is tried once."""
+    monkeypatch.setattr(faults, "PATIENCE_BROKEN", 1.0)
+    assert tries(objects, proxy, "broken") > 3
+    assert objects.read("nothing") is None
+    assert tries(objects, proxy, "broken") <= 2
+    assert objects.write_once("one", b"data") is True
+    assert tries(objects, proxy, "broken") > 3
+
+
+@pytest.mark.parametrize("answered", [False, True])
+def test_an_address_where_nothing_answers_is_told_sooner_than_a_server_that_starts_again(
+    s3, monkeypatch, answered
+):
+    monkeypatch.setattr(faults, "PATIENCE_ABSENT", 0.5)
+    monkeypatch.setattr(faults, "PATIENCE", 3600.0)
+    for name, value in s3.environment.items():
+        monkeypatch.setenv(name, value)
+    (free,) = find_free_ports(1)
+    address = f"127.0.0.1:{free}"
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{address}")
+    objects = open_objects(s3.new_root())
+    if not answered:
+        with pytest.raises(StoreError, match="Could not connect to the endpoint"):
+            objects.read("anything")
+        return
+    objects.assume_answered()
+    starting = threading.Timer(2.0, lambda: relays.enter_context(before(s3.server.address, free)))
+    with ExitStack() as relays:
+        starting.start()
+        assert objects.read("anything") is None
+        starting.join()
 
 
 def test_without_an_account_nothing_is_tried_for_long(s3, monkeypatch, tmp_path):
@@ -83,7 +136,7 @@ def test_without_an_account_nothing_is_tried_for_long(s3, monkeypatch, tmp_path)
     began = time.monotonic()
     with pytest.raises(StoreError, match=r"(?i)credentials") as raised:
         open_objects(s3.new_root()).write_once("one", b"data")
-    assert time.monotonic() - began < objects_module._PATIENCE and len(str(raised.value)) < 400
+    assert time.monotonic() - began < faults.PATIENCE and len(str(raised.value)) < 400
 
 
 @pytest.mark.parametrize("code", ["IncompleteBody", "BadDigest", "RequestTimeout"])

@@ -9,7 +9,8 @@ import pytest
 
 from perennial.errors import StoreError
 from perennial.storage import objects as module
-from perennial.storage.objects import is_passing, open_objects
+from perennial.storage.faults import is_passing
+from perennial.storage.objects import open_objects
 
 
 @pytest.fixture
