@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
 from perennial.ledger.events import Ledger, body_of
 from perennial.package.store import package_name
@@ -14,6 +15,14 @@ from schemas.records import RunEnded, StepResult
 
 # An object that no result names may be one of a result that is being published.
 GRACE = timedelta(days=1)
+
+
+class RunFolder(NamedTuple):
+    """What a run left of itself: its records, its report, its log; as old as its newest file."""
+
+    run: str
+    written: datetime
+    size: int
 
 
 @dataclass(frozen=True)
@@ -115,13 +124,70 @@ def choose_packages(
     )
 
 
+def run_folders(files: Iterable[ListedObject]) -> list[RunFolder]:
+    """Sums the files of each run's folder, as they are listed."""
+    folders: dict[str, RunFolder] = {}
+    for file in files:
+        run = file.name.split("/")[1]
+        before = folders.get(run, RunFolder(run, file.written, 0))
+        folders[run] = RunFolder(run, max(before.written, file.written), before.size + file.size)
+    return list(folders.values())
+
+
+def choose_run_folders(
+    folders: Iterable[RunFolder],
+    needed: Collection[str],
+    now: datetime,
+    age: timedelta,
+    count: int,
+) -> list[RunFolder]:
+    """Chooses the folders of runs that may be removed, oldest first.
+
+    Args:
+        folders: All folders of one place.
+        needed: Names of runs whose folders stay, however old.
+        now: The time.
+        age: How old a folder must be.
+        count: So many of the newest stay, however old.
+    """
+    newest_first = sorted(folders, key=lambda each: each.written, reverse=True)
+    return [
+        folder
+        for folder in reversed(newest_first[count:])
+        if folder.run not in needed and now - folder.written > max(age, GRACE)
+    ]
+
+
+def needed_runs(ledger: Ledger) -> set[str]:
+    """Names the runs whose folders are needed, however old.
+
+    These are the runs whose models served, that have not ended, and on whose findings about a span
+    in quarantine a person has yet to decide.
+    """
+    served = _served_versions(ledger)
+    newest_verdicts = {
+        (name, verdict.judged.span.version): verdict
+        for name, verdicts in ledger.judged_spans().items()
+        for verdict in verdicts
+    }
+    return {
+        start.selection.run
+        for _, start, end in ledger.runs()
+        if end is None or body_of(end, RunEnded).version in served
+    } | {
+        verdict.run
+        for verdict in newest_verdicts.values()
+        if verdict.verdict == "quarantined" and verdict.run is not None
+    }
+
+
 def needed_packages(ledger: Ledger, now: datetime, age: timedelta) -> set[str]:
     """Names the packages of runs that are needed: for what served, or as they are recent.
 
     These are the runs whose models served, that have not ended, or that began within `age`, as a
     schedule gives the same package to each of its runs.
     """
-    served = {deployment.version for _, deployment in ledger.deployments()}
+    served = _served_versions(ledger)
     return {
         package_name(start.selection.package)
         for event, start, end in ledger.runs()
@@ -132,6 +198,10 @@ def needed_packages(ledger: Ledger, now: datetime, age: timedelta) -> set[str]:
             or now - datetime.fromisoformat(event.at) <= max(age, GRACE)
         )
     }
+
+
+def _served_versions(ledger: Ledger) -> set[str]:
+    return {deployment.version for _, deployment in ledger.deployments()}
 
 
 def newest_accumulators(

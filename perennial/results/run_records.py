@@ -16,6 +16,7 @@ from perennial.results.store import Results
 from schemas.records import RunEnded, StepMade
 
 OUTCOME_FILE = "outcome.json"
+RUNS = "runs"  # the folder of all runs
 
 
 class RunRecords:
@@ -81,7 +82,7 @@ class RunRecords:
         return RunEnded.model_validate_json(data) if data is not None else None
 
     def _name(self, name: str) -> str:
-        return f"runs/{self._run}/{name}"
+        return f"{RUNS}/{self._run}/{name}"
 
     def _write(self, name: str, data: bytes) -> None:
         """Writes an object, in the place of one that an earlier attempt of the run wrote."""

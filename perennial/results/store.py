@@ -25,6 +25,7 @@ from schemas.records import LeftInRoot, Reference, StepResult, StoredFile, Store
 # The name that the accumulators of a span have among the results, beside those of steps; their
 # value names the span.
 SPAN_STEP = "analyse_span"
+COPIES = "copies"  # folder of this machine with copies of a root's objects, where it is not on it
 _AT_ONCE = 8  # files on their way to or from a store over a network
 T = TypeVar("T")
 _Inode = tuple[int, int, int, int]
@@ -46,7 +47,7 @@ class Results:
         self._objects = open_objects(root)
         self._copies: FolderObjects | None = None
         if not isinstance(self._objects, FolderObjects):
-            self._copies = FolderObjects(local / "copies")
+            self._copies = FolderObjects(local / COPIES)
         # Digests of files that were staged or published here: what a step passes on by a hard link
         # is neither read nor sent again.
         self._known: dict[_Inode, str] = {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
+import time
 from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -28,7 +29,14 @@ from schemas.records import Reference
 from tests.perennial.conftest import blank_registry
 from tests.perennial.folders import make_project
 from tests.perennial.judged import whole_run
-from tests.perennial.records import deployment, run_ended, run_started, selection
+from tests.perennial.records import (
+    deployment,
+    judged,
+    run_ended,
+    run_started,
+    selection,
+    span,
+)
 from tests.stored import kept, publish, results_of
 
 __all__ = ["blank_registry"]  # a fixture
@@ -63,14 +71,16 @@ def clean(project, *options: str) -> str:
 @pytest.fixture
 def in_two_months(monkeypatch):
     """Everything that lies there was written two months ago."""
-    listing = objects_module.FolderObjects.list
-    before = timedelta(days=60)
+    for kind in (objects_module.FolderObjects, objects_module.RemoteObjects):
+        monkeypatch.setattr(kind, "list", _aged(kind.list))
 
+
+def _aged(listing):
     def earlier(self, folder):
         for each in listing(self, folder):
-            yield each._replace(written=datetime.now(UTC) - before)
+            yield each._replace(written=each.written - timedelta(days=60))
 
-    monkeypatch.setattr(objects_module.FolderObjects, "list", earlier)
+    return earlier
 
 
 def test_what_is_new_stays(project):
@@ -125,12 +135,64 @@ def test_packages_go_that_no_run_needs(project, in_two_months, monkeypatch):
     assert {each.name for each in (project.state / "unpacked").iterdir()} == kept_names
 
 
+def leave_report(project, run: str) -> Path:
+    """What a run left of itself in the root."""
+    report = Path(project.root, "runs", run, "report.html")
+    report.parent.mkdir(parents=True)
+    report.write_text("report")
+    return report
+
+
+def test_what_old_runs_left_goes_but_what_is_needed_and_the_newest(project, in_two_months):
+    """Needed: a champion's and its predecessors', an unfinished run's, a quarantined span's."""
+    ledger = Ledger(project.ledger_url)
+    for number, run in enumerate(["serves", "served", "kept", "undecided", "decided", "newest"]):
+        ledger.append(run_started(run), ended(run, str(number)))
+    ledger.append(run_started("unfinished"))
+    for number, replaces in (("1", None), ("0", 1)):
+        ledger.append(NewEvent("deployment", deployment(number, replaces)))
+    ledger.append(judged(False, span("2026-01-02"), "undecided"))
+    ledger.append(judged(False, span("2026-01-03"), "decided"))
+    rejected = judged(False, span("2026-01-03"))
+    ledger.append(NewEvent("span_rejected", rejected.body))
+    runs = ["serves", "served", "kept", "undecided", "decided", "unfinished"]
+    reports = {run: leave_report(project, run) for run in runs}
+    time.sleep(0.05)  # files know when they were written to some milliseconds
+    reports["newest"] = leave_report(project, "newest")
+    assert "reports and records of 0 runs" in clean(project, "--yes")
+    output = clean(project, "--runs", "1")
+    assert "would remove reports and records of 2 runs older than 30 days, 12 bytes" in output
+    assert all(report.exists() for report in reports.values())
+    assert "those of 5 stay" in clean(project, "--runs", "1", "--yes")
+    gone = [run for run, report in reports.items() if not report.parent.exists()]
+    assert gone == ["kept", "decided"]
+
+
+def test_of_a_root_on_a_server_this_machine_s_part_is_removed_too(
+    tmp_path, s3, in_two_months, monkeypatch
+):
+    """Logs of its runs, and copies of what it read."""
+    for name, value in {**s3.environment, "PERENNIAL_ROOT": s3.new_root()}.items():
+        monkeypatch.setenv(name, value)
+    project = make_project(tmp_path / "project")
+    results_of(project).objects.write_once("runs/old/report.html", b"report")
+    here = objects_module.FolderObjects(project.state)
+    here.write_once("runs/old/kubeflow.log", b"log")
+    here.write_once("copies/objects/ab/abc", b"copy")
+    output = clean(project, "--runs", "0", "--yes")
+    assert "records of 1 run older than 30 days, 6 bytes in all, from s3://" in output
+    assert f"records of 1 run older than 30 days, 3 bytes in all, from {project.state}" in output
+    assert "removed 1 copy of objects of the root older than 30 days, 4 bytes" in output
+    assert not [*results_of(project).objects.list("runs"), *here.list("runs")]
+    assert not list(here.list("copies"))
+
+
 def test_accumulators_of_the_window_stay_and_work_that_nobody_goes_on_with_goes(
     project, in_two_months
 ):
     results = results_of(project)
-    for span in ("2026-01-01", "2025-01-01"):
-        results.publish("analyse_span", span, {}, {}, {"span": span})
+    for name in ("2026-01-01", "2025-01-01"):
+        results.publish("analyse_span", name, {}, {}, {"span": name})
     work = UnfinishedWork(project.root, "train_model", "key")
     work.write("step-1.npz", b"1234")
     output = clean(project, "--yes")

@@ -7,7 +7,13 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from perennial.results.retention import GRACE, newest_accumulators, plan_removal
+from perennial.results.retention import (
+    GRACE,
+    choose_run_folders,
+    newest_accumulators,
+    plan_removal,
+    run_folders,
+)
 from perennial.results.store import object_name
 from perennial.storage.objects import ListedObject
 from schemas.records import StepResult, StoredFile, StoredOutput
@@ -78,3 +84,20 @@ def test_of_a_span_s_accumulators_the_newest_stay():
         listed("results/step/4.json", 1): result("4", []),
     }
     assert newest_accumulators(there, {"2026-01-01"}) == {"results/analyse_span/2.json"}
+
+
+def test_a_run_s_folder_is_as_old_as_its_newest_file():
+    files = [
+        *(listed("runs/a/made/select_spans.json", 50), listed("runs/a/outcome.json", 40)),
+        *(listed("runs/b/report.html", 60), listed("runs/c/report.html", 35)),
+    ]
+    folders = run_folders(files)
+    assert [(each.run, each.size) for each in folders] == [("a", 20), ("b", 10), ("c", 10)]
+
+    def chosen(age: int, count: int, *needed: str) -> str:
+        old = choose_run_folders(folders, needed, NOW, timedelta(days=age), count)
+        return "".join(each.run for each in old)
+
+    assert chosen(30, 0) == "bac" and chosen(45, 0) == "b"
+    assert chosen(30, 1) == "ba" and chosen(30, 2) == "b" and chosen(30, 3) == ""
+    assert chosen(30, 1, "b") == "a"
