@@ -43,6 +43,7 @@ def tensorboard(
     from perennial.project import load_project
 
     project = load_project(folder)
+    fetch_logs(project, run)
     find_logs(project, run)
     function = "perennial.cli.tensorboard:show_curves"
     call_warm(project.settings.runner, ("report",), function, str(folder), run, port)
@@ -62,6 +63,41 @@ def show_curves(folder: str, run: str | None, port: int | None) -> None:
         threading.Event().wait()
     except KeyboardInterrupt:
         typer.echo("\nTensorBoard ended")
+
+
+def fetch_logs(project: Project, run: str | None) -> None:
+    """Copies the logs of one run, or of all, from a root on a server into the state folder.
+
+    They are not changed once a run has ended, so those that lie here are not fetched again.
+
+    Raises:
+        StoreError: The root cannot be read.
+    """
+    from perennial.cli.formats import format_bytes
+    from perennial.results.run_records import RUNS
+    from perennial.results.store import Results
+    from perennial.storage.files import is_url
+    from perennial.storage.objects import FolderObjects
+
+    if not is_url(project.root):
+        return
+    results, here = Results(project.root, project.state), FolderObjects(project.state)
+    listed = results.objects.list(RUNS if run is None else f"{RUNS}/{run}/{LOGS}")
+    lacking = [
+        each
+        for each in listed
+        if each.name.split("/")[2] == LOGS and here.size(each.name) != each.size
+    ]
+
+    def fetch(name: str) -> None:
+        here.delete(name)  # one that was cut off
+        here.write_file_once(name, lambda file: results.objects.fetch(name, file))
+
+    results.in_parallel(fetch, [each.name for each in lacking])
+    if lacking:
+        size = format_bytes(sum(each.size for each in lacking))
+        files = f"{len(lacking)} file{'s' * (len(lacking) != 1)}, {size}"
+        typer.echo(f"fetched {files}, from {results.objects.location}")
 
 
 def find_logs(project: Project, run: str | None) -> Path:

@@ -20,9 +20,10 @@ import pytest
 from typer.testing import CliRunner
 
 from perennial.cli.main import app
-from perennial.cli.tensorboard import find_logs
+from perennial.cli.tensorboard import fetch_logs, find_logs
 from perennial.errors import PerennialError
 from perennial.project import Project
+from perennial.storage.objects import open_objects
 from tests.forked import forked
 from tests.perennial.folders import make_project
 
@@ -114,6 +115,31 @@ def test_one_run_alone_and_the_values_that_it_logged(project: Project) -> None:
             (2, 1.1),
             (3, 0.6),
         ]
+
+
+def test_logs_of_a_root_on_a_server_are_fetched_once(
+    s3: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for name, value in {**s3.environment, "PERENNIAL_ROOT": s3.new_root()}.items():
+        monkeypatch.setenv(name, value)
+    project = make_project(tmp_path / "digits")
+    objects = open_objects(project.root)
+    for run in RUNS:
+        objects.write_once(f"runs/{run}/tensorboard/instance-1/train/events", run.encode())
+        objects.write_once(f"runs/{run}/report.html", b"report")
+    fetch_logs(project, RUNS[1])
+    assert [path.name for path in (project.state / "runs").iterdir()] == [RUNS[1]]
+    fetch_logs(project, None)
+    logs = find_logs(project, None)
+    files = {path.relative_to(logs).as_posix() for path in logs.rglob("*") if path.is_file()}
+    assert files == {f"{run}/tensorboard/instance-1/train/events" for run in RUNS}
+    fetched = capsys.readouterr().out
+    assert fetched.count("fetched 1 file, 20 bytes, from s3://") == 2
+    fetch_logs(project, None)
+    assert capsys.readouterr().out == ""
 
 
 def test_a_port_that_is_taken_is_named(project: Project) -> None:
