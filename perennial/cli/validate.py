@@ -43,7 +43,9 @@ def validate_project(project: Project) -> Iterator[str]:
         ProjectError: There is a mistake; the first one is reported.
     """
     from components.check_examples.expectations import build_expectations
+    from perennial.cli.formats import format_bytes
     from perennial.export.saved_model import serving_specs
+    from perennial.package.publish import package_files
     from perennial.runner.project_checks import check_project
     from perennial.schema.text import read_schema_text
     from perennial.spans.landed import find_landed
@@ -52,6 +54,9 @@ def validate_project(project: Project) -> Iterator[str]:
     read_schema_text(project.schema_path)  # where it is missing, the error says how to make one
     check_project(project)
     yield f"project.yaml       {settings.name}: predicts `{settings.label}`"
+    files = package_files(project)
+    size = format_bytes(sum(file.stat().st_size for file in files))
+    yield f"package            {len(files)} file{'s' * (len(files) != 1)}, {size}"
     yield f"schema.pbtxt       {len(project.schema.feature)} features"
     build_expectations(project.expectations)
     yield f"expectations.json  {len(project.expectations)} expectations"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from pathlib import Path
 
 from perennial.errors import ProjectError
 from perennial.package.archive import make_archive
@@ -39,13 +40,23 @@ def publish_package(project: Project) -> Package:
             does not lie in it; or its settings hold a password that would leave this machine.
         StoreError: The root cannot be written.
     """
-    contents = project.contents or Contents.of_settings(project.folder, project.settings)
-    archive = make_archive(project.folder, choose_files(contents, project.required_files))
-    if is_url(project.root):
-        _refuse_passwords(project)
+    archive = make_archive(project.folder, package_files(project))
     open_objects(project.root).write_once(package_name(archive.digest), archive.data, private=True)
     reference = PackageReference(root=project.root, digest=archive.digest, folder=project.folder)
     return Package(reference, archive.manifest)
+
+
+def package_files(project: Project) -> list[Path]:
+    """Chooses the files of a project folder's package, by their absolute paths.
+
+    Raises:
+        ProjectError: As `publish_package` does.
+    """
+    contents = project.contents or Contents.of_settings(project.folder, project.settings)
+    files = choose_files(contents, project.required_files)
+    if is_url(project.root):
+        _refuse_passwords(project)
+    return files
 
 
 def _refuse_passwords(project: Project) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from perennial.cli.validate import validate_project
 from perennial.errors import IntegrityError, LostError, ProjectError
 from perennial.package import contents as contents_module
 from perennial.package.archive import Archive, unpack, write_tar
@@ -28,6 +29,13 @@ FILES = {"expectations.json", "land.py", "model.py", "project.yaml", "schema.pbt
 
 def package(project: Project) -> Package:
     return publish_package(load_project(project.folder))
+
+
+def validation_error(project: Project) -> str:
+    """What `perennial validate` says is wrong."""
+    with pytest.raises(ProjectError) as refused:
+        list(validate_project(load_project(project.folder)))
+    return str(refused.value)
 
 
 def names(project: Project) -> set[str]:
@@ -105,6 +113,7 @@ def test_a_secret_is_refused_by_its_name(project, name):
     message = str(refused.value)
     assert name in message and ".perennialignore" in message
     assert not (project.state / "packages").exists()
+    assert validation_error(project) == message
     (project.folder / ".perennialignore").write_text(name)
     assert name not in names(project)
 
@@ -140,6 +149,7 @@ def test_what_is_too_large_names_its_largest_files(project, monkeypatch):
     assert "must have at most 1.0 MiB" in message
     assert "the largest: larger.txt (1.0 MiB), large.txt (0.5 MiB), " in message
     assert ".perennialignore" in message and "small.txt" not in message
+    assert validation_error(project) == message
 
 
 def test_a_module_outside_of_the_folder_is_refused(tmp_path):
