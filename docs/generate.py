@@ -71,6 +71,9 @@ def cli_page() -> str:
         "",
         group.help,
         "",
+        "    perennial [OPTIONS] COMMAND",
+        *_options(group),
+        "",
         "| command | what it does |",
         "| --- | --- |",
     ]
@@ -95,12 +98,17 @@ def _commands(prefix: str, group: Any) -> Iterator[tuple[str, Any]]:
 
 def _command(name: str, command: Any) -> Iterator[str]:
     arguments = [p for p in command.params if p.param_type_name == "argument"]
-    options = [p for p in command.params if p.param_type_name == "option"]
+    options = list(_options(command))
     usage = [f"perennial {name}", *(["[OPTIONS]"] if options else []), *map(_usage, arguments)]
     yield from (f"## perennial {name}", "", command.help, "", f"    {' '.join(usage)}")
     if arguments:
         yield from ("", "| argument | what it is |", "| --- | --- |")
         yield from (f"| `{_usage(p)}` | {p.help} |" for p in arguments)
+    yield from options
+
+
+def _options(command: Any) -> Iterator[str]:
+    options = [p for p in command.params if p.param_type_name == "option"]
     if options:
         yield from ("", "| option | default | what it does |", "| --- | --- | --- |")
         yield from (f"| {_option(p)} | {_default(p)} | {p.help} |" for p in options)

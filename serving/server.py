@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import signal
 import socket
@@ -157,6 +158,13 @@ def _listen(listener: socket.socket, host: str, port: int) -> None:
 
 
 def _port_error(host: str, port: int, error: OSError, names: PortNames) -> ServingError:
+    if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
+        return ServingError(
+            "--host",
+            "must be an address of this machine",
+            f"{host} ({error.strerror})",
+            f"Leave it out for {LOOPBACK}, or give 0.0.0.0 for all addresses.",
+        )
     remedy = (
         f"Stop what uses it, or choose another with {names.option} or {names.setting} in "
         "project.yaml."

@@ -5,7 +5,11 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated
 
 import typer
 
@@ -37,12 +41,43 @@ COMMANDS = (
     *(history, explain, compare, promote, rollback, clean),
 )
 
+Root = Annotated[
+    str | None,
+    typer.Option(
+        metavar="PLACE",
+        help="Folder or URL where results lie, in place of `root` of the settings.",
+        show_default=False,
+    ),
+]
+
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     help="Continuous training: from landed labels to a served model.",
 )
+
+
+@app.callback()
+def choose_root(context: typer.Context, root: Root = None) -> None:
+    """Sets what all commands share."""
+    if root is not None:
+        context.with_resource(_variable("PERENNIAL_ROOT", root))
+
+
+@contextmanager
+def _variable(name: str, value: str) -> Iterator[None]:
+    """Sets an environment variable, for this process and those that it starts."""
+    before = os.environ.get(name)
+    os.environ[name] = value
+    try:
+        yield
+    finally:
+        os.environ.pop(name)
+        if before is not None:
+            os.environ[name] = before
+
+
 for command in COMMANDS:
     app.command()(command)
 app.add_typer(schedule.app, name="schedule")

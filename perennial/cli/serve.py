@@ -12,11 +12,19 @@ Port = Annotated[int | None, typer.Option(help="HTTP port; default: serving.port
 GrpcPort = Annotated[
     int | None, typer.Option(help="Port of gRPC; default: serving.grpc_port of the settings.")
 ]
+Host = Annotated[
+    str,
+    typer.Option(
+        help="Address to listen on; 0.0.0.0: all of this machine. There is no authentication."
+    ),
+]
 
 
-def serve(folder: Folder, port: Port = None, grpc_port: GrpcPort = None) -> None:
+def serve(
+    folder: Folder, port: Port = None, grpc_port: GrpcPort = None, host: Host = "127.0.0.1"
+) -> None:
     """Serve the champion over HTTP, and over gRPC if wanted, following the ledger."""
     from perennial.project import load_project
     from serving.server import serve as serve_project
 
-    serve_project(load_project(folder), port, grpc_port=grpc_port)
+    serve_project(load_project(folder), port, host, grpc_port)

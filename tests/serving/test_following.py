@@ -13,6 +13,10 @@ from typing import Any
 
 import httpx
 import pytest
+from typer.testing import CliRunner
+
+from perennial.cli.main import app
+from perennial.errors import ServingError
 
 V1 = "/v1/models/tiny:predict"
 INSTANCE = {"image": [0.0, 0.25, 0.5, 1.0], "age": 41, "city": "Łódź"}
@@ -196,6 +200,15 @@ def test_no_deployment_yet(
     assert (
         "ServingError: ledger of fresh" in log and "perennial run" in log and "Traceback" not in log
     )
+
+
+def test_an_address_that_is_not_of_this_machine(version_1: Any, port: int) -> None:
+    """It listens where `--host` says; what is no address is told before anything is loaded."""
+    command = ["serve", str(version_1.project.folder), "--port", str(port), "--host"]
+    for host in ("192.0.2.1", "nowhere.invalid"):  # RFC 5737 and RFC 2606: never of a machine
+        error = CliRunner().invoke(app, [*command, host]).exception
+        assert isinstance(error, ServingError)
+        assert str(error).startswith(f"--host must be an address of this machine. Received: {host}")
 
 
 def test_busy_port(version_1: Any, serve_project: Callable[..., Any], port: int) -> None:
