@@ -173,7 +173,7 @@ class Project:
         return [path for path in files if path.is_file()]
 
     def _opened_by(self, sources: list[Path]) -> list[Path]:
-        """Lists the files of a package that the module's sources name, by their names."""
+        """Lists the files of a package that the module's sources or the settings name."""
         if self.contents is None or not self.module_path.is_relative_to(self.source):
             return []
         own = {self.source / name for name in (SETTINGS_FILE, SCHEMA_FILE, EXPECTATIONS_FILE)}
@@ -183,7 +183,16 @@ class Project:
                 files.update(self.contents.files(path))
             elif self.contents.holds(path):
                 files.add(path)
+        for pattern in self.settings.model.files:
+            files.update(self.files_of_pattern(pattern))
         return sorted(files - own - set(sources))
+
+    def files_of_pattern(self, pattern: str) -> list[Path]:
+        """Lists the files of a package that a pattern of `model.files` names."""
+        if self.contents is None:
+            return []
+        files = self.module_path.parent.glob(pattern)
+        return [path for path in files if path.is_file() and self.contents.holds(path)]
 
     def module_digest(self) -> str:
         """Gives the digest of the module, of what it imports and of the files that it names."""

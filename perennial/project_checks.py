@@ -115,6 +115,14 @@ def _check_module(project: Project) -> None:
     if NATIVE not in names and RUN_FN not in names:
         expected = f"must define `{NATIVE}` or TFX's `{RUN_FN}`"
         raise ProjectError(path.name, expected, received, remedy)
+    for number, pattern in enumerate(project.settings.model.files):
+        if {"..", ""} & set(pattern.split("/")) or not project.files_of_pattern(pattern):
+            raise ProjectError(
+                f"{SETTINGS_FILE}: model.files[{number}]",
+                "must name files beside the module that are in the project's package",
+                pattern,
+                "Correct the pattern; `perennial package` shows the files.",
+            )
 
 
 def _check_roles(project: Project) -> None:

@@ -26,7 +26,7 @@ FILES = frozenset({SCHEMA_FILE, EXPECTATIONS_FILE, SCHEMA_TYPES, MODULE})
 PLACES = ("name", "state", "root", "beam", "ledger", "registry", "kubeflow")
 
 _TASKS = ("label", "model.tasks")
-_MODULE = (*_TASKS, "model.module")
+_MODULE = (*_TASKS, "model.files", "model.module")
 # What every training reads; `select_spans` hands each instance its seed, and how many instances
 # there are.
 _STEPS = (

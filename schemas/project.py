@@ -310,6 +310,12 @@ class ModelSettings(Settings):
         description="Python file in the project folder, or the name of an importable module, with "
         "`preprocessing_fn` and either `build_model` or TFX's `run_fn`.",
     )
+    files: list[str] = Field(
+        default=[],
+        description="Files that the module opens by names which it computes, as patterns from its "
+        "folder such as `words/*.txt`: an edit of one trains again. What the module imports, and "
+        "what a text in it names, counts anyway.",
+    )
     calibration: Literal["none", "temperature"] = Field(
         "none",
         description="temperature: probabilities are softened or sharpened inside the served "
@@ -731,15 +737,12 @@ class RegistrySettings(Settings):
 class ServingSettings(Settings):
     """The model server, and what it shares with batch prediction."""
 
-    port: int = Field(
-        8080, ge=1, le=65535, description="HTTP port of `perennial serve`, on loopback."
-    )
+    port: int = Field(8080, ge=1, le=65535, description="HTTP port of `perennial serve`.")
     grpc_port: int | None = Field(
         None,
         ge=1,
         le=65535,
-        description="Port of the Open Inference Protocol over gRPC, on loopback; none: there is "
-        "no gRPC.",
+        description="Port of the Open Inference Protocol over gRPC; none: there is no gRPC.",
     )
     poll_seconds: float = Field(
         1.0, gt=0, le=2, description="How often the server looks for a new deployment."

@@ -30,7 +30,7 @@ MEMBERS = {
     "ledger_url": ("ledger.url", "state"),
     "tasks": ("label", "model.tasks"),
     "label_types": ("label", "model.tasks"),
-    "module": (MODULE, "model.module"),
+    "module": (MODULE, "model.files", "model.module"),  # which opens these files
     "module_path": (MODULE, "model.module"),
     "uses_run_fn": (MODULE, "model.module"),
     "schema": (SCHEMA_FILE,),

@@ -6,8 +6,10 @@ import subprocess
 
 import pytest
 
+from perennial.errors import ProjectError
 from perennial.package.publish import publish_package
 from perennial.project import load_project
+from perennial.project_checks import check_definition
 from tests.perennial.folders import make_project
 
 NONE, DATA, CHECKS, PROJECT = set(), {"data"}, {"checks"}, {"project"}
@@ -102,6 +104,23 @@ def test_files_beside_the_module_count_where_it_names_them(tmp_path, text):
     after = load_project(project.folder)
     assert after.digest_of("train_model") != before
     assert _digests(after)["data"] == unnamed["data"]
+
+
+def test_files_that_the_settings_name_count_where_the_module_computes_their_names(tmp_path):
+    """In the folder, and in its package; a pattern that names none is refused."""
+    project = make_project(tmp_path / "a", model={"files": ["words-*.txt"]})
+    with pytest.raises(ProjectError, match=r"model\.files\[0\] must name files beside the module"):
+        check_definition(project)
+    words = project.folder / "words-en.txt"
+    words.write_text("one")
+    check_definition(project)
+    before = _digests(project)
+    packaged = load_project(str(publish_package(load_project(project.folder)).reference))
+    assert packaged.digest_of("train_model") == project.digest_of("train_model")
+    trained = project.digest_of("train_model")
+    words.write_text("two")
+    assert project.digest_of("train_model") != trained
+    assert _digests(project)["data"] == before["data"]
 
 
 def test_landed_data_counts_nowhere_though_the_module_names_its_folder(tmp_path):
