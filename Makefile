@@ -1,7 +1,7 @@
 # One command for each job; those that need the environment make it first.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test hunt test-image check bench lock format docs check-format check-lint check-types check-imports check-docs
+.PHONY: help setup demo test hunt test-image check bench lock format docs check-format check-lint check-types check-imports check-workflows check-docs
 MAKEFLAGS += --no-print-directory
 
 # The Python to make .venv with, such as PYTHON=python3.12; without it, PATH is searched.
@@ -27,8 +27,8 @@ test-image: setup ## build the image and run the loop and the server in it (as r
 hunt: setup ## draw what can happen to a project for MINUTES=10, or until something is broken; SEED=1 begins with those draws
 	@$(RUN) tools/hunt.py --minutes $(or $(MINUTES),10) $(if $(SEED),--seed $(SEED))
 
-check: setup ## format, lint, types, imports and docs; changes nothing
-	@$(MAKE) --keep-going check-format check-lint check-types check-imports check-docs
+check: setup ## format, lint, types, imports, workflows and docs; changes nothing
+	@$(MAKE) --keep-going check-format check-lint check-types check-imports check-workflows check-docs
 
 bench: setup ## measure what a person waits for; ALL=1 runs every benchmark, thoroughly; fails when a target is missed
 	@ALL=$(ALL) sh tools/bench.sh $(RUN)
@@ -52,6 +52,10 @@ check-types:
 
 check-imports:
 	@echo "== imports" && .venv/bin/lint-imports --no-logo
+
+check-workflows:
+	@echo "== workflows" && .venv/bin/actionlint infra/ci/workflows/*.yml
+	@.venv/bin/zizmor --offline --no-progress --quiet --persona=pedantic infra/ci/workflows
 
 docs: setup ## write the generated pages of docs/ again
 	@$(RUN) docs/generate.py cli settings features schema architecture troubleshooting one-record

@@ -16,8 +16,8 @@ from perennial.errors import ProjectError
 from schemas.project import ProjectSettings
 
 SETTINGS_FILE = "project.yaml"
-# Places that differ between a laptop and a cluster, and URLs that may hold a password: each comes
-# from its variable where that is set.
+# Places that differ between a laptop and a cluster, URLs that may hold a password, and what CI has
+# just built: each comes from its variable where that is set.
 VARIABLES = {
     "PERENNIAL_ROOT": ("root",),
     "PERENNIAL_LEDGER_URL": ("ledger", "url"),
@@ -25,6 +25,7 @@ VARIABLES = {
     "PERENNIAL_TABLE_URL": ("data", "table", "url"),
     "PERENNIAL_KUBEFLOW_ENDPOINT": ("kubeflow", "endpoint"),
     "PERENNIAL_KUBEFLOW_NAMESPACE": ("kubeflow", "namespace"),
+    "PERENNIAL_KUBEFLOW_IMAGE": ("kubeflow", "image"),
 }
 
 

@@ -886,8 +886,8 @@ class KubeflowSettings(Settings):
         None,
         pattern=r"^[^\s@]+(@sha256:[0-9a-f]{64}|:\w[\w.-]*)$",
         description="Image of every step, by its digest (`NAME@sha256:…`) or by a tag, which can "
-        "come to mean another image: `perennial compile` warns. None: perennial with this "
-        "version's tag.",
+        "come to mean another image: `perennial compile` warns. The environment variable "
+        "PERENNIAL_KUBEFLOW_IMAGE comes before it; none: perennial with this version's tag.",
     )
     project: str | None = Field(
         None,

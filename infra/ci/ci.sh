@@ -9,7 +9,7 @@
 #   sample   train on the sample that the project's ci.yaml names, as it was at PERENNIAL_CI_BASE and as it is; write comparison.md
 #   scan     look for known vulnerabilities in the image's Python packages
 #   image    build and push the image of this version of Perennial, unless it is there; print its name with its digest
-#   submit   store the project's package, and run it on Kubeflow Pipelines to its end
+#   submit   upload the pipeline and run the project on Kubeflow Pipelines to its end
 #
 # A step does all projects and ends with the exit code of the first that failed; those of `perennial` are in docs/kubernetes.md.
 # PERENNIAL_CI_PROJECTS names their folders, with spaces between; by default they are those whose project.yaml git tracks.
@@ -128,11 +128,8 @@ renew_tokens() {
     renewal=$!
 }
 
-# What runs is this commit's package, whatever kubeflow.project of the settings names.
+# What runs is the package of the files that lie here: `submit` stores it in the root.
 submit_project() {
-    package=$(perennial package "$1" --json) || return
-    PERENNIAL_KUBEFLOW_PROJECT=$(echo "$package" | python3 -c 'import json, sys; print(json.load(sys.stdin)["package"])') || return
-    export PERENNIAL_KUBEFLOW_PROJECT
     code=0
     # shellcheck disable=SC2086 # several options
     perennial submit "$1" --trigger ci --wait --minutes "${PERENNIAL_CI_MINUTES:-330}" ${PERENNIAL_CI_OPTIONS:-} --json >"$scratch/ended" || code=$?
