@@ -55,7 +55,7 @@ check-imports:
 
 check-workflows:
 	@echo "== workflows" && .venv/bin/actionlint infra/ci/workflows/*.yml
-	@.venv/bin/zizmor --offline --no-progress --quiet --persona=pedantic infra/ci/workflows
+	@.venv/bin/zizmor --offline --no-progress --quiet --persona=pedantic infra/ci/workflows/*.yml
 
 docs: setup ## write the generated pages of docs/ again
 	@$(RUN) docs/generate.py cli settings features schema architecture troubleshooting one-record

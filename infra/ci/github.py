@@ -58,7 +58,9 @@ def post_comment(number: int, text: str) -> str:
         body = body[: LONGEST - len(_CUT)] + _CUT
     for comment in list_pages(f"issues/{number}/comments"):
         if comment["body"].startswith(MARKER):
-            return str(call("PATCH", f"issues/comments/{comment['id']}", {"body": body})["html_url"])
+            return str(
+                call("PATCH", f"issues/comments/{comment['id']}", {"body": body})["html_url"]
+            )
     return str(call("POST", f"issues/{number}/comments", {"body": body})["html_url"])
 
 
