@@ -2,10 +2,10 @@
 
     python sample.py BASE COMPARISON.MD PROJECT...
 
-A project's `ci.yaml` has the settings of the sample: they come before those of its project.yaml. The
-base's model becomes the champion of a ledger of its own, and the model of HEAD is the candidate that
-the gate compares with it. Nothing of production is read or written, so a pull request from anywhere
-may be tried.
+A project's `ci.yaml` has the settings of the sample: they come before those of its project.yaml.
+The base's model becomes the champion of a ledger of its own, and the model of HEAD is the candidate
+that the gate compares with it. Nothing of production is read or written, so a pull request from
+anywhere may be tried.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ def try_project(project: str, base: str, scratch: Path) -> Section:
 
 
 def has_changed(project: str, base: str) -> bool:
-    """Tells whether a project, or the Perennial that the repository holds, differs from the base."""
+    """Tells whether a project, or the repository's Perennial, differs from the base."""
     top = Path(git("rev-parse", "--show-toplevel").decode().strip()).resolve()
     paths = [project]
     if top in SOURCE.parents:
