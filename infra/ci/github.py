@@ -78,7 +78,7 @@ def find_approved(environment: str) -> str:
 
 
 def write_token(audience: str, file: Path) -> None:
-    """Writes a token of the job's identity for one audience, whole at once, readable by this account."""
+    """Writes a token of the job's identity for one audience, readable by this account alone."""
     try:
         url = os.environ["ACTIONS_ID_TOKEN_REQUEST_URL"]
         bearer = os.environ["ACTIONS_ID_TOKEN_REQUEST_TOKEN"]

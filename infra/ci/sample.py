@@ -1,4 +1,4 @@
-"""Trains projects on a small sample, as they were at a base commit and as they are, and compares both.
+"""Trains projects on a small sample, as they were at a base and as they are, and compares both.
 
     python sample.py BASE COMPARISON.MD PROJECT...
 
