@@ -86,7 +86,8 @@ class Digits:
 def make_digits(folder: Path, **changes) -> Digits:
     """Copies the example, with a tolerant gate; `changes` update the sections of its settings.
 
-    Without its probes, which take a tenth of a run and decide nothing: test_loop.py has them.
+    Without its probes, which take a tenth of a run and decide nothing: they are in the runs of
+    test_loop.py, test_isolated.py and test_root.py.
     """
     folder.mkdir(parents=True, exist_ok=True)
     for name in FILES:

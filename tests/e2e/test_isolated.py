@@ -115,6 +115,7 @@ def machine(tmp_path_factory, postgres) -> Iterator[Machine]:
     digits = make_digits(
         tmp_path_factory.mktemp("machine") / "digits",
         train={"instances": 1, "epochs": 4},
+        evaluate={"explain": {}},  # with the step that probes
         gate={"floors": {}, "trivial": "warn"},
     )
     settings = yaml.safe_load((digits.folder / "project.yaml").read_text())

@@ -51,6 +51,7 @@ def first(tmp_path_factory, places) -> Digits:
         folder / "first",
         data={"spans": str(folder / "landed" / "{YYYY}-{MM}-{DD}.parquet")},
         train={"instances": 1, "epochs": 4},
+        evaluate={"explain": {}},  # with the step that probes
         gate={"floors": {}, "trivial": "warn"},
     )
     land(digits, 1)
