@@ -3,8 +3,8 @@
     python runtime_lock.py requirements.in requirements.lock [tensorflow-cpu.lock]
 
 Resolves nothing: the lock's own `# via` lines tell what asks for what, so the image holds the very
-versions and hashes that the tests ran with. A third file is the lock of another build of TensorFlow,
-which takes the place of the lock's.
+versions and hashes that the tests ran with. A third file is the lock of another build of
+TensorFlow, which takes the place of the lock's.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Entry:
 
 
 def main(requirements: str, lock: str, build: str | None = None) -> None:
-    """Prints the entries that what runs needs, in the lock's order."""
+    """Prints the entries that what runs needs."""
     wanted = read_names(Path(requirements).read_text(encoding="utf-8").split(TOOLS_HEADING)[0])
     entries = read_entries(Path(lock).read_text(encoding="utf-8"))
     needed = find_needed(wanted, entries)
