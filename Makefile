@@ -1,7 +1,7 @@
 # One command for each job; those that need the environment make it first.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test hunt test-image check bench lock format docs check-format check-lint check-types check-imports check-workflows check-docs
+.PHONY: help setup demo test hunt test-image check bench lock format docs check-format check-lint check-types check-imports check-workflows check-manifests check-docs
 MAKEFLAGS += --no-print-directory
 
 # The Python to make .venv with, such as PYTHON=python3.12; without it, PATH is searched.
@@ -27,8 +27,8 @@ test-image: setup ## build the image and run the loop and the server in it (as r
 hunt: setup ## draw what can happen to a project for MINUTES=10, or until something is broken; SEED=1 begins with those draws
 	@$(RUN) tools/hunt.py --minutes $(or $(MINUTES),10) $(if $(SEED),--seed $(SEED))
 
-check: setup ## format, lint, types, imports, workflows and docs; changes nothing
-	@$(MAKE) --keep-going check-format check-lint check-types check-imports check-workflows check-docs
+check: setup ## format, lint, types, imports, workflows, manifests and docs; changes nothing
+	@$(MAKE) --keep-going check-format check-lint check-types check-imports check-workflows check-manifests check-docs
 
 bench: setup ## measure what a person waits for; ALL=1 runs every benchmark, thoroughly; fails when a target is missed
 	@ALL=$(ALL) sh tools/bench.sh $(RUN)
@@ -62,3 +62,6 @@ docs: setup ## write the generated pages of docs/ again
 
 check-docs:
 	@echo "== docs" && $(RUN) docs/generate.py --check
+
+check-manifests:
+	@echo "== manifests" && $(RUN) tools/manifests.py

@@ -19,6 +19,7 @@ SETTINGS_FILE = "project.yaml"
 # Places that differ between a laptop and a cluster, URLs that may hold a password, and what CI has
 # just built: each comes from its variable where that is set.
 VARIABLES = {
+    "PERENNIAL_STATE": ("state",),
     "PERENNIAL_ROOT": ("root",),
     "PERENNIAL_LEDGER_URL": ("ledger", "url"),
     "PERENNIAL_REGISTRY_URI": ("registry", "uri"),

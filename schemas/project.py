@@ -962,7 +962,7 @@ class ProjectSettings(Settings):
     state: str = Field(
         ".perennial",
         description="Folder of this machine for the embedded ledger and registry, runs and scratch "
-        "files.",
+        "files. The environment variable PERENNIAL_STATE comes before it.",
     )
     root: str | None = Field(
         None,
