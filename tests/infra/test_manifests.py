@@ -219,9 +219,11 @@ def test_ledger_and_registry_come_back_whole_from_a_backup(postgres, tmp_path):
     assert done.returncode == 0, done.stderr
     assert verify_ledger(Ledger(restored[0]), head) == head
     Ledger(restored[0]).append(run_started("r2"))
-    with psycopg.connect(restored[0].replace("+psycopg", "")) as connection:
-        with pytest.raises(psycopg.Error, match="append-only"):
-            connection.execute("DELETE FROM events")
+    with (
+        psycopg.connect(restored[0].replace("+psycopg", "")) as connection,
+        pytest.raises(psycopg.Error, match="append-only"),
+    ):
+        connection.execute("DELETE FROM events")
     with psycopg.connect(restored[1].replace("+psycopg", "")) as connection:
         assert connection.execute("SELECT version FROM model_versions").fetchone() == (7,)
 
