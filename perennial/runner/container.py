@@ -74,10 +74,10 @@ def launch_task(source: str, function: str, executor_input: str, failure: str, p
         (handed / "call.json").write_text(json.dumps(call), encoding="utf-8")
         mounts = {str(artifacts): str(root), str(handed): _HANDED}
         # Folders, as runc gives a file system in memory the rights of what it hides.
-        for number, path in enumerate(path for path in made.hidden if path != _TEMPORARY):
+        for number, hidden in enumerate(set(made.hidden) - {_TEMPORARY}):
             empty = Path(made.folder, f"empty-{number}")
             empty.mkdir()
-            mounts[str(empty)] = path
+            mounts[str(empty)] = hidden
         _open_to_all(Path(made.folder))
         code = subprocess.run(
             [*container_command(made, mounts, os.environ), f"{_HANDED}/call.json"],
