@@ -74,7 +74,7 @@ def launch_task(source: str, function: str, executor_input: str, failure: str, p
         (handed / "call.json").write_text(json.dumps(call), encoding="utf-8")
         mounts = {str(artifacts): str(root), str(handed): _HANDED}
         # Folders, as runc gives a file system in memory the rights of what it hides.
-        for number, hidden in enumerate(set(made.hidden) - {_TEMPORARY}):
+        for number, hidden in enumerate(place for place in made.hidden if place != _TEMPORARY):
             empty = Path(made.folder, f"empty-{number}")
             empty.mkdir()
             mounts[str(empty)] = hidden
