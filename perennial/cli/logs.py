@@ -39,7 +39,7 @@ def logs(folder: Folder, run: Run, step: Step = None, part: Part = None) -> None
     if not chosen:
         tasks = dict.fromkeys(f"{log.step} {log.part}".rstrip() for log in kept)
         raise PerennialError(
-            " ".join(["the log of", *filter(None, (step, part)), "of run", run]),
+            " ".join(["the log of", *filter(None, (step, part)), "run", run]),
             f"must lie in the root {shown_uri(project.root)}",
             f"logs of {', '.join(tasks)}" if tasks else "no log of this run",
             "Take a run from `perennial status` or `perennial runs`, and a step that it reached; "
