@@ -89,7 +89,9 @@ def select(project, retrain=False):
     """The first task of a run; gives `train` or `nothing_new`."""
     stages = choose_stages(project).names
     selection = FileArtifact(project.folder / "selection")
-    return select_spans.python_func(str(project.folder), stages, retrain, False, 0, selection)[0]
+    return select_spans.python_func(
+        str(project.folder), stages, retrain, False, 0, "hand", selection
+    )[0]
 
 
 def work(project, error=None, step="train_model", part="instance-1"):

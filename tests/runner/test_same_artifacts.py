@@ -66,6 +66,7 @@ def compile_up_to_training(project, path: Path) -> None:
             retrain=False,
             tune=False,
             attempt=0,
+            trigger="hand",
         ).outputs
         with dsl.If(selected["Output"] == "train"):  # kfp.local finds no output of another name
             validated = _validate_window(project, selected, None)

@@ -35,14 +35,15 @@ def project(tmp_path_factory):
 
 def run_task(project, part, body):
     """Runs a task in a process of its own; gives its exit code and what it printed."""
-    script = f"""
-        import os, signal, subprocess, sys, time
-        from perennial.project import load_project
-        from perennial.results.task_log import TaskLog
-        with TaskLog(load_project({str(project.folder)!r}), "run-1", "train_model", {part!r}):
-        {textwrap.indent(body, "    ")}
-    """
-    command = [sys.executable, "-c", textwrap.dedent(script)]
+    task = f"load_project({str(project.folder)!r}), 'run-1', 'train_model', {part!r}"
+    lines = [
+        "import os, signal, subprocess",
+        "from perennial.project import load_project",
+        "from perennial.results.task_log import TaskLog",
+        f"with TaskLog({task}):",
+        textwrap.indent(body, "    "),
+    ]
+    command = [sys.executable, "-c", "\n".join(lines)]
     done = subprocess.run(command, env=os.environ | SECRETS, capture_output=True, text=True)
     return done.returncode, done.stdout + done.stderr
 
