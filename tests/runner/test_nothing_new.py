@@ -124,6 +124,7 @@ def test_the_command_and_the_pipeline_decide_the_same(project, monkeypatch, land
         retrain,
         False,
         0,
+        "hand",
         FileArtifact(project.folder / "selection"),
     )
     ledger = Ledger(project.ledger_url)

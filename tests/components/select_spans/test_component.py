@@ -23,7 +23,7 @@ def select(folder: str, artifact: FileArtifact) -> list:
     """Calls the wrapper; gives its output parameters."""
     stages = choose_stages(load_project(folder)).names
     os.environ[RUN_VARIABLE] = "a-run"
-    arguments = (folder, stages, False, False, 0, artifact)
+    arguments = (folder, stages, False, False, 0, "hand", artifact)
     return list(import_wrapper("select_spans").python_func(*arguments))
 
 
