@@ -170,6 +170,10 @@ class StagedTask:
         self.results.stage(_reference(artifact), folder, leaves=are_examples)
         return folder
 
+    def reference_of(self, artifact: Artifact) -> Reference:
+        """Gives the reference that another step left: it names the artifact on any machine."""
+        return _reference(artifact)
+
     def optional(self, artifact: Artifact | None) -> Path | None:
         """Gives the same for an input that may not be there."""
         return self.input(artifact) if artifact is not None else None

@@ -16,7 +16,8 @@
     │   └── LostError         what was stored there is gone, or is not what it was
     ├── IntegrityError        bytes are not the ones that were evaluated
     ├── WorkersError          Beam's runner or its workers failed
-    ├── ClusterError          exit code 4: Kubeflow Pipelines does not answer, or refuses
+    ├── ClusterError          exit code 4: the cluster does not answer, or refuses
+    │   ├── UnavailableError  it does not answer for now
     │   ├── AccessError       exit code 5: it refuses the credentials
     │   ├── AbsentError       it does not hold what was named
     │   └── ExistsError       it holds that already
@@ -230,23 +231,29 @@ class WorkersError(PerennialError):
 
 
 class ClusterError(PerennialError):
-    """Kubeflow Pipelines does not answer, or refuses what it was asked for."""
+    """Kubeflow Pipelines or Kubernetes does not answer, or refuses what it was asked for."""
 
     exit_code = 4
 
 
+class UnavailableError(ClusterError):
+    """A cluster that does not answer for now."""
+
+    passing = True
+
+
 class AccessError(ClusterError):
-    """Kubeflow Pipelines refuses the credentials, or there are none."""
+    """The cluster refuses the credentials, or there are none."""
 
     exit_code = 5
 
 
 class AbsentError(ClusterError):
-    """Something that Kubeflow Pipelines does not hold."""
+    """Something that the cluster does not hold."""
 
 
 class ExistsError(ClusterError):
-    """Something that Kubeflow Pipelines holds already."""
+    """Something that the cluster holds already."""
 
 
 class RunCancelledError(PerennialError):

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from tensorflow_metadata.proto.v0.schema_pb2 import Feature
 
 _ONE_LABEL = "A label is one feature: give all of them the same source."
+_TOPOLOGY = "cloud.google.com/gke-tpu-topology"
 
 
 def check_definition(project: Project) -> None:
@@ -48,6 +49,7 @@ def check_definition(project: Project) -> None:
         if name not in names:
             raise _unknown_feature(setting, name, list(names))
     _check_places(project)
+    _check_slice(settings)
     _check_tasks(project)
     _check_label_domain(project)
     _check_weights(project)
@@ -102,6 +104,27 @@ def _check_workers(project: Project) -> None:
 
 def _is_remote(location: str) -> bool:
     return is_url(location) and not location.startswith("file://")
+
+
+def _check_slice(settings: ProjectSettings) -> None:
+    """Checks that a TPU of GKE is a slice of one host, which is what one process drives.
+
+    Source: GKE, "Plan TPUs in GKE": the product of a topology is the chips of the whole slice.
+    """
+    training = settings.kubeflow.training
+    topology = training.node_selector.get(_TOPOLOGY)
+    if settings.train.strategy != "tpu" or topology is None:
+        return
+    sizes = topology.split("x")
+    chips = math.prod(map(int, sizes)) if all(size.isdecimal() for size in sizes) else 0
+    if chips != training.accelerators:
+        raise ProjectError(
+            f"{SETTINGS_FILE}: kubeflow.training.node_selector: {_TOPOLOGY}",
+            f"must be a slice of one host with all its chips (accelerators: "
+            f"{training.accelerators}), as train.strategy tpu drives one host",
+            f"{topology}, {chips} chips",
+            "Choose a topology of one host, such as 2x4, and set accelerators to its chips.",
+        )
 
 
 def _check_module(project: Project) -> None:

@@ -47,13 +47,19 @@ def pipeline_config(kubeflow: KubeflowSettings) -> PipelineConfig:
     return dsl.PipelineConfig(active_deadline_seconds=seconds)
 
 
-def place_tasks(tasks: Mapping[str, PipelineTask], kubeflow: KubeflowSettings) -> None:
-    """Has every task ask for what the settings say of its class of step, and know its run."""
+def place_tasks(
+    tasks: Mapping[str, PipelineTask], kubeflow: KubeflowSettings, on_workers: bool = False
+) -> None:
+    """Has every task ask for what the settings say of its class of step, and know its run.
+
+    A `train_model` whose instances train on workers only follows them, and is light.
+    """
     from kfp import kubernetes
 
     for name, task in tasks.items():
         step = name.rstrip("-0123456789").replace("-", "_")
-        _ask(task, getattr(kubeflow, CLASSES[step]))
+        waits = on_workers and step == "train_model"
+        _ask(task, getattr(kubeflow, "light" if waits else CLASSES[step]))
         _hand(task, kubeflow)
         if kubeflow.retries:
             task.set_retry(

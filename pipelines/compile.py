@@ -18,6 +18,7 @@ def compile_pipeline(
     stages: Stages,
     project_name: str | None = None,
     kubeflow: KubeflowSettings | None = None,
+    on_workers: bool = False,
 ) -> dict[str, Any]:
     """Writes the pipeline as IR YAML; gives its specification.
 
@@ -27,6 +28,7 @@ def compile_pipeline(
         project_name: Part of the pipeline's name.
         kubeflow: What tasks ask of a cluster, their image, and the default of the parameter
             `project`; none: for this machine.
+        on_workers: Whether instances train on pods of their own, which `train_model` waits for.
     """
     from kfp import compiler
 
@@ -34,7 +36,7 @@ def compile_pipeline(
 
     with tempfile.TemporaryDirectory() as scratch:
         compiled = Path(scratch) / "pipeline.yaml"
-        pipeline = continuous_training(stages, project_name, kubeflow)
+        pipeline = continuous_training(stages, project_name, kubeflow, on_workers)
         compiler.Compiler().compile(pipeline, str(compiled))
         text = compiled.read_text(encoding="utf-8")
     spec, platform = read_documents(text)

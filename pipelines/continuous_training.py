@@ -31,7 +31,10 @@ Outputs = dict[str, Any]
 
 
 def continuous_training(
-    stages: Stages, project_name: str | None = None, kubeflow: KubeflowSettings | None = None
+    stages: Stages,
+    project_name: str | None = None,
+    kubeflow: KubeflowSettings | None = None,
+    on_workers: bool = False,
 ) -> graph_component.GraphComponent:
     """Makes the pipeline with these stages, which asks a cluster for what the settings say.
 
@@ -97,7 +100,7 @@ def continuous_training(
         for task in tasks.values():
             task.set_caching_options(False)
         if kubeflow is not None:
-            place_tasks(tasks, kubeflow)
+            place_tasks(tasks, kubeflow, on_workers)
 
     return pipeline
 

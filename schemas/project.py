@@ -484,10 +484,15 @@ class TrainSettings(Settings):
     strategy: Literal["one_device", "mirrored", "multi_worker", "tpu"] = Field(
         "one_device",
         description="tf.distribute strategy: one device; a replica on every local device; a "
-        "replica on every worker of TF_CONFIG (without TF_CONFIG: on `workers` local processes); "
+        "replica on each of `workers` workers (of TF_CONFIG, where that is set); "
         "the cores of a TPU.",
     )
-    workers: int = Field(2, ge=1, description="Local worker processes of strategy multi_worker.")
+    workers: int = Field(
+        2,
+        ge=1,
+        description="Workers of strategy multi_worker: processes of this machine, or on a cluster "
+        "pods of a TrainJob.",
+    )
     restarts: int = Field(
         3, ge=0, description="How often workers are started again after one of them died."
     )
@@ -514,6 +519,11 @@ class TrainSettings(Settings):
     seed: int = Field(
         17, ge=1, description="Seed of the first instance and of the first weight draw."
     )
+
+    @property
+    def on_workers(self) -> bool:
+        """Tells whether instances train in processes of their own, which a cluster places."""
+        return self.strategy in ("multi_worker", "tpu")
 
 
 class PatchSettings(Settings):
@@ -926,6 +936,12 @@ class KubeflowSettings(Settings):
     )
     volumes: list[VolumeSettings] = Field(
         default_factory=list, description="Volumes that every step mounts."
+    )
+    training_runtime: str = Field(
+        "perennial-training",
+        min_length=1,
+        description="TrainingRuntime of the namespace that a TrainJob refers to; see "
+        "docs/kubernetes.md.",
     )
     image_pull_secrets: list[str] = Field(
         default_factory=list, description="Names of the secrets that the image is pulled with."

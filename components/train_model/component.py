@@ -19,16 +19,21 @@ def train_model(
 ):
     """Trains one instance."""
     from components.stored_step import StoredStep
-    from components.train_model.step import Inputs, train_model
+    from components.train_model.step import Inputs, References, train_model
     from schemas.records import Champion, Instance, Training
 
     with StoredStep(project, "train_model", digest, instance["name"], model=model) as step:
         if not step.is_kept(instance, champion, window, features, weights, hyperparameters):
+            references = References(
+                step.reference_of(features),
+                step.reference_of(weights) if weights is not None else None,
+            )
             inputs = Inputs(
                 features=step.input(features),
                 window=step.input(window),
                 weights=step.optional(weights),
                 hyperparameters=step.optional(hyperparameters),
+                references=references if step.surrounds else None,
             )
             serving = Champion.model_validate(champion) if champion else None
 

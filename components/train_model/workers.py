@@ -1,26 +1,32 @@
-"""Local workers of strategy `multi_worker`: started together, and again when one dies.
+"""Workers of strategy `multi_worker` on this machine: started together, and again when one dies.
 
-They are forked from the step's own process, which has imported TensorFlow and not used it yet.
+They run the worker's command, in processes forked from the step's own one, which has imported
+TensorFlow and not used it yet.
 """
 
 from __future__ import annotations
 
 import json
 import multiprocessing
+import os
+import sys
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from components.train_model.job import Job
-from components.train_model.worker import error_file, log_file, read_error, work
+from components.train_model.job import Job, JobDescription
+from components.train_model.worker import run_worker
 from perennial.errors import TrainingError
-from perennial.processes import find_free_ports
+from perennial.processes import die_with_parent, find_free_ports
+from perennial.project import Project
 from perennial.training.strategy import CLUSTER
 from schemas.records import Training
 
 _POLL_SECONDS = 0.1
 _STOP_SECONDS = 10.0
-_LINES = 12
+LINES = 12
+"""How many of the last lines of a worker that died are told."""
 
 
 @dataclass
@@ -42,12 +48,14 @@ def train_on_workers(job: Job) -> Training:
     """
     folder = job.local_folder / "workers"
     folder.mkdir(parents=True, exist_ok=True)
+    work, count = job.open_work(), job.settings.train.workers
+    uri = work.describe(_describe(job))
     began = time.monotonic()
     restarts = 0
-    while (dead := _attempt(job, folder)) is not None:
-        for number in range(job.settings.train.workers):
-            if (error := read_error(folder, number)) is not None:
-                raise error
+    work.clear_errors(count)
+    while (dead := _attempt(job, uri, folder)) is not None:
+        if (error := work.read_error(count)) is not None:
+            raise error
         if restarts == job.settings.train.restarts:
             raise _gave_up(job, dead)
         restarts += 1
@@ -55,14 +63,28 @@ def train_on_workers(job: Job) -> Training:
     return Training.read(job.output).model_copy(update={"restarts": restarts, "seconds": seconds})
 
 
-def _attempt(job: Job, folder: Path) -> _Worker | None:
+def _describe(job: Job) -> JobDescription:
+    return JobDescription(
+        project=job.project.location,
+        digest=job.digest,
+        instance=job.instance,
+        hyperparameters=job.hyperparameters,
+        features=job.features,
+        weights=job.weights,
+        champion=job.champion,
+        output=job.output,
+        key=job.key,
+    )
+
+
+def _attempt(job: Job, uri: str, folder: Path) -> _Worker | None:
     """Runs all workers once; gives the one that died first, or None when all ended well."""
     count = job.settings.train.workers
     addresses = [f"127.0.0.1:{port}" for port in find_free_ports(count)]
     workers: list[_Worker] = []
     try:
         for number in range(count):
-            workers.append(_start(job, number, addresses, folder))
+            workers.append(_start(job.project, uri, number, addresses, folder))
         return _watch(workers)
     finally:
         for worker in workers:
@@ -71,15 +93,24 @@ def _attempt(job: Job, folder: Path) -> _Worker | None:
             worker.process.join(_STOP_SECONDS)
 
 
-def _start(job: Job, number: int, addresses: list[str], folder: Path) -> _Worker:
-    error_file(folder, number).unlink(missing_ok=True)
+def _start(project: Project, uri: str, number: int, addresses: list[str], folder: Path) -> _Worker:
     task = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": number}}
-    environment = {CLUSTER: json.dumps(task)}
+    log = folder / f"worker-{number}.log"
     process = multiprocessing.get_context("fork").Process(
-        target=work, args=(job, number, folder, environment)
+        target=_work, args=(uri, project, log, {CLUSTER: json.dumps(task)})
     )
     process.start()
-    return _Worker(number, process, log_file(folder, number))
+    return _Worker(number, process, log)
+
+
+def _work(uri: str, project: Project, log_file: Path, environment: Mapping[str, str]) -> None:
+    """Runs the worker's command in a process forked for it, which prints to its log."""
+    die_with_parent()  # a killed step must not leave workers behind
+    with open(os.devnull, "rb") as nothing, log_file.open("ab") as log:
+        for stream, file in enumerate((nothing, log, log)):
+            os.dup2(file.fileno(), stream)
+    os.environ.update(environment)
+    sys.exit(run_worker(uri, project))
 
 
 def _watch(workers: list[_Worker]) -> _Worker | None:
@@ -98,7 +129,7 @@ def _watch(workers: list[_Worker]) -> _Worker | None:
 def _gave_up(job: Job, dead: _Worker) -> TrainingError:
     code = dead.process.exitcode or 0
     how = f"was ended by signal {-code}" if code < 0 else f"ended with code {code}"
-    lines = dead.log.read_text(encoding="utf-8", errors="replace").splitlines()[-_LINES:]
+    lines = dead.log.read_text(encoding="utf-8", errors="replace").splitlines()[-LINES:]
     received = (
         f"worker {dead.number} {how}, after {job.settings.train.restarts} restarts:\n"
         + "\n".join(lines)

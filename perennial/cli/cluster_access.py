@@ -54,7 +54,7 @@ class ClusterProject:
         """
         from perennial import __version__
         from perennial.cluster.versions import upload_once
-        from perennial.training.stages import choose_stages
+        from perennial.training.stages import choose_stages, trains_on_workers
         from pipelines.compile import compile_pipeline
 
         settings = self.project.settings
@@ -63,7 +63,8 @@ class ClusterProject:
         with tempfile.TemporaryDirectory() as scratch:
             compiled = Path(scratch) / "pipeline.yaml"
             stages = choose_stages(self.project)
-            compile_pipeline(compiled, stages, settings.name, settings.kubeflow)
+            on_workers = trains_on_workers(self.project)
+            compile_pipeline(compiled, stages, settings.name, settings.kubeflow, on_workers)
             return upload_once(self.connection, compiled, self.pipeline_name, description)
 
     def parameters(self, trigger: Trigger, retrain: bool, tune: bool) -> dict[str, Any]:

@@ -16,13 +16,15 @@ def compile(folder: Folder, output: Output = Path("pipeline.yaml")) -> None:
     """Write the pipeline that the project's settings ask for, as Kubeflow IR YAML."""
     from components.kubeflow import IMAGE
     from perennial.project import load_project
-    from perennial.training.stages import choose_stages
+    from perennial.training.stages import choose_stages, trains_on_workers
     from pipelines.cluster import BACKEND, count_pods
     from pipelines.compile import compile_pipeline
 
     project = load_project(folder)
     settings = project.settings
-    spec = compile_pipeline(output, choose_stages(project), settings.name, settings.kubeflow)
+    on_workers = trains_on_workers(project)
+    stages = choose_stages(project)
+    spec = compile_pipeline(output, stages, settings.name, settings.kubeflow, on_workers)
     instances = settings.train.instances
     pods = count_pods(spec, spans=1, instances=instances)
     typer.echo(f"wrote {output}, for Kubeflow Pipelines {BACKEND} or newer")

@@ -15,14 +15,16 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Self
 
-from perennial.errors import LostError
+from perennial.errors import LostError, ProjectError
 from perennial.storage.digests import digest_file
 from perennial.storage.objects import FolderObjects, open_objects
 from schemas.records import StoredFile, StoredOutput
 
 UNFINISHED = "unfinished"
 _FOLDER, _FILES = "folder-", "files"
+_NAMES = 3  # step, key, part
 
 
 class UnfinishedWork:
@@ -38,8 +40,31 @@ class UnfinishedWork:
     """
 
     def __init__(self, root: str, step: str, key: str) -> None:
-        self._objects = open_objects(root)
+        self._objects, self._root = open_objects(root), root
         self._folder = f"{UNFINISHED}/{step}/{key}"
+
+    @classmethod
+    def of_part(cls, uri: str) -> tuple[Self, str]:
+        """Opens the work that the part at a URI is of; also gives the name of the part.
+
+        Raises:
+            ProjectError: The URI is that of no part.
+        """
+        root, _, path = uri.rpartition(f"/{UNFINISHED}/")
+        names = path.split("/")
+        if not root or len(names) != _NAMES:
+            raise ProjectError(
+                uri or "the URI",
+                f"must name a part of unfinished work (ROOT/{UNFINISHED}/STEP/KEY/PART)",
+                "something else",
+                "Correct it.",
+            )
+        step, key, part = names
+        return cls(root, step, key), part
+
+    def uri(self, part: str) -> str:
+        """Gives the URI of a part, which any machine that reaches the root opens it by."""
+        return f"{self._root}/{self._folder}/{part}"
 
     @property
     def place(self) -> str:

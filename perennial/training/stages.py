@@ -54,6 +54,11 @@ def choose_stages(project: Project) -> Stages:
     )
 
 
+def trains_on_workers(project: Project) -> bool:
+    """Tells whether a cluster trains instances on other pods than that of `train_model`."""
+    return project.settings.train.on_workers and not project.uses_run_fn
+
+
 def verify_stages(project: Project, compiled: Sequence[str]) -> None:
     """Checks that a pipeline was compiled for the project's settings as they are.
 

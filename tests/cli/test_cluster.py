@@ -9,16 +9,10 @@ import shlex
 import shutil
 import signal
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
 import yaml
-from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from typer.testing import CliRunner
 
 from components.conclude_run.ending import end_run
@@ -33,6 +27,7 @@ from perennial.project import load_project
 from perennial.results.run_records import RunRecords
 from perennial.results.store import Results
 from pipelines.compile import compile_pipeline
+from tests.certificates import make_certificate
 from tests.kubeflow.contract import ABSENT, FILE
 from tests.kubeflow.server import Server
 from tests.perennial.folders import make_project
@@ -294,24 +289,6 @@ def test_what_cannot_be_reached_or_used_is_said_in_one_line(project, server, tmp
     nowhere = {"PERENNIAL_KUBEFLOW_ENDPOINT": "", "KUBECONFIG": str(tmp_path / "none")}
     nobody = perennial(project, "runs", **nowhere)
     assert nobody.code == 4 and "kubeflow.endpoint must be the URL" in nobody.error
-
-
-def make_certificate(path):
-    """A certificate of this machine that nobody else has signed, with its key."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "tests")])
-    here = x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))])
-    now = datetime.now(UTC)
-    certificate = (
-        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
-        .not_valid_before(now - timedelta(hours=1))
-        .not_valid_after(now + timedelta(hours=1))
-        .add_extension(here, critical=False)
-        .sign(key, SHA256())
-    )
-    private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    path.write_bytes(certificate.public_bytes(Encoding.PEM) + private)
-    return path
 
 
 def test_a_certificate_of_ones_own_must_be_named(project, tmp_path):

@@ -56,10 +56,10 @@ SETTINGS = KubeflowSettings(
 )
 
 
-def compiled(folder: Path, kubeflow=None, stages=None):
+def compiled(folder: Path, kubeflow=None, stages=None, on_workers=False):
     """The pipeline's specification and the one for the platform."""
     stages = stages or Stages(*[True] * len(OPTIONAL_STEPS))
-    compile_pipeline(folder / "pipeline.yaml", stages, "a-project", kubeflow)
+    compile_pipeline(folder / "pipeline.yaml", stages, "a-project", kubeflow, on_workers)
     return list(yaml.load_all((folder / "pipeline.yaml").read_text(), yaml.CSafeLoader))
 
 

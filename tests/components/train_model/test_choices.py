@@ -8,11 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from components.train_model.job import Work
 from components.train_model.logs import Point
 from components.train_model.progress import Progress
 from components.train_model.step import should_stop
-from components.train_model.worker import read_error, write_error
 from perennial.errors import IntegrityError, ProjectError, TrainingError
+from perennial.results.unfinished import UnfinishedWork
 from perennial.training.hyperparameters import balance_classes
 from perennial.training.transformed_features import TransformedFeatures
 from schemas.records import Epoch
@@ -60,11 +61,14 @@ def test_progress_comes_back_as_it_was(pairs):
 
 @pytest.mark.parametrize("kind", [ProjectError, TrainingError, IntegrityError])
 def test_what_a_worker_says_arrives(tmp_path: Path, kind):
-    assert read_error(tmp_path, 1) is None
+    work = Work(UnfinishedWork(str(tmp_path), "train_workers", "1"))
+    assert work.read_error(2) is None
     error = kind("model.py:3: build_model", "must build", "ValueError: ‘x’", "Correct it.")
-    write_error(tmp_path, 1, error)
-    found = read_error(tmp_path, 1)
-    assert type(found) is kind and str(found) == str(error) and read_error(tmp_path, 0) is None
+    work.write_error(1, error)
+    found = work.read_error(2)
+    assert type(found) is kind and str(found) == str(error) and work.read_error(1) is None
+    work.clear_errors(2)
+    assert work.read_error(2) is None
 
 
 @pytest.mark.parametrize("balance", ["class_weights", "resample"])

@@ -1,0 +1,1 @@
+"""A stand-in of a cluster's API server, made from the custom resource definitions of Kubeflow Trainer."""
