@@ -99,6 +99,14 @@ def test_steps_ask_for_what_their_class_says(asked):
     assert "accelerator" not in containers["evaluate_model"]["resources"]
 
 
+def test_a_step_that_waits_for_workers_is_light(tmp_path):
+    spec, platform = compiled(tmp_path, SETTINGS, on_workers=True)
+    waits = executors(spec)["train_model"]["resources"]
+    assert waits["resourceMemoryLimit"] == "1Gi" and "accelerator" not in waits
+    assert "accelerator" in executors(spec)["stabilise_weights"]["resources"]
+    assert "nodeSelector" not in placed((spec, platform))["train_model"]
+
+
 def test_every_task_is_tried_again_and_ends_in_time(asked):
     spec, platform = asked
     for step, task, _ in tasks(spec):

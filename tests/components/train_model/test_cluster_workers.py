@@ -206,6 +206,7 @@ def test_a_job_that_takes_too_long_is_not_repeated(cluster, project, chain, tmp_
     wait_for(lambda: started(server))
     (job,) = server.jobs.values()
     condition(job, "Failed", "DeadlineExceeded", "TrainJob exceeded its active deadline")
+    server.trainer.end_pods(job["metadata"]["name"])
     step.join(30)
     assert step.exitcode == 1 and len(posts(server)) == 1
 
