@@ -27,7 +27,10 @@ CONTRACTS = ROOT.parent / "shared" / "contracts"
 VERSION = "1.34"
 USER = 10001
 GRACE_SECONDS = 20  # of serving/protocol.py, for requests in flight
-CUSTOM = {"InferenceService": "kserve-inferenceservices.crd.yaml"}
+CUSTOM = {
+    "InferenceService": "kserve-inferenceservices.crd.yaml",
+    "TrainingRuntime": "trainer-trainingruntimes.crd.yaml",
+}
 # Variables that libraries read, by prefix or name; those of the product are looked up in its code.
 LIBRARIES = {
     "MLFLOW_": (
@@ -394,6 +397,9 @@ def pods(objects: Iterable[Object]) -> Iterator[tuple[str, Object]]:
         spec = each.get("spec", {})
         if each["kind"] == "InferenceService":
             yield _name(each), spec["predictor"]
+        elif each["kind"] == "TrainingRuntime":
+            for job in spec["template"]["spec"]["replicatedJobs"]:
+                yield _name(each), job["template"]["spec"]["template"]["spec"]
         elif each["kind"] == "CronJob":
             yield _name(each), spec["jobTemplate"]["spec"]["template"]["spec"]
         elif "template" in spec and "spec" in spec["template"]:

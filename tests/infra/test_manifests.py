@@ -172,6 +172,11 @@ def test_the_table_of_rights_is_what_the_manifests_give(rendered):
         for resource in re.findall(r"`([^`]+)`", resources)
         for verb in verbs.split(", ")
     }
+    accounts = {
+        each["roleRef"]["name"]: each["subjects"][0]["name"]
+        for each in rendered["production"]
+        if each["kind"] == "RoleBinding"
+    }
     given = set()
     for each in rendered["production"]:
         if each["kind"] == "Role":
@@ -180,7 +185,7 @@ def test_the_table_of_rights_is_what_the_manifests_give(rendered):
                     names = rule.get("resourceNames", [None])
                     given |= {
                         (
-                            each["metadata"]["name"],
+                            accounts[each["metadata"]["name"]],
                             f"{resource}/{name}" if name else resource,
                             verb,
                         )

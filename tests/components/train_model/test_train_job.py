@@ -134,7 +134,7 @@ def test_workers_have_what_a_step_that_trains_has():
 
 
 def test_the_runtime_is_one_that_the_definition_describes(definition):
-    runtime, role = yaml.safe_load_all(RUNTIME.read_text())
+    runtime, role, *_ = yaml.safe_load_all(RUNTIME.read_text())
     load_definition("trainingruntimes").check(runtime)
     assert role["kind"] == "Role"
     (job,) = runtime["spec"]["template"]["spec"]["replicatedJobs"]
