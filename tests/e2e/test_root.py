@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from s3fs import S3FileSystem
 
 from perennial.ledger.events import Ledger
 from perennial.ledger.lease import hold_lease
@@ -24,6 +25,7 @@ from perennial.results.store import Results
 from schemas.records import RunEnded, Training
 from tests.e2e.conftest import PERENNIAL, ROOT, Digits, make_digits, wait_for, workers_of
 from tests.perennial.registry import mlflow_server
+from tests.s3 import ACCOUNT, PASSWORD
 from tests.session import Server, serve_once
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
@@ -33,7 +35,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 def places(s3, postgres) -> dict[str, str]:
     """The variables that name the servers, as a machine of a cluster gets them."""
     registry: Server = serve_once(
-        "mlflow", lambda folder: mlflow_server.start(postgres.new_database(), folder)
+        "mlflow-s3", lambda folder: mlflow_server.start(postgres.new_database(), folder, s3)
     )
     return {
         **s3.environment,
@@ -122,6 +124,13 @@ def trainings(places: dict[str, str], local: Path) -> list[Training]:
 def test_another_machine_finds_what_the_first_one_did(second, places, tmp_path):
     assert run(second, places)["outcome"] == "nothing_new"
     assert made(places, "prepare_span", tmp_path) == 1
+
+
+def test_the_registry_keeps_models_on_s3(first, s3):
+    store = S3FileSystem(
+        key=ACCOUNT, secret=PASSWORD, endpoint_url=s3.endpoint, skip_instance_cache=True
+    )
+    assert [path for path in store.find(mlflow_server.MODELS) if path.endswith("saved_model.pb")]
 
 
 def test_machines_run_one_at_a_time(second, places):

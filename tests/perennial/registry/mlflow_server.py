@@ -1,6 +1,6 @@
 """A real MLflow server process, as docs/registry.md starts it.
 
-PostgreSQL behind it, artifacts in a folder.
+PostgreSQL behind it, artifacts in a folder, or on S3 as the manifests say.
 """
 
 from __future__ import annotations
@@ -14,17 +14,19 @@ import urllib.request
 from pathlib import Path
 
 from perennial.processes import find_free_ports
+from tests.s3 import BUCKET, S3
 from tests.session import Server
 
 MLFLOW = Path(sys.executable).with_name("mlflow")
 # A version's source must be the model of a run. The server checks by itself that it is that
 # version's own run.
 SOURCES = "^mlflow-artifacts:/[0-9]+/[0-9a-f]{32}/artifacts/model$"
+MODELS = f"s3://{BUCKET}/mlflow"
 _READY_SECONDS = 240  # on a machine that is busy with other tests
 
 
-def start(database: str, folder: Path) -> Server:
-    """Starts a server on a free port of loopback; a version's files are in `folder`."""
+def start(database: str, folder: Path, s3: S3 | None = None) -> Server:
+    """Starts a server on a free port of loopback; a version's files are in `folder`, or on S3."""
     (port,) = find_free_ports(1)
     command = [MLFLOW, "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "2"]
     command += [
@@ -32,10 +34,11 @@ def start(database: str, folder: Path) -> Server:
         database,
         "--serve-artifacts",
         "--artifacts-destination",
-        folder / "artifacts",
+        MODELS if s3 else folder / "artifacts",
     ]
     environment = {
         **os.environ,
+        **(s3.environment if s3 else {}),
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "DO_NOT_TRACK": "true",
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
