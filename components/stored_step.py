@@ -6,6 +6,7 @@ key of what they were made of, and a step whose result lies there does nothing.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -23,6 +24,7 @@ from perennial.project import Project, load_project
 from perennial.results.run_records import RunRecords
 from perennial.results.run_task import RunTask
 from perennial.results.store import Results, key_of, reference_to
+from perennial.results.task_inputs import read_task_inputs
 from schemas.records import FileRecord, Reference, Selection, StepMade, StepResult
 
 # In an artifact's metadata: its step found it in the root, and did nothing.
@@ -40,7 +42,7 @@ class StagedTask:
     """A task that reads results of other steps, and keeps none of its own.
 
     To be used in a `with` statement: the staged folders are gone after it. A task of a run leaves
-    in the root what it made, for the end of the run.
+    in the root what it was given, to be run once more, and what it made, for the end of the run.
 
     Args:
         project: The project folder, the reference to its package, or the project as loaded.
@@ -64,7 +66,7 @@ class StagedTask:
         self.task: RunTask | None = None
         if (run := current_run()) is not None:
             self.task = RunTask(self.project, run, step, part, place)
-        self._made_by = StepMade(step=step, part=part)
+        self._made_by, self._place = StepMade(step=step, part=part), place
         self._left: dict[str, Reference] = {}
         self._returned: Any = None
         self._leaves = True
@@ -79,6 +81,7 @@ class StagedTask:
             scratch = self.project.scratch
             scratch.mkdir(parents=True, exist_ok=True)
             self.results = Results(self.project.root, self.project.state)
+            self._record_inputs()
             self._scratch = Path(
                 stack.enter_context(TemporaryDirectory(dir=scratch, ignore_cleanup_errors=True))
             )
@@ -122,6 +125,13 @@ class StagedTask:
 
     def _opened(self) -> Project:
         return self.project
+
+    def _record_inputs(self) -> None:
+        """Leaves what the task was given; those that take and end the run are run by it alone."""
+        if self.task is not None and self._place == "inner":
+            inputs = read_task_inputs(sys.argv, self._made_by.step, self._made_by.part)
+            if inputs is not None:
+                RunRecords(self.results, self.task.run).begin(inputs)
 
     def _leave(
         self,

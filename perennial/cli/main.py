@@ -24,6 +24,7 @@ from perennial.cli.logs import logs
 from perennial.cli.package import package
 from perennial.cli.predict import predict
 from perennial.cli.promote import promote
+from perennial.cli.rerun import rerun
 from perennial.cli.rollback import rollback
 from perennial.cli.run import run
 from perennial.cli.runs import cancel, runs
@@ -37,7 +38,7 @@ from perennial.tfx_compat import prepare_process
 
 COMMANDS = (
     *(init, validate, run, package, compile, status, serve, predict, tensorboard),
-    *(submit, runs, logs, cancel),
+    *(submit, runs, logs, rerun, cancel),
     *(history, explain, compare, promote, rollback, clean),
 )
 

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 CHAMPION_ALIAS, CHALLENGER_ALIAS = "champion", "challenger"
+DATABASE = "registry.db"  # in the state folder, where no server is named
 _MODEL_PATH = "model"
 # A version that only takes a number that was given before.
 _SKIPPED_TAG = f"{TAG}skipped"
@@ -88,7 +89,7 @@ class Registry:
             for name in ("mlflow", "alembic"):
                 logging.getLogger(name).setLevel(logging.WARNING)
         self.name = project.settings.name
-        self.uri = project.settings.registry.uri or f"sqlite:///{project.state / 'registry.db'}"
+        self.uri = project.settings.registry.uri or f"sqlite:///{project.state / DATABASE}"
         self._models = project.state / "models"
         artifacts = None if project.settings.registry.uri else (project.state / "registry").as_uri()
         with suppress(OSError):  # without a folder, the registry says that it cannot be reached

@@ -1,10 +1,12 @@
 """Keeps what a run leaves of itself in the root, beside the results of its steps.
 
+    runs/<run>/inputs/<step>[/<part>].json  what each task was given: parameters and references
     runs/<run>/made/<step>[/<part>].json    what each task made: references of a few hundred bytes
     runs/<run>/...                          the report and its files
     runs/<run>/outcome.json                 how the run ended, written last
 
-The run's end finds there what the report shows, whichever machines the tasks worked on.
+The run's end finds there what the report shows, whichever machines the tasks worked on, and a
+person what to run a task once more with.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from perennial.results.store import Results
-from schemas.records import RunEnded, StepMade
+from schemas.records import RunEnded, StepMade, TaskInputs
 
 OUTCOME_FILE = "outcome.json"
 RUNS = "runs"  # the folder of all runs
@@ -30,14 +32,31 @@ class RunRecords:
         """Gives where they lie: a folder or a URL."""
         return f"{self._objects.location}/{self._name('')}".rstrip("/")
 
+    def begin(self, inputs: TaskInputs) -> None:
+        """Records what a task was given; that of its last attempt counts.
+
+        Raises:
+            StoreError: The root cannot be written.
+        """
+        name = _task_name("inputs", inputs.step, inputs.part)
+        self._write(name, inputs.model_dump_json().encode())
+
+    def inputs(self) -> list[TaskInputs]:
+        """Reads what the tasks of the run were given, but those that take and end the run.
+
+        Raises:
+            StoreError: The root cannot be read.
+        """
+        return [TaskInputs.model_validate_json(data) for data in self._read_all("inputs")]
+
     def leave(self, made: StepMade) -> None:
         """Records what a task made; that of its last attempt counts.
 
         Raises:
             StoreError: The root cannot be written.
         """
-        name = f"made/{made.step}/{made.part}" if made.part else f"made/{made.step}"
-        self._write(f"{name}.json", made.model_dump_json().encode())
+        name = _task_name("made", made.step, made.part)
+        self._write(name, made.model_dump_json().encode())
 
     def made(self) -> list[StepMade]:
         """Reads what the tasks of the run made.
@@ -45,9 +64,7 @@ class RunRecords:
         Raises:
             StoreError: The root cannot be read.
         """
-        listed = list(self._objects.list(self._name("made")))
-        read = self._results.in_parallel(lambda each: self._objects.read(each.name), listed)
-        return [StepMade.model_validate_json(data) for data in read if data is not None]
+        return [StepMade.model_validate_json(data) for data in self._read_all("made")]
 
     def publish(self, folder: Path, names: Iterable[str]) -> None:
         """Publishes files and folders of a folder, those of these names that are there.
@@ -81,6 +98,11 @@ class RunRecords:
         data = self._objects.read(self._name(OUTCOME_FILE))
         return RunEnded.model_validate_json(data) if data is not None else None
 
+    def _read_all(self, folder: str) -> list[bytes]:
+        listed = list(self._objects.list(self._name(folder)))
+        read = self._results.in_parallel(lambda each: self._objects.read(each.name), listed)
+        return [data for data in read if data is not None]
+
     def _name(self, name: str) -> str:
         return f"{RUNS}/{self._run}/{name}"
 
@@ -91,3 +113,7 @@ class RunRecords:
             if self._objects.read(object_name) == data:
                 return
             self._objects.delete(object_name)
+
+
+def _task_name(folder: str, step: str, part: str) -> str:
+    return f"{folder}/{step}/{part}.json" if part else f"{folder}/{step}.json"

@@ -72,6 +72,10 @@ class PreparedSpans:
             for made in (prepared.checked, prepared.statistics) if prepared else ():
                 yield made.step, made.key
 
+    def keys(self, spans: Iterable[Span]) -> list[str]:
+        """Gives the key of each span's record among the results of `STEP`."""
+        return [self._key(span) for span in spans]
+
     def record(self, span: Span, checked: Reference, statistics: Reference) -> None:
         """Records what a span became.
 

@@ -98,6 +98,7 @@ from schemas.records.storage import (
     StepResult,
     StoredFile,
     StoredOutput,
+    TaskInputs,
 )
 from schemas.records.warning import RunWarning, RunWarnings, WarningKind
 
@@ -184,6 +185,7 @@ __all__ = [
     "StoredFile",
     "StoredOutput",
     "SuspectFeature",
+    "TaskInputs",
     "Training",
     "Trial",
     "TrivialPredictor",

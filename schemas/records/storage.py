@@ -96,6 +96,20 @@ class StepMade(Record):
     value: Any = None
 
 
+class TaskInputs(Record):
+    """Inputs of a task of a run, by which it can be run once more.
+
+    `parameters` lack the project: `package` is the digest of the package that the task read, None:
+    it read a folder. `artifacts` are references by input; of a list of artifacts several.
+    """
+
+    step: str
+    part: str = ""
+    package: str | None = None
+    parameters: dict[str, Any] = {}
+    artifacts: dict[str, list[Reference]] = {}
+
+
 class PreparedSpan(Record):
     """References to a prepared span: its checked examples and their statistics."""
 
