@@ -200,8 +200,10 @@ class StagedTask:
         self._left["record"].write(Path(output.path))
 
     def part_of(self, step: str, digest: str, **outputs: Artifact) -> StoredStep:
-        """Makes a step that is kept by itself, and whose failure is this task's."""
-        return StoredStep(self.project, step, digest, "", False, **outputs)
+        """Makes a step that is kept by itself; its outputs and its failure are this task's."""
+        part = StoredStep(self.project, step, digest, "", False, **outputs)
+        part._left = self._left
+        return part
 
     def _made(self, kind: str) -> list[Path]:
         assert self._scratch is not None

@@ -19,9 +19,7 @@ _NAMED = 5  # files that are named
 Step = Annotated[str, typer.Argument(metavar="STEP", help="A step, such as train_model.")]
 Part = Annotated[
     str | None,
-    typer.Argument(
-        metavar="[PART]", help="A span or an instance of the step, where it has several."
-    ),
+    typer.Argument(metavar="PART", help="A span or an instance of the step, where it has several."),
 ]
 Debug = Annotated[bool, typer.Option("--pdb", help="Start Python's debugger where the step fails.")]
 
@@ -41,17 +39,12 @@ def rerun(folder: Folder, run: Run, step: Step, part: Part = None, debug: Debug 
     prepared = prepare_rerun(project, run, step, part)
     typer.echo(f"{prepared.task} of run {run}, in {prepared.folder}, which stays")
     began = time.monotonic()
-    arguments = (
-        str(prepared.folder),
-        prepared.location,
-        prepared.name,
-        prepared.inputs.model_dump_json(),
-    )
-    if debug:
-        run_again(*arguments, debug=True)
+    text = prepared.model_dump_json()
+    if debug:  # in this process, which has the terminal
+        run_again(text, debug=True)
     else:
         function = "perennial.runner.rerun:run_again"
-        call_warm(project.settings.runner, prepared.needs, function, *arguments)
+        call_warm(project.settings.runner, prepared.needs, function, text)
     typer.echo(f"{prepared.task} ended after {time.monotonic() - began:.1f} s")
     if (returned := read_returned(prepared)) is not None:
         typer.echo(f"returned  {returned}")
@@ -63,7 +56,7 @@ def rerun(folder: Folder, run: Run, step: Step, part: Part = None, debug: Debug 
 def describe(made: MadeAgain) -> Iterator[str]:
     """Describes one output in a line, and the files that differ in another."""
     if made.differs is None:
-        compared = "the run kept none"
+        compared = "nothing to compare with: the root has none of the run"
     elif not made.differs:
         compared = "as in the run"
     else:

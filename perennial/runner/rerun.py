@@ -34,12 +34,20 @@ from perennial.results.copies import ResultCopies
 from perennial.results.run_records import RunRecords
 from perennial.results.store import Results, result_name
 from perennial.results.task_inputs import PROJECT
+from perennial.runner.task import parse_command
 from perennial.runner.warm_imports import ALL, STEP_GROUPS
 from perennial.spans.prepared import STEP as PREPARED
 from perennial.spans.prepared import PreparedSpans
-from perennial.storage.objects import FolderObjects
+from perennial.storage.objects import FolderObjects, Objects, open_objects
 from schemas.project import BeamSettings
-from schemas.records import PreparedSpan, Reference, Selection, StepResult, TaskInputs
+from schemas.records import (
+    PreparedSpan,
+    Record,
+    Reference,
+    Selection,
+    StepResult,
+    TaskInputs,
+)
 
 # Steps that do more than make a result of their inputs, and what that is.
 REFUSED = {
@@ -48,17 +56,27 @@ REFUSED = {
     "push_model": "it deploys a version",
     "conclude_run": "it records the end of a run in the ledger, and publishes its report",
 }
-_OUTPUT_FILE = "executor_output.json"  # as kfp names it
+_OUTPUT_FILE, _MODULE = "executor_output.json", "ephemeral_component"  # as kfp names them
 
 
-@dataclass(frozen=True)
-class Rerun:
+class Wrapper(Record):
+    """The wrapper of a step, as Kubeflow has it.
+
+    `outputs` are the types of the artifacts that it makes, by their names.
+    """
+
+    source: str
+    outputs: dict[str, str]
+
+
+class Rerun(Record):
     """A task that is to be run once more.
 
     Attributes:
         folder: The folder that stands for all that a run shares.
         run: The run that the task was of.
         inputs: What it was given.
+        wrapper: The step's wrapper.
         location: What `load_project` loads the project from, while `variables` are set.
         name: The project's name.
     """
@@ -66,6 +84,7 @@ class Rerun:
     folder: Path
     run: str
     inputs: TaskInputs
+    wrapper: Wrapper
     location: str
     name: str
 
@@ -136,8 +155,17 @@ def prepare_rerun(project: Project, run: str, step: str, part: str | None) -> Re
     results = Results(project.root, project.state)
     inputs = _choose(RunRecords(results, run).inputs(), run, step, part)
     folder = Path(tempfile.mkdtemp(prefix=f"perennial-{step}-"))
-    rerun = Rerun(folder, run, inputs, str(project.folder), project.settings.name)
+    rerun = Rerun(
+        folder=folder,
+        run=run,
+        inputs=inputs,
+        wrapper=_read_wrapper(step),
+        location=str(project.folder),
+        name=project.settings.name,
+    )
     try:
+        for place in (rerun.state, folder / "task"):
+            place.mkdir()
         _copy_inputs(rerun, results)
         _copy_registry(project, rerun.state)
     except BaseException:
@@ -145,8 +173,9 @@ def prepare_rerun(project: Project, run: str, step: str, part: str | None) -> Re
         raise
     if inputs.package is None:
         return rerun
-    package = PackageReference(root=str(rerun.root), digest=inputs.package, folder=project.folder)
-    return replace(rerun, location=str(package))
+    root = str(rerun.root)
+    package = PackageReference(root=root, digest=inputs.package, folder=project.folder)
+    return rerun.model_copy(update={"location": str(package)})
 
 
 def _choose(recorded: Sequence[TaskInputs], run: str, step: str, part: str | None) -> TaskInputs:
@@ -186,7 +215,6 @@ def _read_selection(rerun: Rerun, reference: Reference) -> Selection:
 
 def _copy_registry(project: Project, state: Path) -> None:
     """Copies the database of a registry on this machine, so that its versions can be read."""
-    state.mkdir()
     database = project.state / DATABASE
     if project.settings.registry.uri is None and database.is_file():
         with (
@@ -196,20 +224,17 @@ def _copy_registry(project: Project, state: Path) -> None:
             source.backup(target)
 
 
-def run_again(folder: str, location: str, name: str, inputs: str, debug: bool = False) -> None:
-    """Runs the task that `prepare_rerun` prepared, in a process that has the libraries imported.
+def run_again(prepared: str, debug: bool = False) -> None:
+    """Runs a prepared task, in a process that has the libraries imported.
 
     Args:
-        folder: Of the `Rerun`, as are `location` and `name`.
-        location: See there.
-        name: See there.
-        inputs: Its inputs as JSON.
-        debug: Whether to start the debugger where it fails.
+        prepared: The `Rerun` as JSON.
+        debug: Whether to start the debugger where the task fails.
 
     Raises:
         PerennialError: The step failed, as it would have in the run; so may any other error.
     """
-    rerun = Rerun(Path(folder), "", TaskInputs.model_validate_json(inputs), location, name)
+    rerun = Rerun.model_validate_json(prepared)
     with _variables(rerun.variables):
         try:
             _execute(rerun)
@@ -220,35 +245,43 @@ def run_again(folder: str, location: str, name: str, inputs: str, debug: bool = 
             raise
 
 
-def _execute(rerun: Rerun) -> None:
-    """Calls the step's wrapper as Kubeflow's executor does."""
-    from kfp.dsl.executor import Executor
-
-    step, task = rerun.inputs.step, rerun.folder / "task"
+def _read_wrapper(step: str) -> Wrapper:
+    """Reads the wrapper of a step; kfp lets no process do so that runs tasks."""
     component = getattr(importlib.import_module(f"components.{step}.component"), step)
+    container = component.component_spec.implementation.container
     artifacts = {
-        name: {"artifacts": [_place(rerun, name, *numbered) for numbered in enumerate(given)]}
-        for name, given in rerun.inputs.artifacts.items()
-    }
-    outputs = {
-        name: {
-            "artifacts": [
-                {
-                    "name": name,
-                    "type": {"schemaTitle": output.type.partition("@")[0]},
-                    "uri": str(task / name),
-                }
-            ]
-        }
+        name: output.type.partition("@")[0]
         for name, output in component.component_spec.outputs.items()
         if "@" in output.type  # else it is a parameter
     }
-    parameters = {**rerun.inputs.parameters, PROJECT: _open_project(rerun)}
+    command = [*container.command, *container.args]
+    return Wrapper(source=parse_command(command).source, outputs=artifacts)
+
+
+def _execute(rerun: Rerun) -> None:
+    """Calls the step's wrapper as Kubeflow's executor does."""
+    from kfp.dsl.executor import Executor
+    from kfp.dsl.utils import load_module
+
+    task, inputs = rerun.folder / "task", rerun.inputs
+    artifacts = {
+        name: {"artifacts": [_place(rerun, name, *numbered) for numbered in enumerate(given)]}
+        for name, given in inputs.artifacts.items()
+    }
+    outputs = {
+        name: {
+            "artifacts": [{"name": name, "type": {"schemaTitle": kind}, "uri": str(task / name)}]
+        }
+        for name, kind in rerun.wrapper.outputs.items()
+    }
+    parameters = {**inputs.parameters, PROJECT: _open_project(rerun)}
     given = {
         "inputs": {"parameterValues": parameters, "artifacts": artifacts},
         "outputs": {"artifacts": outputs, "outputFile": str(task / _OUTPUT_FILE)},
     }
-    Executor(given, component).execute()
+    (task / f"{_MODULE}.py").write_text(rerun.wrapper.source, encoding="utf-8")
+    module = load_module(module_name=_MODULE, module_directory=str(task))
+    Executor(given, getattr(module, inputs.step)).execute()
 
 
 def _place(rerun: Rerun, name: str, number: int, reference: Reference) -> dict[str, Any]:
@@ -292,31 +325,40 @@ def read_outputs(project: Project, rerun: Rerun) -> list[MadeAgain]:
         StoreError: The root cannot be read.
     """
     places = sorted(path.parent for path in rerun.folder.glob(f"task/*/{Reference.FILE}"))
-    return [_made_again(project, rerun, place.name, Reference.read(place)) for place in places]
+    before = _made_in_run(project, rerun)
+    objects, results = open_objects(project.root), rerun.results
+    all_made = []
+    for place in places:
+        name, reference = place.name, Reference.read(place)
+        folder = rerun.folder / "outputs" / name
+        results.stage(reference, folder)
+        files = {file.path: file.digest for file in results.files_of(reference)}
+        kept = _files_of(objects, before.get(name))
+        differs = None
+        if kept is not None:
+            paths = sorted({*files, *kept})
+            differs = [path for path in paths if files.get(path) != kept.get(path)]
+        all_made.append(MadeAgain(name, folder, len(files), differs))
+    return all_made
 
 
-def _made_again(project: Project, rerun: Rerun, name: str, reference: Reference) -> MadeAgain:
-    results, folder = rerun.results, rerun.folder / "outputs" / name
-    results.stage(reference, folder)
-    files = {file.path: file.digest for file in results.files_of(reference)}
-    before = _files_of_run(project, rerun, name)
-    differs = None
-    if before is not None:
-        paths = sorted({*files, *before})
-        differs = [path for path in paths if files.get(path) != before.get(path)]
-    return MadeAgain(name, folder, len(files), differs)
+def _made_in_run(project: Project, rerun: Rerun) -> dict[str, Reference]:
+    """Gives what the task made in the run; nothing where it failed."""
+    records = RunRecords(Results(project.root, project.state), rerun.run)
+    task = rerun.inputs.step, rerun.inputs.part
+    outputs = (made.outputs for made in records.made() if (made.step, made.part) == task)
+    return next(outputs, {})
 
 
-def _files_of_run(project: Project, rerun: Rerun, name: str) -> dict[str, str] | None:
-    results, inputs = Results(project.root, project.state), rerun.inputs
-    for made in RunRecords(results, rerun.run).made():
-        if (made.step, made.part) == (inputs.step, inputs.part) and name in made.outputs:
-            reference = made.outputs[name]
-            data = results.objects.read(result_name(reference.step, reference.key))
-            if data is not None:
-                output = StepResult.model_validate_json(data).outputs[reference.output]
-                return {file.path: file.digest for file in output.files}
-    return None
+def _files_of(objects: Objects, reference: Reference | None) -> dict[str, str] | None:
+    """Gives the digests of an output's files by their paths; None: it is not in the root."""
+    if reference is None:
+        return None
+    data = objects.read(result_name(reference.step, reference.key))
+    if data is None:
+        return None
+    output = StepResult.model_validate_json(data).outputs[reference.output]
+    return {file.path: file.digest for file in output.files}
 
 
 def read_returned(rerun: Rerun) -> Any:

@@ -1,6 +1,7 @@
 """The whole pipeline under kfp.local, day after day. The tests of this module follow each other."""
 
 import os
+import subprocess
 from pathlib import Path
 
 import pyarrow as pa
@@ -8,10 +9,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from perennial.registry.versions import Registry
+from perennial.results.run_records import RunRecords
 from schemas.records import RunStarted, StepResult
-from tests.stored import kept
+from tests.runner.artifacts import NOT_COMPARED, canonical
+from tests.stored import kept, results_of
 
-from .conftest import make_digits
+from .conftest import PERENNIAL, make_digits
 
 pytestmark = [pytest.mark.timeout(600), pytest.mark.slow]
 
@@ -93,6 +96,40 @@ def test_each_step_was_printed_once_when_all_its_tasks_had_ended(digits):
 
 
 @pytest.mark.parametrize(
+    "task, outputs, exact",
+    [
+        (("prepare_span", "2026-01-02"), ("checked", "statistics"), False),
+        (("validate_data",), ("measured", "validation", "window"), True),
+        (("train_model", "instance-1"), ("model",), False),
+        (("evaluate_model",), ("evaluation", "model"), True),
+    ],
+    ids=lambda value: value[0] if isinstance(value, tuple) else "",
+)
+def test_a_task_of_the_run_makes_the_same_again_and_changes_nothing(
+    digits, task, outputs, exact, tmp_path, monkeypatch
+):
+    """Neither its registry, ledger and root nor anything else: each file, its times and links."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    before, run = _everything(digits), _starts(digits)[-1].selection.run
+    done = digits.command("rerun", run, *task)
+    assert done.returncode == 0, done.stderr
+    assert _everything(digits) == before
+    (folder,) = tmp_path.glob(f"perennial-{task[0]}-*")
+    results = results_of(digits.project)
+    left = {(made.step, made.part): made for made in RunRecords(results, run).made()}
+    made = left[task if len(task) == 2 else (*task, "")].outputs
+    assert made.keys() == set(outputs)
+    for output, reference in made.items():
+        assert f"{output}  {folder / 'outputs' / output}  " in done.stdout
+        for file in results.files_of(reference):
+            if not any(part in file.path for part in NOT_COMPARED):
+                again = (folder / "outputs" / output / file.path).read_bytes()
+                first = results.read_file(file)
+                assert canonical(file.path, again) == canonical(file.path, first), file.path
+    assert done.stdout.count("  as in the run\n") == len(outputs) or not exact
+
+
+@pytest.mark.parametrize(
     "kind, says",
     [
         ("wrong-range", "image.max"),
@@ -109,6 +146,16 @@ def test_corrupt_day_is_refused_and_the_champion_stays(digits, kind, says):
     assert "2026-01-03" in result.ended.reasons[0] and says in result.ended.reasons[0]
     assert digits.ledger.champion() == champion
     assert digits.run().ended.outcome == "nothing_new"
+
+
+def test_a_task_that_failed_fails_again_by_the_same_message_and_stops_in_the_debugger(digits):
+    run = _starts(digits)[-2].selection.run
+    started = [PERENNIAL, "rerun", digits.folder, run, "prepare_span", "--pdb"]
+    done = subprocess.run(started, input="p 6 * 7\nq\n", capture_output=True, text=True)
+    failed = digits.ledger.events("step_failed")[-1].body
+    assert done.returncode == failed.exit_code == 3
+    assert "whole Parquet file" in done.stderr and "Traceback" in done.stderr
+    assert "(Pdb) 42" in done.stdout
 
 
 def test_the_day_that_lands_again_is_another_version(digits):
@@ -210,6 +257,15 @@ def test_rollback_and_promote_by_hand(digits):
 
 def _starts(digits) -> list[RunStarted]:
     return [start for _, start, _ in digits.ledger.runs()]
+
+
+def _everything(digits) -> dict[str, tuple[int, int, int]]:
+    """Size, time of the last change and links of each file of the project and of its state."""
+    files = (path for path in digits.folder.rglob("*") if path.is_file())
+    return {
+        str(path): (path.stat().st_size, path.stat().st_ctime_ns, path.stat().st_nlink)
+        for path in files
+    }
 
 
 def _ingested(digits) -> list[StepResult]:
