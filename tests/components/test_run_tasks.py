@@ -10,6 +10,7 @@ import json
 import multiprocessing
 import os
 import signal
+import sys
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -39,7 +40,7 @@ from perennial.project import load_project
 from perennial.results.run_records import RunRecords
 from perennial.results.store import Results
 from perennial.training.stages import choose_stages
-from schemas.records import Criterion, Decision, DecisionMade, RunEnded
+from schemas.records import Criterion, Decision, DecisionMade, Reference, RunEnded, TaskInputs
 from tests.perennial.folders import make_project
 from tests.perennial.records import judged, run_ended
 from tests.stored import FileArtifact
@@ -228,6 +229,36 @@ def test_a_task_that_was_killed_leaves_a_run_that_says_so(project, ledger, run):
     ended = ledger.run_end("run-1")
     assert ended.outcome == "failed" and "ended before it could say why" in ended.reasons[0]
     assert "done: select_spans" in ended.reasons[0]
+
+
+def test_a_task_leaves_what_it_was_given_and_no_place_that_may_hold_a_password(
+    project, ledger, run, monkeypatch, tmp_path
+):
+    """Also where it fails: a person then runs it again."""
+    select(project)
+    window = Reference(step="validate_data", key="k", output="window", digest="d", size=1)
+    window.write(tmp_path / "window")
+    package = f"s3://me:a-password@bucket/packages/{'0' * 64}.tar"
+    given = {
+        "parameterValues": {"project": package, "instance": {"name": "instance-1"}},
+        "artifacts": {"models": {"artifacts": [{"uri": str(tmp_path / "window")}]}},
+    }
+    command = ["executor_main", "--executor_input", json.dumps({"inputs": given})]
+    monkeypatch.setattr(sys, "argv", command)
+    with pytest.raises(DataError):
+        work(project, DataError(*FAULT))
+    records = RunRecords(Results(project.root, project.state), "run-1")
+    assert records.inputs() == [
+        TaskInputs(
+            step="train_model",
+            part="instance-1",
+            package="0" * 64,
+            parameters={"instance": {"name": "instance-1"}},
+            artifacts={"models": [window]},
+        )
+    ]
+    (kept,) = Path(project.root, "runs", "run-1", "inputs").rglob("*.json")
+    assert "a-password" not in kept.read_text()
 
 
 def test_a_root_that_cannot_be_read_hides_no_failure_and_makes_none(

@@ -148,22 +148,26 @@ def test_corrupt_day_is_refused_and_the_champion_stays(digits, kind, says):
     assert digits.run().ended.outcome == "nothing_new"
 
 
-def test_a_task_that_failed_fails_again_by_the_same_message_and_stops_in_the_debugger(digits):
-    run = _starts(digits)[-2].selection.run
-    started = [PERENNIAL, "rerun", digits.folder, run, "prepare_span", "--pdb"]
-    done = subprocess.run(started, input="p 6 * 7\nq\n", capture_output=True, text=True)
-    failed = digits.ledger.events("step_failed")[-1].body
-    assert done.returncode == failed.exit_code == 3
-    assert "whole Parquet file" in done.stderr and "Traceback" in done.stderr
-    assert "(Pdb) 42" in done.stdout
-
-
 def test_the_day_that_lands_again_is_another_version(digits):
     digits.land("--days", "3", "--again", "3")
     result = digits.run()
     assert result.ended.outcome in ("promoted", "kept_champion")
     window = _starts(digits)[-1].selection.window
     assert window[-1].name == "2026-01-03" and window[-1].version == 5
+
+
+def test_a_task_that_fails_ends_with_its_exit_code_and_in_the_debugger(
+    digits, tmp_path, monkeypatch
+):
+    """It reads what landed where it lies, and by now that is another version."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    selections = [start.selection for start in _starts(digits)]
+    run = [each.run for each in selections if [4] == [one.version for one in each.window[2:]]][-1]
+    started = [PERENNIAL, "rerun", digits.folder, run, "prepare_span", "--pdb"]
+    done = subprocess.run(started, input="p 6 * 7\nq\n", capture_output=True, text=True)
+    assert done.returncode == 3 and "(Pdb) 42" in done.stdout
+    assert "Traceback" in done.stderr
+    assert "data/2026-01-03.parquet must not change while it is read" in done.stderr
 
 
 def test_no_span_version_was_accepted_twice(digits):
