@@ -1,1 +1,1 @@
-"""The runner: a compiled pipeline on this machine, and the warm process."""
+"""The runner: a compiled pipeline or one of its tasks on this machine, and the warm process."""

@@ -162,7 +162,8 @@ def test_a_task_that_fails_ends_with_its_exit_code_and_in_the_debugger(
     """It reads what landed where it lies, and by now that is another version."""
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     selections = [start.selection for start in _starts(digits)]
-    run = [each.run for each in selections if [4] == [one.version for one in each.window[2:]]][-1]
+    broken = [each for each in selections if each.new_spans == ["2026-01-03"]]
+    run = next(each.run for each in broken if each.window[-1].version == 4)
     started = [PERENNIAL, "rerun", digits.folder, run, "prepare_span", "--pdb"]
     done = subprocess.run(started, input="p 6 * 7\nq\n", capture_output=True, text=True)
     assert done.returncode == 3 and "(Pdb) 42" in done.stdout
