@@ -23,7 +23,7 @@ class ResultCopies:
         self._source, self._target = source, target
 
     def copy_object(self, name: str, private: bool = False) -> bytes:
-        """Copies an object of a few kilobytes; gives its bytes.
+        """Copies an object that is small enough to be read at once; gives its bytes.
 
         Raises:
             LostError: It is not there any more.

@@ -154,12 +154,13 @@ def prepare_rerun(project: Project, run: str, step: str, part: str | None) -> Re
         )
     results = Results(project.root, project.state)
     inputs = _choose(RunRecords(results, run).inputs(), run, step, part)
+    wrapper = _read_wrapper(step)
     folder = Path(tempfile.mkdtemp(prefix=f"perennial-{step}-"))
     rerun = Rerun(
         folder=folder,
         run=run,
         inputs=inputs,
-        wrapper=_read_wrapper(step),
+        wrapper=wrapper,
         location=str(project.folder),
         name=project.settings.name,
     )
