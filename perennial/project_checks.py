@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 _ONE_LABEL = "A label is one feature: give all of them the same source."
 _TOPOLOGY = "cloud.google.com/gke-tpu-topology"
+_HOST_CHIPS = 8  # of the largest machine type. Source: GKE, "Plan TPUs in GKE"
 
 
 def check_definition(project: Project) -> None:
@@ -117,11 +118,11 @@ def _check_slice(settings: ProjectSettings) -> None:
         return
     sizes = topology.split("x")
     chips = math.prod(map(int, sizes)) if all(size.isdecimal() for size in sizes) else 0
-    if chips != training.accelerators:
+    if chips != training.accelerators or chips > _HOST_CHIPS:
         raise ProjectError(
             f"{SETTINGS_FILE}: kubeflow.training.node_selector: {_TOPOLOGY}",
-            f"must be a slice of one host with all its chips (accelerators: "
-            f"{training.accelerators}), as train.strategy tpu drives one host",
+            f"must be a slice of one host, of at most {_HOST_CHIPS} chips, with all of them "
+            f"(accelerators: {training.accelerators}), as train.strategy tpu drives one host",
             f"{topology}, {chips} chips",
             "Choose a topology of one host, such as 2x4, and set accelerators to its chips.",
         )

@@ -322,6 +322,40 @@ def test_a_judgement_that_could_not_be_made_is_refused_at_once(tmp_path, changes
         check_project(make_project(tmp_path / "digits", **changes))
 
 
+def _on_tpu(folder, topology, chips, strategy="tpu"):
+    selector = {"cloud.google.com/gke-tpu-topology": topology}
+    asked = {"accelerator": "google.com/tpu", "accelerators": chips, "node_selector": selector}
+    return make_project(folder, train={"strategy": strategy}, kubeflow={"training": asked})
+
+
+@pytest.mark.parametrize(
+    "topology, asked, chips",
+    [
+        ("4x4", 4, 16),
+        ("4x4", 16, 16),
+        ("2x4", 4, 8),
+        ("2x2x2", 4, 8),
+        ("0x8", 8, 0),
+        ("2by4", 8, 0),
+    ],
+)
+def test_a_tpu_of_several_hosts_or_with_other_chips_is_refused(tmp_path, topology, asked, chips):
+    with pytest.raises(ProjectError) as refused:
+        check_project(_on_tpu(tmp_path / "digits", topology, asked))
+    message = str(refused.value)
+    assert "kubeflow.training.node_selector: cloud.google.com/gke-tpu-topology" in message
+    assert f"(accelerators: {asked})" in message and f"{topology}, {chips} chips" in message
+
+
+@pytest.mark.parametrize("topology, chips", [("2x4", 8), ("2x2", 4), ("1x1", 1), ("2x2x1", 4)])
+def test_a_tpu_of_one_host_is_taken(tmp_path, topology, chips):
+    check_project(_on_tpu(tmp_path / "digits", topology, chips))
+
+
+def test_the_topology_is_that_of_strategy_tpu_alone(tmp_path):
+    check_project(_on_tpu(tmp_path / "digits", "4x4", 4, strategy="multi_worker"))
+
+
 ROLES = {
     "the label is the key": (
         {"data": {"key": "label"}},
