@@ -22,6 +22,7 @@ from s3fs import S3FileSystem
 from perennial.ledger.events import Ledger
 from perennial.ledger.lease import hold_lease
 from perennial.results.store import Results
+from perennial.storage.objects import ListedObject
 from schemas.records import RunEnded, Training
 from tests.e2e.conftest import PERENNIAL, ROOT, Digits, make_digits, wait_for, workers_of
 from tests.perennial.registry import mlflow_server
@@ -103,6 +104,13 @@ def root(places: dict[str, str], local: Path) -> Iterator[Results]:
         yield Results(f"{places['PERENNIAL_ROOT']}/digits", local)  # the project's name
 
 
+def everything(places: dict[str, str], local: Path) -> list[ListedObject]:
+    """All objects of the root, with their sizes and when they were written."""
+    folders = ("memos", "objects", "packages", "results", "runs", "unfinished")
+    with root(places, local) as results:
+        return [each for folder in folders for each in results.objects.list(folder)]
+
+
 def checkpoints(places: dict[str, str], local: Path) -> list[str]:
     """The checkpoints of unfinished trainings that lie in the root."""
     with root(places, local) as results:
@@ -157,6 +165,20 @@ def test_it_goes_on_from_there(first, second, places, tmp_path):
         ended = RunEnded.model_validate_json(results.objects.read(f"{place}/outcome.json"))
     assert (ended.outcome, ended.report) == (result["outcome"], result["report"])
     assert len(result["warnings"]) == ended.warned + ended.not_compared
+
+
+def test_a_machine_runs_a_task_again_that_another_one_ran(first, places, tmp_path):
+    """It has the inputs from the root, and changes neither that nor the ledger."""
+    ledger = Ledger(places["PERENNIAL_LEDGER_URL"])
+    selections = [start.selection for _, start, _ in ledger.runs()]
+    run_name = next(each.run for each in selections if each.new_spans == ["2026-01-02"])
+    head, before = ledger.head(), everything(places, tmp_path)
+    command = [PERENNIAL, "rerun", first.folder, run_name, "evaluate_model"]
+    environment = {**os.environ, **places, "TMPDIR": str(tmp_path)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("  as in the run\n") == 2
+    assert (ledger.head(), everything(places, tmp_path)) == (head, before)
 
 
 def test_a_run_that_was_killed_on_one_machine_is_finished_by_the_other(
