@@ -9,7 +9,7 @@ import pytest
 
 HEAVY = [
     *("pydantic", "tensorflow", "mlflow", "kfp", "numpy", "sqlalchemy", "rich.console"),
-    *("schemas", "perennial.ledger", "perennial.project"),
+    *("schemas.project", "schemas.records", "perennial.ledger", "perennial.project"),
 ]
 
 
