@@ -54,7 +54,7 @@ def test_an_unknown_name_is_refused() -> None:
     done = generate("nothing")
     assert done.returncode == 2
     assert (
-        "NAME must be one of cli, settings, features, schema, architecture, troubleshooting, one-record. Received: nothing"
+        "NAME must be one of cli, settings, features, schema, architecture, troubleshooting, pipeline, one-record. Received: nothing"
         in done.stderr
     )
 
