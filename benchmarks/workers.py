@@ -52,7 +52,7 @@ CONTENDERS = (ALONE, Contender(1, 2), BOTH)
 
 @dataclass(frozen=True)
 class Prepared:
-    """What training reads: the project, and the folder of its features and starting weights."""
+    """Holds what training reads: the project, and the folder of its features and first weights."""
 
     project: Any
     folder: Path

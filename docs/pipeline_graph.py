@@ -86,7 +86,7 @@ def _inner(task: dict[str, Any], compiled: dict[str, Any]) -> dict[str, Any] | N
 
 
 def _label(task: dict[str, Any]) -> str:
-    """What a group is, in words."""
+    """Says in words what a group is."""
     if "triggerPolicy" in task:
         return CONDITIONS[task["triggerPolicy"]["condition"].split("'")[-2]]
     if "parameterIterator" in task:

@@ -19,7 +19,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from components.train_model.job import Job, JobDescription
+from components.train_model.job import Job
 from components.train_model.train_job import API, FOLLOWER, NODE, TrainJob, count_workers
 from components.train_model.workers import LINES
 from perennial.cluster.kubernetes_api import KubernetesApi, Object
@@ -66,7 +66,8 @@ def train_on_cluster(job: Job, references: References, api: KubernetesApi) -> Tr
     began, restarts = time.monotonic(), 0
     work, count = job.open_work(), count_workers(job.settings.train)
     output = SavedFolder(work.parts, job.output)
-    followed = _FollowedJob(api, _make_train_job(job, work.describe(_describe(job, references))))
+    uri = work.describe(job.describe(references.features, references.weights, None))
+    followed = _FollowedJob(api, _make_train_job(job, uri))
     with _interrupted_by_sigterm(), followed.cancelled_with_step():
         while not _has_output(job, output):
             work.clear_errors(count)
@@ -279,20 +280,6 @@ def _interrupted_by_sigterm() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-def _describe(job: Job, references: References) -> JobDescription:
-    return JobDescription(
-        project=job.project.location,
-        digest=job.digest,
-        instance=job.instance,
-        hyperparameters=job.hyperparameters,
-        features=references.features,
-        weights=references.weights,
-        champion=job.champion,
-        output=None,
-        key=job.key,
-    )
 
 
 def _make_train_job(job: Job, uri: str) -> TrainJob:

@@ -55,6 +55,22 @@ class Job(Record):
         """Opens its checkpoints, in this process: a connection to the root outlives no fork."""
         return Checkpoints(UnfinishedWork(self.project.root, "train_model", self.key))
 
+    def describe(
+        self, features: Reference | Path, weights: Reference | Path | None, output: Path | None
+    ) -> JobDescription:
+        """Makes what workers read of the training, with where they find and leave its files."""
+        return JobDescription(
+            project=self.project.location,
+            digest=self.digest,
+            instance=self.instance,
+            hyperparameters=self.hyperparameters,
+            features=features,
+            weights=weights,
+            champion=self.champion,
+            output=output,
+            key=self.key,
+        )
+
     def open_work(self) -> Work:
         """Opens the work of its workers, in this process."""
         return Work(UnfinishedWork(self.project.root, _WORK, self.key))
@@ -128,7 +144,7 @@ class JobDescription(Record):
 
 @dataclass(frozen=True)
 class Work:
-    """What lies in the root of one training on workers: its description, errors and output.
+    """Keeps in the root what one training on workers needs: its description, errors and output.
 
     Attributes:
         parts: They, as unfinished work: it is removed when the training is published.

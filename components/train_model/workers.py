@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from components.train_model.job import Job, JobDescription
+from components.train_model.job import Job
 from components.train_model.worker import run_worker
 from perennial.errors import TrainingError
 from perennial.processes import die_with_parent, find_free_ports
@@ -25,8 +25,7 @@ from schemas.records import Training
 
 _POLL_SECONDS = 0.1
 _STOP_SECONDS = 10.0
-LINES = 12
-"""How many of the last lines of a worker that died are told."""
+LINES = 12  # the last ones of a worker that died, which are told
 
 
 @dataclass
@@ -49,7 +48,7 @@ def train_on_workers(job: Job) -> Training:
     folder = job.local_folder / "workers"
     folder.mkdir(parents=True, exist_ok=True)
     work, count = job.open_work(), job.settings.train.workers
-    uri = work.describe(_describe(job))
+    uri = work.describe(job.describe(job.features, job.weights, job.output))
     began = time.monotonic()
     restarts = 0
     work.clear_errors(count)
@@ -61,20 +60,6 @@ def train_on_workers(job: Job) -> Training:
         restarts += 1
     seconds = time.monotonic() - began
     return Training.read(job.output).model_copy(update={"restarts": restarts, "seconds": seconds})
-
-
-def _describe(job: Job) -> JobDescription:
-    return JobDescription(
-        project=job.project.location,
-        digest=job.digest,
-        instance=job.instance,
-        hyperparameters=job.hyperparameters,
-        features=job.features,
-        weights=job.weights,
-        champion=job.champion,
-        output=job.output,
-        key=job.key,
-    )
 
 
 def _attempt(job: Job, uri: str, folder: Path) -> _Worker | None:

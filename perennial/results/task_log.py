@@ -25,6 +25,7 @@ from typing import Self
 
 from perennial.errors import PerennialError, describe_error
 from perennial.project import Project
+from perennial.results.run_records import RUNS
 from perennial.results.secret_values import find_secrets, mask_secrets
 from perennial.storage.objects import Objects, open_objects
 
@@ -234,7 +235,7 @@ def read_log(objects: Objects, log: AttemptLog) -> str:
 
 
 def _folder(run: str) -> str:
-    return f"runs/{run}/logs"
+    return f"{RUNS}/{run}/logs"
 
 
 def _flush() -> None:

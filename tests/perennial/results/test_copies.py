@@ -14,11 +14,6 @@ pytestmark = pytest.mark.usefixtures("root")
 
 
 @pytest.fixture
-def results(root, tmp_path) -> Results:
-    return Results(root, tmp_path / "local")
-
-
-@pytest.fixture
 def made(tmp_path):
     folder = tmp_path / "made"
     (folder / "Split-train").mkdir(parents=True)

@@ -12,11 +12,6 @@ pytestmark = pytest.mark.usefixtures("root")
 
 
 @pytest.fixture
-def results(root, tmp_path) -> Results:
-    return Results(root, tmp_path / "local")
-
-
-@pytest.fixture
 def made(tmp_path):
     """A folder that a step made: a file at its top and one deeper, two of them alike."""
     folder = tmp_path / "made"
