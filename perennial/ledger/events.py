@@ -29,12 +29,16 @@ from perennial.ledger.table import (
     StorageError,
 )
 from schemas.records import (
+    ABEnded,
+    ABShareChanged,
+    ABStarted,
     Champion,
     DecisionMade,
     Deployment,
     EventKind,
     LeaseTaken,
     LedgerHead,
+    LoadFailed,
     Record,
     RegistrationBegun,
     RunEnded,
@@ -60,6 +64,10 @@ BODIES: dict[EventKind, type[Record]] = {
     "decision": DecisionMade,
     "deployment": Deployment,
     "run_ended": RunEnded,
+    "ab_started": ABStarted,
+    "ab_share_changed": ABShareChanged,
+    "ab_ended": ABEnded,
+    "load_failed": LoadFailed,
 }
 PATIENCE = 900.0  # seconds: another process may be storing a large model
 NO_EVENTS = LedgerHead(number=0, digest="")

@@ -87,6 +87,14 @@ from schemas.records.models import (
     Tuning,
     WeightDraw,
 )
+from schemas.records.production import (
+    ABEnded,
+    ABOutcome,
+    ABShareChanged,
+    ABStarted,
+    Arm,
+    LoadFailed,
+)
 from schemas.records.storage import (
     HandedFile,
     HandedFiles,
@@ -107,6 +115,11 @@ __all__ = [
     "CHAMPION",
     "OVERALL",
     "SERVING_DISTRIBUTION",
+    "ABEnded",
+    "ABOutcome",
+    "ABShareChanged",
+    "ABStarted",
+    "Arm",
     "Attribution",
     "Calibration",
     "CalibrationBin",
@@ -146,6 +159,7 @@ __all__ = [
     "LeaseTaken",
     "LedgerHead",
     "LeftInRoot",
+    "LoadFailed",
     "Mistake",
     "ModelContract",
     "ModelVersion",

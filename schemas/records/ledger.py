@@ -26,6 +26,10 @@ EventKind = Literal[
     "decision",
     "deployment",
     "run_ended",
+    "ab_started",
+    "ab_share_changed",
+    "ab_ended",
+    "load_failed",
 ]
 
 

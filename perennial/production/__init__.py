@@ -1,0 +1,1 @@
+"""Production: arms, the prediction log, labels that come late, and the A/B test."""
