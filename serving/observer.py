@@ -70,7 +70,7 @@ class NoObserver:
         """Has nothing to end."""
 
 
-def make_observer(project: Project) -> AnswerObserver:  # noqa: ARG001 - the seam of the log
+def make_observer(project: Project) -> AnswerObserver:
     """Gives what learns of the answers of a project's server."""
     return NoObserver()
 

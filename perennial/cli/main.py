@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from perennial.cli import ledger, schedule, schema, spans, warm
+from perennial.cli import ab, ledger, schedule, schema, spans, warm
 from perennial.cli.clean import clean
 from perennial.cli.compare import compare
 from perennial.cli.compile import compile
@@ -81,6 +81,7 @@ def _variable(name: str, value: str) -> Iterator[None]:
 
 for command in COMMANDS:
     app.command()(command)
+app.add_typer(ab.app, name="ab")
 app.add_typer(schedule.app, name="schedule")
 app.add_typer(schema.app, name="schema")
 app.add_typer(spans.app, name="spans")

@@ -234,25 +234,69 @@ class Ledger:
         deployed = [deployment.version for _, deployment in self.deployments()]
         return max((int(number) for number in made + deployed), default=0)
 
-    def deploy(self, deployment: Deployment, run: str | None, fence: int | None = None) -> None:
+    def deploy(
+        self,
+        deployment: Deployment,
+        run: str | None,
+        fence: int | None = None,
+        ended: ABEnded | None = None,
+    ) -> None:
         """Makes a version the champion, if the champion is still the one that it `replaces`.
+
+        A test between arms that is running ends with it, in the same transaction.
+
+        Args:
+            deployment: What is deployed.
+            run: The run that deploys it; None: a person, or a test.
+            fence: The number of that run's lease.
+            ended: How the test ends that decided this, which must be running still; None: no test
+                decided it, and one that is running is stopped.
 
         Raises:
             LeaseLostError: The run that deploys has lost its lease.
-            LedgerError: Another deployment came in between.
+            LedgerError: Another deployment came in between, or the test has ended already.
         """
         current = self.champion()
         number = current.deployment if current else None
         if number != deployment.replaces:
             raise _stale_champion(deployment, current)
+        ending = ended or self._stopped_by(deployment)
+        # The keys let only one of two concurrent deployments replace the same champion, and only
+        # one end a test.
+        events = [NewEvent("deployment", deployment, run, f"deployment-after:{number}", fence)]
+        if ending is not None:
+            events.append(end_of_test(ending))
         try:
-            # The key lets only one of two concurrent deployments replace the same champion.
-            key = f"deployment-after:{number}"
-            self.append(NewEvent("deployment", deployment, run, key, fence))
+            self.append(*events)
         except LedgerError as error:
-            if isinstance(error.__cause__, DuplicateKeyError):
-                raise _stale_champion(deployment, self.champion()) from error
-            raise
+            if not isinstance(error.__cause__, DuplicateKeyError):
+                raise
+            replaced = self.champion()
+            if replaced != current:
+                raise _stale_champion(deployment, replaced) from error
+            if ended is not None:
+                raise _ended_before(ended) from error
+            self.deploy(deployment, run, fence)  # the test alone ended in between
+
+    def running_test(self) -> tuple[Event, ABStarted] | None:
+        """Gives the test between arms that is running; None: there is none.
+
+        One whose champion was replaced is over, also where no event says so.
+        """
+        began, ended = self.newest("ab_started"), self.newest("ab_ended")
+        if began is None or (ended and body_of(ended, ABEnded).test == began.number):
+            return None
+        test, champion = body_of(began, ABStarted), self.champion()
+        if champion is None or champion.deployment != test.champion_deployment:
+            return None
+        return began, test
+
+    def _stopped_by(self, deployment: Deployment) -> ABEnded | None:
+        running = self.running_test()
+        if running is None:
+            return None
+        reason = f"version {deployment.version} was deployed: {deployment.why}"
+        return ABEnded(test=running[0].number, outcome="stopped", reasons=[reason])
 
     def judged_spans(self) -> dict[str, list[SpanVerdict]]:
         """Gives for each span's name every verdict on any of its versions, oldest first."""
@@ -372,6 +416,11 @@ def body_of(event: Event, kind: type[B]) -> B:
     return event.body
 
 
+def end_of_test(ended: ABEnded) -> NewEvent:
+    """Makes the event that ends a test between arms, which only one writer can append."""
+    return NewEvent("ab_ended", ended, key=f"ab-ended:{ended.test}")
+
+
 def started(runs: Sequence[tuple[Event, RunStarted, Event | None]]) -> list[RunStarted]:
     """Lists interrupted or failed runs, oldest first: the next run continues where they stopped."""
     return [
@@ -394,6 +443,15 @@ def _stale_champion(deployment: Deployment, current: Champion | None) -> LedgerE
         if current
         else "nothing serves now",
         "Run again to compare with the version that serves.",
+    )
+
+
+def _ended_before(ended: ABEnded) -> LedgerError:
+    return LedgerError(
+        f"test {ended.test}",
+        "must be running, as it decides what is deployed",
+        "it has ended already",
+        "`perennial history` shows what serves.",
     )
 
 

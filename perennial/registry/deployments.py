@@ -11,11 +11,19 @@ from perennial.ledger.people import person
 from perennial.project import Project
 from perennial.registry.repair import follow_ledger, reconcile
 from perennial.registry.versions import Registry
-from schemas.records import Deployment, ModelVersion
+from schemas.records import ABEnded, Deployment, ModelVersion
 
 
-def promote_version(project: Project, number: str | None, why: str) -> Deployment:
+def promote_version(
+    project: Project, number: str | None, why: str, ended: ABEnded | None = None
+) -> Deployment:
     """Makes a registered version (the newest, when none is named) the champion.
+
+    Args:
+        project: Whose ledger and registry.
+        number: The version.
+        why: Kept in the ledger.
+        ended: How the test between arms ends that decided this; None: one that runs is stopped.
 
     Raises:
         RegistryError: There is no such version, or it serves already.
@@ -38,7 +46,7 @@ def promote_version(project: Project, number: str | None, why: str) -> Deploymen
             "it serves already",
             "Choose another.",
         )
-    return _deploy(project, registry, version, "promote", why)
+    return _deploy(project, registry, version, "promote", why, ended)
 
 
 def roll_back(project: Project, why: str) -> Deployment:
@@ -80,6 +88,7 @@ def _deploy(
     version: ModelVersion,
     action: Literal["promote", "rollback"],
     why: str,
+    ended: ABEnded | None = None,
 ) -> Deployment:
     ledger = Ledger(project.ledger_url)
     with ledger.exclusive():  # `perennial clean` removes no version meanwhile
@@ -93,6 +102,6 @@ def _deploy(
             why=why,
             replaces=champion.deployment if champion else None,
         )
-        ledger.deploy(deployment, run=None)
+        ledger.deploy(deployment, run=None, ended=ended)
     follow_ledger(project, ledger, registry)
     return deployment

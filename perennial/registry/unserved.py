@@ -1,8 +1,8 @@
 """Models in the registry that never served and that nothing needs: what `perennial clean` removes.
 
-A version that ever served stays, as people roll back to it and runs compare with it; so does the
-one that an alias names, the newest among them. What was registered by the run that goes on, or by
-one that was cut short, is about to be deployed or registered again.
+A version that ever served stays, as people roll back to it and runs compare with it; so do those
+that an alias names, the newest among them, and the challenger of a test. What was registered by
+the run that goes on, or by one that was cut short, is about to be deployed or registered again.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def find_unserved(project: Project, ledger: Ledger, before: datetime) -> list[Un
     old = [each for each in registry.candidates() if each.ended < before]
     if not old:
         return []
-    served = _served(ledger)
+    kept = _served(ledger) | _tested(ledger)
     named = set(registry.aliases().values())
     runs = _runs_at_work(ledger)
     versions = {version.mlflow_run: version for version in registry.versions()}
@@ -47,21 +47,21 @@ def find_unserved(project: Project, ledger: Ledger, before: datetime) -> list[Un
     for candidate in sorted(old, key=lambda each: each.ended):
         version = versions.get(candidate.run_id)
         number = version.version if version is not None else ""
-        needed = candidate.digest in served or number in named or number == str(newest)
+        needed = candidate.digest in kept or number in named or number == str(newest)
         if not needed and candidate.of_run not in runs:
             unserved.append(UnservedModel(candidate, version, registry.size(candidate)))
     return unserved
 
 
 def remove_unserved(project: Project, ledger: Ledger, model: UnservedModel) -> bool:
-    """Removes a model, unless a person has promoted it since it was found; tells whether it did.
+    """Removes a model, unless it was promoted or tested since it was found; tells whether it did.
 
     Raises:
         BusyError: Another process changes the registry for very long.
         RegistryError: The registry cannot be reached, or refuses.
     """
     with ledger.exclusive():
-        if model.candidate.digest in _served(ledger):
+        if model.candidate.digest in _served(ledger) | _tested(ledger):
             return False
         Registry(project).remove(model.candidate, model.version)
         return True
@@ -69,6 +69,12 @@ def remove_unserved(project: Project, ledger: Ledger, model: UnservedModel) -> b
 
 def _served(ledger: Ledger) -> set[str]:
     return {deployment.digest for _, deployment in ledger.deployments()}
+
+
+def _tested(ledger: Ledger) -> set[str]:
+    """Gives the version that a test compares with the champion, which servers load."""
+    running = ledger.running_test()
+    return set() if running is None else {running[1].challenger_digest}
 
 
 def _runs_at_work(ledger: Ledger) -> set[str | None]:

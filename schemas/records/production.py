@@ -19,7 +19,7 @@ class ABStarted(Record):
     `champion_deployment` is the ledger number of the champion's deployment: once another version
     is deployed, the test is over. `share` is the challenger's part of the traffic, by the key of
     the request and `salt`. A `shadow` gets a copy of each request, its answers are never returned,
-    and its share is 0. The test ends by itself after `max_days`.
+    and its share is 0. `max_days` is the longest that the test may go on.
     """
 
     champion_deployment: int
