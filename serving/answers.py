@@ -1,21 +1,24 @@
-"""From a request to its answer, in both of KServe's protocols, by one model.
+"""From a request to its answer, in both of KServe's protocols, by whichever model answers it.
 
-Runs in a worker thread: parsing, conversion and the model's call never hold up the event loop.
-Like `serving.protocol`, to be imported inside functions.
+Runs in a worker thread: parsing, conversion and the model's call never hold up the event loop. A
+request is parsed once; each arm then computes its answer by its own contract. Like
+`serving.protocol`, to be imported inside functions.
 """
 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 from kserve import InferOutput, InferRequest, InferResponse
 
 from perennial.errors import InputError
 from perennial.tasks import LATENT
 from schemas.records import ServedTask
-from serving.domains import DomainCheck
+from serving.domains import DomainCheck, Flags
+from serving.features import Array
 from serving.inputs import (
     DATATYPES,
     Tensor,
@@ -26,69 +29,184 @@ from serving.inputs import (
     parse_json,
     wants_latent,
 )
+from serving.keys import Keys, key_text, keys_of_rows, keys_v1, keys_v2, without_key_v1
 from serving.outputs import Output, all_outputs, prediction_outputs, task_outputs
 from serving.runtime import LoadedModel, Predictions
 
 V1Answer = dict[str, Any]
 TensorMetadata = dict[str, Any]
 _OUTSIDE = "outside_domain"
+KEY_HEADER, REQUEST_ID_HEADER = "x-perennial-key", "x-request-id"
+_KEY_PARAMETER = "key"
+_LONGEST_ID = 200  # characters
 
 
-def answer_v1(payload: object, model: LoadedModel, domains: DomainCheck) -> V1Answer:
-    """Answers `{"instances": [...]}`, parsed or as bytes, with `predictions` and `model_version`.
+@dataclass(frozen=True)
+class Computed:
+    """What a model made of a request.
 
-    A prediction of one classification task is `{"class": 1, "probabilities": [0.2, 0.8]}`, of one
-    regression `{"value": 12.5}`; of several tasks it holds that of each by its name: `{"tipped":
-    {...}, "fare": {...}}`. The latent vector stands in it as `latent` when the request has
-    `"parameters": {"latent": true}`. Values outside the schema's domains are told as
-    `outside_domain`.
+    `arrays` are the features as it took them, `outputs` what was asked for, `keys` those of the
+    instances.
+    """
+
+    model: LoadedModel
+    arrays: Mapping[str, Array]
+    outputs: Predictions
+    asked: Sequence[Output]
+    flags: Flags
+    keys: Keys
+
+
+class ArmRequest(Protocol):
+    """A request that was parsed, and that any arm may compute the answer to.
+
+    Attributes:
+        request_id: By the client, or drawn at random.
+        split_key: What decides on the arm: the key of the first instance, the key that was given
+            with the request, or else its id.
+    """
+
+    request_id: str
+    split_key: str
+
+    def compute(self, model: LoadedModel, domains: DomainCheck) -> Computed:
+        """Computes the answer by a model.
+
+        Raises:
+            InputError: The request does not fit the model.
+        """
+
+    def render(self, computed: Computed, arm: str) -> Any:
+        """Gives the answer in the form of the request's protocol."""
+
+
+class V1Request:
+    """A request `{"instances": [...]}`.
+
+    Args:
+        payload: Parsed, or as bytes.
+        key: The feature that keys an instance; None: there is none.
+        headers: Of the request, their names in lower case.
 
     Raises:
-        InputError: The payload does not fit the model.
+        InputError: It is malformed for every model.
     """
-    parsed = parse_json(payload) if isinstance(payload, bytes) else payload
-    check_keys(parsed)
-    names = [output.name for output in prediction_outputs(model.contract)]
-    if wants_latent(parsed):
-        names.append(_require_latent(model))
-    arrays = from_v1(parsed, model.features, model.contract.missing)
-    flags = domains.check(arrays, model.features)
-    outputs = model.predict(arrays, names)
-    predictions = _predictions(outputs, model)
-    if LATENT in outputs:
-        pairs = zip(predictions, outputs[LATENT].tolist(), strict=True)
-        predictions = [prediction | {LATENT: latent} for prediction, latent in pairs]
-    answer: V1Answer = {"predictions": predictions, "model_version": model.version}
-    return answer | {_OUTSIDE: flags.as_json()} if flags else answer
+
+    def __init__(
+        self, payload: object, key: str | None, headers: Mapping[str, str] | None = None
+    ) -> None:
+        headers = headers or {}
+        parsed = parse_json(payload) if isinstance(payload, bytes) else payload
+        check_keys(parsed)
+        self._parsed, self._key = parsed, key
+        self._keys = [] if key is None else keys_v1(parsed, key)
+        self._given = headers.get(KEY_HEADER) or None
+        self.request_id = headers.get(REQUEST_ID_HEADER, "")[:_LONGEST_ID] or str(uuid.uuid4())
+        self.split_key = _first(self._keys) or self._given or self.request_id
+
+    def compute(self, model: LoadedModel, domains: DomainCheck) -> Computed:
+        """Computes the predictions; the latent vectors where the request asks for them.
+
+        Raises:
+            InputError: The request does not fit the model.
+        """
+        asked = prediction_outputs(model.contract)
+        if wants_latent(self._parsed):
+            asked = [*asked, _require_latent(model)]
+        arrays = from_v1(self._instances(model), model.features, model.contract.missing)
+        flags = domains.check(arrays, model.features)
+        keys = keys_of_rows(self._keys, self._given, _rows(arrays))
+        outputs = model.predict(arrays, [output.name for output in asked])
+        return Computed(model, arrays, outputs, asked, flags, keys)
+
+    def render(self, computed: Computed, arm: str) -> V1Answer:
+        """Gives `predictions` and `model_version`.
+
+        A prediction of one classification task is `{"class": 1, "probabilities": [0.2, 0.8]}`, of
+        one regression `{"value": 12.5}`; of several tasks it holds that of each by its name:
+        `{"tipped": {...}, "fare": {...}}`. The latent vector stands in it as `latent` when the
+        request has `"parameters": {"latent": true}`. Values outside the schema's domains are told
+        as `outside_domain`.
+        """
+        model, outputs = computed.model, computed.outputs
+        predictions = _predictions(outputs, model)
+        if LATENT in outputs:
+            pairs = zip(predictions, outputs[LATENT].tolist(), strict=True)
+            predictions = [prediction | {LATENT: latent} for prediction, latent in pairs]
+        answer: V1Answer = {"predictions": predictions, "model_version": model.version}
+        return answer | {_OUTSIDE: computed.flags.as_json()} if computed.flags else answer
+
+    def _instances(self, model: LoadedModel) -> object:
+        """Leaves the keys out where they are no feature of the model."""
+        if self._key is None or not any(self._keys) or _takes(model, self._key):
+            return self._parsed
+        return without_key_v1(self._parsed, self._key)
 
 
-def answer_v2(request: InferRequest, model: LoadedModel, domains: DomainCheck) -> InferResponse:
-    """Answers a request of the Open Inference Protocol: the outputs that it asks for, or all.
+class V2Request:
+    """A request of the Open Inference Protocol, over REST or gRPC.
 
-    Outputs are `class`, `probabilities` and `value`, behind the task's name where there are several
-    tasks (`fare_value`). `latent` is given only when it is asked for. Values outside the schema's
-    domains are told in the parameter `outside_domain`.
-
-    Raises:
-        InputError: The request does not fit the model.
+    Args:
+        request: As KServe decoded it.
+        key: The feature that keys an instance; None: there is none.
+        headers: Of the request, their names in lower case.
     """
-    known = {output.name: output for output in all_outputs(model.contract)}
-    asked = [output.name for output in request.request_outputs or []]
-    check_outputs(asked, list(known))
-    requested = [known[name] for name in dict.fromkeys(asked)] or prediction_outputs(model.contract)
-    tensors = [Tensor(item.name, item.shape, item.datatype, item.data) for item in request.inputs]
-    arrays = from_v2(tensors, model.features, model.contract.missing)
-    flags = domains.check(arrays, model.features)
-    outputs = model.predict(arrays, [output.name for output in requested])
-    return InferResponse(
-        response_id=request.id or str(uuid.uuid4()),
-        model_name=model.name,
-        model_version=model.version,
-        infer_outputs=_infer_outputs(outputs, requested),
-        parameters={_OUTSIDE: flags.as_text()} if flags else None,
-        use_binary_outputs=request.use_binary_outputs,
-        requested_outputs=request.request_outputs,
-    )
+
+    def __init__(
+        self, request: InferRequest, key: str | None, headers: Mapping[str, str] | None = None
+    ) -> None:
+        self._request, self._key = request, key
+        self._tensors = [
+            Tensor(item.name, item.shape, item.datatype, item.data) for item in request.inputs
+        ]
+        self._keys = [] if key is None else keys_v2(self._tensors, key)
+        given = key_text((request.parameters or {}).get(_KEY_PARAMETER))
+        self._given = given or (headers or {}).get(KEY_HEADER) or None
+        self.request_id = request.id or str(uuid.uuid4())
+        self.split_key = _first(self._keys) or self._given or self.request_id
+
+    def compute(self, model: LoadedModel, domains: DomainCheck) -> Computed:
+        """Computes the outputs that the request asks for, or all but the latent vector.
+
+        Raises:
+            InputError: The request does not fit the model.
+        """
+        known = {output.name: output for output in all_outputs(model.contract)}
+        names = [output.name for output in self._request.request_outputs or []]
+        check_outputs(names, list(known))
+        asked = [known[name] for name in dict.fromkeys(names)] or prediction_outputs(model.contract)
+        arrays = from_v2(self._inputs(model), model.features, model.contract.missing)
+        flags = domains.check(arrays, model.features)
+        keys = keys_of_rows(self._keys, self._given, _rows(arrays))
+        outputs = model.predict(arrays, [output.name for output in asked])
+        return Computed(model, arrays, outputs, asked, flags, keys)
+
+    def render(self, computed: Computed, arm: str) -> InferResponse:
+        """Gives the outputs, with the arm and the contract's digest as parameters.
+
+        Outputs are `class`, `probabilities` and `value`, behind the task's name where there are
+        several tasks (`fare_value`). Values outside the schema's domains are told in the parameter
+        `outside_domain`.
+        """
+        model = computed.model
+        parameters = {"arm": arm, "contract": model.contract_digest}
+        if computed.flags:
+            parameters[_OUTSIDE] = computed.flags.as_text()
+        return InferResponse(
+            response_id=self.request_id,
+            model_name=model.name,
+            model_version=model.version,
+            infer_outputs=_infer_outputs(computed.outputs, computed.asked),
+            parameters=parameters,
+            use_binary_outputs=self._request.use_binary_outputs,
+            requested_outputs=self._request.request_outputs,
+        )
+
+    def _inputs(self, model: LoadedModel) -> list[Tensor]:
+        """Leaves the keys out where they are no feature of the model."""
+        if self._key is None or not self._keys or _takes(model, self._key):
+            return self._tensors
+        return [tensor for tensor in self._tensors if tensor.name != self._key]
 
 
 def input_metadata(model: LoadedModel) -> list[TensorMetadata]:
@@ -135,7 +253,7 @@ def _task_rows(outputs: Predictions, model: LoadedModel, task: ServedTask) -> li
     return [dict(zip(parts, row, strict=True)) for row in zip(*parts.values(), strict=True)]
 
 
-def _require_latent(model: LoadedModel) -> str:
+def _require_latent(model: LoadedModel) -> Output:
     if model.contract.latent is None:
         where, remedy = (
             f"parameters.{LATENT}",
@@ -144,7 +262,19 @@ def _require_latent(model: LoadedModel) -> str:
         raise InputError(
             where, "must be false, as the model gives no latent vector", "true", remedy
         )
-    return LATENT
+    return Output(LATENT, "float32", model.contract.latent)
+
+
+def _first(keys: Keys) -> str | None:
+    return keys[0] if keys else None
+
+
+def _takes(model: LoadedModel, name: str) -> bool:
+    return any(feature.name == name for feature in model.features)
+
+
+def _rows(arrays: Mapping[str, Array]) -> int:
+    return len(next(iter(arrays.values())))
 
 
 def _infer_outputs(values: Predictions, outputs: Sequence[Output]) -> list[InferOutput]:

@@ -1,48 +1,47 @@
-"""Following the ledger: the server always serves the newest deployment that can be loaded.
+"""Following the ledger: the server answers with the arms that it names, as far as they load.
 
-What to do is decided by pure functions; a thread does it. Whatever fails, the model that serves
-goes on serving.
+What to do is decided by pure functions; a thread does it. A version is loaded and warmed up before
+it takes any traffic. Whatever fails, what serves goes on serving.
 """
 
 from __future__ import annotations
 
+import gc
 import logging
+import os
+import platform
+import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Literal
 
 from perennial.errors import IntegrityError, PerennialError, ServingError
-from perennial.ledger.events import Ledger
+from perennial.ledger.events import Ledger, NewEvent
+from perennial.production.arms import Arms, Challenger, find_arms
 from perennial.project import Project
 from perennial.registry.versions import Registry
-from schemas.records import Champion
+from schemas.records import Arm, Champion, LoadFailed
 from serving.runtime import LoadedModel, load_model
+from serving.slot import ArmFailure, LiveArms, LiveTest, Slot
 
-LONGEST_WAIT = 60.0  # seconds between attempts to load a deployment that failed before
+LONGEST_WAIT = 60.0  # seconds between attempts to load a version that failed before
+# How long a thread that loads keeps Python's lock while requests wait for it, in seconds; Python's
+# own 5 ms, several times a request, would show in every answer.
+_TURN = 0.0005
 
 logger = logging.getLogger("perennial.serving")
-Loader = Callable[[Champion], LoadedModel]
-
-
-class Slot:
-    """Holds the model that serves.
-
-    Replacing it is one assignment, which Python makes atomic: a request reads the reference once
-    and keeps that model until it is answered.
-    """
-
-    def __init__(self, model: LoadedModel) -> None:
-        self.model = model
-        self.failed_loads = 0
-        self.failed_reads = 0
+Place = Literal["champion", "test"]
+Loader = Callable[[Champion | Challenger], LoadedModel]
 
 
 @dataclass(frozen=True)
 class Failure:
-    """A deployment that could not be loaded; `retry_at` is in monotonic seconds."""
+    """A deployment or test that could not be loaded; `retry_at` is in monotonic seconds."""
 
-    deployment: int
+    number: int
     attempts: int
     retry_at: float
 
@@ -52,41 +51,43 @@ def should_load(
 ) -> bool:
     """Tells whether the deployment that the ledger names is to be loaded now.
 
-    Without a champion (a ledger that was emptied) the model that serves stays. A deployment that
-    failed waits for its next attempt; a newer one is tried at once.
+    Without a champion (a ledger that was emptied) the model that serves stays.
     """
-    if champion is None or (champion.version, champion.digest) == (model.version, model.digest):
+    if champion is None or _is(model, champion):
         return False
-    return failure is None or failure.deployment != champion.deployment or now >= failure.retry_at
+    return may_try(champion.deployment, failure, now)
 
 
-def after_failure(
-    champion: Champion, failure: Failure | None, now: float, poll_seconds: float
-) -> Failure:
+def may_try(number: int, failure: Failure | None, now: float) -> bool:
+    """Tells whether to load what failed before; a newer deployment or test is tried at once."""
+    return failure is None or failure.number != number or now >= failure.retry_at
+
+
+def after_failure(number: int, failure: Failure | None, now: float, poll_seconds: float) -> Failure:
     """Counts a failed attempt; the wait doubles from `poll_seconds` up to `LONGEST_WAIT`."""
-    again = failure is not None and failure.deployment == champion.deployment
+    again = failure is not None and failure.number == number
     attempts = failure.attempts + 1 if failure and again else 1
     wait = min(poll_seconds * 2.0 ** min(attempts, 16), LONGEST_WAIT)
-    return Failure(champion.deployment, attempts, now + wait)
+    return Failure(number, attempts, now + wait)
 
 
 def registry_loader(project: Project) -> Loader:
-    """Gives the function that fetches a deployment from the registry and loads it.
+    """Gives the function that fetches a version from the registry and loads it.
 
     Raises:
         RegistryError: The registry cannot be reached.
     """
     registry = Registry(project)
 
-    def load(champion: Champion) -> LoadedModel:
-        version = registry.version(champion.version)
-        if not version.digest or version.digest != champion.digest:
-            where = f"version {champion.version} in the registry"
-            expected = f"must have the digest {champion.digest} that was deployed"
+    def load(named: Champion | Challenger) -> LoadedModel:
+        version = registry.version(named.version)
+        if not version.digest or version.digest != named.digest:
+            where = f"version {named.version} in the registry"
+            expected = f"must have the digest {named.digest} that was deployed"
             raise IntegrityError(
                 where, expected, version.digest or "none", "Deploy a version that was not changed."
             )
-        return load_model(registry.name, version.version, registry.fetch(version), champion.digest)
+        return load_model(registry.name, version.version, registry.fetch(version), named.digest)
 
     return load
 
@@ -109,19 +110,21 @@ def first_champion(ledger: Ledger, project: Project) -> Champion:
 
 
 class Follower:
-    """Polls the ledger and puts each new deployment into the slot.
+    """Polls the ledger and puts into the slot what it names.
 
     Args:
-        ledger: Where deployments are read.
-        load: Makes a deployment a model in memory.
-        slot: Where the server takes its model from.
+        ledger: Where deployments and tests are read, and failures recorded.
+        load: Makes a version a model in memory.
+        slot: Where the server takes its models from.
         poll_seconds: How often the ledger is read.
     """
 
     def __init__(self, ledger: Ledger, load: Loader, slot: Slot, poll_seconds: float) -> None:
         self._ledger, self._load, self._slot, self._poll_seconds = ledger, load, slot, poll_seconds
-        self._failure: Failure | None = None
+        self._server = f"{platform.node()}:{os.getpid()}"
+        self._failures: dict[Place, Failure] = {}
         self._readable = True
+        self._writable = True
         self._stopping = threading.Event()
         # A daemon: a load that hangs does not keep the process from ending.
         self._thread = threading.Thread(target=self._follow, name="ledger-follower", daemon=True)
@@ -136,38 +139,82 @@ class Follower:
         self._thread.join(timeout=5)
 
     def poll(self) -> None:
-        """Reads the ledger once and loads what is new. Never raises."""
+        """Reads the ledger once, and loads what is new. Never raises."""
         try:
-            champion = self._ledger.champion()
+            arms = find_arms(self._ledger)
         except Exception as error:
             self._note_unreadable(error)
             return
         if not self._readable:
             self._readable = True
             logger.info("the ledger is readable again")
-        if champion and should_load(champion, self._slot.model, self._failure, time.monotonic()):
-            self._replace(champion)
+        if arms is not None:
+            self._follow_champion(arms.champion)
+            self._follow_test(arms)
+        self._record_failures()
 
     def _follow(self) -> None:
         while not self._stopping.is_set():
             self.poll()
             self._stopping.wait(self._poll_seconds)
 
-    def _replace(self, champion: Champion) -> None:
-        began = time.monotonic()
-        try:
-            self._slot.model = self._load(champion)
-        except Exception as error:
-            self._note_failed_load(champion, error)
+    def _follow_champion(self, champion: Champion) -> None:
+        live = self._slot.arms
+        failure = self._failures.get("champion")
+        if not should_load(champion, live.champion, failure, time.monotonic()):
             return
-        self._failure = None
-        seconds = time.monotonic() - began
-        logger.info(
-            "version %s serves now (deployment %s, %.1f s)",
-            champion.version,
-            champion.deployment,
-            seconds,
-        )
+        began = time.monotonic()
+        tested = live.test.model if live.test else None
+        if tested is not None and _is(tested, champion):
+            model: LoadedModel | None = tested  # the challenger was promoted
+        else:
+            model = self._try_to_load("champion", champion.deployment, "champion", champion)
+        if model is not None:
+            self._slot.arms = LiveArms(model)
+            logger.info(
+                "version %s serves now (deployment %s, %.1f s)",
+                champion.version,
+                champion.deployment,
+                time.monotonic() - began,
+            )
+
+    def _follow_test(self, arms: Arms) -> None:
+        live, challenger = self._slot.arms, arms.challenger
+        if challenger is None or not _is(live.champion, arms.champion):
+            if live.test is not None:
+                self._slot.set_test(None)
+                logger.info("test %s has ended", live.test.challenger.test)
+            return
+        model: LoadedModel | None = None
+        if live.test is not None and live.test.challenger.test == challenger.test:
+            model = live.test.model
+        if model is None and may_try(challenger.test, self._failures.get("test"), time.monotonic()):
+            model = self._try_to_load("test", challenger.test, challenger.arm, challenger)
+        test = LiveTest(challenger, model)
+        if test == live.test:
+            return
+        self._slot.set_test(test)
+        if model is not None:
+            logger.info(
+                "version %s is the %s now, with a share of %s (test %s)",
+                challenger.version,
+                challenger.arm,
+                challenger.share,
+                challenger.test,
+            )
+
+    def _try_to_load(
+        self, place: Place, number: int, arm: Arm, named: Champion | Challenger
+    ) -> LoadedModel | None:
+        """Loads a version aside; None: that failed, and the failure is noted."""
+        try:
+            with _in_short_turns():
+                model = self._load(named)
+        except Exception as error:
+            self._note_failed_load(place, number, arm, named, error)
+            return None
+        self._failures.pop(place, None)
+        return model
 
     def _note_unreadable(self, error: Exception) -> None:
         self._slot.failed_reads += 1
@@ -177,24 +224,83 @@ class Follower:
             logger.error(
                 "version %s keeps serving, as the ledger fails: %s",
                 self._slot.model.version,
-                _in_one_line(error),
+                in_one_line(error),
             )
 
-    def _note_failed_load(self, champion: Champion, error: Exception) -> None:
+    def _note_failed_load(
+        self,
+        place: Place,
+        number: int,
+        arm: Arm,
+        named: Champion | Challenger,
+        error: Exception,
+    ) -> None:
         self._slot.failed_loads += 1
-        now = time.monotonic()
-        self._failure = after_failure(champion, self._failure, now, self._poll_seconds)
+        now, reason = time.monotonic(), in_one_line(error)
+        failure = after_failure(number, self._failures.get(place), now, self._poll_seconds)
+        self._failures[place] = failure
+        self._slot.failures.append(ArmFailure(arm, number, named.version, named.digest, reason))
         logger.error(
-            "version %s (deployment %s) cannot be loaded, version %s keeps serving; next attempt "
-            "in %.0f s: %s",
-            champion.version,
-            champion.deployment,
+            "version %s (%s %s) cannot be loaded, version %s keeps serving; next attempt in "
+            "%.0f s: %s",
+            named.version,
+            "deployment" if place == "champion" else "test",
+            number,
             self._slot.model.version,
-            self._failure.retry_at - now,
-            _in_one_line(error),
+            failure.retry_at - now,
+            reason,
         )
 
+    def _record_failures(self) -> None:
+        """Records in the ledger, once for each server and deployment or test, what failed."""
+        failures = self._slot.failures
+        while failures:
+            failure = failures[0]
+            body = LoadFailed(
+                version=failure.version,
+                digest=failure.digest,
+                arm=failure.arm,
+                reason=failure.reason,
+                server=self._server,
+            )
+            key = f"load-failed:{self._server}:{failure.arm}:{failure.number}"
+            try:
+                self._ledger.append_once(NewEvent("load_failed", body, key=key))
+            except Exception as error:
+                if self._writable:
+                    self._writable = False
+                    logger.error("the ledger takes no failures: %s", in_one_line(error))
+                return
+            self._writable = True
+            failures.popleft()
 
-def _in_one_line(error: Exception) -> str:
+
+def in_one_line(error: Exception) -> str:
+    """Gives the message of an error in one line."""
     text = " ".join(str(error).split())
     return text if isinstance(error, PerennialError) else f"{type(error).__name__}: {text[:300]}"
+
+
+def freeze_memory() -> None:
+    """Leaves what was imported out of all later searches for garbage.
+
+    TensorFlow and KServe make some hundred thousand objects that stay. Each search would look at
+    all of them, and answers would wait for it; loading a model makes several.
+    """
+    gc.collect()
+    gc.freeze()
+
+
+def _is(model: LoadedModel, named: Champion | Challenger) -> bool:
+    return (named.version, named.digest) == (model.version, model.digest)
+
+
+@contextmanager
+def _in_short_turns() -> Iterator[None]:
+    """Makes threads take turns often, so that requests do not wait for the one that loads."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(_TURN)
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(before)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import socket
 import struct
+import time
 from collections.abc import Iterator
 from concurrent import futures
 from contextlib import contextmanager
@@ -27,10 +28,9 @@ from kserve.protocol.grpc.grpc_predict_v2_pb2_grpc import (
 from kserve.protocol.infer_type import RequestedOutput, get_content
 
 from perennial.errors import InputError, ServingError
-from serving.answers import answer_v2, input_metadata, output_metadata
-from serving.domains import DomainCheck
-from serving.follower import Slot
+from serving.answers import ArmRequest, V2Request, input_metadata, output_metadata
 from serving.protocol import GRACE_SECONDS, LOAD, UNLOAD, binary_values, refuse_repository
+from serving.router import Router
 from serving.runtime import LoadedModel
 
 _THREADS = 16
@@ -43,11 +43,11 @@ _OPTIONS = [
 
 
 class InferenceService(GRPCInferenceServiceServicer):  # type: ignore[misc]
-    """KServe's service, which answers with whatever model is in the slot when a request comes."""
+    """KServe's service, which answers with the arm that the router chooses."""
 
-    def __init__(self, slot: Slot, domains: DomainCheck, data_plane: DataPlane) -> None:
-        self._slot = slot
-        self._domains = domains
+    def __init__(self, router: Router, key: str | None, data_plane: DataPlane) -> None:
+        self._router = router
+        self._key = key
         self._data_plane = data_plane
 
     def ServerLive(self, _request: Any, _context: Any) -> Any:
@@ -81,11 +81,17 @@ class InferenceService(GRPCInferenceServiceServicer):  # type: ignore[misc]
 
     def ModelInfer(self, request: Any, context: Any) -> Any:
         """Answers one request; one that does not fit the model is INVALID_ARGUMENT."""
+        began = time.perf_counter()
+
+        def parse() -> ArmRequest:
+            metadata = dict(context.invocation_metadata())
+            return V2Request(_decode(request), self._key, metadata)
+
         with _statuses(context):
             model = self._model(request.model_name, request.model_version)
             with PREDICT_HIST_TIME.labels(**get_labels(model.name)).time():
-                answer = answer_v2(_decode(request), model, self._domains)
-            return _encode(answer, binary=bool(request.raw_input_contents))
+                reply = self._router.answer(parse, began)
+            return _encode(reply.answer, binary=bool(request.raw_input_contents))
 
     def RepositoryModelLoad(self, request: Any, context: Any) -> Any:
         """Refuses: the model follows the ledger."""
@@ -104,7 +110,7 @@ class InferenceService(GRPCInferenceServiceServicer):  # type: ignore[misc]
             ModelNotFound: It has another name.
             InputError: It is another version.
         """
-        model = self._slot.model
+        model = self._router.slot.model
         if name != model.name:
             raise ModelNotFound(name)
         if version not in ("", model.version):
@@ -175,7 +181,22 @@ def _decode(request: Any) -> InferRequest:
         values = _raw_values(place, tensor, raw[number]) if raw else _contents(tensor)
         inputs.append(InferInput(tensor.name, list(tensor.shape), tensor.datatype, values))
     outputs = [RequestedOutput(output.name) for output in request.outputs]
-    return InferRequest(request.model_name, inputs, request.id, request_outputs=outputs)
+    return InferRequest(
+        request.model_name,
+        inputs,
+        request.id,
+        parameters=_parameters(request),
+        request_outputs=outputs,
+    )
+
+
+def _parameters(request: Any) -> dict[str, Any]:
+    """Gives the parameters of a request, as REST has them."""
+    return {
+        name: getattr(value, value.WhichOneof("parameter_choice"))
+        for name, value in request.parameters.items()
+        if value.WhichOneof("parameter_choice")
+    }
 
 
 def _raw_values(place: str, tensor: Any, raw: bytes) -> list[Any]:

@@ -32,16 +32,21 @@ class Answered:
     Attributes:
         request_id: The same for all arms that answered the request.
         arm: Which one answered; answers of `shadow` were never returned.
+        assigned: The arm that the split gave the request; another one than `arm` where the
+            champion answered for a challenger that could not.
+        test: The test that was running, by the number of its `ab_started`; None: there was none.
         model: The version, with its contract.
         features: What the model took, defaults filled in: one array [n, ...] for each feature.
         predictions: What it gave: one array [n, ...] for each output that was computed.
         keys: The key of each instance, by which traffic is split; None: it has none.
         time: When the request came, UTC.
-        latency_ms: From then until its answer was computed.
+        latency_ms: From then until its answer was computed; of a shadow, its own computing alone.
     """
 
     request_id: str
     arm: Arm
+    assigned: Arm
+    test: int | None
     model: LoadedModel
     features: Mapping[str, Array]
     predictions: Predictions

@@ -10,6 +10,7 @@ import asyncio
 import logging
 import socket
 import struct
+import time
 import warnings
 from collections.abc import Mapping
 from typing import Any
@@ -31,10 +32,16 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from perennial.errors import InputError
-from serving.answers import V1Answer, answer_v1, answer_v2, input_metadata, output_metadata
-from serving.domains import DomainCheck
-from serving.follower import Slot
+from serving.answers import (
+    ArmRequest,
+    V1Answer,
+    V1Request,
+    V2Request,
+    input_metadata,
+    output_metadata,
+)
 from serving.inputs import parse_json, show_name
+from serving.router import Router
 
 GRACE_SECONDS = 20  # for requests in flight when the server is told to stop
 JSON_LENGTH_HEADER = "inference-header-content-length"
@@ -46,12 +53,12 @@ _COMMANDS = {LOAD: "promote", UNLOAD: "rollback"}
 
 
 class SlotModel(Model):  # type: ignore[misc]
-    """KServe's model that answers with whatever model is in the slot when the request comes."""
+    """KServe's model that answers with the arm that the router chooses when the request comes."""
 
-    def __init__(self, slot: Slot, domains: DomainCheck) -> None:
-        super().__init__(slot.model.name, return_response_headers=True)
-        self._slot = slot
-        self._domains = domains
+    def __init__(self, router: Router, key: str | None) -> None:
+        super().__init__(router.slot.model.name, return_response_headers=True)
+        self._router = router
+        self._key = key
         self.ready = True
 
     def validate(self, payload: object) -> object:
@@ -69,23 +76,29 @@ class SlotModel(Model):  # type: ignore[misc]
         Raises:
             InvalidInput: The request does not fit the model; KServe answers HTTP 400.
         """
-        model = self._slot.model
-        answer = answer_v2 if isinstance(payload, InferRequest) else answer_v1
+        began = time.perf_counter()
+
+        def parse() -> ArmRequest:
+            if isinstance(payload, InferRequest):
+                return V2Request(payload, self._key, headers)
+            return V1Request(payload, self._key, headers)
+
         try:
-            result = await asyncio.to_thread(answer, payload, model, self._domains)
+            reply = await asyncio.to_thread(self._router.answer, parse, began)
         except InputError as error:
             raise InvalidInput(str(error)) from None
         if response_headers is not None:
-            response_headers["x-model-version"] = model.version
-        return result
+            response_headers.update(reply.headers())
+        answer: V1Answer | InferResponse = reply.answer
+        return answer
 
     def get_input_types(self) -> list[dict[str, Any]]:
         """Describes the features, for the protocol's model metadata."""
-        return input_metadata(self._slot.model)
+        return input_metadata(self._router.slot.model)
 
     def get_output_types(self) -> list[dict[str, Any]]:
         """Describes the outputs, for the protocol's model metadata."""
-        return output_metadata(self._slot.model)
+        return output_metadata(self._router.slot.model)
 
 
 class StrictDataPlane(DataPlane):  # type: ignore[misc]

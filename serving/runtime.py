@@ -6,8 +6,10 @@ is loaded. The model's contract, in the same folder, names what it takes and giv
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +21,8 @@ from schemas.records import ModelContract
 from serving.features import DTYPES, TEXT, Array, Feature, to_array
 from serving.outputs import all_outputs
 
+# Rows of the requests that warm a model up: TensorFlow prepares some of its work by their size.
+_WARM_ROWS = (1, 2, 16)
 _RETRAIN = "Train a version with `perennial run`, and deploy that one."
 
 Predictions = Mapping[str, Array]
@@ -39,6 +43,11 @@ class LoadedModel:
     def contract(self) -> ModelContract:
         """Gives the contract: what the model takes and gives."""
         return self.served.contract
+
+    @cached_property
+    def contract_digest(self) -> str:
+        """Gives the SHA-256 of the contract, which each answer carries."""
+        return hashlib.sha256(self.contract.model_dump_json().encode()).hexdigest()
 
     def predict(self, arrays: Mapping[str, Array], outputs: Sequence[str]) -> Predictions:
         """Calls the model.
@@ -73,7 +82,7 @@ class LoadedModel:
 
 
 def load_model(name: str, version: str, folder: Path, digest: str) -> LoadedModel:
-    """Loads a SavedModel and answers one request with it, so that the first client does not wait.
+    """Loads a SavedModel and answers requests of several sizes, so that no first client waits.
 
     Raises:
         IntegrityError: The folder has another digest, or holds more than a SavedModel and weights.
@@ -128,7 +137,7 @@ def _describe(dtype: str, shape: Sequence[int | None]) -> str:
 
 
 def _warm_up(served: ServedModel, features: Sequence[Feature]) -> None:
-    """Answers one request of defaults, zeros and empty strings, and checks the outputs' form.
+    """Answers requests of defaults, zeros and empty strings, and checks the outputs' form.
 
     A model may refuse such values, as one of images refuses an empty string: then the form is what
     its signature says.
@@ -136,7 +145,10 @@ def _warm_up(served: ServedModel, features: Sequence[Feature]) -> None:
     import tensorflow as tf
 
     try:
-        answer = served.serve({feature.name: _blank(feature) for feature in features})
+        blank = {feature.name: _blank(feature) for feature in features}
+        answer = served.serve(blank)
+        for rows in _WARM_ROWS:
+            served.serve({name: np.repeat(value, rows, axis=0) for name, value in blank.items()})
         given = {name: (tensor.dtype.name, tuple(tensor.shape)) for name, tensor in answer.items()}
     except (tf.errors.InvalidArgumentError, tf.errors.OutOfRangeError):
         specs = served.signature(SERVING_SIGNATURE).structured_outputs

@@ -18,9 +18,11 @@ from perennial.ledger.events import Ledger
 from perennial.project import Project
 from perennial.tfx_compat import prepare_process
 from serving.domains import DomainCheck
-from serving.follower import Follower, Slot, first_champion, registry_loader
-from serving.metrics import SlotCollector
+from serving.follower import Follower, first_champion, freeze_memory, registry_loader
+from serving.metrics import ArmMetrics, SlotCollector
+from serving.observer import NoObserver, ObserverQueue, make_observer
 from serving.runtime import load_model
+from serving.slot import Slot
 
 LOOPBACK = "127.0.0.1"
 
@@ -37,6 +39,16 @@ HTTP = PortNames("--port", "serving.port")
 GRPC = PortNames("--grpc-port", "serving.grpc_port")
 
 logger = logging.getLogger("perennial.serving")
+
+
+@dataclass(frozen=True)
+class Answering:
+    """What answers, what it refuses, what learns of it, and the feature that keys an instance."""
+
+    slot: Slot
+    domains: DomainCheck
+    observers: ObserverQueue
+    key: str | None = None
 
 
 def serve(
@@ -69,13 +81,20 @@ def serve(
         reserved = None if grpc_port is None else stack.enter_context(_bound(host, grpc_port, GRPC))
         champion = first_champion(ledger, project)
         load = registry_loader(project)
+        _import_all()
         slot = Slot(load(champion))
         follower = Follower(ledger, load, slot, settings.poll_seconds)
+        follower.poll()  # a test that is running takes its traffic from the first request
         follower.start()
+        observers = ObserverQueue(make_observer(project))
         try:
-            _run(slot, listener, DomainCheck(settings.outside_domain), reserved)
+            answering = Answering(
+                slot, DomainCheck(settings.outside_domain), observers, project.settings.data.key
+            )
+            _run(answering, listener, reserved)
         finally:
             follower.stop()
+            observers.close()
 
 
 def serve_folder(
@@ -97,25 +116,27 @@ def serve_folder(
     """
     _log_to_stderr()
     with _bound(host, port) as listener:
-        _run(Slot(load_model(name, version, saved_model, digest)), listener, DomainCheck())
+        slot = Slot(load_model(name, version, saved_model, digest))
+        _run(Answering(slot, DomainCheck(), ObserverQueue(NoObserver())), listener)
 
 
 def _run(
-    slot: Slot,
-    listener: socket.socket,
-    domains: DomainCheck,
-    reserved: socket.socket | None = None,
+    answering: Answering, listener: socket.socket, reserved: socket.socket | None = None
 ) -> None:
-    """Answers requests with the model in the slot, until a signal.
+    """Answers requests with the models in the slot, until a signal.
 
     `reserved` holds the address of gRPC; None: there is none.
     """
     with _no_arguments():
         from serving.protocol import LoopbackModelServer, SlotModel
+        from serving.router import Router
     from prometheus_client import REGISTRY
 
+    slot, domains, observers = answering.slot, answering.domains, answering.observers
     host, port = listener.getsockname()[:2]
-    server, collector = LoopbackModelServer(port), SlotCollector(slot, domains)
+    metrics = ArmMetrics()
+    server, collector = LoopbackModelServer(port), SlotCollector(slot, domains, metrics, observers)
+    router = Router(slot, domains, metrics, observers)
     REGISTRY.register(collector)
     try:
         _listen(listener, host, port)
@@ -127,12 +148,21 @@ def _run(
                 from serving.grpc_service import InferenceService, grpc_running
 
                 grpc_host, grpc_port = reserved.getsockname()[:2]
-                service = InferenceService(slot, domains, server.dataplane)
+                service = InferenceService(router, answering.key, server.dataplane)
                 stack.enter_context(grpc_running(service, reserved))
                 logger.info("gRPC is served on %s:%s", grpc_host, grpc_port)
-            server.run(SlotModel(slot, domains), listener)
+            server.run(SlotModel(router, answering.key), listener)
     finally:
         REGISTRY.unregister(collector)
+
+
+def _import_all() -> None:
+    """Imports what answers need, so that no search for garbage looks at it."""
+    with _no_arguments():
+        import serving.protocol  # noqa: F401
+    import tensorflow  # noqa: F401
+
+    freeze_memory()
 
 
 @contextmanager

@@ -16,9 +16,11 @@ from perennial.export.served_model import ServedModel
 from perennial.ledger.events import Ledger
 from schemas.records import Champion, Deployment, ModelContract
 from serving.domains import DomainCheck
-from serving.follower import LONGEST_WAIT, Failure, Follower, Slot, after_failure, should_load
-from serving.metrics import SlotCollector
+from serving.follower import LONGEST_WAIT, Failure, Follower, after_failure, should_load
+from serving.metrics import ArmMetrics, SlotCollector
+from serving.observer import NoObserver, ObserverQueue
 from serving.runtime import LoadedModel
+from serving.slot import LiveArms, Slot
 
 MODEL = LoadedModel(
     "tiny", "1", "d1", (), ServedModel("tiny", ModelContract(features=[], tasks=[]), {}, None)
@@ -37,7 +39,7 @@ def test_new_version_and_changed_digest_load() -> None:
 
 
 def test_failed_deployment_waits_and_newer_one_does_not() -> None:
-    failure = Failure(deployment=8, attempts=1, retry_at=10)
+    failure = Failure(number=8, attempts=1, retry_at=10)
     assert not should_load(NEXT, MODEL, failure, 9.9)
     assert should_load(NEXT, MODEL, failure, 10)
     assert should_load(NEXT.model_copy(update={"deployment": 9}), MODEL, failure, 0)
@@ -47,12 +49,12 @@ def test_failed_deployment_waits_and_newer_one_does_not() -> None:
 def test_wait_grows_to_a_limit(attempts: int, poll_seconds: float) -> None:
     before = Failure(8, attempts, 0)
     waits = [
-        after_failure(NEXT, before, 0, poll_seconds),
-        after_failure(NEXT, replace(before, attempts=attempts + 1), 0, 1),
+        after_failure(8, before, 0, poll_seconds),
+        after_failure(8, replace(before, attempts=attempts + 1), 0, 1),
     ]
     assert waits[0].attempts == attempts + 1
     assert 0 < waits[0].retry_at <= LONGEST_WAIT
-    assert after_failure(NEXT, Failure(7, attempts, 0), 0, poll_seconds).attempts == 1
+    assert after_failure(8, Failure(7, attempts, 0), 0, poll_seconds).attempts == 1
 
 
 class Shelf:
@@ -129,6 +131,9 @@ class FailingLedger:
             raise LedgerError("ledger", "must be readable", "disk I/O error", "Check the disk.")
         return NEXT
 
+    def running_test(self) -> None:
+        return None
+
     def close(self) -> None:
         self.closed += 1
 
@@ -149,8 +154,9 @@ def test_metrics_show_one_model_and_the_failures() -> None:
     registry, slot = CollectorRegistry(), Slot(MODEL)
     domains = DomainCheck("count")
     domains.counts.update({"city": 3})
-    registry.register(SlotCollector(slot, domains))
-    slot.model, slot.failed_loads = replace(MODEL, version="2", digest="d2"), 3
+    observers = ObserverQueue(NoObserver())
+    registry.register(SlotCollector(slot, domains, ArmMetrics(), observers))
+    slot.arms, slot.failed_loads = LiveArms(replace(MODEL, version="2", digest="d2")), 3
     text = generate_latest(registry).decode()
     assert 'perennial_model_info{digest="d2",name="tiny",version="2"} 1.0' in text
     assert text.count("perennial_model_info{") == 1
