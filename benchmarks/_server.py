@@ -21,10 +21,11 @@ PATIENCE = 120.0  # seconds for a starting server
 
 @dataclass(frozen=True)
 class Server:
-    """Answers predictions of one example, at a URL."""
+    """Answers predictions of one example, at a URL, from a process."""
 
     url: str
     example: Mapping[str, Any]
+    process_id: int
 
     def version(self) -> str | None:
         """Asks for the version that answers now; None when the request fails."""
@@ -54,7 +55,8 @@ def serve(project: Path, model: str, example: Mapping[str, Any]) -> Iterator[Ser
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    server = Server(f"http://127.0.0.1:{port}/v1/models/{model}:predict", example)
+    url = f"http://127.0.0.1:{port}/v1/models/{model}:predict"
+    server = Server(url, example, process.pid)
     try:
         deadline = time.monotonic() + PATIENCE
         while server.version() is None:

@@ -160,7 +160,8 @@ WAYS: tuple[tuple[str, tuple[tuple[str, str, str], ...]], ...] = (
         "The way of a request",
         (
             ("serving.server", "serve", "starts KServe's server, which follows the ledger"),
-            ("serving.follower", "", "loads the newest deployment that can be loaded"),
+            ("serving.follower", "", "loads the versions that the ledger names"),
+            ("serving.router", "", "chooses the arm, by the key of the request"),
             ("serving.inputs", "", "makes arrays of the request's body, by the model's contract"),
             ("serving.runtime", "", "calls the SavedModel"),
             ("serving.outputs", "", "names what it gave"),

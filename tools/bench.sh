@@ -14,6 +14,7 @@ if [ "${ALL:-}" = 1 ]; then
         [ "$benchmark" = benchmarks/history.py ] || run "$benchmark" # it shows figures, and measures none
     done
     run benchmarks/growth.py --full
+    run benchmarks/swap.py --full
     run benchmarks/columns.py --rows 1500000 --rounds 1
 else
     run benchmarks/cycle.py --rounds 1
