@@ -125,6 +125,7 @@ class Follower:
         self._failures: dict[Place, Failure] = {}
         self._readable = True
         self._writable = True
+        self._recorded: set[str] = set()  # keys of failures, each in the ledger
         self._stopping = threading.Event()
         # A daemon: a load that hangs does not keep the process from ending.
         self._thread = threading.Thread(target=self._follow, name="ledger-follower", daemon=True)
@@ -256,23 +257,30 @@ class Follower:
         failures = self._slot.failures
         while failures:
             failure = failures[0]
-            body = LoadFailed(
-                version=failure.version,
-                digest=failure.digest,
-                arm=failure.arm,
-                reason=failure.reason,
-                server=self._server,
-            )
             key = f"load-failed:{self._server}:{failure.arm}:{failure.number}"
-            try:
-                self._ledger.append_once(NewEvent("load_failed", body, key=key))
-            except Exception as error:
-                if self._writable:
-                    self._writable = False
-                    logger.error("the ledger takes no failures: %s", in_one_line(error))
-                return
-            self._writable = True
+            if key not in self._recorded and not self._record(key, failure):
+                return  # the next poll tries again
             failures.popleft()
+
+    def _record(self, key: str, failure: ArmFailure) -> bool:
+        """Records one failure; False: the ledger does not take it now."""
+        body = LoadFailed(
+            version=failure.version,
+            digest=failure.digest,
+            arm=failure.arm,
+            reason=failure.reason,
+            server=self._server,
+        )
+        try:
+            self._ledger.append_once(NewEvent("load_failed", body, key=key))
+        except Exception as error:
+            if self._writable:
+                self._writable = False
+                logger.error("the ledger takes no failures: %s", in_one_line(error))
+            return False
+        self._writable = True
+        self._recorded.add(key)
+        return True
 
 
 def in_one_line(error: Exception) -> str:

@@ -39,6 +39,8 @@ def show_status(project: Project, console: Console) -> None:
     else:
         for line in describe_champion(ledger, champion):
             console.print(line, highlight=False, markup=False)
+        for line in _describe_test(ledger):
+            console.print(line, highlight=False, markup=False)
     held = _holder(ledger)
     for run in reversed(ledger.runs()[-RUNS_SHOWN:]):
         headline, *lines = _run_lines(*run, held)
@@ -59,6 +61,17 @@ def describe_champion(ledger: Ledger, champion: Champion) -> Iterator[str]:
         reach = spans[0] if len(spans) == 1 else f"{spans[0]} to {spans[-1]}"
         yield f"trained   by run {run} on {len(spans)} span{'s' * (len(spans) > 1)}, {reach}"
     yield f"digest    {champion.digest}"
+
+
+def _describe_test(ledger: Ledger) -> Iterator[str]:
+    """Gives a line where a test between arms is running."""
+    from perennial.production.arms import read_arms
+
+    tested = read_arms(ledger).challenger
+    if tested is not None:
+        takes = "copies of all requests" if tested.shadow else f"{tested.share:.1%} of the traffic"
+        since = f"since {format_minute(tested.since)} (test {tested.test})"
+        yield f"{tested.arm:<9} version {tested.version}, {takes}, {since}"
 
 
 def _training_run(ledger: Ledger, version: str) -> RunStarted | None:

@@ -40,6 +40,8 @@ def test_a_test_from_start_to_the_promotion_that_ends_it(project):
     shown = call(project, "status").stdout
     assert "champion    version 1, 50.0% of the traffic" in shown
     assert "challenger  version 2, 50.0% of the traffic" in shown and "at most 7 days" in shown
+    overview = CliRunner().invoke(app, ["status", str(project.folder)]).stdout
+    assert "challenger version 2, 50.0% of the traffic, since" in overview
     # Servers load it: `perennial clean` leaves it alone.
     ledger = Ledger(project.ledger_url)
     old = find_unserved(project, ledger, datetime.now(UTC) + timedelta(days=1))
