@@ -744,6 +744,63 @@ class RegistrySettings(Settings):
     )
 
 
+class LogSettings(Settings):
+    """The prediction log: what the server was asked and answered, as Parquet by date."""
+
+    enabled: bool = Field(
+        False,
+        description="Whether the server logs its requests and answers, in `predictions/` of the "
+        "root.",
+    )
+    seconds: float = Field(
+        10.0,
+        ge=0.1,
+        le=3600,
+        description="A new file is made visible so often; a killed server loses at most the rows "
+        "of so many seconds.",
+    )
+    rows: int = Field(50_000, ge=1, description="A file that holds so many rows is not waited for.")
+    memory_mb: float = Field(
+        64.0,
+        gt=0,
+        description="Most memory that rows may take which are not written yet, in megabytes; what "
+        "is above it is dropped, and counted.",
+    )
+    sample: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        description="Share of the requests that is logged, drawn at random; each row holds it as "
+        "`chance`.",
+    )
+    days: int = Field(90, ge=1, description="Rows older than so many days are removed.")
+    dropped: list[str] = Field([], description="Features that are not logged.")
+    hashed: list[str] = Field(
+        [],
+        description="Features that are logged as their HMAC-SHA256; `data.key` stands for the "
+        "column `key`, too.",
+    )
+    secret: str | None = Field(
+        None,
+        description="Name of the environment variable that holds the secret of `hashed`; "
+        "`perennial forget` and the join of labels need it, too.",
+    )
+
+    @model_validator(mode="after")
+    def _hashes_need_a_secret(self) -> LogSettings:
+        """Hashes need a secret, and no feature is both dropped and hashed."""
+        if self.hashed and not self.secret:
+            raise ValueError(
+                "secret must name an environment variable, as hashes without a secret can be "
+                f"guessed. Received: none, with hashed: {', '.join(self.hashed)}"
+            )
+        if both := sorted(set(self.hashed) & set(self.dropped)):
+            raise ValueError(
+                f"a feature must be dropped or hashed. Received: {', '.join(both)} in both"
+            )
+        return self
+
+
 class ServingSettings(Settings):
     """The model server, and what it shares with batch prediction."""
 
@@ -763,6 +820,7 @@ class ServingSettings(Settings):
         "it and answer, `flag` it in the answer too, or `refuse` the request (in a batch: the "
         "row).",
     )
+    log: LogSettings = LogSettings()
 
     @model_validator(mode="after")
     def _ports_differ(self) -> ServingSettings:
@@ -1007,3 +1065,13 @@ class ProjectSettings(Settings):
     serving: ServingSettings = ServingSettings()
     runner: RunnerSettings = RunnerSettings()
     kubeflow: KubeflowSettings = KubeflowSettings()
+
+    @model_validator(mode="after")
+    def _log_keeps_its_key(self) -> ProjectSettings:
+        """Labels are joined to the prediction log by the key."""
+        if self.data.key in self.serving.log.dropped:
+            raise ValueError(
+                "serving.log.dropped must not name data.key, by which labels are joined to the "
+                f"log; hash it instead. Received: {self.data.key}"
+            )
+        return self

@@ -21,6 +21,7 @@ import pytest
 
 from perennial.processes import find_free_ports
 from perennial.step_inputs import setting_paths
+from schemas.project import LogSettings
 from tests.pairs.pairs import JUDGED, PAIRS, STATES, Pair
 from tests.pairs.whole_runs import Runs
 
@@ -33,6 +34,8 @@ SERVED = (
     *("serving.port", "serving.grpc_port"),
     *("serving.poll_seconds", "serving.outside_domain"),
 )
+# What the prediction log reads is tried in tests/serving/test_prediction_logger.py.
+LOGGED = tuple(f"serving.log.{name}" for name in LogSettings.model_fields)
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +46,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
 
 def test_every_setting_that_judges_has_its_pair() -> None:
     settings = {path for path in setting_paths() if path.split(".")[0] in SECTIONS}
-    assert settings == {pair.setting for pair in PAIRS} | set(SERVED)
+    assert settings == {pair.setting for pair in PAIRS} | {*SERVED, *LOGGED}
 
 
 def test_the_runs_of_a_pair_differ_in_its_setting_alone() -> None:
