@@ -76,8 +76,17 @@ class NoObserver:
 
 
 def make_observer(project: Project) -> AnswerObserver:
-    """Gives what learns of the answers of a project's server."""
-    return NoObserver()
+    """Gives what learns of the answers of a project's server.
+
+    Raises:
+        ProjectError: The settings of the prediction log do not fit the project.
+        StoreError: The root's file system has no driver here.
+    """
+    if not project.settings.serving.log.enabled:
+        return NoObserver()
+    from serving.prediction_logger import PredictionLogger
+
+    return PredictionLogger(project)
 
 
 class ObserverQueue:

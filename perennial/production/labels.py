@@ -29,7 +29,17 @@ from perennial.storage.files import expand, open_bytes
 from perennial.storage.objects import open_objects
 from perennial.tasks import Part as OutputPart
 from perennial.tasks import Task, output_name
-from schemas.prediction_log import ARM, CHANCE, KEY, LATENCY, OUTPUT, TIME, VERSION
+from schemas.prediction_log import (
+    ARM,
+    ASSIGNED,
+    CHANCE,
+    KEY,
+    LATENCY,
+    OUTPUT,
+    TEST,
+    TIME,
+    VERSION,
+)
 from schemas.records import Span
 
 if TYPE_CHECKING:
@@ -52,6 +62,8 @@ class LoggedPredictions:
         key: What identifies the example, text, object [n]; None where the request did not say.
         time: When the request came, datetime64[us], UTC.
         arm: `champion`, `challenger` or `shadow`, object [n].
+        assigned: The arm that the split gave the request, object [n].
+        test: Number of the A/B test that was running, int64 [n]; 0: there was none.
         version: The registry version that answered, object [n].
         chance: With which probability the request was logged, float64 [n].
         latency_ms: How long the request took, float64 [n].
@@ -60,6 +72,8 @@ class LoggedPredictions:
     key: Array
     time: Array
     arm: Array
+    assigned: Array
+    test: Array
     version: Array
     chance: Array
     latency_ms: Array
@@ -135,7 +149,7 @@ def read_labelled(project: Project, since: datetime) -> LabelledPredictions:
     )
 
 
-_COMMON = (KEY, TIME, ARM, VERSION, CHANCE, LATENCY)
+_COMMON = (KEY, TIME, ARM, ASSIGNED, TEST, VERSION, CHANCE, LATENCY)
 
 
 def find_accepted(project: Project, since: datetime) -> list[AcceptedVersion]:
@@ -315,7 +329,7 @@ def _read_log(project: Project, since: datetime, scores: Sequence[str]) -> pa.Ta
     if tables:
         return pa.concat_tables(tables, promote_options="permissive")
     text, number = pa.string(), pa.float64()
-    kinds = [text, pa.timestamp("us", "UTC"), text, text, number, number]
+    kinds = [text, pa.timestamp("us", "UTC"), text, text, pa.int64(), text, number, number]
     fields = [*zip(_COMMON, kinds, strict=True)]
     if scores:
         fields.append((_SCORES, number))
@@ -349,6 +363,8 @@ def _numpy(table: pa.Table, name: str) -> Array:
         import pyarrow as pa
 
         return np.asarray(column.cast(pa.int64()).to_numpy(), dtype="datetime64[us]")
+    if name == TEST:
+        column = column.fill_null(0)
     return np.asarray(column.to_numpy(zero_copy_only=False))
 
 

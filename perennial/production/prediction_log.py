@@ -17,6 +17,7 @@ from perennial.errors import ProjectError
 from perennial.storage.digests import digest_value
 from schemas.prediction_log import (
     ARM,
+    ASSIGNED,
     CHANCE,
     CONTRACT,
     FEATURE,
@@ -25,6 +26,7 @@ from schemas.prediction_log import (
     LATENCY,
     OUTPUT,
     REQUEST,
+    TEST,
     TIME,
     VERSION,
 )
@@ -46,6 +48,8 @@ class LoggedAnswer:
     Attributes:
         request: The request's id.
         arm: `champion`, `challenger` or `shadow`.
+        assigned: The arm that the split gave the request.
+        test: Number of the A/B test that was running; None: there was none.
         version: The registry version that answered.
         contract: Digest of its contract.
         time: When the request came, in UTC.
@@ -58,6 +62,8 @@ class LoggedAnswer:
 
     request: str
     arm: str
+    assigned: str
+    test: int | None
     version: str
     contract: str
     time: datetime
@@ -200,6 +206,8 @@ def make_table(answers: Sequence[LoggedAnswer], masks: Masks) -> pa.Table:
         KEY: pa.array(keys, pa.string()),
         TIME: each((answer.time for answer in answers), pa.timestamp("us", "UTC")),
         ARM: each((answer.arm for answer in answers), pa.string()),
+        ASSIGNED: each((answer.assigned for answer in answers), pa.string()),
+        TEST: each((answer.test for answer in answers), pa.int64()),
         VERSION: each((answer.version for answer in answers), pa.string()),
         CONTRACT: each((answer.contract for answer in answers), pa.string()),
         CHANCE: each((answer.chance for answer in answers), pa.float64()),

@@ -1,0 +1,228 @@
+"""Metrics of predictions in production, day by day and arm by arm, once their labels have come.
+
+Days are those of the prediction, in UTC. Metrics weigh each prediction by one over the chance of
+its being logged, and their intervals take the predictions of a key for one unit.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from typing import Any
+
+import numpy as np
+
+from perennial.evaluation.bootstrap import Interval, gain_interval, mean_interval
+from perennial.evaluation.comparison import OF_ALL_EXAMPLES, example_losses
+from perennial.production.labels import LabelledPredictions, LoggedPredictions
+from schemas.project import Metric
+
+Array = np.ndarray[Any, np.dtype[Any]]
+CONFIDENCE = 0.95
+# A day is as complete as days become when its coverage is this share of theirs.
+_SHARE_OF_USUAL = 0.9
+_FORMER_DAYS = 14
+_LEAST_KEYS = 20  # of a day whose coverage says something
+
+
+@dataclass(frozen=True)
+class DayCoverage:
+    """How many keys a day has in the log, and how many of them have labels."""
+
+    day: date
+    keys: int
+    labelled: int
+
+    @property
+    def share(self) -> float:
+        """Gives the share of its keys that have labels; NaN without keys."""
+        return self.labelled / self.keys if self.keys else math.nan
+
+
+@dataclass(frozen=True)
+class LiveDay:
+    """What one arm did on one day.
+
+    Attributes:
+        day: Of the predictions, in UTC.
+        arm: `champion`, `challenger` or `shadow`.
+        versions: The registry versions that answered.
+        predictions: How many rows the log has.
+        keys: Distinct keys.
+        labelled: Distinct keys whose labels have come.
+        metric: Of the labelled predictions, with its interval; NaN: there is none.
+        remark: Why the metric may change yet, or is not there; None: the labels are complete.
+    """
+
+    day: date
+    arm: str
+    versions: tuple[str, ...]
+    predictions: int
+    keys: int
+    labelled: int
+    metric: Interval
+    remark: str | None
+
+
+@dataclass(frozen=True)
+class LiveMetrics:
+    """The days of a project in production.
+
+    Attributes:
+        metric: What was measured.
+        days: Oldest first, by arm.
+        delay: Days from a prediction to its label: median and 90th percentile; NaN without labels.
+        without_key: Rows of the log that no label can be joined to.
+        notes: What could not be read.
+    """
+
+    metric: Metric
+    days: list[LiveDay]
+    delay: tuple[float, float]
+    without_key: int
+    notes: tuple[str, ...]
+
+
+def measure_live(
+    requests: LoggedPredictions, labelled: LabelledPredictions, metric: Metric, today: date
+) -> LiveMetrics:
+    """Measures every arm on every day of the log."""
+    days = _days(requests.time)
+    labelled_days = _days(labelled.time)
+    has_key = np.array([key is not None for key in requests.key], dtype=bool)
+    labelled_keys: dict[date, set[str]] = {}
+    for day, key in zip(labelled_days.tolist(), labelled.key.tolist(), strict=True):
+        labelled_keys.setdefault(day, set()).add(key)
+    coverage = [
+        DayCoverage(
+            day,
+            len(set(requests.key[(days == day) & has_key].tolist())),
+            len(labelled_keys.get(day, ())),
+        )
+        for day in sorted(set(days.tolist()))
+    ]
+    remarks = completeness(coverage, today)
+    rows = []
+    for day in remarks:
+        for arm in sorted(set(requests.arm[days == day].tolist())):
+            own = (days == day) & (requests.arm == arm)
+            theirs = (labelled_days == day) & (labelled.arm == arm)
+            value = measure_arm(labelled, metric, theirs)
+            labels = len(set(labelled.key[theirs].tolist()))
+            rows.append(
+                LiveDay(
+                    day=day,
+                    arm=arm,
+                    versions=tuple(sorted(set(requests.version[own].tolist()))),
+                    predictions=int(own.sum()),
+                    keys=len(set(requests.key[own & has_key].tolist())),
+                    labelled=labels,
+                    metric=value,
+                    remark=remarks[day] if labels else "no labels yet",
+                )
+            )
+    return LiveMetrics(metric, rows, _delay(labelled), int((~has_key).sum()), labelled.notes)
+
+
+def measure_arm(labelled: LabelledPredictions, metric: Metric, which: Array) -> Interval:
+    """Measures some labelled predictions, with an interval of `CONFIDENCE`.
+
+    Args:
+        labelled: Predictions whose labels have come.
+        metric: What is measured.
+        which: Those that count, bool [n].
+    """
+    if not which.any():
+        return Interval(math.nan, math.nan, math.nan)
+    scores, labels, keys = labelled.scores[which], labelled.label[which], labelled.key[which]
+    weights = 1 / labelled.chance[which]
+    clusters = np.unique(keys.astype(str), return_inverse=True)[1]
+    if metric in OF_ALL_EXAMPLES:
+        gain = OF_ALL_EXAMPLES[metric](scores, labels)
+        return gain_interval(gain, len(labels), CONFIDENCE, clusters, weights)
+    loss = mean_interval(example_losses(scores, labels, metric), CONFIDENCE, clusters, weights)
+    if metric != "accuracy":
+        return loss
+    low, high = 1 - loss.high, 1 - loss.low
+    return (
+        Interval(1 - loss.value, max(low, 0.0), min(high, 1.0))
+        if low == low
+        else Interval(1 - loss.value, math.nan, math.nan)
+    )
+
+
+def completeness(coverage: Sequence[DayCoverage], today: date) -> dict[date, str | None]:
+    """Says of each day why its labels may not be complete; None: they are.
+
+    A day is complete when it is over and 90% of the coverage that former days reached is reached:
+    the upper quartile of the 14 days before it that have at least 20 keys. Without such days it is
+    not known what is usual.
+
+    Args:
+        coverage: Of each day, oldest first.
+        today: The day that is not over yet, in UTC.
+    """
+    remarks: dict[date, str | None] = {}
+    former: list[float] = []
+    for each in coverage:
+        usual = float(np.quantile(former[-_FORMER_DAYS:], 0.75)) if former else math.nan
+        if each.day >= today:
+            remark = "the day is not over"
+        elif not each.keys:
+            remark = "no request had a key"
+        elif not former:
+            remark = "no former day tells how many labels come"
+        elif each.share < _SHARE_OF_USUAL * usual:
+            remark = f"labels of {each.share:.0%} of the keys; former days reached {usual:.0%}"
+        else:
+            remark = None
+        remarks[each.day] = remark
+        if each.keys >= _LEAST_KEYS:
+            former.append(each.share)
+    return remarks
+
+
+def _days(times: Array) -> Array:
+    """Gives the day of each moment, object [n]."""
+    return times.astype("datetime64[D]").astype(object)
+
+
+def _delay(labelled: LabelledPredictions) -> tuple[float, float]:
+    """Gives the median and the 90th percentile of the days from a prediction to its label."""
+    if not len(labelled.time):
+        return math.nan, math.nan
+    days = (labelled.label_time - labelled.time) / np.timedelta64(1, "D")
+    median, most = np.quantile(days, [0.5, 0.9])
+    return float(median), float(most)
+
+
+def as_json(live: LiveMetrics) -> Mapping[str, Any]:
+    """Gives the metrics as JSON values; NaN is null."""
+
+    def number(value: float) -> float | None:
+        return value if math.isfinite(value) else None
+
+    return {
+        "metric": live.metric,
+        "delay_days": {"median": number(live.delay[0]), "p90": number(live.delay[1])},
+        "without_key": live.without_key,
+        "notes": list(live.notes),
+        "days": [
+            {
+                "day": day.day.isoformat(),
+                "arm": day.arm,
+                "versions": list(day.versions),
+                "predictions": day.predictions,
+                "keys": day.keys,
+                "labelled": day.labelled,
+                "value": number(day.metric.value),
+                "low": number(day.metric.low),
+                "high": number(day.metric.high),
+                "complete": day.remark is None,
+                "remark": day.remark,
+            }
+            for day in live.days
+        ],
+    }
