@@ -27,13 +27,13 @@ LATENCY = "latency_ms"
 COLUMNS = (REQUEST, INSTANCE, KEY, TIME, ARM, ASSIGNED, TEST, VERSION, CONTRACT, CHANCE, LATENCY)
 """Columns of every row.
 
-`request_id` text (the same for all arms that answered), `instance` int32 from 0, `key` text (the value of `data.key`, hashed if the
-settings say so; null: the request had none), `time` timestamp in microseconds (UTC), `arm` text
-(`champion`, `challenger`, `shadow`), `assigned` text (the arm that the split gave the request:
-another one than `arm` where the champion answered for a challenger that could not), `test` int64
-(the A/B test that was running, by its number in the ledger; null: none), `version` text, `contract` text (SHA-256 of the model's
-contract), `chance` float64 (the probability with which the request was logged), `latency_ms`
-float64 (of the request).
+`request_id` text (the same for all arms that answered), `instance` int32 from 0, `key` text (the
+value of `data.key`, hashed if the settings say so; null: the request had none), `time` timestamp in
+microseconds (UTC), `arm` text (`champion`, `challenger`, `shadow`), `assigned` text (the arm that
+the split gave the request: another one than `arm` where the champion answered for a challenger that
+could not), `test` int64 (the A/B test that was running, by its number in the ledger; null: none),
+`version` text, `contract` text (SHA-256 of the model's contract), `chance` float64 (the probability
+with which the request was logged), `latency_ms` float64 (of the request).
 """
 
 IDENTITY = (REQUEST, INSTANCE, ARM, TIME)

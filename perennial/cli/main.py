@@ -18,8 +18,10 @@ from perennial.cli.clean import clean
 from perennial.cli.compare import compare
 from perennial.cli.compile import compile
 from perennial.cli.explain import explain
+from perennial.cli.forget import forget
 from perennial.cli.history import history
 from perennial.cli.init import init
+from perennial.cli.live import live
 from perennial.cli.logs import logs
 from perennial.cli.package import package
 from perennial.cli.predict import predict
@@ -39,7 +41,7 @@ from perennial.tfx_compat import prepare_process
 COMMANDS = (
     *(init, validate, run, package, compile, status, serve, predict, tensorboard),
     *(submit, runs, logs, rerun, cancel),
-    *(history, explain, compare, promote, rollback, clean),
+    *(history, explain, compare, promote, rollback, live, forget, clean),
 )
 
 Root = Annotated[

@@ -107,6 +107,23 @@ class AcceptedVersion:
     newest: bool
 
 
+def forget_labels(project: Project, key: str) -> None:
+    """Removes the files of labels that hold a key; those of spans that are there are made again.
+
+    Raises:
+        DataError: A file cannot be read.
+        StoreError: The root cannot be read, or lets nothing be removed.
+    """
+    import pyarrow.parquet as pq
+
+    objects = open_objects(project.root)
+    for listed in list(objects.list(LABELS)):
+        with open_bytes(f"{project.root.rstrip('/')}/{listed.name}") as stream:
+            keys = pq.read_table(stream, columns=[KEY])[KEY].to_pylist()
+        if key in keys:
+            objects.delete(listed.name)
+
+
 def read_requests(project: Project, since: datetime) -> LoggedPredictions:
     """Reads all predictions of the log since a moment, labelled or not.
 
@@ -146,6 +163,27 @@ def read_labelled(project: Project, since: datetime) -> LabelledPredictions:
         scores=_scores_of(joined, task),
         label_time=_numpy(joined, _AT),
         notes=tuple(notes),
+    )
+
+
+def without_labels(task: Task, note: str) -> LabelledPredictions:
+    """Gives what there is where no labels can be joined, with the reason."""
+    texts, times = np.array([], dtype=object), np.array([], dtype="datetime64[us]")
+    numbers, counts = np.array([]), np.array([], dtype=np.int64)
+    return LabelledPredictions(
+        key=texts,
+        time=times,
+        arm=texts,
+        assigned=texts,
+        test=counts,
+        version=texts,
+        chance=numbers,
+        latency_ms=numbers,
+        task=task,
+        label=counts,
+        scores=np.empty((0, 0)) if task.is_classes else numbers,
+        label_time=times,
+        notes=(note,),
     )
 
 

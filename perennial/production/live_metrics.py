@@ -157,8 +157,8 @@ def completeness(coverage: Sequence[DayCoverage], today: date) -> dict[date, str
     """Says of each day why its labels may not be complete; None: they are.
 
     A day is complete when it is over and 90% of the coverage that former days reached is reached:
-    the upper quartile of the 14 days before it that have at least 20 keys. Without such days it is
-    not known what is usual.
+    the upper quartile of the 14 days before it that have at least 20 keys. Where no label of such
+    days has come it is not known what is usual.
 
     Args:
         coverage: Of each day, oldest first.
@@ -167,12 +167,12 @@ def completeness(coverage: Sequence[DayCoverage], today: date) -> dict[date, str
     remarks: dict[date, str | None] = {}
     former: list[float] = []
     for each in coverage:
-        usual = float(np.quantile(former[-_FORMER_DAYS:], 0.75)) if former else math.nan
+        usual = float(np.quantile(former[-_FORMER_DAYS:], 0.75)) if former else 0.0
         if each.day >= today:
             remark = "the day is not over"
         elif not each.keys:
             remark = "no request had a key"
-        elif not former:
+        elif not usual:
             remark = "no former day tells how many labels come"
         elif each.share < _SHARE_OF_USUAL * usual:
             remark = f"labels of {each.share:.0%} of the keys; former days reached {usual:.0%}"

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from perennial.errors import DataError, LostError
 from perennial.storage.files import open_bytes
 from perennial.storage.objects import ListedObject, Objects, open_objects
-from schemas.prediction_log import DATE, FOLDER, REPLACES
+from schemas.prediction_log import DATE, FOLDER, KEY, REPLACES
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -209,32 +209,32 @@ class LogFiles:
         for file in files:
             self._objects.delete(file.name)
 
-    def rewrite(self, keep: Callable[[pa.Table], pa.Table]) -> int:
-        """Rewrites the files that hold rows which are to go; gives how many rows went.
-
-        Args:
-            keep: Gives of a file's rows those that stay.
+    def remove_key(self, key: str) -> int:
+        """Removes the rows of a key, by writing the files that hold some anew; gives how many.
 
         Raises:
             DataError: A file cannot be read.
             OSError: The root is a folder that does not take the new file.
             StoreError: The root cannot be read or written.
         """
+        import pyarrow.compute as pc
+
         listing = self.listing()
-        replaced = [file for files in listing.replaced.values() for file in files]
         gone = 0
         for file in listing.current:
-            table = self._read_columns(file, lambda _: True)
-            kept = keep(table)
-            if kept.num_rows == table.num_rows:
+            keys = self._read_columns(file, lambda name: name == KEY)[KEY]
+            others = pc.fill_null(pc.not_equal(keys, key), True)
+            if pc.all(others).as_py():
                 continue
+            table = self._read_columns(file, lambda _: True)
+            kept = table.filter(others)
             gone += table.num_rows - kept.num_rows
             if kept.num_rows:
                 replaces = [file.name, *self._replaced_by(file)]
                 self.write(kept, file.day, _name_of(DAY, replaces), replaces)
             self._objects.delete(file.name)
-        # They may hold rows of the same person; whoever reads them now reads the others again.
-        self.remove(replaced)
+        # They may hold rows of the same key; whoever reads them now reads the others again.
+        self.remove(file for files in listing.replaced.values() for file in files)
         return gone
 
     def _find(self, since: date | None, until: date | None) -> Iterator[LogFile]:
