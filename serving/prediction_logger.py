@@ -169,7 +169,7 @@ class PredictionLogger(Collector):
 
     def observe(self, answered: Answered) -> None:
         """Takes one answer, unless the sample leaves it out; it is written later."""
-        if not is_sampled(answered.request_id, self._settings.sample):
+        if not is_sampled(answered.request_id, answered.time, self._settings.sample):
             return
         answer = self._logged(answered)
         size = answer.size

@@ -164,16 +164,17 @@ def contract_digest(contract: ModelContract) -> str:
     return digest_value(contract.model_dump(mode="json"))
 
 
-def is_sampled(request: str, share: float) -> bool:
+def is_sampled(request: str, time: datetime, share: float) -> bool:
     """Decides whether a request is logged: the same for all arms that answered it.
 
-    The decision is a hash of the request's id, which the server draws at random.
+    The decision is a hash of the request's id and of the moment when it came, as clients choose ids
+    of their own.
     """
     if share >= 1:
         return True
     # 64 bits of SHA-256 give a number from 0 to 1.
-    digest = hashlib.sha256(request.encode("utf-8", "backslashreplace")).digest()
-    return int.from_bytes(digest[:8], "big") / 2**64 < share
+    drawn = f"{request} {time.isoformat()}".encode("utf-8", "backslashreplace")
+    return int.from_bytes(hashlib.sha256(drawn).digest()[:8], "big") / 2**64 < share
 
 
 def make_tables(answers: Iterable[LoggedAnswer], masks: Masks) -> list[tuple[date, pa.Table]]:

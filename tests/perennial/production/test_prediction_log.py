@@ -68,10 +68,10 @@ def test_masked_features_are_not_logged_as_they_are() -> None:
 
 
 def test_all_arms_of_a_request_are_sampled_alike() -> None:
-    sampled = [is_sampled(f"request {number}", 0.3) for number in range(10_000)]
+    sampled = [is_sampled(f"request {number}", NOON, 0.3) for number in range(10_000)]
     assert np.mean(sampled) == pytest.approx(0.3, abs=0.02)
-    assert is_sampled("request 1", 0.3) == is_sampled("request 1", 0.3)
-    assert all(is_sampled(f"request {number}", 1.0) for number in range(10))
+    assert is_sampled("r", NOON, 0.3) == is_sampled("r", NOON, 0.3)
+    assert all(is_sampled(f"request {number}", NOON, 1.0) for number in range(10))
 
 
 def test_what_is_to_be_masked_must_be_there(
