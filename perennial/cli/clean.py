@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from perennial.ledger.events import Ledger
     from perennial.ledger.lease import Lease
+    from perennial.production.log_files import LogFile
     from perennial.project import Project
     from perennial.registry.unserved import UnservedModel
     from perennial.results.retention import Removal, RunFolder
@@ -66,6 +67,7 @@ class CleanPlan:
         runs: What runs left of themselves, by place.
         copies: Copies of objects of the root on this machine.
         models: Models of the registry.
+        log: Files of the prediction log that are older than `serving.log.days`.
     """
 
     project: Project
@@ -75,6 +77,7 @@ class CleanPlan:
     runs: list[LeftByRuns]
     copies: list[ListedObject]
     models: list[UnservedModel]
+    log: list[LogFile]
 
     @classmethod
     def of_project(cls, project: Project, days: int, runs: int) -> CleanPlan:
@@ -82,6 +85,7 @@ class CleanPlan:
         from datetime import UTC, datetime, timedelta
 
         from perennial.ledger.events import Ledger
+        from perennial.production.log_files import LogFiles
         from perennial.registry.unserved import find_unserved
         from perennial.results.store import COPIES, Results
         from perennial.storage.objects import FolderObjects
@@ -98,6 +102,9 @@ class CleanPlan:
             [LeftByRuns.find(place, ledger, now, age, runs) for place in places],
             [copy for copy in here.list(COPIES) if now - copy.written > age],
             find_unserved(project, ledger, now - age),
+            LogFiles.of_project(project).older_than(
+                (now - timedelta(days=project.settings.serving.log.days)).date()
+            ),
         )
 
     def remove(self, lease: Lease) -> list[UnservedModel]:
@@ -109,6 +116,7 @@ class CleanPlan:
         """
         from perennial.ledger.events import Ledger
         from perennial.package.store import remove_unpacked
+        from perennial.production.log_files import LogFiles
         from perennial.registry.unserved import remove_unserved
         from perennial.storage.objects import FolderObjects
 
@@ -119,6 +127,7 @@ class CleanPlan:
             remove_unpacked(listed.name, self.project.state)
         for each in self.runs:
             each.remove(lease)
+        LogFiles.of_project(self.project).remove(self.log)
         for copy in self.copies:
             FolderObjects(self.project.state).delete(copy.name)
         ledger, removed = Ledger(self.project.ledger_url), []
@@ -136,6 +145,8 @@ class CleanPlan:
         if self.copies:
             yield _describe_copies(self.copies, self.days, done)
         yield _describe_models(self.models, self.days, done)
+        if self.log:
+            yield _describe_log(self.log, self.project.settings.serving.log.days, done)
 
 
 def window_of(project: Project) -> list[Span]:
@@ -264,4 +275,14 @@ def _describe_models(models: list[UnservedModel], days: int, done: bool) -> str:
         f"{'removed' if done else 'would remove'} {len(models)} model{'s' * (len(models) != 1)} "
         f"older than {days} days that never served{versions}, "
         f"{format_bytes(sum(model.size for model in models))} in all, from the registry"
+    )
+
+
+def _describe_log(files: list[LogFile], days: int, done: bool) -> str:
+    from perennial.cli.formats import format_bytes
+
+    count, size = len(files), format_bytes(sum(file.size for file in files))
+    return (
+        f"{'removed' if done else 'would remove'} {count} file{'s' * (count != 1)} of the "
+        f"prediction log older than {days} days (serving.log.days), {size} in all"
     )

@@ -389,10 +389,23 @@ def _join(log: pa.Table, labels: pa.Table) -> pa.Table:
         WHERE log.{TIME} <= first.{_AT}
         ORDER BY log.{TIME}, log.{KEY}, log.{ARM}
     """
-    with duckdb.connect(":memory:", config={"TimeZone": "UTC"}) as connection:
-        connection.register("log", log)
-        connection.register("labels", labels)
+    # It would fetch an extension over the network for what it does not bring along.
+    offline = {"autoinstall_known_extensions": "false"}
+    with duckdb.connect(":memory:", config=offline) as connection:
+        connection.register("log", _without_zone(log))
+        connection.register("labels", _without_zone(labels))
         return connection.sql(query).to_arrow_table()
+
+
+def _without_zone(table: pa.Table) -> pa.Table:
+    """Gives times as they are in UTC: DuckDB needs an extension to compare those with a zone."""
+    import pyarrow as pa
+
+    kinds = [
+        pa.timestamp("us") if pa.types.is_timestamp(field.type) else field.type
+        for field in table.schema
+    ]
+    return table.cast(pa.schema(list(zip(table.column_names, kinds, strict=True))))
 
 
 def _numpy(table: pa.Table, name: str) -> Array:

@@ -20,6 +20,8 @@ from perennial.ledger import events as events_module
 from perennial.ledger.events import Ledger, NewEvent
 from perennial.ledger.lease import hold_lease
 from perennial.package.publish import publish_package
+from perennial.production.log_files import LogFiles, part_name
+from perennial.production.prediction_log import Masks, make_tables
 from perennial.project import load_project
 from perennial.registry.versions import Registry
 from perennial.results.unfinished import UnfinishedWork
@@ -29,6 +31,7 @@ from schemas.records import Reference
 from tests.perennial.conftest import blank_registry
 from tests.perennial.folders import make_project
 from tests.perennial.judged import whole_run
+from tests.perennial.production.rows import answer
 from tests.perennial.records import (
     deployment,
     judged,
@@ -237,3 +240,14 @@ def test_models_that_never_served_go_when_they_are_old(project, blank_registry):
     assert "removed 1 model " in clean(project, "--yes")
     assert [version.version for version in Registry(project).versions()] == ["1", "3"]
     assert "would remove 0 models" in clean(project)
+
+
+def test_days_of_the_prediction_log_go_when_they_are_old(project):
+    for number in range(2):
+        moment = datetime.now(UTC) - timedelta(days=100 * number)
+        for day, table in make_tables([answer(f"r{number}", ["k"], moment)], Masks("id")):
+            LogFiles.of_project(project).write(table, day, part_name(moment, "writer", number))
+    assert "would remove 1 file of the prediction log older than 90 days" in clean(project)
+    assert "removed 1 file of the prediction log" in clean(project, "--yes")
+    (file,) = LogFiles.of_project(project).listing().current
+    assert file.day == datetime.now(UTC).date()

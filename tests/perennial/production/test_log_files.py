@@ -94,7 +94,7 @@ def test_whatever_is_merged_and_removed_each_row_is_read_once(data: st.DataObjec
     contents: dict[str, frozenset[str]] = {}
     rows = {f"part-{number}": {number} for number in range(4)}
     files = dict.fromkeys(rows, False)
-    for step in range(data.draw(st.integers(1, 6))):
+    for _ in range(data.draw(st.integers(1, 6))):
         current, replaced = choose_current(list(map(_file, files.items())), contents)
         if data.draw(st.booleans()):
             for gone in (file for each in replaced.values() for file in each):

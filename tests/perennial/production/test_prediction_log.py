@@ -87,5 +87,5 @@ def test_what_is_to_be_masked_must_be_there(
     assert Masks.of_project(load_project(project.folder)).secret == b"x"
     # A key that is not there joins no labels.
     make_project(tmp_path / "second", serving={"log": {"dropped": ["label"]}})
-    with pytest.raises(ProjectError, match="must not name data.key"):
+    with pytest.raises(ProjectError, match="must not name data"):
         make_project(tmp_path / "third", serving={"log": {"dropped": ["id"]}})
