@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -9,19 +10,26 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+from perennial.cli.main import app
 from perennial.export.served_model import ServedModel
+from perennial.ledger.events import Ledger
 from perennial.production.log_files import LogFiles
-from perennial.project import Project
+from perennial.production.prediction_log import contract_digest
+from perennial.project import Project, load_project
 from schemas.records import ModelContract
 from serving.observer import Answered
 from serving.prediction_logger import COUNTS, PredictionLogger, take_lost_rows
 from serving.runtime import LoadedModel
-from tests.serving.conftest import FAVOURITE, IMAGE
+from tests.chain import span_of
+from tests.perennial.records import judged
+from tests.serving.conftest import CONTRACTS, FAVOURITE, IMAGE, Server, World
 
 MODEL = LoadedModel(
     "tiny",
@@ -182,3 +190,68 @@ def test_only_a_sample_is_logged(
     assert 120 < logger.written < 280
     (table,) = LogFiles.of_project(project).read(None, lambda name: name == "chance")
     assert set(table["chance"].to_pylist()) == {0.2}
+
+
+_SCHEMA = """
+feature { name: "id" type: BYTES shape { dim { size: 1 } } presence { min_fraction: 1 } }
+feature { name: "label" type: INT shape { dim { size: 1 } } }
+feature { name: "image" type: FLOAT shape { dim { size: 4 } } }
+feature { name: "age" type: INT shape { dim { size: 1 } } }
+feature { name: "city" type: BYTES shape { dim { size: 1 } } }
+"""
+_SETTINGS = """
+name: tiny
+label: label
+state: {state}
+root: root
+data: {{spans: "data/{{SPAN}}.csv", key: id}}
+model: {{tasks: [{{kind: multi_class}}]}}
+gate: {{metric: accuracy}}
+serving: {{poll_seconds: 0.5, log: {{enabled: true, seconds: 0.2, hashed: [city], secret: PEPPER}}}}
+"""
+
+
+def test_from_requests_to_a_metric_and_to_a_person_who_is_forgotten(
+    version_1: World,
+    serve_project: Callable[..., Server],
+    port: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Version 1 prefers class 0, and nine of twelve labels are that."""
+    monkeypatch.setenv("PEPPER", "a secret")
+    (tmp_path / "project.yaml").write_text(_SETTINGS.format(state=version_1.project.state))
+    (tmp_path / "schema.pbtxt").write_text(_SCHEMA)
+    (tmp_path / "data").mkdir()
+    project = load_project(tmp_path)
+    server = serve_project(project, port)
+    server.wait_ready("/v2/models/tiny/ready")
+    for number in range(12):
+        row = {"id": f"k{number}", "image": [0, 0, 0, 1], "age": 1, "city": "Turin"}
+        answer = server.post("/v1/models/tiny:predict", {"instances": [row, row]})
+        assert answer.status_code == 200, answer.text
+    wait_until(lambda: 'rows_total{outcome="written"} 24.0' in server.get("/metrics").text)
+    (tmp_path / "data" / "1.csv").write_text(
+        "id,label\n" + "".join(f"k{number},{int(number >= 9)}\n" for number in range(12))
+    )
+    ledger = Ledger(project.ledger_url)
+    ledger.append(judged(True, span_of(tmp_path / "data" / "1.csv")))
+    ledger.close()
+    live = perennial("live", tmp_path, "--json")
+    (day,) = json.loads(live)["days"]
+    assert (day["arm"], day["versions"], day["predictions"]) == ("champion", ["1"], 24)
+    assert (day["keys"], day["labelled"], day["value"]) == (12, 12, 0.75)
+    assert day["remark"] == "the day is not over"
+    first = next(LogFiles.of_project(project).read(None, lambda _: True)).to_pylist()[0]
+    assert first["contract"] == contract_digest(CONTRACTS["a"])
+    assert first["feature:image"] == [0, 0, 0, 1] and first["output:class"] == 0
+    assert "Turin" not in str(first)
+    assert "removed 2 rows of the key" in perennial("forget", tmp_path, "k3")
+    (day,) = json.loads(perennial("live", tmp_path, "--json"))["days"]
+    assert (day["predictions"], day["keys"]) == (22, 11)
+
+
+def perennial(*words: object) -> str:
+    done = CliRunner().invoke(app, [str(word) for word in words])
+    assert done.exit_code == 0, done.output
+    return done.stdout
