@@ -20,6 +20,7 @@ from perennial.production.log_files import (
 )
 from perennial.production.prediction_log import LoggedAnswer, Masks, make_tables
 from tests.perennial.production.rows import NOON, answer
+from tests.s3 import S3
 
 DOCS = Path(__file__).parents[3] / "docs" / "serving.md"
 LATER = NOON + timedelta(days=2)
@@ -122,3 +123,19 @@ def rows_by_query(root: Path) -> int:
 
 def _file(named: tuple[str, bool]) -> LogFile:
     return LogFile(named[0], date(2026, 1, 31), named[1], 1, NOON)
+
+
+def test_a_root_on_a_server_holds_the_log_as_a_folder_does(
+    s3: S3, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in s3.environment.items():
+        monkeypatch.setenv(name, value)
+    log = LogFiles(s3.new_root())
+    for number in range(2):
+        write(log, number, answer(f"r{number}", [f"k{number}", "again"]))
+    assert log.merge(LATER.date(), LATER) == 2
+    assert keys(log) == ["again", "again", "k0", "k1"]
+    assert log.remove_key("again") == 2
+    assert keys(log) == ["k0", "k1"]
+    log.remove(log.older_than(LATER.date()))
+    assert keys(log) == []
