@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from perennial.data.beam_options import LOCAL_RUNNER, check_beam, workers_are_elsewhere
 from perennial.errors import ProjectError
+from perennial.production.prediction_log import check_masked_features
 from perennial.project import NATIVE, PREPROCESSING, RUN_FN, Project, read_text
 from perennial.schema.environments import (
     SERVING,
@@ -49,6 +50,7 @@ def check_definition(project: Project) -> None:
     for setting, name in required.items():
         if name not in names:
             raise _unknown_feature(setting, name, list(names))
+    check_masked_features(project, names)
     _check_places(project)
     _check_slice(settings)
     _check_tasks(project)

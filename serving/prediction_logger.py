@@ -138,6 +138,7 @@ class PredictionLogger(Collector):
     """
 
     def __init__(self, project: Project) -> None:
+        self._name = project.settings.name
         self._settings = project.settings.serving.log
         if self._settings.dropped or self._settings.hashed:
             check_masked_features(project, [feature.name for feature in project.schema.feature])
@@ -213,17 +214,23 @@ class PredictionLogger(Collector):
         rows = CounterMetricFamily(
             "perennial_prediction_log_rows",
             "Rows of the prediction log: written, dropped as the memory was full, or lost.",
-            labels=["outcome"],
+            labels=["name", "outcome"],
         )
-        rows.add_metric(["written"], self.written)
-        rows.add_metric(["dropped"], self.dropped)
-        rows.add_metric(["lost"], self.lost)
+        rows.add_metric([self._name, "written"], self.written)
+        rows.add_metric([self._name, "dropped"], self.dropped)
+        rows.add_metric([self._name, "lost"], self.lost)
         yield rows
-        yield GaugeMetricFamily(
+        waiting = GaugeMetricFamily(
             "perennial_prediction_log_waiting_rows",
             "Rows that are not written yet.",
-            value=self._rows,
+            labels=["name"],
         )
+        waiting.add_metric([self._name], self._rows)
+        yield waiting
+
+    def describe(self) -> Iterable[Metric]:
+        """Describes nothing ahead: the projects of a server have metrics of the same names."""
+        return []
 
     def _open_counter(self, folder: Path) -> RowCounter | None:
         try:

@@ -67,7 +67,7 @@ class CleanPlan:
         runs: What runs left of themselves, by place.
         copies: Copies of objects of the root on this machine.
         models: Models of the registry.
-        log: Files of the prediction log that are older than `serving.log.days`.
+        log: Files of the prediction log and of its labels that are older than `serving.log.days`.
     """
 
     project: Project
@@ -77,7 +77,7 @@ class CleanPlan:
     runs: list[LeftByRuns]
     copies: list[ListedObject]
     models: list[UnservedModel]
-    log: list[LogFile]
+    log: list[LogFile | ListedObject]
 
     @classmethod
     def of_project(cls, project: Project, days: int, runs: int) -> CleanPlan:
@@ -85,7 +85,6 @@ class CleanPlan:
         from datetime import UTC, datetime, timedelta
 
         from perennial.ledger.events import Ledger
-        from perennial.production.log_files import LogFiles
         from perennial.registry.unserved import find_unserved
         from perennial.results.store import COPIES, Results
         from perennial.storage.objects import FolderObjects
@@ -102,9 +101,7 @@ class CleanPlan:
             [LeftByRuns.find(place, ledger, now, age, runs) for place in places],
             [copy for copy in here.list(COPIES) if now - copy.written > age],
             find_unserved(project, ledger, now - age),
-            LogFiles.of_project(project).older_than(
-                (now - timedelta(days=project.settings.serving.log.days)).date()
-            ),
+            _old_log(project, results.objects, now),
         )
 
     def remove(self, lease: Lease) -> list[UnservedModel]:
@@ -116,7 +113,6 @@ class CleanPlan:
         """
         from perennial.ledger.events import Ledger
         from perennial.package.store import remove_unpacked
-        from perennial.production.log_files import LogFiles
         from perennial.registry.unserved import remove_unserved
         from perennial.storage.objects import FolderObjects
 
@@ -127,7 +123,8 @@ class CleanPlan:
             remove_unpacked(listed.name, self.project.state)
         for each in self.runs:
             each.remove(lease)
-        LogFiles.of_project(self.project).remove(self.log)
+        for file in self.log:
+            self.root.delete(file.name)
         for copy in self.copies:
             FolderObjects(self.project.state).delete(copy.name)
         ledger, removed = Ledger(self.project.ledger_url), []
@@ -278,7 +275,18 @@ def _describe_models(models: list[UnservedModel], days: int, done: bool) -> str:
     )
 
 
-def _describe_log(files: list[LogFile], days: int, done: bool) -> str:
+def _old_log(project: Project, root: Objects, now: datetime) -> list[LogFile | ListedObject]:
+    from datetime import timedelta
+
+    from perennial.production.labels import LABELS
+    from perennial.production.log_files import LogFiles
+
+    age = timedelta(days=project.settings.serving.log.days)
+    labels = [listed for listed in root.list(LABELS) if now - listed.written > age]
+    return [*LogFiles.of_project(project).older_than((now - age).date()), *labels]
+
+
+def _describe_log(files: list[LogFile | ListedObject], days: int, done: bool) -> str:
     from perennial.cli.formats import format_bytes
 
     count, size = len(files), format_bytes(sum(file.size for file in files))

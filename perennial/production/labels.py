@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,8 +24,8 @@ from perennial.readers.convert import Conformer
 from perennial.readers.read import format_of, read_rows
 from perennial.readers.rows import Part
 from perennial.spans.landed import find_landed
-from perennial.storage.files import expand, open_bytes
-from perennial.storage.objects import open_objects
+from perennial.storage.files import expand
+from perennial.storage.objects import Objects, open_objects
 from perennial.tasks import Part as OutputPart
 from perennial.tasks import Task, output_name
 from schemas.prediction_log import (
@@ -111,16 +110,15 @@ def forget_labels(project: Project, key: str) -> None:
     """Removes the files of labels that hold a key; those of spans that are there are made again.
 
     Raises:
-        DataError: A file cannot be read.
         StoreError: The root cannot be read, or lets nothing be removed.
     """
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
     objects = open_objects(project.root)
     for listed in list(objects.list(LABELS)):
-        with open_bytes(f"{project.root.rstrip('/')}/{listed.name}") as stream:
-            keys = pq.read_table(stream, columns=[KEY])[KEY].to_pylist()
-        if key in keys:
+        data = objects.read(listed.name)
+        if data is not None and key in pq.read_table(pa.BufferReader(data))[KEY].to_pylist():
             objects.delete(listed.name)
 
 
@@ -239,7 +237,6 @@ def _read_labels(
 ) -> tuple[pa.Table, list[str]]:
     """Reads the labels of span versions; notes which are not there any more."""
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     objects = open_objects(project.root)
     masks = Masks.of_project(project)
@@ -247,8 +244,9 @@ def _read_labels(
     tables, notes = [], []
     there: Mapping[tuple[str, str], str] | None = None
     for version in versions:
-        span, name = version.span, labels_name(version.span)
-        if objects.read(name) is None:
+        span = version.span
+        table = _stored_labels(objects, span)
+        if table is None:
             if there is None:
                 landed = find_landed(project)
                 there = {(each.name, each.fingerprint): each.uri for each in landed}
@@ -257,15 +255,8 @@ def _read_labels(
                     f"labels of version {span.version} of span {span.name} are not there any more"
                 )
                 continue
-            uri = there[span.name, span.fingerprint]
-            table = _table_of(project, span, uri, value)
-
-            def write(path: Path, table: pa.Table = table) -> None:
-                pq.write_table(table, path, compression="zstd")
-
-            objects.write_file_once(name, write)
-        with open_bytes(f"{project.root.rstrip('/')}/{name}") as stream:
-            table = pq.read_table(stream)
+            table = _table_of(project, span, there[span.name, span.fingerprint], value)
+            _store_labels(objects, span, table)
         keys = [masks.key_as_logged(key) for key in table[KEY].to_pylist()]
         count = table.num_rows
         columns = {
@@ -279,6 +270,24 @@ def _read_labels(
         return pa.concat_tables(tables), notes
     kinds = {KEY: pa.string(), _LABEL: value, _AT: pa.timestamp("us", "UTC"), _COUNTS: pa.bool_()}
     return pa.schema(kinds.items()).empty_table(), notes
+
+
+def _stored_labels(objects: Objects, span: Span) -> pa.Table | None:
+    """Reads the labels of a span version that were read before; None: they were not."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    data = objects.read(labels_name(span))
+    return None if data is None else pq.read_table(pa.BufferReader(data))
+
+
+def _store_labels(objects: Objects, span: Span, table: pa.Table) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    data = pa.BufferOutputStream()
+    pq.write_table(table, data, compression="zstd")
+    objects.write_once(labels_name(span), data.getvalue().to_pybytes())
 
 
 def _table_of(project: Project, span: Span, uri: str, value: pa.DataType) -> pa.Table:
@@ -386,12 +395,11 @@ def _join(log: pa.Table, labels: pa.Table) -> pa.Table:
         )
         SELECT log.*, newest.{_LABEL}, first.{_AT}
         FROM log JOIN newest USING ({KEY}) JOIN first USING ({KEY})
-        WHERE log.{TIME} <= first.{_AT}
+        WHERE log.{TIME} <= first.{_AT} AND log.{_SCORES} IS NOT NULL
         ORDER BY log.{TIME}, log.{KEY}, log.{ARM}
     """
     # It would fetch an extension over the network for what it does not bring along.
-    offline = {"autoinstall_known_extensions": "false"}
-    with duckdb.connect(":memory:", config=offline) as connection:
+    with duckdb.connect(":memory:", config={"autoinstall_known_extensions": False}) as connection:
         connection.register("log", _without_zone(log))
         connection.register("labels", _without_zone(labels))
         return connection.sql(query).to_arrow_table()

@@ -76,7 +76,7 @@ class LoggedAnswer:
     @property
     def rows(self) -> int:
         """Gives the number of its instances."""
-        return next((len(values) for values in self.outputs.values()), 0)
+        return next(len(values) for values in (*self.outputs.values(), *self.features.values()))
 
     @property
     def size(self) -> int:
@@ -153,7 +153,7 @@ def check_masked_features(project: Project, known: Collection[str]) -> None:
             near = difflib.get_close_matches(name, list(known), 1)
             raise ProjectError(
                 f"project.yaml: serving.log.{setting}",
-                "must name features of schema.pbtxt",
+                f"must name features of schema.pbtxt ({', '.join(known)})",
                 name,
                 f"Did you mean `{near[0]}`?" if near else "Correct the name, or leave it out.",
             )

@@ -284,6 +284,11 @@ def test_functions_may_be_imported_or_assigned(tmp_path):
             "project.yaml: features.imag",
             "Did you mean `image`?",
         ),
+        (
+            {"serving": {"log": {"dropped": ["imag"]}}},
+            "project.yaml: serving.log.dropped",
+            "Did you mean `image`?",
+        ),
     ],
 )
 def test_feature_that_is_not_in_the_schema(tmp_path, changes, where, remedy):

@@ -230,7 +230,9 @@ def test_from_requests_to_a_metric_and_to_a_person_who_is_forgotten(
         row = {"id": f"k{number}", "image": [0, 0, 0, 1], "age": 1, "city": "Turin"}
         answer = server.post("/v1/models/tiny:predict", {"instances": [row, row]})
         assert answer.status_code == 200, answer.text
-    wait_until(lambda: 'rows_total{outcome="written"} 24.0' in server.get("/metrics").text)
+    wait_until(
+        lambda: 'rows_total{name="tiny",outcome="written"} 24.0' in server.get("/metrics").text
+    )
     (tmp_path / "data" / "1.csv").write_text(
         "id,label\n" + "".join(f"k{number},{int(number >= 9)}\n" for number in range(12))
     )
