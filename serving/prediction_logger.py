@@ -32,7 +32,6 @@ from perennial.production.prediction_log import (
     LoggedAnswer,
     Masks,
     check_masked_features,
-    contract_digest,
     is_sampled,
     make_tables,
 )
@@ -44,7 +43,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from serving.observer import Answered
-    from serving.runtime import LoadedModel
 
 COUNTS = "prediction_log"
 """Folder of the state folder with the counters of the servers that run."""
@@ -152,7 +150,6 @@ class PredictionLogger(Collector):
         self._answers: list[LoggedAnswer] = []
         self._waiting: list[WaitingFile] = []
         self._rows = self._size = 0
-        self._contracts: dict[tuple[str, str], str] = {}
         self._told: dict[str, float] = {}
         self._failing = False
         self._wake, self._stopping = threading.Event(), threading.Event()
@@ -260,7 +257,7 @@ class PredictionLogger(Collector):
             assigned=answered.assigned,
             test=answered.test,
             version=model.version,
-            contract=self._contract(model),
+            contract=model.contract_digest,
             time=answered.time,
             latency_ms=answered.latency_ms,
             chance=self._settings.sample,
@@ -268,12 +265,6 @@ class PredictionLogger(Collector):
             features=answered.features,
             outputs={n: answered.predictions[n] for n in names if n in answered.predictions},
         )
-
-    def _contract(self, model: LoadedModel) -> str:
-        key = (model.version, model.digest)
-        if key not in self._contracts:
-            self._contracts[key] = contract_digest(model.contract)
-        return self._contracts[key]
 
     def _write(self) -> None:
         """Writes a file whenever it is time, or many rows wait, until the server stops."""

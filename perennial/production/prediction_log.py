@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from perennial.errors import ProjectError
-from perennial.storage.digests import digest_value
 from schemas.prediction_log import (
     ARM,
     ASSIGNED,
@@ -30,7 +29,6 @@ from schemas.prediction_log import (
     TIME,
     VERSION,
 )
-from schemas.records import ModelContract
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -157,11 +155,6 @@ def check_masked_features(project: Project, known: Collection[str]) -> None:
                 name,
                 f"Did you mean `{near[0]}`?" if near else "Correct the name, or leave it out.",
             )
-
-
-def contract_digest(contract: ModelContract) -> str:
-    """Computes the SHA-256 of a contract, by which the log names it."""
-    return digest_value(contract.model_dump(mode="json"))
 
 
 def is_sampled(request: str, time: datetime, share: float) -> bool:

@@ -21,7 +21,6 @@ from perennial.cli.main import app
 from perennial.export.served_model import ServedModel
 from perennial.ledger.events import Ledger
 from perennial.production.log_files import LogFiles
-from perennial.production.prediction_log import contract_digest
 from perennial.project import Project, load_project
 from schemas.records import ModelContract
 from serving.observer import Answered
@@ -29,7 +28,7 @@ from serving.prediction_logger import COUNTS, PredictionLogger, take_lost_rows
 from serving.runtime import LoadedModel
 from tests.chain import span_of
 from tests.perennial.records import judged
-from tests.serving.conftest import CONTRACTS, FAVOURITE, IMAGE, Server, World
+from tests.serving.conftest import FAVOURITE, IMAGE, Server, World
 
 MODEL = LoadedModel(
     "tiny",
@@ -245,7 +244,7 @@ def test_from_requests_to_a_metric_and_to_a_person_who_is_forgotten(
     assert (day["keys"], day["labelled"], day["value"]) == (12, 12, 0.75)
     assert day["remark"] == "the day is not over"
     first = next(LogFiles.of_project(project).read(None, lambda _: True)).to_pylist()[0]
-    assert first["contract"] == contract_digest(CONTRACTS["a"])
+    assert first["contract"] == answer.headers["x-model-contract"]
     assert first["feature:image"] == [0, 0, 0, 1] and first["output:class"] == 0
     assert "Turin" not in str(first)
     assert "removed 2 rows of the key" in perennial("forget", tmp_path, "k3")
