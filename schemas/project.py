@@ -800,6 +800,37 @@ class LogSettings(Settings):
             )
         return self
 
+class TlsSettings(Settings):
+    """TLS of the model server, over HTTP and gRPC; changed files serve the next connection."""
+
+    certificate: str = Field(
+        description="File of the certificate in PEM, with those between it and its authority."
+    )
+    key: str = Field(description="File of its private key in PEM, without a password.")
+
+
+class LimitSettings(Settings):
+    """What one request, and one token's requests together, may ask of the model server."""
+
+    body_mb: float = Field(
+        16.0, gt=0, le=1024, description="Largest body of a request; a larger one is HTTP 413."
+    )
+    instances: int = Field(
+        65_536, ge=1, description="Most instances in a request; more are HTTP 400."
+    )
+    depth: int = Field(
+        32, ge=4, le=512, description="Deepest nesting of a request's JSON; deeper is HTTP 400."
+    )
+    requests_per_second: float | None = Field(
+        None,
+        gt=0,
+        description="Requests that each token may send in a second, on average; more are HTTP 429. "
+        "Without tokens all clients share it; none: any number.",
+    )
+    burst: int = Field(
+        100, ge=1, description="Requests that a token may send at once, ahead of that average."
+    )
+
 
 class ServingSettings(Settings):
     """The model server, and what it shares with batch prediction."""
@@ -821,6 +852,20 @@ class ServingSettings(Settings):
         "row).",
     )
     log: LogSettings = LogSettings()
+    tokens: str | None = Field(
+        None,
+        description="File of the bearer tokens that `perennial token` writes; none: `tokens.json` "
+        "in the state folder, if it is there. Without the file the server listens on loopback "
+        "only. The environment variable PERENNIAL_TOKENS comes before it.",
+    )
+    tls: TlsSettings | None = Field(None, description="TLS by files; none: plain HTTP and gRPC.")
+    limits: LimitSettings = LimitSettings()
+    batching: bool = Field(
+        True,
+        description="Whether requests that arrive together share a call of the model, which then "
+        "takes 16, 64, 256 or 1,024 rows; switch it off for a model whose call costs more for 16 "
+        "rows than for one.",
+    )
 
     @model_validator(mode="after")
     def _ports_differ(self) -> ServingSettings:

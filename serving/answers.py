@@ -21,6 +21,7 @@ from serving.domains import DomainCheck, Flags
 from serving.features import Array
 from serving.inputs import (
     DATATYPES,
+    DEEPEST,
     Tensor,
     check_keys,
     check_outputs,
@@ -87,16 +88,21 @@ class V1Request:
         payload: Parsed, or as bytes.
         key: The feature that keys an instance; None: there is none.
         headers: Of the request, their names in lower case.
+        deepest: How deep its JSON may be nested.
 
     Raises:
         InputError: It is malformed for every model.
     """
 
     def __init__(
-        self, payload: object, key: str | None, headers: Mapping[str, str] | None = None
+        self,
+        payload: object,
+        key: str | None,
+        headers: Mapping[str, str] | None = None,
+        deepest: int = DEEPEST,
     ) -> None:
         headers = headers or {}
-        parsed = parse_json(payload) if isinstance(payload, bytes) else payload
+        parsed = parse_json(payload, deepest) if isinstance(payload, bytes) else payload
         check_keys(parsed)
         self._parsed, self._key = parsed, key
         self._keys = [] if key is None else keys_v1(parsed, key)
@@ -113,7 +119,9 @@ class V1Request:
         asked = prediction_outputs(model.contract)
         if wants_latent(self._parsed):
             asked = [*asked, _require_latent(model)]
-        arrays = from_v1(self._instances(model), model.features, model.contract.missing)
+        arrays = from_v1(
+            self._instances(model), model.features, model.contract.missing, model.most_rows
+        )
         flags = domains.check(arrays, model.features)
         keys = keys_of_rows(self._keys, self._given, _rows(arrays))
         outputs = model.predict(arrays, [output.name for output in asked])
@@ -175,7 +183,9 @@ class V2Request:
         names = [output.name for output in self._request.request_outputs or []]
         check_outputs(names, list(known))
         asked = [known[name] for name in dict.fromkeys(names)] or prediction_outputs(model.contract)
-        arrays = from_v2(self._inputs(model), model.features, model.contract.missing)
+        arrays = from_v2(
+            self._inputs(model), model.features, model.contract.missing, model.most_rows
+        )
         flags = domains.check(arrays, model.features)
         keys = keys_of_rows(self._keys, self._given, _rows(arrays))
         outputs = model.predict(arrays, [output.name for output in asked])

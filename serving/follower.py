@@ -87,7 +87,11 @@ def registry_loader(project: Project) -> Loader:
             raise IntegrityError(
                 where, expected, version.digest or "none", "Deploy a version that was not changed."
             )
-        return load_model(registry.name, version.version, registry.fetch(version), named.digest)
+        folder, serving = registry.fetch(version), project.settings.serving
+        most, batching = serving.limits.instances, serving.batching
+        return load_model(
+            registry.name, version.version, folder, named.digest, most_rows=most, batching=batching
+        )
 
     return load
 

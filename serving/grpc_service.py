@@ -28,18 +28,15 @@ from kserve.protocol.grpc.grpc_predict_v2_pb2_grpc import (
 from kserve.protocol.infer_type import RequestedOutput, get_content
 
 from perennial.errors import InputError, ServingError
+from serving.access import Access
 from serving.answers import ArmRequest, V2Request, input_metadata, output_metadata
+from serving.grpc_access import GrpcGate
 from serving.protocol import GRACE_SECONDS, LOAD, UNLOAD, binary_values, refuse_repository
 from serving.router import Router
 from serving.runtime import LoadedModel
+from serving.tls import Certificates
 
-_THREADS = 16
-# Requests are as large as over REST, which has no limit. A second server must not share the port.
-_OPTIONS = [
-    ("grpc.max_receive_message_length", -1),
-    ("grpc.max_send_message_length", -1),
-    ("grpc.so_reuseport", 0),
-]
+_THREADS = 64  # requests that wait for a shared call hold one each
 
 
 class InferenceService(GRPCInferenceServiceServicer):  # type: ignore[misc]
@@ -120,22 +117,40 @@ class InferenceService(GRPCInferenceServiceServicer):  # type: ignore[misc]
 
 
 @contextmanager
-def grpc_running(service: InferenceService, reserved: socket.socket) -> Iterator[None]:
+def grpc_running(
+    service: InferenceService,
+    reserved: socket.socket,
+    access: Access,
+    certificates: Certificates | None = None,
+) -> Iterator[None]:
     """Serves over gRPC; in the end, requests in flight are answered first.
 
     Args:
         service: What answers.
         reserved: A socket that holds the address until here; gRPC binds a socket of its own.
+        access: What decides who may ask.
+        certificates: Of TLS; None: there is none.
 
     Raises:
         ServingError: Another process took the port.
     """
     host, port = reserved.getsockname()[:2]
-    server = grpc.server(futures.ThreadPoolExecutor(_THREADS), options=_OPTIONS)
+    # Requests are as large as over REST. A second server must not share the port.
+    options = [
+        ("grpc.max_receive_message_length", access.most_bytes),
+        ("grpc.max_send_message_length", -1),
+        ("grpc.so_reuseport", 0),
+    ]
+    pool = futures.ThreadPoolExecutor(_THREADS)
+    server = grpc.server(pool, interceptors=[GrpcGate(access)], options=options)
     add_GRPCInferenceServiceServicer_to_server(service, server)
     reserved.close()
+    address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     try:
-        server.add_insecure_port(f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
+        if certificates is None:
+            server.add_insecure_port(address)
+        else:
+            server.add_secure_port(address, certificates.grpc_credentials())
     except RuntimeError as error:
         raise ServingError(
             f"port {port} on {host}",

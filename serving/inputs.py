@@ -21,6 +21,7 @@ from perennial.readers.missing import is_missing
 from perennial.readers.values import BASE64, is_base64
 from perennial.tasks import LATENT
 from serving.features import FLOATS, INTEGERS, TEXT, Array, Feature, show, to_array, to_values
+from serving.limits import check_depth, check_rows
 
 DATATYPES = {
     "float32": "FP32",
@@ -34,6 +35,7 @@ _INTEGER_TYPES = {
     for sign in ("", "U")
     for bits in (8, 16, 32, 64)
 }
+DEEPEST = 512  # where no setting says less
 _FLOAT_TYPES = ("FP16", "FP32", "FP64")
 SIGNATURE = "serving_default"
 _KEYS = ("instances", "parameters", "signature_name")
@@ -52,12 +54,17 @@ class Tensor:
     data: Any
 
 
-def parse_json(body: bytes) -> object:
+def parse_json(body: bytes, deepest: int = DEEPEST) -> object:
     """Parses the body of a request.
 
+    Args:
+        body: JSON.
+        deepest: How deep its lists and objects may be nested.
+
     Raises:
-        InputError: It is not JSON, or an object in it has a key twice.
+        InputError: It is not JSON, is nested deeper, or an object in it has a key twice.
     """
+    check_depth(body, deepest)
     try:
         parsed = orjson.loads(body)
         # Each key has its colon: with as many colons as keys no key is there twice.
@@ -91,7 +98,9 @@ def _count_keys(value: object) -> int:
     return 0
 
 
-def from_v1(payload: object, features: Features, missing: Collection[str] = ()) -> Arrays:
+def from_v1(
+    payload: object, features: Features, missing: Collection[str] = (), most: int | None = None
+) -> Arrays:
     """Converts `{"instances": [...]}` to one array for each feature, with the instances first.
 
     An instance is an object of the features' values; with exactly one feature it may be the bare
@@ -99,23 +108,29 @@ def from_v1(payload: object, features: Features, missing: Collection[str] = ()) 
     that mean "no value" (`missing`). Bytes are `{"b64": "..."}`, as for TensorFlow Serving.
 
     Raises:
-        InputError: The payload does not fit the features.
+        InputError: The payload does not fit the features, or holds more than `most` instances.
     """
     rows = [
         _row(number, instance, features, missing)
-        for number, instance in enumerate(_instances(payload))
+        for number, instance in enumerate(_instances(payload, most))
     ]
     return {feature.name: _from_rows(rows, feature) for feature in features}
 
 
-def from_v2(tensors: Sequence[Tensor], features: Features, missing: Collection[str] = ()) -> Arrays:
+def from_v2(
+    tensors: Sequence[Tensor],
+    features: Features,
+    missing: Collection[str] = (),
+    most: int | None = None,
+) -> Arrays:
     """Converts the tensors of the Open Inference Protocol to one array for each feature.
 
     The tensor of a feature with a default may be left out: then every row gets the default. So does
     a row whose text is one of the words that mean "no value" (`missing`).
 
     Raises:
-        InputError: A tensor is missing, unknown, sent twice, or does not fit its feature.
+        InputError: A tensor is missing, unknown, sent twice, does not fit its feature, or holds
+            more than `most` rows.
     """
     named = {feature.name: feature for feature in features}
     arrays: Arrays = {}
@@ -128,7 +143,7 @@ def from_v2(tensors: Sequence[Tensor], features: Features, missing: Collection[s
                 where, "must be another feature", f"{tensor.name} again", "Send each feature once."
             )
         place = f"{where} ({tensor.name})"
-        arrays[tensor.name] = _from_tensor(tensor, named[tensor.name], place, missing)
+        arrays[tensor.name] = _from_tensor(tensor, named[tensor.name], place, missing, most)
     if missing := [
         name for name in named if name not in arrays and (not named[name].optional or not arrays)
     ]:
@@ -196,7 +211,7 @@ def check_outputs(names: Iterable[object], known: Sequence[str]) -> None:
             raise _unknown(f"outputs[{number}].name", name, known, "outputs")
 
 
-def _instances(payload: object) -> list[object]:
+def _instances(payload: object, most: int | None) -> list[object]:
     remedy = 'Send {"instances": [...]}.'
     if not isinstance(payload, dict):
         raise InputError("the request's body", "must be an object", show(payload), remedy)
@@ -209,6 +224,7 @@ def _instances(payload: object) -> list[object]:
         raise InputError("instances", "must be a list", show(instances), remedy)
     if not instances:
         raise InputError("instances", "must hold at least one instance", "an empty list", remedy)
+    check_rows(len(instances), most)
     return instances
 
 
@@ -259,9 +275,13 @@ def show_name(name: object) -> str:
     return text if len(text) <= 60 else f"{text[:60]}..."
 
 
-def _from_tensor(tensor: Tensor, feature: Feature, where: str, missing: Collection[str]) -> Array:
+def _from_tensor(
+    tensor: Tensor, feature: Feature, where: str, missing: Collection[str], most: int | None
+) -> Array:
     _require_datatype(tensor.datatype, feature, where)
     shape = _checked_shape(tensor.shape, feature, where)
+    # Before anything is made of that many rows: a free length of 0 needs no values for them.
+    check_rows(shape[0], most, f"the rows of {where}")
     flat = _flat(tensor.data, shape, where)
     size = math.prod(shape[1:])
 

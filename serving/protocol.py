@@ -13,6 +13,7 @@ import struct
 import time
 import warnings
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,8 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from perennial.errors import InputError
+from schemas.project import LimitSettings
+from serving.access import Access, Gate
 from serving.answers import (
     ArmRequest,
     V1Answer,
@@ -42,12 +45,15 @@ from serving.answers import (
 )
 from serving.inputs import parse_json, show_name
 from serving.router import Router
+from serving.tls import Certificates
 
 GRACE_SECONDS = 20  # for requests in flight when the server is told to stop
 JSON_LENGTH_HEADER = "inference-header-content-length"
 _CONTENT_TYPE = b"content-type"
 _REMEDY = 'Send {"inputs": [{"name", "shape", "datatype", "data"}, ...]}.'
 LOAD, UNLOAD = "load", "unload"
+# Requests that wait for a shared call hold a thread each.
+_POOL = ThreadPoolExecutor(64, thread_name_prefix="request")
 # What does in the ledger what these calls would do to a server.
 _COMMANDS = {LOAD: "promote", UNLOAD: "rollback"}
 
@@ -55,10 +61,11 @@ _COMMANDS = {LOAD: "promote", UNLOAD: "rollback"}
 class SlotModel(Model):  # type: ignore[misc]
     """KServe's model that answers with the arm that the router chooses when the request comes."""
 
-    def __init__(self, router: Router, key: str | None) -> None:
+    def __init__(self, router: Router, key: str | None, limits: LimitSettings) -> None:
         super().__init__(router.slot.model.name, return_response_headers=True)
         self._router = router
         self._key = key
+        self._deepest = limits.depth
         self.ready = True
 
     def validate(self, payload: object) -> object:
@@ -81,10 +88,11 @@ class SlotModel(Model):  # type: ignore[misc]
         def parse() -> ArmRequest:
             if isinstance(payload, InferRequest):
                 return V2Request(payload, self._key, headers)
-            return V1Request(payload, self._key, headers)
+            return V1Request(payload, self._key, headers, self._deepest)
 
         try:
-            reply = await asyncio.to_thread(self._router.answer, parse, began)
+            loop = asyncio.get_running_loop()
+            reply = await loop.run_in_executor(_POOL, self._router.answer, parse, began)
         except InputError as error:
             raise InvalidInput(str(error)) from None
         if response_headers is not None:
@@ -103,6 +111,10 @@ class SlotModel(Model):  # type: ignore[misc]
 
 class StrictDataPlane(DataPlane):  # type: ignore[misc]
     """KServe's data plane that takes any content type as JSON; a malformed body is HTTP 400."""
+
+    def __init__(self, model_registry: Any, limits: LimitSettings) -> None:
+        super().__init__(model_registry=model_registry)
+        self._limits = limits
 
     def decode(
         self,
@@ -128,7 +140,7 @@ class StrictDataPlane(DataPlane):  # type: ignore[misc]
             if not isinstance(body, bytes):
                 return InferRequest.from_inference_request(body, model_name)
             length = int(headers.get(JSON_LENGTH_HEADER, len(body)))
-            checked = _check_form(parse_json(body[:length]))
+            checked = _check_form(parse_json(body[:length], self._limits.depth))
             request = InferRequest.from_inference_request(checked, model_name)
             _add_binary(request, body[length:])
             return request
@@ -206,11 +218,20 @@ class QuietRestServer(RESTServer):  # type: ignore[misc]
     """KServe's REST server without a log line per request; every error is `{"error": ...}`."""
 
     def __init__(
-        self, app: FastAPI, data_plane: DataPlane, extension: ModelRepositoryExtension, port: int
+        self,
+        app: FastAPI,
+        data_plane: DataPlane,
+        extension: ModelRepositoryExtension,
+        port: int,
+        gate: Gate,
+        certificates: Certificates | None,
     ) -> None:
-        super().__init__(app, data_plane, extension, port, grace_period=GRACE_SECONDS)
+        super().__init__(gate, data_plane, extension, port, grace_period=GRACE_SECONDS)
         self._app = app
         self.config.access_log = False
+        if certificates is not None:
+            context = certificates.http_context()
+            self.config.ssl_context_factory = lambda _config, _default: context
 
     def create_application(self) -> ASGIApp:
         """Registers KServe's endpoints, and handlers that answer clients' mistakes in one line."""
@@ -227,17 +248,25 @@ class QuietRestServer(RESTServer):  # type: ignore[misc]
 class LoopbackModelServer(ModelServer):  # type: ignore[misc]
     """KServe's model server on a socket that is bound already: its own listens on every address."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, limits: LimitSettings) -> None:
         super().__init__(http_port=port, enable_grpc=False, enable_latency_logging=False, workers=1)
-        self.dataplane = StrictDataPlane(model_registry=self.registered_models)
+        self.dataplane = StrictDataPlane(self.registered_models, limits)
         self.model_repository_extension = LedgerDecides(model_registry=self.registered_models)
         _quieten()
 
-    def run(self, model: Model, listener: socket.socket) -> None:
+    def run(
+        self,
+        model: Model,
+        listener: socket.socket,
+        access: Access,
+        certificates: Certificates | None = None,
+    ) -> None:
         """Serves the model until SIGTERM or SIGINT; requests in flight are answered first."""
         self.register_model(model)
         app = FastAPI(title="Perennial", docs_url=None, redoc_url=None)
-        QuietRestServer(app, self.dataplane, self.model_repository_extension, self.http_port).run(
+        extension, port = self.model_repository_extension, self.http_port
+        gate = Gate(app, access)
+        QuietRestServer(app, self.dataplane, extension, port, gate, certificates).run(
             sockets=[listener]
         )
 

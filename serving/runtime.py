@@ -7,6 +7,7 @@ is loaded. The model's contract, in the same folder, names what it takes and giv
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,6 +19,7 @@ from perennial.errors import InputError, ServingError, describe_error
 from perennial.export.saved_model import SERVING_SIGNATURE
 from perennial.export.served_model import ServedModel, tensorflow_cause
 from schemas.records import ModelContract
+from serving.coalescing import SharedCalls, choose_sizes
 from serving.features import DTYPES, TEXT, Array, Feature, to_array
 from serving.outputs import all_outputs
 
@@ -25,19 +27,26 @@ from serving.outputs import all_outputs
 _WARM_ROWS = (1, 2, 16)
 _RETRAIN = "Train a version with `perennial run`, and deploy that one."
 
+logger = logging.getLogger("perennial.serving")
+
 Predictions = Mapping[str, Array]
 """A model's outputs by name, each [n, ...]: see `serving.outputs`."""
 
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A version that is ready to answer. Calls may come from several threads at once."""
+    """A version that is ready to answer. Calls may come from several threads at once.
+
+    `most_rows` are the instances that a request may hold; None: any number.
+    """
 
     name: str
     version: str
     digest: str
     features: tuple[Feature, ...]
     served: ServedModel
+    calls: SharedCalls
+    most_rows: int | None = None
 
     @property
     def contract(self) -> ModelContract:
@@ -59,30 +68,38 @@ class LoadedModel:
         Raises:
             InputError: The model refuses these values, or has no finite answer to them.
         """
-        predictions = self.compute(arrays, outputs)
+        answer = self.calls.answer(arrays)
+        predictions = {name: answer[name] for name in outputs}
         _require_finite(predictions)
         return predictions
 
     def compute(self, arrays: Mapping[str, Array], outputs: Sequence[str]) -> Predictions:
-        """Calls the model as `predict` does; what it gives need not be finite.
+        """Calls the model for itself, in this thread; what it gives need not be finite.
 
         Raises:
             InputError: The model refuses these values.
         """
-        import tensorflow as tf
-
-        try:
-            answer = self.served.serve(arrays)
-        except (tf.errors.InvalidArgumentError, tf.errors.OutOfRangeError) as error:
-            cause = tensorflow_cause(str(error.message))
-            raise InputError(
-                "the instances", "must be values that the model can compute", cause, "Correct them."
-            ) from None
-        return {name: answer[name].numpy() for name in outputs}
+        answer = self.calls.compute(arrays)
+        return {name: answer[name] for name in outputs}
 
 
-def load_model(name: str, version: str, folder: Path, digest: str) -> LoadedModel:
+def load_model(
+    name: str,
+    version: str,
+    folder: Path,
+    digest: str,
+    most_rows: int | None = None,
+    batching: bool = True,
+) -> LoadedModel:
     """Loads a SavedModel and answers requests of several sizes, so that no first client waits.
+
+    Args:
+        name: Name of the model in URLs.
+        version: What answers carry as `model_version`.
+        folder: The SavedModel.
+        digest: SHA-256 that the folder must have.
+        most_rows: Instances that a request may hold; none: any number.
+        batching: Whether requests may share a call.
 
     Raises:
         IntegrityError: The folder has another digest, or holds more than a SavedModel and weights.
@@ -92,7 +109,36 @@ def load_model(name: str, version: str, folder: Path, digest: str) -> LoadedMode
     features = make_features(served.contract)
     _check_features(served, features)
     _warm_up(served, features)
-    return LoadedModel(name, version, digest, features, served)
+
+    def call(arrays: Mapping[str, Array]) -> dict[str, Array]:
+        return _call(served, arrays)
+
+    sizes = choose_sizes(call, features) if batching else ()
+    if batching and not sizes:
+        logger.warning(
+            "model %s version %s: its outputs depend on the number of rows, so no requests share a "
+            "call",
+            name,
+            version,
+        )
+    return LoadedModel(name, version, digest, features, served, SharedCalls(call, sizes), most_rows)
+
+
+def _call(served: ServedModel, arrays: Mapping[str, Array]) -> dict[str, Array]:
+    """Calls the model once.
+
+    Raises:
+        InputError: It refuses these values.
+    """
+    import tensorflow as tf
+
+    try:
+        return {name: tensor.numpy() for name, tensor in served.serve(arrays).items()}
+    except (tf.errors.InvalidArgumentError, tf.errors.OutOfRangeError) as error:
+        cause = tensorflow_cause(str(error.message))
+        raise InputError(
+            "the instances", "must be values that the model can compute", cause, "Correct them."
+        ) from None
 
 
 def make_features(contract: ModelContract) -> tuple[Feature, ...]:

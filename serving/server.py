@@ -7,22 +7,26 @@ import logging
 import signal
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 
-from perennial.errors import ServingError
+from perennial.errors import ProjectError, ServingError
 from perennial.ledger.events import Ledger
+from perennial.production.tokens import token_file
 from perennial.project import Project
 from perennial.tfx_compat import prepare_process
+from schemas.project import LimitSettings
+from serving.access import Access, RefusalCollector, TokenList, is_loopback, require_loopback
 from serving.domains import DomainCheck
 from serving.follower import Follower, first_champion, freeze_memory, registry_loader
 from serving.metrics import ArmMetrics, SlotCollector
 from serving.observer import NoObserver, ObserverQueue, make_observer
 from serving.runtime import load_model
 from serving.slot import Slot
+from serving.tls import Certificates
 
 LOOPBACK = "127.0.0.1"
 
@@ -49,6 +53,8 @@ class Answering:
     domains: DomainCheck
     observers: ObserverQueue
     key: str | None = None
+    access: Access = field(default_factory=lambda: Access(TokenList(None), LimitSettings()))
+    certificates: Certificates | None = None
 
 
 def serve(
@@ -66,7 +72,9 @@ def serve(
         grpc_port: Port of gRPC; none: `serving.grpc_port` of the settings.
 
     Raises:
-        ServingError: Nothing was deployed yet, a port is taken, or the champion cannot be served.
+        ServingError: Nothing was deployed yet, a port is taken, other machines would reach a server
+            without tokens, or the champion cannot be served.
+        ProjectError: The file of tokens is none.
         LedgerError: The ledger cannot be read.
         RegistryError: The registry does not hold the champion.
         IntegrityError: The champion's files are not those that were evaluated.
@@ -79,6 +87,7 @@ def serve(
     grpc_port = settings.grpc_port if grpc_port is None else grpc_port
     with _closing(ledger), _bound(host, port) as listener, ExitStack() as stack:
         reserved = None if grpc_port is None else stack.enter_context(_bound(host, grpc_port, GRPC))
+        access, certificates = _access(project, [listener, reserved])
         champion = first_champion(ledger, project)
         load = registry_loader(project)
         _import_all()
@@ -89,7 +98,12 @@ def serve(
         observers = ObserverQueue(make_observer(project))
         try:
             answering = Answering(
-                slot, DomainCheck(settings.outside_domain), observers, project.settings.data.key
+                slot,
+                DomainCheck(settings.outside_domain),
+                observers,
+                project.settings.data.key,
+                access,
+                certificates,
             )
             _run(answering, listener, reserved)
         finally:
@@ -135,13 +149,21 @@ def _run(
     slot, domains, observers = answering.slot, answering.domains, answering.observers
     host, port = listener.getsockname()[:2]
     metrics = ArmMetrics()
-    server, collector = LoopbackModelServer(port), SlotCollector(slot, domains, metrics, observers)
+    access, certificates = answering.access, answering.certificates
+    server = LoopbackModelServer(port, access.limits)
     router = Router(slot, domains, metrics, observers)
-    REGISTRY.register(collector)
+    collectors = [SlotCollector(slot, domains, metrics, observers), RefusalCollector(access)]
+    for collector in collectors:
+        REGISTRY.register(collector)
     try:
         _listen(listener, host, port)
         logger.info(
-            "%s version %s serves on http://%s:%s", slot.model.name, slot.model.version, host, port
+            "%s version %s serves on %s://%s:%s",
+            slot.model.name,
+            slot.model.version,
+            "http" if certificates is None else "https",
+            host,
+            port,
         )
         with _signals_end_quietly(), ExitStack() as stack:
             if reserved is not None:
@@ -149,11 +171,46 @@ def _run(
 
                 grpc_host, grpc_port = reserved.getsockname()[:2]
                 service = InferenceService(router, answering.key, server.dataplane)
-                stack.enter_context(grpc_running(service, reserved))
+                stack.enter_context(grpc_running(service, reserved, access, certificates))
                 logger.info("gRPC is served on %s:%s", grpc_host, grpc_port)
-            server.run(SlotModel(router, answering.key), listener)
+            model = SlotModel(router, answering.key, access.limits)
+            server.run(model, listener, access, certificates)
     finally:
-        REGISTRY.unregister(collector)
+        for collector in collectors:
+            REGISTRY.unregister(collector)
+
+
+def _access(
+    project: Project, listeners: Sequence[socket.socket | None]
+) -> tuple[Access, Certificates | None]:
+    """Reads who may ask, and the certificate, before anything is loaded.
+
+    Raises:
+        ProjectError: The file of tokens is none, or is named and not there.
+        ServingError: Everybody may ask and other machines reach the server, or TLS is not possible.
+    """
+    settings = project.settings.serving
+    path = token_file(project)
+    if settings.tokens is not None and not path.exists():
+        raise ProjectError(
+            f"serving.tokens: {path}",
+            "must be there",
+            "no such file",
+            "Make the first token: `perennial token add PROJECT NAME`.",
+        )
+    tokens = TokenList(path)
+    hosts = [listener.getsockname()[0] for listener in listeners if listener is not None]
+    if not tokens.needed:
+        for host in hosts:
+            require_loopback(host)
+    elif settings.tls is None and not all(map(is_loopback, hosts)):
+        logger.warning(
+            "tokens travel in the clear beyond this machine: set serving.tls, or let what stands "
+            "before the server speak TLS"
+        )
+    tls = settings.tls
+    certificates = None if tls is None else Certificates(tls, project.folder)
+    return Access(tokens, settings.limits), certificates
 
 
 def _import_all() -> None:

@@ -114,7 +114,8 @@ def predict_batch(
     part = open_file(data, contract.missing, delimiter or settings.data.delimiter)
     needed = [feature.name for feature in contract.features if feature.default is None]
     kinds = _scalar_kinds(project, contract)
-    model = load_model(settings.name, champion.version, folder, champion.digest)
+    batching = settings.serving.batching
+    model = load_model(settings.name, champion.version, folder, champion.digest, batching=batching)
     set_aside_path = output.with_suffix(".set_aside.jsonl")
     with _temporary_beside(output) as temporary:
         file, refused = temporary / "predictions.parquet", temporary / "set_aside.jsonl"

@@ -15,7 +15,8 @@ GrpcPort = Annotated[
 Host = Annotated[
     str,
     typer.Option(
-        help="Address to listen on; 0.0.0.0: all of this machine. There is no authentication."
+        help="Address to listen on; 0.0.0.0: all of this machine. Beyond loopback there must be a "
+        "token, see `perennial token`."
     ),
 ]
 
