@@ -32,7 +32,6 @@ from serving.limits import MEGABYTE, RateLimit
 
 Reason = Literal["no_token", "unknown_token", "other_purpose", "rate", "size"]
 REASONS: tuple[Reason, ...] = ("no_token", "unknown_token", "other_purpose", "rate", "size")
-_LOOK_SECONDS = 0.5  # between looks at whether the file of tokens has changed
 # Asked by what starts and restarts servers, which holds no token.
 PROBES = frozenset({"/", "/v2/health/live", "/v2/health/ready"})
 _PREDICTING = ("/v1/", "/v2/")
@@ -74,13 +73,18 @@ class TokenList:
     nobody in.
     """
 
-    def __init__(self, path: Path | None) -> None:
+    def __init__(self, path: Path | None, look_seconds: float = 0.5) -> None:
         """Reads the file.
+
+        Args:
+            path: The file; none: there never is one.
+            look_seconds: How long between looks at whether it has changed.
 
         Raises:
             ProjectError: It is there, and no file of tokens.
         """
         self._path = path
+        self._look_seconds = look_seconds
         self._lock = threading.Lock()
         self._looked = time.monotonic()
         self._seen = self._stamp()
@@ -88,9 +92,9 @@ class TokenList:
         self._tokens = [] if path is None else read_tokens(path)
 
     def current(self) -> list[Token]:
-        """Gives the tokens as the file has them now, or had half a second ago."""
+        """Gives the tokens as the file has them now, or had a moment ago."""
         now = time.monotonic()
-        if self._path is not None and now - self._looked >= _LOOK_SECONDS:
+        if self._path is not None and now - self._looked >= self._look_seconds:
             with self._lock:
                 self._looked = now
                 if (stamp := self._stamp()) != self._seen:
