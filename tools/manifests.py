@@ -343,6 +343,10 @@ def check_serving(objects: list[dict[str, Any]]) -> Iterator[Fault]:
         if each["kind"] != "InferenceService":
             continue
         predictor, where = each["spec"]["predictor"], _name(each)
+        for container in predictor["containers"]:
+            named = {variable["name"] for variable in container.get("env", [])}
+            if "PERENNIAL_TOKENS" not in named:
+                yield Fault(where, "must name its tokens, as it listens beyond loopback")
         if predictor.get("minReplicas", 1) < 1:
             yield Fault(where, "minReplicas must be at least 1")
         mode = each["metadata"].get("annotations", {}).get("serving.kserve.io/deploymentMode")

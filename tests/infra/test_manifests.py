@@ -125,6 +125,7 @@ PLANTED = {
     "a PodDisruptionBudget": lambda o: o.remove(pick(o, "PodDisruptionBudget", "perennial")),
     "deploymentMode": lambda o: pick(o, *SERVING)["metadata"]["annotations"].clear(),
     "a startupProbe": lambda o: container(o, *SERVING).pop("startupProbe"),
+    "must name its tokens": lambda o: container(o, *SERVING)["env"].pop(),
     "to end: 30": lambda o: pick(o, *SERVING)["spec"]["predictor"].update(
         terminationGracePeriodSeconds=30
     ),
