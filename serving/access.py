@@ -139,6 +139,11 @@ class Access:
         self._lock = threading.Lock()
 
     @property
+    def asks_for_tokens(self) -> bool:
+        """Tells whether clients must send a token."""
+        return self._tokens.needed
+
+    @property
     def most_bytes(self) -> int:
         """Gives the size of the largest body."""
         return int(self.limits.body_mb * MEGABYTE)

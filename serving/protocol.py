@@ -21,7 +21,7 @@ from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from kserve import InferRequest, InferResponse, Model, ModelServer
-from kserve.errors import InferenceError, InvalidInput, ModelNotFound
+from kserve.errors import InferenceError, InvalidInput, ModelNotFound, UnsupportedProtocol
 from kserve.protocol.dataplane import DataPlane
 from kserve.protocol.infer_type import deserialize_bytes_tensor
 from kserve.protocol.model_repository_extension import ModelRepositoryExtension
@@ -44,6 +44,7 @@ from serving.answers import (
     output_metadata,
 )
 from serving.inputs import parse_json, show_name
+from serving.openapi import describe_calls
 from serving.router import Router
 from serving.tls import Certificates
 
@@ -99,6 +100,11 @@ class SlotModel(Model):  # type: ignore[misc]
             response_headers.update(reply.headers())
         answer: V1Answer | InferResponse = reply.answer
         return answer
+
+    def describe_calls(self, tokens: bool) -> dict[str, Any]:
+        """Describes the server's calls, by the champion's contract."""
+        model = self._router.slot.model
+        return describe_calls(model.name, model.contract, model.features, self._key, tokens)
 
     def get_input_types(self) -> list[dict[str, Any]]:
         """Describes the features, for the protocol's model metadata."""
@@ -240,6 +246,9 @@ class QuietRestServer(RESTServer):  # type: ignore[misc]
         self._app.add_middleware(RawBodies)
         self._app.add_exception_handler(InvalidInput, _bad_request)
         self._app.add_exception_handler(ModelNotFound, _not_found)
+        # Calls of KServe's that this model does not have, such as explanations.
+        self._app.add_exception_handler(NotImplementedError, _not_found)
+        self._app.add_exception_handler(UnsupportedProtocol, _not_found)
         self._app.add_exception_handler(RequestValidationError, _malformed)
         self._app.add_exception_handler(HTTPException, _http_error)
         return self._app
@@ -256,7 +265,7 @@ class LoopbackModelServer(ModelServer):  # type: ignore[misc]
 
     def run(
         self,
-        model: Model,
+        model: SlotModel,
         listener: socket.socket,
         access: Access,
         certificates: Certificates | None = None,
@@ -264,6 +273,7 @@ class LoopbackModelServer(ModelServer):  # type: ignore[misc]
         """Serves the model until SIGTERM or SIGINT; requests in flight are answered first."""
         self.register_model(model)
         app = FastAPI(title="Perennial", docs_url=None, redoc_url=None)
+        app.openapi = lambda: model.describe_calls(access.asks_for_tokens)  # type: ignore[method-assign]
         extension, port = self.model_repository_extension, self.http_port
         gate = Gate(app, access)
         QuietRestServer(app, self.dataplane, extension, port, gate, certificates).run(
