@@ -33,8 +33,9 @@ from schemas.records import (
 ROOT = Path(__file__).parents[2]
 CLASSES = 3
 # `a`, `b` and `c` take three features and prefer class 0, 1 and 2; `one` takes one. `trip` has two
-# tasks, a latent vector and features that may be left out; `fare` is a regression. The others do
-# not keep a contract, or have none.
+# tasks, a latent vector and features that may be left out; `fare` is a regression; `dense`
+# multiplies matrices, whose last bits depend on how many rows they have. The others do not keep a
+# contract, or have none.
 MODELS = {
     "a": (0, "three"),
     "b": (1, "three"),
@@ -45,9 +46,11 @@ MODELS = {
     "fare": (0, "fare"),
     "bare": (0, "one"),
     "other": (0, "one"),
+    "dense": (0, "dense"),
 }
 # Registered in this order, as versions from 1.
-VERSIONS = ("a", "b", "c", "broken", "trip", "fare", "bare", "other")
+VERSIONS = ("a", "b", "c", "broken", "trip", "fare", "bare", "other", "dense")
+PIXELS = ServedFeature(name="pixels", dtype="float32", shape=[64])
 IMAGE = ServedFeature(name="image", dtype="float32", shape=[4])
 AGE = ServedFeature(name="age", dtype="int64", shape=[], domain=ServedDomain(high=150))
 CITY = ServedFeature(name="city", dtype="string", shape=[])
@@ -67,6 +70,7 @@ CONTRACTS = {
     "trip": ModelContract(features=[MILES, HOURS, COMPANY], tasks=[TIPPED, FARE], latent=3),
     "fare": ModelContract(features=[MILES, HOURS, COMPANY], tasks=[FARE]),
     "other": ModelContract(features=[AGE], tasks=[FAVOURITE]),
+    "dense": ModelContract(features=[PIXELS], tasks=[FAVOURITE]),
 }
 ROWS = {
     "image": [[0.0, 0.25, 0.5, 1.0], [1.0, 1.0, 1.0, 1.0]],
@@ -125,6 +129,13 @@ class Tiny(tf.Module):
     ])
     def fare(self, miles, hours, company):
         return {"value": self.price(miles)}
+
+    @tf.function(input_signature=[tf.TensorSpec([None, 64], tf.float32, name="pixels")])
+    def dense(self, pixels):
+        hidden = tf.nn.relu(tf.matmul(pixels, tf.random.stateless_normal([64, 48], [1, 2])))
+        scores = tf.matmul(hidden, tf.random.stateless_normal([48, 3], [3, 4])) / 100.0
+        chances = tf.nn.softmax(scores + 0.0 * self.bias)
+        return {"class": tf.argmax(chances, axis=-1), "probabilities": chances}
 
     def price(self, miles):
         return 3.25 + 2.0 * miles

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import grpc
@@ -49,6 +50,12 @@ def described(world: Any) -> Any:
     return schemathesis.openapi.from_url(world.server.url + "/openapi.json")
 
 
+@pytest.fixture
+def channel(version_1: Any) -> Iterator[Any]:
+    with grpc.insecure_channel(version_1.server.grpc) as channel:
+        yield channel
+
+
 @schema.parametrize()
 @settings(parent=_SETTINGS, max_examples=20)
 def test_calls_are_as_the_server_describes_them(case: Any, version_1: Any) -> None:
@@ -78,24 +85,23 @@ def test_whatever_is_sent_is_answered_or_refused(version_1: Any, request: Hostil
     tail=st.binary(max_size=10),
 )
 def test_whatever_is_sent_over_grpc_is_answered_or_refused(
-    version_1: Any, names: Any, shape: Any, datatype: Any, numbers: Any, raw: Any, tail: bytes
+    channel: Any, names: Any, shape: Any, datatype: Any, numbers: Any, raw: Any, tail: bytes
 ) -> None:
     request = messages.ModelInferRequest(model_name="tiny", raw_input_contents=raw)
     for name in names:
         tensor = request.inputs.add(name=name, datatype=datatype, shape=shape)
         if numbers:
             tensor.contents.fp32_contents.extend(numbers)
-    with grpc.insecure_channel(version_1.server.grpc) as channel:
-        infer = channel.unary_unary(_PREDICT)
-        for message in (request.SerializeToString(), tail):
-            try:
-                infer(message, timeout=20)
-            except grpc.RpcError as error:
-                # A message that is none is refused by gRPC itself, as INTERNAL.
-                allowed = {grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND}
-                if message is tail:
-                    allowed.add(grpc.StatusCode.INTERNAL)
-                assert error.code() in allowed, (error, request)
+    infer = channel.unary_unary(_PREDICT)
+    for message in (request.SerializeToString(), tail):
+        try:
+            infer(message, timeout=20)
+        except grpc.RpcError as error:
+            # A message that is none is refused by gRPC itself, as INTERNAL.
+            allowed = {grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND}
+            if message is tail:
+                allowed.add(grpc.StatusCode.INTERNAL)
+            assert error.code() in allowed, (error, request)
 
 
 def test_the_server_is_none_the_worse(version_1: Any) -> None:
