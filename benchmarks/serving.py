@@ -128,7 +128,7 @@ def serve_bare(project: Path) -> Iterator[Server]:
     url = f"http://127.0.0.1:{port}/v1/models/digits:predict"
     try:
         wait_for(url, process)
-        yield Server(url, EXAMPLE)
+        yield Server(url, EXAMPLE, process.pid)
     finally:
         process.terminate()
         process.wait(30)

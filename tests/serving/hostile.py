@@ -40,14 +40,6 @@ _VALUES = st.recursive(
     ),
     max_leaves=12,
 )
-_IMAGES = st.one_of(st.lists(_FLOATS, min_size=4, max_size=4), _VALUES)
-_INSTANCES = st.one_of(
-    st.fixed_dictionaries(
-        {"image": _IMAGES, "age": st.one_of(st.integers(0, 90), _VALUES), "city": _VALUES},
-        optional={"id": _VALUES, "x": _VALUES},
-    ),
-    _VALUES,
-)
 _PARAMETERS = st.one_of(
     _VALUES,
     st.fixed_dictionaries({"latent": _VALUES}),
@@ -79,11 +71,24 @@ class Hostile:
     headers: dict[str, str] = field(default_factory=dict)
 
 
-def hostile_requests(model: str) -> st.SearchStrategy[Hostile]:
-    """Gives requests for a model's predictions, over v1, v2 and v2 with binary tensors."""
+def hostile_requests(model: str, width: int = 4) -> st.SearchStrategy[Hostile]:
+    """Gives requests for a model's predictions, over v1, v2 and v2 with binary tensors.
+
+    Some would fit a model of images with so many pixels, and one of the tests' models.
+    """
+    images = st.one_of(st.lists(_FLOATS, min_size=width, max_size=width), _VALUES)
+    instance = st.fixed_dictionaries(
+        {"image": images},
+        optional={
+            "age": st.one_of(st.integers(0, 90), _VALUES),
+            "city": _VALUES,
+            "id": _VALUES,
+            "x": _VALUES,
+        },
+    )
     v1, v2 = f"/v1/models/{model}:predict", f"/v2/models/{model}/infer"
     instances = st.fixed_dictionaries(
-        {"instances": st.one_of(st.lists(_INSTANCES, max_size=3), _VALUES)},
+        {"instances": st.one_of(st.lists(st.one_of(instance, _VALUES), max_size=3), _VALUES)},
         optional={"parameters": _PARAMETERS, "signature_name": _VALUES, "x": _VALUES},
     ).map(_dump)
     inputs = st.fixed_dictionaries(
