@@ -15,8 +15,6 @@ if [ "${ALL:-}" = 1 ]; then
     done
     run benchmarks/growth.py --full
     run benchmarks/swap.py --full
-    run benchmarks/serving.py
-    run benchmarks/robustness.py
     run benchmarks/columns.py --rows 1500000 --rounds 1
 else
     run benchmarks/cycle.py --rounds 1
