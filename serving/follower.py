@@ -127,7 +127,6 @@ class Follower:
         self._ledger, self._load, self._slot, self._poll_seconds = ledger, load, slot, poll_seconds
         self._server = f"{platform.node()}:{os.getpid()}"
         self._failures: dict[Place, Failure] = {}
-        self._readable = True
         self._writable = True
         self._recorded: set[str] = set()  # keys of failures, each in the ledger
         self._stopping = threading.Event()
@@ -150,8 +149,8 @@ class Follower:
         except Exception as error:
             self._note_unreadable(error)
             return
-        if not self._readable:
-            self._readable = True
+        if not self._slot.ledger_readable:
+            self._slot.ledger_readable = True
             logger.info("the ledger is readable again")
         if arms is not None:
             self._follow_champion(arms.champion)
@@ -224,8 +223,8 @@ class Follower:
     def _note_unreadable(self, error: Exception) -> None:
         self._slot.failed_reads += 1
         self._ledger.close()  # the next poll opens a fresh connection
-        if self._readable:
-            self._readable = False
+        if self._slot.ledger_readable:
+            self._slot.ledger_readable = False
             logger.error(
                 "version %s keeps serving, as the ledger fails: %s",
                 self._slot.model.version,

@@ -121,6 +121,11 @@ class SlotCollector(Collector):
         info.add_metric([model.name, model.version, model.digest], 1)
         yield info
         yield _shares(live)
+        yield GaugeMetricFamily(
+            "perennial_ledger_readable",
+            "1: the newest read of the ledger succeeded; 0: it failed, and what served goes on.",
+            value=self._slot.ledger_readable,
+        )
         counters = {
             "perennial_failed_loads": (
                 "Attempts to load a version that failed.",

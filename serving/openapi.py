@@ -50,7 +50,11 @@ def describe_calls(
             "get": _get("Says that the server lives.", _object({"live": {"type": "boolean"}}), True)
         },
         "/v2/health/ready": {
-            "get": _get("Says that it answers.", _object({"ready": {"type": "boolean"}}), True)
+            "get": _get(
+                "Says that it answers, and whether it can read the ledger.",
+                _object({"ready": {"type": "boolean"}, "ledger": text}),
+                probe=True,
+            )
         },
         "/v1/models": {"get": _get("Names the model.", names)},
         f"/v1/models/{name}": {"get": _get("Says that the model answers.", ready)},

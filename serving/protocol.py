@@ -101,6 +101,14 @@ class SlotModel(Model):  # type: ignore[misc]
         answer: V1Answer | InferResponse = reply.answer
         return answer
 
+    def readiness(self) -> dict[str, Any]:
+        """Says that the server answers, and whether it would learn of a promotion.
+
+        A server that cannot read the ledger stays ready: it answers as before.
+        """
+        ledger = "readable" if self._router.slot.ledger_readable else "unreadable"
+        return {"ready": True, "ledger": ledger}
+
     def describe_calls(self, tokens: bool) -> dict[str, Any]:
         """Describes the server's calls, by the champion's contract."""
         model = self._router.slot.model
@@ -274,6 +282,7 @@ class LoopbackModelServer(ModelServer):  # type: ignore[misc]
         self.register_model(model)
         app = FastAPI(title="Perennial", docs_url=None, redoc_url=None)
         app.openapi = lambda: model.describe_calls(access.asks_for_tokens)  # type: ignore[method-assign]
+        app.add_api_route("/v2/health/ready", model.readiness)  # before KServe's own
         extension, port = self.model_repository_extension, self.http_port
         gate = Gate(app, access)
         QuietRestServer(app, self.dataplane, extension, port, gate, certificates).run(

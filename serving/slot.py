@@ -53,6 +53,7 @@ class Slot:
         arms: The models that answer now.
         failed_loads: Attempts to load a version that failed.
         failed_reads: Reads of the ledger that failed.
+        ledger_readable: Whether the newest read did not fail.
         failures: What the ledger is to know of, the oldest first.
     """
 
@@ -60,6 +61,7 @@ class Slot:
         self.arms = LiveArms(model)
         self.failed_loads = 0
         self.failed_reads = 0
+        self.ledger_readable = True
         self.failures: deque[ArmFailure] = deque(maxlen=_FAILURES)
 
     @property

@@ -6,6 +6,7 @@ The list of the settings is made from their classes; a new one without its pair 
 from __future__ import annotations
 
 import contextlib
+import json
 import sqlite3
 import subprocess
 import sys
@@ -33,9 +34,25 @@ SECTIONS = ("gate", "checks", "evaluate", "tune", "patch", "serving")
 SERVED = (
     *("serving.port", "serving.grpc_port"),
     *("serving.poll_seconds", "serving.outside_domain"),
+    *("serving.limits.body_mb", "serving.limits.instances", "serving.limits.depth"),
+    *("serving.limits.requests_per_second", "serving.limits.burst"),
 )
 # What the prediction log reads is tried in tests/serving/test_prediction_logger.py.
 LOGGED = tuple(f"serving.log.{name}" for name in LogSettings.model_fields)
+# Who may ask, over what, and calls that are shared: in tests/serving, on servers of small models.
+SERVED_ELSEWHERE = (
+    *("serving.tokens", "serving.tls.certificate", "serving.tls.key"),
+    *("serving.batching",),
+)
+_BURST = 40
+_STRICT = {
+    "serving.outside_domain": "refuse",
+    "serving.limits.body_mb": 0.01,
+    "serving.limits.instances": 2,
+    "serving.limits.depth": 4,
+    "serving.limits.requests_per_second": 0.1,
+    "serving.limits.burst": _BURST,
+}
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +63,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
 
 def test_every_setting_that_judges_has_its_pair() -> None:
     settings = {path for path in setting_paths() if path.split(".")[0] in SECTIONS}
-    assert settings == {pair.setting for pair in PAIRS} | {*SERVED, *LOGGED}
+    assert settings == {pair.setting for pair in PAIRS} | {*SERVED, *SERVED_ELSEWHERE, *LOGGED}
 
 
 def test_the_runs_of_a_pair_differ_in_its_setting_alone() -> None:
@@ -97,7 +114,7 @@ def servers(runs: Runs) -> Iterator[tuple[Served, Served, Served]]:
     values: tuple[dict[str, Any], ...] = (
         {"serving.grpc_port": grpc_port},
         {"serving.poll_seconds": 0.1},
-        {"serving.outside_domain": "refuse"},
+        _STRICT,
     )
     runs.begin(JUDGED, {})
     with contextlib.ExitStack() as running:
@@ -139,6 +156,33 @@ def test_a_value_outside_its_domain_is_answered_or_refused(
     assert (plain.predict(row), strict.predict(row)) == (200, 200)
     row["age"] = 1000.0
     assert (plain.predict(row), strict.predict(row)) == (200, 400)
+
+
+def test_what_is_too_large_is_answered_or_refused(servers: tuple[Served, Served, Served]) -> None:
+    """The last test of the third server, whose rate it uses up."""
+    texts = ("site", "camera", "shift", "ward", "clinic", "patient")
+    row = {"old": 1.0, "new": 1.0, "tag": 1.0, "age": 30.0, **dict.fromkeys(texts, "north")}
+
+    def ask(server: Served, instances: object, more: str = "") -> int:
+        body = json.dumps({"instances": instances}) + more
+        return server.client.post("/v1/models/pairs:predict", content=body).status_code
+
+    plain, _, strict = servers
+    for allowed, refused, status in (
+        (([row] * 2,), ([row] * 3,), 400),  # instances
+        (([row],), ([row], " " * 10_000), 413),  # size
+    ):
+        assert (ask(strict, *allowed), ask(strict, *refused)) == (200, status)
+        assert (ask(plain, *allowed), ask(plain, *refused)) == (200, 200)
+    deep = [[[[[1]]]]]
+    messages = [
+        server.client.post("/v1/models/pairs:predict", json={"instances": deep}).json()["error"]
+        for server in (plain, strict)
+    ]
+    assert ["nested at most 4 deep" in message for message in messages] == [False, True]
+    for server, limited in ((plain, False), (strict, True)):
+        codes = {ask(server, [row]) for _ in range(_BURST + 5)}
+        assert (429 in codes) is limited
 
 
 def test_a_shorter_poll_reads_the_ledger_more_often(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
 import shutil
 import ssl
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -293,6 +295,38 @@ def test_the_next_connection_gets_the_new_certificate(guarded: Guarded) -> None:
     assert live.live
     log = guarded.server.log.read_text()
     assert "the former certificate stays in use" in log and "Traceback" not in log
+
+
+def test_killed_under_load_it_serves_the_same_again(
+    guarded: Guarded, client: str, serve_project: Callable[..., Any]
+) -> None:
+    """The last test of this server, which it kills; requests fail, and none is answered wrongly."""
+    ask = {"json": {"instances": [INSTANCE]}}
+    before = guarded.post(V1, client, **ask).json()
+    answers: list[Any] = []
+
+    def strike() -> None:
+        with contextlib.suppress(httpx.TransportError):
+            while True:
+                answers.append(guarded.post(V1, client, **ask))
+
+    threads = [threading.Thread(target=strike) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    guarded.wait_for(lambda: len(answers) > 20)
+    guarded.server.process.kill()
+    for thread in threads:
+        thread.join(30)
+    assert all(answer.json() == before for answer in answers if answer.status_code == 200)
+    assert {answer.status_code for answer in answers} <= {200, 429}
+    port = int(guarded.server.url.rsplit(":", 1)[1])
+    again = serve_project(load_project(guarded.folder), port)
+    guarded.server.process, guarded.server.log = again.process, again.log
+    pem = guarded.folder / "server.pem"
+    context = ssl.create_default_context(cafile=str(pem))
+    guarded.server.client = httpx.Client(verify=context, timeout=30)
+    guarded.server.wait_ready("/v2/health/ready")
+    assert guarded.post(V1, client, **ask).json() == before
 
 
 def test_without_tokens_only_this_machine_may_ask(version_1: Any, port: int) -> None:

@@ -181,9 +181,13 @@ def test_ledger_that_fails_keeps_serving(version_1: Any) -> None:
     while counter(version_1, "perennial_failed_ledger_reads_total") <= failed:
         assert version_1.serving_version() == "1" and time.monotonic() < until
         time.sleep(0.1)
+    ready = {"ready": True, "ledger": "unreadable"}
+    assert version_1.server.get("/v2/health/ready").json() == ready
+    assert counter(version_1, "perennial_ledger_readable") == 0
     with sqlite3.connect(version_1.project.state / "ledger.db") as database:
         database.execute("ALTER TABLE away RENAME TO events")
     assert version_1.wait_for("2", version_1.deploy("2")) < 5
+    assert version_1.server.get("/v2/health/ready").json()["ledger"] == "readable"
     log = version_1.server.log.read_text()
     assert (
         "version 1 keeps serving, as the ledger fails" in log
