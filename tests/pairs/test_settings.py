@@ -41,7 +41,7 @@ SERVED = (
 LOGGED = tuple(f"serving.log.{name}" for name in LogSettings.model_fields)
 # Who may ask, over what, and calls that are shared: in tests/serving, on servers of small models.
 SERVED_ELSEWHERE = (
-    *("serving.tokens", "serving.tls.certificate", "serving.tls.key"),
+    *("serving.tokens", "serving.tls"),
     *("serving.batching",),
 )
 _BURST = 40
