@@ -79,6 +79,7 @@ class Guarded:
 def guarded(
     world: Any, serve_project: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Guarded]:
+    world.serve_version("1")
     folder = tmp_path_factory.mktemp("guarded")
     pem = make_certificate(folder / "server.pem")
     shutil.copy(pem, folder / "first.pem")

@@ -13,9 +13,11 @@ from hypothesis import strategies as st
 from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import (
     content_type_conformance,
-    positive_data_acceptance,
     response_schema_conformance,
     status_code_conformance,
+)
+from schemathesis.specs.openapi.checks import (
+    positive_data_acceptance as _ACCEPTED,
 )
 
 from serving.server import _no_arguments
@@ -40,8 +42,6 @@ _CHECKS = [
     response_schema_conformance,
 ]
 
-schema = schemathesis.pytest.from_fixture("described")
-
 
 @pytest.fixture(scope="module")
 def described(world: Any) -> Any:
@@ -56,12 +56,22 @@ def channel(version_1: Any) -> Iterator[Any]:
         yield channel
 
 
-@schema.parametrize()
-@settings(parent=_SETTINGS, max_examples=20)
-def test_calls_are_as_the_server_describes_them(case: Any, version_1: Any) -> None:
-    v2 = case.path.endswith("/infer")
-    checks = _CHECKS if v2 else [*_CHECKS, positive_data_acceptance]
-    case.call_and_validate(checks=checks)
+def test_calls_are_as_the_server_describes_them(described: Any, version_1: Any) -> None:
+    operations = [each.ok() for each in described.get_all_operations()]
+    assert {f"{each.method.upper()} {each.path}" for each in operations} >= {
+        "POST /v1/models/tiny:predict",
+        "POST /v2/models/tiny/infer",
+        "GET /v2/health/ready",
+    }
+    for operation in operations:
+        checks = _CHECKS if operation.path.endswith("/infer") else [*_CHECKS, _ACCEPTED]
+
+        @settings(parent=_SETTINGS, max_examples=30)
+        @given(case=operation.as_strategy())
+        def call(case: Any, checks: Any = checks) -> None:
+            case.call_and_validate(checks=checks)
+
+        call()
     assert version_1.server.process.poll() is None
 
 
