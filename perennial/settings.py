@@ -23,7 +23,7 @@ VARIABLES = {
     "PERENNIAL_ROOT": ("root",),
     "PERENNIAL_LEDGER_URL": ("ledger", "url"),
     "PERENNIAL_REGISTRY_URI": ("registry", "uri"),
-    "PERENNIAL_TOKENS": ("serving", "tokens"),
+    "PERENNIAL_TOKEN_FILE": ("serving", "tokens"),
     "PERENNIAL_TABLE_URL": ("data", "table", "url"),
     "PERENNIAL_KUBEFLOW_ENDPOINT": ("kubeflow", "endpoint"),
     "PERENNIAL_KUBEFLOW_NAMESPACE": ("kubeflow", "namespace"),

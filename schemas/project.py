@@ -856,7 +856,7 @@ class ServingSettings(Settings):
         None,
         description="File of the bearer tokens that `perennial token` writes; none: `tokens.json` "
         "in the state folder, if it is there. Without the file the server listens on loopback "
-        "only. The environment variable PERENNIAL_TOKENS comes before it.",
+        "only. The environment variable PERENNIAL_TOKEN_FILE comes before it.",
     )
     tls: TlsSettings | None = Field(None, description="TLS by files; none: plain HTTP and gRPC.")
     limits: LimitSettings = LimitSettings()

@@ -49,7 +49,8 @@ OTHERS = {
     "POSTGRES_DB": "the image of PostgreSQL",
     "PGDATA": "the image of PostgreSQL",
 }
-_SECRET_NAME = re.compile(r"PASSWORD|SECRET|TOKEN|ACCESS_KEY|_KEY$")
+# But for paths: a file of secrets is mounted, and its name is none.
+_SECRET_NAME = re.compile(r"(?:PASSWORD|SECRET|TOKEN|ACCESS_KEY|_KEY$)(?!.*_FILE$)")
 _PASSWORD_IN_URL = re.compile(r"://[^/\s:@]+:[^/\s@]+@")
 
 Object = Mapping[str, Any]
@@ -345,7 +346,7 @@ def check_serving(objects: list[dict[str, Any]]) -> Iterator[Fault]:
         predictor, where = each["spec"]["predictor"], _name(each)
         for container in predictor["containers"]:
             named = {variable["name"] for variable in container.get("env", [])}
-            if "PERENNIAL_TOKENS" not in named:
+            if "PERENNIAL_TOKEN_FILE" not in named:
                 yield Fault(where, "must name its tokens, as it listens beyond loopback")
         if predictor.get("minReplicas", 1) < 1:
             yield Fault(where, "minReplicas must be at least 1")

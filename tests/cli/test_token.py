@@ -68,6 +68,6 @@ def test_the_place_of_the_file_is_a_setting_and_a_variable(
     settings.write_text(settings.read_text() + "serving: {tokens: here.json}\n")
     call("add", project, "shop")
     assert "shop" in (project / "here.json").read_text()
-    monkeypatch.setenv("PERENNIAL_TOKENS", str(project / "there.json"))
+    monkeypatch.setenv("PERENNIAL_TOKEN_FILE", str(project / "there.json"))
     call("add", project, "other")
     assert "other" in (project / "there.json").read_text()
