@@ -13,11 +13,9 @@ from hypothesis import strategies as st
 from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import (
     content_type_conformance,
+    positive_data_acceptance,
     response_schema_conformance,
     status_code_conformance,
-)
-from schemathesis.specs.openapi.checks import (
-    positive_data_acceptance as _ACCEPTED,
 )
 
 from serving.server import _no_arguments
@@ -56,6 +54,17 @@ def channel(version_1: Any) -> Iterator[Any]:
         yield channel
 
 
+def _call_often(operation: Any) -> None:
+    checks = _CHECKS if operation.path.endswith("/infer") else [*_CHECKS, positive_data_acceptance]
+
+    @settings(parent=_SETTINGS, max_examples=30)
+    @given(case=operation.as_strategy())
+    def call(case: Any) -> None:
+        case.call_and_validate(checks=checks)
+
+    call()
+
+
 def test_calls_are_as_the_server_describes_them(described: Any, version_1: Any) -> None:
     operations = [each.ok() for each in described.get_all_operations()]
     assert {f"{each.method.upper()} {each.path}" for each in operations} >= {
@@ -64,14 +73,7 @@ def test_calls_are_as_the_server_describes_them(described: Any, version_1: Any) 
         "GET /v2/health/ready",
     }
     for operation in operations:
-        checks = _CHECKS if operation.path.endswith("/infer") else [*_CHECKS, _ACCEPTED]
-
-        @settings(parent=_SETTINGS, max_examples=30)
-        @given(case=operation.as_strategy())
-        def call(case: Any, checks: Any = checks) -> None:
-            case.call_and_validate(checks=checks)
-
-        call()
+        _call_often(operation)
     assert version_1.server.process.poll() is None
 
 
