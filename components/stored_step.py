@@ -151,6 +151,11 @@ class StagedTask:
         if self.task is not None:
             self.task.lease.release()
 
+    @property
+    def is_of_tasks(self) -> bool:
+        """Whether nothing but tasks holds the run's lease, as on a cluster."""
+        return self.task is not None and self.task.lease.of_tasks
+
     def selection(self, artifact: Artifact) -> Selection:
         """Reads the run's selection, with the number of the lease as the run holds it now.
 

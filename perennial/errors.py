@@ -268,6 +268,22 @@ class WaitTimeoutError(PerennialError):
     exit_code = 7
 
 
+class DeliveryError(PerennialError):
+    """A message that did not reach its target; it is sent again later."""
+
+    passing = True
+
+
+class RefusedMessageError(DeliveryError):
+    """A message that its target refuses for a reason that has to be corrected first."""
+
+    passing = False
+
+
+class GoneTargetError(RefusedMessageError):
+    """A target that wants no more messages."""
+
+
 class TrainingError(PerennialError):
     """A model that could not be trained."""
 

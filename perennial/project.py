@@ -316,6 +316,7 @@ class Project:
     def project_digest(self) -> str:
         """Gives the digest of all that decides what a model becomes and how it is judged."""
         unread = {"state", "root", "beam", "ledger", "registry", "serving", "runner", "kubeflow"}
+        unread |= {"retrain", "watch", "messages"}
         settings = self.settings.model_dump(exclude=unread)
         files = [digest_file(path) for path in (self.schema_path, self.expectations_path)]
         return digest_value([FORMAT, settings, [*files, self.module_digest()]])

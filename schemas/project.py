@@ -6,10 +6,12 @@ Every key, its default and its bounds stand here and nowhere else; the JSON sche
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
+
+from schemas.notices import NoticeKind
 
 SPLITS = ("train", "eval", "test")
 
@@ -902,6 +904,158 @@ class RunnerSettings(Settings):
     )
 
 
+_ADDRESS = r"^[^@\s<>,;]+@[^@\s<>,;]+$"
+
+
+def _target_name() -> Any:
+    return Field(
+        pattern=r"^[a-z0-9][a-z0-9-]{0,62}$",
+        description="Its name in the ledger: the messages that it had are known by it.",
+    )
+
+
+def _variable(description: str, default: Any = ...) -> Any:
+    return Field(default, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", description=description)
+
+
+class RetrainSettings(Settings):
+    """What makes a run due, for `perennial watch`."""
+
+    schedule: str | None = Field(
+        None,
+        description="When a run is due, as cron's five fields, such as `30 3 * * 1-5`; none: no "
+        "schedule.",
+    )
+    time_zone: str = Field("UTC", description="Time zone of the schedule, such as `Europe/Berlin`.")
+    without_new_data: bool = Field(
+        False, description="Whether a scheduled run trains even though nothing new has landed."
+    )
+    landings: bool = Field(
+        True, description="Whether new data makes a run due, as soon as it has landed whole."
+    )
+    new_labels: int | None = Field(
+        None,
+        ge=1,
+        description="New data makes a run due only once it has so many rows together; none: any.",
+    )
+    cool_down_minutes: float = Field(
+        0.0,
+        ge=0,
+        description="How long after the end of a run the next one is not begun, whatever is due; "
+        "by hand it is.",
+    )
+
+
+class WatchSettings(Settings):
+    """`perennial watch`."""
+
+    poll_seconds: float = Field(
+        2.0,
+        gt=0,
+        description="How often it looks at the landing place and the ledger. A file must be the "
+        "same at two looks before it counts as landed.",
+    )
+
+
+class WebhookSettings(Settings):
+    """A receiver of signed JSON messages (Standard Webhooks)."""
+
+    name: str = _target_name()
+    url_variable: str = _variable("Environment variable that holds its URL.")
+    secret_variable: str = _variable(
+        "Environment variable that holds the secret it is signed with: `whsec_` and base64."
+    )
+
+
+class SlackSettings(Settings):
+    """An incoming webhook of Slack, or of what reads its format."""
+
+    name: str = _target_name()
+    url_variable: str = _variable("Environment variable that holds its URL, which is secret.")
+
+
+class MailSettings(Settings):
+    """Messages by e-mail, through a mail server (SMTP)."""
+
+    name: str = _target_name()
+    host: str = Field(min_length=1, description="The mail server.")
+    port: int = Field(587, ge=1, le=65535, description="Its port.")
+    security: Literal["starttls", "tls", "none"] = Field(
+        "starttls",
+        description="starttls: encrypted after the greeting; tls: from the first byte; none: not, "
+        "for a server on this machine.",
+    )
+    sender: str = Field(pattern=_ADDRESS, description="Address that messages come from.")
+    to: list[Annotated[str, Field(pattern=_ADDRESS)]] = Field(
+        min_length=1, description="Addresses that they go to."
+    )
+    user_variable: str | None = _variable(
+        "Environment variable that holds the account's name; none: no log-in.", None
+    )
+    password_variable: str | None = _variable(
+        "Environment variable that holds the account's password.", None
+    )
+
+    @model_validator(mode="after")
+    def _account_is_whole(self) -> MailSettings:
+        """An account has a name and a password, and never goes over the network in the clear."""
+        if (self.user_variable is None) != (self.password_variable is None):
+            raise ValueError(
+                "user_variable and password_variable must both be set, or neither. Received: one"
+            )
+        if self.user_variable is not None and self.security == "none":
+            raise ValueError("security must not be none with a password. Received: none")
+        return self
+
+
+class MessagesSettings(Settings):
+    """Messages when a night ends badly."""
+
+    webhooks: list[WebhookSettings] = Field(
+        default_factory=list, description="Receivers of signed JSON."
+    )
+    slack: list[SlackSettings] = Field(default_factory=list, description="Slack's webhooks.")
+    mail: list[MailSettings] = Field(default_factory=list, description="E-mail.")
+    about: list[NoticeKind] = Field(
+        default_factory=lambda: list(get_args(NoticeKind)),
+        description="What they are about: a run that failed, data_rejected, spans that were "
+        "quarantined, kept_champion again and again, a version that was rolled_back, runs that are "
+        "overdue.",
+    )
+    kept_champion: int = Field(
+        3, ge=1, description="After how many runs in a row that kept the champion one is sent."
+    )
+    overdue_hours: float | None = Field(
+        None,
+        gt=0,
+        description="A run is overdue when none has come to its end without failing for so long; "
+        "none: runs are never overdue.",
+    )
+    digest_minutes: float = Field(
+        10.0,
+        ge=0,
+        description="After a message, what else happens within this time goes as one message.",
+    )
+    give_up_hours: float = Field(
+        24.0,
+        gt=0,
+        description="A message that no attempt delivered for so long goes to the file of dead "
+        "letters in the state folder.",
+    )
+
+    @model_validator(mode="after")
+    def _names_differ(self) -> MessagesSettings:
+        """The names of targets must differ."""
+        names = [
+            *(each.name for each in self.webhooks),
+            *(each.name for each in self.slack),
+            *(each.name for each in self.mail),
+        ]
+        if len(set(names)) < len(names):
+            raise ValueError(f"targets must have different names. Received: {', '.join(names)}")
+        return self
+
+
 class TolerationSettings(Settings):
     """A taint of nodes that the pods of steps put up with."""
 
@@ -1109,6 +1263,9 @@ class ProjectSettings(Settings):
     registry: RegistrySettings = RegistrySettings()
     serving: ServingSettings = ServingSettings()
     runner: RunnerSettings = RunnerSettings()
+    retrain: RetrainSettings = RetrainSettings()
+    watch: WatchSettings = WatchSettings()
+    messages: MessagesSettings = MessagesSettings()
     kubeflow: KubeflowSettings = KubeflowSettings()
 
     @model_validator(mode="after")

@@ -14,6 +14,7 @@ from typing import Annotated
 import typer
 
 from perennial.cli import ab, ledger, schedule, schema, spans, token, warm
+from perennial.cli import ledger, messages, schedule, schema, spans, warm, watch
 from perennial.cli.clean import clean
 from perennial.cli.compare import compare
 from perennial.cli.compile import compile
@@ -90,6 +91,8 @@ app.add_typer(spans.app, name="spans")
 app.add_typer(ledger.app, name="ledger")
 app.add_typer(token.app, name="token")
 app.add_typer(warm.app, name="warm")
+app.add_typer(watch.app, name="watch")
+app.add_typer(messages.app, name="messages")
 
 
 def main() -> None:

@@ -50,6 +50,7 @@ def run(
     """Run the loop once: validate, train, compare, register, push."""
     from rich.console import Console
 
+    from perennial.production.messages import send_or_tell
     from perennial.project import load_project
     from perennial.runner.project_run import RunOptions, run_project
 
@@ -72,6 +73,8 @@ def run(
     if as_json:
         typer.echo(result_json(result, project))
     show_result(result.ended, project, console)
+    for line in send_or_tell(project):
+        typer.secho(f"note: {line}", err=True)
     raise typer.Exit(result.exit_code)
 
 

@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from zoneinfo import ZoneInfo, available_timezones
 
 from perennial.errors import PerennialError, ProjectError
@@ -139,14 +140,20 @@ def read_zone(name: str) -> ZoneInfo:
     Raises:
         ProjectError: There is none.
     """
-    if name in available_timezones():
+    if name in _zones():
         return ZoneInfo(name)
     raise ProjectError(
         "the time zone",
         "must be a name of the time zone database, such as UTC or Europe/Berlin",
         name,
-        "Correct kubeflow.time_zone, or --time-zone.",
+        "Correct kubeflow.time_zone, retrain.time_zone, or --time-zone.",
     )
+
+
+@cache
+def _zones() -> frozenset[str]:
+    """Lists the names of the time zone database, which takes a while to read."""
+    return frozenset(available_timezones())
 
 
 def _read_field(text: str, field: _Field) -> frozenset[int] | None:

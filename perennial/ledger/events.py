@@ -39,14 +39,17 @@ from schemas.records import (
     LeaseTaken,
     LedgerHead,
     LoadFailed,
+    MessageState,
     Record,
     RegistrationBegun,
+    RetrainingDue,
     RunEnded,
     RunStarted,
     SchemaAccepted,
     SpanJudged,
     StepFailed,
     Tuned,
+    WatchChanged,
 )
 
 BODIES: dict[EventKind, type[Record]] = {
@@ -68,6 +71,9 @@ BODIES: dict[EventKind, type[Record]] = {
     "ab_share_changed": ABShareChanged,
     "ab_ended": ABEnded,
     "load_failed": LoadFailed,
+    "retraining_due": RetrainingDue,
+    "watch_changed": WatchChanged,
+    "message": MessageState,
 }
 PATIENCE = 900.0  # seconds: another process may be storing a large model
 NO_EVENTS = LedgerHead(number=0, digest="")

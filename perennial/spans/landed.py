@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from perennial.errors import DataError, ProjectError
 from perennial.spans.names import LandedSpan, check_name, span_order
-from perennial.storage.files import is_url, list_files
+from perennial.storage.files import is_url, list_files, stat_of
 from perennial.storage.fingerprints import Fingerprints, memo_in
 
 if TYPE_CHECKING:
@@ -45,6 +45,25 @@ def find_landed(project: Project) -> list[LandedSpan]:
 
         return find_table_spans(data.table)
     return find_spans(project.folder, data.spans or "", memo_in(project.root, MEMO))
+
+
+def stat_landed(project: Project) -> dict[str, list[int | str] | None]:
+    """Gives for each landed file what changes whenever its bytes do; nothing is read.
+
+    Of a table it gives the same for each span.
+
+    Raises:
+        ProjectError: The settings name no spans.
+        DataError: The place cannot be looked into, or a file is gone again.
+    """
+    data = project.settings.data
+    if data.table is not None:
+        from perennial.spans.database import find_table_spans
+
+        return {span.name: [span.fingerprint] for span in find_table_spans(data.table)}
+    pattern = (data.spans or "").removeprefix("file://")
+    whole = pattern if is_url(pattern) else os.path.join(project.folder, pattern)
+    return {file: stat_of(file) for file in list_files(_PART.sub("*", whole))}
 
 
 def find_spans(folder: Path, pattern: str, memo: Generations | None = None) -> list[LandedSpan]:

@@ -65,6 +65,7 @@ from schemas.records.ledger import (
     SpanJudged,
     StepFailed,
 )
+from schemas.records.messages import MessageState, Notice, RetrainingDue, WatchChanged
 from schemas.records.models import (
     Champion,
     DesignComparison,
@@ -160,11 +161,13 @@ __all__ = [
     "LedgerHead",
     "LeftInRoot",
     "LoadFailed",
+    "MessageState",
     "Mistake",
     "ModelContract",
     "ModelVersion",
     "NewestSpan",
     "NotFinite",
+    "Notice",
     "Outcome",
     "Outlier",
     "PackageManifest",
@@ -174,6 +177,7 @@ __all__ = [
     "Record",
     "Reference",
     "RegistrationBegun",
+    "RetrainingDue",
     "RunEnded",
     "RunStarted",
     "RunWarning",
@@ -207,5 +211,6 @@ __all__ = [
     "Tuning",
     "Validation",
     "WarningKind",
+    "WatchChanged",
     "WeightDraw",
 ]

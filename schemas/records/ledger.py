@@ -30,6 +30,9 @@ EventKind = Literal[
     "ab_share_changed",
     "ab_ended",
     "load_failed",
+    "retraining_due",
+    "watch_changed",
+    "message",
 ]
 
 
