@@ -23,6 +23,9 @@
     │   └── ExistsError       it holds that already
     ├── RunCancelledError     exit code 6: the run was cancelled
     ├── WaitTimeoutError      exit code 7: the run goes on, but is not waited for any longer
+    ├── DeliveryError         a message did not reach its target
+    │   └── RefusedMessageError  the target refuses it until something is corrected
+    │       └── GoneTargetError  it wants no more messages
     ├── TrainingError         a model could not be trained
     └── ServingError          the server does not answer as evaluation did
         └── InputError        a request does not fit the model
@@ -360,7 +363,7 @@ def describe_system_error(error: BaseException) -> str | None:
         return _NO_SPACE
     if isinstance(error, MemoryError):
         return _SYSTEM_ERRORS[errno.ENOMEM]
-    if isinstance(error, OSError) and error.errno is not None:
+    if isinstance(error, OSError) and error.errno is not None and not _is_of_ssl(error):
         place = str(error.filename) if error.filename is not None else "a file"
         known = _SYSTEM_ERRORS.get(error.errno)
         return known.format(place=place) if known else None
@@ -368,6 +371,11 @@ def describe_system_error(error: BaseException) -> str | None:
         if (code := _sqlite_code(cause)) in _SQLITE_ERRORS:
             return _SQLITE_ERRORS[code]
     return None
+
+
+def _is_of_ssl(error: OSError) -> bool:
+    """Tells whether an error's number is one of OpenSSL, which the system's do not explain."""
+    return any(kind.__module__ == "ssl" for kind in type(error).__mro__)
 
 
 def is_full_disk(error: BaseException | None) -> bool:

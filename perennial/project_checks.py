@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from perennial.data.beam_options import LOCAL_RUNNER, check_beam, workers_are_elsewhere
 from perennial.errors import ProjectError
 from perennial.production.prediction_log import check_masked_features
+from perennial.production.due import check_schedule
 from perennial.project import NATIVE, PREPROCESSING, RUN_FN, Project, read_text
 from perennial.schema.environments import (
     SERVING,
@@ -58,6 +59,7 @@ def check_definition(project: Project) -> None:
     _check_weights(project)
     _check_judgement(project)
     _check_roles(project)
+    check_schedule(settings.retrain)
     choose_stages(project)
 
 

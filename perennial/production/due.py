@@ -99,6 +99,18 @@ def cooled_down(settings: RetrainSettings, last_end: datetime | None, now: datet
     return last_end + timedelta(minutes=settings.cool_down_minutes)
 
 
+def check_schedule(settings: RetrainSettings) -> None:
+    """Checks that the schedule is one, in a time zone that there is.
+
+    Raises:
+        PerennialError: It is none.
+        ProjectError: The time zone does not exist.
+    """
+    if settings.schedule is not None:
+        parse_cron(settings.schedule)
+        read_zone(settings.time_zone)
+
+
 def schedule_text(settings: RetrainSettings) -> str:
     """Writes the schedule with its time zone; empty without one."""
     return f"{settings.schedule} {settings.time_zone}" if settings.schedule else ""

@@ -29,7 +29,14 @@ from perennial.ledger.lease import describe_owner
 from perennial.ledger.owner import is_gone
 from perennial.ledger.people import person
 from perennial.ledger.table import LeaseRow
-from perennial.production.due import Facts, Interrupted, Landing, decide_due, schedule_text
+from perennial.production.due import (
+    Facts,
+    Interrupted,
+    Landing,
+    check_schedule,
+    decide_due,
+    schedule_text,
+)
 from perennial.production.messages import send_due_messages, targets_of
 from perennial.production.moments import next_moment
 from perennial.project import Project, load_project
@@ -221,9 +228,9 @@ class _Watched:
 
     def begin(self) -> None:
         """Begins to watch: the schedule counts from now, or from when it was first watched."""
-        self._check_schedule()
-        self._note_schedule()
         settings = self.project.settings.retrain
+        check_schedule(settings)
+        self._note_schedule()
         text = schedule_text(settings) or "no schedule"
         if settings.schedule is not None:
             zone = read_zone(settings.time_zone)
@@ -415,21 +422,14 @@ class _Watched:
         stat = _settings_stat(self.project)
         if stat == self._settings_stat:
             return
-        self.project = load_project(self.project.folder)
-        self._check_schedule()
-        self._settings_stat = stat
+        project = load_project(self.project.folder)
+        check_schedule(project.settings.retrain)
+        self.project, self._settings_stat = project, stat
         self._ledger = Ledger(self.project.ledger_url)
         self._history = self._looked_at = None
         self._tried.clear()
         self._note_schedule()
         self.tell("watching", "the settings were read again")
-
-    def _check_schedule(self) -> None:
-        """Checks the schedule before anything rests on it."""
-        settings = self.project.settings.retrain
-        if settings.schedule is not None:
-            parse_cron(settings.schedule)
-            read_zone(settings.time_zone)
 
     def _note_schedule(self) -> None:
         """Records a new schedule: it counts from now on."""

@@ -29,7 +29,7 @@ DOCS = Path(__file__).resolve().parents[2] / "docs"
 PAGES = sorted(path.name for path in DOCS.glob("*.md"))
 FENCE = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 # What goes on until it is stopped; its own tests start it.
-SERVERS = {"tensorboard", "serve"}
+SERVERS = {"tensorboard", "serve", "watch"}
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ import ast
 import errno
 import os
 import sqlite3
+import ssl
 from contextlib import closing
 from pathlib import Path
 
@@ -109,3 +110,8 @@ def test_an_error_of_sqlite_says_what_to_do(provoke, message, tmp_path):
 def test_a_sentence_that_was_received_ends_once():
     error = errors.DataError("day.csv", "must be readable", "the disk is full. Free some.", "Then.")
     assert str(error) == "day.csv must be readable. Received: the disk is full. Free some. Then."
+
+
+def test_a_number_of_openssl_is_not_taken_for_one_of_the_system():
+    error = ssl.SSLCertVerificationError(errno.EPERM, "certificate verify failed")
+    assert "certificate verify failed" in errors.describe_error(error)

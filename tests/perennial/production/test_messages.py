@@ -8,6 +8,7 @@ import socket
 import ssl
 import struct
 import threading
+import time
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -20,6 +21,7 @@ from typer.testing import CliRunner
 
 from perennial.cli.main import app
 from perennial.ledger.events import Ledger, NewEvent
+from perennial.processes import find_free_ports
 from perennial.production import messages as messages_module
 from perennial.production import webhook
 from perennial.production.message import Message, message_id
@@ -209,10 +211,11 @@ def test_a_storm_becomes_a_digest(tmp_path, receiver):
 
 
 def test_a_message_that_is_never_taken_becomes_a_dead_letter(tmp_path, receiver):
-    project = make(tmp_path, **ONE, give_up_hours=1e-9)
+    project = make(tmp_path, **ONE, give_up_hours=1 / 3600)
     append(project, run_ended("r1", "failed"))
     receiver.plan = [500, 500, 500]
     assert send_due_messages(project, waits=())[0].outcome == "waits"
+    time.sleep(1.01)
     assert send_due_messages(project, waits=())[0].outcome == "given_up"
     assert send_due_messages(project, waits=()) == []
     (letter,) = map(json.loads, dead_letters(project).read_text().splitlines())
@@ -284,7 +287,8 @@ def mail_server(tmp_path, monkeypatch):
     box = _Mailbox()
 
     def check(server, session, envelope, mechanism, data):
-        return AuthResult(success=(data.login, data.password) == (b"bot", b"right"))
+        right = (data.login, data.password) == (b"bot", b"right")
+        return AuthResult(success=right, handled=False)
 
     class Server(Controller):
         def factory(self):
@@ -296,10 +300,10 @@ def mail_server(tmp_path, monkeypatch):
                 authenticator=check,
             )
 
-    controller = Server(box, hostname="127.0.0.1", port=0)
+    (box.port,) = find_free_ports(1)
+    controller = Server(box, hostname="127.0.0.1", port=box.port)
     controller.start()
     try:
-        box.port = controller.server.sockets[0].getsockname()[1]
         yield box
     finally:
         controller.stop()
