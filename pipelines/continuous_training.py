@@ -79,7 +79,7 @@ def continuous_training(
             tune: Train, and search for hyperparameters even though an earlier search is still good.
             attempt: Repetition of a run whose candidate was not good enough, from 1: train with
                 other draws. 0: none, unless one is due.
-            trigger: What begins the run: hand, ci, schedule or drift.
+            trigger: What begins the run: hand, ci, schedule, landing, labels, drift or metrics.
         """
         with dsl.ExitHandler(conclude_run(project=project), name="run"):
             selected = select_spans(

@@ -27,10 +27,8 @@ from perennial.errors import (
     describe_error,
 )
 from perennial.ledger.events import Event, Ledger, NewEvent, body_of
-from perennial.production.mail import send_mail
 from perennial.production.message import Message, message_id
 from perennial.production.notices import NOTICED, find_notices
-from perennial.production.webhook import post_slack, post_webhook
 from perennial.project import Project
 from perennial.storage.locks import hold_file_lock
 from schemas.project import MailSettings, SlackSettings, WebhookSettings
@@ -239,6 +237,14 @@ def dead_letters(project: Project) -> Path:
 
 
 def _deliver(target: Target, message: Message) -> None:
+    """Sends a message once.
+
+    Raises:
+        DeliveryError: It did not arrive.
+    """
+    from perennial.production.mail import send_mail
+    from perennial.production.webhook import post_slack, post_webhook
+
     if isinstance(target, WebhookSettings):
         post_webhook(target, message)
     elif isinstance(target, SlackSettings):

@@ -61,6 +61,7 @@ if TYPE_CHECKING:
 
 FOLDER = "watch"
 _MESSAGE_SECONDS, _LONGEST_BACKOFF = 5.0, 600.0
+_AFTER_TROUBLE = 60.0  # seconds until a run that cannot be begun is tried again
 _OVERDUE_SECONDS = 60.0  # between two looks at whether runs are overdue
 Kind = Literal[
     "watching",
@@ -143,7 +144,7 @@ def _work(watched: list[_Watched], stop: threading.Event, stack: contextlib.Exit
             due = each.look(idle=running is None)
             if due is not None and running is None:
                 ready.hold(each.project)
-                if each.start(due):
+                if each.try_start(due):
                     running = each
         stop.wait(min(each.next_look for each in watched) - time.monotonic())
     if running is not None:
@@ -259,8 +260,16 @@ class _Watched:
         self._trouble = self._told_trouble = ""
         return due
 
-    def start(self, due: RetrainingDue) -> bool:
-        """Begins a run; False: another watch did."""
+    def try_start(self, due: RetrainingDue) -> bool:
+        """Begins a run; False: another watch did, or it cannot be begun for now."""
+        try:
+            return self._start(due)
+        except (PerennialError, OSError) as error:
+            self.tell("trouble", describe_error(error))
+            self.next_look = time.monotonic() + _AFTER_TROUBLE
+            return False
+
+    def _start(self, due: RetrainingDue) -> bool:
         head = self._ledger.head()
         new = NewEvent("retraining_due", due, key=f"retraining-due:{due.cause}")
         history = self._history
@@ -562,7 +571,7 @@ def _take_turn(each: _Watched, turn: _Turn, tell: Tell) -> _Turn:
         if head == turn.head and waits_long and not each.notices:
             return turn._replace(at=now + _MESSAGE_SECONDS)
         deliveries = send_due_messages(each.project, tuple(each.notices), waits=(), patience=0.0)
-    except (PerennialError, OSError) as error:
+    except Exception as error:  # whatever it is, the thread goes on
         backoff = min(turn.backoff * 2, _LONGEST_BACKOFF)
         tell(WatchEvent(name, "trouble", f"messages are not sent: {describe_error(error)}"))
         return _Turn(now + backoff, backoff, None, now)
