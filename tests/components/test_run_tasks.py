@@ -43,6 +43,7 @@ from perennial.training.stages import choose_stages
 from schemas.records import Criterion, Decision, DecisionMade, Reference, RunEnded, TaskInputs
 from tests.perennial.folders import make_project
 from tests.perennial.records import judged, run_ended
+from tests.receiver import run_receiver
 from tests.stored import FileArtifact
 
 FORK = multiprocessing.get_context("fork")
@@ -388,3 +389,25 @@ def test_a_step_that_is_called_by_itself_is_of_no_run(project, ledger, monkeypat
     assert ledger.events() == [] and load_project(project.folder).state.is_dir()
     with pytest.raises(ProjectError, match=RUN_VARIABLE):
         select(project)
+
+
+def test_the_exit_task_tells_people_that_the_run_failed(project, ledger, run, monkeypatch, capsys):
+    slack = [{"name": "chat", "url_variable": "SLACK_URL"}]
+    change(project, "messages", slack=slack, digest_minutes=0)
+    select(project)
+    with pytest.raises(TrainingError):
+        work(project, TrainingError(*FAULT))
+    with run_receiver() as receiver:
+        monkeypatch.setenv("SLACK_URL", receiver.url)
+        conclude(project)
+        ((_, body),) = receiver.accepted
+    assert "run run-1 failed" in json.loads(body)["text"] and "day.csv" in json.loads(body)["text"]
+    assert ledger.run_end("run-1").outcome == "failed"
+    monkeypatch.delenv("SLACK_URL")
+    run("run-2")
+    select(project)
+    with pytest.raises(TrainingError):
+        work(project, TrainingError(*FAULT))
+    assert "</html>" in conclude(project)  # that nobody is told changes no run's end
+    assert "note: message of 1 notice to chat: waits" in capsys.readouterr().out
+    assert ledger.run_end("run-2").outcome == "failed"

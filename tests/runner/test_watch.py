@@ -29,8 +29,8 @@ from perennial.runner.watch import _Watched
 from perennial.spans.landed import find_landed
 from schemas.records import SpanJudged, WatchChanged
 from tests.perennial.folders import make_project
-from tests.perennial.production.test_messages import Receiver
 from tests.perennial.records import run_ended, run_started, selection, span
+from tests.receiver import run_receiver
 
 YEARLY = {"schedule": "0 0 1 1 *", "time_zone": "Europe/Berlin"}
 
@@ -240,8 +240,7 @@ def test_data_that_lands_is_run_and_people_are_told(tmp_path):
     hook = {"name": "ops", "url_variable": "OPS_URL", "secret_variable": "OPS_SECRET"}
     messages = {"webhooks": [hook], "digest_minutes": 0}
     project = make_project(tmp_path, watch={"poll_seconds": 0.2}, messages=messages)
-    with Receiver() as server:
-        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+    with run_receiver() as server:
         secret = f"whsec_{base64.b64encode(bytes(32)).decode()}"
         watch = Watch(project.folder, OPS_URL=server.url, OPS_SECRET=secret)
         try:
@@ -262,7 +261,6 @@ def test_data_that_lands_is_run_and_people_are_told(tmp_path):
             assert watch.end() == 0
         finally:
             watch.process.kill()
-            server.shutdown()
     assert watch.lines[-1]["event"] == "stopped"
     assert json.loads(server.accepted[0][1])["data"]["notices"][0]["kind"] == "data_rejected"
     with closing(Ledger(project.ledger_url)) as ledger:
