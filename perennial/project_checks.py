@@ -30,8 +30,20 @@ if TYPE_CHECKING:
     from tensorflow_metadata.proto.v0.schema_pb2 import Feature
 
 _ONE_LABEL = "A label is one feature: give all of them the same source."
+_TPU = "google.com/tpu"
+_KIND = "cloud.google.com/gke-tpu-accelerator"
 _TOPOLOGY = "cloud.google.com/gke-tpu-topology"
-_HOST_CHIPS = 8  # of the largest machine type. Source: GKE, "Plan TPUs in GKE"
+# Chips of the largest machine type with a TPU of each kind. Source: GKE, "Plan TPUs in GKE".
+_HOST_CHIPS = {
+    "tpu-v3-device": 4,
+    "tpu-v3-slice": 4,
+    "tpu-v4-podslice": 4,
+    "tpu-v5-lite-device": 8,
+    "tpu-v5-lite-podslice": 8,
+    "tpu-v5p-slice": 4,
+    "tpu-v6e-slice": 8,
+    "tpu7x": 4,
+}
 
 
 def check_definition(project: Project) -> None:
@@ -112,23 +124,39 @@ def _is_remote(location: str) -> bool:
 
 
 def _check_slice(settings: ProjectSettings) -> None:
-    """Checks that a TPU of GKE is a slice of one host, which is what one process drives.
+    """Checks that a TPU of GKE is named whole, and is a slice of one host: one process drives it.
 
-    Source: GKE, "Plan TPUs in GKE": the product of a topology is the chips of the whole slice.
+    Source: GKE, "Plan TPUs in GKE": a pod asks for all chips of its node, and names kind and
+    topology of the slice; the product of the topology is the chips of the whole slice.
     """
     training = settings.kubeflow.training
-    topology = training.node_selector.get(_TOPOLOGY)
-    if settings.train.strategy != "tpu" or topology is None:
+    selector = training.node_selector
+    topology = selector.get(_TOPOLOGY)
+    if settings.train.strategy != "tpu":
         return
+    given = {"accelerator": training.accelerator, _KIND: selector.get(_KIND), _TOPOLOGY: topology}
+    if training.accelerator != _TPU and topology is None and given[_KIND] is None:
+        return  # no TPU of GKE
+    if training.accelerator != _TPU or topology is None or given[_KIND] is None:
+        named = ", ".join(f"{name}: {value}" for name, value in given.items() if value is not None)
+        raise ProjectError(
+            f"{SETTINGS_FILE}: kubeflow.training",
+            f"must name a TPU of GKE by accelerator: {_TPU}, and by {_KIND} and {_TOPOLOGY} in "
+            "node_selector, as train.strategy is tpu",
+            named,
+            "Add what is missing; docs/kubernetes.md shows all three.",
+        )
     sizes = topology.split("x")
     chips = math.prod(map(int, sizes)) if all(size.isdecimal() for size in sizes) else 0
-    if chips != training.accelerators or chips > _HOST_CHIPS:
+    largest = _HOST_CHIPS.get(given[_KIND], max(_HOST_CHIPS.values()))
+    if chips != training.accelerators or chips > largest:
         raise ProjectError(
             f"{SETTINGS_FILE}: kubeflow.training.node_selector: {_TOPOLOGY}",
-            f"must be a slice of one host, of at most {_HOST_CHIPS} chips, with all of them "
-            f"(accelerators: {training.accelerators}), as train.strategy tpu drives one host",
+            f"must be a slice of one host, of at most {largest} chips of {given[_KIND]}, with all "
+            f"of them (accelerators: {training.accelerators}), as train.strategy tpu drives one "
+            "host",
             f"{topology}, {chips} chips",
-            "Choose a topology of one host, such as 2x4, and set accelerators to its chips.",
+            "Choose a topology of one host, such as 2x2, and set accelerators to its chips.",
         )
 
 

@@ -327,34 +327,72 @@ def test_a_judgement_that_could_not_be_made_is_refused_at_once(tmp_path, changes
         check_project(make_project(tmp_path / "digits", **changes))
 
 
-def _on_tpu(folder, topology, chips, strategy="tpu"):
-    selector = {"cloud.google.com/gke-tpu-topology": topology}
+LABEL = "cloud.google.com/gke-tpu-"
+V5E, V5P = "tpu-v5-lite-podslice", "tpu-v5p-slice"
+
+
+def _on_tpu(folder, topology, chips, kind=V5E, strategy="tpu"):
+    selector = {f"{LABEL}topology": topology, f"{LABEL}accelerator": kind}
     asked = {"accelerator": "google.com/tpu", "accelerators": chips, "node_selector": selector}
     return make_project(folder, train={"strategy": strategy}, kubeflow={"training": asked})
 
 
 @pytest.mark.parametrize(
-    "topology, asked, chips",
+    "topology, kind, asked, chips",
     [
-        ("4x4", 4, 16),
-        ("4x4", 16, 16),
-        ("2x4", 4, 8),
-        ("2x2x2", 4, 8),
-        ("0x8", 8, 0),
-        ("2by4", 8, 0),
+        ("4x4", V5E, 4, 16),
+        ("4x4", V5E, 16, 16),
+        ("2x4", V5E, 4, 8),
+        ("2x2x2", V5P, 8, 8),
+        ("2x2x2", V5P, 4, 8),
+        ("0x8", V5E, 8, 0),
+        ("2by4", V5E, 8, 0),
     ],
 )
-def test_a_tpu_of_several_hosts_or_with_other_chips_is_refused(tmp_path, topology, asked, chips):
+def test_a_tpu_of_several_hosts_or_with_other_chips_is_refused(
+    tmp_path, topology, kind, asked, chips
+):
     with pytest.raises(ProjectError) as refused:
-        check_project(_on_tpu(tmp_path / "digits", topology, asked))
+        check_project(_on_tpu(tmp_path / "digits", topology, asked, kind))
     message = str(refused.value)
     assert "kubeflow.training.node_selector: cloud.google.com/gke-tpu-topology" in message
+    assert f"of at most {8 if kind == V5E else 4} chips of {kind}" in message
     assert f"(accelerators: {asked})" in message and f"{topology}, {chips} chips" in message
 
 
-@pytest.mark.parametrize("topology, chips", [("2x4", 8), ("2x2", 4), ("1x1", 1), ("2x2x1", 4)])
-def test_a_tpu_of_one_host_is_taken(tmp_path, topology, chips):
-    check_project(_on_tpu(tmp_path / "digits", topology, chips))
+@pytest.mark.parametrize(
+    "topology, kind, chips",
+    [("2x4", V5E, 8), ("2x2", V5E, 4), ("1x1", V5E, 1), ("2x2x1", V5P, 4), ("2x4", "new", 8)],
+)
+def test_a_tpu_of_one_host_is_taken(tmp_path, topology, kind, chips):
+    check_project(_on_tpu(tmp_path / "digits", topology, chips, kind))
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"node_selector": {f"{LABEL}topology": "2x4"}},
+        {"node_selector": {f"{LABEL}accelerator": V5E, f"{LABEL}topology": "2x4"}},
+        {"accelerator": "google.com/tpu", "node_selector": {f"{LABEL}topology": "2x4"}},
+        {"accelerator": "google.com/tpu", "node_selector": {f"{LABEL}accelerator": V5E}},
+        {"accelerator": "google.com/tpu"},
+        {
+            "accelerator": "nvidia.com/gpu",
+            "node_selector": {f"{LABEL}accelerator": V5E, f"{LABEL}topology": "2x4"},
+        },
+    ],
+    ids=["topology", "both labels", "no kind", "no topology", "no labels", "a GPU"],
+)
+def test_a_tpu_that_is_named_in_part_is_refused(tmp_path, asked):
+    """A pod would get none, or would wait for a node."""
+    project = make_project(
+        tmp_path / "digits",
+        train={"strategy": "tpu"},
+        kubeflow={"training": {"accelerators": 8, **asked}},
+    )
+    with pytest.raises(ProjectError, match=r"kubeflow.training must name a TPU of GKE by") as error:
+        check_project(project)
+    assert "accelerator: google.com/tpu, and by cloud.google.com/gke-tpu-" in str(error.value)
 
 
 def test_the_topology_is_that_of_strategy_tpu_alone(tmp_path):

@@ -1,5 +1,8 @@
 """What the compiled tasks ask of a cluster, and how many pods a run has."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -24,6 +27,7 @@ from tests.perennial.folders import make_project
 from tests.pipelines.test_stages import ALWAYS, tasks
 
 ROOT = Path(__file__).parents[2]
+PERENNIAL = Path(sys.executable).with_name("perennial")
 TPU = {
     "cloud.google.com/gke-tpu-accelerator": "tpu-v5-lite-podslice",
     "cloud.google.com/gke-tpu-topology": "2x4",
@@ -216,6 +220,42 @@ def test_every_task_learns_its_run_from_its_pod(asked):
     assert set(surroundings) == set(spec["deploymentSpec"]["executors"])
     field = {"name": RUN_VARIABLE, "fieldPath": "metadata.labels['pipeline/runid']"}
     assert all(one["fieldPathAsEnv"] == [field] for one in surroundings.values())
+
+
+# Ends a process of Python that asks the network for anything.
+NO_NETWORK = """
+import os, sys
+
+def refuse(event, arguments):
+    if event in ("socket.getaddrinfo", "socket.gethostbyname", "socket.sendto") or (
+        event == "socket.connect" and not isinstance(arguments[1], (str, bytes))
+    ):
+        os.write(2, f"{event} {arguments}".encode())
+        os._exit(97)
+
+sys.addaudithook(refuse)
+"""
+NOWHERE = {
+    "PERENNIAL_ROOT": "s3://nowhere/models",
+    "PERENNIAL_LEDGER_URL": "postgresql+psycopg://nowhere.invalid/ledger",
+    "PERENNIAL_REGISTRY_URI": "http://nowhere.invalid:5000",
+    "PERENNIAL_KUBEFLOW_ENDPOINT": "http://nowhere.invalid/pipeline",
+}
+
+
+def test_compile_asks_nothing_of_the_network(tmp_path):
+    """With its places on servers that are not there, and where it may in a namespace of its own."""
+    (tmp_path / "sitecustomize.py").write_text(NO_NETWORK)
+    environment = {**os.environ, **NOWHERE, "PYTHONPATH": str(tmp_path)}
+    ask = [sys.executable, "-c", "import socket; socket.create_connection(('192.0.2.1', 9))"]
+    assert subprocess.run(ask, env=environment, capture_output=True).returncode == 97
+    alone = ["unshare", "--map-root-user", "--net"]
+    command = [] if subprocess.run([*alone, "true"], capture_output=True).returncode else alone
+    target = tmp_path / "pipeline.yaml"
+    command += [PERENNIAL, "compile", ROOT / "examples/digits", "-o", target]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert target.read_text() == (ROOT / "pipelines/compiled/digits.yaml").read_text()
 
 
 DIGEST = "registry.example:5000/team/perennial@sha256:" + "a" * 64
