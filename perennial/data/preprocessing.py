@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import re
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from perennial.data.examples import read_records
 from perennial.data.worker_files import RootFile, Source, on_worker
-from perennial.errors import PerennialError, ProjectError, describe_error
-from perennial.project import Project
+from perennial.errors import PerennialError, ProjectError, WorkersError, describe_error
+from perennial.project import PREPROCESSING, Project
 from perennial.schema.environments import schema_in_use
 from perennial.tasks import Task, weight_features
 from perennial.user_module import function_line, user_line
@@ -19,6 +23,8 @@ if TYPE_CHECKING:
 
 Preprocessing = Callable[[dict[str, "tf.Tensor"]], dict[str, "tf.Tensor"]]
 
+# TensorFlow's text of an operation that failed.
+_NODE = re.compile(r"(?P<reason>[^\n]*)\n\s*\[\[\{\{node (?P<name>[^}]+)\}\}\]\]")
 _DTYPES = ("float32", "int64", "string")  # what a tf.Example holds
 
 
@@ -99,18 +105,30 @@ def _check_types(preprocessing: Preprocessing, outputs: dict[str, Any]) -> None:
 def naming_user_line(project: Project) -> Iterator[None]:
     """Turns an error of the user's file into a `ProjectError` that names its line.
 
-    An error for people that Beam wrapped into its own is raised as it was.
+    That is an error while the function is traced, and one of an operation that it was traced to,
+    wherever that met the data. An error for people that Beam wrapped into its own is raised as it
+    was.
     """
     try:
         yield
     except Exception as error:
-        if (cause := _perennial_cause(error)) is not None:
+        cause = _perennial_cause(error)
+        if cause is not None and not isinstance(cause, WorkersError):
+            raise cause from None
+        if (failed := _failed_operation(error)) is not None:
+            raise ProjectError(
+                _line_of(project, failed.name),
+                "must run on the data",
+                failed.reason,
+                "Correct it, or set such examples aside by expectations.json.",
+            ) from error
+        if cause is not None:
             raise cause from None
         place = user_line(project.module_path, error)
         if place == project.module_path.name:
             raise  # not from the user's file
         raise ProjectError(
-            f"{place}: preprocessing_fn",
+            f"{place}: {PREPROCESSING}",
             "must run on the data",
             describe_error(error),
             "Correct it.",
@@ -121,6 +139,44 @@ def _perennial_cause(error: BaseException | None) -> PerennialError | None:
     while error is not None and not isinstance(error, PerennialError):
         error = error.__cause__ or error.__context__
     return error
+
+
+@dataclass(frozen=True)
+class _FailedOperation:
+    """An operation of a traced function that failed on data: its name in the graph, and why."""
+
+    name: str
+    reason: str
+
+
+def _failed_operation(error: BaseException | None) -> _FailedOperation | None:
+    """Finds which operation failed, by TensorFlow's text: Beam gives no more than that on."""
+    while error is not None:
+        if (named := _NODE.search(str(error))) is not None:
+            return _FailedOperation(named["name"], named["reason"].strip())
+        error = error.__cause__ or error.__context__
+    return None
+
+
+def _line_of(project: Project, operation: str) -> str:
+    """Tells which line of the user's file an operation came from, or where the function begins.
+
+    An operation within a condition or a loop is named below that, which is what has a line.
+    """
+    import tensorflow_transform as tft
+    from tensorflow_transform import impl_helper
+
+    function = project.module().preprocessing_fn
+    specs = raw_examples(project, "trace").TensorAdapter().TypeSpecs()
+    with tempfile.TemporaryDirectory() as scratch, tft.beam.Context(temp_dir=scratch):
+        graph, _, _ = impl_helper.trace_preprocessing_function(function, specs, False, scratch)
+    frames = {each.name: each.traceback for each in graph.get_operations()}
+    parts = operation.split("/")
+    for count in range(len(parts), 0, -1):
+        for frame in reversed(frames.get("/".join(parts[:count]), ())):
+            if Path(frame.filename) == project.module_path:
+                return f"{project.module_path.name}:{frame.lineno}: {PREPROCESSING}"
+    return function_line(function)
 
 
 def raw_examples(project: Project, step: str, raw_column: str | None = None) -> Any:

@@ -14,10 +14,18 @@ from perennial.data.distributions import read_distributions
 from perennial.data.statistics import read_statistics
 from perennial.processes import find_free_ports
 from schemas.records import Ingestion
-from tests.chain import QUICK
-from tests.components.worker_jobs import records_of, use_elsewhere
+from tests.chain import QUICK, with_module
+from tests.components.worker_jobs import fail_elsewhere, records_of, use_elsewhere
 from tests.forked import forked
 from tests.perennial.folders import make_project
+
+# An operation of the function that fails on the data, in a worker.
+BROKEN = (
+    'return {"pixels": tft.scale_to_z_score(inputs["image"])}',
+    "import tensorflow as tf\n\n"
+    '    pixels = tft.scale_to_z_score(inputs["image"])\n'
+    '    return {"pixels": tf.strings.to_number(tf.strings.as_string(pixels) + "?")}',
+)
 
 
 @pytest.fixture
@@ -80,6 +88,13 @@ def test_workers_elsewhere_make_what_workers_here_make(
     features = forked(records_of, tmp_path / "features")
     assert features == forked(records_of, chain.features)
     assert set(features) == {"train", "eval"} and all(features.values())
+
+    broken = with_module(project, *BROKEN)
+    message = forked(fail_elsewhere, broken, chain.window, tmp_path, s3.environment)
+    lines = broken.module_path.read_text().splitlines()
+    line = 1 + next(number for number, each in enumerate(lines) if "to_number" in each)
+    assert message.startswith(f"model.py:{line}: preprocessing_fn must run on the data. Received: ")
+    assert "could not correctly convert string" in message and len(message.splitlines()) == 1
 
 
 def _rounded(statistics):

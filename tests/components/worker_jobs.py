@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from perennial.errors import PerennialError
 from perennial.project import Project
 from schemas.records import LeftInRoot, Span
 
@@ -56,6 +57,27 @@ def use_elsewhere(
         step.results.stage(step.reference("features"), folder / "features")
         left = [each.name for each in step.results.objects.list("unfinished")]
     return {**in_hand, "unfinished": left}
+
+
+def fail_elsewhere(project: Project, window: Path, folder: Path, account: dict[str, str]) -> str:
+    """Gives the message of a transformation whose function fails on what the workers read."""
+    os.environ.update(account)
+    from components.analyse_features.step import analyse_features
+    from components.transform_features.step import transform_features
+
+    published = _publish(project, window)
+    with _step(project, "analyse_features") as step:
+        assert not step.is_kept(published)
+        analyse_features(step.project, step.examples(published), folder / "broken")
+    graph = _publish(project, folder / "broken")
+    with _step(project, "transform_features") as step:
+        assert not step.is_kept(published, graph)
+        staged, output = step.examples(published), step.output("features")
+        try:
+            transform_features(step.project, staged, step.input(graph), output)
+        except PerennialError as error:
+            return str(error)
+    return "no error"
 
 
 def _step(project: Project, name: str) -> Any:

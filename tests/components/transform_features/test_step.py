@@ -128,10 +128,24 @@ ALIKE = [
 ]
 
 
+# The line after the function's first one; the operation is in a branch of a condition.
+FAILING = """
+fare = inputs["fare"]
+below = tf.debugging.assert_less(fare, 0.0)
+with tf.control_dependencies([below]):
+    return {"x": tf.identity(fare)}
+"""
+
+
 @pytest.fixture(scope="module")
 def told(rode, tmp_path_factory):
     _, folder, _ = rode
-    bodies = [*UNLIKE, *ALIKE, 'return {"x": inputs["fare"][:1], "tipped": inputs["tipped"][:1]}']
+    bodies = [
+        *UNLIKE,
+        *ALIKE,
+        FAILING,
+        'return {"x": inputs["fare"][:1], "tipped": inputs["tipped"][:1]}',
+    ]
     copy = make_rides(tmp_path_factory.mktemp("told") / "project", BODY)
     found = forked(messages, copy, bodies, folder / "window", copy.folder / "out")
     return dict(zip(bodies, found, strict=True))
@@ -178,6 +192,14 @@ def test_values_that_are_not_finite_are_named_before_a_model_is_blamed(rode, tmp
     assert f"`fare` is NaN or infinite in {dear} of {len(kept)} examples" in error
     assert f"`log` is NaN or infinite in {unknown} of {len(kept)} examples" in error
     assert "tf.math.is_finite" in error
+
+
+def test_an_operation_that_fails_on_the_data_names_its_line(told):
+    """The data is met by the graph, in which the user's file is not named."""
+    message = told[FAILING]
+    assert message.startswith("model.py:7: preprocessing_fn must run on the data. Received: ")
+    assert "assertion failed" in message and "expectations.json" in message
+    assert len(message.splitlines()) == 1
 
 
 def test_function_that_drops_examples(told):
