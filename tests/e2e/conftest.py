@@ -19,8 +19,11 @@ from rich.console import Console
 
 from perennial.ledger.events import Ledger
 from perennial.project import load_project
+from perennial.results.run_records import RunRecords
 from perennial.runner.project_run import RunOptions, RunResult, run_project
 from tests.perennial.folders import TOLERANT_GATE
+from tests.runner.artifacts import NOT_COMPARED, canonical
+from tests.stored import results_of
 
 ROOT = Path(__file__).parents[2]
 DIGITS = ROOT / "examples" / "digits"
@@ -117,6 +120,40 @@ def with_a_wrong_label(path: Path) -> pa.Table:
 def digits(tmp_path_factory):
     """One project for the tests of a module, which follow each other."""
     return make_digits(tmp_path_factory.mktemp("project") / "digits")
+
+
+def make_again(digits: Digits, run: str, task: tuple[str, ...], scratch: Path) -> str:
+    """Runs a task of a run again, which must make the same and change nothing; gives what it prints.
+
+    Nothing is the registry, the ledger, the root and anything else: each file, its times and links.
+    """
+    before = _everything(digits)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("TMPDIR", str(scratch))
+        done = digits.command("rerun", run, *task)
+    assert done.returncode == 0, done.stderr
+    assert _everything(digits) == before
+    (folder,) = scratch.glob(f"perennial-{task[0]}-*")
+    results = results_of(digits.project)
+    left = {(made.step, made.part): made for made in RunRecords(results, run).made()}
+    made = left[task if len(task) == 2 else (*task, "")].outputs
+    for output, reference in made.items():
+        assert f"{output}  {folder / 'outputs' / output}  " in done.stdout
+        for file in results.files_of(reference):
+            if not any(part in file.path for part in NOT_COMPARED):
+                again = (folder / "outputs" / output / file.path).read_bytes()
+                first = results.read_file(file)
+                assert canonical(file.path, again) == canonical(file.path, first), file.path
+    return done.stdout
+
+
+def _everything(digits: Digits) -> dict[str, tuple[int, int, int]]:
+    """Size, time of the last change and links of each file of the project and of its state."""
+    files = (path for path in digits.folder.rglob("*") if path.is_file())
+    return {
+        str(path): (path.stat().st_size, path.stat().st_ctime_ns, path.stat().st_nlink)
+        for path in files
+    }
 
 
 def start(digits: Digits) -> subprocess.Popen:

@@ -157,6 +157,13 @@ def test_each_step_sees_nothing_of_this_machine_that_another_one_left(machine):
         assert not step["home"] and not step["working"]
         assert "scratch-of-a-step" not in step["temporary"]
     assert list(machine.digits.project.scratch.iterdir()) == []
+    name = machine.ledger.runs()[0][1].selection.run
+    command = [PERENNIAL, "logs", machine.digits.folder, name]
+    environment = {**os.environ, **machine.places}
+    logs = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
+    steps = [line.split()[1].rstrip(",") for line in logs.stdout.splitlines() if line[:3] == "== "]
+    assert steps[0] == "select_spans" and {"prepare_span", "train_model", "push_model"} < set(steps)
+    assert logs.stdout.count("SEEN ") == len(seen)
 
 
 def test_a_root_that_is_full_is_one_message(machine):

@@ -9,12 +9,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from perennial.registry.versions import Registry
-from perennial.results.run_records import RunRecords
 from schemas.records import RunStarted, StepResult
-from tests.runner.artifacts import NOT_COMPARED, canonical
-from tests.stored import kept, results_of
+from tests.stored import kept
 
-from .conftest import PERENNIAL, make_digits
+from .conftest import PERENNIAL, make_again, make_digits
 
 pytestmark = [pytest.mark.timeout(600), pytest.mark.slow]
 
@@ -95,38 +93,25 @@ def test_each_step_was_printed_once_when_all_its_tasks_had_ended(digits):
     assert [step for step in steps if step in order] == list(order)
 
 
-@pytest.mark.parametrize(
-    "task, outputs, exact",
-    [
-        (("prepare_span", "2026-01-02"), ("checked", "statistics"), False),
-        (("validate_data",), ("measured", "validation", "window"), True),
-        (("train_model", "instance-1"), ("model",), False),
-        (("evaluate_model",), ("evaluation", "model"), True),
-    ],
-    ids=lambda value: value[0] if isinstance(value, tuple) else "",
-)
-def test_a_task_of_the_run_makes_the_same_again_and_changes_nothing(
-    digits, task, outputs, exact, tmp_path, monkeypatch
-):
-    """Neither its registry, ledger and root nor anything else: each file, its times and links."""
-    monkeypatch.setenv("TMPDIR", str(tmp_path))
-    before, run = _everything(digits), _starts(digits)[-1].selection.run
-    done = digits.command("rerun", run, *task)
-    assert done.returncode == 0, done.stderr
-    assert _everything(digits) == before
-    (folder,) = tmp_path.glob(f"perennial-{task[0]}-*")
-    results = results_of(digits.project)
-    left = {(made.step, made.part): made for made in RunRecords(results, run).made()}
-    made = left[task if len(task) == 2 else (*task, "")].outputs
-    assert made.keys() == set(outputs)
-    for output, reference in made.items():
-        assert f"{output}  {folder / 'outputs' / output}  " in done.stdout
-        for file in results.files_of(reference):
-            if not any(part in file.path for part in NOT_COMPARED):
-                again = (folder / "outputs" / output / file.path).read_bytes()
-                first = results.read_file(file)
-                assert canonical(file.path, again) == canonical(file.path, first), file.path
-    assert done.stdout.count("  as in the run\n") == len(outputs) or not exact
+# Tasks of a run, the outputs that they make, and whether these are the same to the byte. The other
+# steps are in test_training.py.
+AGAIN = {
+    ("prepare_span", "2026-01-02"): (("checked", "statistics"), False),
+    ("validate_data",): (("measured", "validation", "window"), True),
+    ("train_model", "instance-1"): (("model",), False),
+    ("evaluate_model",): (("evaluation", "model"), True),
+    ("probe_model",): (("probing",), True),
+}
+
+
+@pytest.mark.parametrize("task", AGAIN, ids=[step for step, *_ in AGAIN])
+def test_a_task_of_the_run_makes_the_same_again_and_changes_nothing(digits, task, tmp_path):
+    (outputs, exact), run = AGAIN[task], _starts(digits)[-1].selection.run
+    printed = make_again(digits, run, task, tmp_path)
+    assert [line.split()[0] for line in printed.splitlines() if str(tmp_path / "") in line][1:] == [
+        *outputs
+    ]
+    assert printed.count("  as in the run\n") == len(outputs) or not exact
 
 
 @pytest.mark.parametrize(
@@ -262,15 +247,6 @@ def test_rollback_and_promote_by_hand(digits):
 
 def _starts(digits) -> list[RunStarted]:
     return [start for _, start, _ in digits.ledger.runs()]
-
-
-def _everything(digits) -> dict[str, tuple[int, int, int]]:
-    """Size, time of the last change and links of each file of the project and of its state."""
-    files = (path for path in digits.folder.rglob("*") if path.is_file())
-    return {
-        str(path): (path.stat().st_size, path.stat().st_ctime_ns, path.stat().st_nlink)
-        for path in files
-    }
 
 
 def _ingested(digits) -> list[StepResult]:

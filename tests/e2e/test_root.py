@@ -64,7 +64,7 @@ def first(tmp_path_factory, places) -> Digits:
 
 @pytest.fixture(scope="module")
 def second(first) -> Digits:
-    """Another machine: the same project, and nothing of the first one's state."""
+    """Another machine: the same project, nothing of the first one's state, and its own elsewhere."""
     folder = first.folder.with_name("second")
     shutil.copytree(first.folder, folder, ignore=shutil.ignore_patterns(".perennial"))
     return Digits(folder)
@@ -81,10 +81,21 @@ def land(digits: Digits, day: int) -> None:
             shutil.copy(file, landed)
 
 
+def environment_of(digits: Digits, places: dict[str, str]) -> dict[str, str]:
+    """The variables of a machine's commands; the second one's state is not in the project."""
+    own = {"PERENNIAL_STATE": str(state_of(digits))} if digits.folder.name == "second" else {}
+    return {**os.environ, **places, **own}
+
+
+def state_of(digits: Digits) -> Path:
+    return digits.folder.with_name("state")
+
+
 def run(digits: Digits, places: dict[str, str]) -> dict:
     """Runs the command on a machine; gives its answer."""
     command = [PERENNIAL, "run", digits.folder, "--json"]
-    done = subprocess.run(command, env={**os.environ, **places}, capture_output=True, text=True)
+    environment = environment_of(digits, places)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.stdout, done.stderr
     return json.loads(done.stdout.splitlines()[-1])
 
@@ -134,6 +145,21 @@ def test_another_machine_finds_what_the_first_one_did(second, places, tmp_path):
     assert made(places, "prepare_span", tmp_path) == 1
 
 
+def test_another_machine_reads_what_the_steps_printed(first, second, places):
+    run_name = Ledger(places["PERENNIAL_LEDGER_URL"]).runs()[0][1].selection.run
+    environment = environment_of(second, places)
+    command = [PERENNIAL, "logs", second.folder, run_name]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    steps = [line.split()[1].rstrip(",") for line in done.stdout.splitlines() if line[:3] == "== "]
+    assert steps[0] == "select_spans" and {"prepare_span", "train_model"} < set(steps)
+    assert "train_model ended after" in done.stdout and PASSWORD not in done.stdout
+    one = subprocess.run(
+        [*command, "train_model", "instance-1"], env=environment, capture_output=True, text=True
+    )
+    assert one.stdout.startswith("== train_model instance-1, begun ") and one.stdout in done.stdout
+
+
 def test_the_registry_keeps_models_on_s3(first, s3):
     store = S3FileSystem(
         key=ACCOUNT, secret=PASSWORD, endpoint_url=s3.endpoint, skip_instance_cache=True
@@ -158,6 +184,7 @@ def test_it_goes_on_from_there(first, second, places, tmp_path):
     assert result["new_spans"] == ["2026-01-02"]
     assert result["window"] == ["2026-01-01", "2026-01-02"]
     assert made(places, "ingest_examples", tmp_path) == 2  # each day once, wherever
+    assert (state_of(second) / "runs").is_dir() and not (second.folder / ".perennial").exists()
     assert run(first, places)["outcome"] == "nothing_new"
     place = result["report"].removeprefix(f"{places['PERENNIAL_ROOT']}/digits/").rpartition("/")[0]
     with root(places, tmp_path) as results:  # any machine reads how it ended, and why

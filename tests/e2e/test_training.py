@@ -12,11 +12,14 @@ import pytest
 
 from components.conclude_run.step import run_folder
 from perennial.registry.versions import Registry
+from perennial.step_inputs import PREPARATION, STEP_INPUTS
 from tests.chain import landing
-from tests.e2e.conftest import make_digits
+from tests.e2e.conftest import make_again, make_digits
+from tests.e2e.test_loop import AGAIN
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
+KEPT = {*STEP_INPUTS, "prepare_span"} - {*PREPARATION}  # steps that can be run again
 MODEL = '''
 from perennial import blocks
 
@@ -88,6 +91,11 @@ def test_a_run_with_every_stage_promotes(digits, first):
     report = _report(digits, first)
     for told in ("shallow", "narrow", "quarter turns", "instance-1", "instance-2", "width"):
         assert told in report, told
+
+
+@pytest.mark.parametrize("step", sorted(KEPT - {step for step, *_ in AGAIN}))
+def test_each_of_its_steps_makes_the_same_again(digits, first, step, tmp_path):
+    make_again(digits, digits.ledger.runs()[0][1].selection.run, (step,), tmp_path)
 
 
 def test_its_curves_can_be_looked_at_with_tensorboard(digits, first):

@@ -9,6 +9,8 @@ import re
 import shutil
 import subprocess
 import sys
+import urllib.error
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -19,6 +21,8 @@ from perennial.ledger.verification import verify_ledger
 from serving import protocol
 from tests.perennial.postgres import find_binaries
 from tests.perennial.records import run_ended, run_started
+from tests.perennial.registry import mlflow_server
+from tests.session import serve_once
 
 ROOT = Path(__file__).parents[2]
 sys.path.append(str(ROOT / "tools"))
@@ -146,6 +150,23 @@ def test_the_grace_of_requests_is_the_servers_own():
 def test_the_image_is_of_this_version(rendered):
     for objects in rendered.values():
         assert container(objects, *SERVING)["image"] == f"perennial:{__version__}"
+
+
+def test_mlflow_answers_by_the_names_that_pods_and_probes_call_it(postgres):
+    """It runs by the manifest's command and variables; that it keeps models, other tests tell."""
+    server = serve_once(
+        "mlflow", lambda folder: mlflow_server.start(postgres.new_database(), folder)
+    )
+    answers = {}
+    for host in ("mlflow:5000", "mlflow.perennial.svc.cluster.local:5000", "evil.example"):
+        url = f"{server.address}/api/2.0/mlflow/experiments/search?max_results=1"
+        request = urllib.request.Request(url, headers={"Host": host})
+        try:
+            with urllib.request.urlopen(request, timeout=60) as response:
+                answers[host] = response.status
+        except urllib.error.HTTPError as refused:
+            answers[host] = refused.code
+    assert list(answers.values()) == [200, 200, 403]
 
 
 def test_no_rule_of_the_store_removes_what_a_window_needs():
