@@ -9,15 +9,18 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import fsspec
 import pytest
 
 from perennial.ledger.events import Ledger
 from perennial.ledger.verification import verify_ledger
+from perennial.processes import find_free_ports
 from tests.e2e.conftest import PERENNIAL, Digits, make_digits
 from tests.perennial.registry import mlflow_server
 from tests.session import serve_once
@@ -164,10 +167,37 @@ def test_the_same_image_serves(container):
         command("podman", "rm", "--force", name)
 
 
+@pytest.fixture
+def workers(image, s3) -> Iterator[tuple[str, dict]]:
+    """A container of the image that is a pool of Beam's workers, and the settings that name it."""
+    job, pool = find_free_ports(2)
+    variables = (f"--env={name}={value}" for name, value in s3.environment.items())
+    limits = (*(each for each in LIMITS if each != "--network=none"), "--network=host")
+    name = command(
+        *("podman", "run", "--detach", *limits, *variables, TAG),
+        *("python", "-m", "apache_beam.runners.worker.worker_pool_main", f"--service_port={pool}"),
+    ).stdout.strip()
+    service = subprocess.Popen(
+        [sys.executable, "-m", "tests.beam_service", str(job)], cwd=ROOT, stderr=subprocess.DEVNULL
+    )
+    options = [
+        f"--job_endpoint=127.0.0.1:{job}",
+        "--environment_type=EXTERNAL",
+        f"--environment_config=127.0.0.1:{pool}",
+    ]
+    yield name, {"runner": "PortableRunner", "options": options}
+    service.kill()
+    service.wait()
+    command("podman", "rm", "--force", name)
+
+
 def test_each_step_runs_in_a_container_of_its_own_over_servers(
-    image, tmp_path, s3, postgres, monkeypatch
+    image, tmp_path, s3, postgres, workers, monkeypatch
 ):
-    """The root on S3, ledger and registry on PostgreSQL and MLflow; packages are the image's."""
+    """The root on S3, ledger and registry on PostgreSQL and MLflow; packages are the image's.
+
+    Beam's workers are processes of another container of the image.
+    """
     registry = serve_once(
         "mlflow", lambda folder: mlflow_server.start(postgres.new_database(), folder)
     )
@@ -181,16 +211,22 @@ def test_each_step_runs_in_a_container_of_its_own_over_servers(
         "PERENNIAL_LEDGER_URL": ledger,
         "PERENNIAL_REGISTRY_URI": registry.address,
     }
-    digits = make_digits(tmp_path / "digits")
-    digits.land("--days", "1")
     for name, value in places.items():
         monkeypatch.setenv(name, value)
+    pool, beam = workers
+    landed = f"{places['PERENNIAL_ROOT']}/landed"
+    spans = f"{landed}/{{YYYY}}-{{MM}}-{{DD}}.parquet"
+    digits = make_digits(tmp_path / "digits", data={"spans": spans}, beam=beam)
+    digits.land("--days", "1")
+    with fsspec.open(f"{landed}/2026-01-01.parquet", "wb") as target:
+        target.write((digits.folder / "data" / "2026-01-01.parquet").read_bytes())
     began = time.monotonic()
     done = command(PERENNIAL, "run", digits.folder, "--image", TAG, "--json", check=False)
     result = json.loads(done.stdout.splitlines()[-1])
     print(f"\nin containers: {result['outcome']} in {time.monotonic() - began:.0f} s")
     assert result["outcome"] == "promoted", done.stderr
     assert "a container of the image" in done.stderr
+    assert "Starting worker with command" in command("podman", "logs", pool).stderr
     verify_ledger(Ledger(ledger))
     assert result["report"].startswith(places["PERENNIAL_ROOT"])
     assert list(digits.project.scratch.iterdir()) == []
