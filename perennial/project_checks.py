@@ -131,13 +131,13 @@ def _check_slice(settings: ProjectSettings) -> None:
     """
     training = settings.kubeflow.training
     selector = training.node_selector
-    topology = selector.get(_TOPOLOGY)
+    kind, topology = selector.get(_KIND), selector.get(_TOPOLOGY)
     if settings.train.strategy != "tpu":
         return
-    given = {"accelerator": training.accelerator, _KIND: selector.get(_KIND), _TOPOLOGY: topology}
-    if training.accelerator != _TPU and topology is None and given[_KIND] is None:
+    if training.accelerator != _TPU and topology is None and kind is None:
         return  # no TPU of GKE
-    if training.accelerator != _TPU or topology is None or given[_KIND] is None:
+    if training.accelerator != _TPU or topology is None or kind is None:
+        given = {"accelerator": training.accelerator, _KIND: kind, _TOPOLOGY: topology}
         named = ", ".join(f"{name}: {value}" for name, value in given.items() if value is not None)
         raise ProjectError(
             f"{SETTINGS_FILE}: kubeflow.training",
@@ -148,11 +148,11 @@ def _check_slice(settings: ProjectSettings) -> None:
         )
     sizes = topology.split("x")
     chips = math.prod(map(int, sizes)) if all(size.isdecimal() for size in sizes) else 0
-    largest = _HOST_CHIPS.get(given[_KIND], max(_HOST_CHIPS.values()))
+    largest = _HOST_CHIPS.get(kind, max(_HOST_CHIPS.values()))
     if chips != training.accelerators or chips > largest:
         raise ProjectError(
             f"{SETTINGS_FILE}: kubeflow.training.node_selector: {_TOPOLOGY}",
-            f"must be a slice of one host, of at most {largest} chips of {given[_KIND]}, with all "
+            f"must be a slice of one host, of at most {largest} chips of {kind}, with all "
             f"of them (accelerators: {training.accelerators}), as train.strategy tpu drives one "
             "host",
             f"{topology}, {chips} chips",

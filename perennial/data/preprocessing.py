@@ -163,12 +163,12 @@ def _line_of(project: Project, operation: str) -> str:
 
     An operation within a condition or a loop is named below that, which is what has a line.
     """
-    import tensorflow_transform as tft
+    from tensorflow_transform import beam as tft_beam
     from tensorflow_transform import impl_helper
 
     function = project.module().preprocessing_fn
     specs = raw_examples(project, "trace").TensorAdapter().TypeSpecs()
-    with tempfile.TemporaryDirectory() as scratch, tft.beam.Context(temp_dir=scratch):
+    with tempfile.TemporaryDirectory() as scratch, tft_beam.Context(temp_dir=scratch):
         graph, _, _ = impl_helper.trace_preprocessing_function(function, specs, False, scratch)
     frames = {each.name: each.traceback for each in graph.get_operations()}
     parts = operation.split("/")

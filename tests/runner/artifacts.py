@@ -7,6 +7,8 @@ import hashlib
 import json
 import struct
 from collections import defaultdict
+from collections.abc import Collection
+from typing import Any
 
 from perennial.project import Project
 from perennial.step_inputs import STEP_INPUTS
@@ -21,6 +23,14 @@ NOT_COMPARED = (
     "data_docs",
     "saved_model.pb",
 )
+
+# Fields of records that differ from run to run.
+_TIMED = {
+    "training.json": ("seconds", "digest"),
+    "tuning.json": ("seconds",),
+    "designs.json": ("seconds",),
+    "serving_check.json": ("seconds_to_ready",),
+}
 
 
 def digests(project: Project) -> dict[str, list[str]]:
@@ -44,17 +54,21 @@ def _digest(path: str, data: bytes, project: Project) -> str:
 def canonical(path: str, data: bytes) -> bytes:
     """Gives a file's contents without what differs from run to run.
 
-    That is how long training took, the digest of files that are not compared, and the order of the
+    That is how long something took, the digest of files that are not compared, and the order of the
     features of tf.Examples, which tfx_bsl writes in any.
     """
     if path.endswith(".gz"):
         return sort_features(gzip.decompress(data))
-    if path == "training.json":
-        record = json.loads(data)
-        return json.dumps(
-            {name: value for name, value in record.items() if name not in ("seconds", "digest")}
-        ).encode()
+    if path in _TIMED:
+        return json.dumps(_without(json.loads(data), _TIMED[path])).encode()
     return data
+
+
+def _without(value: Any, names: Collection[str]) -> Any:
+    """Leaves out fields of a record, and of those that it holds."""
+    if isinstance(value, dict):
+        return {name: _without(each, names) for name, each in value.items() if name not in names}
+    return [_without(each, names) for each in value] if isinstance(value, list) else value
 
 
 def sort_features(records: bytes) -> bytes:
