@@ -191,20 +191,24 @@ def test_a_step_that_is_killed_ends_the_run_with_its_name(machine):
     os.kill(step_of(machine), signal.SIGKILL)
     code, result, _ = ended(running)
     assert (code, result["outcome"]) == (1, "failed")
-    assert result["reasons"] == ["transform_features was ended by signal 9"]
+    assert result["reasons"] == ["transform_features was ended by signal 9"], result
 
 
 def step_of(machine: Machine) -> int:
-    """The process of the step that runs: a child of its launcher, with the run's log open."""
+    """The process of the step that runs: between its launcher and the keeper of its task's log.
+
+    Both of those write the run's log themselves; what the step prints goes through its keeper.
+    """
     log = str(machine.runs()[-1] / "kubeflow.log")
     steps: list[int] = []
 
     def find() -> bool:
-        logging = {entry for entry in _processes() if _writes(entry, log)}
-        steps[:] = [entry for entry in logging if _parent(entry) in logging]
+        writers = {entry for entry in _processes() if _writes(entry, log)}
+        between = {_parent(entry) for entry in writers} - writers
+        steps[:] = [entry for entry in between if _parent(entry) in writers]
         return len(steps) == 1
 
-    wait_for(find)
+    wait_for(find, seconds=60)
     return steps[0]
 
 

@@ -104,8 +104,12 @@ class Server:
             raise Refusal(409, f'trainjobs.trainer.kubeflow.org "{name}" already exists')
         job["metadata"] |= {"namespace": NAMESPACE, "uid": secrets.token_hex(8)}
         job["metadata"]["resourceVersion"] = secrets.token_hex(4)
-        self.trainer.make_pods(job)
-        self.jobs[name] = job
+        self.jobs[name] = job  # first: who sees a pod finds its job
+        try:
+            self.trainer.make_pods(job)
+        except Refusal:
+            del self.jobs[name]
+            raise
         return job
 
     def _merge(self, job: Object, change: Object, kind: str) -> None:
