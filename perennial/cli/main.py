@@ -14,6 +14,7 @@ from typing import Annotated
 import typer
 
 from perennial.cli import ab, ledger, messages, schedule, schema, spans, token, warm, watch
+from perennial.cli import ab, labels, ledger, schedule, schema, spans, warm
 from perennial.cli.clean import clean
 from perennial.cli.compare import compare
 from perennial.cli.compile import compile
@@ -87,6 +88,7 @@ app.add_typer(ab.app, name="ab")
 app.add_typer(schedule.app, name="schedule")
 app.add_typer(schema.app, name="schema")
 app.add_typer(spans.app, name="spans")
+app.add_typer(labels.app, name="labels")
 app.add_typer(ledger.app, name="ledger")
 app.add_typer(token.app, name="token")
 app.add_typer(warm.app, name="warm")

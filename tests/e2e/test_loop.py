@@ -1,5 +1,6 @@
 """The whole pipeline under kfp.local, day after day. The tests of this module follow each other."""
 
+import json
 import os
 import subprocess
 from pathlib import Path
@@ -15,6 +16,7 @@ from tests.stored import kept
 from .conftest import PERENNIAL, make_again, make_digits
 
 pytestmark = [pytest.mark.timeout(600), pytest.mark.slow]
+WRONG: list[str] = []  # keys of the examples that were given a wrong label
 
 
 @pytest.fixture(scope="module")
@@ -62,6 +64,7 @@ def test_nothing_new_after_it(digits):
 def test_second_day_ingests_one_span_and_judges_against_the_champion(digits):
     before = _ingested(digits)
     digits.land("--days", "2")
+    _mislabel(digits.folder / "data" / "2026-01-02.parquet")
     result = digits.run()
     assert result.ended.outcome in ("promoted", "kept_champion") and result.exit_code == 0
     assert result.ended.window == ["2026-01-01", "2026-01-02"] and result.ended.new_spans == [
@@ -243,6 +246,35 @@ def test_rollback_and_promote_by_hand(digits):
     last = digits.ledger.deployments()[-2][1]
     assert (last.action, last.why) == ("rollback", "a test")
     assert last.by.startswith("user ")
+
+
+def test_wrong_labels_of_a_day_are_found_by_a_version_that_did_not_learn_them(digits):
+    done = digits.command_of("labels", "suspect", "2026-01-02", "--json", "--count", "100")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert (found["version"], found["splits"]) == ("1", ["train", "eval", "test"])
+    keys = [suspect["key"] for suspect in found["suspects"]]
+    assert set(keys[:10]) >= set(WRONG) and found["found"] == len(keys) < 40
+    worst = found["suspects"][0]
+    assert worst["given"] != worst["likelier"]
+    assert worst["chance_given"] < worst["chance_likelier"]
+
+
+def test_of_a_day_that_every_version_learned_only_the_test_split_is_looked_at(digits):
+    done = digits.command_of("labels", "suspect", "2026-01-01")
+    assert done.returncode == 0, done.stderr
+    assert "test examples of span 2026-01-01" in done.stdout
+    assert "which was trained on the others, as every version was" in done.stdout
+
+
+def _mislabel(day: Path) -> None:
+    """Gives three images of a day the label of another digit."""
+    table = pq.read_table(day)
+    keys, labels = table["id"].to_pylist(), table["label"].to_pylist()
+    for row in (10, 60, 110):
+        labels[row] = (labels[row] + 3) % 10
+        WRONG.append(keys[row])
+    pq.write_table(table.set_column(3, "label", pa.array(labels, pa.int64())), day)
 
 
 def _starts(digits) -> list[RunStarted]:
