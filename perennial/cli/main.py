@@ -13,8 +13,18 @@ from typing import Annotated
 
 import typer
 
-from perennial.cli import ab, ledger, messages, schedule, schema, spans, token, warm, watch
-from perennial.cli import ab, labels, ledger, schedule, schema, spans, warm
+from perennial.cli import (
+    ab,
+    labels,
+    ledger,
+    messages,
+    schedule,
+    schema,
+    spans,
+    token,
+    warm,
+    watch,
+)
 from perennial.cli.clean import clean
 from perennial.cli.compare import compare
 from perennial.cli.compile import compile
