@@ -13,6 +13,7 @@ import urllib.error
 import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from perennial.processes import find_free_ports
 from tests.session import Server
@@ -98,17 +99,34 @@ def _start(folder: Path, command: list[str]) -> Server:
     return Server(address, process.pid, str(folder))
 
 
-def _make_bucket(address: str) -> None:
-    import botocore.session
+def takes_objects(server: Server) -> bool:
+    """Tells whether a server writes an object to its disk now; one that was full looks at times."""
+    from botocore.exceptions import BotoCoreError, ClientError
 
-    client = botocore.session.get_session().create_client(
+    name = f"probes/{secrets.token_hex(4)}"
+    try:
+        _client(server.address).put_object(Bucket=BUCKET, Key=name, Body=bytes(1 << 17))
+    except (BotoCoreError, ClientError):
+        return False
+    return True
+
+
+def _make_bucket(address: str) -> None:
+    _client(address).create_bucket(Bucket=BUCKET)
+
+
+def _client(address: str) -> Any:
+    import botocore.session
+    from botocore.config import Config
+
+    return botocore.session.get_session().create_client(
         "s3",
         region_name="us-east-1",
         endpoint_url=f"http://{address}",
         aws_access_key_id=ACCOUNT,
         aws_secret_access_key=PASSWORD,
+        config=Config(retries={"total_max_attempts": 1}),
     )
-    client.create_bucket(Bucket=BUCKET)
 
 
 def _answers(address: str) -> bool:

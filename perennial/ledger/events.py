@@ -36,6 +36,7 @@ from schemas.records import (
     DecisionMade,
     Deployment,
     EventKind,
+    LabelsQueued,
     LeaseTaken,
     LedgerHead,
     LoadFailed,
@@ -74,6 +75,7 @@ BODIES: dict[EventKind, type[Record]] = {
     "retraining_due": RetrainingDue,
     "watch_changed": WatchChanged,
     "message": MessageState,
+    "labels_queued": LabelsQueued,
 }
 PATIENCE = 900.0  # seconds: another process may be storing a large model
 NO_EVENTS = LedgerHead(number=0, digest="")

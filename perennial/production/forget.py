@@ -14,6 +14,7 @@ from perennial.ledger.events import Ledger, body_of
 from perennial.production.labels import forget_labels
 from perennial.production.log_files import LogFiles
 from perennial.production.prediction_log import Masks
+from perennial.production.queued_labels import forget_in_queues
 from perennial.results.store import Results
 from perennial.spans.prepared import key_of_ingestion
 from schemas.records import DecisionMade, Span
@@ -38,7 +39,7 @@ class Remaining:
 
 
 def forget_key(project: Project, key: str) -> int:
-    """Removes the rows of a key from the log, and the labels that were joined to it.
+    """Removes the rows of a key from the log and label queues, and the labels joined to it.
 
     Args:
         project: Whose log it is.
@@ -52,8 +53,10 @@ def forget_key(project: Project, key: str) -> int:
         ProjectError: The secret of hashed keys is missing.
         StoreError: The root cannot be read or written.
     """
-    removed = LogFiles.of_project(project).remove_key(Masks.of_project(project).key_as_logged(key))
+    as_logged = Masks.of_project(project).key_as_logged(key)
+    removed = LogFiles.of_project(project).remove_key(as_logged)
     forget_labels(project, key)
+    forget_in_queues(project, [as_logged])
     return removed
 
 

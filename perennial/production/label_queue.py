@@ -48,7 +48,7 @@ def measure_uncertainty(probabilities: Array) -> Array:
     if probabilities.shape[1] < 2:
         return np.zeros(len(probabilities))
     second, first = np.partition(probabilities, -2, axis=1)[:, -2:].T
-    return 1 - (first - second)
+    return np.asarray(1 - (first - second))
 
 
 def measure_disagreement(one: Array, other: Array) -> Array:
@@ -61,7 +61,7 @@ def measure_disagreement(one: Array, other: Array) -> Array:
     if apart.ndim == 2:
         return np.asarray(apart.sum(axis=1) / 2)
     largest = float(apart.max(initial=0.0))
-    return apart / largest if largest > 0 else apart
+    return np.asarray(apart / largest if largest > 0 else apart)
 
 
 def give_chances(

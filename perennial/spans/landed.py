@@ -102,6 +102,35 @@ def find_spans(folder: Path, pattern: str, memo: Generations | None = None) -> l
     return sorted(landed, key=lambda span: (span_order(span.name), span.version or 0))
 
 
+def fill_pattern(folder: Path, pattern: str, name: str) -> str:
+    """Gives the file that a span of a name lands as.
+
+    Args:
+        folder: The project folder.
+        pattern: The setting `data.spans`.
+        name: Of the span, such as `2026-01-31`.
+
+    Raises:
+        ProjectError: The pattern names no span.
+        DataError: The name does not fit it, or it names several files, versions or a URL.
+    """
+    regex = _compile(pattern)
+    date = re.fullmatch(r"(\d{4})-(\d{2})-(\d{2})", name)
+    values = {"SPAN": name} | dict(
+        zip(("YYYY", "MM", "DD"), date.groups() if date else (), strict=False)
+    )
+    tokens = {token for token, _, _ in (part.groups() for part in _PART.finditer(pattern))}
+    filled = _PART.sub(lambda part: values.get(part[1], part[0]), pattern)
+    if is_url(pattern) or not tokens <= values.keys() or not regex.fullmatch(filled):
+        raise DataError(
+            f"span {name}",
+            "must name one local file by the pattern in data.spans",
+            pattern,
+            "Give a name that fits, or a file with --output, and bring it to where spans land.",
+        )
+    return os.path.join(folder, filled)
+
+
 def _identity(match: re.Match[str]) -> tuple[str, int | None]:
     groups = match.groupdict()
     name = groups["SPAN"] if "SPAN" in groups else f"{groups['YYYY']}-{groups['MM']}-{groups['DD']}"

@@ -94,6 +94,7 @@ from schemas.records.production import (
     ABShareChanged,
     ABStarted,
     Arm,
+    LabelsQueued,
     LoadFailed,
 )
 from schemas.records.storage import (
@@ -155,6 +156,7 @@ __all__ = [
     "InferredColumns",
     "Ingestion",
     "Instance",
+    "LabelsQueued",
     "LeakingFeature",
     "LeaseOwner",
     "LeaseTaken",

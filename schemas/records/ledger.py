@@ -33,6 +33,7 @@ EventKind = Literal[
     "retraining_due",
     "watch_changed",
     "message",
+    "labels_queued",
 ]
 
 

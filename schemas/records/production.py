@@ -59,3 +59,16 @@ class LoadFailed(Record):
     arm: Arm
     reason: str
     server: str
+
+
+class LabelsQueued(Record):
+    """People were asked to label examples of the prediction log.
+
+    `versions` answered about the `population`, the champion first; `examples` of it were drawn.
+    """
+
+    queue: str
+    versions: list[str]
+    examples: int
+    population: int
+    by: str

@@ -24,7 +24,7 @@ from perennial.results.store import Results
 from tests.e2e.conftest import PERENNIAL, Digits, make_digits, wait_for
 from tests.faulty_proxy import FaultyProxy, before
 from tests.perennial.registry import mlflow_server
-from tests.s3 import S3, kill, restart, start
+from tests.s3 import S3, kill, restart, start, takes_objects
 from tests.session import Server, serve_once
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
@@ -181,13 +181,12 @@ def test_a_root_that_is_full_is_one_message(machine):
     assert "must take new objects" in reason and "\n" not in reason and len(reason) < 500
     filler.unlink()
     machine.resize(_ROOMY)
+    wait_for(lambda: takes_objects(machine.s3.server), seconds=150)
 
 
 def test_a_step_that_is_killed_ends_the_run_with_its_name(machine):
     running = machine.start()
-    for line in running.stderr:
-        if " analyse_features " in line:
-            break
+    assert any(" analyse_features " in line for line in running.stderr)
     os.kill(step_of(machine), signal.SIGKILL)
     code, result, _ = ended(running)
     assert (code, result["outcome"]) == (1, "failed")

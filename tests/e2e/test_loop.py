@@ -1,14 +1,26 @@
 """The whole pipeline under kfp.local, day after day. The tests of this module follow each other."""
 
+import csv
 import json
 import os
 import subprocess
+from datetime import UTC, datetime
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from examples.digits.land import digits_of_day
+from perennial.export.served_model import ServedModel
+from perennial.production.log_files import LogFiles
+from perennial.production.prediction_log import (
+    LoggedAnswer,
+    Masks,
+    contract_digest,
+    make_tables,
+)
 from perennial.registry.versions import Registry
 from schemas.records import RunStarted, StepResult
 from tests.stored import kept
@@ -267,6 +279,70 @@ def test_of_a_day_that_every_version_learned_only_the_test_split_is_looked_at(di
     assert "which was trained on the others, as every version was" in done.stdout
 
 
+def test_people_label_what_is_worth_it_and_their_labels_train_and_measure(digits, tmp_path):
+    project, champion = digits.project, digits.ledger.champion()
+    day = {row["id"]: row for row in digits_of_day(5).to_pylist()}
+    _log(project, champion.version, day)
+    challenger = "1" if champion.version != "1" else "2"
+    assert digits.command_of("ab", "start", challenger, "--shadow").returncode == 0
+    tasks = tmp_path / "tasks.json"
+    done = digits.command_of("labels", "next", "--count", "40", "--output", str(tasks))
+    assert done.returncode == 0, done.stderr
+    assert f"40 examples to label, of {len(day)} in the log, by versions" in done.stdout
+    asked = json.loads(tasks.read_text())
+    keys = {task["data"]["id"] for task in asked}
+    assert len(asked) == len(keys) == 40 and keys <= day.keys()
+    labelled = [
+        {**task, "annotations": [_annotation(day[task["data"]["id"]]["label"])]} for task in asked
+    ]
+    export = tmp_path / "export.json"
+    export.write_text(json.dumps([*labelled[:-1], {**asked[-1], "annotations": []}]))
+    importing = ("labels", "import", str(export), "--span", "2026-01-05")
+    done = digits.command_of(*importing, "--set", "date=2026-01-05")
+    assert done.returncode == 0, done.stderr
+    assert "39 labels landed as span 2026-01-05" in done.stdout and "label: 1" in done.stdout
+    landed = pq.read_table(digits.folder / "data" / "2026-01-05.parquet").to_pylist()
+    assert all(row == day[row["id"]] for row in landed)
+    again = digits.command_of(*importing)
+    assert again.returncode == 3 and "a span that has landed" in again.stderr
+    assert "2026-01-05" in digits.run().ended.new_spans
+    (metric,) = json.loads(digits.command_of("labels", "metric", "--json").stdout)
+    assert (metric["labelled"], metric["examples"], metric["population"]) == (39, 40, len(day))
+    assert metric["value"]["low"] <= metric["value"]["value"] <= metric["value"]["high"]
+    done = digits.command_of("labels", "next", "--count", "999", "-o", str(tmp_path / "rest.csv"))
+    with (tmp_path / "rest.csv").open() as stream:
+        assert {row["id"] for row in csv.DictReader(stream)} == day.keys() - keys
+
+
+def _annotation(label: int) -> dict:
+    choice = {"type": "choices", "value": {"choices": [str(label)]}}
+    return {"was_cancelled": False, "updated_at": "2026-02-01T00:00:00Z", "result": [choice]}
+
+
+def _log(project, version: str, day: dict[str, dict]) -> None:
+    """Logs the champion's answers about a day, as the server does."""
+    registry = Registry(project)
+    model = ServedModel.load(registry.fetch(registry.version(version)))
+    images = np.array([row["image"] for row in day.values()], np.float32)
+    scores = model.predict_columns({"image": images})["label"]
+    answer = LoggedAnswer(
+        request="r1",
+        arm="champion",
+        assigned="champion",
+        test=None,
+        version=version,
+        contract=contract_digest(model.contract),
+        time=datetime.now(UTC),
+        latency_ms=1.0,
+        chance=1.0,
+        keys=list(day),
+        features={"image": images},
+        outputs={"class": scores.argmax(axis=1), "probabilities": scores},
+    )
+    for date, table in make_tables([answer], Masks("id")):
+        LogFiles.of_project(project).write(table, date, "part-1.parquet")
+
+
 def _mislabel(day: Path) -> None:
     """Gives three images of a day the label of another digit."""
     table = pq.read_table(day)
@@ -286,9 +362,6 @@ def _ingested(digits) -> list[StepResult]:
 
 
 def _write(table: pa.Table, path: Path) -> None:
-    import csv
-    import json
-
     rows = table.to_pylist()
     with path.open("w", newline="") as stream:
         if path.suffix == ".jsonl":
