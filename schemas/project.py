@@ -802,6 +802,7 @@ class LogSettings(Settings):
             )
         return self
 
+
 class TlsSettings(Settings):
     """TLS of the model server, over HTTP and gRPC; changed files serve the next connection."""
 

@@ -3,7 +3,7 @@
 How far each message is stands in the ledger, so that any process of any machine goes on where
 another one was ended. A message is planned before it is sent: it keeps its id and its contents
 through all attempts. Only where a process is ended between the answer of a target and its own
-record of it is a message sent twice, with the same id (docs/adr/0032-messages-in-the-ledger.md).
+record of it is a message sent twice, with the same id (docs/adr/0033-messages-in-the-ledger.md).
 """
 
 from __future__ import annotations
