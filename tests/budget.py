@@ -14,7 +14,8 @@ FILE = Path(__file__).with_name("budget.toml")
 class Budget:
     """A plugin of pytest.
 
-    Orders the files, adds up the seconds of each folder, and prints them at the end.
+    Orders the files, adds up the seconds of each folder and of each file that has a budget of its
+    own, and prints them at the end.
     """
 
     def __init__(self) -> None:
@@ -30,7 +31,9 @@ class Budget:
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Adds what the set-up, the call or the tear-down of a test took."""
-        self.taken[folder_of(report.nodeid)] += report.duration
+        file = file_of(report.nodeid)
+        place = file if file in self.allowed else folder_of(report.nodeid)
+        self.taken[place] += report.duration
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """Prints a line for each folder, and a warning for each that is over."""
