@@ -1268,13 +1268,3 @@ class ProjectSettings(Settings):
     watch: WatchSettings = WatchSettings()
     messages: MessagesSettings = MessagesSettings()
     kubeflow: KubeflowSettings = KubeflowSettings()
-
-    @model_validator(mode="after")
-    def _log_keeps_its_key(self) -> ProjectSettings:
-        """Labels are joined to the prediction log by the key."""
-        if self.data.key in self.serving.log.dropped:
-            raise ValueError(
-                "serving.log.dropped must not name data.key, by which labels are joined to the "
-                f"log; hash it instead. Received: {self.data.key}"
-            )
-        return self

@@ -107,7 +107,7 @@ def take_lost_rows(folder: Path) -> int:
     lost = 0
     for path in sorted(folder.glob("*.rows")):
         try:
-            with path.open("rb") as file:
+            with path.open("r+b") as file:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 data = file.read()
                 path.unlink(missing_ok=True)

@@ -141,12 +141,19 @@ def check_masked_features(project: Project, known: Collection[str]) -> None:
         known: Names of the features of its schema.
 
     Raises:
-        ProjectError: One is not known.
+        ProjectError: One is not known, or the key is dropped, by which labels are joined.
     """
-    log = project.settings.serving.log
+    log, key = project.settings.serving.log, project.settings.data.key
+    if key in log.dropped:
+        raise ProjectError(
+            "project.yaml: serving.log.dropped",
+            "must not name data.key, by which labels are joined to the prediction log",
+            key,
+            "Hash it instead: serving.log.hashed.",
+        )
     for setting, names in (("dropped", log.dropped), ("hashed", log.hashed)):
         for name in names:
-            if name in known or name == project.settings.data.key:
+            if name in known or name == key:
                 continue
             near = difflib.get_close_matches(name, list(known), 1)
             raise ProjectError(
