@@ -880,6 +880,58 @@ class ServingSettings(Settings):
         return self
 
 
+class ABSettings(Settings):
+    """The A/B test: when the challenger is promoted, and when it is taken back."""
+
+    metric: Literal["accuracy", "brier", "absolute_error"] | None = Field(
+        None,
+        description="What is compared on each labelled answer, of the first task: `accuracy` or "
+        "`brier` (squared error of the probabilities, at most 1) of classes, `absolute_error` of "
+        "values; none: accuracy of classes, absolute_error of values.",
+    )
+    confidence: float = Field(
+        0.95,
+        gt=0.5,
+        lt=1,
+        description="Of each decision, at however many looks: a challenger that is not better is "
+        "promoted, and one that is not worse taken back, with at most the rest as a chance.",
+    )
+    margin: float = Field(
+        0.0,
+        ge=0,
+        description="The challenger is promoted when it is better by more than this for certain.",
+    )
+    harm: float = Field(
+        0.0, ge=0, description="It is taken back when it is worse by more than this for certain."
+    )
+    least_units: int = Field(
+        100,
+        ge=1,
+        description="Labelled keys (or groups, `evaluate.group`) that each version must have before "
+        "a promotion; harm does not wait for them.",
+    )
+    max_days: float = Field(
+        28.0,
+        gt=0,
+        description="A test that has not decided by then ends, and the champion stays.",
+    )
+    slow_ms: float = Field(100.0, gt=0, description="An answer that takes longer is slow.")
+    slow_allowed: float = Field(
+        0.01,
+        ge=0,
+        le=1,
+        description="How much larger the challenger's share of slow answers may be: more, for "
+        "certain, and it is taken back.",
+    )
+    failed_allowed: float = Field(
+        0.01,
+        ge=0,
+        le=1,
+        description="The same of answers that failed: without scores, or with scores that are not "
+        "numbers.",
+    )
+
+
 class RunnerSettings(Settings):
     """Commands on one machine."""
 
@@ -1263,6 +1315,7 @@ class ProjectSettings(Settings):
     ledger: LedgerSettings = LedgerSettings()
     registry: RegistrySettings = RegistrySettings()
     serving: ServingSettings = ServingSettings()
+    ab: ABSettings = ABSettings()
     runner: RunnerSettings = RunnerSettings()
     retrain: RetrainSettings = RetrainSettings()
     watch: WatchSettings = WatchSettings()

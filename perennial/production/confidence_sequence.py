@@ -10,9 +10,9 @@ bet of a fixed size has a capital that does not depend on the order of the value
 capitals of several sizes has neither, and needs no guess of the true mean.
 
 Source: Waudby-Smith and Ramdas 2024, "Estimating means of bounded random variables by betting",
-JRSS-B 86(1): the capital process, eq. 21; Ville's inequality, eq. 8; the mean over bets of fixed
-sizes ("diversified Kelly"), section B.4. Values without bounds have an asymptotic sequence, see
-`asymptotic_lower`.
+JRSS-B 86(1), arXiv 2010.09686: the capital process K_n(m) = prod (1 + lambda_i (x_i - m)) and its
+confidence sequence, Theorem 3; the mean over bets of fixed sizes is its "diversified Kelly". Values
+without bounds have an asymptotic sequence, see `asymptotic_lower`.
 """
 
 from __future__ import annotations
@@ -80,8 +80,8 @@ def log_capital(sample: Sample, mean: float) -> Array:
     Entry i is the log capital after values 0 to i, float [n]. Each value x with weight w multiplies
     the capital of stake s by 1 + s w / w_max (x - mean) / (mean - low), which is at least 1 - s.
 
-    Source: Waudby-Smith and Ramdas 2024, eq. 21 with bets of constant size. With weights: the
-    estimating equation E[w (x - mean)] = 0 of Horvitz and Thompson 1952.
+    Source: the capital process of Waudby-Smith and Ramdas 2024, with bets of constant size. With
+    weights: the estimating equation E[w (x - mean)] = 0 of Horvitz and Thompson 1952.
 
     Args:
         sample: Bounded values, in any order: the last entry is the same.
@@ -118,10 +118,12 @@ def betting_lower(sample: Sample, error: float) -> float:
 def asymptotic_lower(sample: Sample, error: float, planned: int) -> float:
     """Gives the lower bound of a mean without known ends; it holds when there are many values.
 
+    It holds as the mean becomes normal, and as the variance that is estimated comes near the true
+    one: below some hundred values its promise is weak.
+
     Source: Waudby-Smith, Arbour, Sinha, Kennedy and Ramdas 2024, "Time-uniform central limit theory
-    and asymptotic confidence sequences", Annals of Statistics 52(6) (arXiv 2103.06476): the
-    one-sided form of Theorem 2.2, with rho of its section on tuning. It widens as variance is
-    estimated from the values; below some hundred of them its promise is weak.
+    and asymptotic confidence sequences", Annals of Statistics 52(6), arXiv 2103.06476: Theorem 2.2
+    (eq. 9 of v7), with the one-sided boundary of `asymptotic_half_width`.
 
     Args:
         sample: Values of finite variance.
@@ -141,8 +143,11 @@ def asymptotic_lower(sample: Sample, error: float, planned: int) -> float:
 def asymptotic_half_width(deviation: float, count: int, error: float, planned: int) -> float:
     """Gives how far the asymptotic lower bound lies below the mean.
 
-    Source: see `asymptotic_lower`; of Theorem 2.2, sigma sqrt(2 (t rho^2 + 1) / (t^2 rho^2)
-    log(1 + sqrt(t rho^2 + 1) / (2 error))).
+    sigma sqrt(2 (t rho^2 + 1) / (t^2 rho^2) log(1 + sqrt(t rho^2 + 1) / (2 error))).
+
+    Source: the closed form of the one-sided normal mixture, Howard, Ramdas, McAuliffe and Sekhon
+    2021, "Time-uniform, nonparametric, nonasymptotic confidence sequences", Annals of Statistics
+    49(2), section 3.2, in the units of Waudby-Smith et al. 2024.
     """
     rho = tuning(2 * error, planned)
     scaled = count * rho**2 + 1
@@ -156,7 +161,8 @@ def asymptotic_half_width(deviation: float, count: int, error: float, planned: i
 def tuning(error: float, planned: int) -> float:
     """Gives rho, with which a two-sided sequence is narrowest at a planned number of values.
 
-    Source: Waudby-Smith et al. 2024 (above), sqrt((-2 log error + log(1 - 2 log error)) / planned).
+    Source: Waudby-Smith et al. 2024 (eq. 161 of v7),
+    sqrt((-2 log error + log(1 - 2 log error)) / planned).
     """
     return math.sqrt((-2 * math.log(error) + math.log1p(-2 * math.log(error))) / planned)
 

@@ -3,6 +3,7 @@
 All are immutable pydantic models; JSON is their only form outside a process.
 """
 
+from schemas.records.ab import ABAction, ABComparison, ABMeasure, ABVerdict
 from schemas.records.base import FileRecord, Record
 from schemas.records.data import (
     Check,
@@ -117,10 +118,14 @@ __all__ = [
     "CHAMPION",
     "OVERALL",
     "SERVING_DISTRIBUTION",
+    "ABAction",
+    "ABComparison",
     "ABEnded",
+    "ABMeasure",
     "ABOutcome",
     "ABShareChanged",
     "ABStarted",
+    "ABVerdict",
     "Arm",
     "Attribution",
     "Calibration",
