@@ -907,13 +907,14 @@ class ABSettings(Settings):
     least_units: int = Field(
         100,
         ge=1,
-        description="Labelled keys (or groups, `evaluate.group`) that each version must have before "
-        "a promotion; harm does not wait for them.",
+        description="Labelled keys (or groups, `evaluate.group`) that each version must have "
+        "before a promotion; harm does not wait for them.",
     )
     max_days: float = Field(
-        28.0,
+        14.0,
         gt=0,
-        description="A test that has not decided by then ends, and the champion stays.",
+        description="A test that has not decided by then ends, and the champion stays; "
+        "`perennial ab start --days` sets it for one test.",
     )
     slow_ms: float = Field(100.0, gt=0, description="An answer that takes longer is slow.")
     slow_allowed: float = Field(

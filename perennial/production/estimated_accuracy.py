@@ -1,4 +1,4 @@
-"""Estimates how often a model is right before labels come, and whether that estimate can be trusted.
+"""Estimates how often a model is right before labels come, and how far that is to be trusted.
 
 A calibrated probability is the chance of being right: where classes are given 0.9, they are right
 in 9 of 10 cases. So the mean of the highest probabilities is the accuracy to expect, and the number
