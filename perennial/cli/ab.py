@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from perennial.cli.ab_judge import judge
 from perennial.cli.arguments import AsJson, Folder, Why
 
 app = typer.Typer(no_args_is_help=True, help="Compare a version with the champion in production.")
@@ -34,13 +35,18 @@ def start(
             "does not count.",
         ),
     ] = False,
-    days: Annotated[float, typer.Option(min=0.01, help="The longest that it may go on.")] = 14.0,
+    days: Annotated[
+        float | None,
+        typer.Option(min=0.01, help="The longest that it may go on; default: ab.max_days."),
+    ] = None,
 ) -> None:
     """Start a test: servers load the version aside, and then it takes its share of the traffic."""
     from perennial.production.ab_control import begin_test
     from perennial.project import load_project
 
-    challenger = begin_test(load_project(folder), version, share, shadow, days)
+    project = load_project(folder)
+    days = project.settings.ab.max_days if days is None else days
+    challenger = begin_test(project, version, share, shadow, days)
     takes = "shadows all requests" if shadow else f"takes {challenger.share:.1%} of the traffic"
     typer.echo(f"version {challenger.version} {takes} (test {challenger.test})")
 
@@ -99,3 +105,6 @@ def status(folder: Folder, as_json: AsJson = False) -> None:
         f"test {challenger.test} since {challenger.since[:16].replace('T', ' ')} UTC, for at most "
         f"{challenger.max_days:g} days"
     )
+
+
+app.command()(judge)

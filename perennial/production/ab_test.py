@@ -101,6 +101,7 @@ class Evidence:
         guards: Slow and failed answers.
         invalid: Why nothing can be read off it, such as a split that is not what it should be.
         max_days: Its longest duration.
+        unlabelled: Why labels are missing, where that is known.
     """
 
     days: float
@@ -108,6 +109,7 @@ class Evidence:
     guards: Sequence[ABComparison]
     max_days: float
     invalid: str = ""
+    unlabelled: str = ""
 
 
 class Errors(NamedTuple):
@@ -198,7 +200,8 @@ def decide(evidence: Evidence, settings: ABSettings) -> ABVerdict:
     if harmful:
         return _verdict("roll_back", [f"worse: {describe(each)}" for each in harmful], evidence)
     if quality is None:
-        waits = ["no label has come"]
+        because = f": {evidence.unlabelled}" if evidence.unlabelled else ""
+        waits = [f"no label has come{because}"]
     else:
         waits = _why_not_promoted(quality, evidence.guards, settings)
         if not waits:
