@@ -61,7 +61,7 @@ from schemas.records import (
 if TYPE_CHECKING:
     from perennial.project import Project
 
-# Servers follow a new share within 2 seconds: what they answer in so many is left out.
+# Servers follow a new share within 2 seconds: what they answer in this time is left out.
 SETTLING = np.timedelta64(10, "s")
 # The champion's loss, where its evaluation does not say.
 _UNKNOWN_CENTRE = 0.2
@@ -76,11 +76,15 @@ P = TypeVar("P", bound=LoggedPredictions)
 
 @dataclass(frozen=True)
 class Period:
-    """A time in which the challenger's share stayed the same; `end` is the next one's begin."""
+    """A time in which every server gave the challenger the same share."""
 
     begin: np.datetime64
     end: np.datetime64
     share: float
+
+    def holds(self, times: Array) -> Array:
+        """Tells which moments lie in it, bool [n]."""
+        return np.asarray((times >= self.begin) & (times < self.end))
 
 
 def judge_test(project: Project, ledger: Ledger, tested: Challenger, now: datetime) -> ABVerdict:
@@ -168,7 +172,8 @@ def read_periods(ledger: Ledger, tested: Challenger) -> list[Period]:
     times = [_moment(at) for at, _ in shares]
     last = np.datetime64("9999-01-01", "us")
     return [
-        Period(begin, end, share)
+        # No row names a test that its server did not follow yet, so the first share needs no time.
+        Period(begin if begin == times[0] else begin + SETTLING, end, share)
         for (begin, end), (_, share) in zip(pairwise([*times, last]), shares, strict=True)
     ]
 
@@ -211,7 +216,7 @@ def find_skewed_split(requests: LoggedPredictions, units: Array, periods: Sequen
     for period in periods:
         if not 0 < period.share < 1:
             continue
-        inside = (requests.time >= period.begin + SETTLING) & (requests.time < period.end)
+        inside = period.holds(requests.time)
         arms = {
             arm: set(units[inside & (requests.assigned == arm)].tolist()) - seen
             for arm in ("champion", "challenger")
@@ -318,11 +323,10 @@ def _compare_quality(
 def _answers(
     predictions: LoggedPredictions, units: Array, losses: Array, periods: Sequence[Period]
 ) -> Answers:
-    """Takes the answers whose share is known: a server may follow a new one some seconds later."""
+    """Takes the answers of the times in which the share is known."""
     shares = np.full(len(units), math.nan)
     for period in periods:
-        begin = period.begin if period is periods[0] else period.begin + SETTLING
-        shares[(predictions.time >= begin) & (predictions.time < period.end)] = period.share
+        shares[period.holds(predictions.time)] = period.share
     known = np.isfinite(shares) & (shares > 0) & (shares < 1)
     return Answers(
         units[known],

@@ -62,7 +62,9 @@ class Traffic:
         self.keys = [f"{self.name}-{number}" for number in range(rows)]
         self.labels = np.random.default_rng(0).integers(0, CLASSES, rows)
 
-    def log(self, right: Right, takes: Callable[[str], bool] | None = None, fallback: bool = False) -> None:
+    def log(
+        self, right: Right, takes: Callable[[str], bool] | None = None, fallback: bool = False
+    ) -> None:
         """Logs the answers; `right` draws whether one is right, given whether the challenger gave it."""
         rng, takes = np.random.default_rng(1), takes or self.tested.takes
         now, answers = datetime.now(UTC), []
@@ -71,18 +73,30 @@ class Traffic:
             if self.tested.shadow:
                 hard = rng.random() < 0.3
                 answers += [
-                    self._answer(key, time, arm, arm, label if right(rng, arm == "shadow") or not hard else label + 1)
+                    self._answer(
+                        key,
+                        time,
+                        arm,
+                        arm,
+                        label if right(rng, arm == "shadow") or not hard else label + 1,
+                    )
                     for arm in ("champion", "shadow")
                 ]
                 continue
             challenger = takes(key)
             assigned = "challenger" if challenger else "champion"
             arm = "champion" if fallback else assigned
-            answers.append(self._answer(key, time, arm, assigned, label if right(rng, challenger) else label + 1))
+            answers.append(
+                self._answer(
+                    key, time, arm, assigned, label if right(rng, challenger) else label + 1
+                )
+            )
         for number, (day, table) in enumerate(make_tables(answers, Masks.of_project(self.project))):
             LogFiles.of_project(self.project).write(table, day, part_name(now, self.name, number))
 
-    def _answer(self, key: str, time: datetime, arm: str, assigned: str, label: int) -> LoggedAnswer:
+    def _answer(
+        self, key: str, time: datetime, arm: str, assigned: str, label: int
+    ) -> LoggedAnswer:
         scores = np.eye(CLASSES, dtype=np.float32)[[label % CLASSES]] * 0.9 + 0.01
         return LoggedAnswer(
             request=key, arm=arm, assigned=assigned, test=self.tested.test,
@@ -93,7 +107,9 @@ class Traffic:
     def label(self) -> None:
         path = Path(self.project.folder) / "data" / f"{self.name}.parquet"
         path.parent.mkdir(exist_ok=True)
-        pq.write_table(pa.table({"id": self.keys, "label": pa.array(self.labels, pa.int64())}), path)
+        pq.write_table(
+            pa.table({"id": self.keys, "label": pa.array(self.labels, pa.int64())}), path
+        )
         ledger = Ledger(self.project.ledger_url)
         ledger.append(judged(True, span_of(path)))
         ledger.close()
@@ -145,7 +161,10 @@ def test_a_split_that_is_not_as_intended_ends_the_test(project: Project, ledger:
     traffic.log(lambda rng, challenger: challenger, takes=lambda key: split_point(salt, key) < 0.15)
     traffic.label()
     done = call(project, "judge")
-    assert (done.exit_code, "is invalid: keys by arm are not as intended" in done.stdout) == (3, True)
+    assert (done.exit_code, "is invalid: keys by arm are not as intended" in done.stdout) == (
+        3,
+        True,
+    )
     assert body_of(ledger.events("ab_ended")[-1], ABEnded).outcome == "invalid"
 
 
@@ -166,9 +185,12 @@ def test_a_better_shadow_is_promoted_with_what_was_seen(project: Project, ledger
     traffic.log(lambda rng, challenger: rng.random() < (0.9 if challenger else 0.2))
     traffic.label()
     done = call(project, "judge")
-    assert (done.exit_code, "the challenger is promoted: better: accuracy" in done.stdout) == (0, True)
+    assert (done.exit_code, "the challenger is promoted: better: accuracy" in done.stdout) == (
+        0,
+        True,
+    )
     assert ledger.champion().version == "2"
     ended = body_of(ledger.events("ab_ended")[-1], ABEnded)
     assert (ended.outcome, "from 400 and 400 units" in ended.reasons[0]) == ("promoted", True)
-    event, deployment = ledger.deployments()[-1]
+    _, deployment = ledger.deployments()[-1]
     assert deployment.why.startswith(f"A/B test {traffic.tested.test}: better")
