@@ -18,7 +18,6 @@ from perennial.production.log_files import LogFiles
 from perennial.production.prediction_log import (
     LoggedAnswer,
     Masks,
-    contract_digest,
     make_tables,
 )
 from perennial.registry.versions import Registry
@@ -331,7 +330,7 @@ def _log(project, version: str, day: dict[str, dict]) -> None:
         assigned="champion",
         test=None,
         version=version,
-        contract=contract_digest(model.contract),
+        contract=digest_value(model.contract.model_dump(mode="json")),
         time=datetime.now(UTC),
         latency_ms=1.0,
         chance=1.0,
