@@ -26,11 +26,7 @@ from perennial.step_inputs import (
 from tests.perennial.folders import make_project
 
 # Of the command line, the server and the compiled pipeline: no step reads them.
-<<<<<<< HEAD
-OF_NO_STEP = ("serving", "runner", "retrain", "watch", "messages")
-=======
-OF_NO_STEP = ("serving", "ab", "runner")
->>>>>>> 316826a (Settings of the A/B test belong to no step)
+OF_NO_STEP = ("serving", "ab", "runner", "retrain", "watch", "messages")
 # They decide whether a step is in the pipeline; the pipeline's shape is compared by
 # `verify_stages`.
 OF_STAGES = ("designs.compare",)
