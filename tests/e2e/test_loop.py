@@ -21,6 +21,7 @@ from perennial.production.prediction_log import (
     make_tables,
 )
 from perennial.registry.versions import Registry
+from perennial.storage.digests import digest_value
 from schemas.records import RunStarted, StepResult
 from tests.stored import kept
 
