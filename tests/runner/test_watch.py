@@ -123,6 +123,17 @@ def test_what_was_due_and_not_begun_is_begun_after_a_restart(tmp_path):
     assert look(again, 2) == due
 
 
+def test_of_two_watches_one_begins_the_run(tmp_path):
+    project = make_project(tmp_path)
+    land(project, "2026-01-01")
+    first, _ = watch(project)
+    second, told = watch(project)
+    due = look(first, 2)
+    assert look(second, 2) == due
+    record_due(project, due)  # by the first one
+    assert not second.try_start(due) and [event.kind for event in told] == ["watching"]
+
+
 def test_a_run_of_the_watch_that_was_cut_short_goes_on_once(tmp_path):
     project = make_project(tmp_path)
     land(project, "2026-01-01")
