@@ -150,13 +150,19 @@ def gather_evidence(
     if len(labelled.key):
         quality = _compare_quality(project, ledger, tested, labelled, groups, periods)
     units = units_of(requests, groups)
+    invalid = ""
+    if not tested.shadow:
+        invalid = find_skewed_split(requests, units, periods)
+        skewed = find_skewed_split(labelled, units_of(labelled, groups), periods)
+        if skewed and not invalid:
+            invalid = f"labels come for one version more often than for the other: {skewed}"
     guards = [] if tested.shadow else compare_guards(requests, units, periods, settings)
     return Evidence(
         days=(now - since).total_seconds() / 86400,
         quality=quality,
         guards=guards,
         max_days=tested.max_days,
-        invalid="" if tested.shadow else find_skewed_split(requests, units, periods),
+        invalid=invalid,
         unlabelled="; ".join(labelled.notes),
     )
 

@@ -104,12 +104,12 @@ class Traffic:
             latency_ms=2.0, chance=1.0, keys=[key], features={}, outputs={"probabilities": scores},
         )  # fmt: skip
 
-    def label(self) -> None:
+    def label(self, which: Callable[[int, str], bool] = lambda number, key: True) -> None:
         path = Path(self.project.folder) / "data" / f"{self.name}.parquet"
         path.parent.mkdir(exist_ok=True)
-        pq.write_table(
-            pa.table({"id": self.keys, "label": pa.array(self.labels, pa.int64())}), path
-        )
+        rows = [number for number, key in enumerate(self.keys) if which(number, key)]
+        labels = pa.array(self.labels[rows], pa.int64())
+        pq.write_table(pa.table({"id": [self.keys[row] for row in rows], "label": labels}), path)
         ledger = Ledger(self.project.ledger_url)
         ledger.append(judged(True, span_of(path)))
         ledger.close()
@@ -166,6 +166,18 @@ def test_a_split_that_is_not_as_intended_ends_the_test(project: Project, ledger:
         True,
     )
     assert body_of(ledger.events("ab_ended")[-1], ABEnded).outcome == "invalid"
+
+
+def test_labels_that_come_for_one_version_alone_end_the_test(
+    project: Project, ledger: Ledger
+) -> None:
+    """Such as labels of what a version let pass: what is compared would not be alike."""
+    traffic = begin(project, ledger, "2", 600, "--share", "0.3")
+    traffic.log(lambda rng, challenger: challenger)
+    traffic.label(lambda number, key: not traffic.tested.takes(key) or number % 4 == 0)
+    done = call(project, "judge")
+    expected = "is invalid: labels come for one version more often than for the other: keys by arm"
+    assert (done.exit_code, expected in done.stdout) == (3, True)
 
 
 def test_a_test_that_does_not_decide_ends_after_its_longest_duration(
