@@ -9,6 +9,7 @@ and in a batch.
 
 from __future__ import annotations
 
+import asyncio
 import math
 import threading
 import time
@@ -29,6 +30,7 @@ _THREADS = 64  # as many models as may compute at the same time
 
 Arrays = Mapping[str, Array]
 Outputs = dict[str, Array]
+Shapes = tuple[tuple[str, tuple[int, ...]], ...]
 Call = Callable[[Arrays], Outputs]
 """Computes all outputs of rows, each [n, ...]; it may raise."""
 
@@ -42,7 +44,7 @@ class _Waiting:
 
     arrays: Arrays
     rows: int
-    shapes: tuple[tuple[str, tuple[int, ...]], ...]
+    shapes: Shapes
     outputs: Future[Outputs] = field(default_factory=Future)
 
 
@@ -73,8 +75,7 @@ class SharedCalls:
         What the model raises on these rows is raised here; other requests that shared the call get
         their answers.
         """
-        shapes = tuple((name, values.shape[1:]) for name, values in sorted(arrays.items()))
-        request = _Waiting(arrays, _count(arrays), shapes)
+        request = _Waiting(arrays, _count(arrays), _shapes(arrays))
         with self._lock:
             self._waiting.append(request)
             idle = not self._computing or not self.sizes
@@ -86,6 +87,17 @@ class SharedCalls:
                 if self._computing:
                     _POOL.submit(self._work)
         return request.outputs.result()
+
+    async def answer_soon(self, arrays: Arrays) -> Outputs:
+        """Gives what `answer` gives; no thread waits for it."""
+        request = _Waiting(arrays, _count(arrays), _shapes(arrays))
+        with self._lock:
+            self._waiting.append(request)
+            idle = not self._computing or not self.sizes
+            self._computing = True
+        if idle:
+            _POOL.submit(self._work)
+        return await asyncio.wrap_future(request.outputs)
 
     def compute(self, arrays: Arrays) -> Outputs:
         """Computes rows now, in this thread, in calls of the allowed sizes."""
@@ -139,7 +151,9 @@ class SharedCalls:
             self.requests += len(taken)
             return taken
 
-    def _answer_all(self, requests: Sequence[_Waiting]) -> None:
+    def _answer_all(self, taken: Sequence[_Waiting]) -> None:
+        # A server that stops cancels who waits; from here on nobody can be.
+        requests = [each for each in taken if each.outputs.set_running_or_notify_cancel()]
         if len(requests) < 2:
             for request in requests:
                 self._answer_one(request)
@@ -226,6 +240,10 @@ def _sample_rows(features: Sequence[Feature], rows: int) -> dict[str, Array]:
         kind = object if feature.dtype == TEXT else feature.dtype
         sample[feature.name] = values.astype(kind).reshape(shape)
     return sample
+
+
+def _shapes(arrays: Arrays) -> Shapes:
+    return tuple((name, values.shape[1:]) for name, values in sorted(arrays.items()))
 
 
 def _count(arrays: Arrays) -> int:

@@ -20,6 +20,7 @@ from serving.answers import REQUEST_ID_HEADER, ArmRequest, Computed
 from serving.domains import DomainCheck
 from serving.follower import in_one_line
 from serving.metrics import ArmMetrics, Cause, Result
+from serving.model_calls import Steps, await_steps, run_steps
 from serving.observer import Answered, ObserverQueue
 from serving.runtime import LoadedModel
 from serving.slot import ArmFailure, LiveArms, LiveTest, Slot
@@ -85,7 +86,7 @@ class Router:
         threading.Thread(target=self._answer_by_shadow, name="shadow", daemon=True).start()
 
     def answer(self, parse: Callable[[], ArmRequest], began: float) -> Reply:
-        """Answers one request.
+        """Answers one request; this thread waits for the models.
 
         Args:
             parse: Makes the request of what was received.
@@ -94,6 +95,16 @@ class Router:
         Raises:
             InputError: The request does not fit the champion.
         """
+        return run_steps(self._answer(parse, began))
+
+    async def answer_soon(self, parse: Callable[[], ArmRequest], began: float) -> Reply:
+        """Answers one request as `answer` does; no thread waits for the models.
+
+        All but the models' calls is done in the event loop: for requests that are small.
+        """
+        return await await_steps(self._answer(parse, began))
+
+    def _answer(self, parse: Callable[[], ArmRequest], began: float) -> Steps[Reply]:
         live = self.slot.arms  # read once
         try:
             request = parse()
@@ -104,17 +115,17 @@ class Router:
         arrival = _Arrival(request, live, datetime.now(UTC) - waited, began)
         test = _assigned_test(arrival)
         if test is None:
-            reply = self._by_champion(arrival, "champion")
+            reply = yield from self._by_champion(arrival, "champion")
             self._copy_to_shadow(arrival)
             return reply
         try:
-            return self._by_challenger(arrival, test)
+            return (yield from self._by_challenger(arrival, test))
         except _CannotAnswer as unable:
-            reply = self._by_champion(arrival, "challenger")
+            reply = yield from self._by_champion(arrival, "challenger")
             self._metrics.count_fallback(test.challenger.version, unable.cause)
             return reply
 
-    def _by_challenger(self, arrival: _Arrival, test: LiveTest) -> Reply:
+    def _by_challenger(self, arrival: _Arrival, test: LiveTest) -> Steps[Reply]:
         """Answers by the challenger.
 
         Raises:
@@ -124,7 +135,7 @@ class Router:
         if model is None:
             raise _CannotAnswer("not_loaded")
         try:
-            computed = arrival.request.compute(model, self._domains)
+            computed = yield from arrival.request.compute(model, self._domains)
             return self._reply(arrival, computed, "challenger", "challenger")
         except InputError:
             self._count(model, "challenger", "refused", arrival.began)
@@ -134,10 +145,10 @@ class Router:
             self._note(test, error)
             raise _CannotAnswer("failed") from error
 
-    def _by_champion(self, arrival: _Arrival, assigned: Arm) -> Reply:
+    def _by_champion(self, arrival: _Arrival, assigned: Arm) -> Steps[Reply]:
         model = arrival.live.champion
         try:
-            computed = arrival.request.compute(model, self._domains)
+            computed = yield from arrival.request.compute(model, self._domains)
             reply = self._reply(arrival, computed, "champion", assigned)
         except InputError:
             self._count(model, "champion", "refused", arrival.began)
@@ -193,7 +204,7 @@ class Router:
                 continue
             began = time.perf_counter()
             try:
-                computed = arrival.request.compute(test.model, domains)
+                computed = run_steps(arrival.request.compute(test.model, domains))
                 seconds = time.perf_counter() - began
                 self._finish(arrival, computed, "shadow", "shadow", seconds)
             except InputError:

@@ -68,10 +68,13 @@ class LoadedModel:
         Raises:
             InputError: The model refuses these values, or has no finite answer to them.
         """
-        answer = self.calls.answer(arrays)
-        predictions = {name: answer[name] for name in outputs}
-        _require_finite(predictions)
-        return predictions
+        return _finite(self.calls.answer(arrays), outputs)
+
+    async def predict_soon(
+        self, arrays: Mapping[str, Array], outputs: Sequence[str]
+    ) -> Predictions:
+        """Calls the model as `predict` does; no thread waits for it."""
+        return _finite(await self.calls.answer_soon(arrays), outputs)
 
     def compute(self, arrays: Mapping[str, Array], outputs: Sequence[str]) -> Predictions:
         """Calls the model for itself, in this thread; what it gives need not be finite.
@@ -229,6 +232,17 @@ def _blank(feature: Feature) -> Array:
 def finite_rows(values: Array) -> Array:
     """Tells of each row of an output whether all of it is finite: bool [rows]."""
     return np.asarray(np.isfinite(values).reshape(len(values), -1).all(axis=1))
+
+
+def _finite(answer: Predictions, outputs: Sequence[str]) -> Predictions:
+    """Takes the outputs that a request asks for.
+
+    Raises:
+        InputError: One is not finite.
+    """
+    predictions = {name: answer[name] for name in outputs}
+    _require_finite(predictions)
+    return predictions
 
 
 def _require_finite(predictions: Predictions) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from collections.abc import Mapping
@@ -100,6 +101,29 @@ def test_a_bad_row_fails_its_own_request_only() -> None:
         SharedCalls(model), model, [rows(1, 1), rows(2, BAD), rows(1, 3)]
     )
     assert good[0, 0] == 2 and other[0, 0] == 6 and isinstance(bad, InputError)
+
+
+def test_who_stops_waiting_stops_nobody_else() -> None:
+    model = Model()
+    calls = SharedCalls(model)
+
+    async def ask() -> Any:
+        model.free.clear()
+        first = asyncio.create_task(calls.answer_soon(rows(1, 1)))
+        while not model.sizes:
+            await asyncio.sleep(0.001)
+        gone, stays = (asyncio.create_task(calls.answer_soon(rows(1, value))) for value in (2, 3))
+        while len(calls._waiting) < 2:
+            await asyncio.sleep(0.001)
+        gone.cancel()
+        await asyncio.sleep(0.01)
+        model.free.set()
+        with pytest.raises(asyncio.CancelledError):
+            await gone
+        return await first, await stays, await calls.answer_soon(rows(1, 4))
+
+    answers = asyncio.run(asyncio.wait_for(ask(), 10))
+    assert [each["y"][0, 0] for each in answers] == [2, 6, 8]
 
 
 def test_more_rows_than_a_call_takes_are_computed_in_several() -> None:
