@@ -37,7 +37,8 @@ Predictions = Mapping[str, Array]
 class LoadedModel:
     """A version that is ready to answer. Calls may come from several threads at once.
 
-    `most_rows` are the instances that a request may hold; None: any number.
+    `sizes` are those that a shared call may have, none: no requests share one. `most_rows` are the
+    instances that a request may hold; None: any number.
     """
 
     name: str
@@ -45,13 +46,18 @@ class LoadedModel:
     digest: str
     features: tuple[Feature, ...]
     served: ServedModel
-    calls: SharedCalls
+    sizes: tuple[int, ...] = ()
     most_rows: int | None = None
 
     @property
     def contract(self) -> ModelContract:
         """Gives the contract: what the model takes and gives."""
         return self.served.contract
+
+    @cached_property
+    def calls(self) -> SharedCalls:
+        """Gives what calls the model."""
+        return SharedCalls(lambda arrays: _call(self.served, arrays), self.sizes)
 
     @cached_property
     def contract_digest(self) -> str:
@@ -113,10 +119,7 @@ def load_model(
     _check_features(served, features)
     _warm_up(served, features)
 
-    def call(arrays: Mapping[str, Array]) -> dict[str, Array]:
-        return _call(served, arrays)
-
-    sizes = choose_sizes(call, features) if batching else ()
+    sizes = choose_sizes(lambda arrays: _call(served, arrays), features) if batching else ()
     if batching and not sizes:
         logger.warning(
             "model %s version %s: its outputs depend on the number of rows, so no requests share a "
@@ -124,7 +127,9 @@ def load_model(
             name,
             version,
         )
-    return LoadedModel(name, version, digest, features, served, SharedCalls(call, sizes), most_rows)
+    model = LoadedModel(name, version, digest, features, served, sizes, most_rows)
+    assert model.calls is model.calls  # made once, before threads share it
+    return model
 
 
 def _call(served: ServedModel, arrays: Mapping[str, Array]) -> dict[str, Array]:
