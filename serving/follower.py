@@ -30,7 +30,7 @@ from serving.slot import ArmFailure, LiveArms, LiveTest, Slot
 LONGEST_WAIT = 60.0  # seconds between attempts to load a version that failed before
 # How long a thread that loads keeps Python's lock while requests wait for it, in seconds; Python's
 # own 5 ms, several times a request, would show in every answer.
-_TURN = 0.0005
+_TURN = 0.0002
 
 logger = logging.getLogger("perennial.serving")
 Place = Literal["champion", "test"]
@@ -128,6 +128,7 @@ class Follower:
         self._server = f"{platform.node()}:{os.getpid()}"
         self._failures: dict[Place, Failure] = {}
         self._writable = True
+        self._replaced = False
         self._recorded: set[str] = set()  # keys of failures, each in the ledger
         self._stopping = threading.Event()
         # A daemon: a load that hangs does not keep the process from ending.
@@ -155,6 +156,9 @@ class Follower:
         if arms is not None:
             self._follow_champion(arms.champion)
             self._follow_test(arms)
+        if self._replaced:
+            self._replaced = False
+            gc.collect()  # frees the model that answers no more
         self._record_failures()
 
     def _follow(self) -> None:
@@ -175,6 +179,7 @@ class Follower:
             model = self._try_to_load("champion", champion.deployment, "champion", champion)
         if model is not None:
             self._slot.arms = LiveArms(model)
+            self._replaced = True
             logger.info(
                 "version %s serves now (deployment %s, %.1f s)",
                 champion.version,
@@ -187,6 +192,7 @@ class Follower:
         if challenger is None or not _is(live.champion, arms.champion):
             if live.test is not None:
                 self._slot.set_test(None)
+                self._replaced = True
                 logger.info("test %s has ended", live.test.challenger.test)
             return
         model: LoadedModel | None = None
@@ -296,7 +302,8 @@ def freeze_memory() -> None:
     """Leaves what was imported out of all later searches for garbage.
 
     TensorFlow and KServe make some hundred thousand objects that stay. Each search would look at
-    all of them, and answers would wait for it; loading a model makes several.
+    all of them, and answers would wait for it. A model that answers no more is freed by such a
+    search alone, as its functions refer to each other, and Python by itself makes one too seldom.
     """
     gc.collect()
     gc.freeze()
