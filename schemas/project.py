@@ -857,9 +857,9 @@ class ServingSettings(Settings):
     log: LogSettings = LogSettings()
     tokens: str | None = Field(
         None,
-        description="File of the bearer tokens that `perennial token` writes; none: `tokens.json` "
-        "in the state folder, if it is there. Without the file the server listens on loopback "
-        "only. The environment variable PERENNIAL_TOKEN_FILE comes before it.",
+        description="File of the bearer tokens that `perennial token add` writes; none: "
+        "`tokens.json` in the state folder, if it is there. Without the file the server listens on "
+        "loopback only. The environment variable PERENNIAL_TOKEN_FILE comes before it.",
     )
     tls: TlsSettings | None = Field(None, description="TLS by files; none: plain HTTP and gRPC.")
     limits: LimitSettings = LimitSettings()

@@ -16,7 +16,7 @@ Host = Annotated[
     str,
     typer.Option(
         help="Address to listen on; 0.0.0.0: all of this machine. Beyond loopback there must be a "
-        "token, see `perennial token`."
+        "token, see `perennial token add`."
     ),
 ]
 
