@@ -1009,6 +1009,12 @@ class WatchSettings(Settings):
         description="How often it looks at the landing place and the ledger. A file must be the "
         "same at two looks before it counts as landed.",
     )
+    judge_seconds: float = Field(
+        60.0,
+        gt=0,
+        description="How often a running A/B test is judged, as by `perennial ab judge`; looking "
+        "costs no error.",
+    )
 
 
 class WebhookSettings(Settings):

@@ -7,10 +7,12 @@ from datetime import UTC, datetime, timedelta
 
 from perennial.ledger.events import Event, body_of
 from schemas.project import MessagesSettings
-from schemas.records import Deployment, EventKind, Notice, RunEnded, RunStarted, SpanJudged
+from schemas.records import ABEnded, Deployment, EventKind, Notice, RunEnded, RunStarted, SpanJudged
 
 # The events that notices are made of.
-NOTICED: tuple[EventKind, ...] = ("run_started", "run_ended", "span_quarantined", "deployment")
+NOTICED: tuple[EventKind, ...] = (
+    *("run_started", "run_ended", "span_quarantined", "deployment", "ab_ended"),
+)
 _MOST_NAMED = 5
 
 
@@ -27,6 +29,7 @@ def find_notices(
     notices = [
         *_of_runs(events, settings),
         *_of_rollbacks(events),
+        *_of_tests(events),
         *_overdue(events, settings, now),
     ]
     return sorted(
@@ -78,6 +81,21 @@ def _of_rollbacks(events: Sequence[Event]) -> Iterator[Notice]:
                 run=event.run,
                 summary=f"version {deployed.version} serves again: rolled back by {deployed.by}",
                 reasons=[deployed.why],
+            )
+
+
+def _of_tests(events: Sequence[Event]) -> Iterator[Notice]:
+    for event in events:
+        if event.kind != "ab_ended":
+            continue
+        ended = body_of(event, ABEnded)
+        if ended.outcome == "rolled_back":
+            yield Notice(
+                id=f"rolled_back-{event.number}",
+                kind="rolled_back",
+                at=event.at,
+                summary=f"the challenger of A/B test {ended.test} was taken back",
+                reasons=ended.reasons,
             )
 
 

@@ -8,6 +8,7 @@ was not trained on it. A model that was would have learned the wrong label, too.
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,7 +26,7 @@ from perennial.spans.landed import find_landed
 from perennial.spans.prepared import PreparedSpans
 from perennial.spans.quarantine import unknown_span
 from perennial.spans.window import number_versions
-from schemas.records import ModelVersion, Span
+from schemas.records import ModelVersion, Selection, Span
 
 ALL_SPLITS = ("train", "eval", "test")
 _UNSEEN_SPLIT = ("test",)
@@ -89,9 +90,12 @@ def find_suspects(project: Project, name: str, task: str | None = None) -> Suspe
     """
     span = _newest(project, name)
     registry = Registry(project)
-    version, splits = _choose_version(project, registry, span)
+    ledger = Ledger(project.ledger_url)
+    runs = [body.selection for _, body, _ in ledger.runs()]
+    ledger.close()
+    version, splits = _choose_version(project, registry, runs, span)
     results = Results(project.root, project.state)
-    (prepared,) = PreparedSpans.of_project(results, project).read([span])
+    (prepared,) = _prepared_spans(project, results, runs, span).read([span])
     model = ServedModel.load(registry.fetch(version), version.digest)
     chosen = _choose_task(model, task)
     project.scratch.mkdir(parents=True, exist_ok=True)
@@ -147,13 +151,21 @@ def _newest(project: Project, name: str) -> Span:
     return max(versions, key=lambda span: span.version)
 
 
+def _prepared_spans(
+    project: Project, results: Results, runs: Sequence[Selection], span: Span
+) -> PreparedSpans:
+    """Gives the spans as the newest run had them that worked on this one, whatever changed since."""
+    for run in reversed(runs):
+        if any(_same(span, other) for other in run.window):
+            return PreparedSpans.of_run(results, run)
+    return PreparedSpans.of_project(results, project)
+
+
 def _choose_version(
-    project: Project, registry: Registry, span: Span
+    project: Project, registry: Registry, runs: Sequence[Selection], span: Span
 ) -> tuple[ModelVersion, tuple[str, ...]]:
     """Chooses the version to ask, and the splits that it was not trained on."""
-    ledger = Ledger(project.ledger_url)
-    windows = {event.run: body.selection.window for event, body, _ in ledger.runs()}
-    ledger.close()
+    windows = {run.run: run.window for run in runs}
     versions = sorted(registry.versions(), key=lambda version: -int(version.version))
     if not versions:
         raise DataError(
@@ -163,7 +175,7 @@ def _choose_version(
             f"`perennial run {project.folder}` trains the first one.",
         )
     for version in versions:
-        window = windows.get(registry.lineage(version.version).get("run"))
+        window = windows.get(registry.lineage(version.version).get("run", ""))
         if window is not None and not any(_same(span, other) for other in window):
             return version, ALL_SPLITS
     return versions[0], _UNSEEN_SPLIT

@@ -1,4 +1,4 @@
-"""Watches projects: begins runs when they are due, and sends messages.
+"""Watches projects: begins runs when they are due, judges A/B tests, and sends messages.
 
 Runs are child processes, `perennial run --trigger …`, one at a time over all projects. What was
 due, and whether a project is paused, stands in the ledger: a watch that was ended and begins again
@@ -41,6 +41,7 @@ from perennial.production.messages import send_due_messages, targets_of
 from perennial.production.moments import next_moment
 from perennial.project import Project, load_project
 from perennial.readers.read import read_rows
+from perennial.runner.judge_tests import judge_tests
 from perennial.settings import SETTINGS_FILE
 from perennial.spans.landed import stat_landed
 from perennial.spans.window import Window
@@ -72,6 +73,7 @@ Kind = Literal[
     "ended",
     "waits",
     "message",
+    "decided",
     "trouble",
     "stopped",
 ]
@@ -124,6 +126,15 @@ def watch_projects(projects: Sequence[Project], tell: Tell, stop: threading.Even
         target=_send_messages, args=(watched, tell_one_by_one, stop), name="messages", daemon=True
     )
     messages.start()
+
+    def tell_of_test(project: Project, text: str, trouble: bool) -> None:
+        kind: Kind = "trouble" if trouble else "decided"
+        tell_one_by_one(WatchEvent(project.settings.name, kind, text))
+
+    judging = threading.Thread(
+        target=judge_tests, args=(list(watched), tell_of_test, stop), name="tests", daemon=True
+    )
+    judging.start()
     with contextlib.ExitStack() as stack:
         _work(watched, stop, stack)
     for each in watched:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -22,6 +24,7 @@ from perennial.production.arms import Challenger, require_challenger, split_poin
 from perennial.production.log_files import LogFiles, part_name
 from perennial.production.prediction_log import LoggedAnswer, Masks, make_tables
 from perennial.project import Project
+from perennial.runner.judge_tests import judge_tests
 from schemas.records import ABEnded
 from tests.chain import span_of
 from tests.perennial.folders import make_project
@@ -146,13 +149,21 @@ def test_a_test_waits_for_labels_and_takes_a_harmful_challenger_back(
     assert ledger.champion().version == "1"
 
 
-def test_a_challenger_that_cannot_answer_is_taken_back_before_any_label(
+def test_a_challenger_that_cannot_answer_is_taken_back_by_the_watch_before_any_label(
     project: Project, ledger: Ledger
 ) -> None:
     traffic = begin(project, ledger, "2", 600, "--share", "0.3")
     traffic.log(lambda rng, challenger: True, fallback=True)
-    done = call(project, "judge")
-    assert (done.exit_code, "share of failed answers 1 against 0" in done.stdout) == (3, True)
+    stop, lines = threading.Event(), []
+
+    def tell(_: Project, text: str, trouble: bool) -> None:
+        lines.append((text, trouble))
+        stop.set()
+
+    judge_tests([SimpleNamespace(project=project)], tell, stop)
+    ((line, trouble),) = lines
+    assert line.startswith(f"test {traffic.tested.test}: roll_back: ") and not trouble
+    assert "share of failed answers 1 against 0" in line
 
 
 def test_a_split_that_is_not_as_intended_ends_the_test(project: Project, ledger: Ledger) -> None:

@@ -25,7 +25,7 @@ from perennial.production.message import Message, message_id
 from perennial.production.messages import dead_letters, send_due_messages, send_or_tell
 from perennial.production.notices import NOTICED, find_notices
 from schemas.project import MessagesSettings
-from schemas.records import MessageState, Notice
+from schemas.records import ABEnded, MessageState, Notice
 from tests.certificates import make_certificate
 from tests.perennial.folders import make_project
 from tests.perennial.records import (
@@ -336,12 +336,15 @@ def test_what_people_are_told_of(tmp_path):
         run_ended("r4", "data_rejected"),
         run_ended("r5", "failed"),
         NewEvent("deployment", deployment("1", 3, "rollback")),
+        NewEvent("ab_ended", ABEnded(test=9, outcome="rolled_back", reasons=["worse"])),
+        NewEvent("ab_ended", ABEnded(test=10, outcome="expired", reasons=["14 days"])),
     ]
     assert notices(tmp_path, events) == [
         ("quarantined", "quarantined, and waiting for a person: 2026-01-02"),
         ("data_rejected", "the data was refused"),
         ("failed", "run r5 failed"),
         ("rolled_back", "version 1 serves again: rolled back by a test"),
+        ("rolled_back", "the challenger of A/B test 9 was taken back"),
     ]
     assert notices(tmp_path / "other", events, about=["failed"]) == [("failed", "run r5 failed")]
 
