@@ -27,7 +27,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from perennial.errors import PerennialError, ServingError
 from perennial.production.tokens import match_token, read_tokens
 from schemas.project import LimitSettings
-from schemas.records.tokens import Purpose, Token
+from schemas.purposes import Purpose
+from schemas.records.tokens import Token
 from serving.limits import MEGABYTE, RateLimit
 
 Reason = Literal["no_token", "unknown_token", "other_purpose", "rate", "size"]

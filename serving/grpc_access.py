@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 
 import grpc
 
-from schemas.records.tokens import Purpose
+from schemas.purposes import Purpose
 from serving.access import Access, Refusal
 
 _STATUSES = {

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from perennial.cli.arguments import AsJson, Folder
-from schemas.records.tokens import Purpose
+from schemas.purposes import Purpose
 
 app = typer.Typer(no_args_is_help=True, help="Make, list and revoke the model server's tokens.")
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Of the client that holds the token.")]

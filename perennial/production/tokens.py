@@ -22,7 +22,8 @@ from perennial.errors import ProjectError
 from perennial.project import Project
 from perennial.storage.atomic import publish_text
 from perennial.storage.locks import hold_file_lock
-from schemas.records.tokens import Purpose, Token, TokenFile
+from schemas.purposes import Purpose
+from schemas.records.tokens import Token, TokenFile
 
 PREFIX = "perennial_"  # by which scanners of repositories know a token that was committed
 _RANDOM_BYTES = 32

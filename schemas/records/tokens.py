@@ -6,9 +6,8 @@ from typing import Literal
 
 from pydantic import AwareDatetime, Field
 
+from schemas.purposes import Purpose
 from schemas.records.base import Record
-
-Purpose = Literal["predicting", "administration"]
 
 
 class Token(Record):

@@ -1,0 +1,7 @@
+"""What a token of the model server opens."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+Purpose = Literal["predicting", "administration"]
