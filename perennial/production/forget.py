@@ -75,10 +75,14 @@ def find_remaining(project: Project, key: str) -> Remaining:
     finally:
         ledger.close()
     verdicts = [verdict.judged.span for each in judged.values() for verdict in each]
-    results, digest = Results(project.root, project.state), project.digest_of("ingest_examples")
+    results = Results(project.root, project.state)
+    # What is there was ingested with the settings and the schema of its day.
+    digests = {project.digest_of("ingest_examples")}
+    digests |= {started.selection.data_digest for _, started in runs}
     spans, unknown = [], []
     for span in dict.fromkeys(verdicts):
-        keys = _row_keys(results, digest, span)
+        found = (_row_keys(results, digest, span) for digest in digests)
+        keys = next((each for each in found if each is not None), None)
         if keys is None:
             unknown.append(span)
         elif holds_key(keys, key):

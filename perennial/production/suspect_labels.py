@@ -154,7 +154,7 @@ def _newest(project: Project, name: str) -> Span:
 def _prepared_spans(
     project: Project, results: Results, runs: Sequence[Selection], span: Span
 ) -> PreparedSpans:
-    """Gives the spans as the newest run had them that worked on this one, whatever changed since."""
+    """Gives the spans as the newest run had them that read this one, whatever changed since."""
     for run in reversed(runs):
         if any(_same(span, other) for other in run.window):
             return PreparedSpans.of_run(results, run)
