@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from perennial.data.examples import as_text
 from perennial.errors import DataError
 from perennial.production.queued_labels import PREDICTION, SCORE, Queue
 from perennial.readers.columns import columns_of
@@ -107,7 +108,8 @@ def import_labels(
                 raise DataError(
                     f"{answers}, {place}", reasons[0].expected, reasons[0].received, "Correct it."
                 )
-            rows.append({**by_key[given], **values})
+            texts = {name: as_text(value) for name, value in values.items()}
+            rows.append({**by_key[given], **texts})
     if not rows:
         received = f"{unlabelled} examples without a label, {len(unknown)} with unknown keys"
         remedy = "Label some, or give the file that belongs to this project's queues."
