@@ -26,7 +26,12 @@ def live(
     from datetime import UTC, datetime, timedelta
 
     from perennial.errors import NotComparedError
-    from perennial.production.labels import read_labelled, read_requests, without_labels
+    from perennial.production.labels import (
+        read_labelled,
+        read_requests,
+        read_scored,
+        without_labels,
+    )
     from perennial.production.live_metrics import as_json as to_json
     from perennial.production.live_metrics import measure_live
     from perennial.project import load_project
@@ -39,7 +44,9 @@ def live(
     except NotComparedError as error:
         labelled = without_labels(project.tasks[0], str(error))
     requests = read_requests(project, since)
-    measured = measure_live(requests, labelled, project.settings.gate.metric, today.date())
+    scored = read_scored(project, since)
+    metric = project.settings.gate.metric
+    measured = measure_live(requests, labelled, scored, metric, today.date())
     if as_json:
         typer.echo(json.dumps(to_json(measured), indent=2))
     else:
@@ -56,8 +63,9 @@ def show(live: LiveMetrics) -> None:
     if not live.days:
         console.print("the prediction log holds no rows of these days", highlight=False)
         return
-    headings = ("day", "arm", "version", "predictions", "labels", metric_words(live.metric), "")
-    table = Table(*headings, box=None)
+    headings = ["day", "arm", "version", "predictions", "labels", metric_words(live.metric)]
+    estimated = live.estimator is not None and live.estimator.used
+    table = Table(*headings, *(["accuracy by scores"] if estimated else []), "", box=None)
     for day in live.days:
         table.add_row(
             day.day.isoformat(),
@@ -66,12 +74,16 @@ def show(live: LiveMetrics) -> None:
             str(day.predictions),
             _coverage(day),
             _value(day),
+            *([_estimate(day)] if estimated else []),
             day.remark or "",
         )
     console.print(table, highlight=False, markup=False)
     median, most = live.delay
     if math.isfinite(median):
         line = f"labels come after {median:.1f} days (median), 90% of them within {most:.1f}"
+        console.print(line, highlight=False)
+    if live.estimator is not None:
+        line = f"accuracy by scores, before labels come: {live.estimator.reason}"
         console.print(line, highlight=False)
     if live.without_key:
         line = f"{live.without_key} rows have no key, so no label can be joined to them"
@@ -83,6 +95,12 @@ def show(live: LiveMetrics) -> None:
 def _coverage(day: LiveDay) -> str:
     share = f" ({day.labelled / day.keys:.0%})" if day.keys else ""
     return f"{day.labelled} of {day.keys} keys{share}"
+
+
+def _estimate(day: LiveDay) -> str:
+    if day.estimate is None or not day.estimate.rows:
+        return "-"
+    return f"{day.estimate.value:.4f} ({day.estimate.low:.4f} to {day.estimate.high:.4f})"
 
 
 def _value(day: LiveDay) -> str:

@@ -79,6 +79,17 @@ class LoggedPredictions:
 
 
 @dataclass(frozen=True)
+class ScoredPredictions(LoggedPredictions):
+    """Predictions of the log with the scores of the task that the gate reads, one row each.
+
+    Attributes:
+        scores: Class probabilities, float64 [n, classes], or values, float64 [n].
+    """
+
+    scores: Array
+
+
+@dataclass(frozen=True)
 class LabelledPredictions(LoggedPredictions):
     """Predictions of the log whose labels have come, one row each.
 
@@ -131,6 +142,20 @@ def read_requests(project: Project, since: datetime) -> LoggedPredictions:
     """
     log = _read_log(project, since, ())
     return LoggedPredictions(**{name: _numpy(log, name) for name in _COMMON})
+
+
+def read_scored(project: Project, since: datetime) -> ScoredPredictions:
+    """Reads the predictions of the log since a moment that have scores, labelled or not.
+
+    Raises:
+        DataError: A file of the log cannot be read.
+        StoreError: The root cannot be read.
+    """
+    task = project.tasks[0]
+    log = _read_log(project, since, [f"{OUTPUT}{name}" for name in _score_names(project, task)])
+    return ScoredPredictions(
+        **{name: _numpy(log, name) for name in _COMMON}, scores=_scores_of(log, task)
+    )
 
 
 def read_labelled(project: Project, since: datetime) -> LabelledPredictions:

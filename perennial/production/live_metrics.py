@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import date
 from typing import Any
 
@@ -16,7 +16,18 @@ import numpy as np
 
 from perennial.evaluation.bootstrap import Interval, gain_interval, mean_interval
 from perennial.evaluation.comparison import OF_ALL_EXAMPLES, example_losses
-from perennial.production.labels import LabelledPredictions, LoggedPredictions
+from perennial.production.estimated_accuracy import (
+    EstimatedAccuracy,
+    EstimatedDay,
+    EstimatorVerdict,
+    estimate_accuracy,
+    judge_estimator,
+)
+from perennial.production.labels import (
+    LabelledPredictions,
+    LoggedPredictions,
+    ScoredPredictions,
+)
 from schemas.project import Metric
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -24,6 +35,7 @@ CONFIDENCE = 0.95
 # A day is as complete as days become when its coverage is this share of theirs.
 _SHARE_OF_USUAL = 0.9
 _FORMER_DAYS = 14
+_ESTIMATED = "champion"  # the arm whose accuracy is estimated before labels come
 _LEAST_KEYS = 20  # of a day whose coverage says something
 
 
@@ -54,6 +66,8 @@ class LiveDay:
         labelled: Distinct keys whose labels have come.
         metric: Of the labelled predictions, with its interval; NaN: there is none.
         remark: Why the metric may change yet, or is not there; None: the labels are complete.
+        estimate: The champion's accuracy as its scores let expect it, without labels; None: it is
+            another arm, or the estimator is not used.
     """
 
     day: date
@@ -64,6 +78,7 @@ class LiveDay:
     labelled: int
     metric: Interval
     remark: str | None
+    estimate: EstimatedAccuracy | None = None
 
 
 @dataclass(frozen=True)
@@ -73,6 +88,7 @@ class LiveMetrics:
     Attributes:
         metric: What was measured.
         days: Oldest first, by arm.
+        estimator: Whether the estimates without labels are used; None: the task has no classes.
         delay: Days from a prediction to its label: median and 90th percentile; NaN without labels.
         without_key: Rows of the log that no label can be joined to.
         notes: What could not be read.
@@ -80,15 +96,29 @@ class LiveMetrics:
 
     metric: Metric
     days: list[LiveDay]
+    estimator: EstimatorVerdict | None
     delay: tuple[float, float]
     without_key: int
     notes: tuple[str, ...]
 
 
 def measure_live(
-    requests: LoggedPredictions, labelled: LabelledPredictions, metric: Metric, today: date
+    requests: LoggedPredictions,
+    labelled: LabelledPredictions,
+    scored: ScoredPredictions,
+    metric: Metric,
+    today: date,
 ) -> LiveMetrics:
-    """Measures every arm on every day of the log."""
+    """Measures every arm on every day of the log.
+
+    Args:
+        requests: All predictions.
+        labelled: Those whose labels have come.
+        scored: Those with scores.
+        metric: What is measured.
+        today: The day that is not over yet, in UTC.
+    """
+    estimates, estimator = estimate_days(scored, labelled)
     days = _days(requests.time)
     labelled_days = _days(labelled.time)
     has_key = np.array([key is not None for key in requests.key], dtype=bool)
@@ -121,9 +151,42 @@ def measure_live(
                     labelled=labels,
                     metric=value,
                     remark=remarks[day] if labels else "no labels yet",
+                    estimate=estimates.get(day) if arm == _ESTIMATED else None,
                 )
             )
-    return LiveMetrics(metric, rows, _delay(labelled), int((~has_key).sum()), labelled.notes)
+    without_key = int((~has_key).sum())
+    return LiveMetrics(metric, rows, estimator, _delay(labelled), without_key, labelled.notes)
+
+
+def estimate_days(
+    scored: ScoredPredictions, labelled: LabelledPredictions
+) -> tuple[dict[date, EstimatedAccuracy], EstimatorVerdict | None]:
+    """Estimates the champion's accuracy on each day by its scores, where that has held so far.
+
+    Returns:
+        The estimates of days, none where the estimator is not used; and the verdict on it.
+    """
+    if not labelled.task.is_classes:
+        return {}, None
+    days, labelled_days = _days(scored.time), _days(labelled.time)
+    estimated = []
+    for day in sorted(set(days.tolist())):
+        scores = scored.scores[(days == day) & (scored.arm == _ESTIMATED)]
+        theirs = (labelled_days == day) & (labelled.arm == _ESTIMATED)
+        known = labelled.scores[theirs]
+        right = known.argmax(axis=1) == labelled.label[theirs] if theirs.any() else np.empty(0)
+        estimated.append(
+            EstimatedDay(
+                day.isoformat(),
+                estimate_accuracy(scores, CONFIDENCE),
+                estimate_accuracy(known, CONFIDENCE),
+                float(right.mean()) if theirs.any() else math.nan,
+            )
+        )
+    verdict = judge_estimator(estimated, CONFIDENCE)
+    if not verdict.used:
+        return {}, verdict
+    return {date.fromisoformat(each.day): each.all_rows for each in estimated}, verdict
 
 
 def measure_arm(labelled: LabelledPredictions, metric: Metric, which: Array) -> Interval:
@@ -209,6 +272,7 @@ def as_json(live: LiveMetrics) -> Mapping[str, Any]:
         "delay_days": {"median": number(live.delay[0]), "p90": number(live.delay[1])},
         "without_key": live.without_key,
         "notes": list(live.notes),
+        "estimator": None if live.estimator is None else asdict(live.estimator),
         "days": [
             {
                 "day": day.day.isoformat(),
@@ -222,6 +286,7 @@ def as_json(live: LiveMetrics) -> Mapping[str, Any]:
                 "high": number(day.metric.high),
                 "complete": day.remark is None,
                 "remark": day.remark,
+                "estimate": None if day.estimate is None else asdict(day.estimate),
             }
             for day in live.days
         ],

@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 
 from perennial.cli.main import app
 from perennial.ledger.events import Ledger
-from perennial.production.labels import read_labelled, read_requests
+from perennial.production.labels import read_labelled, read_requests, read_scored
 from perennial.production.live_metrics import DayCoverage, completeness, measure_live
 from perennial.production.log_files import LogFiles, part_name
 from perennial.production.prediction_log import LoggedAnswer, Masks, make_tables
@@ -159,8 +159,36 @@ def test_predictions_weigh_by_their_chance(project: Project) -> None:
     log(project, answer("r2", keys[half:], BEFORE, scores=wrong, chance=0.25))
     accept(project, span)
     requests, labelled = read_requests(project, SINCE), read_labelled(project, SINCE)
-    (day,) = measure_live(requests, labelled, "accuracy", NOW.date()).days
+    scored = read_scored(project, SINCE)
+    (day,) = measure_live(requests, labelled, scored, "accuracy", NOW.date()).days
     assert day.metric.value == pytest.approx(half / (half + 4 * (len(keys) - half)))
+
+
+@pytest.mark.parametrize(("right", "used"), [(0.91, True), (0.7, False)])
+def test_scores_that_held_when_labels_came_tell_the_accuracy_before_they_come(
+    project: Project, right: float, used: bool
+) -> None:
+    """The scores say 91% throughout."""
+    span = land(project, 1)
+    keys, labels = labels_of(span)
+    scores = scores_for(labels, round(right * len(keys)))
+    for days in range(9, 1, -1):
+        log(project, answer(f"r{days}", keys, NOW - timedelta(days=days), scores=scores))
+    unknown = [f"unknown {number}" for number in range(len(keys))]
+    log(project, answer("r1", unknown, NOW - timedelta(days=1), scores=scores))
+    accept(project, span)
+    live = json.loads(CliRunner().invoke(app, ["live", str(project.folder), "--json"]).stdout)
+    estimator, newest = live["estimator"], live["days"][-1]
+    assert (estimator["status"], estimator["days"]) == ("trusted" if used else "not_trusted", 8)
+    assert newest["value"] is None
+    if used:
+        assert newest["estimate"]["value"] == pytest.approx(0.91)
+        assert newest["estimate"]["low"] < 0.91 < newest["estimate"]["high"]
+    else:
+        assert all(day["estimate"] is None for day in live["days"])
+    printed = CliRunner().invoke(app, ["live", str(project.folder)]).output
+    assert f"the interval held on {8 if used else 0} of 8 days, 95% promised" in printed
+    assert ("accuracy by scores" in printed.splitlines()[0]) == used
 
 
 COUNTS = (80, 79, 60, 75, 20, 0, 90)
