@@ -286,12 +286,12 @@ def test_people_label_what_is_worth_it_and_their_labels_train_and_measure(digits
     challenger = "1" if champion.version != "1" else "2"
     assert digits.command_of("ab", "start", challenger, "--shadow").returncode == 0
     tasks = tmp_path / "tasks.json"
-    done = digits.command_of("labels", "next", "--count", "40", "--output", str(tasks))
+    done = digits.command_of("labels", "next", "--count", "120", "--output", str(tasks))
     assert done.returncode == 0, done.stderr
-    assert f"40 examples to label, of {len(day)} in the log, by versions" in done.stdout
+    assert f"120 examples to label, of {len(day)} in the log, by versions" in done.stdout
     asked = json.loads(tasks.read_text())
     keys = {task["data"]["id"] for task in asked}
-    assert len(asked) == len(keys) == 40 and keys <= day.keys()
+    assert len(asked) == len(keys) == 120 and keys <= day.keys()
     labelled = [
         {**task, "annotations": [_annotation(day[task["data"]["id"]]["label"])]} for task in asked
     ]
@@ -300,14 +300,14 @@ def test_people_label_what_is_worth_it_and_their_labels_train_and_measure(digits
     importing = ("labels", "import", str(export), "--span", "2026-01-05")
     done = digits.command_of(*importing, "--set", "date=2026-01-05")
     assert done.returncode == 0, done.stderr
-    assert "39 labels landed as span 2026-01-05" in done.stdout and "label: 1" in done.stdout
+    assert "119 labels landed as span 2026-01-05" in done.stdout and "label: 1" in done.stdout
     landed = pq.read_table(digits.folder / "data" / "2026-01-05.parquet").to_pylist()
     assert all(row == day[row["id"]] for row in landed)
     again = digits.command_of(*importing)
     assert again.returncode == 3 and "a span that has landed" in again.stderr
     assert "2026-01-05" in digits.run().ended.new_spans
     (metric,) = json.loads(digits.command_of("labels", "metric", "--json").stdout)
-    assert (metric["labelled"], metric["examples"], metric["population"]) == (39, 40, len(day))
+    assert (metric["labelled"], metric["examples"], metric["population"]) == (119, 120, len(day))
     assert metric["value"]["low"] <= metric["value"]["value"] <= metric["value"]["high"]
     done = digits.command_of("labels", "next", "--count", "999", "-o", str(tmp_path / "rest.csv"))
     with (tmp_path / "rest.csv").open() as stream:
