@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from perennial.data.beam_options import LOCAL_RUNNER, check_beam, workers_are_elsewhere
 from perennial.errors import ProjectError
 from perennial.production.due import check_schedule
-from perennial.production.prediction_log import check_masked_features
+from perennial.production.masked_features import check_masked_features
 from perennial.project import NATIVE, PREPROCESSING, RUN_FN, Project, read_text
 from perennial.schema.environments import (
     SERVING,

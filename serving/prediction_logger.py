@@ -28,10 +28,10 @@ from prometheus_client.registry import Collector
 
 from perennial.errors import describe_error
 from perennial.production.log_files import LogFiles, part_name
+from perennial.production.masked_features import check_masked_features
 from perennial.production.prediction_log import (
     LoggedAnswer,
     Masks,
-    check_masked_features,
     is_sampled,
     make_tables,
 )

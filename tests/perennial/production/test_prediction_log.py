@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from perennial.errors import ProjectError
+from perennial.production.masked_features import check_masked_features
 from perennial.production.prediction_log import (
     Masks,
-    check_masked_features,
     is_sampled,
     make_table,
     make_tables,
