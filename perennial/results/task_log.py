@@ -63,6 +63,7 @@ class TaskLog:
         self._began = time.monotonic()
         printed, out = os.pipe()
         words, self._words = os.pipe()
+        task = os.getpid()  # not asked by the keeper, which may begin when this process is gone
         _flush()
         try:
             with warnings.catch_warnings():
@@ -76,7 +77,8 @@ class TaskLog:
             with suppress(BaseException):
                 os.close(out)
                 os.close(self._words)
-                _Keeper(self._root, self._folder, self._secrets, self._step).keep(printed, words)
+                keeper = _Keeper(task, self._root, self._folder, self._secrets, self._step)
+                keeper.keep(printed, words)
             os._exit(0)
         os.close(printed)
         os.close(words)
@@ -114,9 +116,9 @@ class TaskLog:
 class _Keeper:
     """Reads what a task prints, in a process of its own."""
 
-    def __init__(self, root: str, folder: str, secrets: list[str], step: str) -> None:
+    def __init__(self, task: int, root: str, folder: str, secrets: list[str], step: str) -> None:
+        self._task = task
         self._root, self._folder, self._secrets, self._step = root, folder, secrets, step
-        self._task = os.getppid()
         self._lock, self._ending = threading.Lock(), threading.Event()
         self._unsent, self._read, self._pieces = bytearray(), 0, 0
 
@@ -135,9 +137,10 @@ class _Keeper:
             ready = [source for source, _ in reading.poll(_NOTICE_MS)]
             if printed in ready and not self._pass_on(printed):
                 reading.unregister(printed)  # nobody can print there any more
-            if words in ready:
-                end += os.read(words, _LONGEST_END)
-            if os.getppid() != self._task and not end.endswith(_END):
+            said = os.read(words, _LONGEST_END) if words in ready else None
+            end += said or b""
+            is_gone = os.getppid() != self._task or said == b""  # nobody can say a word any more
+            if is_gone and not end.endswith(_END):
                 end = f"{self._step} was killed, or ended without a word\n".encode() + _END
         while self._pass_on(printed):
             pass  # what was printed before

@@ -33,13 +33,26 @@ def project(tmp_path_factory):
     return make_project(folder, kubeflow={"secrets": secrets})
 
 
-def run_task(project, part, body):
+LATE = """
+fork = os.fork
+def fork_late():
+    child = fork()
+    if child == 0:
+        time.sleep(1)
+    return child
+os.fork = fork_late
+"""
+"""Has the process that keeps the log begin when the task may be gone."""
+
+
+def run_task(project, part, body, before=""):
     """Runs a task in a process of its own; gives its exit code and what it printed."""
     task = f"load_project({str(project.folder)!r}), 'run-1', 'train_model', {part!r}"
     lines = [
-        "import os, signal, subprocess",
+        "import os, signal, subprocess, time",
         "from perennial.project import load_project",
         "from perennial.results.task_log import TaskLog",
+        before,
         f"with TaskLog({task}):",
         textwrap.indent(body, "    "),
     ]
@@ -67,14 +80,16 @@ def test_what_tasks_print_is_told_apart_and_passed_on(project):
     assert "logs of train_model instance-1, train_model instance-2" in str(absent)
 
 
-def test_the_last_words_of_a_task_that_is_killed_are_kept(project):
+@pytest.mark.parametrize("before", ["", LATE], ids=["", "the keeper begins late"])
+def test_the_last_words_of_a_task_that_is_killed_are_kept(project, before):
+    part = f"killed-{len(before)}"
     killed = "print('the last words', flush=True); os.kill(os.getpid(), signal.SIGKILL)"
-    code, printed = run_task(project, "killed", killed)
+    code, printed = run_task(project, part, killed, before)
     assert code == -9 and "the last words" in printed
     until = time.monotonic() + 60
-    while logs(project, "train_model", "killed").exception and time.monotonic() < until:
+    while logs(project, "train_model", part).exception and time.monotonic() < until:
         time.sleep(0.1)  # the process that keeps the log notices the end
-    kept = logs(project, "train_model", "killed").output
+    kept = logs(project, "train_model", part).output
     assert "the last words\ntrain_model was killed, or ended without a word" in kept
 
 
