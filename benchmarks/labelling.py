@@ -1,4 +1,4 @@
-"""What a label is worth: labels chosen by the queue beside labels chosen at random.
+"""Measures what a label is worth: chosen by the queue, and at random.
 
 From a model of few labels, the product's own draw chooses which examples are labelled next, again
 and again; the same model is fitted on what is labelled. Measured are its errors on examples that

@@ -51,7 +51,7 @@ end
 
 @dataclass(frozen=True)
 class Load:
-    """What `wrk` measured: milliseconds, and requests in a second."""
+    """Measurements of `wrk`: milliseconds, and requests in a second."""
 
     median: float
     p99: float

@@ -153,7 +153,7 @@ class StagedTask:
 
     @property
     def is_of_tasks(self) -> bool:
-        """Whether nothing but tasks holds the run's lease, as on a cluster."""
+        """Tells whether nothing but tasks holds the run's lease, as on a cluster."""
         return self.task is not None and self.task.lease.of_tasks
 
     def selection(self, artifact: Artifact) -> Selection:

@@ -1,4 +1,4 @@
-"""What people are told of by messages."""
+"""Notices: the things that people are told of by messages."""
 
 from __future__ import annotations
 

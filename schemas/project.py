@@ -813,7 +813,7 @@ class TlsSettings(Settings):
 
 
 class LimitSettings(Settings):
-    """What one request, and one token's requests together, may ask of the model server."""
+    """Limits of one request, and of one token's requests together, to the model server."""
 
     body_mb: float = Field(
         16.0, gt=0, le=1024, description="Largest body of a request; a larger one is HTTP 413."
@@ -973,7 +973,7 @@ def _variable(description: str, default: Any = ...) -> Any:
 
 
 class RetrainSettings(Settings):
-    """What makes a run due, for `perennial watch`."""
+    """Settings of what makes a run due, for `perennial watch`."""
 
     schedule: str | None = Field(
         None,

@@ -1,4 +1,4 @@
-"""What a token of the model server opens."""
+"""Purposes of tokens: what each opens of the model server."""
 
 from __future__ import annotations
 

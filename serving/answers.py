@@ -45,7 +45,7 @@ _LONGEST_ID = 200  # characters
 
 @dataclass(frozen=True)
 class Computed:
-    """What a model made of a request.
+    """The outputs that a model made of a request.
 
     `arrays` are the features as it took them, `outputs` what was asked for, `keys` those of the
     instances.

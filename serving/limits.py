@@ -26,7 +26,7 @@ _STEPS[list(b"]}")] = -1
 
 @dataclass
 class _Bucket:
-    """What a token may still send at once, as of a moment in monotonic seconds."""
+    """Requests that a token may still send at once, as of a moment in monotonic seconds."""
 
     left: float
     at: float

@@ -1,4 +1,4 @@
-"""What learns of every answer, off the request's path: the seam of the prediction log.
+"""Observers learn of every answer, off the request's path: the seam of the prediction log.
 
 An answer is put into a bounded queue and its request goes on at once. One thread hands the answers
 to the observer. What does not fit into the queue is dropped and counted.

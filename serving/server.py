@@ -47,7 +47,7 @@ logger = logging.getLogger("perennial.serving")
 
 @dataclass(frozen=True)
 class Answering:
-    """What answers, what it refuses, what learns of it, and the feature that keys an instance."""
+    """The parts that answer, refuse and observe, and the feature that keys an instance."""
 
     slot: Slot
     domains: DomainCheck

@@ -1,4 +1,4 @@
-"""What answers now, in memory: one value, which the follower replaces and each request reads once.
+"""The models that answer now: one value, which the follower replaces, read once by each request.
 
 Replacing it is one assignment, which Python makes atomic: a request keeps the arms that it read
 until it is answered.

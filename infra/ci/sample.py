@@ -31,7 +31,7 @@ SOURCE = Path(__file__).resolve().parents[2]
 
 @dataclass(frozen=True)
 class Ended:
-    """How a run ended: its exit code, and what `perennial run --json` tells."""
+    """The end of a run: its exit code, and what `perennial run --json` tells."""
 
     code: int
     outcome: str

@@ -1,4 +1,4 @@
-"""What a test knows at one moment: its answers and labels, read from the log, and acting on them.
+"""Reads what a test knows, its answers and labels in the log, and acts on it.
 
 A unit is everything that hangs together: the answers to one key (or to one group of
 `evaluate.group`), and the instances of one request, which one version answers together.

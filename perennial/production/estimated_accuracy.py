@@ -71,7 +71,7 @@ class EstimatedDay:
 
 @dataclass(frozen=True)
 class EstimatorVerdict:
-    """Whether an estimator is used, and how often its interval held.
+    """A verdict on an estimator: whether it is used, and how often its interval held.
 
     Attributes:
         status: `trusted`; `not_trusted`: its intervals held too rarely; `unknown`: too few days.

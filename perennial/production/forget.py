@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Remaining:
-    """What still knows of a key.
+    """The spans and versions that still know of a key.
 
     Attributes:
         spans: Versions of spans whose examples hold it.

@@ -30,7 +30,7 @@ _LISTED = 3
 
 @dataclass(frozen=True)
 class ImportedLabels:
-    """What a file of labels became.
+    """The span that a file of labels became.
 
     Attributes:
         path: The span's file.

@@ -26,7 +26,7 @@ _FIRST_NEIGHBOURS = 8  # asked of the tree at once; four times as many where all
 
 @dataclass(frozen=True)
 class QueueShares:
-    """How the labels of a queue are shared out; together at most 1, the rest is uncertainty's.
+    """Shares of a queue's labels; together at most 1, the rest is uncertainty's.
 
     Attributes:
         random: Share that any example may have, whatever the models say of it: each one's chance

@@ -41,7 +41,7 @@ _LEAST_KEYS = 20  # of a day whose coverage says something
 
 @dataclass(frozen=True)
 class DayCoverage:
-    """How many keys a day has in the log, and how many of them have labels."""
+    """The keys that a day has in the log, and how many of them have labels."""
 
     day: date
     keys: int
@@ -55,7 +55,7 @@ class DayCoverage:
 
 @dataclass(frozen=True)
 class LiveDay:
-    """What one arm did on one day.
+    """The answers of one arm on one day.
 
     Attributes:
         day: Of the predictions, in UTC.

@@ -23,7 +23,7 @@ _TITLES: dict[NoticeKind, str] = {
 
 @dataclass(frozen=True)
 class Message:
-    """What is sent to a target.
+    """The contents that are sent to a target.
 
     Attributes:
         id: The same in all attempts, so that a receiver knows a message that it has had.

@@ -45,7 +45,7 @@ _PATIENCE = 30.0  # seconds for another process of this machine that sends
 
 @dataclass(frozen=True)
 class Delivery:
-    """How far a message came, in one process: `why` tells of what was not delivered."""
+    """The state of a message in one process: `why` tells of what was not delivered."""
 
     target: str
     notices: int

@@ -67,7 +67,7 @@ class Queue:
 
 @dataclass(frozen=True)
 class QueueMetric:
-    """What the labels of a queue say about all examples that it was drawn from.
+    """A metric of all examples that a queue was drawn from, by the labels of the queue.
 
     Attributes:
         queue: Its name.

@@ -53,7 +53,7 @@ class Suspect:
 
 @dataclass(frozen=True)
 class SuspectLabels:
-    """What was looked at, and what was found, the worst first.
+    """The labels of a span that are probably wrong, the worst first, and what was looked at.
 
     Attributes:
         span: The span.

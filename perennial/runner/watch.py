@@ -190,7 +190,7 @@ class _Ready:
 
 
 class _History(NamedTuple):
-    """What a ledger says, as of its newest event."""
+    """The contents of a ledger, as of its newest event."""
 
     head: LedgerHead
     starts: list[tuple[int, RunStarted]]

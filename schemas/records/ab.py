@@ -38,7 +38,7 @@ class ABComparison(Record):
 
 
 class ABVerdict(Record):
-    """What follows for a test from what is known now.
+    """A decision on a test, from what is known now.
 
     `quality` is the measure that decides; None: no label has come. `guards` are those that may only
     harm: slow and failed answers.

@@ -26,7 +26,7 @@ class Notice(Record):
 
 
 class MessageState(Record):
-    """How far a message to one target is.
+    """The state of a message to one target.
 
     A target's first event is `begun`, without a message: what happened long before it is not told.
     A message is `planned` before it is sent, so that it stays the same through all attempts; then

@@ -1,4 +1,4 @@
-"""What the log's rows are for a test: units, losses, shares over time."""
+"""Reading the log's rows for a test: units, losses, shares over time."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_what_decides_and_its_bound(tmp_path: Path) -> None:
 
 
 def test_shares_are_read_with_their_times(tmp_path: Path) -> None:
-    """What servers answer while they follow a new share belongs to no period."""
+    """Answers of servers that still follow a new share belong to no period."""
     ledger = Ledger(f"sqlite:///{tmp_path / 'ledger.db'}")
     ledger.append(NewEvent("deployment", deployment("1")))
     test = ABStarted(

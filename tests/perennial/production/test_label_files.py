@@ -1,4 +1,4 @@
-"""What people's tools give back: Label Studio's exports, and CSV."""
+"""Answers from people's tools: Label Studio's exports, and CSV."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What tests of results in a root share."""
+"""Fixtures that tests of results in a root share."""
 
 from __future__ import annotations
 
